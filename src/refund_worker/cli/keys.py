@@ -1,0 +1,95 @@
+"""Keys of the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refund_worker.cli import session
+from refund_worker.cli.options import OutputOption, command, group
+from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table, say
+
+COLUMNS = (
+    Column("name"),
+    Column("client"),
+    Column("role"),
+    Column("signed", only_wide=True),
+    Column("status"),
+    Column("created (UTC)"),
+    Column("expires (UTC)", only_wide=True),
+    Column("id", only_wide=True),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    inner = group("keys", "Keys of the HTTP API.", app)
+    _add_create(inner)
+
+    @command(inner, "list", "keys list")
+    def list_(output: OutputOption = Output.TABLE) -> None:
+        """List all keys; what opens the door is not shown."""
+        from refund_worker.engine.api_keys import list_keys
+
+        with session.context() as context:
+            found = list_keys(context)
+        if output is Output.JSON:
+            print_json({"data": found, "has_more": False})
+        else:
+            fields = ("name", "client", "role", "signed", "status", "created_at", "expires_at", "key_id")
+            rows = ([moment(k[f]) if f.endswith("_at") else k[f] for f in fields] for k in found)
+            print_table(COLUMNS, rows, empty="no keys: make one with refund-worker keys create")
+
+    @command(inner, "revoke", "keys revoke admin-backend")
+    def revoke(
+        name: Annotated[str, typer.Argument(metavar="NAME", help="the key's name or id")],
+        client: Annotated[str | None, typer.Option("--client", help="whose, where several have that name")] = None,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """End a key; requests with it are refused from now on."""
+        from refund_worker.engine.api_keys import revoke_key
+
+        with session.context() as context:
+            revoked = revoke_key(context, name, client=client)
+        if output is Output.JSON:
+            print_json(revoked)
+        else:
+            print_facts((field.replace("_", " "), revoked[field]) for field in ("name", "client", "role", "status"))
+
+
+def _add_create(app: typer.Typer) -> None:
+    @command(app, "create", "keys create admin-backend --client backend --role requester")
+    def create(
+        name: Annotated[str, typer.Argument(metavar="NAME", help="what it is for")],
+        client: Annotated[str, typer.Option("--client", help="who uses it: idempotency keys are this client's own")],
+        role: Annotated[str, typer.Option("--role", metavar="viewer|requester|approver|operator|admin")],
+        expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="ISO 8601")] = None,
+        signed: Annotated[
+            bool, typer.Option("--signed", help="each request must be signed with a second secret that is never sent")
+        ] = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Make a key. It is shown this once and stored as a hash only.
+
+        With --signed a signing secret is shown beside it: whoever sees the key in a log or a proxy can do nothing
+        with it. The Python client signs when it is given the secret; the README says how others do.
+        """
+        from refund_worker.engine.api_keys import create_key, create_signed_key
+        from refund_worker.engine.bodies import Body, Timestamp, parse_body
+
+        class End(Body):
+            expires_at: Timestamp
+
+        end = None if expires_at is None else parse_body(End, {"expires_at": expires_at}).expires_at
+        with session.context() as context:
+            facts = {"client": client, "role": role}
+            if signed:
+                key, secret = create_signed_key(context, name=name, client=client, role=role, expires_at=end)
+                facts = {"key": key, "signing_secret": secret, **facts}
+            else:
+                facts = {"key": create_key(context, name=name, client=client, role=role, expires_at=end), **facts}
+        if output is Output.JSON:
+            print_json(facts)
+        else:
+            print_facts((field.replace("_", " "), value) for field, value in facts.items())
+            say("keep it now: it is not shown again")

@@ -1,0 +1,71 @@
+"""Notifications to the admin backend: what waits, what was given up, and sending it again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refund_worker.cli import session
+from refund_worker.cli.options import OutputOption, command, group
+from refund_worker.cli.shown import Column, Output, moment, print_json, print_table, say
+from refund_worker.errors import InvalidRequest
+
+COLUMNS = (
+    Column("id", whole=True),
+    Column("type"),
+    Column("state"),
+    Column("tries", right=True),
+    Column("next (UTC)", only_wide=True),
+    Column("last error"),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    notifications = group("notifications", "Signed webhooks to NOTIFY_URL.", app)
+    _add_list(notifications)
+    _add_redeliver(notifications)
+
+
+def _add_list(app: typer.Typer) -> None:
+    @command(app, "list", "notifications list --given-up")
+    def list_(
+        given_up: Annotated[bool, typer.Option("--given-up", help="only those that are tried no more")] = False,
+        refund_id: Annotated[str | None, typer.Option("--refund", help="only those about this refund")] = None,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="how many")] = 50,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List notifications, newest first."""
+        from refund_worker.engine.notify import notifications
+
+        with session.context() as context, context.database.read() as connection:
+            found = notifications(connection, limit + 1, given_up=given_up, refund_id=refund_id)
+        page = found[:limit]
+        if output is Output.JSON:
+            print_json({"data": page, "has_more": len(found) > limit})
+            return
+        rows = (
+            (m["id"], m["type"], m["state"].replace("_", " "), m["tries"], moment(m["next_at"]), m["last_error"])
+            for m in page
+        )
+        print_table(COLUMNS, rows, empty="no notifications")
+
+
+def _add_redeliver(app: typer.Typer) -> None:
+    @command(app, "redeliver", "notifications redeliver --given-up")
+    def redeliver(
+        ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="msg_…, delivered ones too")] = None,
+        given_up: Annotated[bool, typer.Option("--given-up", help="all that are tried no more")] = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Send notifications again, under the ids they had; the scheduler does it."""
+        from refund_worker.engine.notify import redeliver
+
+        if bool(ids) == given_up:
+            raise InvalidRequest("name the notifications, or say --given-up for all that were given up")
+        with session.context() as context:
+            count = redeliver(context, ids or None)
+        if output is Output.JSON:
+            print_json({"due": count})
+        else:
+            say(f"{count} due to be sent again")

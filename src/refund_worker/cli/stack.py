@@ -1,0 +1,123 @@
+"""Everything in one place, each part a process of its own: sandbox, broker, worker, scheduler and, for dev, the web."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from refund_worker.errors import Unavailable
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.worker.embedded import EmbeddedBroker
+
+STOP_SECONDS = 15.0
+
+
+class Stack:
+    """All parts, with their logs in a folder; `environment` is the settings that a client of them needs.
+
+    `settings` are given by full name and kept as they are; what is missing points into the folder and to the sandbox.
+    With a `web_port` the web runs too, and the sandbox sends its webhooks there. `learn` lets the sandbox take every
+    payment in our database for captured; otherwise they are registered with `sandbox.register_payment`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        faults: Mapping[str, Any] | None = None,
+        web_port: int | None = None,
+        learn: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.web_port = web_port
+        self.environment = dict(settings or {})
+        self.environment.setdefault(PREFIX + "DATABASE_URL", f"sqlite:///{folder / 'refunds.db'}")
+        # A fresh key for the sandbox alone: it takes any test key, and this one opens nothing else.
+        self.environment.setdefault(PREFIX + "STRIPE_API_KEY", f"sk_test_{secrets.token_hex(12)}")
+        secret = self.environment.setdefault(PREFIX + "STRIPE_WEBHOOK_SECRET", f"whsec_{secrets.token_hex(24)}")
+        self.sandbox = Sandbox(
+            book=folder / "sandbox-book.jsonl",
+            faults=faults,
+            webhook_url=f"http://127.0.0.1:{web_port}/webhooks/stripe" if web_port else None,
+            webhook_secret=secret.split(",")[0] if web_port else None,
+            program="refund_worker.cli.dev_sandbox" if learn else "refund_worker.processors.sandbox",
+            environment=self._variables(),
+        )
+        self._broker: EmbeddedBroker | None = None
+        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: list[IO[bytes]] = []
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what runs beside the sandbox and the broker."""
+        return tuple(self._parts)
+
+    def start(self) -> None:
+        """Start every part; raises if one does not come up, after ending the others."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.sandbox.start()
+            self.environment.setdefault(PREFIX + "STRIPE_API_BASE", self.sandbox.url)
+            self._broker = EmbeddedBroker(load_settings(self.environment))
+            self._broker.start()
+            self._begin("worker")
+            self._begin("scheduler")
+            if self.web_port:
+                self._begin("web", "--port", str(self.web_port))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _variables(self) -> dict[str, str]:
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return others | self.environment
+
+    def _begin(self, name: str, *options: str) -> None:
+        log = (self.folder / f"{name}.log").open("ab")
+        self._logs.append(log)
+        self._parts[name] = subprocess.Popen(
+            [sys.executable, "-m", "refund_worker", name, *options],
+            env=self._variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+    def check(self) -> None:
+        """Raises `Unavailable` naming a part that ended by itself, with where its log is."""
+        for name, part in self._parts.items():
+            if part.poll() is not None:
+                raise Unavailable(f"the {name} ended by itself; its log is {self.folder / name}.log")
+
+    def wipe_broker(self) -> None:
+        """Erase everything in the broker, as a crash without persistence would."""
+        if self._broker is not None:
+            self._broker.wipe()
+
+    def stop(self) -> None:
+        """End all parts in order, those that take work first."""
+        for part in self._parts.values():
+            if part.poll() is None:
+                part.send_signal(signal.SIGTERM)
+        for part in self._parts.values():
+            try:
+                part.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                part.kill()
+                part.wait()
+        self._parts.clear()
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None
+        self.sandbox.close()
+        for log in self._logs:
+            log.close()
+        self._logs.clear()

@@ -1,0 +1,106 @@
+"""Commanded by a person: an act with actor and reason, allowed by the table, never an edit of a status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refund_worker.domain.decision import (
+    Decision,
+    Policy,
+)
+from refund_worker.domain.draft import (
+    ANSWER_MISMATCH,
+    BY_HAND_PREFIX,
+    Draft,
+)
+from refund_worker.domain.refund import (
+    Kind,
+    LegStatus,
+    Refund,
+    RefundStatus,
+)
+from refund_worker.domain.workflow import (
+    NO_MONEY,
+    OPEN,
+    Action,
+    LegOutcome,
+    RefundOutcome,
+    is_allowed,
+)
+from refund_worker.errors import ActionNotAllowed
+
+
+def commanded(
+    refund: Refund, action: Action, now: float, policy: Policy, *, actor: str, reason: str, reference: str | None = None
+) -> Decision:
+    """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
+
+    Raises `ActionNotAllowed` where the table does not allow it, or where the approver is the requester.
+    """
+    if not is_allowed(action, refund):
+        raise ActionNotAllowed(_why_not(action, refund))
+    draft = Draft(refund, now, policy, actor)
+    match action:
+        case Action.APPROVE:
+            if actor == refund.requested_by:
+                raise ActionNotAllowed("whoever asked for a refund can't approve it: a second person must")
+            draft.turn(RefundOutcome.APPROVED, reason=reason)
+        case Action.REJECT | Action.CANCEL:
+            _release(draft)
+            draft.turn(RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason)
+        case Action.RETRY:
+            _retry(draft, reason)
+        case Action.RESOLVE:
+            _resolve(draft, reason, reference)
+    return draft.decision()
+
+
+def _why_not(action: Action, refund: Refund) -> str:
+    if action is Action.RESOLVE and refund.status is RefundStatus.NEEDS_ATTENTION:
+        return "the processor may still pay a leg of this refund: retry asks it first; resolve once that is known"
+    return f"{action} is not possible while the refund is {refund.status}"
+
+
+def _release(draft: Draft) -> None:
+    """Everything that accepting reserved goes free again."""
+    refund = draft.refund
+    for leg in refund.legs:
+        draft.change(leg, status=LegStatus.CANCELED, settled=True, next_at=None)
+    if refund.transaction_id:
+        draft.room -= refund.credits
+    if refund.kind is Kind.WITHDRAWAL:
+        draft.withdrawn -= refund.credits
+        if not refund.of_correction:
+            draft.held -= refund.credits
+
+
+def _retry(draft: Draft, reason: str) -> None:
+    """Ask the processor first, always; a new attempt only if it has nothing."""
+    draft.note("retry_requested", reason=reason)
+    asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0}
+    for leg in tuple(draft.legs.values()):
+        if leg.status is LegStatus.BLOCKED:
+            # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
+            verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
+            draft.move(leg, LegOutcome.SILENCE, reason=reason, look_first=True, verdict=verdict, **asked_now)
+        elif leg.attention and leg.status in OPEN:
+            look = leg.look_first or leg.status is LegStatus.UNKNOWN
+            draft.change(leg, look_first=look, **asked_now)
+        elif leg.attention:
+            draft.change(leg, attention=None)
+
+
+def _resolve(draft: Draft, reason: str, reference: str | None) -> None:
+    """Everything that has no end yet ends by the person's word: paid by hand under `reference`, or given back."""
+    calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None}
+    for leg in tuple(draft.legs.values()):
+        stranded = leg.status in NO_MONEY and not leg.settled
+        if leg.status not in OPEN and not stranded:
+            draft.change(leg, attention=None)
+        elif reference is not None:
+            by_hand = BY_HAND_PREFIX + reference
+            draft.move(leg, LegOutcome.PAID_BY_HAND, reason=reason, processor_refund_id=by_hand, **calm)
+        elif stranded:
+            draft.change(leg, settled=True, returned_credits=leg.credits, **calm)
+        else:
+            draft.move(leg, LegOutcome.GIVEN_UP, reason=reason, settled=True, returned_credits=leg.credits, **calm)

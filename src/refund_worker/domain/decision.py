@@ -1,0 +1,117 @@
+"""What deciding returns: data for the shell to write and calls for it to make. Nothing here has an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from refund_worker.domain.ledger import Posting
+from refund_worker.domain.refund import ObjectState, Refund
+from refund_worker.domain.replies import LegOrder, RefundObject
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The clocks and choices that deciding needs; seconds."""
+
+    lease_seconds: float = 60
+    key_life_seconds: float = 72_000
+    quiet_seconds: float = 21_600
+    retry_base_seconds: float = 2
+    retry_max_seconds: float = 3_600
+    poll_seconds: float = 300
+    allocation: str = "newest_first"
+    live: bool | None = None  # whether the processor's objects must be live ones; None where unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Call the processor with the attempt's frozen key and body; a new attempt's body is frozen from `order`."""
+
+    leg_id: str
+    processor: str
+    attempt: int
+    key: str
+    order: LegOrder
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask which refund objects of ours exist for this leg."""
+
+    leg_id: str
+    processor: str
+    processor_payment_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask what a known refund object is now."""
+
+    leg_id: str
+    processor: str
+    processor_refund_id: str
+
+
+Call = Send | LookUp | Fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a refund's timeline: what, who, why. `alarm` marks what an operator must hear of."""
+
+    kind: str
+    actor: str
+    leg_id: str | None = None
+    from_status: str | None = None
+    to_status: str | None = None
+    reason: str | None = None
+    detail: Mapping[str, str | int | None] = field(default_factory=dict)
+    alarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSeen:
+    """A refund object of the processor, as joined; the shell upserts it."""
+
+    leg_id: str
+    state: ObjectState | None
+    object: RefundObject
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerChange:
+    """Signed changes to a customer's account, in credits."""
+
+    balance: int = 0
+    held: int = 0
+    net_spent: int = 0
+    withdrawn: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.balance or self.held or self.net_spent or self.withdrawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Stop sending to this processor: it does not accept our credentials."""
+
+    processor: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """All that follows from one piece of evidence about one refund, to be written in one transaction."""
+
+    before: Refund
+    after: Refund
+    postings: tuple[Posting, ...] = ()
+    events: tuple[Event, ...] = ()
+    objects: tuple[ObjectSeen, ...] = ()
+    customer: CustomerChange = CustomerChange()
+    payments: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # payment_id → (credits, minor units) taken
+    room: int = 0  # credits of the refund's transaction taken (negative: given free)
+    calls: tuple[Call, ...] = ()
+    pauses: tuple[Pause, ...] = ()

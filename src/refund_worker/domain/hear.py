@@ -1,0 +1,424 @@
+"""Heard from a processor: the one entrance for everything that a processor says or does not say."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from refund_worker.domain.decision import (
+    Call,
+    Decision,
+    ObjectSeen,
+    Pause,
+    Policy,
+    Send,
+)
+from refund_worker.domain.draft import (
+    ANSWER_MISMATCH,
+    BY_HAND_PREFIX,
+    Draft,
+    credits_to_return,
+    fresh_attempt,
+    key_lives,
+    leg_number,
+)
+from refund_worker.domain.ledger import (
+    CLEARING,
+    CREDITS,
+    EntryKind,
+    customer_account,
+    transfer,
+)
+from refund_worker.domain.refund import (
+    OBJECT_RANK,
+    STANDING,
+    Leg,
+    LegStatus,
+    ObjectState,
+    Refund,
+    SeenObject,
+)
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    Misconfigured,
+    NotSent,
+    RefundObject,
+    Refused,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
+from refund_worker.domain.workflow import (
+    NO_MONEY,
+    OPEN,
+    LegOutcome,
+)
+
+PROCESSOR = "processor"
+# A processor that stays unreachable is a person's concern after so many tries; the tries go on all the same.
+BACKOFFS_BEFORE_ATTENTION = 12
+# A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
+BLOCKED_TRIES = 48
+# Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
+OVER_REFUND = "amount_exceeds_unrefunded"
+LOOK_FIRST = ("already_refunded", "over_refund")
+POLL_SECONDS_MAX = 86_400.0
+
+_STATE_OF_WORD = {state.value: state for state in ObjectState}
+_OUTCOME_OF_STATE = {
+    ObjectState.PENDING: LegOutcome.ACCEPTED,
+    ObjectState.REQUIRES_ACTION: LegOutcome.ASKS_CUSTOMER,
+    ObjectState.SUCCEEDED: LegOutcome.PAID,
+    ObjectState.FAILED: LegOutcome.OBJECT_FAILED,
+    ObjectState.CANCELED: LegOutcome.OBJECT_CANCELED,
+}
+
+
+def backoff_seconds(policy: Policy, leg: Leg) -> float:
+    """Exponential, capped, and spread by ±25% in a way that depends on the leg alone, so that a run can be repeated."""
+    spread = zlib.crc32(f"{leg.leg_id}/{leg.backoffs}".encode()) % 1000 / 2000 + 0.75
+    base = min(policy.retry_base_seconds, policy.retry_max_seconds)
+    seconds: float = min(base * 2.0 ** min(leg.backoffs, 30), policy.retry_max_seconds)
+    return seconds * spread
+
+
+def heard(
+    refund: Refund,
+    leg_id: str,
+    call: Call | None,
+    reply: Reply | SearchReply,
+    now: float,
+    policy: Policy,
+    *,
+    asked_at: float | None = None,
+) -> Decision:
+    """A processor answered `call`, or spoke unasked (`call` None: a webhook's fetch, a reconciliation).
+
+    `asked_at` is when the question was asked: the quiet window is measured against it, never against the answer.
+    """
+    return heard_all(refund, [(leg_id, call, reply, asked_at)], now, policy)
+
+
+def heard_all(
+    refund: Refund,
+    replies: Iterable[tuple[str, Call | None, Reply | SearchReply, float | None]],
+    now: float,
+    policy: Policy,
+) -> Decision:
+    """Several answers about one refund, taken in together."""
+    draft = Draft(refund, now, policy, PROCESSOR)
+    for leg_id, call, reply, asked_at in replies:
+        leg = draft.legs[leg_id]
+        match reply:
+            case Answered(object=thing):
+                _take_object(draft, leg, thing)
+            case Found():
+                _take_found(draft, leg, reply, now if asked_at is None else asked_at)
+            case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
+                _take_answer(draft, leg, reply)
+            case _:
+                _take_no_news(draft, leg, reply)
+    return draft.decision()
+
+
+def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
+    """The answer to a send that describes no object."""
+    if getattr(reply, "replayed", False) and _key_outlives_what_may_land(draft, leg):
+        leg = replace(leg, doubtful=False)
+    match reply:
+        case Refused(code=code, message=message):
+            _take_verdict(draft, leg, "over_refund" if code == OVER_REFUND else "refused", code, message)
+        case Blocked(code=code, message=message):
+            _take_verdict(draft, leg, "blocked", code, message)
+        case AlreadyRefunded(message=message):
+            _take_verdict(draft, leg, "already_refunded", "charge_already_refunded", message)
+        case Misconfigured(code=code, message=message):
+            _take_verdict(draft, leg, "misconfigured", code, message)
+        case KeyConflict(message=message):
+            _take_verdict(draft, leg, "key_conflict", "idempotency_key_conflict", message)
+        case Unanswered(reason=reason, server_error=server_error):
+            _wait(draft, leg, LegOutcome.SILENCE, reason, doubtful=True, look_first=leg.look_first or server_error)
+        case Busy(code=code, retry_after_seconds=seconds):
+            _wait_unexecuted(draft, leg, code, seconds)
+        case NotSent(reason=reason):
+            _wait_unexecuted(draft, leg, reason, None)
+        case Denied(code=code, message=message):
+            draft.pauses.append(Pause(leg.processor, code, message))
+            _wait_unexecuted(draft, leg, code, draft.policy.retry_max_seconds)
+        case _:
+            raise AssertionError(f"not an answer to a send: {reply}")
+
+
+def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
+    """A look-up or a poll that told nothing about the leg: ask again later."""
+    if isinstance(reply, Denied):
+        draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
+    if leg.status not in OPEN or leg.status in (LegStatus.SENDING, LegStatus.PLANNED):
+        return
+    attention = leg.attention
+    if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
+        attention = getattr(reply, "code", "unexpected_answer")
+    waits = replace(leg, backoffs=leg.backoffs + 1)
+    draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
+
+
+def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None) -> None:
+    """This send was not executed; an earlier one of the same attempt may still have been."""
+    outcome = LegOutcome.SILENCE if leg.doubtful else LegOutcome.NOT_EXECUTED
+    _wait(draft, leg, outcome, reason, seconds=seconds)
+
+
+def _wait(
+    draft: Draft, leg: Leg, outcome: LegOutcome, reason: str, seconds: float | None = None, **changes: Any
+) -> None:
+    pause = backoff_seconds(draft.policy, leg)
+    backoffs = leg.backoffs + 1
+    draft.move(
+        leg,
+        outcome,
+        reason=reason,
+        next_at=draft.now + max(pause, seconds or 0),
+        backoffs=backoffs,
+        failure_message=reason,
+        attention="processor_unreachable" if backoffs >= BACKOFFS_BEFORE_ATTENTION else leg.attention,
+        **changes,
+    )
+
+
+def _key_outlives_what_may_land(draft: Draft, leg: Leg) -> bool:
+    """Whether every copy of a send that may still arrive meets the answer that is stored under the leg's key.
+
+    Then a replayed refusal is the fate of all of them: what was executed first was refused, and the rest are replays.
+    """
+    if leg.look_first or leg.first_sent_at is None:  # how old the key is nobody knows, or its answer is an error
+        return False
+    return _quiet_end(draft, leg) <= leg.first_sent_at + draft.policy.key_life_seconds
+
+
+def _quiet_end(draft: Draft, leg: Leg) -> float:
+    """When nothing that was sent can land any more."""
+    # The intent is what is dated; its call may have begun at any time within the lease.
+    sent_by = (leg.last_sent_at or 0) + draft.policy.lease_seconds
+    return sent_by + draft.policy.quiet_seconds
+
+
+def _take_verdict(draft: Draft, leg: Leg, verdict: str, code: str, message: str) -> None:
+    """A refusal. Of its own call alone: it says nothing about an earlier send whose answer is missing."""
+    told: dict[str, Any] = {"failure_code": code, "failure_message": message}
+    if leg.doubtful or verdict in LOOK_FIRST:
+        told |= {"verdict": verdict}
+        draft.move(leg, LegOutcome.SILENCE, reason=code, look_first=True, next_at=draft.now, **told)
+    else:
+        _execute_verdict(draft, replace(leg, **told), verdict)
+
+
+def _execute_verdict(draft: Draft, leg: Leg, verdict: str) -> None:
+    """What a refusal means once nothing else can exist."""
+    calm: dict[str, Any] = {"doubtful": False, "look_first": False, "verdict": None}
+    if verdict == "refused":
+        draft.move(leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, **calm)
+        return
+    again = verdict == "blocked" and leg.backoffs < BLOCKED_TRIES
+    draft.move(
+        leg,
+        LegOutcome.BLOCKED,
+        reason=leg.failure_code,
+        alarm=verdict != "blocked",
+        attention=leg.failure_code or verdict,
+        next_at=draft.now + draft.policy.retry_max_seconds if again else None,
+        backoffs=leg.backoffs + 1,
+        **calm,
+    )
+
+
+def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float) -> None:
+    for thing in found.objects:
+        leg = _take_object(draft, leg, thing)
+    if leg.status is not LegStatus.UNKNOWN:
+        return
+    # What failed under an older attempt says nothing about the present one.
+    older = {o.processor_refund_id for o in leg.objects if o.state not in STANDING and o.attempt != leg.attempt}
+    strange = any(thing.processor_refund_id not in older for thing in found.objects)
+    quiet_end = _quiet_end(draft, leg)
+    if leg.doubtful and asked_at < quiet_end:
+        waits = replace(leg, backoffs=leg.backoffs + 1)
+        # Often at first, since most late effects land soon, and once more when the window has passed.
+        soon = draft.now + backoff_seconds(draft.policy, waits)
+        draft.change(waits, next_at=min(soon, quiet_end))
+        return
+    if strange:
+        # Something bears this leg's name and is not what was asked for: a person must look at both books.
+        _execute_verdict(draft, leg, ANSWER_MISMATCH)
+    elif leg.verdict == "over_refund" and not found.foreign_minor:
+        _execute_verdict(draft, leg, "refused")
+    elif leg.verdict:
+        _execute_verdict(draft, leg, leg.verdict)
+    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):
+        blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
+        _execute_verdict(draft, blocked, "outcome_unknown")
+    else:
+        fresh = fresh_attempt(replace(leg, doubtful=False))
+        draft.move(fresh, LegOutcome.ABSENT, reason="looked up: nothing exists", next_at=draft.now, attention=None)
+
+
+def _take_object(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
+    """Join what the processor says of one object with what is known; order and repetition make no difference."""
+    fault = _mismatch(draft, leg, thing)
+    if fault:
+        return _distrust(draft, leg, thing, fault)
+    state = _STATE_OF_WORD.get(thing.status or "")
+    if state is None:
+        return _hold(draft, leg, thing)
+    known = {seen.processor_refund_id: seen for seen in leg.objects}
+    old = known.get(thing.processor_refund_id)
+    if old is not None and (old.state is state or OBJECT_RANK[old.state] > OBJECT_RANK[state]):
+        return _heard_again(draft, leg, thing)
+    known[thing.processor_refund_id] = SeenObject(thing.processor_refund_id, state, thing.attempt)
+    draft.objects.append(ObjectSeen(leg.leg_id, state, thing))
+    leg = draft.change(leg, objects=tuple(known.values()))
+    standing = [seen for seen in known.values() if seen.state in STANDING]
+    if not standing and thing.attempt not in (None, leg.attempt) and leg.status in OPEN:
+        # An older attempt's object failed; the present attempt's fate is still open.
+        if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+            return leg
+        return draft.move(leg, LegOutcome.SILENCE, doubtful=True, look_first=True, next_at=draft.now)
+    return _become(draft, leg, thing, standing, state)
+
+
+def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObject], state: ObjectState) -> Leg:
+    # Among equals the one that is booked stays: going back and forth would post the same payout twice.
+    best = max(
+        standing,
+        key=lambda seen: (OBJECT_RANK[seen.state], seen.processor_refund_id == leg.processor_refund_id),
+        default=None,
+    )
+    outcome = _OUTCOME_OF_STATE[best.state if best else state]
+    twice = len(standing) > 1
+    late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
+    by_hand = (leg.processor_refund_id or "").startswith(BY_HAND_PREFIX)
+    if best and leg.status in NO_MONEY:
+        leg = _undo_giving_up(draft, leg)
+        _revive_worthless_legs(draft)
+    changes: dict[str, Any] = {
+        "processor_refund_id": best.processor_refund_id if best else thing.processor_refund_id,
+        "doubtful": False,
+        "look_first": False,
+        "verdict": None,
+        "backoffs": 0,
+        "attention": "refunded_twice" if twice else None,
+        "failure_code": None if best else thing.failure_code or str(state),
+        "failure_message": None if best else f"the processor says {state}: {thing.failure_code or 'no reason given'}",
+        "next_at": None,
+    }
+    if outcome in (LegOutcome.ACCEPTED, LegOutcome.ASKS_CUSTOMER):
+        changes["next_at"] = draft.now + _poll_seconds(draft, leg)
+    if late and not best:
+        changes |= {"settled": True, "returned_credits": leg.credits}
+    detail = {"processor_refund_id": thing.processor_refund_id}
+    alarm = twice or late or by_hand
+    return draft.move(leg, outcome, reason=thing.failure_code, alarm=alarm, detail=detail, **changes)
+
+
+def _undo_giving_up(draft: Draft, leg: Leg) -> Leg:
+    """Money did go out for a leg that was given up: credits given back for it are taken again, and a person told."""
+    refund = draft.refund
+    draft.note("processor_contradicts", alarm=True, leg=leg, credits=leg.returned_credits)
+    still_to_return = credits_to_return(replace(refund, legs=tuple(draft.legs.values())))
+    given_back = max(0, leg.returned_credits - still_to_return)
+    if given_back:
+        draft.balance -= given_back
+        draft.withdrawn += given_back
+        customer = customer_account(refund.customer_id)
+        draft.post(
+            f"taken-again-{refund.returns}-{leg_number(leg)}",
+            EntryKind.CORRECTION,
+            -given_back,
+            transfer(customer, CLEARING, CREDITS, given_back),
+            f"Correction of {given_back} credits: the money did go out after all",
+            f"{refund.refund_id}-reversal-{refund.returns}",
+        )
+        draft.refund = replace(refund, returned_credits=refund.returned_credits - given_back)
+    return draft.change(leg, settled=False, returned_credits=0)
+
+
+def _revive_worthless_legs(draft: Draft) -> None:
+    """Legs worth nothing follow the others: given up only while no money had gone out at all."""
+    for leg in tuple(draft.legs.values()):
+        if leg.amount_minor == 0 and leg.status in NO_MONEY:
+            # Never sent, it has no other use for this number: here it counts how often it came back.
+            times = leg.backoffs + 1
+            draft.move(_undo_giving_up(draft, leg), LegOutcome.PAID, reason="follows the others", backoffs=times)
+
+
+def _heard_again(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
+    """Nothing new about a known object; if it was asked for by a poll, ask again later, less and less often."""
+    if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+        return draft.change(leg, next_at=draft.now + _poll_seconds(draft, leg))
+    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN) and thing.attempt in (None, leg.attempt):
+        state = next(seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id)
+        standing = [seen for seen in leg.objects if seen.state in STANDING]
+        return _become(draft, leg, thing, standing, state)
+    return leg
+
+
+def _poll_seconds(draft: Draft, leg: Leg) -> float:
+    """An ageing schedule: half the time since the last send, between the setting and a day."""
+    age = draft.now - (leg.last_sent_at or draft.now)
+    return max(draft.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
+
+
+def _mismatch(draft: Draft, leg: Leg, thing: RefundObject) -> str | None:
+    if thing.leg_id is not None and thing.leg_id != leg.leg_id:
+        return "another leg's refund"
+    if (thing.amount_minor, thing.currency) != (leg.amount_minor, leg.currency):
+        return f"{thing.amount_minor} {thing.currency} instead of {leg.amount_minor} {leg.currency}"
+    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:
+        return "another payment's refund"
+    if draft.policy.live is not None and thing.live is not None and thing.live != draft.policy.live:
+        return "another mode (live or test)"
+    return None
+
+
+def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
+    """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it."""
+    if leg.attention != ANSWER_MISMATCH:  # once, however often the same is heard
+        draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
+    told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
+    waits = replace(leg, backoffs=leg.backoffs + 1)
+    next_at = draft.now + backoff_seconds(draft.policy, waits)
+    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
+        # Something was made, though not what was asked for: that a list does not show it is no proof of nothing.
+        told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}
+        return draft.move(waits, LegOutcome.SILENCE, reason=fault, next_at=next_at, **told)
+    if leg.status in OPEN:
+        return draft.change(waits, next_at=next_at, **told)
+    return leg
+
+
+def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
+    """A status nobody has heard of: the object exists, so it is kept as pending, shown to a person, and asked again."""
+    word = thing.status or "none"
+    if leg.attention != "unknown_status":
+        draft.note("unknown_status", alarm=True, leg=leg, status=word, processor_refund_id=thing.processor_refund_id)
+    told: dict[str, Any] = {
+        "attention": "unknown_status",
+        "failure_code": "unknown_status",
+        "failure_message": f"status: {word}",
+    }
+    if leg.status not in OPEN:
+        return leg
+    if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+        pending = replace(thing, status="pending")
+        draft.objects.append(ObjectSeen(leg.leg_id, None, thing))
+        leg = _become(
+            draft, leg, pending, [SeenObject(thing.processor_refund_id, ObjectState.PENDING)], ObjectState.PENDING
+        )
+    return draft.change(leg, next_at=draft.now + _poll_seconds(draft, leg), **told)

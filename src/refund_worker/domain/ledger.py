@@ -1,0 +1,160 @@
+"""Double entry: a posting that does not sum to zero in every unit can't be built.
+
+Units are "credits" and currency codes. A positive figure on `customer:ID` is what the customer can spend; house
+accounts are sums over entries and keep no column of their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+CREDITS = "credits"
+ISSUED = "house:issued"  # credits sold
+USED = "house:used"  # credits spent on chats
+CORRECTIONS = "house:corrections"
+CLEARING = "house:clearing"  # taken off a balance, money not yet confirmed: zero when nothing is in flight
+REDEEMED = "house:redeemed"  # credits whose money went back
+SALES = "house:sales"
+REFUNDS = "house:refunds"
+BY_HAND = "house:paid_by_hand"
+
+
+class EntryKind(StrEnum):
+    """What a ledger transaction is. The first six are what a customer's Transactions list shows."""
+
+    PURCHASE = "purchase"
+    SPEND = "spend"
+    CREDIT_REFUND = "credit_refund"
+    CORRECTION = "correction"
+    WITHDRAWAL = "withdrawal"
+    REVERSAL = "reversal"
+    ASSIGNMENT = "assignment"  # a correction's credits set aside to be paid out
+    PAYOUT = "payout"  # money left for the customer
+    PAYOUT_REVERSAL = "payout_reversal"  # it came back
+
+
+SHOWN_TO_CUSTOMERS = frozenset(
+    {
+        EntryKind.PURCHASE,
+        EntryKind.SPEND,
+        EntryKind.CREDIT_REFUND,
+        EntryKind.CORRECTION,
+        EntryKind.WITHDRAWAL,
+        EntryKind.REVERSAL,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`amount` of `unit` on `account`, signed."""
+
+    account: str
+    unit: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """One ledger transaction; `credits` is its signed effect on the customer's balance. Unbalanced: ValueError."""
+
+    transaction_id: str
+    customer_id: str
+    kind: EntryKind
+    credits: int
+    entries: tuple[Entry, ...]
+    description: str = ""
+    refers_to: str | None = None
+    refund_id: str | None = None
+    occurred_at: float
+    actor: str = field(default="system")
+
+    def __post_init__(self) -> None:
+        sums: defaultdict[str, int] = defaultdict(int)
+        for entry in self.entries:
+            sums[entry.unit] += entry.amount
+        if any(sums.values()):
+            raise ValueError(f"the entries of {self.transaction_id} do not sum to zero")
+        account = customer_account(self.customer_id)
+        if sum(e.amount for e in self.entries if e.account == account) != self.credits:
+            raise ValueError(f"{self.transaction_id}: its entries move another number of credits than it says")
+
+
+def customer_account(customer_id: str) -> str:
+    return f"customer:{customer_id}"
+
+
+def processor_account(processor: str) -> str:
+    return f"processor:{processor}"
+
+
+def transfer(source: str, target: str, unit: str, amount: int) -> tuple[Entry, ...]:
+    """Two entries that move `amount` from one account to another; none for zero."""
+    return (Entry(source, unit, -amount), Entry(target, unit, amount)) if amount else ()
+
+
+def purchase(
+    *, payment_id: str, customer_id: str, processor: str, credits: int, amount_minor: int, currency: str, at: float
+) -> Posting:
+    """A payment was captured: its credits are on the balance, its money is with the processor."""
+    return Posting(
+        transaction_id=f"purchase-{payment_id}",
+        customer_id=customer_id,
+        kind=EntryKind.PURCHASE,
+        credits=credits,
+        entries=(
+            *transfer(ISSUED, customer_account(customer_id), CREDITS, credits),
+            *transfer(SALES, processor_account(processor), currency, amount_minor),
+        ),
+        description=f"Purchase of {credits} credits",
+        refers_to=payment_id,
+        occurred_at=at,
+    )
+
+
+def spend(*, transaction_id: str, customer_id: str, credits: int, description: str, at: float) -> Posting:
+    """The customer spent `credits` (a positive figure)."""
+    return Posting(
+        transaction_id=transaction_id,
+        customer_id=customer_id,
+        kind=EntryKind.SPEND,
+        credits=-credits,
+        entries=transfer(customer_account(customer_id), USED, CREDITS, credits),
+        description=description,
+        occurred_at=at,
+    )
+
+
+def correction(*, transaction_id: str, customer_id: str, credits: int, reason: str, actor: str, at: float) -> Posting:
+    """Staff put credits on a balance, or with a negative figure took some off."""
+    return Posting(
+        transaction_id=transaction_id,
+        customer_id=customer_id,
+        kind=EntryKind.CORRECTION,
+        credits=credits,
+        entries=transfer(CORRECTIONS, customer_account(customer_id), CREDITS, credits),
+        description=reason,
+        occurred_at=at,
+        actor=actor,
+    )
+
+
+def reversal(
+    *, of: str, kind: EntryKind, customer_id: str, credits: int, refund_id: str | None, actor: str, at: float
+) -> Posting:
+    """The linked reversal of a correction or a credit refund that moved `credits` (signed)."""
+    other = CORRECTIONS if kind is EntryKind.CORRECTION else USED
+    return Posting(
+        transaction_id=f"reversal-{of}",
+        customer_id=customer_id,
+        kind=EntryKind.REVERSAL,
+        credits=-credits,
+        entries=transfer(customer_account(customer_id), other, CREDITS, credits),
+        description=f"Reversal of {kind} {of}",
+        refers_to=of,
+        refund_id=refund_id,
+        occurred_at=at,
+        actor=actor,
+    )

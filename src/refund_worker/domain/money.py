@@ -1,0 +1,54 @@
+"""Money as integers in minor units: rounding, splitting, and the one table of Stripe's exponents.
+
+No float and no division of money outside this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# The largest amount of money or credits accepted anywhere: fits a 64-bit column with room for sums, and Stripe's own
+# limit of eight digits many times over.
+AMOUNT_MAX = 10**12
+
+# Stripe's own minor units (docs.stripe.com/currencies, read 2026-11): not always ISO 4217's.
+STRIPE_ZERO_DECIMAL = frozenset(
+    ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF")
+)
+STRIPE_THREE_DECIMAL = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
+# Sent with two decimals that must both be zero (ISK, UGX), or with three of which the last must be zero.
+STRIPE_STEP = dict.fromkeys(("ISK", "UGX"), 100) | dict.fromkeys(STRIPE_THREE_DECIMAL, 10)
+
+
+def stripe_exponent(currency: str) -> int:
+    """How many decimals Stripe's minor unit of `currency` (upper case) stands for: 0, 2 or 3."""
+    if currency in STRIPE_ZERO_DECIMAL:
+        return 0
+    return 3 if currency in STRIPE_THREE_DECIMAL else 2
+
+
+def smallest_step(currency: str, amount_minor: int) -> int:
+    """The step in minor units that parts of `amount_minor` must keep to; 1 where the whole does not keep it itself."""
+    step = STRIPE_STEP.get(currency, 1)
+    return step if amount_minor % step == 0 else 1
+
+
+def proportion(whole_minor: int, part: int, of: int, step: int = 1) -> int:
+    """`whole_minor` × `part` / `of`, rounded half up to a multiple of `step`. Needs 0 <= part <= of and of > 0."""
+    if not (of > 0 and 0 <= part <= of and whole_minor >= 0 and step > 0):
+        raise ValueError("a proportion needs 0 <= part <= of, of > 0 and a whole that is not negative")
+    if part == of:
+        return whole_minor
+    return (2 * whole_minor * part + of * step) // (2 * of * step) * step
+
+
+def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """`total` in parts by `weights`, by largest remainder, the earlier first among equals; the parts sum to `total`."""
+    whole = sum(weights)
+    if whole <= 0 or min(weights) < 0 or total < 0:
+        raise ValueError("a split needs a total that is not negative and weights with a positive sum")
+    parts = [total * weight // whole for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % whole), i))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    return tuple(parts)

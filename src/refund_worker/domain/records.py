@@ -1,0 +1,30 @@
+"""What the admin backend tells us of: money paid in and credits spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRecord:
+    """Money once paid in and the credits it bought; `amount_minor` in minor units, `captured_at` in epoch seconds."""
+
+    payment_id: str
+    customer_id: str
+    processor: str
+    processor_payment_id: str
+    amount_minor: int
+    currency: str
+    credits: int
+    captured_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendRecord:
+    """Credits that a customer spent; `credits` is a positive figure."""
+
+    transaction_id: str
+    customer_id: str
+    credits: int
+    description: str
+    occurred_at: float

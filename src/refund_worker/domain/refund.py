@@ -1,0 +1,183 @@
+"""What a refund and its legs are. Times are seconds since the epoch, by the database's clock; amounts are integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    CREDIT_REFUND = "credit_refund"
+    WITHDRAWAL = "withdrawal"
+
+
+class To(StrEnum):
+    BALANCE = "balance"
+    SOURCE = "source"
+
+
+class RefundStatus(StrEnum):
+    QUEUED = "queued"
+    AWAITING_APPROVAL = "awaiting_approval"
+    SENDING = "sending"
+    PENDING = "pending"
+    REVERSING = "reversing"
+    NEEDS_ATTENTION = "needs_attention"
+    SUCCEEDED = "succeeded"
+    PARTIALLY_SUCCEEDED = "partially_succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    CANCELED = "canceled"
+
+
+ENDS = frozenset(
+    {
+        RefundStatus.SUCCEEDED,
+        RefundStatus.PARTIALLY_SUCCEEDED,
+        RefundStatus.FAILED,
+        RefundStatus.REJECTED,
+        RefundStatus.CANCELED,
+    }
+)
+
+
+class LegStatus(StrEnum):
+    PLANNED = "planned"
+    SENDING = "sending"  # the intent is committed; a call may be under way
+    WAITING = "waiting"  # proved not executed: to be sent again
+    UNKNOWN = "unknown"  # silence: may have been executed, now or later
+    BLOCKED = "blocked"  # refused for now, created nothing
+    PENDING = "pending"
+    REQUIRES_ACTION = "requires_action"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class ObjectState(StrEnum):
+    """What the processor's word for one refund object comes to; later ones win over earlier ones in `OBJECT_RANK`."""
+
+    PENDING = "pending"
+    REQUIRES_ACTION = "requires_action"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+# A total order, so that the join does not depend on what was heard first.
+OBJECT_RANK: Mapping[ObjectState, int] = {
+    ObjectState.PENDING: 0,
+    ObjectState.REQUIRES_ACTION: 1,
+    ObjectState.SUCCEEDED: 2,
+    ObjectState.CANCELED: 3,
+    ObjectState.FAILED: 4,
+}
+# An object in one of these has paid or may still pay.
+STANDING = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRequest:
+    """One request to give back, checked for syntax. `client` scopes the idempotency key; `actor` is who asked."""
+
+    idempotency_key: str
+    kind: Kind
+    to: To
+    customer_id: str
+    transaction_id: str | None = None
+    credits: int | None = None
+    currency: str | None = None
+    reason: str
+    note: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    client: str = "default"
+    actor: str = "unknown"
+    requested_at: float | None = None
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeenObject:
+    """A refund object of the processor as last taken in for this leg."""
+
+    processor_refund_id: str
+    state: ObjectState
+    attempt: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """The part of a refund that goes back over one payment.
+
+    `credits` are the refund's credits it carries, `payment_credits` what it takes of the payment's room. `attempt` is
+    the number of the current or next attempt; `sends` counts the calls made under its key. "Was it ever tried" is
+    `last_sent_at`, over all attempts; "how often to wait longer" is `backoffs`: two numbers, never one.
+    """
+
+    leg_id: str
+    refund_id: str
+    payment_id: str
+    processor: str
+    processor_payment_id: str
+    amount_minor: int
+    currency: str
+    credits: int
+    payment_credits: int
+    status: LegStatus = LegStatus.PLANNED
+    attempt: int = 1
+    sends: int = 0
+    backoffs: int = 0
+    first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
+    last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
+    doubtful: bool = False  # an earlier send's outcome is not known yet
+    look_first: bool = False  # the same key would only replay an error: ask for what exists before anything else
+    verdict: str | None = None  # what a refusal would mean once it is proved that nothing exists
+    failure_code: str | None = None
+    failure_message: str | None = None
+    attention: str | None = None  # why a person is needed
+    processor_refund_id: str | None = None
+    settled: bool = False  # what becomes of a failed leg's money is decided
+    returned_credits: int = 0  # credits to give back to the balance for it
+    replaces: str | None = None  # the failed leg it stands in for
+    next_at: float | None = None
+    objects: tuple[SeenObject, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were really begun."""
+        return self.attempt if self.sends else self.attempt - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """One accepted request and everything that decides what happens to it next."""
+
+    refund_id: str
+    client: str
+    idempotency_key: str
+    kind: Kind
+    to: To
+    customer_id: str
+    transaction_id: str | None
+    credits: int
+    currency: str | None
+    reason: str
+    note: str | None
+    status: RefundStatus
+    version: int
+    created_at: float
+    updated_at: float
+    requested_by: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
+    posted: bool = False  # the ledger entries are made
+    returns: int = 0  # how many reversals were posted
+    returned_credits: int = 0
+    failure_code: str | None = None
+    failure_message: str | None = None
+    priority: int = 0
+    due_at: float | None = None
+    lease_until: float | None = None
+    lease_token: str | None = None
+    legs: tuple[Leg, ...] = ()

@@ -1,0 +1,223 @@
+"""Woken because something is due: post the entries, give credits back, find another way, or make calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from refund_worker.domain.allocation import PaymentRoom, replace_share
+from refund_worker.domain.decision import (
+    Decision,
+    Fetch,
+    LookUp,
+    Policy,
+    Send,
+)
+from refund_worker.domain.draft import (
+    Draft,
+    credits_to_return,
+    fresh_attempt,
+    key_lives,
+    leg_id_of,
+    unplaced_legs,
+)
+from refund_worker.domain.ledger import (
+    CLEARING,
+    CORRECTIONS,
+    CREDITS,
+    USED,
+    EntryKind,
+    customer_account,
+    transfer,
+)
+from refund_worker.domain.refund import (
+    Kind,
+    Leg,
+    LegStatus,
+    Refund,
+    RefundStatus,
+    To,
+)
+from refund_worker.domain.replies import (
+    LegOrder,
+)
+from refund_worker.domain.workflow import (
+    NO_MONEY,
+    OPEN,
+    LegOutcome,
+    RefundOutcome,
+)
+
+SYSTEM = "refund-worker"
+
+
+def attempt_key(leg_id: str, attempt: int) -> str:
+    """The idempotency key: a pure function of the leg and the attempt, and of nothing else."""
+    return f"{leg_id}:{attempt}"
+
+
+def order_of(refund: Refund, leg: Leg) -> LegOrder:
+    """What the leg's current attempt asks the processor for."""
+    return LegOrder(
+        refund_id=refund.refund_id,
+        leg_id=leg.leg_id,
+        attempt=leg.attempt,
+        processor_payment_id=leg.processor_payment_id,
+        amount_minor=leg.amount_minor,
+        currency=leg.currency,
+        reason=refund.reason,
+    )
+
+
+def woken(
+    refund: Refund,
+    now: float,
+    policy: Policy,
+    *,
+    paused: frozenset[str] = frozenset(),
+    rooms: Iterable[PaymentRoom] = (),
+) -> Decision:
+    """The refund was claimed because something is due: post, give back, find another way, or make calls.
+
+    `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
+    empty.
+    """
+    draft = Draft(refund, now, policy, SYSTEM)
+    if refund.status is RefundStatus.QUEUED:
+        _begin(draft, paused)
+    if refund.status is RefundStatus.REVERSING:
+        _give_back(draft)
+    for leg in tuple(draft.legs.values()):
+        if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
+            # Whoever sent it is gone or out of its lease; only the processor knows what became of the call.
+            draft.move(leg, LegOutcome.SILENCE, reason="lease expired", doubtful=True, next_at=now)
+    _find_another_way(draft, rooms)
+    if draft.refund.posted:
+        for leg in tuple(draft.legs.values()):
+            if leg.status is LegStatus.PLANNED or (
+                leg.status in OPEN and leg.next_at is not None and leg.next_at <= now
+            ):
+                _plan_call(draft, leg, paused)
+    return draft.decision()
+
+
+def _begin(draft: Draft, paused: frozenset[str]) -> None:
+    """The internal step: the ledger entries. While a processor is paused nothing is posted: cancel stays open."""
+    refund = draft.refund
+    if refund.to is To.SOURCE and any(leg.processor in paused for leg in refund.legs):
+        draft.refund = replace(refund, due_at=draft.now + draft.policy.retry_max_seconds)
+        return
+    customer = customer_account(refund.customer_id)
+    if refund.kind is Kind.CREDIT_REFUND:
+        draft.balance += refund.credits
+        draft.net_spent -= refund.credits
+        text = f"Refund of {refund.credits} credits for transaction {refund.transaction_id}"
+        draft.post(
+            "credit",
+            EntryKind.CREDIT_REFUND,
+            refund.credits,
+            transfer(USED, customer, CREDITS, refund.credits),
+            _with_reason(text, refund),
+            refund.transaction_id,
+        )
+    if refund.to is To.SOURCE:
+        _take_off(draft, refund, customer)
+    draft.refund = replace(refund, posted=True)
+    draft.turn(RefundOutcome.CREDITED if refund.to is To.BALANCE else RefundOutcome.POSTED)
+
+
+def _take_off(draft: Draft, refund: Refund, customer: str) -> None:
+    if refund.of_correction:
+        entries = transfer(CORRECTIONS, CLEARING, CREDITS, refund.credits)
+        text = f"Correction {refund.transaction_id} set aside to be paid out"
+        draft.post("assignment", EntryKind.ASSIGNMENT, 0, entries, text, refund.transaction_id)
+        return
+    draft.balance -= refund.credits
+    if refund.kind is Kind.WITHDRAWAL:
+        draft.held -= refund.credits
+        refers_to = None
+    else:
+        draft.withdrawn += refund.credits
+        refers_to = refund.transaction_id
+    text = _with_reason(f"Withdrawal of {refund.credits} credits, paid back by the paying system", refund)
+    entries = transfer(customer, CLEARING, CREDITS, refund.credits)
+    draft.post("withdrawal", EntryKind.WITHDRAWAL, -refund.credits, entries, text, refers_to)
+
+
+def _with_reason(text: str, refund: Refund) -> str:
+    return f"{text}: {refund.note or refund.reason}"
+
+
+def _give_back(draft: Draft) -> None:
+    """The reversal of the withdrawal entry: once for everything that found no way out."""
+    refund, credits = draft.refund, credits_to_return(draft.refund)
+    if credits <= 0:
+        return
+    draft.balance += credits
+    draft.withdrawn -= credits
+    taken_by = refund.transaction_id if refund.of_correction else f"{refund.refund_id}-withdrawal"
+    draft.post(
+        f"reversal-{refund.returns + 1}",
+        EntryKind.REVERSAL,
+        credits,
+        transfer(CLEARING, customer_account(refund.customer_id), CREDITS, credits),
+        f"Reversal of {taken_by}: {credits} credits given back, the money could not be sent",
+        taken_by,
+    )
+    draft.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)
+
+
+def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
+    rooms = {payment.payment_id: payment for payment in payments}
+    for leg in unplaced_legs(replace(draft.refund, legs=tuple(draft.legs.values()))):
+        # What another leg of this refund leaves of a payment is as good a way as any; only where one failed is no way.
+        refused = {other.payment_id for other in draft.legs.values() if other.status in NO_MONEY}
+        open_rooms = [r for r in rooms.values() if r.currency == leg.currency and r.payment_id not in refused]
+        shares, unplaced = replace_share(leg.amount_minor, leg.credits, open_rooms, draft.policy.allocation)
+        for share in shares:
+            other = Leg(
+                leg_id=leg_id_of(leg.refund_id, len(draft.legs) + 1),
+                refund_id=leg.refund_id,
+                payment_id=share.payment.payment_id,
+                processor=share.payment.processor,
+                processor_payment_id=share.payment.processor_payment_id,
+                amount_minor=share.amount_minor,
+                currency=leg.currency,
+                credits=share.credits,
+                payment_credits=share.payment_credits,
+                replaces=leg.leg_id,
+                next_at=draft.now,
+            )
+            draft.legs[other.leg_id] = other
+            rooms[other.payment_id] = rooms[other.payment_id].less(share.payment_credits, share.amount_minor)
+            draft.note("leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor)
+        draft.change(leg, settled=True, returned_credits=unplaced)
+
+
+def _plan_call(draft: Draft, leg: Leg, paused: frozenset[str]) -> None:
+    """What to ask next about this leg, by its state and by what is left of its key's life."""
+    if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+        assert leg.processor_refund_id is not None
+        draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+        return
+    if leg.status is LegStatus.UNKNOWN and (leg.look_first or not key_lives(leg, draft.now, draft.policy)):
+        draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
+        return
+    if leg.processor in paused:
+        draft.change(leg, next_at=draft.now + draft.policy.retry_max_seconds)
+        return
+    if leg.status is LegStatus.BLOCKED:
+        leg = fresh_attempt(leg)
+    first = leg.sends == 0
+    leg = draft.move(
+        leg,
+        LegOutcome.SENT,
+        detail={"attempt": leg.attempt, "send": leg.sends + 1},
+        sends=leg.sends + 1,
+        first_sent_at=draft.now if first else leg.first_sent_at,
+        last_sent_at=draft.now,
+        next_at=draft.now + draft.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
+        verdict=None,
+    )
+    key = attempt_key(leg.leg_id, leg.attempt)
+    draft.calls.append(Send(leg.leg_id, leg.processor, leg.attempt, key, order_of(draft.refund, leg)))

@@ -1,0 +1,262 @@
+"""Advancing refunds, a batch at a time: claim and commit intents → call side by side → commit the answers.
+
+No transaction is open while a processor is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.decision import Decision, Event, Fetch, LookUp, Send
+from refund_worker.domain.draft import unplaced_legs
+from refund_worker.domain.refund import Leg
+from refund_worker.domain.replies import Denied, NotSent, Unanswered
+from refund_worker.domain.wake import woken
+from refund_worker.engine.apply import apply
+from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.engine.kill_switch import KillSwitch
+from refund_worker.engine.restored import stale_processors
+from refund_worker.errors import Unavailable
+from refund_worker.processors.base import Processor
+from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor
+from refund_worker.store import accounts, processors, refunds
+from refund_worker.store.installation import installation_id
+
+log = logging.getLogger("refund_worker.advance")
+
+# Share of the lease after which a call that has not begun is not begun any more: the rest is for the call itself.
+LEASE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call to make, with the frozen body where it is a send or its processor is one that nobody here serves."""
+
+    refund_id: str
+    call: Send | LookUp | Fetch
+    payment: str
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim took, and what has to be asked."""
+
+    token: str
+    claimed: int
+    now: float
+    questions: tuple[Question, ...]
+
+
+def advance(
+    context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None, limit: int | None = None
+) -> int:
+    """One round for up to `limit` due refunds (those among `only`, if given); returns how many it claimed."""
+    began = context.monotonic()
+    try:
+        claim = context.database.run(lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
+    except Unavailable:
+        raise
+    except context.interrupts:
+        raise
+    except Exception:
+        log.exception("a batch of refunds could not be claimed: trying them one by one")
+        return _advance_one_by_one(context, only, bulk=bulk, limit=limit)
+    _ask_and_record(context, claim, began)
+    return claim.claimed
+
+
+def _ask_and_record(context: Context, claim: Claim, began: float) -> None:
+    """`began` is from before the claim: a worker frozen between its commit and its calls must not begin them."""
+    if not claim.questions:
+        return
+    answers = context.run(_ask_all(context, claim, began))
+    evidence = [
+        Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
+        for q, answer in zip(claim.questions, answers, strict=True)
+    ]
+    decisions = context.database.run(
+        lambda connection: take_evidence(connection, context, evidence, lease_token=claim.token)
+    )
+    _tell(decisions)
+    if len(decisions) < len({q.refund_id for q in claim.questions}):
+        log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
+
+
+def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
+    """One refund that breaks us must not hold up the others: it is put aside and shown to a person."""
+
+    def due(connection: Connection) -> list[str]:
+        now = context.clock(connection)
+        return refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
+
+    ids = context.database.run(due)
+    for refund_id in ids:
+        began = context.monotonic()
+        try:
+            claim = context.database.run(lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
+        except Unavailable:
+            raise
+        except context.interrupts:
+            raise
+        except Exception as error:
+            log.exception("alarm: refund %s can't be worked on", refund_id)
+            _put_aside(context, refund_id, type(error).__name__)
+        else:
+            _ask_and_record(context, claim, began)
+    return len(ids)
+
+
+def _put_aside(context: Context, refund_id: str, error: str) -> None:
+    def work(connection: Connection) -> None:
+        now = context.clock(connection)
+        refunds.put_off(connection, refund_id, now + context.policy.retry_max_seconds, f"{error} in the worker")
+        event = Event("internal_error", "refund-worker", reason=error, alarm=True)
+        refunds.insert_events(connection, [(refund_id, event)], now)
+
+    context.database.run(work)
+
+
+def advance_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
+    """Rounds until nothing (among `only`) is due any more; returns how many refunds were claimed in all."""
+    total = 0
+    while claimed := advance(context, only, bulk=bulk):
+        total += claimed
+    return total
+
+
+def claim_due(
+    connection: Connection,
+    context: Context,
+    only: Collection[str] | None = None,
+    *,
+    bulk: bool | None = None,
+    limit: int | None = None,
+) -> Claim:
+    """Claim what is due, take its next step, and commit the intents of the calls that follow."""
+    now = context.clock(connection)
+    token = context.new_id("lease")
+    ids = refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
+    claimed = refunds.load(connection, ids)
+    if not claimed:
+        return Claim(token, 0, now, ())
+    named = {leg.processor for refund in claimed for leg in refund.legs}
+    paused = processors.paused_processors(connection, now) | stale_processors(connection, context, now)
+    paused |= named if processors.ALL in paused else named & ADAPTERS - context.processors.keys()
+    stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
+    if stranded:
+        accounts.lock_customers(connection, stranded)
+    rooms = accounts.payments_of(connection, stranded) if stranded else {}
+    decisions = []
+    for refund in claimed:
+        its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
+        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms)
+        decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
+        if its_rooms:  # what this refund took is no longer there for the next one of the same customer
+            rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
+    apply(connection, decisions, now, notify=context.notify)
+    return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+
+
+def _leased(decision: Decision, token: str, until: float) -> Decision:
+    lease = (
+        {"lease_token": token, "lease_until": until} if decision.calls else {"lease_token": None, "lease_until": None}
+    )
+    return replace(decision, after=replace(decision.after, **lease))
+
+
+def _less(rooms: Sequence[PaymentRoom], decision: Decision) -> list[PaymentRoom]:
+    return [room.less(*decision.payments.get(room.payment_id, (0, 0))) for room in rooms]
+
+
+def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:
+    """Questions with their bodies: a new attempt's is made and stored now, an older one's is read as it was sent."""
+    pairs = [(d, call) for d in decisions for call in d.calls]
+    legs = {leg.leg_id: leg for d in decisions if d.calls for leg in d.after.legs}
+    again = [legs[call.leg_id] for _, call in pairs if _is_asked_with_its_body(context, call, legs[call.leg_id])]
+    stored = refunds.frozen_bodies(connection, [(leg.leg_id, leg.attempt) for leg in again]) if again else {}
+    sends = any(isinstance(call, Send) for _, call in pairs)
+    installation = installation_id(connection) if sends else ""
+    questions: list[Question] = []
+    begun: list[tuple[Send, Leg, str]] = []
+    for decision, call in pairs:
+        leg = legs[call.leg_id]
+        body = stored.get((leg.leg_id, leg.attempt), "")
+        if isinstance(call, Send):
+            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)
+            begun.append((call, leg, body))
+        questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body))
+    refunds.begin_attempts(connection, begun)
+    return questions
+
+
+def _is_asked_with_its_body(context: Context, call: Send | LookUp | Fetch, leg: Leg) -> bool:
+    return leg.sends > 1 if isinstance(call, Send) else _is_unserved(context, call.processor)
+
+
+def _is_unserved(context: Context, processor: str) -> bool:
+    return processor not in context.processors and processor not in ADAPTERS
+
+
+def _body(context: Context, send: Send, installation: str) -> str:
+    processor = context.processors.get(send.processor) or UnservedProcessor(send.processor)
+    return processor.freeze(replace(send.order, installation=installation))
+
+
+async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]:
+    """All questions side by side, but those about one payment one after another: processors lock a payment."""
+    answers: dict[int, Answer] = {}
+    switch = KillSwitch(context, began)
+    by_payment: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, question in enumerate(claim.questions):
+        by_payment[question.call.processor, question.payment].append(index)
+
+    async def ask_in_turn(indices: list[int]) -> None:
+        for index in indices:
+            answers[index] = await _ask(context, claim.questions[index], began, switch)
+
+    await asyncio.gather(*(ask_in_turn(indices) for indices in by_payment.values()))
+    return [answers[index] for index in range(len(claim.questions))]
+
+
+async def _ask(context: Context, question: Question, began: float, switch: KillSwitch) -> Answer:
+    processor = context.processors.get(question.call.processor)
+    if _is_unserved(context, question.call.processor):
+        processor = UnservedProcessor(question.call.processor, question.body)
+    if processor is None:
+        return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
+    await context.limiter.acquire(question.call.processor)
+    if context.monotonic() - began > context.policy.lease_seconds * LEASE_SHARE:
+        return NotSent("not begun: the lease is nearly over")
+    if isinstance(question.call, Send) and switch.stops(question.call.processor):
+        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn")
+    try:
+        return await _call(processor, question)
+    except context.interrupts:
+        raise
+    except Exception as error:  # an adapter promises never to raise; if it does, what happened is not known
+        log.exception("the %s adapter raised", question.call.processor)
+        return Unanswered(f"the adapter raised {type(error).__name__}")
+
+
+async def _call(processor: Processor, question: Question) -> Answer:
+    match question.call:
+        case Send(key=key):
+            return await processor.send(key, question.body)
+        case LookUp(processor_payment_id=payment, leg_id=leg_id):
+            return await processor.find(payment, leg_id)
+        case Fetch(processor_refund_id=processor_refund_id):
+            return await processor.fetch(processor_refund_id)
+
+
+def _tell(decisions: Sequence[Decision]) -> None:
+    for refund_id, kind in alarms(decisions):
+        log.error("alarm: %s on refund %s", kind, refund_id)

@@ -1,0 +1,295 @@
+"""The hash chain over ledger and events: who changes, deletes, reorders or cuts off rows is found out, row by row.
+
+Each seal covers the next rows of one table and the hash of the seal before it. Whoever can rewrite the whole database
+can rewrite the chain as well: that is what an anchor is for, the last hash kept in a file somewhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.engine.bodies import iso
+from refund_worker.engine.context import Context
+from refund_worker.errors import NotFound, UnreadableFile
+from refund_worker.store import audit
+
+ROWS_PER_SEAL = 500
+SEALS = "audit_seals"
+ANCHOR_BYTES_MAX = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Rows of a table that are not as they were sealed. `what` says in which way."""
+
+    table: str
+    first_seq: int
+    last_seq: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`unsealed` rows are younger than the last seal: nothing can be said of them yet. `seals` are counted from
+    `first_seal` on."""
+
+    first_seal: int
+    seals: int
+    rows: int
+    unsealed: int
+    anchors: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def whole(self) -> bool:
+        return not self.findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What was there when the sealer last looked, and the number of the first transaction that came after."""
+
+    top_seqs: Mapping[str, int]
+    following: int
+
+
+class Sealer:
+    """Seals what nobody can still add to. One sealer for each scheduler; several at once seal nothing twice.
+
+    On Postgres a row with a lower number can be committed after one with a higher. So what is seen now is sealed only
+    at a later look, once every transaction that ran at this one has ended, however long that takes.
+    """
+
+    def __init__(self) -> None:
+        self._mark: _Mark | None = None
+
+    def seal(self, context: Context) -> int:
+        """Seal what is settled; returns how many rows."""
+        upto = self._settled(context)
+        return sum(self._seal_table(context, table, upto[table]) for table in audit.COLUMNS) if upto else 0
+
+    def _settled(self, context: Context) -> Mapping[str, int] | None:
+        with context.database.read() as connection:
+            # In this order: whoever has a number up to these runs under one below the next transaction's.
+            tops = audit.top_seqs(connection)
+            running = audit.running_transactions(connection)
+        if running is None:
+            return tops
+        oldest, following = running
+        before = self._mark
+        if before is not None and oldest < before.following:
+            return None
+        self._mark = _Mark(tops, following)
+        return before.top_seqs if before else None
+
+    def _seal_table(self, context: Context, table: str, upto: int) -> int:
+        total = 0
+        while count := context.database.run(lambda connection: _seal_next(connection, context, table, upto)):
+            total += count
+        return total
+
+
+def _seal_next(connection: Connection, context: Context, table: str, upto: int) -> int:
+    if not audit.try_lock(connection):
+        return 0
+    after = audit.last_sealed_seqs(connection)[table]
+    rows = audit.rows_between(connection, table, after, upto, ROWS_PER_SEAL)
+    if not rows:
+        return 0
+    last = audit.last_seal(connection)
+    seal = {
+        "seq": last["seq"] + 1 if last else 1,
+        "table_name": table,
+        "first_seq": rows[0][0],
+        "last_seq": rows[-1][0],
+        "rows": len(rows),
+        "digests": "\n".join(f"{row[0]}:{_digest(row[1:])}" for row in rows),
+    }
+    seal |= {"hash": _hash(last["hash"] if last else "", seal), "sealed_at": context.clock(connection)}
+    audit.insert_seal(connection, seal)
+    return len(rows)
+
+
+def _digest(values: Sequence[Any]) -> str:
+    """Of a row without its number, so that a row that was moved is recognised where it is now."""
+    return hashlib.sha256(_canonical(values)).hexdigest()
+
+
+def _hash(previous: str, seal: Mapping[str, Any]) -> str:
+    names = ("seq", "table_name", "first_seq", "last_seq", "rows", "digests")
+    return hashlib.sha256(_canonical([previous, *(seal[name] for name in names)])).hexdigest()
+
+
+def _canonical(values: Sequence[Any]) -> bytes:
+    return json.dumps(list(values), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+# --- verifying -------------------------------------------------------------------------------------------------------
+
+
+VERIFIED, ANCHORED = "verified", "anchored"
+
+
+def verify(
+    context: Context, anchor: Path | None = None, *, actor: str = "unknown", latest: int | None = None
+) -> Report:
+    """Hold every sealed row against its seal, every seal against the one before, and the anchors against the seals;
+    note who did and what came of it. `latest` looks only at so many of the last seals.
+
+    Raises `UnreadableFile` for an anchor file that is none.
+    """
+    anchors = read_anchors(anchor) if anchor else {}
+    with context.database.read() as connection:
+        last = audit.last_seal(connection)
+        skip = max(0, last["seq"] - latest) if last is not None and latest is not None else 0
+        checker = _Checker(connection, skip)
+        findings = tuple(_ranges([*checker.check(), *_check_anchors(anchors, checker.hashes)]))
+        unsealed = sum(audit.count_after(connection, table, seq) for table, seq in checker.sealed_upto.items())
+    report = Report(skip + 1, checker.seals, checker.rows, unsealed, len(anchors), findings)
+    note: dict[str, Any] = {"first_seal": skip + 1, "last_seal": max(checker.hashes, default=0)}
+    note |= {"rows": checker.rows, "findings": json.dumps([asdict(finding) for finding in findings])}
+    _note(context, VERIFIED, actor, note)
+    return report
+
+
+def _note(context: Context, kind: str, actor: str, note: Mapping[str, Any]) -> None:
+    def work(connection: Connection) -> None:
+        at = context.clock(connection)
+        audit.insert_check(connection, {"at": at, "kind": kind, "actor": actor, **note})
+
+    context.database.run(work)
+
+
+class _Checker:
+    """Looks at the seals behind the first `skip`."""
+
+    def __init__(self, connection: Connection, skip: int = 0) -> None:
+        self._connection = connection
+        self._skip = skip
+        self.sealed_upto = audit.sealed_seqs_at(connection, skip) if skip else dict.fromkeys(audit.COLUMNS, 0)
+        self.hashes: dict[int, str] = {}
+        self.seals = self.rows = 0
+
+    def check(self) -> Iterator[Finding]:
+        before = audit.seal_at(self._connection, self._skip)
+        number, previous = self._skip, before["hash"] if before else ""
+        while batch := audit.seals_after(self._connection, number, 20):
+            for row in batch:
+                seal = dict(row)
+                chained = seal["seq"] == number + 1
+                if not chained:
+                    yield Finding(SEALS, number + 1, seal["seq"] - 1, "missing")
+                elif seal["hash"] != _hash(previous, seal):
+                    yield Finding(SEALS, seal["seq"], seal["seq"], "changed")
+                yield from self._check_rows(seal, chained)
+                number, previous = seal["seq"], seal["hash"]
+                self.hashes[number] = previous
+                self.seals += 1
+
+    def _check_rows(self, seal: Mapping[str, Any], chained: bool) -> Iterator[Finding]:
+        table = seal["table_name"]
+        if table not in self.sealed_upto:
+            return
+        # Where a seal is missing, it is not known which rows lay before this one.
+        after = self.sealed_upto[table] if chained else seal["first_seq"] - 1
+        sealed = _parsed(seal["digests"])
+        found = self._digests(table, after, seal["last_seq"])
+        places = {digest: seq for seq, digest in sealed.items()}
+        for seq in sorted(sealed.keys() | found.keys()):
+            was, now = sealed.get(seq), found.get(seq)
+            if now is None:
+                yield Finding(table, seq, seq, "deleted")
+            elif was is None:
+                yield Finding(table, seq, seq, "added")
+            elif was != now:
+                place = places.get(now)
+                yield Finding(table, seq, seq, f"moved: sealed as row {place}" if place else "changed")
+        self.sealed_upto[table] = max(self.sealed_upto[table], seal["last_seq"])
+        self.rows += len(sealed)
+
+    def _digests(self, table: str, after: int, upto: int) -> dict[int, str]:
+        found: dict[int, str] = {}
+        while rows := audit.rows_between(self._connection, table, after, upto, ROWS_PER_SEAL):
+            found |= {row[0]: _digest(row[1:]) for row in rows}
+            after = rows[-1][0]
+        return found
+
+
+def _parsed(digests: str) -> dict[int, str]:
+    """Digest by row number; a seal that was written over may hold anything, and then its hash has said so."""
+    pairs = (line.partition(":") for line in digests.splitlines())
+    return {int(seq): digest for seq, _, digest in pairs if seq.isascii() and seq.isdigit() and len(seq) < 19}
+
+
+def _check_anchors(anchors: Mapping[int, str], hashes: Mapping[int, str]) -> Iterator[Finding]:
+    for number, anchored in sorted(anchors.items()):
+        if number not in hashes:
+            yield Finding(SEALS, number, number, "missing: it is in the anchor file")
+        elif hashes[number] != anchored:
+            yield Finding(SEALS, number, number, "another than in the anchor file")
+
+
+def _ranges(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings of one kind about rows one after another, as one."""
+    open_one: Finding | None = None
+    for finding in findings:
+        if open_one is not None:
+            same = (open_one.table, open_one.what) == (finding.table, finding.what)
+            if same and finding.first_seq == open_one.last_seq + 1:
+                open_one = Finding(finding.table, open_one.first_seq, finding.last_seq, finding.what)
+                continue
+            yield open_one
+        open_one = finding
+    if open_one is not None:
+        yield open_one
+
+
+# --- the anchor outside ----------------------------------------------------------------------------------------------
+
+
+def write_anchor(context: Context, path: Path, *, actor: str = "unknown") -> dict[str, Any]:
+    """Append the last seal's number and hash to the file, and return them.
+
+    Raises `NotFound` while nothing is sealed, `UnreadableFile` where the file can't be written.
+    """
+    with context.database.read() as connection:
+        last = audit.last_seal(connection)
+    if last is None:
+        raise NotFound("nothing is sealed yet: the scheduler seals what has happened, within a minute")
+    line = {"seal": last["seq"], "hash": last["hash"], "sealed_at": iso(last["sealed_at"])}
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UnreadableFile(f"{path.name} can't be written ({error.strerror})") from None
+    _note(context, ANCHORED, actor, {"first_seal": last["seq"], "last_seal": last["seq"], "rows": 0})
+    return line
+
+
+def read_anchors(path: Path) -> dict[int, str]:
+    """Hash by seal number. Raises `UnreadableFile` naming the line."""
+    found: dict[int, str] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            lines = file.read(ANCHOR_BYTES_MAX).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFile(f"{path.name} can't be read ({type(error).__name__})") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            anchor = json.loads(line)
+            found[int(anchor["seal"])] = str(anchor["hash"])
+        except (ValueError, KeyError, TypeError):
+            raise UnreadableFile(f"{path.name} line {number} is no anchor") from None
+    if not found:
+        raise UnreadableFile(f"{path.name} holds no anchor")
+    return found

@@ -1,0 +1,75 @@
+"""What the engine works with: made once in each process by `runtime.py`, or by a test with other parts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision import Policy
+from refund_worker.domain.limits import Limits
+from refund_worker.processors.base import Processor, Reply, SearchReply
+from refund_worker.store import database as store
+from refund_worker.store.database import Database
+
+Answer = Reply | SearchReply
+
+
+class Limiter(Protocol):
+    """One rate for each processor account, shared by all workers."""
+
+    async def acquire(self, processor: str) -> None:
+        """Wait until one more call may be made."""
+
+
+class NoLimit:
+    """As fast as it goes."""
+
+    async def acquire(self, processor: str) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """How much one claim takes. Large batches make few transactions; a lease must outlast a batch all the same."""
+
+    claim: int = 50
+    intake: int = 250
+
+
+_counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id that sorts by time: milliseconds, a counter within the process, and 40 random bits."""
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{next(_counter) & 0xFFFF:04x}{os.urandom(5).hex()}"
+
+
+def no_wake(refund_ids: Sequence[str], bulk: bool) -> None:
+    """Nobody is told; the sweep finds what is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The ports of the engine. `run` drives the side-by-side calls; `wake` is a hint to workers and may be lost."""
+
+    database: Database
+    processors: Mapping[str, Processor] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    batches: Batches = Batches()
+    limits: Limits = field(default_factory=Limits)
+    limiter: Limiter = field(default_factory=NoLimit)
+    run: Callable[[Awaitable[list[Answer]]], list[Answer]]
+    wake: Callable[[Sequence[str], bool], None] = no_wake
+    # Whether changes are stored for the admin backend to be told of; costs nothing while it is off.
+    notify: bool = False
+    new_id: Callable[[str], str] = new_id
+    # What ends a task from outside (a time limit) must not be taken for a fault of the refund at hand.
+    interrupts: tuple[type[BaseException], ...] = ()
+    clock: Callable[[Connection], float] = store.now
+    monotonic: Callable[[], float] = time.monotonic

@@ -1,0 +1,111 @@
+"""News from processors: a stored event is a hint; what counts is what the processor says when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.replies import Answered, Misconfigured
+from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.store import inbox, refunds
+
+log = logging.getLogger("refund_worker.news")
+
+# An event whose refund can't be asked for is tried this often; polling finds the news without it.
+TRIES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """An event that is about a refund object; `place` is (refund_id, leg_id) where it is one of ours."""
+
+    row: RowMapping
+    processor_refund_id: str
+    place: tuple[str, str] | None
+
+
+def take_inbox(context: Context, limit: int = 100) -> int:
+    """Take in stored events: ask the processor about each refund named, and join its answer. Returns how many ended."""
+    with context.database.read() as connection:
+        rows = inbox.waiting_events(connection, limit)
+        hints = [_hint(connection, row) for row in rows]
+    if not rows:
+        return 0
+    asked = [hint for hint in hints if isinstance(hint, _Hint) and hint.place is not None]
+    answers = context.run(_fetch_all(context, asked)) if asked else []
+    return context.database.run(lambda connection: _record(connection, context, rows, hints, asked, answers))
+
+
+def _hint(connection: Connection, row: RowMapping) -> _Hint | None:
+    try:
+        thing = json.loads(row["body"])["data"]["object"]
+        if thing["object"] != "refund":
+            return None
+        processor_refund_id = str(thing["id"])
+        leg_id = _leg_named(thing)
+    except (ValueError, KeyError, TypeError):
+        return None
+    place = refunds.find_leg(connection, processor=row["processor"], processor_refund_id=processor_refund_id)
+    if place is None and leg_id is not None:
+        refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
+        place = (refund_id, leg_id) if refund_id else None
+    return _Hint(row, processor_refund_id, place)
+
+
+def _leg_named(thing: dict[str, Any]) -> str | None:
+    metadata = thing.get("metadata")
+    leg_id = metadata.get("refund_worker_leg") if isinstance(metadata, dict) else None
+    return leg_id if isinstance(leg_id, str) else None
+
+
+async def _fetch_all(context: Context, hints: Sequence[_Hint]) -> list[Answer]:
+    async def fetch(hint: _Hint) -> Answer | None:
+        processor = context.processors.get(hint.row["processor"])
+        if processor is None:
+            return None
+        await context.limiter.acquire(processor.name)
+        return await processor.fetch(hint.processor_refund_id)
+
+    answers = await asyncio.gather(*(fetch(hint) for hint in hints))
+    return [answer or Misconfigured("processor_not_configured", "no access is configured") for answer in answers]
+
+
+def _record(
+    connection: Connection,
+    context: Context,
+    rows: Sequence[RowMapping],
+    hints: Sequence[_Hint | None],
+    asked: Sequence[_Hint],
+    answers: Sequence[Answer],
+) -> int:
+    now = context.clock(connection)
+    told = {id(hint): answer for hint, answer in zip(asked, answers, strict=True)}
+    evidence: list[Evidence] = []
+    taken: list[tuple[str, str, str]] = []
+    tried: list[tuple[str, str]] = []
+    for row, hint in zip(rows, hints, strict=True):
+        name = (row["processor"], row["event_id"])
+        if hint is None:
+            taken.append((*name, "not about a refund"))
+        elif hint.place is None:
+            taken.append((*name, "unknown refund: left to reconciliation"))
+        elif isinstance(answer := told[id(hint)], Answered):
+            refund_id, leg_id = hint.place
+            evidence.append(Evidence(refund_id, leg_id, None, answer))
+            taken.append((*name, "taken in"))
+        elif row["tries"] + 1 >= TRIES_MAX:
+            taken.append((*name, "the processor did not answer: left to polling"))
+        else:
+            tried.append(name)
+    for refund_id, kind in alarms(take_evidence(connection, context, evidence)):
+        log.error("alarm: %s on refund %s", kind, refund_id)
+    inbox.mark_taken(connection, taken, now)
+    inbox.mark_tried(connection, tried)
+    return len(taken)

@@ -1,0 +1,93 @@
+"""What a person may do: commands with actor, reason and preconditions, applied under the refund's lock."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.command import commanded
+from refund_worker.domain.refund import Refund
+from refund_worker.domain.workflow import Action
+from refund_worker.engine.apply import apply
+from refund_worker.engine.context import Context
+from refund_worker.engine.records import check_same_act
+from refund_worker.errors import NotFound, StaleVersion
+from refund_worker.store import keys, processors, refunds
+
+
+class Key(NamedTuple):
+    """Names one press of a button, so that the second of a double click changes nothing."""
+
+    client: str
+    idempotency_key: str
+
+
+def command(
+    context: Context,
+    refund_id: str,
+    action: Action,
+    *,
+    actor: str,
+    reason: str,
+    reference: str | None = None,
+    version: int | None = None,
+    client: str | None = None,
+    key: Key | None = None,
+) -> Refund:
+    """Do `action` and return the refund as it is then. For `resolve`, `reference` is that of a payment
+    made by hand; without one the credits go back.
+
+    `version` is the one the person saw; `client` limits whose refunds are visible. The same act under the same `key`
+    again changes nothing. Raises `NotFound`, `StaleVersion`, `ActionNotAllowed`, `KeyReused`.
+    """
+    act = {"refund_id": refund_id, "action": str(action), "reason": reason, "reference": reference, "actor": actor}
+
+    def work(connection: Connection) -> Refund:
+        now = context.clock(connection)
+        found = refunds.load(connection, [refund_id], lock=True)
+        if not found or (client is not None and found[0].client != client):
+            raise NotFound(f"refund {refund_id} is not known")
+        refund = found[0]
+        if key is not None and (earlier := keys.find_act(connection, *key)) is not None:
+            check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
+            return refund
+        if version is not None and version != refund.version:
+            raise StaleVersion(f"the refund is at version {refund.version} now: look at it again")
+        decision = commanded(refund, action, now, context.policy, actor=actor, reason=reason, reference=reference)
+        # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
+        decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
+        apply(connection, [decision], now, notify=context.notify)
+        if key is not None:
+            keys.insert_act(connection, *key, json.dumps(act), refund_id, now)
+        return decision.after
+
+    refund = context.database.run(work)
+    if refund.due_at is not None:
+        context.wake([refund_id], False)
+    return refund
+
+
+def pause_processor(context: Context, name: str, *, actor: str, reason: str) -> None:
+    """The kill switch: from the next claim on nothing is sent there ("all": anywhere); look-ups go on."""
+
+    def work(connection: Connection) -> None:
+        now = context.clock(connection)
+        processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
+
+    context.database.run(work)
+
+
+def resume_processor(context: Context, name: str) -> bool:
+    """Send there again; what waited is due at once. False if it was not paused."""
+
+    def work(connection: Connection) -> bool:
+        resumed = processors.resume(connection, name)
+        if resumed:
+            whose = None if name == processors.ALL else name
+            refunds.wake_those_waiting_for(connection, whose, context.clock(connection))
+        return resumed
+
+    return context.database.run(work)

@@ -1,0 +1,37 @@
+"""What nobody needs any more: notifications that were delivered long ago, and old refusals of the Celery door.
+
+Nothing of the ledger, of a refund or of its timeline is ever pruned, nor a notification that nobody has taken.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from refund_worker.engine.context import Context
+from refund_worker.store import outbox, refused
+
+log = logging.getLogger("refund_worker.prune")
+
+DAY_SECONDS = 86_400
+# As long as processors keep their events: whoever lost some notices within a month, and can ask for them again.
+DELIVERED_SECONDS = 30 * DAY_SECONDS
+# Past the end of a quarter, when somebody looks for what never became a refund.
+REFUSED_SECONDS = 100 * DAY_SECONDS
+# A transaction of milliseconds: no writer waits for it.
+BATCH = 500
+# One turn; the rest has time until the next.
+BATCHES_MAX = 200
+
+
+def prune(context: Context) -> int:
+    """One turn; returns how many rows went. Several at once do no harm."""
+    total = 0
+    for delete, seconds in ((outbox.delete_delivered, DELIVERED_SECONDS), (refused.delete_refused, REFUSED_SECONDS)):
+        for _ in range(BATCHES_MAX):
+            gone = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
+            total += gone
+            if gone < BATCH:
+                break
+    if total:
+        log.info("pruned %d old notifications and refusals", total)
+    return total

@@ -1,0 +1,143 @@
+"""Our ledger held against the processor's own book, and the watch that lets no late failure pass unheard."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.replies import Answered, Found, RefundObject
+from refund_worker.engine.context import Context
+from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.errors import Unavailable
+from refund_worker.store import ledger, reconciliation, refunds
+
+log = logging.getLogger("refund_worker.reconcile")
+
+# A refund can still turn to failed about a month after it succeeded; a few days more cost little.
+DAYS = 35
+NO_MONEY = ("failed", "canceled")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that does not agree; amounts in minor units."""
+
+    kind: str
+    subject: str
+    ours: int | str
+    theirs: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now; `foreign` are not ours."""
+
+    compared: int
+    differences: tuple[Difference, ...]
+    in_flight: int
+    foreign: int
+    ledger_minor: int
+    processor_minor: int
+    lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+
+def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+    """List what the processor made in the last days and take in every word that is news; returns how many were.
+
+    This is how a failure that comes weeks after success is found even if every webhook was lost.
+    """
+    if processor not in context.processors:
+        return 0
+    _, things = recent(context, processor, days)
+    return context.database.run(lambda connection: take_news(connection, context, processor, things))
+
+
+def take_news(connection: Connection, context: Context, processor: str, things: Iterable[RefundObject]) -> int:
+    """Take in every word of these that is news; returns how many were."""
+    news = list(_news(connection, processor, things))
+    for refund_id, kind in alarms(take_evidence(connection, context, news)):
+        log.error("alarm: %s on refund %s", kind, refund_id)
+    return len(news)
+
+
+def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
+    """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end."""
+    since, things = recent(context, processor, days)
+    with context.database.read() as connection:
+        return _compare(connection, things, since)
+
+
+def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
+    """Since when, by our clock, and what the processor made since. Raises `Unavailable` if it does not list it all."""
+    with context.database.read() as connection:
+        since = float(int(context.clock(connection) - days * 86_400))
+
+    async def ask() -> list[object]:
+        return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
+
+    (reply,) = context.run(ask())  # type: ignore[arg-type]
+    if not isinstance(reply, Found):
+        raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
+    return since, reply.objects
+
+
+def _news(connection: Connection, processor: str, things: Iterable[RefundObject]) -> Iterable[Evidence]:
+    ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
+    known = reconciliation.known_states(connection, processor, list(ours))
+    new = [thing for object_id, thing in ours.items() if known.get(object_id) != thing.status]
+    places: dict[str, str] = {}
+    for leg_ids in reconciliation.batched((thing.leg_id for thing in new if thing.leg_id), reconciliation.IDS_AT_ONCE):
+        places |= refunds.refunds_of_legs(connection, leg_ids)
+    for thing in new:
+        if thing.leg_id in places:
+            yield Evidence(places[thing.leg_id], thing.leg_id, None, Answered(thing))
+
+
+def _compare(connection: Connection, things: Iterable[RefundObject], since: float) -> Report:
+    ours = reconciliation.money_by_leg(connection, since)
+    theirs: defaultdict[str, int] = defaultdict(int)
+    objects: defaultdict[str, int] = defaultdict(int)
+    foreign = 0
+    for thing in things:
+        if thing.leg_id is None:
+            foreign += 1
+        elif thing.status == "succeeded":
+            theirs[thing.leg_id] += thing.amount_minor
+            objects[thing.leg_id] += 1
+    in_flight = reconciliation.open_legs(connection)
+    lines = tuple((leg, ours.get(leg, 0), theirs.get(leg, 0)) for leg in sorted(ours.keys() | theirs.keys()))
+    differences = [
+        Difference("money", leg, mine, its) for leg, mine, its in lines if mine != its and leg not in in_flight
+    ]
+    differences += [Difference("refunded_twice", leg, 1, n) for leg, n in sorted(objects.items()) if n > 1]
+    differences += _inner_differences(connection, in_flight)
+    return Report(
+        compared=len(lines),
+        differences=tuple(differences),
+        in_flight=len(in_flight),
+        foreign=foreign,
+        ledger_minor=sum(ours.values()),
+        processor_minor=sum(theirs.values()),
+        lines=lines,
+    )
+
+
+def _inner_differences(connection: Connection, in_flight: dict[str, str]) -> list[Difference]:
+    found = [Difference("unbalanced_entry", t, "not zero", "zero") for t in ledger.unbalanced_transactions(connection)]
+    found += [
+        Difference("balance", customer, column, total)
+        for customer, column, total in reconciliation.balances_that_differ(connection)
+    ]
+    clearing = reconciliation.clearing_credits(connection)
+    if clearing and not in_flight:
+        found.append(Difference("clearing", "credits", clearing, 0))
+    return found

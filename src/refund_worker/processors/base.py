@@ -1,0 +1,76 @@
+"""What the engine asks of a payment processor.
+
+An adapter translates one processor's wire format into the words of `domain.replies` and decides nothing about refunds.
+It raises nothing for anything that a server or a network can do: every outcome, silence included, is a `Reply`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    LegOrder,
+    Misconfigured,
+    NoAnswer,
+    NotSent,
+    RefundObject,
+    Refused,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
+
+__all__ = [
+    "AlreadyRefunded",
+    "Answered",
+    "Blocked",
+    "Busy",
+    "Denied",
+    "Found",
+    "KeyConflict",
+    "LegOrder",
+    "Misconfigured",
+    "NoAnswer",
+    "NotSent",
+    "Processor",
+    "RefundObject",
+    "Refused",
+    "Reply",
+    "SearchReply",
+    "Unanswered",
+]
+
+
+class Processor(Protocol):
+    """One payment processor account. Made after the fork, used by one event loop, closed at the end."""
+
+    name: str
+
+    def freeze(self, order: LegOrder) -> str:
+        """The request body as canonical JSON. Pure: it is stored before the first call and sent again unchanged."""
+
+    async def send(self, key: str, body: str) -> Reply:
+        """Ask for the refund frozen in `body` under the idempotency key `key`; bounded by the outer timeout."""
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """What the processor says of this refund object now."""
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """Every refund object of this payment that carries `leg_id`, all pages read."""
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """Every refund object made since then, ours and foreign, all pages read; `foreign_minor` stays 0."""
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """Cancel a refund object that still waits for the customer (at Stripe: requires_action)."""
+
+    async def close(self) -> None:
+        """Release connections."""

@@ -1,0 +1,54 @@
+"""Payments without an API (cash, bank transfer): a person pays them back by hand and says so with `resolve`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from refund_worker.processors.base import Blocked, Found, LegOrder, Misconfigured, Reply, SearchReply
+
+PAY_BY_HAND = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
+NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
+
+
+class ManualProcessor:
+    """Implements `Processor` without any I/O: it moves no money, so its answer to every send is `Blocked`."""
+
+    def __init__(self, *, name: str = "manual") -> None:
+        self.name = name
+
+    def freeze(self, order: LegOrder) -> str:
+        """What is to be paid back by hand, as canonical JSON."""
+        body = {
+            "amount": order.amount_minor,
+            "currency": order.currency,
+            "payment": order.processor_payment_id,
+            "reason": order.reason,
+            "refund_worker_attempt": order.attempt,
+            "refund_worker_leg": order.leg_id,
+            "refund_worker_refund": order.refund_id,
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+    async def send(self, key: str, body: str) -> Reply:
+        """Always `Blocked`: nothing was created, a person must act."""
+        return PAY_BY_HAND
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """Always `Misconfigured`: nothing that could be fetched was ever made here."""
+        return NO_OBJECTS
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """Always an empty `Found`."""
+        return Found(())
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """Always an empty `Found`."""
+        return Found(())
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """Always `Misconfigured`, as for `fetch`."""
+        return NO_OBJECTS
+
+    async def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,15 @@
+"""A Stripe-compatible server for tests, with its own book on disk and scripted faults.
+
+It imports nothing of the rest of refund_worker, so that its book can prove what the rest did. Start it with `Sandbox`
+(a process for tests), `serve` (this process), or `python -m refund_worker.processors.sandbox --port 0 --book FILE`.
+"""
+
+from __future__ import annotations
+
+from refund_worker.processors.sandbox.actions import FaultFileError
+from refund_worker.processors.sandbox.control import PaymentError
+from refund_worker.processors.sandbox.journal import BookError
+from refund_worker.processors.sandbox.process import Sandbox, SandboxError
+from refund_worker.processors.sandbox.server import serve
+
+__all__ = ["BookError", "FaultFileError", "PaymentError", "Sandbox", "SandboxError", "serve"]

@@ -1,0 +1,255 @@
+"""The sandbox's own book: payments, refunds, idempotency keys and what is due later. No network, no faults.
+
+The book is the sum of its records. `commit` writes records to the journal and only then applies them; opening a book
+applies the same records again, so a restart forgets nothing that anyone was told.
+"""
+
+from __future__ import annotations
+
+import heapq
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from refund_worker.processors.sandbox.answers import JsonObject
+from refund_worker.processors.sandbox.journal import Journal
+
+# A refund in one of these states has returned its amount to the payment: no money went out.
+VOID_STATUSES = frozenset({"failed", "canceled"})
+
+
+@dataclass(slots=True)
+class Refund:
+    """A refund object as Stripe shows it, the key it was made with, and its place in the order of creation."""
+
+    object: JsonObject
+    idempotency_key: str | None
+    sequence: int
+
+    @property
+    def void(self) -> bool:
+        """True if the refund's amount is free again on its payment."""
+        return self.object["status"] in VOID_STATUSES
+
+
+@dataclass(slots=True)
+class Payment:
+    """A captured payment. `amount` is in minor units of `currency` (lower case); `refunded` counts what is not void."""
+
+    id: str
+    amount: int
+    currency: str
+    disputed: bool = False
+    refunded: int = 0
+    refunds: list[Refund] = field(default_factory=list)
+
+    @property
+    def charge_id(self) -> str:
+        """The charge's id: a payment intent `pi_X` has the charge `ch_X`."""
+        return "ch_" + self.id.removeprefix("pi_") if self.id.startswith("pi_") else self.id
+
+    @property
+    def payment_intent_id(self) -> str | None:
+        """The payment intent's id, None for a payment that is only a charge."""
+        return self.id if self.id.startswith("pi_") else None
+
+    @property
+    def room(self) -> int:
+        """What can still be refunded, in minor units."""
+        return self.amount - self.refunded
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An idempotency key with the request it belongs to and the answer it replays."""
+
+    endpoint: str
+    fingerprint: str
+    status: int
+    body: str
+    created: float
+
+
+class Book:
+    """All that the sandbox knows. Give `path=None` for a book in memory only.
+
+    Raises BookError if the file is damaged or another process keeps it.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        seed: int | None = None,
+        fsync: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self.clock_offset = 0.0
+        self.seed = ""
+        self.payments: dict[str, Payment] = {}
+        self.refunds: dict[str, Refund] = {}
+        self.refunds_in_order: list[Refund] = []
+        self.keys: dict[tuple[str, str], StoredKey] = {}
+        self.captured: dict[str, int] = {}
+        self.refunded: dict[str, int] = {}
+        # Where the book learns of a payment that nobody registered: given its id, the record, or None.
+        self.learn: Callable[[str], JsonObject | None] | None = None
+        self._later: list[tuple[float, int, JsonObject]] = []
+        self._later_done: set[int] = set()
+        self._later_count = 0
+        self._journal = Journal(path, fsync=fsync) if path is not None else None
+        if self._journal is not None:
+            for records in self._journal.replay():
+                for record in records:
+                    self._apply(record)
+        if not self.seed:
+            chosen = f"seed {seed}" if seed is not None else secrets.token_hex(8)
+            self.commit({"kind": "opened", "seed": chosen})
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The sandbox's time: seconds since 1970, plus what it was advanced by."""
+        return self._clock() + self.clock_offset
+
+    def due_at(self) -> float | None:
+        """When the next postponed thing is due, by the sandbox's time; None if nothing is."""
+        while self._later and self._later[0][1] in self._later_done:
+            self._later_done.discard(heapq.heappop(self._later)[1])
+        return self._later[0][0] if self._later else None
+
+    def next_due(self) -> tuple[int, JsonObject] | None:
+        """Number and content of the earliest thing that is due by now; commit `done(number)` with its effect."""
+        due = self.due_at()
+        if due is None or due > self.now():
+            return None
+        return self._later[0][1], self._later[0][2]
+
+    def postponed(self) -> list[JsonObject]:
+        """Everything that is still to come."""
+        return [what for _, number, what in self._later if number not in self._later_done]
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def find_payment(self, reference: str) -> Payment | None:
+        """The payment registered under this id, or the payment intent whose charge it is."""
+        found = self.payments.get(reference)
+        if found is None and reference.startswith("ch_"):
+            found = self.payments.get("pi_" + reference.removeprefix("ch_"))
+        if found is None and self.learn is not None and (record := self.learn(reference)) is not None:
+            self.commit(record)
+            found = self.payments.get(reference)
+        return found
+
+    def new_id(self, prefix: str, *name: object) -> str:
+        """An id that the book's seed and `name` decide, so that the same requests get the same ids."""
+        text = ":".join((self.seed, prefix, *map(str, name)))
+        return f"{prefix}_{blake2b(text.encode(), digest_size=12).hexdigest()}"
+
+    def find_key(self, account: str, key: str, life_seconds: float) -> StoredKey | None:
+        """What is stored under the key, unless it is older than its life: then it counts as never used."""
+        stored = self.keys.get((account, key))
+        return stored if stored is not None and self.now() - stored.created < life_seconds else None
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def commit(self, *records: JsonObject) -> None:
+        """Make the records true together: on the disk first, then in memory. Raises OSError, then nothing is true."""
+        if self._journal is not None:
+            self._journal.append(list(records))
+        for record in records:
+            self._apply(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _apply(self, record: JsonObject) -> None:
+        getattr(self, "_apply_" + record["kind"])(record)
+
+    def _apply_opened(self, record: JsonObject) -> None:
+        self.seed = record["seed"]
+
+    def _apply_clock(self, record: JsonObject) -> None:
+        self.clock_offset = record["offset_seconds"]
+
+    def _apply_payment(self, record: JsonObject) -> None:
+        payment = Payment(record["id"], record["amount"], record["currency"], record["disputed"])
+        known = self.payments.setdefault(payment.id, payment)
+        known.disputed = payment.disputed
+        if known is payment:
+            self.captured[payment.currency] = self.captured.get(payment.currency, 0) + payment.amount
+
+    def _apply_refund(self, record: JsonObject) -> None:
+        refund = Refund(record["refund"], record["key"], len(self.refunds_in_order))
+        self.refunds[refund.object["id"]] = refund
+        self.refunds_in_order.append(refund)
+        payment = self.payment_of(refund)
+        payment.refunds.append(refund)
+        if not refund.void:
+            self._count(payment, refund, +1)
+
+    def _apply_changed(self, record: JsonObject) -> None:
+        refund = self.refunds[record["id"]]
+        was_void = refund.void
+        refund.object.update(record["set"])
+        if refund.void != was_void:
+            self._count(self.payment_of(refund), refund, +1 if was_void else -1)
+
+    def _apply_key(self, record: JsonObject) -> None:
+        self.keys[record["account"], record["key"]] = StoredKey(
+            record["endpoint"], record["fingerprint"], record["status"], record["body"], record["created"]
+        )
+
+    def _apply_later(self, record: JsonObject) -> None:
+        self._later_count += 1
+        heapq.heappush(self._later, (record["due"], self._later_count, record["what"]))
+
+    def _apply_done(self, record: JsonObject) -> None:
+        self._later_done.add(record["number"])
+
+    def _count(self, payment: Payment, refund: Refund, sign: int) -> None:
+        amount = sign * refund.object["amount"]
+        payment.refunded += amount
+        self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
+
+    def payment_of(self, refund: Refund) -> Payment:
+        """The payment the refund goes over."""
+        return self.payments[refund.object["payment_intent"] or refund.object["charge"]]
+
+    def summary(self) -> JsonObject:
+        """The whole book in plain words: payments, refunds (full objects with their key), totals for each currency."""
+        return {
+            "payments": [
+                {
+                    "id": payment.id,
+                    "amount": payment.amount,
+                    "currency": payment.currency,
+                    "refunded": payment.refunded,
+                    "disputed": payment.disputed,
+                }
+                for payment in self.payments.values()
+            ],
+            "refunds": [
+                {**refund.object, "idempotency_key": refund.idempotency_key} for refund in self.refunds_in_order
+            ],
+            "totals": {
+                currency: {"captured": captured, "refunded": self.refunded.get(currency, 0)}
+                for currency, captured in self.captured.items()
+            },
+        }
+
+
+def done(number: int) -> JsonObject:
+    """The record that something postponed has happened."""
+    return {"kind": "done", "number": number}
+
+
+def later(due: float, what: JsonObject) -> JsonObject:
+    """The record that `what` is to happen at `due`, by the sandbox's time."""
+    return {"kind": "later", "due": due, "what": what}

@@ -1,0 +1,120 @@
+"""A request as read from the wire, before anything is decided: what it is for, and whether it may be heard at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+from refund_worker.processors.sandbox.form import Params, parse_form
+
+BODY_BYTES_MAX = 1024 * 1024
+KEY_CHARACTERS_MAX = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request; header names are lower case. `oversized`: its body was above the limit and is not kept."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    oversized: bool = False
+
+    def header(self, name: bytes) -> str:
+        """The header's value, empty if it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a method and path are for; `object_id` is the id in the path, if it has one."""
+
+    method: str
+    path_kind: str
+    object_id: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint an idempotency key belongs to."""
+        return f"{self.method} {self.path_kind} {self.object_id or ''}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to Stripe's API with its parameters; `key` is its idempotency key, None on a GET or without one."""
+
+    route: Route
+    params: Params
+    account: str = ""
+    key: str | None = None
+    fingerprint: str = field(default="", repr=False)
+
+    def as_record(self) -> JsonObject:
+        """What the book keeps of a call that takes effect later."""
+        return {
+            "method": self.route.method,
+            "path_kind": self.route.path_kind,
+            "object_id": self.route.object_id,
+            "params": self.params,
+            "account": self.account,
+            "key": self.key,
+            "fingerprint": self.fingerprint,
+        }
+
+    @classmethod
+    def of_record(cls, record: JsonObject) -> Call:
+        """The call that `as_record` described."""
+        route = Route(record["method"], record["path_kind"], record["object_id"])
+        return cls(route, record["params"], record["account"], record["key"], record["fingerprint"])
+
+
+def route_of(method: str, path: str) -> Route | None:
+    """What the request is for; None if Stripe's refund API has no such endpoint."""
+    match path.split("/"):
+        case ["", "v1", "refunds"] if method in ("GET", "POST"):
+            return Route(method, "list" if method == "GET" else "create")
+        case ["", "v1", "refunds", object_id] if method in ("GET", "POST") and object_id:
+            return Route(method, "retrieve" if method == "GET" else "update", object_id)
+        case ["", "v1", "refunds", object_id, "cancel"] if method == "POST":
+            return Route(method, "cancel", object_id)
+        case ["", "v1", "charges", object_id] if method == "GET":
+            return Route(method, "charge", object_id)
+        case ["", "v1", "payment_intents", object_id] if method == "GET":
+            return Route(method, "payment_intent", object_id)
+    return None
+
+
+def read_call(request: Request, route: Route) -> Call:
+    """Authenticate and parse. Raises StripeError (401, 413, 400), never executed."""
+    authorise(request)
+    if request.oversized:
+        raise StripeError(413, f"A request body has at most {BODY_BYTES_MAX} bytes.")
+    params = parse_form(request.query)
+    if request.method == "POST":
+        params = {**params, **parse_form(request.body)}
+    account = request.header(b"stripe-account")
+    key = request.header(b"idempotency-key") or None
+    if request.method != "POST" or key is None:
+        return Call(route, params, account)
+    if len(key) > KEY_CHARACTERS_MAX:
+        raise StripeError(400, f"An idempotency key has at most {KEY_CHARACTERS_MAX} characters.")
+    return Call(route, params, account, key, fingerprint_of(params))
+
+
+def authorise(request: Request) -> None:
+    """Raises StripeError (401) unless the request carries a test mode key. The key is never repeated in an answer."""
+    scheme, _, secret = request.header(b"authorization").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip().startswith(("sk_test_", "rk_test_")):
+        message = "A test mode secret key is needed: Authorization: Bearer sk_test_…"
+        raise StripeError(401, message, type="invalid_request_error")
+
+
+def fingerprint_of(params: Params) -> str:
+    """Equal for equal parameters, in whatever order they were sent."""
+    plain = sorted(
+        (name, sorted(value.items()) if isinstance(value, dict) else value) for name, value in params.items()
+    )
+    return blake2b(repr(plain).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,165 @@
+"""The sandbox's own endpoints: its book, payments, faults, moves, clock. They need no key: the server is for tests."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from refund_worker.processors.sandbox.actions import FaultFileError
+from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of, missing
+from refund_worker.processors.sandbox.calls import Request
+from refund_worker.processors.sandbox.refunds import decide_move
+from refund_worker.processors.sandbox.service import Service
+from refund_worker.processors.sandbox.webhooks import Webhooks
+
+CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
+
+
+class PaymentError(Exception):
+    """A payment that can't be registered: malformed, or known with another amount or currency."""
+
+
+def register(service: Service, payments: list[JsonObject]) -> int:
+    """Add payments: `processor_payment_id`, `amount_minor`, `currency`, and `disputed` (default false).
+
+    The same payment again changes only `disputed`. Returns how many were sent. Raises PaymentError and adds none.
+    """
+    records = [payment_record(payment) for payment in payments]
+    known: dict[str, tuple[int, str]] = {
+        record["id"]: (found.amount, found.currency)
+        for record in records
+        if (found := service.book.payments.get(record["id"])) is not None
+    }
+    for record in records:
+        terms = (record["amount"], record["currency"])
+        if known.setdefault(record["id"], terms) != terms:
+            raise PaymentError(f"{record['id']} is known with another amount or currency")
+    if records:
+        service.book.commit(*records)
+    return len(records)
+
+
+def payment_record(payment: Any) -> JsonObject:
+    """The book's record of a payment to register. Raises PaymentError naming what is wrong."""
+    if not isinstance(payment, dict):
+        raise PaymentError("a payment is an object")
+    reference, amount = payment.get("processor_payment_id"), payment.get("amount_minor")
+    currency, disputed = payment.get("currency"), payment.get("disputed", False)
+    if not isinstance(reference, str) or not 1 <= len(reference) <= 255 or "/" in reference:
+        raise PaymentError("processor_payment_id is a text of 1 to 255 characters without a slash")
+    if not isinstance(amount, int) or isinstance(amount, bool) or amount <= 0:
+        raise PaymentError(f"{reference}: amount_minor is a positive integer")
+    if not isinstance(currency, str) or not CURRENCY.match(currency) or not isinstance(disputed, bool):
+        raise PaymentError(f"{reference}: currency has three letters, disputed is true or false")
+    return {
+        "kind": "payment",
+        "id": reference,
+        "amount": amount,
+        "currency": currency.lower(),
+        "disputed": disputed,
+    }
+
+
+def payments_in(path: Path) -> list[JsonObject]:
+    """The payments of a CSV file with the columns of a payments import. Raises PaymentError, OSError."""
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return [
+                {
+                    "processor_payment_id": row["processor_payment_id"],
+                    "amount_minor": int(row["amount_minor"]),
+                    "currency": row["currency"],
+                }
+                for row in csv.DictReader(file)
+                if row.get("processor", "stripe") != "manual"
+            ]
+        except (KeyError, ValueError, TypeError, csv.Error) as wrong:
+            raise PaymentError(f"{path.name} is not a payments file") from wrong
+
+
+class Control:
+    """Answers the requests whose path begins with `/_`."""
+
+    def __init__(self, service: Service, webhooks: Webhooks) -> None:
+        self.service = service
+        self.webhooks = webhooks
+
+    def handle(self, request: Request) -> Answer:
+        """Answer one request; whatever is malformed is a 400. Raises OSError if the book can't be written."""
+        try:
+            if request.oversized:
+                raise StripeError(413, "The request body is too large.")
+            self.service.run_due()
+            return answer_of(self._dispatch(request))
+        except StripeError as refused:
+            return refused.answer()
+        except (FaultFileError, PaymentError) as wrong:
+            return StripeError(400, str(wrong)).answer()
+
+    def _dispatch(self, request: Request) -> JsonObject:
+        match request.method, request.path.split("/")[1:]:
+            case "GET", ["_health"]:
+                return {"status": "ok"}
+            case "GET", ["_book"]:
+                return {**self.service.book.summary(), "requests": self.service.counts.summary()}
+            case "POST", ["_payments"]:
+                sent = _json(request)
+                return {"registered": register(self.service, sent if isinstance(sent, list) else [sent])}
+            case "POST", ["_faults"]:
+                self.service.faults.add(_json(request))
+                return {"rules": len(self.service.faults.rules)}
+            case "DELETE", ["_faults"]:
+                self.service.faults.clear()
+                return {"rules": 0}
+            case "POST", ["_refunds", refund_id]:
+                return self._move(refund_id, _fields(request, {"status", "failure_reason"}))
+            case "POST", ["_clock"]:
+                return self._advance(_fields(request, {"advance_seconds"}))
+            case "POST", ["_webhook"]:
+                return self._aim(_fields(request, {"url", "secret"}))
+        raise StripeError(404, "The sandbox has no such endpoint.")
+
+    def _move(self, refund_id: str, fields: JsonObject) -> JsonObject:
+        refund = self.service.book.refunds.get(refund_id)
+        if refund is None:
+            raise missing("refund", refund_id, "id")
+        status, reason = fields.get("status"), fields.get("failure_reason")
+        if "status" not in fields or not isinstance(status, str | None) or not isinstance(reason, str | None):
+            raise StripeError(400, "Send a status (a text or null) and perhaps a failure_reason.")
+        return self.service.commit(decide_move(self.service.book, refund, status, reason))
+
+    def _advance(self, fields: JsonObject) -> JsonObject:
+        seconds = fields.get("advance_seconds")
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= 10**9:
+            raise StripeError(400, "advance_seconds is a number from 0 to 1,000,000,000.")
+        book = self.service.book
+        book.commit({"kind": "clock", "offset_seconds": book.clock_offset + seconds})
+        self.service.run_due()
+        return {"now": book.now()}
+
+    def _aim(self, fields: JsonObject) -> JsonObject:
+        url, secret = fields.get("url"), fields.get("secret")
+        if url is None:
+            self.webhooks.aim(None, "")
+            return {"url": None}
+        if not isinstance(url, str) or not isinstance(secret, str) or not secret:
+            raise StripeError(400, "Send a url and the secret to sign with, or url null.")
+        self.webhooks.aim(url, secret)
+        return {"url": url}
+
+
+def _json(request: Request) -> Any:
+    try:
+        return json.loads(request.body)
+    except (ValueError, RecursionError) as wrong:
+        raise StripeError(400, "The request body is not JSON in UTF-8.") from wrong
+
+
+def _fields(request: Request, known: set[str]) -> JsonObject:
+    sent = _json(request)
+    if not isinstance(sent, dict) or sent.keys() - known:
+        raise StripeError(400, f"Send an object with some of: {', '.join(sorted(known))}.")
+    return sent

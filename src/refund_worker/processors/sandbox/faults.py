@@ -1,0 +1,289 @@
+"""Scripted and seeded faults: what goes wrong, with which request, how often.
+
+The fault file is one JSON object; every part may be left out:
+
+    {
+      "seed": 7,                      chance and ids follow from it; without it they differ from book to book
+      "mode": "heavy",                every request and event may meet a random fault, by the seed
+      "intensity": 0.4,               heavy mode: the share of requests that meet one
+      "denials": false,               heavy mode: 401 and 403 too (they stop a careful client until a person acts)
+      "key_life_seconds": 86400,      how long an idempotency key is remembered
+      "balance": {"gbp": 100000},     what the account can pay out; a currency not named has no limit
+      "list_lag_seconds": 0,          how long a new refund is missing from lists
+      "hang_seconds": 300,            how long an unanswered request is held before the connection is closed
+      "webhook_retry_seconds": 1,     the first wait after a failed delivery; it doubles each time
+      "fsync": false,                 wait for the disk before each answer
+      "rules": [
+        {"match": {"path_kind": "create", "payment": "ch_1", "nth": 1}, "times": 1,
+         "do": {"timeout": {"effect": "later", "after_seconds": 5}}},
+        {"match": {"path_kind": "create"}, "probability": 0.1, "times": null, "do": {"rate_limit": {}}}
+      ]
+    }
+
+A rule's `match` (all that is named must agree): `method`; `path_kind` create | retrieve | update | list | cancel |
+charge | payment_intent | webhook; `payment`, the id a request names or its refund goes over; `metadata`, pairs that
+are all present on the request's refund; `nth`, a number or list of numbers counted from 1 among the requests that match
+the rest; `event`, the type of a webhook. `times` (default 1) is how often the rule acts, null for ever. `probability`
+(default 1). One request meets one rule: the first whose turn it is; the others wait for another request.
+
+What a rule can `do`, one thing or several at once:
+
+    {"delay_seconds": 2}                            slow: the key is in use meanwhile
+    {"timeout": {"effect": "none" | "now" | "later", "after_seconds": 5, "holds_key": true}}
+                                                    no answer ever comes; with holds_key false the late request waits
+                                                    in front of the keys, so that a retry can overtake it
+    {"reset": "before" | "after" | "mid_body"}      the connection breaks: before or after the effect, or in the answer
+    {"truncate": true}                              200, but the JSON ends too early
+    {"conflict": "key_in_use"}                      409 idempotency_key_in_use, not executed
+    {"lock_timeout": 409 | 429}                     code lock_timeout, not executed
+    {"rate_limit": {"retry_after_seconds": 3}}      429, not executed; without the number no Retry-After
+    {"unauthorized": true}, {"forbidden": true}     401, 403
+    {"server_error": {"status": 500, "effect": "none" | "now" | "later", "after_seconds": 5, "sticky": true}}
+                                                    sticky: the key replays the error for ever
+    {"refuse": {"status": 400, "code": "expired_or_canceled_card", "message": "…", "param": null, "type": "…"}}
+    {"refuse": "charge_already_refunded"}           or charge_disputed, refund_disputed_payment, balance_insufficient,
+                                                    insufficient_balance_for_refund (a 402 with message_code only)
+    {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
+                                                    the refund's statuses, the first at once; any word or null
+    {"answer": {"amount": 1, "currency": "usd"}}    the answer lies about these fields, the book does not
+    {"list_lag_seconds": 30}                        a new refund is missing from this list
+    {"pages": "repeat" | "shift"}                   a following page shows one refund again, or passes over one
+    {"webhook": {"lose": true, "copies": 3, "delay_seconds": 60, "after_next": true}}     path_kind webhook
+
+A request that only replays a stored answer meets the faults of the wire (delay, timeout, reset, truncate, conflict,
+lock_timeout, rate_limit, unauthorized, forbidden) but none of execution, which are then not used up either.
+
+Chance depends on the seed, the rule, the kind of request, the payment or refund it is about, and how many such requests
+came before: the same requests meet the same faults, however requests for other payments are interleaved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from refund_worker.processors.sandbox.actions import FaultFileError, Plan, is_number, make_plan
+from refund_worker.processors.sandbox.answers import JsonObject
+from refund_worker.processors.sandbox.heavy import heavy_actions
+
+DAY_SECONDS = 24 * 3600
+PATH_KINDS = frozenset({"create", "retrieve", "update", "list", "cancel", "charge", "payment_intent", "webhook"})
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a rule can match: a request, or an event on its way out. `replaying`: it would not be executed."""
+
+    method: str
+    path_kind: str
+    payment: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    refund_id: str | None = None
+    event: str | None = None
+    replaying: bool = False
+
+
+NOTHING = Plan()
+
+
+@dataclass(slots=True)
+class Rule:
+    """One rule, with what it has seen (`seen` requests match all but `nth`) and done so far."""
+
+    match: JsonObject
+    do: JsonObject
+    plan: Plan
+    times: int | None
+    probability: float
+    seen: int = 0
+    acted: int = 0
+
+    def agrees(self, subject: Subject) -> bool:
+        """True if the subject has all the rule names, `nth` aside, and the rule could do something to it."""
+        wanted = self.match
+        given = {
+            "method": subject.method,
+            "path_kind": subject.path_kind,
+            "payment": subject.payment,
+            "event": subject.event,
+        }
+        return (
+            all(wanted[name] == value for name, value in given.items() if name in wanted)
+            and wanted.get("metadata", {}).items() <= subject.metadata.items()
+            and concerns(self.do, subject)
+        )
+
+    def is_turn(self) -> bool:
+        """True if the request just counted is one of those the rule is for and it may still act."""
+        nth = self.match.get("nth", self.seen)
+        return (self.seen in nth if isinstance(nth, list) else self.seen == nth) and (
+            self.times is None or self.acted < self.times
+        )
+
+
+OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
+OF_CREATE = frozenset({"lifecycle"})
+OF_LISTS = frozenset({"list_lag_seconds", "pages"})
+OF_WIRE = frozenset(
+    {
+        *("delay_seconds", "timeout", "reset", "truncate", "conflict", "lock_timeout", "rate_limit"),
+        *("unauthorized", "forbidden"),
+    }
+)
+
+
+def concerns(do: Mapping[str, Any], subject: Subject) -> bool:
+    """True if any of these actions means something for such a request."""
+    if subject.path_kind == "webhook":
+        return "webhook" in do
+    if subject.replaying and OF_EXECUTION & do.keys():
+        return False
+    useful = OF_WIRE | (OF_EXECUTION - OF_CREATE)
+    if subject.path_kind == "create":
+        useful = useful | OF_CREATE
+    if subject.path_kind == "list":
+        useful = useful | OF_LISTS
+    return bool(useful & do.keys())
+
+
+class Faults:
+    """The faults in force, and the settings that come with them."""
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        self.rules: list[Rule] = []
+        self.seed: int | str | None = None
+        self.heavy = False
+        self.intensity = 0.4
+        self.denials = False
+        self.key_life_seconds: float = DAY_SECONDS
+        self.balance: dict[str, int] = {}
+        self.list_lag_seconds = 0.0
+        self.hang_seconds = 300.0
+        self.webhook_retry_seconds = 1.0
+        self.fsync = False
+        self._asked: Counter[tuple[object, ...]] = Counter()
+        self.add(settings or {})
+
+    @classmethod
+    def read(cls, path: Path) -> Faults:
+        """The faults in a file. Raises FaultFileError, OSError."""
+        try:
+            return cls(json.loads(path.read_text("utf-8")))
+        except ValueError as wrong:
+            raise FaultFileError(f"{path.name} is not a JSON file in UTF-8") from wrong
+
+    def add(self, settings: Any) -> None:
+        """Add rules and change settings; nothing is changed if any of it is wrong. Raises FaultFileError."""
+        if isinstance(settings, list):
+            settings = {"rules": settings}
+        if not isinstance(settings, Mapping):
+            raise FaultFileError("faults are a JSON object, or a list of rules")
+        if "do" in settings:
+            settings = {"rules": [settings]}
+        for name, value in settings.items():
+            if name not in SETTINGS or not SETTINGS[name](value):
+                raise FaultFileError(f"unknown fault setting, or a bad value for it: {name}")
+        rules = [make_rule(rule) for rule in settings.get("rules", [])]
+        for name, value in settings.items():
+            if name == "mode":
+                self.heavy = value == "heavy"
+            elif name == "balance":
+                self.balance = {currency.lower(): amount for currency, amount in value.items()}
+            elif name != "rules":
+                setattr(self, name, value)
+        self.rules += rules
+
+    def clear(self) -> None:
+        """End all faults: rules, heavy mode, list lag. Key life, balance and the seed stay."""
+        self.rules.clear()
+        self.heavy = False
+        self.list_lag_seconds = 0.0
+
+    @property
+    def active(self) -> bool:
+        """True if anything can go wrong at all."""
+        return bool(self.rules) or self.heavy
+
+    def plan(self, subject: Subject) -> Plan:
+        """What goes wrong with this request or event. Counts it: ask once."""
+        if not self.active:
+            return NOTHING
+        identity = (subject.path_kind, subject.event, subject.refund_id or subject.payment)
+        self._asked[identity] += 1
+        occasion = (*identity, self._asked[identity])
+        acting: Rule | None = None
+        for number, rule in enumerate(self.rules):
+            if not rule.agrees(subject):
+                continue
+            rule.seen += 1
+            if acting is None and rule.is_turn() and self.chance("rule", number, *occasion) < rule.probability:
+                rule.acted += 1
+                acting = rule
+        if acting is not None:
+            return acting.plan
+        return self._heavy_plan(subject, occasion) if self.heavy else NOTHING
+
+    def _heavy_plan(self, subject: Subject, occasion: tuple[object, ...]) -> Plan:
+        if self.chance("heavy", *occasion) >= self.intensity:
+            return NOTHING
+        choices = [
+            (weight, do)
+            for weight, do in heavy_actions(subject.path_kind, denials=self.denials)
+            if concerns(do, subject)
+        ]
+        point = self.chance("which", *occasion) * sum(weight for weight, _ in choices)
+        for weight, do in choices:
+            point -= weight
+            if point < 0:
+                return make_plan(do)
+        return NOTHING
+
+    def chance(self, *name: object) -> float:
+        """A number in [0, 1) that the seed and `name` decide."""
+        text = ":".join(map(str, (self.seed, *name)))
+        return int.from_bytes(blake2b(text.encode(), digest_size=7).digest()) / 2**56
+
+
+def _is_balance(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(amount, int) for amount in value.values())
+
+
+SETTINGS: dict[str, Callable[[Any], bool]] = {
+    "seed": lambda value: isinstance(value, int),
+    "mode": lambda value: value in ("heavy", "scripted"),
+    "intensity": is_number,
+    "denials": lambda value: isinstance(value, bool),
+    "key_life_seconds": is_number,
+    "balance": _is_balance,
+    "list_lag_seconds": is_number,
+    "hang_seconds": is_number,
+    "webhook_retry_seconds": is_number,
+    "fsync": lambda value: isinstance(value, bool),
+    "rules": lambda value: isinstance(value, list),
+}
+
+MATCHES = frozenset({"method", "path_kind", "payment", "metadata", "nth", "event"})
+
+
+def make_rule(rule: Any) -> Rule:
+    """A rule from its JSON. Raises FaultFileError."""
+    if not isinstance(rule, dict) or not isinstance(rule.get("do"), dict) or not rule["do"]:
+        raise FaultFileError("a rule is an object with at least a `do`")
+    if unknown := rule.keys() - {"match", "times", "probability", "do"}:
+        raise FaultFileError(f"unknown in a rule: {', '.join(sorted(unknown))}")
+    match = rule.get("match", {})
+    if not isinstance(match, dict) or match.keys() - MATCHES:
+        raise FaultFileError(f"a match names some of: {', '.join(sorted(MATCHES))}")
+    if match.get("path_kind", "create") not in PATH_KINDS:
+        raise FaultFileError(f"a path_kind is one of: {', '.join(sorted(PATH_KINDS))}")
+    if not isinstance(match.get("metadata", {}), dict):
+        raise FaultFileError("the metadata of a match is an object")
+    times, probability = rule.get("times", 1), rule.get("probability", 1)
+    if not (times is None or isinstance(times, int)) or not is_number(probability):
+        raise FaultFileError("times is a number or null, probability a number")
+    return Rule(match, rule["do"], make_plan(rule["do"]), times, probability)

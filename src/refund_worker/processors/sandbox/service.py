@@ -1,0 +1,376 @@
+"""Stripe's API as a plain object: a request in, and how its answer leaves out. It never waits and opens no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from refund_worker.processors.sandbox.actions import Effect, Plan, key_in_use
+from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of, missing
+from refund_worker.processors.sandbox.book import Book, Payment, Refund, StoredKey, done, later
+from refund_worker.processors.sandbox.calls import Call, Request, Route, read_call, route_of
+from refund_worker.processors.sandbox.counts import Counts
+from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
+from refund_worker.processors.sandbox.form import Params, refuse_unknown
+from refund_worker.processors.sandbox.listing import list_refunds
+from refund_worker.processors.sandbox.refunds import (
+    SUCCEEDS_AT_ONCE,
+    Decision,
+    Notice,
+    Step,
+    charge_object,
+    decide_cancel,
+    decide_create,
+    decide_move,
+    decide_update,
+    payment_intent_object,
+    read_wish,
+)
+
+Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How an answer leaves: `whole`, `truncated` JSON, broken off in `mid_body`, or not at all (`reset`, `hang`)."""
+
+    answer: Answer
+    manner: Manner = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The answer is not there yet: ask `resume` in `seconds`."""
+
+    seconds: float
+    resume: Callable[[], Sent]
+
+
+NO_ANSWER = Answer(0, b"")
+
+
+class Service:
+    """Stripe's refund API over a book, with faults. `tell` receives the events of everything that is committed."""
+
+    def __init__(self, book: Book, faults: Faults, tell: Callable[[Notice], None] = lambda _: None) -> None:
+        self.book = book
+        self.faults = faults
+        self.counts = Counts()
+        self._tell = tell
+        if faults.seed is None:
+            faults.seed = book.seed
+        self._running: dict[tuple[str, str], str] = {}
+        for what in book.postponed():
+            if what["do"] == "call" and what["holds_key"]:
+                self._hold(Call.of_record(what["call"]))
+
+    # -- a request's way ----------------------------------------------------------------------------------------------
+
+    def handle(self, request: Request) -> Sent | Wait:
+        """Answer a request to /v1. Raises OSError if the book can't be written; then nothing has happened."""
+        self.run_due()
+        route = route_of(request.method, request.path)
+        if route is None:
+            route = Route(request.method, "unknown")
+            unknown = StripeError(404, f"Unrecognized request URL ({request.method}: {request.path[:200]}).")
+            return self._finish(route, Sent(unknown.answer()))
+        try:
+            call = read_call(request, route)
+        except StripeError as refused:
+            return self._finish(route, Sent(refused.answer()))
+        plan = self.faults.plan(self._subject(call)) if self.faults.active else NOTHING
+        if plan.timeout is not None and plan.timeout.effect == "later" and self._executable(call):
+            self._postpone(call, plan, plan.timeout)
+            return self._finish(route, Sent(NO_ANSWER, "hang"))
+        if not plan.delay_seconds:
+            return self._finish(route, self._proceed(call, plan))
+        return self._slowly(call, plan)
+
+    def _slowly(self, call: Call, plan: Plan) -> Wait:
+        holding = plan.not_executed is None and self._executable(call)
+        if holding:
+            self._hold(call)
+
+        def resume() -> Sent:
+            if holding:
+                self._let_go(call)
+            return self._finish(call.route, self._proceed(call, plan))
+
+        return Wait(plan.delay_seconds, resume)
+
+    def _proceed(self, call: Call, plan: Plan) -> Sent:
+        if plan.not_executed is not None:
+            return Sent(plan.not_executed.answer())
+        if plan.reset == "before":
+            return Sent(NO_ANSWER, "reset")
+        if plan.timeout is not None and plan.timeout.effect == "none":
+            return Sent(NO_ANSWER, "hang")
+        answer = self._answer(call, plan)
+        if plan.timeout is not None:
+            return Sent(NO_ANSWER, "hang")
+        if plan.reset is not None:
+            return Sent(answer, "mid_body" if plan.reset == "mid_body" else "reset")
+        return Sent(answer, "truncated" if plan.truncate else "whole")
+
+    def _finish(self, route: Route, sent: Sent) -> Sent:
+        self.counts.add(route, sent.answer.status if sent.manner == "whole" else None, sent.answer.headers)
+        return sent
+
+    # -- idempotency --------------------------------------------------------------------------------------------------
+
+    def _answer(self, call: Call, plan: Plan) -> Answer:
+        """The answer by Stripe's rules for keys: replay, refuse, or execute and keep."""
+        try:
+            stored = self._stored(call)
+            if stored is not None:
+                return _replay(call, stored)
+            if call.key is not None and (call.account, call.key) in self._running:
+                self._refuse_other_use(call, self._running[call.account, call.key])
+                raise key_in_use()
+            self._validate(call)
+        except StripeError as refused:
+            return refused.answer()
+        return self._execute(call, plan)
+
+    def _stored(self, call: Call) -> StoredKey | None:
+        if call.key is None:
+            return None
+        return self.book.find_key(call.account, call.key, self.faults.key_life_seconds)
+
+    def _refuse_other_use(self, call: Call, use: str) -> None:
+        if use != _use_of(call):
+            raise other_use(call, same_endpoint=use.startswith(call.route.endpoint + "|"))
+
+    def _executable(self, call: Call) -> bool:
+        """True if the call would be executed now: well-formed, its key neither stored nor in use."""
+        if call.route.method != "POST" or self._stored(call) is not None:
+            return False
+        if call.key is not None and (call.account, call.key) in self._running:
+            return False
+        try:
+            self._validate(call)
+        except StripeError:
+            return False
+        return True
+
+    def _hold(self, call: Call) -> None:
+        if call.key is not None:
+            self._running[call.account, call.key] = _use_of(call)
+
+    def _let_go(self, call: Call) -> None:
+        if call.key is not None:
+            self._running.pop((call.account, call.key), None)
+
+    # -- execution ----------------------------------------------------------------------------------------------------
+
+    def _validate(self, call: Call) -> None:
+        """Raise StripeError (400, not executed) for parameters this endpoint does not take."""
+        match call.route.path_kind:
+            case "create":
+                read_wish(call.params)
+            case "update":
+                refuse_unknown(call.params, ("metadata", "expand"))
+            case "list":
+                pass  # checked while listing
+            case _:
+                refuse_unknown(call.params, ("expand",))
+
+    def _execute(self, call: Call, plan: Plan) -> Answer:
+        """Do what the call asks, as the plan has it go wrong, and keep the answer under the key in the same commit."""
+        failing = plan.server_error
+        if failing is not None and failing.effect == "later" and call.route.method == "POST":
+            return self._fail_now_take_effect_later(call, plan, failing)
+        decision, answer = self._decide(call, plan)
+        if failing is not None:
+            error = _server_error(failing)
+            if failing.effect == "none":
+                self._commit(call, None, error if failing.sticky else None)
+            else:
+                self._commit(call, decision, error if failing.sticky else answer)
+            return error
+        self._commit(call, decision, answer)
+        return answer
+
+    def _decide(self, call: Call, plan: Plan) -> tuple[Decision | None, Answer]:
+        if plan.refuse is not None:
+            return None, plan.refuse.answer()
+        try:
+            decision = self._decision(call, plan)
+        except StripeError as refused:
+            return None, refused.answer()
+        return decision, answer_of(_altered(decision.object, plan))
+
+    def _decision(self, call: Call, plan: Plan) -> Decision:
+        object_id = call.route.object_id or ""
+        match call.route.path_kind:
+            case "create":
+                life = plan.lifecycle or SUCCEEDS_AT_ONCE
+                return decide_create(self.book, read_wish(call.params), call.key, self.faults.balance, life)
+            case "update":
+                return decide_update(self._refund(object_id), call.params)
+            case "cancel":
+                return decide_cancel(self._refund(object_id))
+            case "list":
+                return Decision((), self._listed(call.params, plan))
+            case "retrieve":
+                return Decision((), self._refund(object_id).object)
+            case "charge":
+                return Decision((), charge_object(self._payment(object_id, "charge")))
+            case _:
+                return Decision((), payment_intent_object(self._payment(object_id, "payment_intent")))
+
+    def _refund(self, refund_id: str) -> Refund:
+        refund = self.book.refunds.get(refund_id)
+        if refund is None:
+            raise missing("refund", refund_id, "id")
+        return refund
+
+    def _payment(self, reference: str, what: str) -> Payment:
+        payment = self.book.find_payment(reference)
+        if payment is None or (what == "charge") == reference.startswith("pi_"):
+            raise missing(what, reference, "id")
+        return payment
+
+    def _listed(self, params: Params, plan: Plan) -> JsonObject:
+        lag = self.faults.list_lag_seconds if plan.list_lag_seconds is None else plan.list_lag_seconds
+        return list_refunds(self.book, params, lag_seconds=lag, disorder=plan.pages)
+
+    def commit(self, decision: Decision) -> JsonObject:
+        """Make a decision of the sandbox's own true and tell of it. Returns the object it is about."""
+        self.book.commit(*decision.records)
+        for notice in decision.notices:
+            self._tell(notice)
+        return decision.object
+
+    def _commit(self, call: Call, decision: Decision | None, kept: Answer | None) -> None:
+        records = list(decision.records) if decision is not None else []
+        if call.key is not None and kept is not None:
+            records.append(self._key_record(call, kept))
+        if records:
+            self.book.commit(*records)
+        for notice in decision.notices if decision is not None else ():
+            self._tell(notice)
+
+    def _key_record(self, call: Call, kept: Answer) -> JsonObject:
+        return {
+            "kind": "key",
+            "account": call.account,
+            "key": call.key,
+            "endpoint": call.route.endpoint,
+            "fingerprint": call.fingerprint,
+            "status": kept.status,
+            "body": kept.body.decode(),
+            "created": self.book.now(),
+        }
+
+    # -- what happens later -------------------------------------------------------------------------------------------
+
+    def _postpone(self, call: Call, plan: Plan, effect: Effect) -> None:
+        if effect.holds_key:
+            self._hold(call)
+        self.book.commit(self._later_call(call, plan, effect, holds_key=effect.holds_key, keeps_answer=True))
+
+    def _fail_now_take_effect_later(self, call: Call, plan: Plan, effect: Effect) -> Answer:
+        error = _server_error(effect)
+        records = [self._later_call(call, plan, effect, holds_key=False, keeps_answer=not effect.sticky)]
+        if call.key is not None and effect.sticky:
+            records.append(self._key_record(call, error))
+        self.book.commit(*records)
+        return error
+
+    def _later_call(self, call: Call, plan: Plan, effect: Effect, *, holds_key: bool, keeps_answer: bool) -> JsonObject:
+        life = [
+            {"status": step.status, "after_seconds": step.after_seconds, "failure_reason": step.failure_reason}
+            for step in plan.lifecycle or ()
+        ]
+        what = {"do": "call", "call": call.as_record(), "life": life, "holds_key": holds_key, "keeps": keeps_answer}
+        return later(self.book.now() + effect.after_seconds, what)
+
+    def run_due(self) -> None:
+        """Let everything happen that is due by now, in order."""
+        while (due := self.book.next_due()) is not None:
+            number, what = due
+            if what["do"] == "move":
+                self._run_move(number, what)
+            else:
+                self._run_call(number, what)
+
+    def _run_move(self, number: int, what: JsonObject) -> None:
+        refund = self.book.refunds[what["id"]]
+        if refund.void:  # someone moved it to its end by hand
+            self.book.commit(done(number))
+            return
+        decision = decide_move(self.book, refund, what["status"], what["failure_reason"])
+        self.book.commit(done(number), *decision.records)
+        for notice in decision.notices:
+            self._tell(notice)
+
+    def _run_call(self, number: int, what: JsonObject) -> None:
+        call = Call.of_record(what["call"])
+        if what["holds_key"]:
+            self._let_go(call)
+        self.book.commit(done(number))
+        # A late request that comes to the key store after another with its key has nothing left to do. One whose
+        # error is stored already takes effect all the same: that is the roll-forward of a failed request.
+        if what["keeps"] and self._stored(call) is not None:
+            return
+        plan = Plan(lifecycle=_life_of(what["life"])) if what["life"] else NOTHING
+        decision, answer = self._decide(call, plan)
+        self._commit(call, decision, answer if what["keeps"] else None)
+
+    # -- what the faults can match ------------------------------------------------------------------------------------
+
+    def _subject(self, call: Call) -> Subject:
+        refund = self.book.refunds.get(call.route.object_id or "")
+        metadata = refund.object["metadata"] if refund is not None else call.params.get("metadata", {})
+        return Subject(
+            method=call.route.method,
+            path_kind=call.route.path_kind,
+            payment=self._payment_named(call, refund),
+            metadata=metadata if isinstance(metadata, dict) else {},
+            refund_id=call.route.object_id,
+            replaying=call.route.method == "POST" and not self._executable(call),
+        )
+
+    def _payment_named(self, call: Call, refund: Refund | None) -> str | None:
+        if refund is not None:
+            return self.book.payment_of(refund).id
+        named = call.params.get("charge") or call.params.get("payment_intent") or call.route.object_id
+        if not isinstance(named, str):
+            return None
+        payment = self.book.find_payment(named)
+        return payment.id if payment is not None else named
+
+
+def _use_of(call: Call) -> str:
+    return f"{call.route.endpoint}|{call.fingerprint}"
+
+
+def other_use(call: Call, *, same_endpoint: bool) -> StripeError:
+    """400 idempotency_error: the key belongs to another request."""
+    what = "other parameters" if same_endpoint else "another endpoint"
+    return StripeError(400, f"The idempotency key was first used with {what}.", type="idempotency_error")
+
+
+def _replay(call: Call, stored: StoredKey) -> Answer:
+    if (stored.endpoint, stored.fingerprint) != (call.route.endpoint, call.fingerprint):
+        raise other_use(call, same_endpoint=stored.endpoint == call.route.endpoint)
+    return Answer(stored.status, stored.body.encode(), (("Idempotent-Replayed", "true"),))
+
+
+def _server_error(effect: Effect) -> Answer:
+    return StripeError(effect.status, "Something went wrong on the server's side.", type="api_error").answer()
+
+
+def _altered(body: JsonObject, plan: Plan) -> JsonObject:
+    """The answer with the fields a fault lies about; in a list, in each of its objects."""
+    if not plan.answer:
+        return body
+    if body["object"] == "list":
+        return {**body, "data": [{**item, **plan.answer} for item in body["data"]]}
+    return {**body, **plan.answer}
+
+
+def _life_of(steps: list[JsonObject]) -> tuple[Step, ...]:
+    return tuple(Step(**step) for step in steps)

@@ -1,0 +1,177 @@
+"""Events: built as Stripe's, signed as Stripe's, delivered in the background with retries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from hashlib import blake2b, sha256
+from typing import TYPE_CHECKING, Any
+
+from refund_worker.processors.sandbox.answers import JsonObject
+from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.faults import Faults, Subject
+from refund_worker.processors.sandbox.refunds import Notice, charge_object
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = logging.getLogger("refund_worker.sandbox.webhooks")
+
+API_VERSION = "2026-10-28.endive"
+# Events of one refund keep their order by sharing a lane; lanes keep one slow answer from holding up all others.
+LANES = 8
+TRIES_MAX = 8
+TIMEOUT_SECONDS = 10.0
+# An event that is to arrive after the next one of its refund goes by itself if no other comes.
+HELD_SECONDS_MAX = 3.0
+
+
+def signature_header(secret: str, body: bytes, at_second: int) -> str:
+    """The value of Stripe-Signature for `body` sent at `at_second` (seconds since 1970)."""
+    digest = hmac.new(secret.encode(), b"%d." % at_second + body, sha256).hexdigest()
+    return f"t={at_second},v1={digest}"
+
+
+class Webhooks:
+    """Sends events to one receiver. Nothing is sent, and nothing is kept for later, while there is no receiver."""
+
+    def __init__(self, book: Book, faults: Faults) -> None:
+        self._book = book
+        self._faults = faults
+        self._url: str | None = None
+        self._secret = ""
+        self._told: Counter[str] = Counter()
+        self._lanes: list[asyncio.Queue[bytes]] = []
+        self._held: dict[str, list[bytes]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    def aim(self, url: str | None, secret: str) -> None:
+        """Send from now on to `url`, signed with `secret`; None sends nowhere."""
+        self._url, self._secret = url, secret
+
+    def tell(self, notice: Notice) -> None:
+        """Make the event and let it go, as the faults have it. Needs the running loop if there is a receiver."""
+        if self._url is None:
+            return
+        refund = self._book.refunds[notice.refund_id]
+        payment = self._book.payment_of(refund)
+        subject = Subject("POST", "webhook", payment.id, refund.object["metadata"], notice.refund_id, event=notice.type)
+        how = self._faults.plan(subject).webhook
+        if how.get("lose"):
+            return
+        body = json.dumps(self._event(notice), separators=(",", ":")).encode()
+        delay_seconds = how.get("delay_seconds", 0)
+        for _ in range(how.get("copies", 1)):
+            if how.get("after_next"):
+                self._hold(notice.refund_id, body)
+            elif delay_seconds:
+                self._after(delay_seconds, lambda: self._enqueue(notice.refund_id, body))
+            else:
+                self._enqueue(notice.refund_id, body)
+        if not how.get("after_next"):
+            self._release(notice.refund_id)
+
+    def _event(self, notice: Notice) -> JsonObject:
+        refund = self._book.refunds[notice.refund_id]
+        self._told[notice.refund_id] += 1
+        data: JsonObject = {"object": refund.object}
+        if notice.type == "charge.refunded":
+            data = {"object": charge_object(self._book.payment_of(refund))}
+        elif notice.previous is not None and notice.type == "refund.updated":
+            data["previous_attributes"] = notice.previous
+        name = (notice.refund_id, notice.type, refund.object["status"], self._told[notice.refund_id])
+        return {
+            "id": self._book.new_id("evt", *name),
+            "object": "event",
+            "api_version": API_VERSION,
+            "created": int(self._book.now()),
+            "data": data,
+            "livemode": False,
+            "pending_webhooks": 1,
+            "request": {"id": None, "idempotency_key": refund.idempotency_key},
+            "type": notice.type,
+        }
+
+    # -- order --------------------------------------------------------------------------------------------------------
+
+    def _hold(self, refund_id: str, body: bytes) -> None:
+        self._held.setdefault(refund_id, []).append(body)
+        self._after(HELD_SECONDS_MAX, lambda: self._release(refund_id))
+
+    def _release(self, refund_id: str) -> None:
+        for body in self._held.pop(refund_id, ()):
+            self._enqueue(refund_id, body)
+
+    def _enqueue(self, refund_id: str, body: bytes) -> None:
+        if not self._lanes:
+            self._lanes = [asyncio.Queue() for _ in range(LANES)]
+            for lane in self._lanes:
+                self._start(self._work(lane))
+        # Not hash(): it differs from process to process.
+        lane_number = blake2b(refund_id.encode(), digest_size=1).digest()[0] % LANES
+        self._lanes[lane_number].put_nowait(body)
+
+    # -- delivery -----------------------------------------------------------------------------------------------------
+
+    async def _work(self, lane: asyncio.Queue[bytes]) -> None:
+        while True:
+            body = await lane.get()
+            if not await self._delivered(body):
+                self._start(self._retry(body))
+
+    async def _retry(self, body: bytes) -> None:
+        wait_seconds = self._faults.webhook_retry_seconds
+        for _ in range(TRIES_MAX - 1):
+            await asyncio.sleep(wait_seconds)
+            if await self._delivered(body):
+                return
+            wait_seconds *= 2
+        log.warning("an event was given up after %d tries", TRIES_MAX)
+
+    async def _delivered(self, body: bytes) -> bool:
+        """One try; True if the receiver answered 2xx, or there is none any more."""
+        if self._url is None:
+            return True
+        import aiohttp  # costs a noticeable part of the start, and most runs have no receiver
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "Stripe-Signature": signature_header(self._secret, body, int(time.time())),
+        }
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                return 200 <= answer.status < 300
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return False
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            act()
+
+        self._start(wait())
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop; what is undelivered is lost, as when a receiver misses it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,425 @@
+"""Refunds over Stripe: the one place that knows its wire format. Nothing here decides about refunds.
+
+Facts: docs.stripe.com/api/refunds, /error-codes, /idempotency and the source of stripe-python 16.1, read in 2026-11.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import aiohttp
+import stripe
+
+from refund_worker.processors.base import (
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    LegOrder,
+    Misconfigured,
+    NotSent,
+    RefundObject,
+    Refused,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
+from refund_worker.processors.stripe_objects import (
+    METADATA_ATTEMPT,
+    METADATA_INSTALLATION,
+    METADATA_LEG,
+    METADATA_REFUND,
+    OPAQUE_ID,
+    Unreadable,
+    clean,
+    to_page,
+    to_refund_object,
+)
+
+# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
+stripe.enable_telemetry = False
+# Below this level the SDK logs bodies and error messages as they came, not redacted.
+logging.getLogger("stripe").setLevel(logging.WARNING)
+
+METADATA_LENGTH_MAX: Final = 500  # Stripe's limit for one value
+KEY_LENGTH_MAX: Final = 255  # Stripe's limit for an idempotency key
+
+PAGE_SIZE: Final = 100  # Stripe's maximum
+PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real payment has them
+PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
+BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
+CONNECT_SECONDS_MAX: Final = 10.0
+RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
+
+# Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
+DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
+NO_MONEY_WENT_OUT: Final = frozenset({"failed", "canceled"})
+
+BUSY_CODES: Final = frozenset({"idempotency_key_in_use", "lock_timeout", "rate_limit"})
+BLOCKED_CODES: Final = frozenset({"balance_insufficient", "insufficient_balance_for_refund"})
+DEFINITE_TYPES: Final = frozenset({"invalid_request_error", "card_error"})
+# 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
+INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
+
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
+
+Failure = Refused | AlreadyRefunded | Blocked | Misconfigured | KeyConflict | Busy | NotSent | Unanswered | Denied
+
+
+class StripeProcessor:
+    """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
+
+    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the outer deadline of each call:
+    connecting, sending and reading, slow drips included. `account` is a connected account's id (header
+    Stripe-Account). The SDK never retries by itself; when to send again is the engine's decision. Raises ValueError
+    for a key that can't be sent in a header.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base: str | None = None,
+        timeout_seconds: float = 30,
+        name: str = "stripe",
+        account: str | None = None,
+    ) -> None:
+        if not _is_header_value(api_key):
+            raise ValueError("the Stripe API key is empty or holds characters that no key has")
+        self.name = name
+        self._timeout_seconds = timeout_seconds
+        self._http = _Transport(timeout_seconds)
+        self._client = stripe.StripeClient(
+            api_key,
+            stripe_account=account,
+            base_addresses={"api": base.rstrip("/")} if base else None,
+            max_network_retries=0,
+            http_client=self._http,
+        )
+
+    def __repr__(self) -> str:
+        return f"StripeProcessor(name={self.name!r})"
+
+    def freeze(self, order: LegOrder) -> str:
+        """The parameters of POST /v1/refunds as JSON with sorted keys. Raises ValueError for what Stripe can't take:
+        a payment id that is no charge or payment intent, an amount below 1, an id above 500 characters."""
+        if type(order.amount_minor) is not int or order.amount_minor < 1:
+            raise ValueError("a refund's amount must be a positive integer in minor units")
+        metadata = {
+            METADATA_REFUND: order.refund_id,
+            METADATA_LEG: order.leg_id,
+            METADATA_ATTEMPT: str(order.attempt),
+        }
+        if order.installation:
+            metadata[METADATA_INSTALLATION] = order.installation
+        if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
+            raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
+        body = {
+            _payment_parameter(order.processor_payment_id): order.processor_payment_id,
+            "amount": order.amount_minor,
+            "reason": _stripe_reason(order.reason),
+            "metadata": metadata,
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+    async def send(self, key: str, body: str) -> Reply:
+        """POST the frozen `body` under the idempotency `key`. Raises ValueError if either is not what `freeze` and
+        the engine make; nothing was sent then."""
+        if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
+            raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+        params = json.loads(body)
+        return await self._one("post", "/v1/refunds", {**params, "idempotency_key": key})
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """GET one refund object."""
+        if not OPAQUE_ID.fullmatch(processor_refund_id):
+            return _BAD_REFUND_ID
+        return await self._one("get", f"/v1/refunds/{processor_refund_id}", {})
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """POST a cancel; Stripe refuses it in every status but requires_action. Needs no key of ours: a second
+        cancel of the same object changes nothing."""
+        if not OPAQUE_ID.fullmatch(processor_refund_id):
+            return _BAD_REFUND_ID
+        return await self._one("post", f"/v1/refunds/{processor_refund_id}/cancel", {})
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """All refund objects whose metadata names `leg_id`, among all of this payment's, within one deadline.
+
+        `foreign_minor` is the sum over the payment's objects that carry no leg of ours at all (made in the dashboard
+        or by other software) and whose status is neither failed nor canceled: a status that is null or unknown
+        counts, as its money may be gone. Objects of our other legs are in neither. Raises ValueError for a payment
+        id that is no charge or payment intent.
+        """
+        where = {_payment_parameter(processor_payment_id): processor_payment_id}
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT)
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return _search_failure(error)
+        # A server that ignores the filter must not turn other payments' refunds into foreign ones of this payment.
+        foreign = (
+            refund.amount_minor
+            for refund in listed
+            if refund.leg_id is None
+            and refund.status not in NO_MONEY_WENT_OUT
+            and (not refund.payment_refs or processor_payment_id in refund.payment_refs)
+        )
+        return Found(tuple(refund for refund in listed if refund.leg_id == leg_id), sum(foreign))
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
+        page: a reconciliation reads more pages than one call may take. Raises ValueError for a naive datetime."""
+        if created_gte.tzinfo is None:
+            raise ValueError("created_gte needs a time zone")
+        try:
+            listed = await self._all_pages({"created": {"gte": int(created_gte.timestamp())}}, PAGES_MAX_RECENT)
+        except Exception as error:  # noqa: BLE001 -- as in `find`
+            return _search_failure(error)
+        return Found(tuple(listed))
+
+    async def close(self) -> None:
+        """Close the connections; a second time does nothing."""
+        await self._http.close_async()
+
+    async def _one(self, method: str, path: str, params: Mapping[str, Any]) -> Reply:
+        try:
+            answer = await self._call(method, path, params)
+            refund = to_refund_object(answer.data)
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return classify(error)
+        return Answered(refund, request_id=_request_id(answer.headers), replayed=_is_replayed(answer.headers))
+
+    async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
+        async with asyncio.timeout(self._timeout_seconds):
+            # The raw request spares building an SDK object, and leaves the JSON as it was answered to be checked here.
+            response = await self._client.raw_request_async(method, path, **params)
+        return _Response(response.data, response.headers)
+
+    async def _all_pages(self, where: Mapping[str, Any], pages_max: int) -> list[RefundObject]:
+        """Every object of the list once, in its order. Raises `Unreadable` for a list that does not come to an end:
+        half a list must never pass for the whole."""
+        seen: dict[str, RefundObject] = {}
+        after: dict[str, str] = {}
+        for _ in range(pages_max):
+            answer = await self._call("get", "/v1/refunds", {**where, "limit": PAGE_SIZE, **after})
+            page, has_more = to_page(answer.data)
+            before = len(seen)
+            # Pages shift while refunds are being made: what comes twice is one object, and its later word counts.
+            seen.update((refund.processor_refund_id, refund) for refund in page)
+            if not has_more:
+                return list(seen.values())
+            if len(seen) == before:
+                raise Unreadable("the list says there is more but does not advance")
+            after = {"starting_after": page[-1].processor_refund_id}
+        raise Unreadable(f"the list has more than {pages_max} pages")
+
+
+_BAD_REFUND_ID: Final = Misconfigured("bad_refund_id", "this is no Stripe refund id; nothing was asked")
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    data: object
+    headers: Mapping[str, str]
+
+
+class _Transport(stripe.HTTPClient):
+    """The SDK's HTTP client over aiohttp, with three differences from the one it ships: redirects are not followed
+    (a redirected POST may turn into a GET or reach another host), the size of an answer is bounded, and errors keep
+    their type, so that `classify` can tell a refused connection from a lost answer."""
+
+    name = "aiohttp"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__()
+        connect_seconds = min(CONNECT_SECONDS_MAX, timeout_seconds / 2)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_usage: Any
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        session = self._session or self._open(url)
+        async with session.request(
+            method, url, headers=headers, data=post_data, timeout=self._timeout, allow_redirects=False
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise Unreadable(f"the answer is larger than {BODY_BYTES_MAX} bytes")
+            return bytes(body), response.status, response.headers
+
+    async def close_async(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self, url: str) -> aiohttp.ClientSession:
+        # Made on the first call, inside the running loop and after any fork.
+        secure = ssl.create_default_context(cafile=stripe.ca_bundle_path) if url.startswith("https:") else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=secure), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self._session
+
+
+def classify(error: Exception) -> Failure:
+    """What a failed call means. Pure. Only a proof makes it anything but `Unanswered`: a connection that was never
+    made (`NotSent`), or an HTTP error that Stripe documents."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NotSent(clean(f"{type(error).__name__}: {error}"))
+    if isinstance(error, stripe.StripeError) and error.http_status is not None:
+        return _classify_answer(_ErrorAnswer.of(error))
+    if isinstance(error, Unreadable):
+        return Unanswered(clean(f"unreadable answer: {error}"))
+    if isinstance(error, TimeoutError):
+        return Unanswered("no complete answer within the time allowed")
+    return Unanswered(f"lost while sending or reading ({type(error).__name__})")
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorAnswer:
+    """An HTTP answer outside 2xx. `kind` is Stripe's error type; empty texts stand for what was not said."""
+
+    status: int
+    kind: str
+    code: str
+    message_code: str
+    param: str
+    message: str
+    request_id: str | None
+    should_retry: bool
+    retry_after_seconds: float | None
+    replayed: bool
+
+    @classmethod
+    def of(cls, error: stripe.StripeError) -> _ErrorAnswer:
+        # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
+        body = error.json_body if isinstance(error.json_body, dict) else {}
+        said = body.get("error")
+        fields = said if isinstance(said, dict) else {}
+        headers: Mapping[str, str] = error.headers or {}
+
+        def text(name: str) -> str:
+            value = fields.get(name)
+            return clean(value) if isinstance(value, str) else ""
+
+        return cls(
+            status=error.http_status or 0,
+            kind=text("type"),
+            code=text("code"),
+            message_code=text("message_code"),
+            param=text("param"),
+            message=text("message"),
+            request_id=_request_id(headers),
+            should_retry=headers.get("Stripe-Should-Retry", "").lower() == "true",
+            retry_after_seconds=_retry_after_seconds(headers.get("Retry-After")),
+            replayed=_is_replayed(headers),
+        )
+
+
+def _classify_answer(answer: _ErrorAnswer) -> Failure:
+    """The table of Stripe's answers, from the most general proof to the most particular."""
+    if answer.status >= 500:
+        return Unanswered(_what(answer), server_error=True)
+    if answer.status in (401, 403):
+        return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
+    if _is_busy(answer):
+        return Busy(answer.code or "rate_limit", answer.retry_after_seconds)
+    if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
+        return Unanswered(_what(answer))
+    if answer.kind == "idempotency_error":
+        return KeyConflict(answer.message or _what(answer))
+    if answer.kind not in DEFINITE_TYPES:
+        # Not Stripe's own words: a proxy or a load balancer may have answered for a request that went through.
+        return Unanswered(_what(answer))
+    return _classify_refusal(answer)
+
+
+def _is_busy(answer: _ErrorAnswer) -> bool:
+    if answer.status == 409:
+        return answer.code in BUSY_CODES or answer.kind == "idempotency_error"
+    return answer.status == 429 or (answer.status == 400 and answer.code in BUSY_CODES)
+
+
+def _classify_refusal(answer: _ErrorAnswer) -> Failure:
+    message = answer.message or _what(answer)
+    if answer.code == "charge_already_refunded":
+        return AlreadyRefunded(message, answer.request_id, answer.replayed)
+    for code in (answer.code, answer.message_code):
+        if code in BLOCKED_CODES:
+            return Blocked(code, message, answer.request_id, answer.replayed)
+    if answer.code == "resource_missing" or answer.status == 404:
+        return Misconfigured(answer.code or "not_found", message, answer.request_id, answer.replayed)
+    if answer.should_retry:
+        return Unanswered(_what(answer))
+    # The only refusal Stripe gives no code to: asking for more than is left of the payment.
+    fallback = "amount_exceeds_unrefunded" if answer.param == "amount" else answer.kind
+    return Refused(answer.code or fallback, message, answer.request_id, answer.replayed)
+
+
+def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unanswered | Denied:
+    """A list refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
+        return Unanswered("the object that the next page starts after has gone: the list shifted")
+    failure = classify(error)
+    match failure:
+        case Misconfigured() | Busy() | NotSent() | Unanswered() | Denied():
+            return failure
+        case Refused(code, message, request_id) | Blocked(code, message, request_id):
+            return Misconfigured(code, message, request_id)
+        case AlreadyRefunded() | KeyConflict():
+            return Unanswered("an answer that no list gives")
+
+
+def _payment_parameter(processor_payment_id: str) -> str:
+    if OPAQUE_ID.fullmatch(processor_payment_id):
+        if processor_payment_id.startswith(("ch_", "py_")):
+            return "charge"
+        if processor_payment_id.startswith("pi_"):
+            return "payment_intent"
+    raise ValueError("a Stripe payment id begins with ch_, py_ or pi_")
+
+
+def _stripe_reason(reason: str) -> str:
+    return "duplicate" if reason.strip().rstrip(".!").casefold() in DUPLICATE_REASONS else "requested_by_customer"
+
+
+def _is_header_value(text: str) -> bool:
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
+
+
+def _what(answer: _ErrorAnswer) -> str:
+    return " ".join(part for part in (f"HTTP {answer.status}", answer.kind, answer.code) if part)
+
+
+def _retry_after_seconds(header: str | None) -> float | None:
+    """Seconds to wait; None where the header is absent or no number (Stripe never sends the date form)."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return min(seconds, RETRY_AFTER_SECONDS_MAX) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _is_replayed(headers: Mapping[str, str]) -> bool:
+    return headers.get("Idempotent-Replayed", "").lower() == "true"
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    said = headers.get("Request-Id", "")
+    return said if _REQUEST_ID.fullmatch(said) else None

@@ -1,0 +1,98 @@
+"""Stripe's refund objects and lists as they come in JSON, checked and turned into our words. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from refund_worker.processors.base import RefundObject
+from refund_worker.redaction import to_redacted
+
+METADATA_REFUND: Final = "refund_worker_refund"
+METADATA_LEG: Final = "refund_worker_leg"
+METADATA_ATTEMPT: Final = "refund_worker_attempt"
+METADATA_INSTALLATION: Final = "refund_worker_installation"
+MESSAGE_LENGTH_MAX: Final = 500
+CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
+
+OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
+_ATTEMPT = re.compile(r"[0-9]{1,9}")
+
+
+class Unreadable(ValueError):
+    """A 2xx answer that does not say what it should: what happened at the processor is unknown."""
+
+
+def to_refund_object(data: object) -> RefundObject:
+    """A refund as Stripe's JSON describes it. Raises `Unreadable` if it is none or lacks a required field; a status
+    that is null or unknown is passed on."""
+    if not isinstance(data, dict) or data.get("object") != "refund":
+        raise Unreadable("not a refund object")
+    identifier, amount, created, currency = (data.get(name) for name in ("id", "amount", "created", "currency"))
+    status, failure_reason = data.get("status"), data.get("failure_reason")
+    if not isinstance(identifier, str) or not OPAQUE_ID.fullmatch(identifier):
+        raise Unreadable("a refund object without a usable id")
+    # type() and not isinstance(): True is an int to Python, and no amount.
+    if type(amount) is not int or amount < 0:
+        raise Unreadable("a refund object whose amount is not a whole number of minor units")
+    if type(created) is not int or not 0 <= created < CREATED_MAX:
+        raise Unreadable("a refund object without a usable time of creation")
+    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+        raise Unreadable("a refund object without a currency")
+    if not isinstance(status, str | None):
+        raise Unreadable("a refund object whose status is no text")
+    leg_id, attempt, installation = _our_marks(data.get("metadata"))
+    live = data.get("livemode")
+    return RefundObject(
+        processor_refund_id=identifier,
+        status=None if status is None else clean(status),
+        amount_minor=amount,
+        currency=currency.upper(),
+        payment_refs=tuple(ref for ref in (_id_of(data.get("charge")), _id_of(data.get("payment_intent"))) if ref),
+        leg_id=leg_id,
+        attempt=attempt,
+        failure_code=clean(failure_reason) if isinstance(failure_reason, str) else None,
+        created_at=datetime.fromtimestamp(created, UTC),
+        live=live if isinstance(live, bool) else None,
+        installation=installation,
+    )
+
+
+def to_page(data: object) -> tuple[list[RefundObject], bool]:
+    """The refund objects of one page, and whether more follow. Raises `Unreadable` if any part is not as it should."""
+    if not isinstance(data, dict) or data.get("object") != "list":
+        raise Unreadable("not a list")
+    listed, has_more = data.get("data"), data.get("has_more")
+    if not isinstance(listed, list) or not isinstance(has_more, bool):
+        raise Unreadable("a list without data or has_more")
+    return [to_refund_object(each) for each in listed], has_more
+
+
+def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
+    if not isinstance(metadata, dict):
+        return None, None, None
+    leg_id, attempt, installation = (
+        metadata.get(name) for name in (METADATA_LEG, METADATA_ATTEMPT, METADATA_INSTALLATION)
+    )
+    return (
+        leg_id if isinstance(leg_id, str) and leg_id else None,
+        int(attempt) if isinstance(attempt, str) and _ATTEMPT.fullmatch(attempt) else None,
+        installation if isinstance(installation, str) and installation else None,
+    )
+
+
+def _id_of(reference: object) -> str | None:
+    """The id of a reference that is given as an id, or expanded to the object itself."""
+    if isinstance(reference, dict):
+        reference = reference.get("id")
+    return reference if isinstance(reference, str) and reference else None
+
+
+def clean(text: str) -> str:
+    """Text written by a server, fit to store and show: secrets and control characters out, length bounded."""
+    if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
+        return text  # nearly every status: no number and no key is made of letters alone
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * MESSAGE_LENGTH_MAX])
+    return to_redacted(printable, luhn_only=False)[:MESSAGE_LENGTH_MAX]

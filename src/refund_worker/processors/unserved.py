@@ -1,0 +1,62 @@
+"""Payments of a processor that this version has no adapter for: each of their refunds ends with a person."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from refund_worker.processors.base import Blocked, Found, LegOrder, Misconfigured, Reply, SearchReply
+from refund_worker.processors.manual import ManualProcessor
+
+# Processors that this version has an adapter for. One that is not configured is waited for: its key may come.
+ADAPTERS = frozenset({"stripe", "manual"})
+UNKNOWN = "processor_unknown"
+OURS = "refund_worker_unserved"
+
+
+class UnservedProcessor:
+    """Implements `Processor` without any I/O: it moves no money and says so.
+
+    `frozen` is the body of the attempt at hand, "" where none is known. One that this class has not made was sent by
+    a version that served the processor: what became of it nobody here can say, so nothing is concluded.
+    """
+
+    def __init__(self, name: str, frozen: str = "") -> None:
+        self.name = name
+        self._was_sent = not _is_ours(frozen)
+        self._blocked = Blocked(UNKNOWN, f"this version can't pay over {name}: pay it back by hand, then resolve")
+        self._no_access = Misconfigured(UNKNOWN, f"this version can't ask {name}: look there")
+
+    def freeze(self, order: LegOrder) -> str:
+        """What is to be paid back by hand, marked as never sent anywhere."""
+        return json.dumps(json.loads(ManualProcessor().freeze(order)) | {OURS: True}, sort_keys=True)
+
+    async def send(self, key: str, body: str) -> Reply:
+        """`Blocked`: nothing was created, a person must act."""
+        return self._no_access if self._was_sent else self._blocked
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """`Misconfigured`: there is an object, which only a version with an adapter can ask about."""
+        return self._no_access
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """An empty `Found` where this class has sent nothing, else `Misconfigured`."""
+        return self._no_access if self._was_sent else Found(())
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """`Misconfigured`: its list can't be read."""
+        return self._no_access
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """`Misconfigured`, as for `fetch`."""
+        return self._no_access
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _is_ours(frozen: str) -> bool:
+    try:
+        return OURS in json.loads(frozen)
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,110 @@
+"""The one place that wires things: settings in, a context for the engine out. Made after the fork, in each process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from refund_worker.domain.decision import Policy
+from refund_worker.engine.context import Answer, Batches, Context, Limiter, NoLimit, no_wake
+from refund_worker.engine.limits import limits_of
+from refund_worker.processors.base import Processor
+from refund_worker.processors.manual import ManualProcessor
+from refund_worker.settings import Settings
+from refund_worker.store.database import Database
+from refund_worker.store.schema import ensure_schema
+
+
+@dataclass(slots=True)
+class Runtime:
+    """A process's own database, processors and event loop. Close it at the end, or use it as a context manager."""
+
+    settings: Settings
+    database: Database
+    context: Context
+    _loop: asyncio.AbstractEventLoop
+
+    def close(self) -> None:
+        for processor in self.context.processors.values():
+            self._loop.run_until_complete(processor.close())
+        self._loop.close()
+        self.database.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def build_runtime(
+    settings: Settings,
+    *,
+    wake: Callable[[Sequence[str], bool], None] = no_wake,
+    limiter: Limiter | None = None,
+    processors: bool = True,
+    interrupts: tuple[type[BaseException], ...] = (),
+) -> Runtime:
+    """Everything that a process needs. Raises `BadSettings` or `Unavailable` (database not there or not migrated).
+
+    `processors` False leaves the payment processors out, for doors that only take requests in.
+    """
+    database = Database(settings.database_url.get_secret_value())
+    ensure_schema(database)
+    loop = asyncio.new_event_loop()
+
+    def run(calls: Awaitable[list[Answer]]) -> list[Answer]:
+        return loop.run_until_complete(calls)
+
+    context = Context(
+        database=database,
+        processors=processors_of(settings) if processors else {},
+        policy=policy_of(settings),
+        batches=batches_of(settings),
+        limits=limits_of(settings),
+        limiter=limiter or NoLimit(),
+        run=run,
+        wake=wake,
+        notify=settings.notify_url is not None,
+        interrupts=interrupts,
+    )
+    return Runtime(settings, database, context, loop)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The clocks and choices of deciding."""
+    key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
+    live = True if "_live_" in key else False if "_test_" in key else None
+    return Policy(
+        lease_seconds=settings.lease_seconds,
+        key_life_seconds=settings.key_life_seconds,
+        quiet_seconds=settings.quiet_seconds,
+        retry_base_seconds=settings.retry_base_seconds,
+        retry_max_seconds=settings.retry_max_seconds,
+        poll_seconds=settings.poll_seconds,
+        allocation=settings.allocation,
+        live=live,
+    )
+
+
+def batches_of(settings: Settings) -> Batches:
+    """A claim no larger than what the rate lets through in a quarter of the lease."""
+    rate = settings.stripe_rate_per_second
+    claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
+    return Batches(claim=max(1, min(Batches().claim, claim)))
+
+
+def processors_of(settings: Settings) -> dict[str, Processor]:
+    """Every processor that is configured, by name; to be closed on the event loop they were used on."""
+    found: dict[str, Processor] = {"manual": ManualProcessor()}
+    if settings.stripe_api_key is not None:
+        # The SDK takes as long to import as all the rest: doors that call no processor do without it.
+        from refund_worker.processors.stripe import StripeProcessor
+
+        found["stripe"] = StripeProcessor(
+            settings.stripe_api_key.get_secret_value(),
+            base=settings.stripe_api_base,
+            timeout_seconds=settings.call_timeout_seconds,
+        )
+    return found

@@ -1,0 +1,157 @@
+"""What the hash chain is made of: the rows of the append-only tables, and the seals over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Row, RowMapping, bindparam, func, select, text
+
+from refund_worker.store.tables import audit_checks, audit_seals, events, ledger_entries, ledger_transactions
+
+# Which columns a digest covers, in this order: a column added later must not change the digests of older rows.
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "ledger_transactions": (
+        "transaction_id",
+        "customer_id",
+        "kind",
+        "credits",
+        "refers_to",
+        "refund_id",
+        "description",
+        "occurred_at",
+        "actor",
+    ),
+    "ledger_entries": ("transaction_id", "account", "unit", "amount"),
+    "events": (
+        "refund_id",
+        "at",
+        "actor",
+        "kind",
+        "leg_id",
+        "from_status",
+        "to_status",
+        "reason",
+        "detail",
+        "alarm",
+    ),
+}
+_TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events)}
+# Any number will do, as long as every process that seals takes the same.
+SEAL_LOCK = 7_203_118_555
+
+
+def try_lock(connection: Connection) -> bool:
+    """Whether this transaction is the one that may seal now; an SQLite writer is alone anyway."""
+    if connection.dialect.name == "sqlite":
+        return True
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": SEAL_LOCK}).scalar())
+
+
+def top_seqs(connection: Connection) -> dict[str, int]:
+    """The highest number in each table that can be seen; 0 where it is empty."""
+    return {name: int(connection.execute(select(func.max(t.c.seq))).scalar() or 0) for name, t in _TABLES.items()}
+
+
+def running_transactions(connection: Connection) -> tuple[int, int] | None:
+    """(the oldest that still runs, the next that will begin), as numbers that only grow; None on SQLite, which lets
+    no second writer begin before the first has ended."""
+    if connection.dialect.name == "sqlite":
+        return None
+    query = "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() AS s"
+    oldest, following = connection.execute(text(query)).one()
+    return int(oldest), int(following)
+
+
+_AFTER, _UPTO, _LIMIT = (bindparam(name, type_=BigInteger) for name in ("after", "upto", "limit"))
+_ROWS_BETWEEN = {
+    name: select(t.c.seq, *(t.c[column] for column in COLUMNS[name]))
+    .where(t.c.seq > _AFTER, t.c.seq <= _UPTO)
+    .order_by(t.c.seq)
+    .limit(_LIMIT)
+    for name, t in _TABLES.items()
+}
+
+
+def rows_between(
+    connection: Connection, table: str, after: int, upto: int, limit: int
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Rows with after < seq <= upto, in order: `seq`, then the columns of `COLUMNS`."""
+    return connection.execute(_ROWS_BETWEEN[table], {"after": after, "upto": upto, "limit": limit}).all()
+
+
+def count_after(connection: Connection, table: str, after: int) -> int:
+    t = _TABLES[table]
+    return connection.execute(select(func.count()).where(t.c.seq > after)).scalar_one()
+
+
+_LAST_SEALED = select(audit_seals.c.table_name, func.max(audit_seals.c.last_seq)).group_by(audit_seals.c.table_name)
+
+
+def last_sealed_seqs(connection: Connection) -> dict[str, int]:
+    """How far each table is sealed; 0 where nothing of it is."""
+    return dict.fromkeys(_TABLES, 0) | {name: int(last) for name, last in connection.execute(_LAST_SEALED)}
+
+
+def last_seal(connection: Connection) -> RowMapping | None:
+    query = select(audit_seals).order_by(audit_seals.c.seq.desc()).limit(1)
+    return connection.execute(query).mappings().first()
+
+
+def seals_after(connection: Connection, after: int, limit: int) -> list[RowMapping]:
+    query = select(audit_seals).where(audit_seals.c.seq > after).order_by(audit_seals.c.seq).limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+def seal_at(connection: Connection, seq: int) -> RowMapping | None:
+    return connection.execute(select(audit_seals).where(audit_seals.c.seq == seq)).mappings().first()
+
+
+def sealed_seqs_at(connection: Connection, seal: int) -> dict[str, int]:
+    """How far each table was sealed by this seal and those before; 0 where nothing of it was."""
+    s = audit_seals.c
+    found = dict.fromkeys(_TABLES, 0)
+    for name in found:
+        query = select(s.last_seq).where(s.table_name == name, s.seq <= seal).order_by(s.last_seq.desc()).limit(1)
+        found[name] = connection.execute(query).scalar() or 0
+    return found
+
+
+def insert_check(connection: Connection, check: Mapping[str, Any]) -> None:
+    """Note what was looked at of the chain: at, kind, actor, first_seal, last_seal, rows, findings."""
+    connection.execute(audit_checks.insert().values(**check))
+
+
+def last_checks(connection: Connection, limit: int) -> list[RowMapping]:
+    """The latest first."""
+    query = select(audit_checks).order_by(audit_checks.c.seq.desc()).limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> RowMapping | None:
+    """The latest check of this kind; `of_all` only those that began with the first seal."""
+    c = audit_checks.c
+    query = select(audit_checks).where(c.kind == kind).order_by(c.seq.desc()).limit(1)
+    if of_all:
+        query = query.where(c.first_seal == 1)
+    return connection.execute(query).mappings().first()
+
+
+def lines(
+    connection: Connection, table: str, equal: Mapping[str, Any], *, before: int | None, look_back: int, limit: int
+) -> list[RowMapping]:
+    """Rows of an append-only table with these values, the newest first, among the `look_back` before `before`."""
+    t = _TABLES[table]
+    query = select(t).order_by(t.c.seq.desc()).limit(limit)
+    for name, value in equal.items():
+        query = query.where(t.c[name] == value)
+    if before is not None:
+        query = query.where(t.c.seq < before)
+    if "refund_id" not in equal and "customer_id" not in equal:
+        top = before if before is not None else top_seqs(connection)[table] + 1
+        query = query.where(t.c.seq >= top - look_back)
+    return list(connection.execute(query).mappings())
+
+
+def insert_seal(connection: Connection, seal: Mapping[str, Any]) -> None:
+    connection.execute(audit_seals.insert().values(**seal))

@@ -1,0 +1,101 @@
+"""Batches of refund requests: what became of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+
+from refund_worker.store.database import insert_into
+from refund_worker.store.tables import refund_batch_rows, refund_batches, refunds
+
+
+def insert_batch(connection: Connection, row: Mapping[str, Any], now: float) -> None:
+    """A new batch: batch_id, client, actor, body_sha256, status."""
+    connection.execute(refund_batches.insert().values(**row, created_at=now, updated_at=now))
+
+
+def take_over(
+    connection: Connection, client: str, body_sha256: str, status: str, not_since: float, now: float
+) -> str | None:
+    """The client's batch of this body in this status that nobody has touched since then, now touched; None without.
+
+    Of several who want it, one gets it.
+    """
+    b = refund_batches.c
+    idle = (b.status == status, b.updated_at <= not_since)
+    found = select(b.batch_id).where(b.client == client, b.body_sha256 == body_sha256, *idle).order_by(b.batch_id)
+    for batch_id in connection.execute(found).scalars().all():
+        mine = update(refund_batches).where(b.batch_id == batch_id, *idle).values(updated_at=now)
+        if connection.execute(mine).rowcount:
+            return str(batch_id)
+    return None
+
+
+def next_row(connection: Connection, batch_id: str) -> int:
+    """How many rows of it were taken in: they come in order, so the index of the next one."""
+    last = select(func.max(refund_batch_rows.c.row)).where(refund_batch_rows.c.batch_id == batch_id)
+    found = connection.execute(last).scalar()
+    return 0 if found is None else int(found) + 1
+
+
+def insert_rows(connection: Connection, batch_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows of row (its index), refund_id, replayed, code, message; what is there already stays as it is."""
+    values = [{"batch_id": batch_id, **row} for row in rows]
+    if values:
+        connection.execute(insert_into(connection, refund_batch_rows).on_conflict_do_nothing(), values)
+
+
+def touch(connection: Connection, batch_id: str, *, status: str, now: float) -> None:
+    where = refund_batches.c.batch_id == batch_id
+    connection.execute(update(refund_batches).where(where).values(status=status, updated_at=now))
+
+
+def find_batch(connection: Connection, batch_id: str) -> RowMapping | None:
+    query = select(refund_batches).where(refund_batches.c.batch_id == batch_id)
+    return connection.execute(query).mappings().first()
+
+
+def latest_batches(
+    connection: Connection, *, limit: int, client: str | None = None, after: str | None = None
+) -> list[RowMapping]:
+    """The newest first, each with how many rows it has so far."""
+    b, r = refund_batches.c, refund_batch_rows.c
+    last = select(func.max(r.row)).where(r.batch_id == b.batch_id).scalar_subquery()
+    query = select(refund_batches, (func.coalesce(last, -1) + 1).label("rows")).order_by(b.batch_id.desc()).limit(limit)
+    if client is not None:
+        query = query.where(b.client == client)
+    if after is not None:
+        query = query.where(b.batch_id < after)
+    return list(connection.execute(query).mappings())
+
+
+def count_rejected(connection: Connection, batch_id: str) -> int:
+    r = refund_batch_rows.c
+    query = select(func.count()).where(r.batch_id == batch_id, r.code.is_not(None))
+    return connection.execute(query).scalar_one()
+
+
+def count_rows(connection: Connection, batch_id: str) -> tuple[int, int]:
+    """(accepted, replayed)."""
+    r = refund_batch_rows.c
+    query = (
+        select(r.replayed, func.count()).where(r.batch_id == batch_id, r.refund_id.is_not(None)).group_by(r.replayed)
+    )
+    found = {bool(replayed): count for replayed, count in connection.execute(query)}
+    return found.get(False, 0), found.get(True, 0)
+
+
+def rejected_rows(connection: Connection, batch_id: str, limit: int | None = None) -> list[RowMapping]:
+    r = refund_batch_rows.c
+    query = select(r.row, r.code, r.message).where(r.batch_id == batch_id, r.code.is_not(None)).order_by(r.row)
+    query = query.limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+def count_refunds_by_status(connection: Connection, batch_id: str) -> dict[str, int]:
+    """How far the refunds of a batch are, those that were there before included."""
+    of_batch = select(refund_batch_rows.c.refund_id).where(refund_batch_rows.c.batch_id == batch_id)
+    query = select(refunds.c.status, func.count()).where(refunds.c.refund_id.in_(of_batch)).group_by(refunds.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,151 @@
+"""What the console shows that no other door asks for; every query is bounded, by an index or by its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
+from refund_worker.store.tables import (
+    IN_FLIGHT,
+    attempts,
+    customers,
+    events,
+    inbox,
+    ledger_transactions,
+    legs,
+    payments,
+    refund_objects,
+    refunds,
+    transaction_rooms,
+)
+
+# Beyond this a figure says "or more": counting what only grows would make a page slower for ever.
+COUNTED_MAX = 1_000
+
+
+def customers_like(connection: Connection, beginning: str, *, limit: int, after: str | None = None) -> list[RowMapping]:
+    """Customers whose id begins so, by id; one more than the limit where there are more."""
+    c = customers.c
+    query = select(customers).order_by(c.customer_id).limit(limit + 1)
+    if beginning:
+        query = query.where(c.customer_id >= beginning, c.customer_id < beginning + "\U0010ffff")
+    if after is not None:
+        query = query.where(c.customer_id > after)
+    return list(connection.execute(query).mappings())
+
+
+def latest_transactions(connection: Connection, *, limit: int, before: int | None = None) -> list[RowMapping]:
+    """Entries of all customers, the newest first; one more than the limit where there are more."""
+    t = ledger_transactions.c
+    query = select(ledger_transactions).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
+    if before is not None:
+        query = query.where(t.seq < before)
+    return list(connection.execute(query.order_by(t.seq.desc()).limit(limit + 1)).mappings())
+
+
+def rooms_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RowMapping]:
+    """How much of these transactions is taken, and whether they were reversed."""
+    query = select(transaction_rooms).where(transaction_rooms.c.transaction_id.in_(transaction_ids))
+    return {row["transaction_id"]: row for row in connection.execute(query).mappings()}
+
+
+def reversed_among(connection: Connection, transaction_ids: Collection[str]) -> set[str]:
+    """Those that a reversal refers to."""
+    t = ledger_transactions.c
+    query = select(t.refers_to).where(t.refers_to.in_(transaction_ids), t.kind == "reversal")
+    return {row[0] for row in connection.execute(query)}
+
+
+def refunds_with_legs(connection: Connection, refund_ids: Collection[str]) -> set[str]:
+    """Those of the refunds for which money is or was asked."""
+    query = select(legs.c.refund_id).where(legs.c.refund_id.in_(refund_ids)).distinct()
+    return set(connection.execute(query).scalars())
+
+
+def payments_of(connection: Connection, customer_id: str) -> list[RowMapping]:
+    """The customer's payments, the newest first."""
+    p = payments.c
+    query = select(payments).where(p.customer_id == customer_id).order_by(p.captured_at.desc(), p.payment_id)
+    return list(connection.execute(query.limit(50)).mappings())
+
+
+def attempts_of(connection: Connection, refund_id: str) -> list[RowMapping]:
+    """Every attempt of the refund's legs with the frozen body and what became of it."""
+    query = (
+        select(attempts, legs.c.payment_id, legs.c.processor)
+        .join(legs, legs.c.leg_id == attempts.c.leg_id)
+        .where(legs.c.refund_id == refund_id)
+        .order_by(attempts.c.leg_id, attempts.c.number)
+    )
+    return list(connection.execute(query).mappings())
+
+
+def objects_of(connection: Connection, refund_id: str) -> list[RowMapping]:
+    """What the processors say exists for the refund."""
+    query = (
+        select(refund_objects)
+        .join(legs, legs.c.leg_id == refund_objects.c.leg_id)
+        .where(legs.c.refund_id == refund_id)
+        .order_by(refund_objects.c.created_at)
+    )
+    return list(connection.execute(query).mappings())
+
+
+def ids_by_failure(connection: Connection, status: str, failure_code: str | None, *, limit: int) -> list[str]:
+    """The oldest refunds in this state with this code, by id."""
+    r = refunds.c
+    code = r.failure_code.is_(None) if failure_code is None else r.failure_code == failure_code
+    query = select(r.refund_id).where(r.status == status, code).order_by(r.refund_id).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def last_event(connection: Connection) -> int:
+    seq: int = connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one()
+    return seq
+
+
+def refunds_of_events(connection: Connection, first: int, last: int, *, actor: str, kind: str) -> list[str]:
+    """Ids of refunds with such a line in their timeline within these bounds."""
+    e = events.c
+    query = select(e.refund_id).where(e.seq.between(first, last), e.actor == actor, e.kind == kind).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def statuses_of(connection: Connection, refund_ids: Collection[str]) -> dict[str, int]:
+    query = select(refunds.c.status, func.count()).where(refunds.c.refund_id.in_(refund_ids)).group_by(refunds.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def money_in_flight(connection: Connection) -> list[tuple[str, int, int]]:
+    """(currency, refunds, minor units asked for, or to be, and not confirmed), from an index of these legs alone."""
+    of_each = (
+        select(legs.c.currency, legs.c.refund_id, func.sum(legs.c.amount_minor).label("minor"))
+        .where(IN_FLIGHT)
+        .group_by(legs.c.currency, legs.c.refund_id)
+        .subquery()
+    )
+    currency = of_each.c.currency
+    query = select(currency, func.count(), func.sum(of_each.c.minor)).group_by(currency).order_by(currency)
+    return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
+
+
+def latest_events(connection: Connection, limit: int) -> list[RowMapping]:
+    """The inbox, the newest first, without the bodies."""
+    columns = [column for column in inbox.c if column.name != "body"]
+    query = select(*columns).order_by(inbox.c.received_at.desc()).limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+def processors_of_payments(connection: Connection) -> dict[str, int]:
+    """By each processor that payments name, how many do, counted no further than `COUNTED_MAX`."""
+    p = payments.c
+    found: dict[str, int] = {}
+    # From one name to the next through their index: there are few of them, and many payments.
+    name = connection.execute(select(func.min(p.processor))).scalar()
+    while name is not None:
+        counted = select(p.processor_payment_id).where(p.processor == name).limit(COUNTED_MAX).subquery()
+        found[name] = connection.execute(select(func.count()).select_from(counted)).scalar_one()
+        name = connection.execute(select(func.min(p.processor)).where(p.processor > name)).scalar()
+    return found

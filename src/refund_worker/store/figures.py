@@ -1,0 +1,46 @@
+"""Figures for monitoring, from indexes that stay small: what is finished is not counted, however much there is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, func, select
+
+from refund_worker.store.tables import inbox, payments, processors, refunds
+
+
+def count_in(connection: Connection, statuses: Collection[str]) -> dict[str, int]:
+    """How many refunds are in each of these statuses."""
+    query = select(refunds.c.status, func.count()).where(refunds.c.status.in_(statuses)).group_by(refunds.c.status)
+    return dict.fromkeys(statuses, 0) | {row[0]: row[1] for row in connection.execute(query)}
+
+
+def oldest_in(connection: Connection, statuses: Collection[str]) -> float | None:
+    """When the oldest refund in these statuses was accepted; ids sort by time, so the index knows it."""
+    r = refunds.c
+    oldest = [
+        connection.execute(select(r.refund_id).where(r.status == status).order_by(r.refund_id).limit(1)).scalar()
+        for status in statuses
+    ]
+    ids = [refund_id for refund_id in oldest if refund_id is not None]
+    if not ids:
+        return None
+    at: float | None = connection.execute(select(func.min(r.created_at)).where(r.refund_id.in_(ids))).scalar()
+    return at
+
+
+def count_due(connection: Connection, now: float) -> int:
+    """Refunds that wait for a worker."""
+    return connection.execute(select(func.count()).where(refunds.c.due_at <= now)).scalar_one()
+
+
+def count_waiting_events(connection: Connection) -> int:
+    """Events of processors that are not taken in yet."""
+    return connection.execute(select(func.count()).where(inbox.c.taken_at.is_(None))).scalar_one()
+
+
+def is_known_processor(connection: Connection, name: str) -> bool:
+    """Whether a payment names this processor, or it has a switch already."""
+    paid = select(payments.c.payment_id).where(payments.c.processor == name).limit(1)
+    switch = select(processors.c.name).where(processors.c.name == name)
+    return connection.execute(paid).first() is not None or connection.execute(switch).first() is not None

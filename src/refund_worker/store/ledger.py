@@ -1,0 +1,106 @@
+"""The ledger: append-only. A posting's id says what it is for, so the same one can't be written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
+
+from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS, Posting
+from refund_worker.store.tables import CORRECTIONS, ledger_entries, ledger_transactions
+
+
+def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None:
+    """Append them all; an id that exists raises IntegrityError and undoes the transaction."""
+    if not postings:
+        return
+    connection.execute(
+        ledger_transactions.insert(),
+        [
+            {
+                "transaction_id": p.transaction_id,
+                "customer_id": p.customer_id,
+                "kind": p.kind,
+                "credits": p.credits,
+                "refers_to": p.refers_to,
+                "refund_id": p.refund_id,
+                "description": p.description,
+                "occurred_at": p.occurred_at,
+                "actor": p.actor,
+            }
+            for p in postings
+        ],
+    )
+    entries = [
+        {"transaction_id": p.transaction_id, "account": e.account, "unit": e.unit, "amount": e.amount}
+        for p in postings
+        for e in p.entries
+    ]
+    if entries:
+        connection.execute(ledger_entries.insert(), entries)
+
+
+_BY_ID = select(ledger_transactions).where(
+    ledger_transactions.c.transaction_id.in_(bindparam("transaction_ids", expanding=True))
+)
+
+
+def transactions_by_id(connection: Connection, transaction_ids: Iterable[str]) -> dict[str, RowMapping]:
+    rows = connection.execute(_BY_ID, {"transaction_ids": list(transaction_ids)}).mappings()
+    return {row["transaction_id"]: row for row in rows}
+
+
+def transactions_of(
+    connection: Connection, customer_id: str, *, limit: int, after: str | None = None
+) -> list[RowMapping]:
+    """The customer's Transactions list, newest first, from behind the transaction `after`."""
+    t = ledger_transactions.c
+    query = _newest_of(customer_id, limit).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
+    if after is not None:
+        last = select(t.occurred_at, t.seq).where(t.transaction_id == after)
+        query = query.where(tuple_(t.occurred_at, t.seq) < last.scalar_subquery())
+    return list(connection.execute(query).mappings())
+
+
+def corrections_of(connection: Connection, customer_id: str, *, limit: int) -> list[RowMapping]:
+    """The customer's corrections, newest first, from an index of corrections alone."""
+    return list(connection.execute(_newest_of(customer_id, limit).where(CORRECTIONS)).mappings())
+
+
+def _newest_of(customer_id: str, limit: int) -> Select[Any]:
+    t = ledger_transactions.c
+    query = select(ledger_transactions).where(t.customer_id == customer_id)
+    return query.order_by(t.occurred_at.desc(), t.seq.desc()).limit(limit)
+
+
+_REVERSAL = (
+    select(ledger_transactions)
+    .where(ledger_transactions.c.refers_to == bindparam("refers_to"), ledger_transactions.c.kind == "reversal")
+    .order_by(ledger_transactions.c.seq.desc())
+    .limit(1)
+)
+
+
+def reversal_of(connection: Connection, transaction_id: str) -> RowMapping | None:
+    """The latest reversal entry that refers to this transaction, if there is one."""
+    return connection.execute(_REVERSAL, {"refers_to": transaction_id}).mappings().first()
+
+
+def account_sums(connection: Connection, *, like: str | None = None) -> list[tuple[str, str, int]]:
+    """(account, unit, sum) of every account whose name begins so, zero sums left out."""
+    total = func.sum(ledger_entries.c.amount)
+    query = select(ledger_entries.c.account, ledger_entries.c.unit, total).group_by(
+        ledger_entries.c.account, ledger_entries.c.unit
+    )
+    if like is not None:
+        query = query.where(ledger_entries.c.account.startswith(like, autoescape=True))
+    rows = connection.execute(query.having(total != 0).order_by(ledger_entries.c.account))
+    return [(account, unit, int(amount)) for account, unit, amount in rows]
+
+
+def unbalanced_transactions(connection: Connection) -> list[str]:
+    """Ids of ledger transactions whose entries do not sum to zero in every unit: none, or something is broken."""
+    e = ledger_entries.c
+    query = select(e.transaction_id).group_by(e.transaction_id, e.unit).having(func.sum(e.amount) != 0)
+    return [row[0] for row in connection.execute(query)]

@@ -1,0 +1,40 @@
+"""Payments as recorded; what is taken of them is in `accounts`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, fields
+
+from sqlalchemy import Connection, select
+
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.store.tables import payments
+
+_COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
+
+
+def payments_by_id(connection: Connection, payment_ids: Collection[str]) -> dict[str, PaymentRecord]:
+    query = select(*_COLUMNS).where(payments.c.payment_id.in_(payment_ids))
+    return {row["payment_id"]: PaymentRecord(**row) for row in connection.execute(query).mappings()}
+
+
+def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The payment_id by (processor, processor_payment_id), for those that are recorded."""
+    p = payments.c
+    query = select(p.processor, p.processor_payment_id, p.payment_id).where(
+        p.processor_payment_id.in_({processor_payment_id for _, processor_payment_id in wanted})
+    )
+    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
+
+
+def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
+    if records:
+        connection.execute(payments.insert(), [asdict(record) | {"created_at": now} for record in records])
+
+
+def find_at_processor(connection: Connection, processor: str, processor_payment_id: str) -> PaymentRecord | None:
+    """The payment that the processor knows by this id."""
+    p = payments.c
+    query = select(*_COLUMNS).where(p.processor == processor, p.processor_payment_id == processor_payment_id)
+    row = connection.execute(query).mappings().first()
+    return PaymentRecord(**row) if row else None

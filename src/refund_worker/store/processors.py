@@ -1,0 +1,95 @@
+"""The switch of each processor: paused by a person, or by the processor's refusal of our credentials."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
+
+from refund_worker.store.database import insert_into
+from refund_worker.store.tables import events, legs, processors
+
+# The kill switch of all of them at once, under a name that no processor has.
+ALL = "all"
+
+
+_PAUSED = select(processors.c.name, processors.c.paused_until).where(processors.c.paused_by.is_not(None))
+
+
+def paused_processors(connection: Connection, now: float) -> frozenset[str]:
+    """Names to which nothing may be sent now (`ALL` stands for every one); look-ups go on."""
+    return frozenset(name for name, until in connection.execute(_PAUSED) if until is None or until > now)
+
+
+def pause(
+    connection: Connection, name: str, now: float, *, by: str, code: str, reason: str, until: float | None = None
+) -> None:
+    """Stop sending to `name`, for good or until a time. A person's pause is not weakened by a program's."""
+    insert = insert_into(connection, processors)
+    values = {"paused_by": by, "paused_at": now, "paused_until": until, "code": code, "reason": reason}
+    statement = insert.values(name=name, **values)
+    where = None if until is None else (processors.c.paused_by.is_(None) | processors.c.paused_until.is_not(None))
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values, where=where))
+
+
+def resume(connection: Connection, name: str) -> bool:
+    """Send again; False if it was not paused."""
+    p = processors.c
+    cleared = {"paused_by": None, "paused_at": None, "paused_until": None, "code": None, "reason": None}
+    changed = connection.execute(processors.update().where(p.name == name, p.paused_by.is_not(None)).values(**cleared))
+    return changed.rowcount > 0
+
+
+def end_pauses_made_after(connection: Connection, at: float, now: float) -> None:
+    """Pauses by a program that were made after `at` end now; those by a person stay."""
+    p = processors.c
+    made_then = processors.update().where(p.paused_until.is_not(None), p.paused_at > at)
+    connection.execute(made_then.values(paused_until=now))
+
+
+_LOOKED_AT_BEFORE = select(processors.c.name).where(processors.c.looked_at < bindparam("at"))
+
+
+def looked_at_before(connection: Connection, at: float) -> frozenset[str]:
+    """Names whose refunds were listed before, but not since `at`."""
+    return frozenset(connection.execute(_LOOKED_AT_BEFORE, {"at": at}).scalars())
+
+
+def last_look(connection: Connection, name: str) -> tuple[float | None, float | None]:
+    """When its refunds were last listed, and the making of the newest unknown one that a person was told of."""
+    query = select(processors.c.looked_at, processors.c.told_until).where(processors.c.name == name)
+    row = connection.execute(query).one_or_none()
+    return (None, None) if row is None else (row.looked_at, row.told_until)
+
+
+def note_look(connection: Connection, name: str, at: float) -> None:
+    """Its refunds were listed at that time."""
+    _note(connection, name, looked_at=at)
+
+
+def note_told(connection: Connection, name: str, until: float) -> None:
+    """A person was told of unknown refunds made until then."""
+    _note(connection, name, told_until=until)
+
+
+def _note(connection: Connection, name: str, **values: float) -> None:
+    insert = insert_into(connection, processors)
+    connection.execute(insert.values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def status_of_processors(connection: Connection) -> list[RowMapping]:
+    return list(connection.execute(select(processors).order_by(processors.c.name)).mappings())
+
+
+# Enough lines for the calls of a minute; a busier one is told as at least so many.
+LINES_MAX = 10_000
+
+
+def sends_since(connection: Connection, since: float) -> dict[str, int]:
+    """How many sends were begun since then, by processor, among the latest lines of the timelines."""
+    last = select(func.max(events.c.seq)).scalar_subquery()
+    query = (
+        select(legs.c.processor, func.count())
+        .join(events, events.c.leg_id == legs.c.leg_id)
+        .where(events.c.seq > last - LINES_MAX, events.c.at >= since, events.c.kind == "leg_sent")
+        .group_by(legs.c.processor)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -1,0 +1,83 @@
+"""Sums over our book, to be held against the processor's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from sqlalchemy import Connection, func, select
+
+from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.store.tables import customers, ledger_entries, ledger_transactions, legs, refund_objects, refunds
+
+# Below what either database takes as parameters of one statement.
+IDS_AT_ONCE = 5_000
+
+
+def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The items in lists of at most `size`."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def money_by_leg(connection: Connection, since: float) -> dict[str, int]:
+    """Minor units that the ledger says went out through a processor for each leg, net of what came back.
+
+    Of legs with a refund object made at the processor at `since` or later, by the processor's clock.
+    """
+    t, e = ledger_transactions.c, ledger_entries.c
+    recent = select(refund_objects.c.leg_id).where(refund_objects.c.created_at >= since)
+    query = (
+        select(t.refers_to, -func.sum(e.amount))
+        .join(ledger_entries, e.transaction_id == t.transaction_id)
+        .where(t.kind.in_(("payout", "payout_reversal")), e.account.startswith("processor:"), t.refers_to.in_(recent))
+        .group_by(t.refers_to)
+    )
+    return {leg_id: int(amount) for leg_id, amount in connection.execute(query)}
+
+
+def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:
+    """The customer by leg id."""
+    found: dict[str, str] = {}
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        query = select(legs.c.leg_id, refunds.c.customer_id).join(refunds, refunds.c.refund_id == legs.c.refund_id)
+        found |= {row[0]: row[1] for row in connection.execute(query.where(legs.c.leg_id.in_(chunk)))}
+    return found
+
+
+def open_legs(connection: Connection) -> dict[str, str]:
+    """Status by leg id of legs whose end is not known yet: their figures may differ for now."""
+    ends = ("succeeded", "failed", "canceled")
+    query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(ends))
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def known_states(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
+    """What we last heard of these refund objects."""
+    o = refund_objects.c
+    found: dict[str, str | None] = {}
+    for chunk in batched(ids, IDS_AT_ONCE):
+        query = select(o.processor_refund_id, o.state).where(o.processor == processor, o.processor_refund_id.in_(chunk))
+        found |= {row[0]: row[1] for row in connection.execute(query)}
+    return found
+
+
+def balances_that_differ(connection: Connection) -> list[tuple[str, int, int]]:
+    """(customer, balance column, ledger's sum) wherever the two are not the same."""
+    total = func.coalesce(func.sum(ledger_entries.c.amount), 0)
+    account = "customer:" + customers.c.customer_id
+    query = (
+        select(customers.c.customer_id, customers.c.balance, total)
+        .outerjoin(ledger_entries, (ledger_entries.c.account == account) & (ledger_entries.c.unit == CREDITS))
+        .group_by(customers.c.customer_id, customers.c.balance)
+        .having(customers.c.balance != total)
+    )
+    return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
+
+
+def clearing_credits(connection: Connection) -> int:
+    """What the clearing account holds; zero when nothing is in flight."""
+    e = ledger_entries.c
+    query = select(func.coalesce(func.sum(e.amount), 0)).where(e.account == CLEARING, e.unit == CREDITS)
+    return int(connection.execute(query).scalar_one())

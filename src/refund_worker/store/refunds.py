@@ -1,0 +1,397 @@
+"""Refunds with their legs and attempts: insert, claim, load, and write what was decided, always in bulk."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, func, or_, select, update
+
+from refund_worker.domain.decision import Decision, Event, ObjectSeen, Send
+from refund_worker.domain.refund import (
+    Kind,
+    Leg,
+    LegStatus,
+    ObjectState,
+    Refund,
+    RefundStatus,
+    SeenObject,
+    To,
+)
+from refund_worker.errors import LostRace
+from refund_worker.store.database import insert_into, locked
+from refund_worker.store.tables import attempts, events, legs, refund_objects, refunds
+
+_LEG_COLUMNS = [column.name for column in legs.columns]
+_LEG_CHANGES = [name for name in _LEG_COLUMNS if name not in ("leg_id", "refund_id", "payment_id", "processor")]
+_REFUND_CHANGES = (
+    "status",
+    "version",
+    "updated_at",
+    "posted",
+    "returns",
+    "returned_credits",
+    "failure_code",
+    "failure_message",
+    "due_at",
+    "lease_until",
+    "lease_token",
+)
+
+
+def insert_refunds(connection: Connection, accepted: Sequence[tuple[Refund, str]]) -> None:
+    """New refunds, each with the body it was asked with, and their legs. IntegrityError where a key is taken."""
+    if not accepted:
+        return
+    connection.execute(refunds.insert(), [_refund_row(refund) | {"body": body} for refund, body in accepted])
+    leg_rows = [_leg_row(leg) for refund, _ in accepted for leg in refund.legs]
+    if leg_rows:
+        connection.execute(legs.insert(), leg_rows)
+
+
+_BY_KEYS = select(refunds.c.idempotency_key, refunds.c.refund_id, refunds.c.body).where(
+    refunds.c.client == bindparam("client"), refunds.c.idempotency_key.in_(bindparam("keys", expanding=True))
+)
+
+
+def find_by_keys(connection: Connection, client: str, keys: Collection[str]) -> dict[str, RowMapping]:
+    """`refund_id` and `body` by idempotency key, for the keys that are taken."""
+    rows = connection.execute(_BY_KEYS, {"client": client, "keys": list(keys)}).mappings()
+    return {row["idempotency_key"]: row for row in rows}
+
+
+_DUE = (
+    select(refunds.c.refund_id)
+    .where(
+        refunds.c.due_at <= bindparam("now"),
+        or_(refunds.c.lease_until.is_(None), refunds.c.lease_until <= bindparam("now")),
+    )
+    .order_by(refunds.c.priority, refunds.c.due_at)
+    .limit(bindparam("limit", type_=Integer))
+)
+
+
+def claimable(
+    connection: Connection, now: float, limit: int, only: Collection[str] | None = None, bulk: bool | None = None
+) -> list[str]:
+    """Ids of refunds that are due and not leased, the urgent first; locked, and skipping what others have locked."""
+    query = _DUE
+    if only is not None:
+        query = query.where(refunds.c.refund_id.in_(only))
+    if bulk is not None:
+        query = query.where(refunds.c.priority == (1 if bulk else 0))
+    return list(connection.execute(locked(connection, query, skip=True), {"now": now, "limit": limit}).scalars())
+
+
+_IDS = bindparam("refund_ids", type_=Text, expanding=True)
+_REFUNDS = select(refunds).where(refunds.c.refund_id.in_(_IDS)).order_by(refunds.c.refund_id)
+_LEGS = select(legs).where(legs.c.refund_id.in_(_IDS))
+_OBJECTS = (
+    select(
+        refund_objects.c.leg_id, refund_objects.c.processor_refund_id, refund_objects.c.state, refund_objects.c.attempt
+    )
+    .join(legs, refund_objects.c.leg_id == legs.c.leg_id)
+    .where(legs.c.refund_id.in_(_IDS))
+)
+
+
+def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = False) -> list[Refund]:
+    """The refunds with their legs and known objects, in order of id; locked if asked."""
+    if not refund_ids:
+        return []
+    wanted = {"refund_ids": list(refund_ids)}
+    rows = connection.execute(locked(connection, _REFUNDS) if lock else _REFUNDS, wanted).mappings().all()
+    objects: dict[str, list[SeenObject]] = defaultdict(list)
+    for leg_id, object_id, state, attempt in connection.execute(_OBJECTS, wanted):
+        if state:
+            objects[leg_id].append(SeenObject(object_id, ObjectState(state), attempt))
+    by_refund: dict[str, list[Leg]] = defaultdict(list)
+    for row in connection.execute(_LEGS, wanted).mappings():
+        by_refund[row["refund_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
+    return [_refund(row, by_refund.get(row["refund_id"], ())) for row in rows]
+
+
+def _leg(row: RowMapping, objects: Iterable[SeenObject]) -> Leg:
+    return Leg(**{**row, "status": LegStatus(row["status"]), "objects": tuple(objects)})
+
+
+def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
+    values: dict[str, Any] = dict(row)
+    del values["body"]
+    values["metadata"] = json.loads(values["metadata"])
+    values["kind"], values["to"] = Kind(values["kind"]), To(values["to"])
+    values["status"] = RefundStatus(values["status"])
+    in_order = sorted(its_legs, key=lambda leg: int(leg.leg_id.rsplit("-", 1)[-1]))
+    return Refund(**values, legs=tuple(in_order))
+
+
+def _refund_row(refund: Refund) -> dict[str, Any]:
+    return {column.name: getattr(refund, column.name) for column in refunds.columns if column.name != "body"} | {
+        "metadata": json.dumps(dict(refund.metadata), sort_keys=True)
+    }
+
+
+def _leg_row(leg: Leg) -> dict[str, Any]:
+    return {name: getattr(leg, name) for name in _LEG_COLUMNS}
+
+
+def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
+    """Write the refunds and legs as decided. Each names the version it leaves: another one there raises `LostRace`."""
+    rows = [
+        {"id": d.before.refund_id, "left": d.before.version} | {n: getattr(d.after, n) for n in _REFUND_CHANGES}
+        for d in decisions
+    ]
+    if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
+        raise LostRace("a refund was changed by somebody else in the meantime")
+    changed, added = [], []
+    for decision in decisions:
+        before = {leg.leg_id: leg for leg in decision.before.legs}
+        for leg in decision.after.legs:
+            if leg.leg_id not in before:
+                added.append(_leg_row(leg))
+            elif leg is not before[leg.leg_id]:
+                changed.append({"id": leg.leg_id} | {name: getattr(leg, name) for name in _LEG_CHANGES})
+    if changed:
+        connection.execute(_UPDATE_LEG, changed)
+    if added:
+        connection.execute(legs.insert(), added)
+
+
+def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]], now: float) -> None:
+    """Keep what processors say of their refund objects: (processor, object) pairs, the later word over the earlier."""
+    rows = {}
+    for processor, item in seen:
+        thing = item.object
+        rows[processor, thing.processor_refund_id] = {
+            "processor": processor,
+            "processor_refund_id": thing.processor_refund_id,
+            "leg_id": item.leg_id,
+            "attempt": thing.attempt,
+            "state": item.state,
+            "status": thing.status,
+            "amount_minor": thing.amount_minor,
+            "currency": thing.currency,
+            "failure_code": thing.failure_code,
+            "created_at": thing.created_at.timestamp(),
+            "seen_at": now,
+        }
+    if not rows:
+        return
+    insert = insert_into(connection, refund_objects)
+    new = {name: insert.excluded[name] for name in ("state", "status", "failure_code", "seen_at")}
+    upsert = insert.on_conflict_do_update(index_elements=["processor", "processor_refund_id"], set_=new)
+    connection.execute(upsert, list(rows.values()))
+
+
+def begin_attempts(connection: Connection, sends: Sequence[tuple[Send, Leg, str]]) -> None:
+    """Freeze new attempts with their key and body; count another send for those that exist."""
+    new, again = [], []
+    for send, leg, body in sends:
+        at = leg.last_sent_at
+        if leg.sends == 1:
+            new.append(
+                {
+                    "leg_id": leg.leg_id,
+                    "number": send.attempt,
+                    "key": send.key,
+                    "body": body,
+                    "sends": 1,
+                    "first_sent_at": at,
+                    "last_sent_at": at,
+                }
+            )
+        else:
+            again.append({"id": leg.leg_id, "n": send.attempt, "sends": leg.sends, "last_sent_at": at})
+    if new:
+        connection.execute(attempts.insert(), new)
+    if again:
+        connection.execute(_SEND_AGAIN, again)
+
+
+_BODIES = select(attempts.c.leg_id, attempts.c.number, attempts.c.body).where(
+    attempts.c.leg_id.in_(bindparam("leg_ids", expanding=True))
+)
+
+
+def frozen_bodies(connection: Connection, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """The stored body of each (leg_id, attempt)."""
+    leg_ids = sorted({leg_id for leg_id, _ in wanted})
+    return {(leg_id, number): body for leg_id, number, body in connection.execute(_BODIES, {"leg_ids": leg_ids})}
+
+
+def end_attempts(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None:
+    """Record what became of sends: rows of id, n, outcome, outcome_code, outcome_message, request_id, answered_at."""
+    if answers:
+        connection.execute(_ANSWER, list(answers))
+
+
+def insert_events(connection: Connection, rows: Iterable[tuple[str, Event]], now: float) -> None:
+    """Append to the timelines: (refund_id, event) pairs."""
+    values = [
+        {
+            "refund_id": refund_id,
+            "at": now,
+            "actor": e.actor,
+            "kind": e.kind,
+            "leg_id": e.leg_id,
+            "from_status": e.from_status,
+            "to_status": e.to_status,
+            "reason": e.reason,
+            "detail": json.dumps(e.detail, sort_keys=True) if e.detail else "{}",
+            "alarm": e.alarm,
+        }
+        for refund_id, e in rows
+    ]
+    if values:
+        connection.execute(events.insert(), values)
+
+
+def find_leg(connection: Connection, *, processor: str, processor_refund_id: str) -> tuple[str, str] | None:
+    """(refund_id, leg_id) of a processor's refund object that we know."""
+    o = refund_objects.c
+    query = (
+        select(legs.c.refund_id, legs.c.leg_id)
+        .join(refund_objects, o.leg_id == legs.c.leg_id)
+        .where(and_(o.processor == processor, o.processor_refund_id == processor_refund_id))
+    )
+    row = connection.execute(query).first()
+    return (row[0], row[1]) if row else None
+
+
+def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
+    """The refund's id by leg id, for the legs that exist."""
+    query = select(legs.c.leg_id, legs.c.refund_id).where(legs.c.leg_id.in_(leg_ids))
+    return {row.leg_id: row.refund_id for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which refunds to list; None means any. `starting_after` is the id of the last one already seen."""
+
+    statuses: tuple[str, ...] = ()
+    customer_id: str | None = None
+    failure_code: str | None = None
+    created_gte: float | None = None
+    idempotency_key: str | None = None
+    client: str | None = None
+    limit: int = 100
+    starting_after: str | None = None
+
+
+def id_at(at: float) -> str:
+    """What no id made from then on is below: ids begin with their time. A day earlier, since clocks differ."""
+    return f"rf_{max(0, int((at - 86_400) * 1000)):012x}"
+
+
+def is_there(connection: Connection, refund_id: str, client: str | None) -> bool:
+    """Whether there is such a refund, of this client where one is named."""
+    query = select(refunds.c.refund_id).where(refunds.c.refund_id == refund_id)
+    if client is not None:
+        query = query.where(refunds.c.client == client)
+    return connection.execute(query).first() is not None
+
+
+def find_ids(connection: Connection, filters: Filters) -> list[str]:
+    """Ids, newest first, one more than the limit where there are more; each filter has an index in this order."""
+    r = refunds.c
+    query = select(r.refund_id).order_by(r.refund_id.desc()).limit(filters.limit + 1)
+    for name in ("customer_id", "failure_code", "idempotency_key", "client"):
+        value = getattr(filters, name)
+        if value is not None:
+            query = query.where(r[name] == value)
+    # Of a client the index goes by status: all of them are as good as none.
+    statuses = filters.statuses or (tuple(RefundStatus) if filters.client is not None else ())
+    if statuses:
+        query = query.where(r.status.in_(statuses))
+    if filters.created_gte is not None:
+        query = query.where(r.created_at >= filters.created_gte, r.refund_id >= id_at(filters.created_gte))
+    if filters.starting_after is not None:
+        query = query.where(r.refund_id < filters.starting_after)
+    return list(connection.execute(query).scalars())
+
+
+def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
+    """The timeline, oldest first."""
+    query = select(events).where(events.c.refund_id == refund_id).order_by(events.c.seq)
+    return list(connection.execute(query).mappings())
+
+
+def count_by_status(connection: Connection) -> dict[str, int]:
+    query = select(refunds.c.status, func.count()).group_by(refunds.c.status)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def put_off(connection: Connection, refund_id: str, until: float, message: str) -> None:
+    """Look at a refund that breaks the worker again only later, and show why."""
+    told = {"failure_code": "internal_error", "failure_message": message, "due_at": until}
+    connection.execute(
+        update(refunds).where(refunds.c.refund_id == refund_id).values(**told, version=refunds.c.version + 1)
+    )
+
+
+def was_ever_sent(connection: Connection, transaction_id: str) -> bool:
+    """Whether a refund of this transaction has a committed intent to send."""
+    query = (
+        select(attempts.c.leg_id)
+        .join(legs, legs.c.leg_id == attempts.c.leg_id)
+        .join(refunds, refunds.c.refund_id == legs.c.refund_id)
+        .where(refunds.c.transaction_id == transaction_id)
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def wake_those_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
+    """Make due now what was put off while the processor, or all of them (None), was paused."""
+    put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
+    waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
+    connection.execute(update(legs).where(waiting, legs.c.next_at > now).values(next_at=now))
+    of_it = select(legs.c.refund_id).where(waiting)
+    connection.execute(
+        update(refunds)
+        .where(refunds.c.refund_id.in_(of_it), refunds.c.due_at > now)
+        .values(due_at=now, version=refunds.c.version + 1)
+    )
+
+
+def written_after(connection: Connection, at: float) -> bool:
+    """Whether anything that still waits was written after `at`. Reads all that waits: not for every round."""
+    r = refunds.c
+    query = select(r.refund_id).where(r.due_at.is_not(None), r.updated_at > at).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def wake_written_after(connection: Connection, at: float, now: float) -> int:
+    """Make due now, and in nobody's hands, whatever waits and was written after `at`; returns how many these are."""
+    r = refunds.c
+    free = {"due_at": now, "lease_until": None, "lease_token": None, "version": r.version + 1}
+    return connection.execute(update(refunds).where(r.due_at.is_not(None), r.updated_at > at).values(**free)).rowcount
+
+
+_UPDATE_REFUND = (
+    update(refunds)
+    .where(refunds.c.refund_id == bindparam("id"), refunds.c.version == bindparam("left"))
+    .values({name: bindparam(name) for name in _REFUND_CHANGES})
+)
+_UPDATE_LEG = (
+    update(legs).where(legs.c.leg_id == bindparam("id")).values({name: bindparam(name) for name in _LEG_CHANGES})
+)
+_SEND_AGAIN = (
+    update(attempts)
+    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
+    .values(sends=bindparam("sends"), last_sent_at=bindparam("last_sent_at"))
+)
+_ANSWER = (
+    update(attempts)
+    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
+    .values(
+        outcome=bindparam("outcome"),
+        outcome_code=bindparam("outcome_code"),
+        outcome_message=bindparam("outcome_message"),
+        request_id=bindparam("request_id"),
+        answered_at=bindparam("answered_at"),
+    )
+)

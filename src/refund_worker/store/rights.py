@@ -1,0 +1,51 @@
+"""Least rights on Postgres: what the application's own role may do, which is less than its owner may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, text
+
+from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.store.database import Database
+from refund_worker.store.tables import APPEND_ONLY, metadata
+
+VERSION_TABLE = "alembic_version"
+
+
+def grant_least_rights(database: Database, role: str) -> None:
+    """Let `role` run the application, and change or delete no row of the ledger and the audit trail.
+
+    Run it as the owner of the tables, again after each upgrade. What the role had before on our tables is taken away.
+    Raises `InvalidRequest` on SQLite, which knows no roles; `NotFound` where there is no such role; `Conflict` where it
+    is a superuser or owns the tables, so that no right could be kept from it.
+    """
+    if database.is_sqlite:
+        raise InvalidRequest("SQLite knows no roles: triggers alone guard its ledger", field="role")
+
+    def work(connection: Connection) -> None:
+        _check(connection, role)
+        for statement in _statements(role, connection.dialect.identifier_preparer.quote):
+            connection.exec_driver_sql(statement)
+
+    database.run(work)
+
+
+def _check(connection: Connection, role: str) -> None:
+    found = connection.execute(text("SELECT rolsuper FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
+    if found is None:
+        raise NotFound(f"there is no role {role}: make it first, CREATE ROLE … LOGIN PASSWORD …")
+    owns = "SELECT count(*) FROM pg_tables WHERE tableowner = :role AND schemaname = current_schema()"
+    if found or connection.execute(text(owns), {"role": role}).scalar_one():
+        raise Conflict(f"{role} is a superuser or owns the tables: no right can be kept from it, take another role")
+
+
+def _statements(role: str, quote: Callable[[str], str]) -> list[str]:
+    rights = {table.name: "SELECT, INSERT, UPDATE, DELETE" for table in metadata.sorted_tables}
+    rights |= {table.name: "SELECT, INSERT" for table in APPEND_ONLY}
+    rights[VERSION_TABLE] = "SELECT"
+    statements = [f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quote(role)}"]
+    for table, its in rights.items():
+        statements.append(f"REVOKE ALL ON TABLE {quote(table)} FROM {quote(role)}")
+        statements.append(f"GRANT {its} ON TABLE {quote(table)} TO {quote(role)}")
+    return statements

@@ -1,0 +1,547 @@
+"""The tables. Constraints repeat the domain's rules, so that a bug elsewhere can't write money that is not there.
+
+Times are seconds since the epoch as doubles; amounts are integers in minor units; JSON is stored as text: all three
+compare and sort alike on SQLite and Postgres.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts up by itself only in an INTEGER primary key.
+SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _amount(name: str, **options: object) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, **options)  # type: ignore[arg-type]
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=text("false"))
+
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("customer_id", Text, primary_key=True),
+    _amount("balance", server_default="0"),
+    _amount("held", server_default="0"),
+    _amount("bought", server_default="0"),
+    _amount("net_spent", server_default="0"),
+    _amount("withdrawn", server_default="0"),
+    Column("created_at", Double, nullable=False),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("bought >= 0 AND net_spent >= 0 AND withdrawn >= 0", name="sums"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("payment_id", Text, primary_key=True),
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), nullable=False, index=True),
+    Column("processor", Text, nullable=False),
+    Column("processor_payment_id", Text, nullable=False),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    _amount("credits"),
+    Column("captured_at", Double, nullable=False),
+    _amount("credits_taken", server_default="0"),
+    _amount("money_taken", server_default="0"),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("processor", "processor_payment_id"),
+    CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
+    CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
+    CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
+)
+
+# Ledger rows never change; how much of a spend or a correction is already refunded is kept beside them.
+transaction_rooms = Table(
+    "transaction_rooms",
+    metadata,
+    Column("transaction_id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    _amount("credits"),
+    _amount("taken", server_default="0"),
+    _flag("reversed"),
+    CheckConstraint("taken >= 0 AND taken <= credits", name="room"),
+)
+
+# Conditions of small indexes: SQLite takes such an index only for a query that says the same words.
+CORRECTIONS = text("kind = 'correction'")
+
+ledger_transactions = Table(
+    "ledger_transactions",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("transaction_id", Text, nullable=False, unique=True),
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    _amount("credits"),
+    Column("refers_to", Text),
+    Column("refund_id", Text),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("occurred_at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("ix_ledger_transactions_customer", "customer_id", "occurred_at", "seq"),
+    # Few among many: a customer's page shows the latest of these.
+    Index(
+        "ix_ledger_transactions_corrections",
+        "customer_id",
+        "occurred_at",
+        "seq",
+        sqlite_where=CORRECTIONS,
+        postgresql_where=CORRECTIONS,
+    ),
+    Index(
+        "ix_ledger_transactions_refers_to",
+        "refers_to",
+        sqlite_where=text("refers_to IS NOT NULL"),
+        postgresql_where=text("refers_to IS NOT NULL"),
+    ),
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("transaction_id", Text, ForeignKey("ledger_transactions.transaction_id"), nullable=False, index=True),
+    Column("account", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    _amount("amount"),
+    CheckConstraint("amount <> 0", name="amount"),
+)
+
+TROUBLED = text("status IN ('needs_attention', 'failed')")
+IN_FLIGHT = text("status NOT IN ('succeeded', 'failed', 'canceled')")
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("refund_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("to", Text, nullable=False),
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), nullable=False),
+    Column("transaction_id", Text),
+    _amount("credits"),
+    Column("currency", Text),
+    Column("reason", Text, nullable=False),
+    Column("note", Text),
+    Column("metadata", Text, nullable=False, server_default="{}"),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    _flag("of_correction"),
+    _flag("posted"),
+    _count("returns"),
+    _amount("returned_credits", server_default="0"),
+    Column("failure_code", Text),
+    Column("failure_message", Text),
+    _count("priority"),
+    Column("due_at", Double),
+    Column("lease_until", Double),
+    Column("lease_token", Text),
+    # The key first: whoever sees all clients looks for a key alone.
+    UniqueConstraint("idempotency_key", "client"),
+    CheckConstraint("credits > 0", name="credits"),
+    CheckConstraint("returned_credits >= 0 AND returned_credits <= credits", name="returned"),
+    # Small whatever the history: only what still has to be looked at is in it.
+    Index(
+        "ix_refunds_due",
+        "priority",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index("ix_refunds_customer", "customer_id", "refund_id"),
+    Index("ix_refunds_status", "status", "refund_id"),
+    Index("ix_refunds_client", "client", "status", "refund_id"),
+    Index(
+        "ix_refunds_failure",
+        "failure_code",
+        "refund_id",
+        sqlite_where=text("failure_code IS NOT NULL"),
+        postgresql_where=text("failure_code IS NOT NULL"),
+    ),
+    # All that the groups of failures are made of, so that the refunds themselves are not read for them.
+    Index(
+        "ix_refunds_troubled",
+        "status",
+        "refund_id",
+        "failure_code",
+        "updated_at",
+        sqlite_where=TROUBLED,
+        postgresql_where=TROUBLED,
+    ),
+)
+
+legs = Table(
+    "legs",
+    metadata,
+    Column("leg_id", Text, primary_key=True),
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), nullable=False),
+    Column("payment_id", Text, ForeignKey("payments.payment_id"), nullable=False, index=True),
+    Column("processor", Text, nullable=False),
+    Column("processor_payment_id", Text, nullable=False),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    _amount("credits"),
+    _amount("payment_credits"),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _count("sends"),
+    _count("backoffs"),
+    Column("first_sent_at", Double),
+    Column("last_sent_at", Double),
+    _flag("doubtful"),
+    _flag("look_first"),
+    Column("verdict", Text),
+    Column("failure_code", Text),
+    Column("failure_message", Text),
+    Column("attention", Text),
+    Column("processor_refund_id", Text),
+    _flag("settled"),
+    _amount("returned_credits", server_default="0"),
+    Column("replaces", Text),
+    Column("next_at", Double),
+    CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
+    # With what sums over many refunds are made of.
+    Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),
+    Index(
+        "ix_legs_in_flight",
+        "currency",
+        "refund_id",
+        "amount_minor",
+        sqlite_where=IN_FLIGHT,
+        postgresql_where=IN_FLIGHT,
+    ),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("leg_id", Text, ForeignKey("legs.leg_id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("body", Text, nullable=False),
+    Column("sends", Integer, nullable=False),
+    Column("first_sent_at", Double, nullable=False),
+    Column("last_sent_at", Double, nullable=False),
+    Column("outcome", Text),
+    Column("outcome_code", Text),
+    Column("outcome_message", Text),
+    Column("request_id", Text),
+    Column("answered_at", Double),
+)
+
+refund_objects = Table(
+    "refund_objects",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("processor_refund_id", Text, primary_key=True),
+    Column("leg_id", Text, ForeignKey("legs.leg_id"), nullable=False, index=True),
+    Column("attempt", Integer),
+    Column("state", Text),
+    Column("status", Text),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    Column("failure_code", Text),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("leg_id", Text),
+    Column("from_status", Text),
+    Column("to_status", Text),
+    Column("reason", Text),
+    Column("detail", Text, nullable=False, server_default="{}"),
+    _flag("alarm"),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Column("taken_at", Double),
+    Column("outcome", Text),
+    _count("tries"),
+    Index(
+        "ix_inbox_waiting",
+        "received_at",
+        sqlite_where=text("taken_at IS NULL"),
+        postgresql_where=text("taken_at IS NULL"),
+    ),
+    Index("ix_inbox_received_at", "received_at"),
+)
+
+processors = Table(
+    "processors",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("paused_by", Text),
+    Column("paused_at", Double),
+    Column("paused_until", Double),
+    Column("code", Text),
+    Column("reason", Text),
+    # When its refunds were last listed: how old a restored backup is. Then the newest unknown refund told to a person.
+    Column("looked_at", Double),
+    Column("told_until", Double),
+)
+
+# One row: which installation this is. A backup keeps it; another database on the same account has another.
+installation = Table(
+    "installation",
+    metadata,
+    Column("row_number", Integer, primary_key=True, autoincrement=False),
+    Column("installation_id", Text, nullable=False),
+    CheckConstraint("row_number = 1", name="one_row"),
+)
+
+# One row for each act under a key that is not a refund (a correction): the same again finds its result.
+keyed_acts = Table(
+    "keyed_acts",
+    metadata,
+    Column("client", Text, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("result_id", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# Keys of the HTTP door. Only a hash is stored: nobody who reads the database can use what is found there. What is in
+# `signing_box` opens with the key itself and nothing else.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("key_hash", Text, nullable=False, unique=True),
+    Column("signing_box", Text),
+    Column("name", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    # The name tells people apart (an approver must be another than the requester): one live key for each.
+    Index(
+        "ix_api_keys_live",
+        "client",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+)
+
+# Many requests in one call. `status` stays taking_in where the process that took them in died: the same call again,
+# known by the hash of its body, goes on with it.
+refund_batches = Table(
+    "refund_batches",
+    metadata,
+    Column("batch_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("body_sha256", Text),
+    Column("status", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index(
+        "ix_refund_batches_unfinished",
+        "client",
+        "body_sha256",
+        sqlite_where=text("status = 'taking_in'"),
+        postgresql_where=text("status = 'taking_in'"),
+    ),
+)
+
+refund_batch_rows = Table(
+    "refund_batch_rows",
+    metadata,
+    Column("batch_id", Text, ForeignKey("refund_batches.batch_id"), primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("refund_id", Text),
+    _flag("replayed"),
+    Column("code", Text),
+    Column("message", Text),
+)
+
+# People who sign in to the console. Passwords are stored as Argon2 hashes, sessions by the hash of the cookie's secret.
+console_users = Table(
+    "console_users",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("session_hash", Text, primary_key=True),
+    Column("name", Text, ForeignKey("console_users.name"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("confirmed_at", Double, nullable=False),
+)
+
+# Passwords tried and not found right, by who was named and from where; a success clears the name's.
+console_tries = Table(
+    "console_tries",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("tries", Integer, nullable=False),
+    Column("last_at", Double, nullable=False),
+)
+
+# What a door without an answer of its own (Celery) refused. The sender is told to send again until the refund shows, so
+# the same refusal of the same key is one row with a count: a sender in a loop does not fill the disk.
+refused_requests = Table(
+    "refused_requests",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("door", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("times", Integer, nullable=False),
+    UniqueConstraint("door", "client", "idempotency_key", "code"),
+    Index("ix_refused_requests_at", "at"),
+)
+
+# Notifications to the admin backend, written with the change they tell of. `next_at` is null once a row is done with.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    _count("tries"),
+    Column("next_at", Double),
+    Column("delivered_at", Double),
+    Column("given_up_at", Double),
+    Column("last_error", Text),
+    Index(
+        "ix_outbox_waiting",
+        "next_at",
+        sqlite_where=text("next_at IS NOT NULL"),
+        postgresql_where=text("next_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_outbox_delivered",
+        "delivered_at",
+        sqlite_where=text("delivered_at IS NOT NULL"),
+        postgresql_where=text("delivered_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_outbox_given_up",
+        "given_up_at",
+        sqlite_where=text("given_up_at IS NOT NULL"),
+        postgresql_where=text("given_up_at IS NOT NULL"),
+    ),
+)
+
+# The hash chain over the append-only tables; `digests` holds "seq:digest" of each row, to name the one that differs.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("table_name", Text, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("digests", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("sealed_at", Double, nullable=False),
+    UniqueConstraint("table_name", "first_seq"),
+    Index("ix_audit_seals_table", "table_name", "last_seq"),
+)
+
+# What was looked at of the chain, and by whom: `verified` against its rows, or `anchored` outside.
+audit_checks = Table(
+    "audit_checks",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    _amount("first_seal"),
+    _amount("last_seal"),
+    _amount("rows"),
+    Column("findings", Text, nullable=False, server_default="[]"),
+)
+
+# Sums for the plots, by day or hour (`at`, its first second in UTC), counted from the timelines behind their writers:
+# none of them waits for a counter. The row `events_counted` says up to which line.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("label", Text, primary_key=True),
+    _amount("value"),
+)
+
+# How often a request came again under its key, by customer: their row is locked then anyway.
+repeated_requests = Table(
+    "repeated_requests",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), primary_key=True),
+    Column("times", Integer, nullable=False),
+)
+
+# Their rows never change: the database itself refuses (triggers on SQLite, rights and triggers on Postgres).
+APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals)

@@ -1,0 +1,266 @@
+"""For the test suites of those who use refund-worker: the whole engine in this process, the processor as a sandbox.
+
+    # conftest.py
+    from refund_worker.testing import refund_worker  # a fixture
+
+    def test_a_cancelled_order_is_paid_back(refund_worker):
+        refund_worker.add_payment("cust-1", amount_minor=2000, credits=200)
+        refund_id = refund_worker.request("cust-1", credits=50)
+        refund_worker.settle()
+        assert refund_worker.refund(refund_id)["status"] == "succeeded"
+
+Nothing leaves this machine. An SQLite file and a sandbox process are made for each test and go with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import ENDS, Kind, RefundRequest, RefundStatus, To
+from refund_worker.engine import views
+from refund_worker.engine.advance import advance
+from refund_worker.engine.api_keys import create_key, create_signed_key
+from refund_worker.engine.context import Context
+from refund_worker.engine.deliver import Deliverer
+from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.news import take_inbox
+from refund_worker.engine.reconcile import watch
+from refund_worker.engine.records import record_payments, record_spends
+from refund_worker.errors import RefundWorkerError, Refusal
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import Runtime, build_runtime
+from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.store import figures
+
+# Clocks of a test: what takes minutes in production takes tenths of a second here.
+CLOCKS = {
+    "LEASE_SECONDS": "5",
+    "RETRY_BASE_SECONDS": "0.05",
+    "RETRY_MAX_SECONDS": "0.5",
+    "QUIET_SECONDS": "1",
+    "POLL_SECONDS": "0.5",
+    "STRIPE_RATE_PER_SECOND": "0",
+}
+SETTLE_SECONDS_MAX = 20.0
+START_SECONDS_MAX = 20.0
+# These wait for somebody outside: no work of ours moves them.
+WAIT_FOR_OTHERS = {RefundStatus.AWAITING_APPROVAL, RefundStatus.NEEDS_ATTENTION, RefundStatus.PENDING}
+UNSETTLED = tuple(status for status in RefundStatus if status not in ENDS | WAIT_FOR_OTHERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The HTTP API while it is served: `Client(door.url, door.key, signing_secret=door.signing_secret)`."""
+
+    url: str
+    key: str
+    signing_secret: str | None = None
+
+
+class RefundWorker:
+    """Use it as a context manager, or by the fixture `refund_worker`.
+
+    `notify_url` is told of every change, signed with `notify_secret`; `settings` are more environment variables
+    without their prefix, such as `APPROVAL_THRESHOLD_MINOR="500"`. `sandbox` scripts the processor's faults.
+    """
+
+    def __init__(self, folder: Path | None = None, *, notify_url: str | None = None, **settings: str) -> None:
+        self._stack = ExitStack()
+        self._folder, self._notify_url, self._given = folder, notify_url, settings
+        self._numbers = itertools.count(1)
+        self.notify_secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="refund-worker-")))
+            self.sandbox = stack.enter_context(Sandbox(book=folder / "book.jsonl"))
+            self.settings = self._settings(folder)
+            self.runtime: Runtime = stack.enter_context(build_runtime(self.settings))
+            self._deliverer = Deliverer(self.settings) if self._notify_url else None
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _settings(self, folder: Path) -> Settings:
+        values = CLOCKS | {
+            "DATABASE_URL": f"sqlite:///{folder / 'refunds.db'}",
+            "BROKER_URL": "memory://",
+            "STRIPE_API_KEY": "sk_test_sandbox",
+            "STRIPE_API_BASE": self.sandbox.url,
+        }
+        if self._notify_url:
+            values |= {"NOTIFY_URL": self._notify_url, "NOTIFY_SECRET": self.notify_secret}
+        return load_settings({PREFIX + name: value for name, value in (values | self._given).items()})
+
+    @property
+    def context(self) -> Context:
+        """The engine's context, for whatever has no method here."""
+        return self.runtime.context
+
+    # --- what is there -----------------------------------------------------------------------------------------------
+
+    def add_payment(
+        self, customer_id: str, *, amount_minor: int, credits: int, currency: str = "GBP", payment_id: str | None = None
+    ) -> PaymentRecord:
+        """A captured payment, known to the processor and to us: it raises the balance. Raises what refuses it."""
+        number = next(self._numbers)
+        record = PaymentRecord(
+            payment_id=payment_id or f"pay-{number}",
+            customer_id=customer_id,
+            processor="stripe",
+            processor_payment_id=f"ch_test_{number}",
+            amount_minor=amount_minor,
+            currency=currency,
+            credits=credits,
+            captured_at=float(int(time.time())) + number / 1000,
+        )
+        self.sandbox.register_payment(record.processor_payment_id, amount_minor, currency)
+        (answer,) = record_payments(self.context, [record])
+        if isinstance(answer, RefundWorkerError):
+            raise answer
+        return record
+
+    def add_spend(self, customer_id: str, *, credits: int, transaction_id: str | None = None) -> SpendRecord:
+        """Credits that were spent. Raises what refuses it."""
+        record = SpendRecord(
+            transaction_id=transaction_id or f"spend-{next(self._numbers)}",
+            customer_id=customer_id,
+            credits=credits,
+            description="spent in a test",
+            occurred_at=float(int(time.time())),
+        )
+        (answer,) = record_spends(self.context, [record])
+        if isinstance(answer, RefundWorkerError):
+            raise answer
+        return record
+
+    # --- what is done ------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        customer_id: str,
+        *,
+        kind: str = "withdrawal",
+        to: str = "source",
+        credits: int | None = None,
+        transaction_id: str | None = None,
+        reason: str = "asked in a test",
+        idempotency_key: str | None = None,
+        client: str = "test",
+    ) -> str:
+        """The id of the accepted refund. Raises a `Refusal`."""
+        request = RefundRequest(
+            idempotency_key=idempotency_key or f"key-{next(self._numbers)}",
+            kind=Kind(kind),
+            to=To(to),
+            customer_id=customer_id,
+            credits=credits,
+            transaction_id=transaction_id,
+            reason=reason,
+            client=client,
+            actor="test",
+        )
+        (answer,) = request_refunds(self.context, [request])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer.refund_id
+
+    def settle(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
+        """Do all the work there is, until each refund is at its end or waits for a person or the processor.
+
+        What the processor says meanwhile is taken in and notifications are delivered. Raises `TimeoutError` if it
+        takes longer.
+        """
+        deadline = time.monotonic() + seconds_max
+        while True:
+            worked = advance(self.context) + take_inbox(self.context)
+            if worked:
+                continue
+            if not self._unsettled():
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not settled within {seconds_max:g} s: {self._unsettled()}")
+            time.sleep(0.01)
+        if watch(self.context):
+            self.settle(max(0.0, deadline - time.monotonic()))
+        elif self._deliverer is not None:
+            self._deliverer.deliver(self.context)
+
+    def _unsettled(self) -> dict[str, int]:
+        with self.context.database.read() as connection:
+            found = figures.count_in(connection, UNSETTLED)
+        return {status: count for status, count in found.items() if count}
+
+    @contextmanager
+    def http(self, role: str = "admin", client: str = "test", *, signed: bool = False) -> Iterator[Door]:
+        """Serve the HTTP API in a thread on a free port of 127.0.0.1, with a key of this role, `signed` or not."""
+        import uvicorn
+
+        from refund_worker.web.app import create_app
+
+        name, secret = f"key-{next(self._numbers)}", None
+        if signed:
+            key, secret = create_signed_key(self.context, name=name, client=client, role=role)
+        else:
+            key = create_key(self.context, name=name, client=client, role=role)
+        config = uvicorn.Config(create_app(self.settings), log_config=None, server_header=False, access_log=False)
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="refund-worker-http")
+            thread.start()
+            try:
+                deadline = time.monotonic() + START_SECONDS_MAX
+                while not server.started and thread.is_alive() and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                if not server.started:
+                    raise TimeoutError("the HTTP API did not start; its log says why")
+                yield Door(f"http://127.0.0.1:{listening.getsockname()[1]}", key, secret)
+            finally:
+                server.should_exit = True
+                thread.join(START_SECONDS_MAX)
+
+    # --- what came of it ---------------------------------------------------------------------------------------------
+
+    def refund(self, refund_id: str) -> dict[str, Any]:
+        """The refund as the API shows it. Raises `NotFound`."""
+        with self.context.database.read() as connection:
+            return views.refund_view(views.find_refund(connection, refund_id))
+
+    def customer(self, customer_id: str) -> dict[str, Any]:
+        """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
+        with self.context.database.read() as connection:
+            return views.customer(connection, customer_id)
+
+    def paid_minor(self) -> int:
+        """What stands in the processor's own book as given back, over all payments, in minor units."""
+        return sum(refund["amount"] for refund in self.sandbox.refunds() if refund["status"] == "succeeded")
+
+
+try:
+    import pytest
+except ImportError:  # the context manager serves other test runners too
+    pass
+else:
+
+    @pytest.fixture
+    def refund_worker(tmp_path: Path) -> Iterator[RefundWorker]:
+        """A `RefundWorker` of this test's own."""
+        with RefundWorker(tmp_path) as running:
+            yield running

@@ -1,0 +1,90 @@
+"""Many requests in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.api_keys import Identity
+from refund_worker.engine.batches import batch_view, take_batch
+from refund_worker.engine.bodies import RefundBody, parse_body
+from refund_worker.errors import InvalidRequest, Refusal
+from refund_worker.signing import body_hash
+from refund_worker.web.api.headers import PathId
+from refund_worker.web.api.refunds import REFUND_EXAMPLE
+from refund_worker.web.auth import Caller
+from refund_worker.web.bodies import BatchRow
+from refund_worker.web.documents import BatchShape, document
+from refund_worker.web.door import TheContext
+from refund_worker.web.json_bodies import check_is_json, decoded, read_limited, rows_of
+
+router = APIRouter(tags=["batches"])
+
+BATCH_BYTES_MAX = 64 << 20
+ROWS_MAX = 100_000
+ROWS = "refunds"
+
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": [ROWS],
+    "additionalProperties": False,
+    "properties": {ROWS: {"type": "array", "items": BatchRow.model_json_schema(), "maxItems": ROWS_MAX}},
+}
+_CREATE = document(
+    {202: BatchShape}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]}
+)
+_SHOW = document({200: BatchShape}, (404,))
+
+
+async def _text(request: Request) -> tuple[str, str]:
+    """The body as text, and its hash."""
+    check_is_json(request)
+    raw = await read_limited(request, BATCH_BYTES_MAX)
+    return decoded(raw), body_hash(raw)
+
+
+@router.post("/v1/refund-batches", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)
+def create_batch(context: TheContext, caller: Caller, body: Annotated[tuple[str, str], Depends(_text)]) -> JSONResponse:
+    """Take in up to 100,000 requests, each with its own key and its own answer; the same batch again does nothing new.
+
+    A row that is refused does not hold up the others. The answer comes when all rows are taken in. Should that break
+    off, the batch shows as stopped after three minutes; sent again, byte for byte, it goes on where it ended.
+    """
+    text, sha256 = body
+    _check_readable(text)
+    view = take_batch(context, _requests(text, caller), client=caller.client, actor=caller.actor, body_sha256=sha256)
+    return JSONResponse(view, 202, headers={"Location": f"/v1/refund-batches/{view['batch_id']}"})
+
+
+@router.get("/v1/refund-batches/{batch_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
+def show_batch(context: TheContext, caller: Caller, batch_id: PathId) -> JSONResponse:
+    """What became of a batch's rows, and how far its refunds are."""
+    with context.database.read() as connection:
+        return JSONResponse(batch_view(connection, batch_id, now=context.clock(connection), client=caller.sees))
+
+
+def _check_readable(text: str) -> None:
+    """The whole text before any of it is stored: half a batch must not be taken in because of a missing bracket."""
+    for count, _ in enumerate(rows_of(text, ROWS), 1):
+        if count > ROWS_MAX:
+            raise InvalidRequest(f"a batch has at most {ROWS_MAX} rows", field=ROWS)
+
+
+def _requests(text: str, caller: Identity) -> Iterator[RefundRequest | Refusal]:
+    for row in rows_of(text, ROWS):
+        yield row if isinstance(row, Refusal) else _request(row, caller)
+
+
+def _request(row: dict[str, Any], caller: Identity) -> RefundRequest | Refusal:
+    try:
+        checked = parse_body(BatchRow, row)
+        body = RefundBody.model_construct(**checked.model_dump(exclude={"idempotency_key"}))
+        return body.request(
+            idempotency_key=checked.idempotency_key, client=caller.client, actor=caller.actor, bulk=True
+        )
+    except InvalidRequest as wrong:
+        return wrong

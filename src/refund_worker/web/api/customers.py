@@ -1,0 +1,76 @@
+"""Customers: their balance, their Transactions list, and corrections."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse
+
+from refund_worker.engine import views
+from refund_worker.engine.bodies import CorrectionBody
+from refund_worker.engine.records import correct
+from refund_worker.web.api.headers import IdempotencyKey, PathId
+from refund_worker.web.api.queries import Page
+from refund_worker.web.auth import Caller
+from refund_worker.web.documents import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
+from refund_worker.web.door import TheContext
+from refund_worker.web.json_bodies import json_body
+
+router = APIRouter(tags=["customers"])
+
+_CUSTOMER = document({200: CustomerShape}, (404,))
+_TRANSACTIONS = document({200: TransactionListShape}, (404, 422))
+_CORRECTION = document(
+    {201: TransactionShape, 200: TransactionShape},
+    (400, 404),
+    body=CorrectionBody,
+    example={"credits": -150, "reason": "withdrawal agreed by phone"},
+    parameters=(HEADER_KEY,),
+)
+
+
+# These two come first: an id may have slashes, and would swallow what follows it.
+@router.get(
+    "/v1/customers/{customer_id:path}/transactions",
+    responses=_TRANSACTIONS.responses,
+    openapi_extra=_TRANSACTIONS.extra,
+)
+def list_transactions(context: TheContext, customer_id: PathId, page: Annotated[Page, Query()]) -> JSONResponse:
+    """What happened to the balance, newest first."""
+    with context.database.read() as connection:
+        return JSONResponse(views.transactions(connection, customer_id, limit=page.limit, after=page.starting_after))
+
+
+@router.post(
+    "/v1/customers/{customer_id:path}/corrections",
+    status_code=201,
+    responses=_CORRECTION.responses,
+    openapi_extra=_CORRECTION.extra,
+)
+def add_correction(
+    context: TheContext,
+    caller: Caller,
+    customer_id: PathId,
+    key: IdempotencyKey,
+    body: Annotated[CorrectionBody, Depends(json_body(CorrectionBody))],
+) -> JSONResponse:
+    """Put credits on a balance, or with a negative figure take them off."""
+    row, new = correct(
+        context,
+        customer_id=customer_id,
+        credits=body.credits,
+        reason=body.reason,
+        client=caller.client,
+        idempotency_key=key,
+        actor=caller.actor,
+    )
+    headers = {} if new else {"Idempotent-Replayed": "true"}
+    return JSONResponse(views.transaction_view(row), 201 if new else 200, headers=headers)
+
+
+@router.get("/v1/customers/{customer_id:path}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
+def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
+    """The balance and recent corrections."""
+    with context.database.read() as connection:
+        return JSONResponse(views.customer(connection, customer_id))

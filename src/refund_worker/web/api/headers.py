@@ -1,0 +1,44 @@
+"""What requests say in headers and paths."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Path, Request
+
+from refund_worker.engine.bodies import ID_CHARACTERS, checked_key
+from refund_worker.errors import StaleVersion
+from refund_worker.web.problems import KeyMissing
+
+# A path that is no id of ours names nothing: 404. Ids of the backend may have slashes.
+PathId = Annotated[str, Path(max_length=200, pattern=ID_CHARACTERS)]
+
+_VERSION = re.compile(r'(?:W/)?"([0-9]{1,9})"|([0-9]{1,9})')
+
+
+async def _idempotency_key(request: Request) -> str:
+    """Raises `KeyMissing`, or `InvalidRequest` for one that can't be used."""
+    values = set(request.headers.getlist("idempotency-key"))
+    if len(values) != 1 or not (key := values.pop()):
+        raise KeyMissing("send the header Idempotency-Key, one for each intent", field="idempotency_key")
+    return checked_key(key)
+
+
+async def _version(request: Request) -> int | None:
+    """The version in If-Match; None without one. What is no version of ours can't be the present one."""
+    text = request.headers.get("if-match", "").strip()
+    if text in ("", "*"):
+        return None
+    found = _VERSION.fullmatch(text)
+    if found is None:
+        raise StaleVersion('If-Match is not a version of this refund: send its ETag, such as "3"')
+    return int(found[1] or found[2])
+
+
+IdempotencyKey = Annotated[str, Depends(_idempotency_key)]
+Version = Annotated[int | None, Depends(_version)]
+
+
+def etag(version: int) -> dict[str, str]:
+    return {"ETag": f'"{version}"'}

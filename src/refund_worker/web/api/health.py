@@ -1,0 +1,67 @@
+"""For those who watch: is it alive, is it ready, how much is there to do; and what it offers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from refund_worker.domain.refund import ENDS, RefundStatus
+from refund_worker.store import figures, processors
+from refund_worker.store.database import ping
+from refund_worker.web.documents import HealthShape, document
+from refund_worker.web.door import TheContext
+
+router = APIRouter(tags=["health"])
+
+UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
+
+_HEALTH = document({200: HealthShape}, guarded=False)
+
+
+@router.get("/healthz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)
+async def healthz() -> JSONResponse:
+    """The process is alive."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)
+def readyz(context: TheContext) -> JSONResponse:
+    """The database answers; 503 otherwise."""
+    ping(context.database)
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(context: TheContext) -> PlainTextResponse:
+    """Prometheus' text. What is finished is not counted: counting it would cost more with each day."""
+    registry = CollectorRegistry()
+    by_status = Gauge(
+        "refund_worker_refunds_unfinished", "Refunds not at an end, by status", ["status"], registry=registry
+    )
+    due = Gauge("refund_worker_refunds_due", "Refunds that wait for a worker", registry=registry)
+    oldest = Gauge(
+        "refund_worker_oldest_unfinished_seconds",
+        "Age of the oldest refund not at an end, 0 if there is none",
+        registry=registry,
+    )
+    waiting = Gauge("refund_worker_inbox_waiting", "Events of processors not taken in yet", registry=registry)
+    paused = Gauge("refund_worker_processor_paused", "1 while nothing is sent there", ["processor"], registry=registry)
+    with context.database.read() as connection:
+        now = context.clock(connection)
+        for status, count in figures.count_in(connection, UNFINISHED).items():
+            by_status.labels(status).set(count)
+        since = figures.oldest_in(connection, UNFINISHED)
+        oldest.set(0 if since is None else max(0, now - since))
+        due.set(figures.count_due(connection, now))
+        waiting.set(figures.count_waiting_events(connection))
+        stopped = processors.paused_processors(connection, now)
+        for row in processors.status_of_processors(connection):
+            paused.labels(row["name"]).set(row["name"] in stopped)
+    return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> JSONResponse:
+    """Everything on offer, with examples."""
+    return JSONResponse(request.app.openapi())

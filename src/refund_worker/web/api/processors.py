@@ -1,0 +1,69 @@
+"""The kill switch of each processor."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path
+from fastapi.responses import JSONResponse
+
+from refund_worker.engine.bodies import iso
+from refund_worker.engine.context import Context
+from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.errors import NotFound
+from refund_worker.store import figures, processors
+from refund_worker.web.auth import Caller
+from refund_worker.web.bodies import SwitchBody
+from refund_worker.web.documents import SwitchShape, document
+from refund_worker.web.door import TheContext
+from refund_worker.web.json_bodies import json_body
+
+router = APIRouter(tags=["processors"])
+
+# Those that the program itself brings, and the switch of all at once; others are known by their payments.
+BUILT_IN = ("stripe", "manual", processors.ALL)
+BY_HAND = "paused by hand"
+
+_SWITCH = document(
+    {200: SwitchShape},
+    (404,),
+    body=SwitchBody,
+    example={"reason": "refunds fail at the processor"},
+    body_required=False,
+)
+
+Name = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Reason = Annotated[SwitchBody, Depends(json_body(SwitchBody, may_be_empty=True))]
+
+
+@router.post("/v1/processors/{name}/pause", responses=_SWITCH.responses, openapi_extra=_SWITCH.extra)
+def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
+    """Stop sending there; looking up what is under way goes on."""
+    _check_known(context, name)
+    pause_processor(context, name, actor=caller.actor, reason=body.reason or BY_HAND)
+    return JSONResponse(_switch(context, name))
+
+
+@router.post("/v1/processors/{name}/resume", responses=_SWITCH.responses, openapi_extra=_SWITCH.extra)
+def resume(context: TheContext, name: Name, body: Reason) -> JSONResponse:
+    """Send there again; what waited goes at once."""
+    _check_known(context, name)
+    resume_processor(context, name)
+    return JSONResponse(_switch(context, name))
+
+
+def _check_known(context: Context, name: str) -> None:
+    """A name misspelled must not look like a switch turned."""
+    with context.database.read() as connection:
+        if name not in BUILT_IN and not figures.is_known_processor(connection, name):
+            raise NotFound(f"processor {name} is not known")
+
+
+def _switch(context: Context, name: str) -> dict[str, Any]:
+    with context.database.read() as connection:
+        row = next((row for row in processors.status_of_processors(connection) if row["name"] == name), None)
+    values: dict[str, Any] = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
+    if row is not None:
+        values = {field: row[field] for field in values}
+    times = {field: None if values[field] is None else iso(values[field]) for field in ("paused_at", "paused_until")}
+    return {"name": name, "paused": values["paused_by"] is not None, **values, **times}

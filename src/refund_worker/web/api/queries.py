@@ -1,0 +1,65 @@
+"""What lists can be asked for. An unknown parameter is refused: a misspelled filter must not show everything."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine import bodies
+from refund_worker.engine.bodies import ID_CHARACTERS
+from refund_worker.store.refunds import Filters
+
+LIMIT_DEFAULT, LIMIT_MAX = 20, 500
+
+
+def _digits(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 9:
+        raise ValueError(f"must be a number from 1 to {LIMIT_MAX}, in digits")
+    return int(value)
+
+
+def _plus_restored(value: object) -> object:
+    """A plus sign that nobody escaped arrives as a space, and stands before a time zone then."""
+    return value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
+
+
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=ID_CHARACTERS)]
+Limit = Annotated[int, BeforeValidator(_digits, json_schema_input_type=int), Field(ge=1, le=LIMIT_MAX)]
+Since = Annotated[bodies.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
+
+
+class Page(BaseModel):
+    """How many, and from behind which one."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    limit: Limit = LIMIT_DEFAULT
+    starting_after: Id | None = None
+
+
+class RefundQuery(Page):
+    """Which refunds; `status` may come several times."""
+
+    status: Annotated[list[RefundStatus], Field(max_length=20)] = []
+    customer_id: Id | None = None
+    failure_code: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
+    created_gte: Since | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern="^[ -~]+$")] | None = None
+
+    def filters(self, client: str | None) -> Filters:
+        """For the store; `client` is the one whose refunds are visible, None for all."""
+        return Filters(
+            statuses=tuple(self.status),
+            customer_id=self.customer_id,
+            failure_code=self.failure_code,
+            created_gte=self.created_gte,
+            idempotency_key=self.idempotency_key,
+            client=client,
+            limit=self.limit,
+            starting_after=self.starting_after,
+        )

@@ -1,0 +1,82 @@
+"""What happened in the admin backend: payments, spends, and the reversal that "Delete" makes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+
+from refund_worker.engine.bodies import PaymentBody, SpendBody, iso
+from refund_worker.engine.records import Recorded, record_payments, record_spends, reverse_transaction
+from refund_worker.engine.views import transaction_view
+from refund_worker.errors import RefundWorkerError
+from refund_worker.store import ledger
+from refund_worker.web.api.headers import PathId
+from refund_worker.web.auth import Caller
+from refund_worker.web.documents import AT, PaymentShape, TransactionShape, document
+from refund_worker.web.door import TheContext
+from refund_worker.web.json_bodies import json_body
+
+router = APIRouter(tags=["records"])
+
+_PAYMENT = document(
+    {201: PaymentShape, 200: PaymentShape},
+    (409,),
+    body=PaymentBody,
+    example={
+        "payment_id": "pay-1",
+        "customer_id": "cust-1",
+        "processor": "stripe",
+        "processor_payment_id": "ch_1",
+        "amount_minor": 2000,
+        "currency": "EUR",
+        "credits": 200,
+        "captured_at": AT,
+    },
+)
+_SPEND = document(
+    {201: TransactionShape, 200: TransactionShape},
+    (409,),
+    body=SpendBody,
+    example={
+        "transaction_id": "tx-1",
+        "customer_id": "cust-1",
+        "kind": "spend",
+        "credits": 50,
+        "description": "Private chat",
+        "occurred_at": AT,
+    },
+)
+_REVERSAL = document({200: TransactionShape}, (404, 409))
+
+
+def _is_new(answer: Recorded | RefundWorkerError) -> bool:
+    if isinstance(answer, RefundWorkerError):
+        raise answer
+    return answer.new
+
+
+@router.post("/v1/payments", status_code=201, responses=_PAYMENT.responses, openapi_extra=_PAYMENT.extra)
+def record_payment(context: TheContext, body: Annotated[PaymentBody, Depends(json_body(PaymentBody))]) -> JSONResponse:
+    """Record money that was paid in: it raises the balance once."""
+    record = body.record()
+    (answer,) = record_payments(context, [record])
+    view: dict[str, Any] = body.model_dump() | {"captured_at": iso(record.captured_at)}
+    return JSONResponse(view, 201 if _is_new(answer) else 200)
+
+
+@router.post("/v1/transactions", status_code=201, responses=_SPEND.responses, openapi_extra=_SPEND.extra)
+def record_spend(context: TheContext, body: Annotated[SpendBody, Depends(json_body(SpendBody))]) -> JSONResponse:
+    """Record credits that were spent: it lowers the balance once."""
+    (answer,) = record_spends(context, [body.record()])
+    new = _is_new(answer)
+    with context.database.read() as connection:
+        row = ledger.transactions_by_id(connection, [body.transaction_id])[body.transaction_id]
+    return JSONResponse(transaction_view(row), 201 if new else 200)
+
+
+@router.delete("/v1/transactions/{transaction_id:path}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
+def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
+    """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
+    return JSONResponse(transaction_view(reverse_transaction(context, transaction_id, actor=caller.actor)))

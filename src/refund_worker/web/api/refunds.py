@@ -1,0 +1,102 @@
+"""Refunds: ask for one, look at it, look for some, see what would happen."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse
+
+from refund_worker.engine import views
+from refund_worker.engine.bodies import RefundBody
+from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.preview import preview
+from refund_worker.errors import Refusal
+from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
+from refund_worker.web.api.queries import RefundQuery
+from refund_worker.web.auth import Caller
+from refund_worker.web.bodies import PreviewBody
+from refund_worker.web.documents import (
+    HEADER_KEY,
+    EventListShape,
+    PreviewShape,
+    RefundListShape,
+    RefundShape,
+    document,
+)
+from refund_worker.web.door import TheContext
+from refund_worker.web.json_bodies import json_body
+
+router = APIRouter(tags=["refunds"])
+
+REFUND_EXAMPLE = {
+    "kind": "credit_refund",
+    "to": "balance",
+    "customer_id": "cust-1",
+    "transaction_id": "tx-1",
+    "credits": 20,
+    "reason": "the chat broke off",
+}
+_CREATE = document(
+    {202: RefundShape, 200: RefundShape},
+    (400, 429),
+    body=RefundBody,
+    example=REFUND_EXAMPLE,
+    parameters=(HEADER_KEY,),
+)
+_PREVIEW = document({200: PreviewShape}, body=PreviewBody, example=REFUND_EXAMPLE)
+_SHOW = document({200: RefundShape}, (404,))
+_EVENTS = document({200: EventListShape}, (404,))
+_LIST = document({200: RefundListShape}, (422,))
+
+
+@router.post("/v1/refunds", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)
+def create_refund(
+    context: TheContext,
+    caller: Caller,
+    key: IdempotencyKey,
+    body: Annotated[RefundBody, Depends(json_body(RefundBody))],
+) -> JSONResponse:
+    """Accept a refund: everything it takes is reserved; the workers do the rest."""
+    request = body.request(idempotency_key=key, client=caller.client, actor=caller.actor)
+    (answer,) = request_refunds(context, [request])
+    if isinstance(answer, Refusal):
+        raise answer
+    with context.database.read() as connection:
+        refund = views.find_refund(connection, answer.refund_id)
+    headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)
+    if answer.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return JSONResponse(views.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
+
+
+@router.post("/v1/refunds/preview", responses=_PREVIEW.responses, openapi_extra=_PREVIEW.extra)
+def preview_refund(
+    context: TheContext, caller: Caller, body: Annotated[PreviewBody, Depends(json_body(PreviewBody))]
+) -> JSONResponse:
+    """What would happen now; nothing is stored."""
+    request = body.request(idempotency_key="preview", client=caller.client, actor=caller.actor)
+    return JSONResponse(preview(context, request))
+
+
+@router.get("/v1/refunds", responses=_LIST.responses, openapi_extra=_LIST.extra)
+def list_refunds(context: TheContext, caller: Caller, query: Annotated[RefundQuery, Query()]) -> JSONResponse:
+    """Refunds, newest first."""
+    with context.database.read() as connection:
+        return JSONResponse(views.list_refunds(connection, query.filters(caller.sees)))
+
+
+@router.get("/v1/refunds/{refund_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
+def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
+    """One refund; its ETag is the version, for If-Match."""
+    with context.database.read() as connection:
+        refund = views.find_refund(connection, refund_id, client=caller.sees)
+    return JSONResponse(views.refund_view(refund), headers=etag(refund.version))
+
+
+@router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
+def show_events(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
+    """The timeline, oldest first."""
+    with context.database.read() as connection:
+        views.find_refund(connection, refund_id, client=caller.sees)
+        return JSONResponse({"data": views.timeline(connection, refund_id), "has_more": False})

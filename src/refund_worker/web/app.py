@@ -1,0 +1,93 @@
+"""The HTTP door: routes, the guard before each of them, and problems for whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
+
+from refund_worker.engine.context import no_wake
+from refund_worker.runtime import build_runtime
+from refund_worker.settings import Settings
+from refund_worker.signing import HEADER
+from refund_worker.web import problems
+from refund_worker.web.api import ROUTERS
+from refund_worker.web.auth import KeyCache, check_guarded, guard
+from refund_worker.web.console.app import create_console, to_console
+from refund_worker.web.console.pages import PREFIX as CONSOLE
+from refund_worker.web.documents import PROBLEM_SCHEMA
+from refund_worker.web.door import Door, Wake
+from refund_worker.web.edge import Edge
+
+ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
+
+SIGNATURE = (
+    "Beside the key, for keys made with --signed: t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE. It is HMAC-SHA256 in "
+    "hexadecimal, under the signing secret's text, of six lines joined by a line feed: the seconds since the epoch, "
+    "the method, the path with its query as sent, Idempotency-Key, If-Match (each empty where it is not sent), and the "
+    "SHA-256 of the body in hexadecimal."
+)
+
+
+def wake_nobody(settings: Settings) -> Wake:
+    """The sweep finds what is due."""
+    return no_wake
+
+
+def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_nobody) -> FastAPI:
+    """The application. Database and wake are opened when it begins to serve, so after any fork, and closed at the end.
+
+    Serving raises `BadSettings` or `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
+    """
+    check_guarded(ROUTERS)
+    console = create_console()
+
+    @asynccontextmanager
+    async def serving(app: FastAPI) -> AsyncIterator[None]:
+        runtime = await run_in_threadpool(build_runtime, settings, wake=make_wake(settings), processors=False)
+        app.state.door = Door(settings, runtime.context)
+        app.state.keys = KeyCache()
+        console.state.door = app.state.door
+        yield
+        # Its loop for processors is not ours: it can be closed only from a thread without one running.
+        await run_in_threadpool(runtime.close)
+
+    app = FastAPI(
+        title="refund-worker",
+        version=version("refund-worker"),
+        description=ABOUT,
+        dependencies=[Depends(guard)],
+        lifespan=serving,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    # It has a guard of its own: sessions instead of keys.
+    app.add_route(CONSOLE, to_console, include_in_schema=False)
+    app.mount(CONSOLE, console)
+    app.add_middleware(Edge, production=settings.environment == "production")
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        components["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "signature": {"type": "apiKey", "in": "header", "name": HEADER, "description": SIGNATURE},
+        }
+        schema["security"] = [{"key": []}, {"key": [], "signature": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,163 @@
+"""Who may do what over HTTP, in one table; what has no line in it is refused, and the program does not start.
+
+The way in is `Authorization: Bearer KEY`, and for keys made with `--signed` a signature of each request beside it.
+There is no default key: the command line makes the first one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from refund_worker.engine.api_keys import Identity, Role, authenticate
+from refund_worker.engine.context import Context
+from refund_worker.web.door import Door
+from refund_worker.web.problems import Forbidden, Unauthenticated
+from refund_worker.web.signatures import check_signature
+
+# A revoked key opens nothing after this long; a busy client costs one look-up in that time.
+CACHE_SECONDS = 2.0
+CACHED_KEYS_MAX = 10_000
+
+
+class Open(Enum):
+    """Routes that need no key."""
+
+    TO_ALL = "to all"  # nothing in it to protect, or protected by a signature of its own
+    TO_LOOPBACK = "to loopback"  # to this machine without a key, to others with any
+
+
+Rule = frozenset[Role] | Open
+
+READ = frozenset(Role)
+RECORD = frozenset({Role.REQUESTER, Role.OPERATOR, Role.ADMIN})
+REQUEST = frozenset({Role.REQUESTER, Role.ADMIN})
+PREVIEW = frozenset({Role.REQUESTER, Role.APPROVER, Role.OPERATOR, Role.ADMIN})
+APPROVE = frozenset({Role.APPROVER, Role.ADMIN})
+OPERATE = frozenset({Role.OPERATOR, Role.ADMIN})
+
+# A requester works for its own client; what it may cancel is what it can see.
+ROLES: Mapping[tuple[str, str], Rule] = {
+    ("POST", "/v1/payments"): RECORD,
+    ("POST", "/v1/transactions"): RECORD,
+    ("DELETE", "/v1/transactions/{transaction_id}"): RECORD,
+    ("GET", "/v1/customers/{customer_id}"): READ,
+    ("GET", "/v1/customers/{customer_id}/transactions"): READ,
+    ("POST", "/v1/customers/{customer_id}/corrections"): RECORD,
+    ("POST", "/v1/refunds"): REQUEST,
+    ("GET", "/v1/refunds"): READ,
+    ("POST", "/v1/refunds/preview"): PREVIEW,
+    ("GET", "/v1/refunds/{refund_id}"): READ,
+    ("GET", "/v1/refunds/{refund_id}/events"): READ,
+    ("POST", "/v1/refunds/{refund_id}/approve"): APPROVE,
+    ("POST", "/v1/refunds/{refund_id}/reject"): APPROVE,
+    ("POST", "/v1/refunds/{refund_id}/cancel"): RECORD,
+    ("POST", "/v1/refunds/{refund_id}/retry"): OPERATE,
+    ("POST", "/v1/refunds/{refund_id}/resolve"): OPERATE,
+    ("POST", "/v1/refund-batches"): REQUEST,
+    ("GET", "/v1/refund-batches/{batch_id}"): READ,
+    ("POST", "/v1/processors/{name}/pause"): OPERATE,
+    ("POST", "/v1/processors/{name}/resume"): OPERATE,
+    ("POST", "/webhooks/stripe"): Open.TO_ALL,
+    ("GET", "/healthz"): Open.TO_ALL,
+    ("GET", "/readyz"): Open.TO_ALL,
+    ("GET", "/openapi.json"): Open.TO_ALL,
+    ("GET", "/metrics"): Open.TO_LOOPBACK,
+}
+
+
+def lines_of(router: APIRouter) -> Iterable[tuple[str, str]]:
+    """(method, path) of every route, as the table names them. Raises `RuntimeError` for what is no plain route."""
+    for route in router.routes:
+        if not isinstance(route, APIRoute):
+            raise RuntimeError(f"{route} is not a route that can be guarded")
+        for method in sorted(route.methods or ()):
+            yield method, route.path_format
+
+
+def check_guarded(routers: Iterable[APIRouter]) -> None:
+    """Raises `RuntimeError` naming routes without a line in the table, so that none is served unguarded."""
+    unguarded = [line for router in routers for line in lines_of(router) if line not in ROLES]
+    if unguarded:
+        raise RuntimeError(f"no line in ROLES for {unguarded}: say who may use it")
+
+
+class KeyCache:
+    """Identities by the hash of the presented key, for seconds; only keys that were good are kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[Identity, float]] = {}
+
+    def find(self, presented: str) -> Identity | None:
+        identity, until = self._known.get(_digest(presented), (None, 0.0))
+        if identity is None or time.monotonic() >= until:
+            return None
+        return identity
+
+    def keep(self, presented: str, identity: Identity) -> None:
+        if len(self._known) >= CACHED_KEYS_MAX:
+            self._known.clear()
+        self._known[_digest(presented)] = (identity, time.monotonic() + CACHE_SECONDS)
+
+
+def _digest(presented: str) -> bytes:
+    return hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
+
+
+async def guard(request: Request) -> None:
+    """Before every route, and before its body is read: who calls, and may they? Raises 401 or 403 as a problem."""
+    rule = ROLES.get((request.method, request.scope["route"].path_format))
+    if rule is None:
+        raise Forbidden("nobody may use this")
+    if rule is Open.TO_ALL or (rule is Open.TO_LOOPBACK and _is_from_this_machine(request)):
+        return
+    identity = await _identified(request)
+    if isinstance(rule, frozenset) and identity.role not in rule:
+        raise Forbidden(f"the role {identity.role} may not do this")
+    request.state.identity = identity
+
+
+def _is_from_this_machine(request: Request) -> bool:
+    """A proxy on this machine passes on requests from elsewhere: then the key decides."""
+    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
+    return not forwarded and request.client is not None and request.client.host in ("127.0.0.1", "::1")
+
+
+async def _identified(request: Request) -> Identity:
+    values = request.headers.getlist("authorization")
+    scheme, _, presented = (values[0] if len(values) == 1 else "").partition(" ")
+    presented = presented.strip()
+    if scheme.lower() != "bearer" or not presented:
+        raise Unauthenticated("send an API key: Authorization: Bearer KEY")
+    cache: KeyCache = request.app.state.keys
+    identity = cache.find(presented)
+    if identity is None:
+        door: Door = request.app.state.door
+        identity = await run_in_threadpool(_looked_up, door.context, presented)
+        cache.keep(presented, identity)
+    if identity.signing_secret is not None:
+        check_signature(request, identity.signing_secret)
+    return identity
+
+
+def _looked_up(context: Context, presented: str) -> Identity:
+    with context.database.read() as connection:
+        identity = authenticate(connection, presented)
+    if identity is None:
+        raise Unauthenticated("the API key is not known, revoked or expired")
+    return identity
+
+
+async def _identity_of(request: Request) -> Identity:
+    identity: Identity = request.state.identity
+    return identity
+
+
+Caller = Annotated[Identity, Depends(_identity_of)]

@@ -1,0 +1,71 @@
+"""The console as an application of its own below /console: its own guard, its own pages for what goes wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from refund_worker.errors import RefundWorkerError
+from refund_worker.web.console import audit, batches, customers, figures, operators, refunds, signing
+from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard
+from refund_worker.web.console.pages import PREFIX, Page
+from refund_worker.web.problems import INTERNAL, log
+
+_PARTS = (signing, customers, refunds, operators, batches, figures, audit)
+ROUTERS = tuple(part.router for part in _PARTS)
+
+
+def create_console() -> FastAPI:
+    """The application; whoever mounts it at `PREFIX` gives it `state.door` before it serves.
+
+    Raises `RuntimeError` for a route without a line in `access.RULES`.
+    """
+    check_ruled(ROUTERS)
+    app = FastAPI(dependencies=[Depends(console_guard)], openapi_url=None, redirect_slashes=False)
+    for router in ROUTERS:
+        app.include_router(router)
+    _install(app)
+    return app
+
+
+async def to_console(request: Request) -> RedirectResponse:
+    """The address that people type."""
+    return RedirectResponse(PREFIX + "/", 307)
+
+
+def _install(app: FastAPI) -> None:
+    @app.exception_handler(SignInNeeded)
+    async def sign_in(request: Request, error: SignInNeeded) -> Response:
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        # What was in a form is lost with the session; the page that it was on is not.
+        return Page(request).go("/sign-in", next=wanted if request.method == "GET" else None)
+
+    @app.exception_handler(PasswordNeeded)
+    async def confirm(request: Request, error: PasswordNeeded) -> HTMLResponse:
+        return Page(request).show("confirm.html", 403, fields=Page(request).form, why=error.why)
+
+    @app.exception_handler(RefundWorkerError)
+    async def ours(request: Request, error: RefundWorkerError) -> HTMLResponse:
+        if error.status >= 500 and not error.retryable:
+            log.error("internal error %s: %s", error.code, error.message)
+            return _error(request, 500, "internal", INTERNAL)
+        return _error(request, error.status, error.code, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> HTMLResponse:
+        first: dict[str, Any] = error.errors()[0]
+        return _error(request, 422, "invalid_request", f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def of_the_framework(request: Request, error: HTTPException) -> HTMLResponse:
+        code = "not_found" if error.status_code == 404 else "invalid_request"
+        what = "There is nothing at this address." if code == "not_found" else "This is not possible here."
+        return _error(request, error.status_code, code, what)
+
+
+def _error(request: Request, status: int, code: str, message: str) -> HTMLResponse:
+    return Page(request).show("error.html", status, code=code, message=message, status_code=status)

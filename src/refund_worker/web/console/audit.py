@@ -1,0 +1,54 @@
+"""Audit: whether everything is as it was written, and who did what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from refund_worker.engine import audited
+from refund_worker.engine.audit import verify
+from refund_worker.errors import InvalidRequest
+from refund_worker.web.console.pages import ThePage
+
+router = APIRouter()
+PAGE = 50
+# A press of the button reads so many seals, of at most 500 rows each: a person waits. All of them are for a timer.
+LATEST_SEALS = 20
+
+Json = dict[str, Any]
+Word = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/audit")
+def show_audit(
+    page: ThePage,
+    of: Word = "timeline",
+    refund_id: Word = "",
+    customer_id: Word = "",
+    actor: Word = "",
+    kind: Word = "",
+    alarm: bool = False,
+    before: int | None = None,
+) -> HTMLResponse:
+    """The state of the chain, and entries by the filter in the address."""
+    chosen: Json = {"of": of, "refund_id": refund_id.strip(), "customer_id": customer_id.strip()}
+    chosen |= {"actor": actor.strip(), "kind": kind.strip(), "alarm": alarm}
+    error = None
+    found: Json = {"data": [], "has_more": False, "looked_back_to": 0}
+    with page.context.database.read() as connection:
+        chain = audited.status(connection)
+        try:
+            found = audited.entries(connection, before=before, limit=PAGE, **chosen)
+        except InvalidRequest as wrong:
+            error = wrong
+    values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}
+    return page.show("audit.html", 422 if error else 200, error=error, **values)
+
+
+@router.post("/audit/verify")
+def verify_latest(page: ThePage) -> RedirectResponse:
+    """Hold the latest rows against their seals; what came of it is noted and shown."""
+    report = verify(page.context, actor=page.identity.actor, latest=LATEST_SEALS)
+    return page.go("/audit", done="verified" if report.whole else "differs")

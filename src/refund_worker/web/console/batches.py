@@ -1,0 +1,52 @@
+"""Batches: what came in one call, how far it is, and which rows were refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from refund_worker.domain.refund import ENDS
+from refund_worker.engine.batches import batch_view, status_of
+from refund_worker.store import batches
+from refund_worker.web.console.pages import ThePage
+
+router = APIRouter()
+PAGE, REJECTS = 50, 200
+
+Json = dict[str, Any]
+Word = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/batches")
+def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLResponse:
+    """The newest first."""
+    with page.context.database.read() as connection:
+        now = page.context.clock(connection)
+        found = batches.latest_batches(connection, limit=PAGE + 1, client=page.identity.sees, after=starting_after)
+        rows = [dict(row) | {"status": status_of(row, now)} for row in found]
+    more = rows[PAGE - 1]["batch_id"] if len(rows) > PAGE else None
+    return page.show("batches.html", rows=rows[:PAGE], more=more)
+
+
+@router.get("/batches/{batch_id}")
+def one_batch(page: ThePage, batch_id: str) -> HTMLResponse:
+    """Its progress, and what was refused of it."""
+    with page.context.database.read() as connection:
+        batch = batch_view(
+            connection,
+            batch_id,
+            now=page.context.clock(connection),
+            client=page.identity.sees,
+            rejects=REJECTS,
+        )
+        rejected = batches.count_rejected(connection, batch_id)
+    counts = batch["refunds_by_status"]
+    values: Json = {
+        "batch": batch,
+        "rejected": rejected,
+        "total": sum(counts.values()),
+        "finished": sum(count for status, count in counts.items() if status in ENDS),
+    }
+    return page.show("batch.html", **values)

@@ -1,0 +1,378 @@
+"""The seed's screens: Manage Customers, one customer, Transactions, and what is done from there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, Response
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.refund import Kind, RefundRequest, RefundStatus, To
+from refund_worker.engine import views
+from refund_worker.engine.bodies import CorrectionBody, RefundBody, parse_body
+from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.preview import preview
+from refund_worker.engine.records import correct, reverse_transaction
+from refund_worker.errors import NotFound, RefundWorkerError, Refusal
+from refund_worker.store import accounts, console, ledger, refunds
+from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.pages import Page, ThePage, new_request_id
+
+router = APIRouter()
+PAGE = 50
+NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
+
+Json = dict[str, Any]
+Text = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/customers")
+def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> HTMLResponse:
+    """Every customer, by id; the plus leads to the correction of the balance."""
+    with page.context.database.read() as connection:
+        rows = console.customers_like(connection, q.strip(), limit=PAGE, after=after)
+    return page.show("customers.html", q=q, rows=rows[:PAGE], more=rows[PAGE - 1] if len(rows) > PAGE else None)
+
+
+@router.get("/customer")
+def one_customer(page: ThePage, id: Text) -> HTMLResponse:
+    """Balance, payments, corrections and refunds."""
+    with page.context.database.read() as connection:
+        customer = views.customer(connection, id)
+        paid = console.payments_of(connection, id)
+        latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
+        found = views.list_refunds(connection, latest)["data"]
+    return page.show("customer.html", customer=customer, payments=paid, refunds=found)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One entry of Transactions with what can be done with it; `refund` and `delete` are None where it can't be
+    at all, "" where it can, and else the reason why not."""
+
+    entry: RowMapping
+    refund: str | None
+    delete: str | None
+    pay_out: bool
+
+
+@router.get("/transactions")
+def transactions(
+    page: ThePage, customer: Text = "", after: Text | None = None, before: int | None = None
+) -> HTMLResponse:
+    """What happened to balances, newest first: of one customer, or of all."""
+    customer = customer.strip()
+    with page.context.database.read() as connection:
+        account = None
+        waiting: list[Json] = []
+        if customer:
+            account = accounts.find_customer(connection, customer)
+            if account is None:
+                raise NotFound(f"customer {customer} is not known")
+            found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after)
+            open_ones = refunds.Filters(
+                customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
+            )
+            waiting = views.list_refunds(connection, open_ones)["data"]
+        else:
+            found = console.latest_transactions(connection, limit=PAGE, before=before)
+        lines = _lines(connection, found[:PAGE])
+    more = found[PAGE - 1] if len(found) > PAGE else None
+    shown: Json = {"lines": lines, "more": more, "customer": customer, "account": account, "waiting": waiting}
+    return page.show("transactions.html", **shown)
+
+
+def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
+    ids = [entry["transaction_id"] for entry in entries]
+    rooms = console.rooms_of(connection, ids)
+    reversed_ones = console.reversed_among(connection, ids)
+    with_money = console.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
+    return [_line(entry, rooms, reversed_ones, with_money) for entry in entries]
+
+
+def _line(
+    entry: RowMapping,
+    rooms: Mapping[str, RowMapping],
+    reversed_ones: Collection[str],
+    with_money: Collection[str],
+) -> Line:
+    kind, id = entry["kind"], entry["transaction_id"]
+    room = rooms.get(id)
+    left = room["credits"] - room["taken"] if room else 0
+    refund = delete = None
+    pay_out = False
+    if kind == "spend":
+        refund = "" if left else "all of it is already given back"
+    elif kind == "credit_refund":
+        delete = "the money of this refund was already asked for" if entry["refund_id"] in with_money else ""
+    elif kind == "correction" and not entry["refund_id"]:
+        paid_out = room is not None and room["taken"] > 0
+        delete = "it is paid out, or about to be" if paid_out else ""
+        pay_out = entry["credits"] < 0 and not paid_out and id not in reversed_ones
+    if delete is not None and id in reversed_ones:
+        delete = "already deleted: a reversal refers to it"
+    return Line(entry, refund, delete, pay_out)
+
+
+# --- Refund transaction ----------------------------------------------------------------------------------------------
+
+
+@router.get("/refund-transaction")
+def refund_panel(
+    page: ThePage, id: Text, credits: Text = "", to: Text = "balance", currency: Text = ""
+) -> HTMLResponse:
+    """The panel, with what pressing the button would do."""
+    return _panel(page, {"id": id, "credits": credits, "to": to, "currency": currency})
+
+
+@router.post("/refund-transaction/preview")
+def refund_preview(page: ThePage) -> HTMLResponse:
+    """The same with what was typed so far; nothing is done."""
+    return _panel(page, page.form)
+
+
+@router.post("/refund-transaction", response_model=None)
+def refund_transaction(page: ThePage) -> Response:
+    """Accept the refund; the same form sent twice is one refund."""
+    form = page.form
+    try:
+        entry = _spend(page, form.get("id", ""))
+        fields = {
+            "kind": "credit_refund",
+            "to": form.get("to", ""),
+            "customer_id": entry["customer_id"],
+            "transaction_id": entry["transaction_id"],
+            "credits": whole(form, "credits", "Amount"),
+            "currency": form.get("currency") or None,
+            "reason": words(form, "reason", "Reason"),
+            "note": form.get("note", "").strip() or None,
+        }
+        refund_id = _request(page, fields)
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _panel(page, form, error)
+    if fields["to"] == To.BALANCE:
+        return page.go("/transactions", customer=entry["customer_id"], done="refunded")
+    return page.go(f"/refunds/{refund_id}", done="returning")
+
+
+def _request(page: Page, fields: Mapping[str, Any]) -> str:
+    """The id of the refund that answers this form. Raises a `Refusal`."""
+    who = page.identity
+    body = parse_body(RefundBody, fields)
+    request = body.request(idempotency_key=key_of(page.form), client=who.client, actor=who.actor)
+    (answer,) = request_refunds(page.context, [request])
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer.refund_id
+
+
+def _spend(page: Page, transaction_id: str) -> RowMapping:
+    with page.context.database.read() as connection:
+        entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
+    if entry is None or entry["kind"] != "spend":
+        raise NotFound(f"there is no spend {transaction_id}")
+    return entry
+
+
+def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
+    entry = _spend(page, form.get("id", ""))
+    with page.context.database.read() as connection:
+        room = console.rooms_of(connection, [entry["transaction_id"]])[entry["transaction_id"]]
+        currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
+    left = room["credits"] - room["taken"]
+    to = To.SOURCE if form.get("to") == "source" else To.BALANCE
+    typed = form.get("credits", "").strip() or str(left)
+    chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")
+    told: Json | None = None
+    try:
+        asked = whole({"credits": typed}, "credits", "Amount")
+        told = preview(
+            page.context,
+            _trial(
+                page,
+                Kind.CREDIT_REFUND,
+                to,
+                entry,
+                credits=asked,
+                currency=chosen if to is To.SOURCE and chosen in currencies else None,
+            ),
+        )
+    except RefundWorkerError as wrong:
+        error = error or wrong
+    full = room["credits"]
+    presets = [("Full", full), ("Half", full // 2), ("Remaining", left)]
+    values: Json = {
+        "entry": entry,
+        "left": left,
+        "to": to.value,
+        "credits": typed,
+        "currency": chosen,
+        "currencies": currencies,
+        "told": told,
+        "presets": [(name, amount, 0 < amount <= left) for name, amount in presets],
+        "request_id": form.get("request_id") or new_request_id(),
+        "reason": form.get("reason", ""),
+        "note": form.get("note", ""),
+        "error": error,
+    }
+    return page.show("refund_transaction.html", error.status if error else 200, **values)
+
+
+def _trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> RefundRequest:
+    """A request that is only looked at."""
+    return RefundRequest(
+        idempotency_key="preview",
+        kind=kind,
+        to=to,
+        customer_id=entry["customer_id"],
+        transaction_id=entry["transaction_id"],
+        reason="preview",
+        client=page.identity.client,
+        actor=page.identity.actor,
+        **options,
+    )
+
+
+# --- Delete ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/delete-transaction")
+def ask_to_delete(page: ThePage, id: Text) -> HTMLResponse:
+    """What deleting would do, or why it can't be done."""
+    return _delete_page(page, id)
+
+
+@router.post("/delete-transaction", response_model=None)
+def delete_transaction(page: ThePage) -> Response:
+    """The reversal entry, once."""
+    id = page.form.get("id", "")
+    try:
+        entry = reverse_transaction(page.context, id, actor=page.identity.actor)
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _delete_page(page, id, error)
+    return page.go("/transactions", customer=entry["customer_id"], done="deleted")
+
+
+def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        entry = ledger.transactions_by_id(connection, [id]).get(id)
+        if entry is None:
+            raise NotFound(f"transaction {id} is not known")
+        (line,) = _lines(connection, [entry])
+        account = accounts.find_customer(connection, entry["customer_id"])
+    return page.show("delete_transaction.html", error.status if error else 200, line=line, account=account, error=error)
+
+
+# --- Add credits to customer's account -------------------------------------------------------------------------------
+
+
+@router.get("/add-credits")
+def ask_to_add_credits(page: ThePage, customer: Text) -> HTMLResponse:
+    """The form, with the balance and recent corrections beside it."""
+    return _credits_page(page, {"customer": customer})
+
+
+@router.post("/add-credits", response_model=None)
+def add_credits(page: ThePage) -> Response:
+    """Enter the correction; the same form sent twice is one correction."""
+    form, who = page.form, page.identity
+    try:
+        given = {"credits": whole(form, "credits", "Amount"), "reason": words(form, "reason", "Reason")}
+        body = parse_body(CorrectionBody, given)
+        correct(
+            page.context,
+            customer_id=form.get("customer", ""),
+            credits=body.credits,
+            reason=body.reason,
+            client=who.client,
+            idempotency_key=key_of(form),
+            actor=who.actor,
+        )
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _credits_page(page, form, error)
+    return page.go("/add-credits", customer=form["customer"], done="corrected")
+
+
+def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
+    id = form.get("customer", "")
+    with page.context.database.read() as connection:
+        customer = views.customer(connection, id)
+        ids = [entry["transaction_id"] for entry in customer["recent_corrections"]]
+        found = ledger.transactions_by_id(connection, ids)
+        lines = _lines(connection, [found[each] for each in ids])
+    values: Json = {
+        "customer": customer,
+        "lines": lines,
+        "credits": form.get("credits", ""),
+        "reason": form.get("reason", ""),
+        "request_id": form.get("request_id") or new_request_id(),
+        "error": error,
+    }
+    return page.show("add_credits.html", error.status if error else 200, **values)
+
+
+# --- Return money through the paying system --------------------------------------------------------------------------
+
+
+@router.get("/return-money")
+def ask_to_return_money(page: ThePage, id: Text, currency: Text = "") -> HTMLResponse:
+    """The payments that the money of a negative correction would go back over."""
+    return _money_page(page, {"id": id, "currency": currency})
+
+
+@router.post("/return-money", response_model=None)
+def return_money(page: ThePage) -> Response:
+    """Pay out the correction: a withdrawal that takes nothing more off the balance."""
+    form = page.form
+    entry = _correction(page, form.get("id", ""))
+    try:
+        fields = {
+            "kind": "withdrawal",
+            "to": "source",
+            "customer_id": entry["customer_id"],
+            "transaction_id": entry["transaction_id"],
+            "currency": form.get("currency") or None,
+            "reason": words(form, "reason", "Reason"),
+            "note": form.get("note", "").strip() or None,
+        }
+        refund_id = _request(page, fields)
+    except RefundWorkerError as error:
+        return _money_page(page, form, error)
+    return page.go(f"/refunds/{refund_id}", done="returning")
+
+
+def _correction(page: Page, transaction_id: str) -> RowMapping:
+    with page.context.database.read() as connection:
+        entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
+    if entry is None or entry["kind"] != "correction" or entry["credits"] >= 0:
+        raise NotFound(f"there is no correction {transaction_id} that took credits off")
+    return entry
+
+
+def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
+    entry = _correction(page, form.get("id", ""))
+    with page.context.database.read() as connection:
+        currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
+    wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
+    currency = wanted if wanted in currencies else None
+    told = preview(page.context, _trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
+    values: Json = {
+        "entry": entry,
+        "told": told,
+        "currencies": currencies,
+        "currency": currency or "",
+        "reason": form.get("reason", "") or entry["description"],
+        "note": form.get("note", ""),
+        "request_id": form.get("request_id") or new_request_id(),
+        "error": error,
+    }
+    return page.show("return_money.html", error.status if error else 200, **values)

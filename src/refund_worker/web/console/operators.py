@@ -1,0 +1,178 @@
+"""For those who keep it running: what waits, what failed and why, approvals, processors, webhooks, settings, help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, Response
+
+from refund_worker.domain.refund import ENDS, RefundStatus
+from refund_worker.engine import bulk_retry, views
+from refund_worker.engine.failure_codes import FAILURE_CODES
+from refund_worker.engine.failures import FAILED_AT_MOST, failures
+from refund_worker.engine.operations import Key, pause_processor, resume_processor
+from refund_worker.engine.refused import refused_requests
+from refund_worker.engine.switches import BUILT_IN, switches
+from refund_worker.engine.views import Json
+from refund_worker.errors import NotFound, RefundWorkerError
+from refund_worker.store import console, figures, processors, refunds
+from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.pages import Page, ThePage, new_request_id
+
+router = APIRouter()
+Word = Annotated[str, Query(max_length=200)]
+UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
+LATEST = 100
+REFUSED = 20
+# Enough for one press of retry, whose lines in the timelines these bounds enclose.
+EVENTS_MAX = 20 * bulk_retry.PRESS_MAX
+
+
+@router.get("/")
+def overview(page: ThePage) -> HTMLResponse:
+    """Is all well, and if not, where to look."""
+    with page.context.database.read() as connection:
+        now = page.context.clock(connection)
+        oldest = figures.oldest_in(connection, UNFINISHED)
+        values: Json = {
+            "counts": figures.count_in(connection, UNFINISHED),
+            "oldest": None if oldest is None else now - oldest,
+            "due": figures.count_due(connection, now),
+            "waiting_events": figures.count_waiting_events(connection),
+            "money_in_flight": console.money_in_flight(connection),
+            "groups": failures(connection, failed_at_most=0),
+            "paused": [row for row in processors.status_of_processors(connection) if row["paused_by"]],
+        }
+    return page.show("overview.html", **values)
+
+
+@router.get("/failures")
+def show_failures(page: ThePage) -> HTMLResponse:
+    """What stopped or failed, by cause, and what a door refused that can't answer its caller."""
+    with page.context.database.read() as connection:
+        groups = failures(connection)
+        refused = refused_requests(connection, REFUSED)
+    return page.show("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
+
+
+@router.get("/failures/retry")
+def ask_to_retry(page: ThePage, code: Word = "") -> HTMLResponse:
+    """Which refunds would be retried, and what retrying does."""
+    return _retry_page(page, code)
+
+
+@router.post("/failures/retry", response_model=None)
+def retry(page: ThePage) -> Response:
+    """Retry exactly those that the person saw, or none."""
+    form = page.form
+    code = form.get("code", "")
+    try:
+        retried = bulk_retry.retry_all(
+            page.context,
+            code or None,
+            expected=whole(form, "expected", "Expected"),
+            mark=form.get("mark", ""),
+            actor=page.identity.actor,
+            reason=words(form, "reason", "Reason"),
+            key=Key(page.identity.client, key_of(form)),
+        )
+    except RefundWorkerError as error:
+        return _retry_page(page, code, error)
+    bounds = {"first": retried.first_event, "last": retried.last_event, "by": page.identity.actor}
+    return page.go("/failures/watch", **bounds)
+
+
+def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        stuck = bulk_retry.stuck_for(connection, code or None)
+        shown = refunds.load(connection, stuck.ids[:20])
+        group = next((g for g in failures(connection, failed_at_most=0) if g["failure_code"] == (code or None)), None)
+    values: Json = {"code": code, "stuck": stuck, "shown": [views.refund_view(r) for r in shown], "group": group}
+    values |= {"request_id": new_request_id()}
+    return page.show("retry.html", error.status if error else 200, error=error, **values)
+
+
+@router.get("/failures/watch")
+def watch(page: ThePage, first: int, last: int, by: Word) -> HTMLResponse:
+    """What becomes of the refunds that one press retried."""
+    with page.context.database.read() as connection:
+        last = min(last, first + EVENTS_MAX)
+        ids = console.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")
+        counts = console.statuses_of(connection, ids)
+        found = [views.refund_view(refund) for refund in refunds.load(connection, ids)]
+    finished = sum(count for status, count in counts.items() if status in ENDS)
+    return page.show("watch.html", counts=counts, refunds=found, finished=finished, by=by)
+
+
+@router.get("/approvals")
+def approvals(page: ThePage) -> HTMLResponse:
+    """What waits for a second person."""
+    wanted = refunds.Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=LATEST)
+    with page.context.database.read() as connection:
+        found = views.list_refunds(connection, wanted)
+    return page.show("approvals.html", found=found)
+
+
+@router.get("/processors")
+def show_processors(page: ThePage) -> HTMLResponse:
+    """Where money is asked for, and the switch of each."""
+    return _processors_page(page)
+
+
+def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        counts = dict(console.processors_of_payments(connection))
+        rates = {"stripe": page.settings.stripe_rate_per_second}
+        found = switches(connection, page.context, others=counts, rates=rates)
+    values: Json = {"found": found, "counts": counts, "counted_max": console.COUNTED_MAX}
+    return page.show("processors.html", error.status if error else 200, error=error, **values)
+
+
+@router.post("/processors/pause", response_model=None)
+def pause(page: ThePage) -> Response:
+    """The kill switch."""
+    try:
+        name, reason = _known(page, page.form.get("name", "")), words(page.form, "reason", "Reason")
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _processors_page(page, error)
+    pause_processor(page.context, name, actor=page.identity.actor, reason=reason)
+    return page.go("/processors", done="paused")
+
+
+@router.post("/processors/resume")
+def resume(page: ThePage) -> Response:
+    """Send there again."""
+    resume_processor(page.context, _known(page, page.form.get("name", "")))
+    return page.go("/processors", done="resumed")
+
+
+def _known(page: Page, name: str) -> str:
+    """A name misspelled must not look like a switch turned."""
+    with page.context.database.read() as connection:
+        if name not in BUILT_IN and not figures.is_known_processor(connection, name):
+            raise NotFound(f"processor {name} is not known")
+    return name
+
+
+@router.get("/webhooks")
+def webhooks(page: ThePage) -> HTMLResponse:
+    """What the processors told us, the latest first."""
+    with page.context.database.read() as connection:
+        rows = console.latest_events(connection, LATEST)
+        waiting = figures.count_waiting_events(connection)
+    return page.show("webhooks.html", rows=rows, waiting=waiting)
+
+
+@router.get("/settings")
+def settings(page: ThePage) -> HTMLResponse:
+    """Every setting, secrets hidden."""
+    return page.show("settings.html", settings=page.settings.redacted())
+
+
+@router.get("/help")
+def help(page: ThePage) -> HTMLResponse:
+    """How the seed's two procedures go, and what every failure code means."""
+    return page.show("help.html", codes=sorted(FAILURE_CODES.items()))

@@ -1,0 +1,267 @@
+"""Refunds: the list with shareable filters, as CSV, and one refund with its history and what can be done."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+
+from refund_worker.domain.refund import ENDS, Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.engine import spreadsheet, views
+from refund_worker.engine.bodies import Body, Text, parse_body, parse_since
+from refund_worker.engine.looked_up import look_up
+from refund_worker.engine.operations import Key, command
+from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
+from refund_worker.redaction import to_redacted
+from refund_worker.runtime import processors_of
+from refund_worker.store import console
+from refund_worker.store.refunds import Filters
+from refund_worker.web.bodies import ResolveBody
+from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
+
+router = APIRouter()
+PAGE = 50
+CSV_ROWS_MAX = 10_000
+NOT_ON_ITS_WAY = (LegStatus.BLOCKED, LegStatus.WAITING, LegStatus.FAILED, LegStatus.CANCELED)
+
+# What people most often want to see, as the same filter that could be chosen status by status.
+GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
+    "under way": (RefundStatus.QUEUED, RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.REVERSING),
+    "needs a person": (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL),
+    "finished": tuple(sorted(ENDS)),
+}
+
+Json = dict[str, Any]
+Word = Annotated[str, Query(max_length=200)]
+Words = Annotated[list[Word], Query(max_length=20)]
+
+
+async def _chosen(
+    status: Words = [],  # noqa: B006 - FastAPI makes a new one
+    customer_id: Word = "",
+    failure_code: Word = "",
+    created_gte: Word = "",
+    idempotency_key: Word = "",
+) -> Json:
+    """The filter, in the words of the API and the command line."""
+    return {
+        "status": [word for word in status if word],
+        "customer_id": customer_id.strip(),
+        "failure_code": failure_code.strip(),
+        "created_gte": created_gte.strip(),
+        "idempotency_key": idempotency_key.strip(),
+    }
+
+
+Chosen = Annotated[Json, Depends(_chosen)]
+
+
+@router.get("/refunds")
+def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = None) -> HTMLResponse:
+    """The address holds the filter: whoever is sent it sees the same."""
+    error = None
+    found: Json = {"data": [], "has_more": False}
+    try:
+        with page.context.database.read() as connection:
+            found = views.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
+    except InvalidRequest as wrong:
+        error = wrong
+    shown: Json = {"found": found, "chosen": chosen, "groups": GROUPS, "statuses": list(RefundStatus)}
+    return page.show("refunds.html", 422 if error else 200, error=error, **shown)
+
+
+@router.get("/refunds.csv")
+def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
+    """The same list as a file, up to 10,000 refunds; no cell of it is a formula."""
+    _filters(page, chosen, None, PAGE)
+    headers = HEADERS | {"Content-Disposition": 'attachment; filename="refunds.csv"'}
+    return StreamingResponse(_csv(page, chosen), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -> Filters:
+    unknown = [word for word in chosen["status"] if word not in list(RefundStatus)]
+    if unknown:
+        raise InvalidRequest(f"status: {unknown[0]} is none; there are {', '.join(RefundStatus)}", field="status")
+    since = parse_since(chosen["created_gte"]) if chosen["created_gte"] else None
+    return Filters(
+        statuses=tuple(chosen["status"]),
+        customer_id=chosen["customer_id"] or None,
+        failure_code=chosen["failure_code"] or None,
+        created_gte=since,
+        idempotency_key=chosen["idempotency_key"] or None,
+        client=page.identity.sees,
+        limit=limit,
+        starting_after=starting_after,
+    )
+
+
+def _csv(page: Page, chosen: Json) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(spreadsheet.HEADER)
+    after, refunds, more = None, 0, True
+    while more and refunds < CSV_ROWS_MAX:
+        with page.context.database.read() as connection:
+            found = views.list_refunds(connection, _filters(page, chosen, after, 500))
+        for refund in found["data"]:
+            writer.writerows(spreadsheet.rows_of(refund))
+            after = refund["id"]
+        refunds, more = refunds + len(found["data"]), found["has_more"]
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue()
+
+
+@router.get("/refunds/{refund_id}/retry")
+def ask_to_retry(page: ThePage, refund_id: str) -> HTMLResponse:
+    """What the processor has for it now, asked before anybody presses the button."""
+    return _retry_page(page, refund_id, page.form)
+
+
+def _retry_page(
+    page: Page, refund_id: str, form: Mapping[str, str], error: RefundWorkerError | None = None
+) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        refund = views.find_refund(connection, refund_id, client=page.identity.sees)
+    # No transaction is open here: a processor may take its time.
+    possible = Action.RETRY in available_actions(refund)
+    looked_up = look_up(lambda: processors_of(page.settings), refund) if possible else []
+    values: Json = {
+        "refund": views.refund_view(refund),
+        "possible": possible,
+        "looked_up": looked_up,
+        "never_sent": not any(leg.last_sent_at for leg in refund.legs),
+        "standing": sum(thing.status not in ("failed", "canceled") for found in looked_up for thing in found.objects),
+        "request_id": form.get("request_id") or new_request_id(),
+        "reason": form.get("reason", ""),
+        "error": error,
+    }
+    return page.show("retry_one.html", error.status if error else 200, **values)
+
+
+@router.get("/refunds/{refund_id}")
+def one_refund(page: ThePage, refund_id: str) -> HTMLResponse:
+    """The refund with its whole history."""
+    return _refund_page(page, refund_id)
+
+
+def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        refund = views.find_refund(connection, refund_id, client=page.identity.sees)
+        timeline = views.timeline(connection, refund_id)
+        attempts = [dict(row) for row in console.attempts_of(connection, refund_id)]
+        objects = console.objects_of(connection, refund_id)
+        now = page.context.clock(connection)
+    for attempt in attempts:
+        attempt["body"] = to_redacted(json.dumps(json.loads(attempt["body"]), indent=2))
+    view = views.refund_view(refund)
+    actions = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
+    values = {
+        "refund": view,
+        "actions": actions,
+        "not_allowed": [a for a in view["available_actions"] if a not in actions],
+        "lights": lights(refund),
+        "timeline": timeline,
+        "attempts": attempts,
+        "objects": objects,
+        "attention": [leg for leg in refund.legs if leg.attention],
+        "age": now - refund.created_at,
+        "request_id": new_request_id(),
+        "error": error,
+    }
+    return page.show("refund.html", error.status if error else 200, **values)
+
+
+def lights(refund: Refund) -> list[tuple[str, str, str]]:
+    """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
+    here = ("on", "yes") if refund.posted else ("off", "not yet")
+    if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
+        here = ("none", "never will be")
+    if refund.to is To.BALANCE:
+        return [("Credited here", *here), ("Money sent", "none", "no money in it"), ("Confirmed", *here)]
+    if refund.returned_credits and here[0] == "on":
+        here = ("part", f"{refund.returned_credits:,} credits given back")
+    what = "Taken off here" if refund.kind is Kind.WITHDRAWAL else "Credited here"
+    return [(what, *here), ("Money sent", *_sent(refund)), ("Confirmed", *_confirmed(refund))]
+
+
+def _sent(refund: Refund) -> tuple[str, str]:
+    tried = [leg for leg in refund.legs if leg.last_sent_at is not None]
+    if not tried:
+        return ("off", "not yet")
+    # What was refused, or proved not executed, is not on its way.
+    refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
+    if len(refused) == len(tried):
+        return ("off", "refused" if any(leg.status is LegStatus.FAILED for leg in refused) else "refused for now")
+    standing = [leg for leg in refund.legs if leg.status not in (LegStatus.CANCELED, LegStatus.FAILED)]
+    on_its_way = len(tried) - len(refused)
+    if on_its_way >= len(standing):
+        return ("on", "yes")
+    return ("part", f"{on_its_way} of {len(standing)} payments")
+
+
+def _confirmed(refund: Refund) -> tuple[str, str]:
+    if refund.status is RefundStatus.SUCCEEDED:
+        return ("on", "yes")
+    if refund.status is RefundStatus.PARTIALLY_SUCCEEDED:
+        return ("part", "in part")
+    if refund.status is RefundStatus.FAILED:
+        return ("none", "no: it failed")
+    paid = sum(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
+    return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
+
+
+def _add_act(action: Action) -> None:
+    @router.post(f"/refunds/{{refund_id}}/{action}", response_model=None, name=f"{action}_refund")
+    def act(page: ThePage, refund_id: str) -> Response:
+        return _act(page, refund_id, action)
+
+
+for _action in Action:
+    _add_act(_action)
+
+
+def _act(page: Page, refund_id: str, action: Action) -> Response:
+    form, who = page.form, page.identity
+
+    class Why(Body):
+        reason: Text
+
+    try:
+        reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
+        reference = _reference(form, reason) if action is Action.RESOLVE else None
+        command(
+            page.context,
+            refund_id,
+            action,
+            actor=who.actor,
+            reason=reason,
+            reference=reference,
+            version=whole(form, "version", "Version"),
+            client=who.sees,
+            key=Key(who.client, key_of(form)),
+        )
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        if action is Action.RETRY:
+            return _retry_page(page, refund_id, form, error)
+        return _refund_page(page, refund_id, error)
+    return page.go(f"/refunds/{refund_id}", done=str(action))
+
+
+def _reference(form: Mapping[str, str], reason: str) -> str | None:
+    """The reference of the payment made by hand; None where the credits go back."""
+    fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
+    if form.get("reference", "").strip():
+        fields["reference"] = form["reference"].strip()
+    body = parse_body(ResolveBody, fields)
+    return body.reference

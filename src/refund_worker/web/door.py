@@ -1,0 +1,36 @@
+"""What each request needs of the process it meets: the engine's context and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from refund_worker.engine.context import Context
+from refund_worker.settings import Settings
+
+Json = dict[str, Any]
+Wake = Callable[[Sequence[str], bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Made when the process begins to serve."""
+
+    settings: Settings
+    context: Context
+
+
+async def _door_of(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
+async def _context_of(request: Request) -> Context:
+    return (await _door_of(request)).context
+
+
+TheDoor = Annotated[Door, Depends(_door_of)]
+TheContext = Annotated[Context, Depends(_context_of)]

@@ -1,0 +1,158 @@
+"""Errors as RFC 9457 problems: the same shape whatever went wrong, and nothing of our inside in it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from refund_worker.errors import InvalidRequest, KeyReused, NotFound, RefundWorkerError, Refusal, VelocityExceeded
+from refund_worker.redaction import to_redacted
+
+log = logging.getLogger("refund_worker.web")
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+INTERNAL = "something broke on our side; nothing is known to be wrong with the request"
+
+
+class KeyMissing(Refusal):
+    """The header Idempotency-Key is not there."""
+
+    code, status = "idempotency_key_missing", 400
+
+
+class Unauthenticated(RefundWorkerError):
+    code, status = "unauthenticated", 401
+
+
+class SignatureMissing(Unauthenticated):
+    """The key asks for signed requests and this one is not."""
+
+    code = "signature_missing"
+
+
+class SignatureInvalid(Unauthenticated):
+    """Signed with another secret, or for another request."""
+
+    code = "signature_invalid"
+
+
+class SignatureStale(Unauthenticated):
+    """Signed right, but not just now."""
+
+    code = "signature_stale"
+
+
+class Forbidden(RefundWorkerError):
+    code, status = "forbidden", 403
+
+
+class BodyTooLarge(Refusal):
+    code, status = "body_too_large", 413
+
+
+class NotJson(Refusal):
+    """The body is not said to be application/json."""
+
+    code, status = "unsupported_media_type", 415
+
+
+class BadSignature(Refusal):
+    """An event that its sender did not sign with one of our secrets, or not just now."""
+
+    code, status = "invalid_signature", 400
+
+
+# What Starlette itself answers, in our words.
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    field: str | None = None,
+    fields: tuple[str, ...] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """One problem; `field` is the one that is wrong, `fields` all that are."""
+    body: dict[str, Any] = {
+        "type": f"urn:refund-worker:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+    }
+    named = fields or ((field,) if field else ())
+    if named:
+        body |= {"field": named[0], "fields": list(named)}
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
+
+
+def problem_of(error: RefundWorkerError) -> JSONResponse:
+    """The problem that an error of ours is."""
+    if error.status >= 500 and not error.retryable:
+        log.error("internal error %s: %s", error.code, to_redacted(error.message))
+        return problem(500, "internal", INTERNAL)
+    headers = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    elif error.retryable:
+        told = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
+        headers["Retry-After"] = str(told)
+    return problem(
+        error.status,
+        error.code,
+        error.message,
+        retryable=error.retryable,
+        field=error.field,
+        fields=error.fields if isinstance(error, KeyReused) else (),
+        headers=headers,
+    )
+
+
+def internal_problem() -> JSONResponse:
+    return problem(500, "internal", INTERNAL)
+
+
+def install(app: FastAPI) -> None:
+    """Every error of a route leaves as a problem."""
+
+    @app.exception_handler(RefundWorkerError)
+    async def ours(request: Request, error: RefundWorkerError) -> JSONResponse:
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_of(_invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODES.get(error.status_code)
+        if code is None:
+            return problem(error.status_code, "invalid_request", HTTPStatus(error.status_code).phrase)
+        what = "there is nothing at this path" if code == "not_found" else f"{request.method} is not possible here"
+        return problem(error.status_code, code, what, headers=error.headers)
+
+
+def _invalid(error: RequestValidationError) -> RefundWorkerError:
+    """The first thing that is wrong with the query or the path, in one line."""
+    first = error.errors()[0]
+    place, *names = first["loc"]
+    if place == "path":
+        return NotFound("there is nothing at this path")
+    field = ".".join(str(name) for name in names) or str(place)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "this parameter is not known"
+    return InvalidRequest(f"{field}: {message}", field=field)

@@ -1,0 +1,141 @@
+"""One rate of calls for each processor, shared by all workers through the broker's Redis, evenly spread over time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import defaultdict
+
+import redis
+from redis.asyncio import Redis
+
+from refund_worker.settings import Settings
+from refund_worker.worker.embedded import url_if_running
+
+log = logging.getLogger("refund_worker.limiter")
+
+# Nobody books a turn further ahead: a newcomer competes with those who wait, and a dead process wastes few turns.
+AHEAD_SECONDS = 1.0
+# Alone, a process can't know how many others there are. Too slow is safe, too fast is not.
+GUESSED_PROCESSES = 4
+REDIS_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 5.0
+
+# KEYS[1]: when the next turn is, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
+# Answers the wait until the turn that is now ours, or less than zero: none is ours, look again after so long.
+_TAKE_TURN = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local interval, ahead = tonumber(ARGV[1]), tonumber(ARGV[2])
+local turn = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
+if turn < now or turn > now + ahead + 2 * interval then turn = now end
+if turn - now > ahead then return math.floor(now - turn) end
+local expiry = math.ceil((turn + interval - now) / 1000) + 1000
+redis.call('SET', KEYS[1], string.format('%.0f', turn + interval), 'PX', expiry)
+return math.ceil(turn - now)
+"""
+
+
+class LocalLimiter:
+    """`rate` calls a second within this process."""
+
+    def __init__(self, rate: float) -> None:
+        self.interval = 1 / rate
+        self._next: defaultdict[str, float] = defaultdict(float)
+
+    async def acquire(self, processor: str) -> None:
+        now = time.monotonic()
+        turn = max(now, self._next[processor])
+        self._next[processor] = turn + self.interval
+        try:
+            await asyncio.sleep(turn - now)
+        except asyncio.CancelledError:
+            if self._next[processor] == turn + self.interval:  # the last in the row: its turn is free again
+                self._next[processor] = turn
+            raise
+
+
+class SharedLimiter:
+    """`rate` calls a second over all processes that use this Redis; while it is away, `alone` decides."""
+
+    def __init__(self, url: str, rate: float, alone: LocalLimiter) -> None:
+        self.url = url
+        self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+        self._take_turn = self._redis.register_script(_TAKE_TURN)
+        self._interval_us = math.ceil(1_000_000 / rate)
+        self._ahead_us = max(int(AHEAD_SECONDS * 1_000_000), self._interval_us)
+        self._alone = alone
+        self._one_at_a_time = asyncio.Lock()  # one connection is enough
+        self._away_until = 0.0
+
+    async def acquire(self, processor: str) -> None:
+        """Wait for a turn. Cancelled in the wait, at most that one turn is lost."""
+        while True:
+            wait_us = await self._turn(processor)
+            if wait_us is None:
+                return await self._alone.acquire(processor)
+            if wait_us >= 0:
+                return await asyncio.sleep(wait_us / 1_000_000)
+            # Too many turns are booked already; those who wait come back at different moments.
+            await asyncio.sleep(min(-wait_us, self._ahead_us) / 1_000_000 * random.uniform(0.3, 0.8))  # noqa: S311
+
+    async def _turn(self, processor: str) -> int | None:
+        async with self._one_at_a_time:
+            if time.monotonic() < self._away_until:
+                return None
+            try:
+                key = f"refund-worker:turn:{processor}"
+                return int(await self._take_turn(keys=[key], args=[self._interval_us, self._ahead_us]))
+            except (redis.RedisError, OSError) as error:
+                self._away_until = time.monotonic() + LOOK_AGAIN_SECONDS
+                log.warning("the shared rate limit can't be read (%s): going on slowly alone", type(error).__name__)
+                return None
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+class BrokerLimiter:
+    """The rate of the settings: shared through the broker that runs now where it is a Redis, else a guessed share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._rate = settings.stripe_rate_per_second
+        self._alone = LocalLimiter(self._rate / GUESSED_PROCESSES)
+        self._shared: SharedLimiter | None = None
+
+    async def acquire(self, processor: str) -> None:
+        shared = await self._current()
+        await (shared or self._alone).acquire(processor)
+
+    async def _current(self) -> SharedLimiter | None:
+        url = url_if_running(self._settings)
+        if url is None or not url.startswith(("redis://", "rediss://")):
+            return None
+        if self._shared is None or self._shared.url != url:
+            earlier, self._shared = self._shared, SharedLimiter(url, self._rate, self._alone)
+            if earlier is not None:
+                await earlier.close()
+        return self._shared
+
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
+
+
+class Unlimited:
+    """As fast as it goes."""
+
+    async def acquire(self, processor: str) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def make_limiter(settings: Settings) -> BrokerLimiter | Unlimited:
+    """One for each event loop; to be closed on it."""
+    return Unlimited() if settings.stripe_rate_per_second == 0 else BrokerLimiter(settings)

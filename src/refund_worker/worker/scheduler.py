@@ -1,0 +1,219 @@
+"""The scheduler: publishes what is due, does the work itself while there is no broker, and runs the periodic jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from refund_worker.engine.advance import advance
+from refund_worker.engine.audit import Sealer
+from refund_worker.engine.clock import heed_a_clock_set_back
+from refund_worker.engine.context import Context
+from refund_worker.engine.deliver import Deliverer
+from refund_worker.engine.news import take_inbox
+from refund_worker.engine.prune import prune
+from refund_worker.engine.reconcile import watch
+from refund_worker.engine.restored import look, look_seconds
+from refund_worker.engine.sweep import due_ids
+from refund_worker.engine.tally import tally
+from refund_worker.errors import RefundWorkerError, Unavailable
+from refund_worker.settings import Settings
+from refund_worker.worker.embedded import EMBEDDED, MEMORY, EmbeddedBroker
+from refund_worker.worker.health import BEAT_SECONDS, Heartbeat
+from refund_worker.worker.tasks import Workplace
+from refund_worker.worker.wake import BrokerAway, Doorbell
+
+log = logging.getLogger("refund_worker.scheduler")
+
+# Per sweep and priority. A queue that is longer than this already gets nothing more: the workers are busy.
+MESSAGES_MAX = 40
+# While messages wait, what was published is not published again for so many sweeps.
+SWEEPS_REMEMBERED = 10
+# One turn at doing the work itself; then the broker is tried again.
+OWN_WORK_SECONDS = 5.0
+SOCKET_SECONDS = 2.0
+SAY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to be done again and again, in a thread of its own with a runtime of its own."""
+
+    name: str
+    interval_seconds: float
+    work: Callable[[Context], object]
+    at_once: bool = False
+
+
+def jobs_of(settings: Settings) -> tuple[Job, ...]:
+    """The periodic jobs beside the sweep."""
+    jobs = [
+        Job("inbox", settings.sweep_seconds, take_inbox),
+        Job("watch", settings.poll_seconds * 12, watch),
+        Job("seal", settings.sweep_seconds * 10, Sealer().seal),
+        Job("tally", settings.sweep_seconds * 10, tally),
+        Job("look", look_seconds(settings.poll_seconds), look, at_once=True),
+        Job("prune", settings.sweep_seconds * 3600, prune),
+        Job("clock", settings.sweep_seconds * 60, heed_a_clock_set_back, at_once=True),
+    ]
+    if settings.notify_url is not None:
+        jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))
+    return tuple(jobs)
+
+
+class Published:
+    """What was published lately, so that busy workers are not told of the same work each second."""
+
+    def __init__(self, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._keep_seconds, self._clock = keep_seconds, clock
+        self._at: dict[str, float] = {}
+
+    def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Those that were not published lately."""
+        oldest = self._clock() - self._keep_seconds
+        self._at = {refund_id: at for refund_id, at in self._at.items() if at > oldest}
+        return [refund_id for refund_id in ids if refund_id not in self._at]
+
+    def remember(self, ids: Sequence[str]) -> None:
+        now = self._clock()
+        self._at.update(dict.fromkeys(ids, now))
+
+    def forget(self) -> None:
+        """Nothing waits in the queue: whoever is due still was lost on the way."""
+        self._at.clear()
+
+
+class Scheduler:
+    """Sweeps until `stop` is set. Several at once do no harm: a claim is made once."""
+
+    def __init__(self, settings: Settings, jobs: Sequence[Job] | None = None) -> None:
+        self.stop = threading.Event()
+        self._settings = settings
+        self._jobs = jobs_of(settings) if jobs is None else jobs
+        self._heartbeat = Heartbeat("scheduler", settings)
+        self._broker = _Broker(settings)
+        self._published = {bulk: Published(SWEEPS_REMEMBERED * settings.sweep_seconds) for bulk in (False, True)}
+        self._said_at: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Until `stop`; goes on through every outage."""
+        workers = [threading.Thread(target=self._repeat, args=[job], name=job.name) for job in self._jobs]
+        for worker in workers:
+            worker.start()
+        place = Workplace(self._settings)
+        try:
+            while not self.stop.is_set():
+                began = time.monotonic()
+                self._heartbeat.beat()
+                self._sweep_safely(place)
+                self._rest(self._settings.sweep_seconds - (time.monotonic() - began))
+        finally:
+            self.stop.set()
+            place.close()
+            self._broker.close()
+            for worker in workers:
+                worker.join()
+            self._heartbeat.end()
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self.stop.wait(min(left, BEAT_SECONDS)):
+            self._heartbeat.beat()
+
+    def _sweep_safely(self, place: Workplace) -> None:
+        try:
+            self.sweep(place)
+        except Unavailable as error:
+            self._say(f"the sweep waits: {error.message}")
+        except Exception:
+            log.exception("alarm: a sweep failed")
+
+    def sweep(self, place: Workplace) -> None:
+        """Publish what is due; without a broker, do some of it here. Raises `Unavailable` without a database."""
+        context = place.open()
+        try:
+            doorbell = self._broker.doorbell()
+            if doorbell is not None:
+                for bulk in (False, True):
+                    self._publish(context, doorbell, bulk)
+                return
+        except BrokerAway as error:
+            self._broker.lost()
+            self._say(f"the broker can't be reached ({error}): the scheduler does the work itself")
+        self._work(context)
+
+    def _publish(self, context: Context, doorbell: Doorbell, bulk: bool) -> None:
+        published = self._published[bulk]
+        waiting = doorbell.waiting(bulk=bulk)
+        if waiting == 0:
+            published.forget()
+        room = MESSAGES_MAX - waiting
+        if room <= 0:
+            return
+        # The oldest may all be waiting in the queue already: look past them.
+        limit = MESSAGES_MAX * 2 * doorbell.ids_per_message
+        ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: room * doorbell.ids_per_message]
+        if ids:
+            doorbell.ring(ids, bulk=bulk)
+            published.remember(ids)
+
+    def _work(self, context: Context) -> None:
+        until = time.monotonic() + OWN_WORK_SECONDS
+        while not self.stop.is_set() and time.monotonic() < until and advance(context):
+            self._heartbeat.beat()
+
+    def _repeat(self, job: Job) -> None:
+        """One job, every so often, with its own runtime: a slow processor must not hold up the sweep."""
+        place = Workplace(self._settings)
+        wait = 0.0 if job.at_once else job.interval_seconds
+        while not self.stop.wait(wait):
+            wait = job.interval_seconds
+            try:
+                job.work(place.open())
+            except RefundWorkerError as error:
+                self._say(f"the job {job.name} waits: {error.message}")
+            except Exception:
+                log.exception("alarm: the job %s failed", job.name)
+        place.close()
+
+    def _say(self, text: str) -> None:
+        """A warning, the same one once a minute."""
+        now = time.monotonic()
+        if now - self._said_at.get(text, -SAY_SECONDS) >= SAY_SECONDS:
+            self._said_at[text] = now
+            log.warning("%s", text)
+
+
+class _Broker:
+    """The way to the broker, found again after every loss."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._embedded = EmbeddedBroker(settings) if settings.broker_url.get_secret_value() == EMBEDDED else None
+        self._doorbell: Doorbell | None = None
+
+    def doorbell(self) -> Doorbell | None:
+        """None where there is only memory, which no other process can reach. Raises `BrokerAway`."""
+        try:
+            url = self._embedded.url if self._embedded else self._settings.broker_url.get_secret_value()
+        except Unavailable as error:
+            raise BrokerAway(error.message) from None
+        if url.startswith(MEMORY):
+            return None
+        if self._doorbell is None or self._doorbell.url != url:
+            self.lost()
+            self._doorbell = Doorbell(self._settings, url, socket_seconds=SOCKET_SECONDS)
+        return self._doorbell
+
+    def lost(self) -> None:
+        doorbell, self._doorbell = self._doorbell, None
+        if doorbell is not None:
+            doorbell.close()
+
+    def close(self) -> None:
+        self.lost()
+        if self._embedded is not None:
+            self._embedded.stop()

@@ -1,0 +1,54 @@
+"""`make chaos SECONDS=60 SEED=1`: everything on real servers, harmed for so long, then compared. One closing line.
+
+With MUTANT=fresh_key the workers run with that defect, and the run passes if it sees it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.mutants import MUTANTS, mutated
+from tests.chaos.run import Result, chaos
+
+SHOWN_MAX = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--mutant", choices=sorted(MUTANTS))
+    given = parser.parse_args()
+    if not given.mutant:
+        result = chaos(given.seconds, given.seed, say=_say)
+        _explain(result)
+        print(result.line)
+        return 0 if result.passed else 1
+    with tempfile.TemporaryDirectory(prefix="chaos-mutant-") as folder:
+        result = chaos(given.seconds, given.seed, mutated(given.mutant, Path(folder)), say=_say)
+    _explain(result)
+    print(result.line)
+    _say(f"the defect {given.mutant} was {'seen' if result.findings.double else 'NOT SEEN'}")
+    return 0 if result.findings.double else 1
+
+
+def _explain(result: Result) -> None:
+    findings = result.findings
+    for what in ("double", "lost", "mismatch", "open"):
+        for text in getattr(findings, what)[:SHOWN_MAX]:
+            _say(f"{what}: {text}")
+    for text in result.broken_promises[:SHOWN_MAX]:
+        _say(f"broken promise: {text}")
+    for pid in result.left_behind:
+        _say(f"left behind: process {pid}, which was then killed")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

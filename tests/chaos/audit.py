@@ -1,0 +1,118 @@
+"""Three lists held against each other: the sandbox's book, our ledger by SQL of its own, and the clients' promises."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
+VOID = {"failed", "canceled"}
+# A person is asked for these by the faults themselves, and nothing else may keep a refund from its end.
+EXPLAINED: frozenset[str] = frozenset()
+
+PAID_BY_LEG = """
+SELECT t.refers_to, -sum(e.amount) FROM ledger_transactions t JOIN ledger_entries e USING (transaction_id)
+WHERE t.kind IN ('payout', 'payout_reversal') AND e.account LIKE 'processor:%' GROUP BY 1"""
+UNBALANCED = "SELECT transaction_id FROM ledger_entries GROUP BY transaction_id, unit HAVING sum(amount) <> 0"
+BALANCES = """
+SELECT c.customer_id FROM customers c LEFT JOIN ledger_entries e
+ON e.account = 'customer:' || c.customer_id AND e.unit = 'credits'
+GROUP BY c.customer_id, c.balance HAVING c.balance <> coalesce(sum(e.amount), 0)"""
+CLEARING = "SELECT coalesce(sum(amount), 0) FROM ledger_entries WHERE account = 'house:clearing' AND unit = 'credits'"
+PAID_TO_END = """
+SELECT r.refund_id, r.status, r.credits, r.returned_credits,
+  coalesce(sum(l.credits) FILTER (WHERE l.status = 'succeeded'), 0),
+  coalesce(sum(l.amount_minor) FILTER (WHERE l.status = 'succeeded'), 0),
+  coalesce(sum(l.amount_minor) FILTER (WHERE l.replaces IS NULL), 0)
+FROM refunds r JOIN legs l USING (refund_id) GROUP BY r.refund_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What does not agree, in words; `open` are refunds that are under way still."""
+
+    double: tuple[str, ...]
+    lost: tuple[str, ...]
+    mismatch: tuple[str, ...]
+    open: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        return not (self.double or self.lost or self.mismatch or self.open)
+
+
+def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Findings:
+    """Compare all three as they are now. Raises `psycopg.OperationalError` while the database is away."""
+    things, double = read_book(book)
+    with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
+        statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
+        keys = dict(_rows(connection, "SELECT idempotency_key, refund_id FROM refunds"))
+        attention = {
+            row[0]: row[1]
+            for row in _rows(connection, "SELECT refund_id, attention FROM legs WHERE attention IS NOT NULL")
+        }
+        mismatch = [*_money(connection, things), *_sums(connection)]
+        clearing = int(_rows(connection, CLEARING)[0][0])
+    parked = {r for r, status in statuses.items() if status == "needs_attention" and attention.get(r) in EXPLAINED}
+    open_ = [f"{r} is {s} ({attention.get(r)})" for r, s in statuses.items() if s not in ENDS and r not in parked]
+    lost = [f"{key} was promised {r}, there is {keys.get(key)}" for key, r in promises.items() if keys.get(key) != r]
+    if clearing and not open_ and not parked:
+        mismatch.append(f"clearing holds {clearing} credits")
+    return Findings(tuple(double), tuple(lost), tuple(mismatch), tuple(open_))
+
+
+def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The refunds of the sandbox's file, and every moment at which two of them stood for one leg."""
+    things: dict[str, dict[str, Any]] = {}
+    standing: defaultdict[str, set[str]] = defaultdict(set)
+    double: dict[str, str] = {}
+    for line in path.read_bytes().splitlines(keepends=True):
+        for record in json.loads(line) if line.endswith(b"\n") else []:
+            if record["kind"] == "refund":
+                things[record["refund"]["id"]] = thing = dict(record["refund"])
+            elif record["kind"] == "changed":
+                thing = things[record["id"]]
+                thing.update(record["set"])
+            else:
+                continue
+            leg = thing["metadata"].get("refund_worker_leg", "?")
+            (standing[leg].discard if thing["status"] in VOID else standing[leg].add)(thing["id"])
+            if len(standing[leg]) > 1:
+                double[leg] = f"{leg} stood for {sorted(standing[leg])} at once"
+    return list(things.values()), list(double.values())
+
+
+def _rows(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]]:
+    return connection.execute(query.encode()).fetchall()
+
+
+def _money(connection: psycopg.Connection[Any], things: list[dict[str, Any]]) -> list[str]:
+    theirs: Counter[str] = Counter()
+    for thing in things:
+        if thing["status"] == "succeeded":
+            theirs[thing["metadata"].get("refund_worker_leg", "?")] += thing["amount"]
+    ours = {leg: int(amount) for leg, amount in _rows(connection, PAID_BY_LEG)}
+    return [
+        f"{leg}: the ledger says {ours.get(leg, 0)}, the book {theirs.get(leg, 0)}"
+        for leg in sorted(ours.keys() | theirs.keys())
+        if ours.get(leg, 0) != theirs.get(leg, 0)
+    ]
+
+
+def _sums(connection: psycopg.Connection[Any]) -> list[str]:
+    found = [f"{row[0]} does not sum to zero" for row in _rows(connection, UNBALANCED)]
+    found += [f"the balance of {row[0]} is not its ledger's" for row in _rows(connection, BALANCES)]
+    for refund, status, credits, returned, paid_credits, paid, asked in _rows(connection, PAID_TO_END):
+        if status in ENDS and returned + paid_credits != credits:
+            found.append(f"{refund} of {credits} credits ended with {paid_credits} paid and {returned} given back")
+        if status == "succeeded" and paid != asked:
+            found.append(f"{refund} succeeded with {paid} of {asked}")
+        if status == "failed" and paid:
+            found.append(f"{refund} failed with {paid} paid")
+    return found

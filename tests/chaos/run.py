@@ -1,0 +1,94 @@
+"""One chaos run: harm for so many seconds, then heal, drain and compare."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from tests.chaos.audit import Findings, audit
+from tests.chaos.harm import Harm
+from tests.chaos.stage import Stage
+from tests.support.processes import temporary_folder
+
+HEAL_SECONDS_MAX = 60.0
+INTENSITY = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run came out; `findings` say what is wrong in words."""
+
+    line: str
+    findings: Findings
+    broken_promises: tuple[str, ...]
+    left_behind: tuple[int, ...]
+    heal_seconds: float
+    done: dict[str, int]
+    refunds: int
+
+    @property
+    def passed(self) -> bool:
+        return (
+            self.findings.clean
+            and not self.broken_promises
+            and not self.left_behind
+            and self.heal_seconds <= HEAL_SECONDS_MAX
+        )
+
+
+def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[str], object] = print) -> Result:
+    """Run it. `source`: a folder with another version of our code for workers, schedulers and web."""
+    folder = temporary_folder("refund-worker-chaos-")
+    stage = Stage(folder, seed, source)
+    with stage:
+        stage.sandbox.change_faults({"mode": "heavy", "intensity": INTENSITY})
+        harm = Harm(stage)
+        began = time.monotonic()
+        stage.begin_asking()
+        harm.go_on(began + seconds)
+        lasted = time.monotonic() - began
+        findings, heal_seconds = _heal(stage, harm)
+        promises = dict(stage.promises.ids)
+    result = _result(lasted, harm, findings, heal_seconds, stage, len(promises))
+    if result.passed:
+        shutil.rmtree(folder)
+    else:
+        say(f"logs and the book are kept in {folder}")
+    return result
+
+
+def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
+    """End all faults and wait until all agrees; what is found then, and the seconds it took.
+
+    A second refund of the same thing does not heal: there is nothing to wait for.
+    """
+    began = time.monotonic()
+    harm.heal()
+    answered = False
+    findings = Findings((), (), (), ("nothing could be compared",))
+    while time.monotonic() - began <= HEAL_SECONDS_MAX:
+        harm.tend()
+        answered = answered or stage.end_asking(0.5)
+        with suppress(psycopg.OperationalError):
+            findings = audit(stage.database_url, stage.sandbox.book_path, stage.promises.ids)
+        if findings.double or (findings.clean and answered):
+            break
+        time.sleep(0.5)
+    return findings, time.monotonic() - began
+
+
+def _result(seconds: float, harm: Harm, findings: Findings, heal_seconds: float, stage: Stage, refunds: int) -> Result:
+    broken = tuple(stage.promises.broken)
+    counts = " ".join(f"{name}={harm.done[name]}" for name in ("kills", "freezes", "pg_crashes", "redis_losses"))
+    # What has not come to its end when the time to heal is over is lost to whoever waits for it.
+    lost = len(findings.lost) + len(findings.open)
+    wrong = f"double={len(findings.double)} lost={lost} mismatch={len(findings.mismatch) + len(broken)}"
+    line = f"seconds={seconds:.0f} {counts} refunds={refunds} {wrong} heal_seconds={heal_seconds:.0f}"
+    left = tuple(stage.left_behind)
+    return Result(line, findings, broken, left, heal_seconds, dict(harm.done), refunds)

@@ -1,0 +1,151 @@
+"""The whole deployment on real servers: Postgres, Valkey, sandbox, two workers, two schedulers, the web."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.context import Context
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import build_runtime
+from refund_worker.settings import PREFIX, load_settings
+from tests.chaos.clients import Client, Promises
+from tests.support.migrated import migrate
+from tests.support.parts import Parts
+from tests.support.processes import free_port
+from tests.support.sales import paid, sell, spent
+from tests.support.servers import PostgresServer, ValkeyServer
+
+LEASE_SECONDS = 3
+# Frozen past the lease, effects that land 3 s late and lists that lag by 3 s come within it, on a slow machine too.
+QUIET_SECONDS = 15
+CLOCKS = {
+    "LEASE_SECONDS": LEASE_SECONDS,
+    "QUIET_SECONDS": QUIET_SECONDS,
+    "SWEEP_SECONDS": 0.5,
+    "RETRY_BASE_SECONDS": 0.2,
+    "RETRY_MAX_SECONDS": 2,
+    "POLL_SECONDS": 0.5,
+    "STRIPE_RATE_PER_SECOND": 0,
+}
+CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 40, 4, 2, 2
+# Much more than is ever asked for: a second refund of the same thing must not be refused for want of room.
+PAYMENT_CREDITS, SPEND_CREDITS = 100_000, 50_000
+WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"
+READY_SECONDS_MAX = 120.0
+
+
+class Stage:
+    """Everything started, with payments on both sides, and an API key; `clients` begin when told to."""
+
+    def __init__(self, folder: Path, seed: int, source: Path | None = None) -> None:
+        """`source`: run workers, schedulers and web from the code of this folder."""
+        self.folder, self.seed = folder, seed
+        self.postgres = PostgresServer()
+        self.valkey = ValkeyServer()
+        self.web_port = free_port()
+        self.sandbox = Sandbox(
+            book=folder / "book.jsonl",
+            fsync=True,
+            faults={"seed": seed, "hang_seconds": 5},
+            webhook_url=f"http://127.0.0.1:{self.web_port}/webhooks/stripe",
+            webhook_secret=WEBHOOK_SECRET,
+        )
+        self.parts = Parts(folder, source)
+        self.promises = Promises()
+        self.clients: list[Client] = []
+        self.left_behind: list[int] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for client in self.clients:
+            client.stop.set()
+        self.parts.stop()
+        self.left_behind = self.parts.kill_left_behind()
+        self.sandbox.close()
+        self.valkey.close()
+        self.postgres.close()
+
+    def _start(self) -> None:
+        self.postgres.start()
+        self.valkey.start()
+        self.sandbox.start()
+        self.database_url = self.postgres.databases.create(migrate)
+        settings = {
+            "DATABASE_URL": self.database_url,
+            "BROKER_URL": self.valkey.url,
+            "STRIPE_API_KEY": "sk_test_ofTheChaosRun",
+            "STRIPE_API_BASE": self.sandbox.url,
+            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        } | {name: str(value) for name, value in CLOCKS.items()}
+        ours = {PREFIX + name: value for name, value in settings.items()}
+        self.parts.environment |= ours
+        with build_runtime(load_settings(ours), processors=False) as runtime:
+            self._sell(runtime.context)
+            self.api_key = create_key(runtime.context, name="chaos", client="chaos", role="requester")
+        for number in range(WORKERS):
+            self.parts.add(f"worker-{number}", "worker", "--concurrency", "2")
+        for number in range(SCHEDULERS):
+            self.parts.add(f"scheduler-{number}", "scheduler")
+        self.parts.add("web", "web", "--port", str(self.web_port))
+        self.wait_for_web()
+
+    def _sell(self, context: Context) -> None:
+        payments = [
+            paid(
+                f"{customer}-{number}",
+                customer_id=f"c{customer}",
+                amount_minor=PAYMENT_CREDITS * 10,
+                currency="USD",
+                credits=PAYMENT_CREDITS,
+            )
+            for customer in range(CUSTOMERS)
+            for number in range(2)
+        ]
+        spends = [
+            spent(n, transaction_id=f"t{n}", customer_id=f"c{n}", credits=SPEND_CREDITS) for n in range(CUSTOMERS)
+        ]
+        sell(context, self.sandbox, payments, spends)
+
+    def wait_for_web(self) -> None:
+        """Wait until the web is ready. Fails if that takes too long."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}/readyz", timeout=2):
+                    return
+            except (OSError, urllib.error.URLError):
+                assert time.monotonic() < deadline, "the web does not become ready"
+                time.sleep(0.1)
+
+    def begin_asking(self) -> None:
+        for number in range(CLIENTS):
+            client = Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises)
+            client.start()
+            self.clients.append(client)
+
+    def end_asking(self, seconds_max: float) -> bool:
+        """Let every client finish its last question; whether all did in time."""
+        deadline = time.monotonic() + seconds_max
+        for client in self.clients:
+            client.stop.set()
+        for client in self.clients:
+            client.join(max(0.0, deadline - time.monotonic()))
+        return not any(client.is_alive() for client in self.clients)

@@ -1,0 +1,76 @@
+"""The command line run in this process, on a database file of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+
+from refund_worker.cli.app import run_command
+
+__all__ = ["cli", "migrated_sqlite_url", "migrated_url", "shop", "sqlite_template"]
+
+PAYMENTS = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
+TRANSACTIONS = "transaction_id,customer_id,kind,credits,description,occurred_at\n"
+REQUESTS = "idempotency_key,kind,to,customer_id,transaction_id,credits,reason,note,requested_by,requested_at\n"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended and what it said where."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def problem(self) -> Any:
+        """The JSON problem, the last line of stderr."""
+        return json.loads(self.err.splitlines()[-1])
+
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture
+def cli(
+    migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
+    """`cli("refunds", "list", "-o", "json")` runs the command and gives its exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REFUND_WORKER_DATABASE_URL", migrated_sqlite_url)
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "memory://")
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def run(*arguments: str) -> Ran:
+        capsys.readouterr()
+        code = run_command(arguments)
+        said = capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def shop(cli: Cli, tmp_path: Path) -> Cli:
+    """The command line of a shop with customers ann (1,000 credits for 20.00 GBP, 400 spent as t1) and bob (two
+    currencies)."""
+    (tmp_path / "payments.csv").write_text(
+        PAYMENTS
+        + "p1,ann,stripe,ch_1,2000,GBP,1000,2026-01-01T00:00:00Z\n"
+        + "p2,bob,stripe,ch_2,500,GBP,500,2026-01-01T00:00:00Z\n"
+        + "p3,bob,stripe,ch_3,500,JPY,500,2026-01-02T00:00:00Z\n"
+    )
+    (tmp_path / "transactions.csv").write_text(TRANSACTIONS + "t1,ann,spend,400,Private chat,2026-01-03T00:00:00Z\n")
+    assert cli("import", "payments", "payments.csv").code == 0
+    assert cli("import", "transactions", "transactions.csv").code == 0
+    return cli

@@ -1,0 +1,148 @@
+"""`refund-worker health …`: cheap, and wrong about nobody."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Cli
+from tests.support.processes import free_port
+
+from refund_worker.cli.alive import DATABASE_URL, DATABASE_URL_DEFAULT
+from refund_worker.settings import Settings, load_settings
+from refund_worker.worker.health import AGE_SECONDS_MAX, Heartbeat
+
+HEAVY = (
+    "typer",
+    "rich",
+    "babel",
+    "pydantic",
+    "celery",
+    "sqlalchemy",
+    "pydantic_settings",
+    "fastapi",
+    "stripe",
+    "redis",
+    "refund_worker.settings",
+)
+
+
+@pytest.mark.parametrize("kind", ["worker", "scheduler"])
+def test_a_fresh_heartbeat_is_health_and_a_missing_or_an_old_one_is_not(cli: Cli, kind: str) -> None:
+    assert cli("health", kind).code == 1
+    heartbeat = Heartbeat(kind, load_settings())  # type: ignore[arg-type]
+    heartbeat.beat()
+    assert cli("health", kind).code == 0
+    other = {"worker": "scheduler", "scheduler": "worker"}[kind]
+    assert cli("health", other).code == 1
+    past = heartbeat.path.stat().st_mtime - AGE_SECONDS_MAX[kind] - 5  # type: ignore[index]
+    os.utime(heartbeat.path, (past, past))
+    ran = cli("health", kind)
+    assert ran.code == 1
+    assert "last heard of" in ran.err
+    heartbeat.end()
+    assert cli("health", kind).code == 1
+
+
+def test_the_databases_url_is_taken_from_a_file_as_well(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Heartbeat("worker", load_settings()).beat()
+    (tmp_path / "secret").write_text(os.environ[DATABASE_URL] + "\n")
+    monkeypatch.delenv(DATABASE_URL)
+    assert cli("health", "worker").code == 1
+    monkeypatch.setenv(DATABASE_URL + "_FILE", str(tmp_path / "secret"))
+    assert cli("health", "worker").code == 0
+
+
+def test_without_a_setting_it_looks_where_the_worker_would_be() -> None:
+    assert Settings.model_fields["database_url"].default.get_secret_value() == DATABASE_URL_DEFAULT
+
+
+@pytest.fixture
+def port_that_answers(request: pytest.FixtureRequest) -> Iterator[int]:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(request.param if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            return None
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("port_that_answers", "code"), [(200, 0), (503, 1)], indirect=["port_that_answers"])
+def test_the_web_is_asked_whether_it_lives(cli: Cli, port_that_answers: int, code: int) -> None:
+    assert cli("health", "web", "--port", str(port_that_answers)).code == code
+
+
+def test_a_web_that_is_not_there_is_not_healthy(cli: Cli) -> None:
+    assert cli("health", "web", "--port", str(free_port())).code == 1
+
+
+def alone(*words: str, end: str = "") -> subprocess.CompletedProcess[str]:
+    """`refund-worker WORDS` in a process of its own, with some Python at its end."""
+    code = f"import atexit, sys\nfrom refund_worker.__main__ import main\n{end}\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("words", [("worker",), ("scheduler",), ("web",), ("web", "--port", "1")])
+def test_a_check_imports_nothing_heavy_not_even_the_command_lines_library(words: tuple[str, ...]) -> None:
+    loaded = f"atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules]))"
+    ran = alone("health", *words, end=loaded)
+    assert (ran.returncode, ran.stdout.strip()) == (1, "[]"), ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_check_loads_few_modules_of_any_kind() -> None:
+    ran = alone("health", "worker", end="atexit.register(lambda: print(len(sys.modules)))")
+    # About 90 with 3.11; the whole command line has more than 600.
+    assert int(ran.stdout) < 200
+
+
+def test_the_quick_answer_is_the_whole_command_lines(cli: Cli) -> None:
+    for _ in range(2):
+        for words in (("worker",), ("scheduler",), ("web", "--port", str(free_port()))):
+            quick, whole = alone("health", *words), cli("health", *words)
+            assert quick.returncode == whole.code
+            assert re.sub(r"\d+ seconds", "", quick.stderr) == re.sub(r"\d+ seconds", "", whole.err)
+        Heartbeat("worker", load_settings()).beat()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--help",), 0, "worker's heartbeat"),
+        (("worker", "--help"), 0, "Usage"),
+        (("nobody",), 2, "nobody"),
+        (("web", "--port", "0"), 2, "--port"),
+        (("web", "--port", "x"), 2, "--port"),
+    ],
+)
+def test_whatever_is_no_plain_check_is_explained_by_the_whole_command_line(
+    words: tuple[str, ...], code: int, said: str
+) -> None:
+    ran = alone("health", *words)
+    assert ran.returncode == code
+    assert said in ran.stdout + ran.stderr
+
+
+def test_a_file_that_can_not_be_read_is_named_as_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(DATABASE_URL + "_FILE", str(tmp_path / "nothing"))
+    ran = alone("health", "worker")
+    assert ran.returncode == 2
+    assert DATABASE_URL + "_FILE" in ran.stderr

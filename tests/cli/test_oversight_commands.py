@@ -1,0 +1,77 @@
+"""What operators do on the command line as in the console: failures together, approvals, the audit trail."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cli.conftest import Cli
+
+from refund_worker.engine.audit import Sealer
+from refund_worker.runtime import build_runtime
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.store.tables import legs, refunds
+
+ASK = ("refunds", "create", "--kind", "withdrawal", "--to", "source", "--reason", "asked", "--credits", "10")
+
+
+@pytest.fixture
+def stuck(shop: Cli, migrated_sqlite_url: str) -> Cli:
+    """Two refunds of ann's need a person."""
+    for key in ("k1", "k2"):
+        assert shop(*ASK, "--customer", "ann", "--idempotency-key", key, "-o", "json").code == 0
+    with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
+        with runtime.database.write() as connection:
+            stopped = {"status": "needs_attention", "failure_code": "declined", "due_at": None, "posted": True}
+            connection.execute(refunds.update().values(**stopped))
+            connection.execute(legs.update().values(status="blocked", attention="declined", next_at=None))
+        Sealer().seal(runtime.context)
+    return shop
+
+
+def test_failures_are_retried_together_or_not_at_all(stuck: Cli) -> None:
+    retry = ("failures", "retry", "declined", "--reason", "all is well", "-o", "json")
+    refused = stuck(*retry, "--expected", "3")
+    assert refused.code == 5
+    assert refused.problem["code"] == "set_changed"
+    assert stuck("audit", "list", "--kind", "retry_requested", "-o", "json").json["data"] == []
+    assert stuck(*retry, "--expected", "2", "--actor", "omar").json == {"failure_code": "declined", "retried": 2}
+    assert stuck(*retry, "--expected", "2").code == 5, "they are retried already"
+    lines = stuck("audit", "list", "--kind", "retry_requested", "--actor", "omar", "-o", "json").json["data"]
+    assert [line["why"] for line in lines] == ["all is well"] * 2
+
+
+def test_what_waits_for_approval_is_listed_with_who_asked(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shop("approvals", "list", "-o", "json").json == {"data": [], "has_more": False}
+    monkeypatch.setenv("REFUND_WORKER_APPROVAL_THRESHOLD_MINOR", "1")
+    assert shop(*ASK, "--customer", "ann", "--actor", "eve").code == 0
+    (waiting,) = shop("approvals", "list", "-o", "json").json["data"]
+    assert (waiting["status"], waiting["requested_by"]) == ("awaiting_approval", "eve")
+    assert "eve" in shop("approvals", "list").out
+
+
+def test_filters_are_called_as_in_the_api(stuck: Cli) -> None:
+    found = stuck("refunds", "list", "--customer-id", "ann", "--failure-code", "declined", "-o", "json").json["data"]
+    assert len(found) == 2
+    assert stuck("refunds", "list", "--customer-id", "bob", "-o", "json").json["data"] == []
+
+
+def test_the_state_of_the_audit_chain_is_told(stuck: Cli) -> None:
+    before = stuck("audit", "status", "-o", "json").json
+    assert (before["sealed"]["seal"] > 0, before["verified_all"]) == (True, None)
+    assert stuck("audit", "verify", "--actor", "anna").code == 0
+    after = stuck("audit", "status", "-o", "json").json
+    assert after["verified_all"]["actor"] == "anna"
+    assert "anna" in stuck("audit", "status").out
+
+
+def test_the_ledger_is_listed_by_customer_and_unknown_words_are_refused(stuck: Cli) -> None:
+    entries = stuck("audit", "list", "--of", "ledger", "--customer-id", "ann", "-o", "json").json["data"]
+    assert {entry["kind"] for entry in entries} == {"purchase", "spend"}
+    assert stuck("audit", "list", "--of", "nothing").code == 2
+    assert stuck("audit", "list", "--customer-id", "ann").code == 2, "timelines are of refunds"
+
+
+def test_the_state_of_each_switch_is_told_with_its_rate(shop: Cli) -> None:
+    shop("processors", "pause", "stripe", "--reason", "wrong amounts")
+    by_name = {line["name"]: line for line in shop("processors", "status", "-o", "json").json["data"]}
+    assert (by_name["stripe"]["state"], by_name["manual"]["state"]) == ("paused", "sending")
+    assert by_name["stripe"]["rate_per_second"] == 25

@@ -1,0 +1,153 @@
+"""The paths whose every point is crashed at: what is asked for, how the processor behaves, and how it must end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from refund_worker.domain.decision import Policy
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.workflow import Action
+from tests.simulation.plan import DAY, HOUR, START, Act, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """`life` names what befalls at the processor, each on the first occasion; `ends` are the statuses at the end.
+
+    `balance` is the customer's at the end, `paid` the money that the processor then has given back in all.
+    """
+
+    name: str
+    acts: tuple[Act, ...]
+    ends: tuple[str, ...]
+    balance: int
+    paid: int
+    life: tuple[str, ...] = ()
+    declines: tuple[str, ...] = ()
+    threshold: int | None = None
+
+    def plan(self) -> Plan:
+        """One customer who paid 100 + 60 for as many credits and spent 40 of them."""
+        return Plan(
+            # Nothing comes late here, so that the quiet window may be short; few polls make few points.
+            policy=Policy(retry_base_seconds=60, retry_max_seconds=HOUR, quiet_seconds=300, poll_seconds=2 * DAY),
+            threshold=self.threshold,
+            workers=2,
+            horizon=32 * DAY,  # nothing is left for healing: every step is within the reach of crashes
+            payments=[_payment("p1", 100, 1), _payment("p2", 60, 2)],
+            spends=[
+                SpendRecord(
+                    transaction_id="s1",
+                    customer_id="c1",
+                    credits=40,
+                    description="Private chat",
+                    occurred_at=START - HOUR,
+                )
+            ],
+            acts=list(self.acts),
+            webhooks=False,
+            broker=True,
+            very_late=False,
+            outages=[],
+            denials=[],
+            empty=[],
+            database_outages=[],
+            unknown_payments=set(),
+        )
+
+
+def _payment(name: str, amount: int, day: int) -> PaymentRecord:
+    return PaymentRecord(
+        payment_id=name,
+        customer_id="c1",
+        processor="stripe",
+        processor_payment_id=f"ch_{name}",
+        amount_minor=amount,
+        currency="EUR",
+        credits=amount,
+        captured_at=START - 10 * DAY + day,
+    )
+
+
+def _request(key: str, **fields: Any) -> RefundRequest:
+    values: dict[str, Any] = {"kind": Kind.WITHDRAWAL, "to": To.SOURCE, "reason": "asked", "actor": "anna"} | fields
+    return RefundRequest(idempotency_key=key, customer_id="c1", **values)
+
+
+def _asks(*requests: RefundRequest) -> Act:
+    return Act(10, "request", {"requests": list(requests)})
+
+
+TO_BALANCE = _request("k1", kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="s1", credits=25)
+TO_SOURCE = _request("k1", kind=Kind.CREDIT_REFUND, transaction_id="s1", credits=25)
+WITHDRAWAL = _request("k1", credits=30)
+OVER_TWO = _request("k1", credits=100)
+# Everything has recovered from two crashes by then.
+LATER = 2 * HOUR
+
+PATHS = (
+    Path("credit refund to balance", (_asks(TO_BALANCE),), ("succeeded",), 145, 0),
+    Path("credit refund to source", (_asks(TO_SOURCE),), ("succeeded",), 120, 25),
+    Path("withdrawal over two payments", (_asks(OVER_TWO),), ("succeeded",), 20, 100),
+    Path("declined, paid over another payment", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, declines=("ch_p2",)),
+    Path("declined everywhere, credits back", (_asks(WITHDRAWAL),), ("failed",), 120, 0, declines=("ch_p1", "ch_p2")),
+    Path("pending, then succeeded", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("pending",)),
+    Path(
+        "failed after success",
+        (_asks(WITHDRAWAL), Act(31 * DAY, "look at the list")),
+        ("failed",),
+        120,
+        0,
+        life=("failed later",),
+    ),
+    Path(
+        "canceled before the first send",
+        (
+            Act(0.2, "pause"),  # before the points are counted: who dies here may be back only after the request
+            _asks(WITHDRAWAL),
+            Act(LATER, "command", {"action": Action.CANCEL}),
+            Act(2 * LATER, "resume"),
+        ),
+        ("canceled",),
+        120,
+        0,
+    ),
+    Path(
+        "blocked, retried by an operator",
+        (_asks(WITHDRAWAL), Act(1_200, "command", {"action": Action.RETRY})),
+        ("succeeded",),
+        90,
+        30,
+        life=("blocked",),
+    ),
+    Path(
+        "approved by a second person",
+        (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.APPROVE})),
+        ("succeeded",),
+        90,
+        30,
+        threshold=20,
+    ),
+    Path(
+        "deleted",
+        (_asks(TO_BALANCE), Act(LATER, "delete", {"pick": 0.0})),
+        ("succeeded",),
+        120,
+        0,
+    ),
+    Path(
+        "a bulk of three",
+        (
+            _asks(
+                _request("k1", credits=10, bulk=True),
+                _request("k2", credits=20, bulk=True),
+                _request("k3", kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="s1", credits=5, bulk=True),
+            ),
+        ),
+        ("succeeded", "succeeded", "succeeded"),
+        95,
+        30,
+    ),
+)

@@ -1,0 +1,35 @@
+"""A crash before and after every statement, commit, call and publication; `make crashes` adds every pair of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crashes.__main__ import pairs_of
+from tests.crashes.crash_run import CrashRun, run_path
+from tests.crashes.paths import PATHS, Path
+
+# Of the pairs, each n-th; a prime, so that over the paths all kinds of points meet.
+EVERY = 199
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
+def test_a_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) -> None:
+    count = run_path(path).points
+    assert count > 40, "hardly any point was passed: nothing was crashed at"
+    singles = {first: run_path(path, (first,)) for first in range(1, count + 1)}
+    broken = {(first,): result.violation for first, result in singles.items() if result.violation}
+    passed = {first: result.points for first, result in singles.items()}
+    for _, crash_at in pairs_of(path.name, passed, EVERY):
+        violation = run_path(path, crash_at).violation
+        if violation:
+            broken[crash_at] = violation
+    assert not broken, "\n".join(f"crashes at {at}: {why}" for at, why in broken.items())
+
+
+def test_a_crash_really_ends_the_process_and_leaves_nothing_of_its_transaction() -> None:
+    path = PATHS[0]
+    run = CrashRun(path, (12,))
+    assert run.outcome() is None
+    dead = [line for line in run.world.trace if line[-1] == "is dead"]
+    assert len(dead) == 1
+    assert run.crashes.struck == 1

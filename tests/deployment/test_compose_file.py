@@ -1,0 +1,128 @@
+"""docker-compose.yml, read as Compose would: closed doors, no default secret, nothing starts before what it needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from refund_worker.settings import PREFIX, Settings
+from refund_worker.worker.run import STOP_SECONDS_MAX
+
+FILE = Path(__file__).parents[2] / "docker-compose.yml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "refund-worker"}
+LONG_RUNNING = {"web", "worker", "bulk", "scheduler"}
+SECRETS = re.compile(r"PASS|SECRET|KEY|AUTH")
+
+
+def test_there_are_the_promised_services_and_the_rest_is_behind_a_profile() -> None:
+    always = {name for name, service in SERVICES.items() if not service.get("profiles")}
+    assert always == {"postgres", "redis", "migrate", *LONG_RUNNING}
+    assert {name: service["profiles"] for name, service in SERVICES.items() if service.get("profiles")} == {
+        "rabbitmq": ["rabbitmq"],
+        "prometheus": ["monitoring"],
+    }
+    assert set(OURS) == {"migrate", *LONG_RUNNING}
+
+
+def test_every_port_is_published_on_loopback_only() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+    assert not any(service.get("network_mode") == "host" for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_secret_has_a_default(name: str) -> None:
+    for variable, value in SERVICES[name].get("environment", {}).items():
+        used = re.findall(r"\$\{(\w+)(:[-?])?([^}]*)", value)
+        if SECRETS.search(variable):
+            assert used, f"{variable} is written down in the file"
+        for inner, how, rest in used:
+            if SECRETS.search(inner) and how != ":?":
+                # The one of an unused profile must not stop the others; its service refuses to start without.
+                assert (inner, how, rest) == ("RABBITMQ_PASSWORD", ":-", "")
+                assert 'test -n \\"$$RABBITMQ_DEFAULT_PASS\\"' in FILE.read_text("utf-8")
+    for password in re.findall(r"://\w*:([^@]*)@", str(SERVICES[name].get("environment", {}))):
+        assert password.startswith("${")
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_containers_can_change_nothing_but_their_own_memory(name: str) -> None:
+    service = OURS[name]
+    assert service["user"] == "10001"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert "volumes" not in service
+    assert {mount.split(":")[0] for mount in service["tmpfs"]} == {"/run/refund-worker", "/tmp"}
+
+
+def test_the_image_is_slim_locked_by_hash_and_not_root() -> None:
+    lines = OURS["web"]["build"]["dockerfile_inline"].splitlines()
+    assert lines[0] == "FROM python:3.13-slim"
+    assert any("--require-hashes -r requirements.lock" in line for line in lines)
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users == ["USER refund-worker"]
+    assert "--uid 10001" in "\n".join(lines)
+    assert lines.index("USER refund-worker") < lines.index('ENTRYPOINT ["refund-worker"]')
+
+
+def test_nothing_starts_before_what_it_needs_is_healthy() -> None:
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in LONG_RUNNING:
+        needs = SERVICES[name]["depends_on"]
+        assert needs["migrate"] == {"condition": "service_completed_successfully"}
+        assert needs["redis"] == {"condition": "service_healthy"}
+        assert needs["rabbitmq"] == {"condition": "service_healthy", "required": False}
+    for service in SERVICES.values():
+        for needed, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[needed], needed
+
+
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING))
+def test_each_process_of_ours_is_checked_by_the_health_command(name: str) -> None:
+    kind = {"bulk": "worker"}.get(name, name)
+    assert SERVICES[name]["healthcheck"]["test"][:4] == ["CMD", "refund-worker", "health", kind]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_a_stop_waits_for_the_work_under_way() -> None:
+    for name in ("worker", "bulk"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= STOP_SECONDS_MAX
+
+
+def test_the_application_is_not_the_owner_of_its_tables() -> None:
+    url = PREFIX + "DATABASE_URL"
+    assert {name: re.findall(r"//(\w+):", service["environment"][url])[0] for name, service in OURS.items()} == {
+        "migrate": "refund_worker",
+        **dict.fromkeys(LONG_RUNNING, "refund_worker_app"),
+    }
+    assert "db grant refund_worker_app" in SERVICES["migrate"]["entrypoint"][-1]
+    assert "CREATE ROLE refund_worker_app LOGIN" in COMPOSE["configs"]["application-role"]["content"]
+
+
+def test_our_processes_are_given_settings_that_exist() -> None:
+    for service in OURS.values():
+        names = {name.removeprefix(PREFIX).lower() for name in service["environment"]}
+        assert names <= set(Settings.model_fields)
+
+
+def test_prometheus_asks_the_web_from_the_webs_own_machine() -> None:
+    assert SERVICES["prometheus"]["network_mode"] == "service:web"
+    scraped = yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
+    assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8000"]}]
+
+
+def test_every_volume_and_config_that_is_used_is_there_and_the_other_way_round() -> None:
+    volumes = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
+    configs = {c["source"] for service in SERVICES.values() for c in service.get("configs", [])}
+    assert volumes == set(COMPOSE["volumes"])
+    assert configs == set(COMPOSE["configs"])

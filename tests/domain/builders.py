@@ -1,0 +1,122 @@
+"""Short ways to the domain's data: a refund under way, and what a processor says of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send
+from refund_worker.domain.hear import heard
+from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.replies import Answered, RefundObject, Reply, SearchReply
+from refund_worker.domain.wake import attempt_key, order_of, woken
+
+# The quiet window begins when the lease of the last send has ended: 1,000 seconds after it in all.
+POLICY = Policy(key_life_seconds=10_000, quiet_seconds=940, lease_seconds=60, retry_max_seconds=600)
+START = 100_000.0
+
+
+def a_leg(number: int = 1, **changes: Any) -> Leg:
+    leg = Leg(
+        leg_id=f"r-{number}",
+        refund_id="r",
+        payment_id=f"pay{number}",
+        processor="stripe",
+        processor_payment_id=f"ch_{number}",
+        amount_minor=1_000,
+        currency="USD",
+        credits=100,
+        payment_credits=100,
+    )
+    return replace(leg, **changes)
+
+
+def a_refund(*legs: Leg, **changes: Any) -> Refund:
+    """An accepted withdrawal of all its legs' credits, not begun."""
+    legs = legs or (a_leg(),)
+    refund = Refund(
+        refund_id="r",
+        client="default",
+        idempotency_key="k",
+        kind=Kind.WITHDRAWAL,
+        to=To.SOURCE,
+        customer_id="c",
+        transaction_id=None,
+        credits=sum(leg.credits for leg in legs),
+        currency=None,
+        reason="asked",
+        note=None,
+        status=RefundStatus.QUEUED,
+        version=1,
+        created_at=START,
+        updated_at=START,
+        requested_by="anna",
+        due_at=START,
+        legs=legs,
+    )
+    return replace(refund, **changes)
+
+
+def begun(*legs: Leg, at: float = START, **changes: Any) -> Refund:
+    """Posted, and the first sends committed."""
+    return woken(a_refund(*legs, **changes), at, POLICY).after
+
+
+def the_call(decision: Decision) -> Call:
+    (call,) = decision.calls
+    return call
+
+
+def send_of(refund: Refund, number: int = 1) -> Send:
+    """The send that the leg's present attempt made."""
+    leg = refund.legs[number - 1]
+    key = attempt_key(leg.leg_id, leg.attempt)
+    return Send(leg.leg_id, leg.processor, leg.attempt, key, order_of(refund, leg))
+
+
+def look_up_of(refund: Refund, number: int = 1) -> LookUp:
+    leg = refund.legs[number - 1]
+    return LookUp(leg.leg_id, leg.processor, leg.processor_payment_id)
+
+
+def answer(refund: Refund, reply: Reply | SearchReply, at: float = START + 1, number: int = 1) -> Decision:
+    """The answer to the leg's send."""
+    call = send_of(refund, number)
+    return heard(refund, call.leg_id, call, reply, at, POLICY, asked_at=at)
+
+
+def due(refund: Refund, at: float) -> Refund:
+    """The refund with its first leg's next look at `at`, as if every look before had been made on time."""
+    first, *others = refund.legs
+    return replace(refund, legs=(replace(first, next_at=at), *others))
+
+
+def found(refund: Refund, reply: SearchReply, at: float, asked_at: float | None = None) -> Decision:
+    """The answer to a look-up for the first leg that was made when it was due."""
+    asked_at = at if asked_at is None else asked_at
+    return heard(due(refund, asked_at), "r-1", look_up_of(refund), reply, at, POLICY, asked_at=asked_at)
+
+
+def news(refund: Refund, thing: RefundObject, at: float = START + 5) -> Decision:
+    """Told unasked."""
+    return heard(refund, thing.leg_id or "r-1", None, Answered(thing), at, POLICY)
+
+
+def an_object(status: str | None = "succeeded", name: str = "re_1", number: int = 1, **changes: Any) -> RefundObject:
+    thing = RefundObject(
+        processor_refund_id=name,
+        status=status,
+        amount_minor=1_000,
+        currency="USD",
+        payment_refs=(f"ch_{number}",),
+        leg_id=f"r-{number}",
+        attempt=1,
+        failure_code="declined" if status in ("failed", "canceled") else None,
+        created_at=datetime.fromtimestamp(START, UTC),
+    )
+    return replace(thing, **changes)
+
+
+def status_of(decision: Decision, number: int = 1) -> LegStatus:
+    return decision.after.legs[number - 1].status

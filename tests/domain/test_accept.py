@@ -1,0 +1,225 @@
+"""Accepting a request: what it takes, and which check is named first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import pytest
+from tests.domain.test_allocation import a_payment
+
+from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
+from refund_worker.errors import (
+    AmountTooSmall,
+    CurrencyMismatch,
+    ExceedsRefundable,
+    InsufficientBalance,
+    InvalidRequest,
+    NoRefundablePayment,
+    Refusal,
+    UnknownCustomer,
+    UnknownTransaction,
+)
+
+CUSTOMER = CustomerAccount(customer_id="c", balance=150, bought=200, net_spent=50)
+SPEND = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
+CORRECTION = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.CORRECTION, credits=30)
+PAYMENTS = [a_payment(1), a_payment(2)]
+WITHDRAWAL = RefundRequest(
+    idempotency_key="k", kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c", credits=100, reason="asked"
+)
+CREDIT_REFUND = replace(WITHDRAWAL, kind=Kind.CREDIT_REFUND, to=To.SOURCE, transaction_id="t", credits=20)
+
+
+def take(
+    request: RefundRequest,
+    customer: CustomerAccount | None = CUSTOMER,
+    transaction: TransactionRoom | None = None,
+    payments: list[PaymentRoom] = PAYMENTS,
+    allocation: str = "newest_first",
+) -> Refund:
+    return accept(
+        request,
+        refund_id="r",
+        customer=customer,
+        transaction=transaction,
+        payments=payments,
+        now=1.0,
+        allocation=allocation,
+    )
+
+
+# One fault for each check, in the contract's order; each is a change to the arguments of `take`.
+Faults = list[tuple[type[Refusal], dict[str, Any], dict[str, Any]]]
+OF_A_WITHDRAWAL: Faults = [
+    (InvalidRequest, {"to": To.BALANCE}, {}),
+    (UnknownCustomer, {}, {"customer": None}),
+    (ExceedsRefundable, {}, {"bought": 60}),
+    (InsufficientBalance, {}, {"balance": 5}),
+    (NoRefundablePayment, {}, {"payments": [a_payment(1, credits=3)]}),
+    (CurrencyMismatch, {"currency": "EUR"}, {}),
+]
+OF_A_CREDIT_REFUND: Faults = [
+    (InvalidRequest, {"credits": 0}, {}),
+    (UnknownCustomer, {}, {"customer": None}),
+    (UnknownTransaction, {}, {"transaction": None}),
+    (ExceedsRefundable, {}, {"taken": 40}),
+    (NoRefundablePayment, {}, {"payments": [a_payment(1, credits=3)]}),
+    (CurrencyMismatch, {"currency": "EUR"}, {}),
+]
+
+
+def with_faults(request: RefundRequest, *faults: tuple[type[Refusal], dict[str, Any], dict[str, Any]]) -> Refund:
+    world: dict[str, Any] = {"customer": CUSTOMER, "transaction": SPEND if request.transaction_id else None}
+    for _, in_request, in_world in faults:
+        request = replace(request, **in_request)
+        for name, value in in_world.items():
+            if name in ("balance", "bought"):
+                world["customer"] = world["customer"] and replace(world["customer"], **{name: value})
+            elif name == "taken":
+                world["transaction"] = world["transaction"] and replace(world["transaction"], taken=value)
+            else:
+                world[name] = value
+    return take(request, **world)
+
+
+@pytest.mark.parametrize("request_and_faults", [(WITHDRAWAL, OF_A_WITHDRAWAL), (CREDIT_REFUND, OF_A_CREDIT_REFUND)])
+def test_of_any_two_failing_checks_the_earlier_one_is_named(request_and_faults: tuple[RefundRequest, Faults]) -> None:
+    request, faults = request_and_faults
+    with_faults(request)
+    for fault in faults:
+        with pytest.raises(fault[0]):
+            with_faults(request, fault)
+    for first, second in combinations(faults, 2):
+        with pytest.raises(first[0]) as refusal:
+            with_faults(request, second, first)
+        assert type(refusal.value) is first[0]
+
+
+def test_a_withdrawal_without_credits_takes_all_that_is_payable() -> None:
+    assert take(replace(WITHDRAWAL, credits=None)).credits == 150
+
+
+def test_credits_given_for_nothing_are_spent_last_and_never_paid_out() -> None:
+    gifted = replace(CUSTOMER, balance=250)  # 100 of them a gift
+    assert take(replace(WITHDRAWAL, credits=None), gifted).credits == 150
+    with pytest.raises(ExceedsRefundable):
+        take(replace(WITHDRAWAL, credits=151), gifted)
+    with pytest.raises(ExceedsRefundable):
+        take(replace(WITHDRAWAL, credits=None), replace(gifted, bought=50))
+
+
+def test_what_is_held_for_another_withdrawal_is_not_available() -> None:
+    held = replace(CUSTOMER, held=60, withdrawn=60)
+    assert take(replace(WITHDRAWAL, credits=None), held).credits == 90
+    with pytest.raises(Refusal):
+        take(WITHDRAWAL, held)
+
+
+def test_nothing_on_the_balance_is_nothing_to_withdraw() -> None:
+    with pytest.raises(InsufficientBalance):
+        take(replace(WITHDRAWAL, credits=None), replace(CUSTOMER, balance=0))
+
+
+def test_a_credit_refund_without_credits_means_all_that_is_left_of_the_spend() -> None:
+    left = replace(SPEND, taken=20)
+    assert take(replace(CREDIT_REFUND, credits=None), transaction=left).credits == 30
+    with pytest.raises(ExceedsRefundable):
+        take(replace(CREDIT_REFUND, credits=None), transaction=replace(SPEND, taken=50))
+
+
+def test_a_credit_refund_to_balance_asks_for_no_payment() -> None:
+    refund = take(replace(CREDIT_REFUND, to=To.BALANCE), transaction=SPEND, payments=[])
+    assert (refund.legs, refund.credits, refund.status) == ((), 20, RefundStatus.QUEUED)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        replace(SPEND, customer_id="somebody_else"),
+        replace(SPEND, kind=EntryKind.CORRECTION),
+        replace(SPEND, reversed=True),
+    ],
+)
+def test_a_credit_refund_needs_a_spend_of_the_same_customer(wrong: TransactionRoom | None) -> None:
+    with pytest.raises(UnknownTransaction):
+        take(CREDIT_REFUND, transaction=wrong)
+
+
+def test_a_correction_is_paid_out_once_whole_and_takes_nothing_more() -> None:
+    asked = replace(WITHDRAWAL, transaction_id="t", credits=None)
+    refund = take(asked, replace(CUSTOMER, balance=0), CORRECTION)
+    assert (refund.credits, refund.of_correction) == (30, True)
+    with pytest.raises(ExceedsRefundable):
+        take(asked, transaction=replace(CORRECTION, taken=30))
+    with pytest.raises(InvalidRequest):
+        take(replace(asked, credits=29), transaction=CORRECTION)
+    with pytest.raises(ExceedsRefundable):
+        take(replace(asked, credits=31), transaction=CORRECTION)
+    with pytest.raises(UnknownTransaction):
+        take(asked, transaction=replace(CORRECTION, reversed=True))
+    with pytest.raises(ExceedsRefundable):
+        take(asked, replace(CUSTOMER, bought=79), CORRECTION)
+
+
+def test_with_several_currencies_one_must_be_named() -> None:
+    mixed = [a_payment(1), a_payment(2, currency="EUR")]
+    with pytest.raises(CurrencyMismatch) as refusal:
+        take(replace(WITHDRAWAL, credits=50), payments=mixed)
+    assert refusal.value.field == "currency"
+    refund = take(replace(WITHDRAWAL, credits=50, currency="USD"), payments=mixed)
+    assert [leg.payment_id for leg in refund.legs] == ["pay1"]
+    used_up = a_payment(2, currency="EUR", credits_taken=100, money_taken=1_000)
+    assert take(WITHDRAWAL, payments=[a_payment(1), used_up]).legs[0].currency == "USD"
+
+
+def test_a_withdrawal_of_everything_in_one_currency_takes_what_payments_in_it_have_room_for() -> None:
+    mixed = [a_payment(1), a_payment(2, currency="EUR", credits_taken=40, money_taken=400)]
+    everything = replace(WITHDRAWAL, credits=None)
+    dollars = take(replace(everything, currency="USD"), payments=mixed)
+    assert (dollars.credits, [leg.payment_id for leg in dollars.legs]) == (100, ["pay1"])
+    euros = take(replace(everything, currency="EUR"), payments=mixed)
+    assert (euros.credits, [leg.payment_id for leg in euros.legs]) == (60, ["pay2"])
+    little_left = replace(CUSTOMER, balance=30)
+    assert take(replace(everything, currency="EUR"), little_left, payments=mixed).credits == 30
+    with pytest.raises(NoRefundablePayment):
+        take(replace(everything, currency="EUR", credits=61), payments=mixed)
+
+
+@pytest.mark.parametrize("credits", [None, 50])
+def test_a_currency_whose_payments_are_used_up_is_not_called_one_that_was_never_paid_in(credits: int | None) -> None:
+    used_up = a_payment(2, currency="EUR", credits_taken=100, money_taken=1_000)
+    dollars = [a_payment(1), a_payment(3)]
+    with pytest.raises(NoRefundablePayment, match="payments in EUR have no room"):
+        take(replace(WITHDRAWAL, credits=credits, currency="EUR"), payments=[*dollars, used_up])
+    with pytest.raises(CurrencyMismatch, match="no payment in EUR: there are USD"):
+        take(replace(WITHDRAWAL, credits=credits, currency="EUR"), payments=dollars)
+
+
+def test_a_refund_worth_less_than_the_smallest_unit_is_refused() -> None:
+    with pytest.raises(AmountTooSmall):
+        take(replace(WITHDRAWAL, credits=1), payments=[a_payment(1, amount_minor=1, credits=200)])
+
+
+def test_a_leg_worth_nothing_is_planned_as_paid_and_never_sent() -> None:
+    cheap = a_payment(2, amount_minor=1, credits=100)
+    refund = take(replace(WITHDRAWAL, credits=140), payments=[cheap, a_payment(1, credits=100)])
+    assert [leg.status for leg in refund.legs] == [LegStatus.PLANNED, LegStatus.PLANNED]
+    refund = take(replace(WITHDRAWAL, credits=140), payments=[replace(cheap, money_taken=1), a_payment(1)])
+    assert [(leg.amount_minor, leg.status) for leg in refund.legs] == [
+        (0, LegStatus.SUCCEEDED),
+        (400, LegStatus.PLANNED),
+    ]
+
+
+def test_legs_follow_the_setting_and_carry_their_share() -> None:
+    refund = take(replace(WITHDRAWAL, credits=150), allocation="oldest_first")
+    assert [(leg.leg_id, leg.payment_id, leg.credits, leg.amount_minor) for leg in refund.legs] == [
+        ("r-1", "pay1", 100, 1_000),
+        ("r-2", "pay2", 50, 500),
+    ]

@@ -1,0 +1,128 @@
+"""The database's clock was set back: no key is replayed whose age is not known, and nothing waits for the old times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.domain.builders import (
+    POLICY,
+    START,
+    a_leg,
+    a_refund,
+    an_object,
+    answer,
+    begun,
+    found,
+    news,
+    status_of,
+    the_call,
+)
+
+from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import Decision, Fetch, LookUp, Send
+from refund_worker.domain.draft import CLOCK_SLACK_SECONDS
+from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.replies import Answered, Busy, Found, NotSent, Refused, Unanswered
+from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import Action
+
+DAY = 86_400.0
+SET_BACK = START - DAY
+SILENCE = Unanswered("timeout")
+NOTHING = Found(())
+
+
+def alarms(decision: Decision) -> list[str]:
+    return [event.kind for event in decision.events if event.alarm]
+
+
+def silent() -> Refund:
+    return answer(begun(), SILENCE).after
+
+
+def leased(refund: Refund) -> Refund:
+    return replace(refund, lease_token="lease", lease_until=START + POLICY.lease_seconds)
+
+
+def test_a_dead_workers_send_is_looked_up_with_an_alarm_and_not_replayed() -> None:
+    decision = woken(leased(begun()), SET_BACK, POLICY)
+    assert isinstance(the_call(decision), LookUp)
+    assert (status_of(decision), alarms(decision)) == (LegStatus.UNKNOWN, ["clock_went_back"])
+
+
+def test_a_silent_send_is_looked_up_and_not_replayed_even_when_the_old_time_has_come_again() -> None:
+    looking = woken(silent(), SET_BACK, POLICY)
+    assert isinstance(the_call(looking), LookUp)
+    missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
+    assert isinstance(the_call(woken(missed.after, SET_BACK + 900, POLICY)), LookUp)
+
+
+def test_a_key_whose_life_was_over_does_not_live_again() -> None:
+    dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
+    dead = woken(dead, START + POLICY.key_life_seconds + 1, POLICY).after
+    assert isinstance(the_call(woken(dead, START + 10, POLICY)), LookUp)
+
+
+def test_what_is_found_then_is_adopted() -> None:
+    looking = woken(leased(begun()), SET_BACK, POLICY).after
+    assert answer_to_look_up(looking, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
+
+
+def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> None:
+    looking = woken(leased(begun()), SET_BACK, POLICY).after
+    early = answer_to_look_up(looking, NOTHING, SET_BACK + 999).after
+    assert early.legs[0].attempt == 1
+    proved = answer_to_look_up(looking, NOTHING, SET_BACK + 1_000).after
+    assert (proved.legs[0].attempt, proved.legs[0].status) == (2, LegStatus.WAITING)
+
+
+@pytest.mark.parametrize("reply", [SILENCE, Busy("rate_limit"), NotSent("refused")], ids=str)
+def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back(reply: Unanswered) -> None:
+    """The worker lived on: its answer must not wash away what shows that the clock went back."""
+    sent_twice = woken(silent(), START + 500, POLICY).after
+    after = answer(sent_twice, reply, SET_BACK).after
+    assert isinstance(the_call(woken(after, SET_BACK + 900, POLICY)), LookUp)
+
+
+def test_a_refusal_of_the_only_send_is_still_a_refusal() -> None:
+    assert status_of(answer(begun(), Refused("charge_disputed", "no"), SET_BACK)) is LegStatus.FAILED
+
+
+def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
+    both = leased(begun(a_leg(), a_leg(2)))
+    told = news(both, an_object(), SET_BACK).after
+    assert told.legs[1].status is LegStatus.SENDING
+    assert (told.due_at or 0) <= SET_BACK
+    assert (told.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
+    assert isinstance(the_call(woken(told, SET_BACK + POLICY.lease_seconds, POLICY)), LookUp)
+
+
+def test_a_pending_object_is_asked_about_at_once() -> None:
+    pending = answer(begun(), Answered(an_object("pending"))).after
+    decision = woken(pending, SET_BACK, POLICY)
+    assert isinstance(the_call(decision), Fetch)
+    assert alarms(decision) == [], "nothing about it is in doubt"
+
+
+def test_what_was_put_off_before_it_began_begins() -> None:
+    put_off = woken(a_refund(), START, POLICY, paused=frozenset({"stripe"})).after
+    assert isinstance(the_call(woken(put_off, SET_BACK, POLICY)), Send)
+
+
+def test_a_persons_act_dates_anew_too() -> None:
+    awaiting = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
+    decision = commanded(awaiting, Action.APPROVE, SET_BACK, POLICY, actor="otto", reason="fine")
+    assert decision.after.due_at == SET_BACK
+
+
+def test_a_clock_put_right_by_a_little_changes_nothing() -> None:
+    little = START + 1 - CLOCK_SLACK_SECONDS
+    refund = replace(silent(), legs=(replace(silent().legs[0], next_at=little),))
+    decision = woken(refund, little, POLICY)
+    assert isinstance(the_call(decision), Send)
+    assert alarms(decision) == []
+
+
+def answer_to_look_up(refund: Refund, reply: Found, at: float) -> Decision:
+    return found(refund, reply, at, asked_at=at)

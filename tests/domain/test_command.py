@@ -1,0 +1,150 @@
+"""What a person may do, and exactly what follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, found, status_of
+
+from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import CustomerChange, Decision
+from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.replies import Answered, Blocked, Found, Unanswered
+from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import Action
+from refund_worker.errors import ActionNotAllowed
+
+
+def act(refund: Refund, action: Action, actor: str = "op", reference: str | None = None) -> Decision:
+    return commanded(refund, action, START + 10, POLICY, actor=actor, reason="because", reference=reference)
+
+
+def parked() -> Refund:
+    return answer(begun(), Blocked("balance_insufficient", "not now")).after
+
+
+WAITING = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
+
+
+@pytest.mark.parametrize(
+    ("refund", "action", "end"),
+    [
+        (WAITING, Action.REJECT, RefundStatus.REJECTED),
+        (WAITING, Action.CANCEL, RefundStatus.CANCELED),
+        (a_refund(), Action.CANCEL, RefundStatus.CANCELED),
+    ],
+)
+def test_rejecting_and_canceling_release_everything(refund: Refund, action: Action, end: RefundStatus) -> None:
+    decision = act(refund, action)
+    assert decision.after.status is end
+    assert decision.customer == CustomerChange(held=-100, withdrawn=-100)
+    assert decision.payments == {"pay1": (-100, -1_000)}
+    assert (decision.postings, decision.calls, decision.after.due_at) == ((), (), None)
+    assert woken(decision.after, START + 20, POLICY).calls == ()
+
+
+def test_canceling_a_credit_refund_frees_the_room_of_its_transaction_and_holds_nothing() -> None:
+    decision = act(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), Action.CANCEL)
+    assert decision.room == -100
+    assert decision.customer == CustomerChange()
+
+
+def test_canceling_the_payout_of_a_correction_frees_it_without_touching_what_is_held() -> None:
+    decision = act(a_refund(transaction_id="t", of_correction=True), Action.CANCEL)
+    assert decision.room == -100
+    assert decision.customer == CustomerChange(withdrawn=-100)
+
+
+def test_canceling_releases_legs_worth_nothing_too() -> None:
+    refund = a_refund(a_leg(), a_leg(2, amount_minor=0, status=LegStatus.SUCCEEDED))
+    assert act(refund, Action.CANCEL).payments == {"pay1": (-100, -1_000), "pay2": (-100, 0)}
+
+
+def test_nobody_cancels_what_was_sent() -> None:
+    with pytest.raises(ActionNotAllowed):
+        act(begun(), Action.CANCEL)
+
+
+def test_whoever_asked_cannot_approve() -> None:
+    with pytest.raises(ActionNotAllowed, match="second person"):
+        act(WAITING, Action.APPROVE, actor="anna")
+    approved = act(WAITING, Action.APPROVE).after
+    assert (approved.status, approved.due_at) == (RefundStatus.QUEUED, START + 10)
+
+
+def test_resolving_by_reversal_gives_the_credits_back_once_and_ends_as_failed() -> None:
+    reversing = act(parked(), Action.RESOLVE)
+    assert (reversing.after.status, reversing.after.due_at) == (RefundStatus.REVERSING, START + 10)
+    ended = woken(reversing.after, START + 11, POLICY)
+    assert (ended.after.status, ended.customer.balance, len(ended.postings)) == (RefundStatus.FAILED, 100, 1)
+    assert ended.calls == ()
+
+
+def test_resolving_as_paid_by_hand_ends_as_succeeded_and_sends_nothing() -> None:
+    decision = act(parked(), Action.RESOLVE, reference="cheque-7")
+    assert (decision.after.status, decision.after.due_at, decision.calls) == (RefundStatus.SUCCEEDED, None, ())
+    assert {e.account for p in decision.postings for e in p.entries if e.unit == "USD"} == {
+        "house:paid_by_hand",
+        "house:refunds",
+    }
+
+
+def test_resolving_is_refused_while_a_leg_may_still_pay() -> None:
+    refund = begun(a_leg(), a_leg(2))
+    refund = answer(refund, Blocked("balance_insufficient", "not now")).after
+    refund = answer(refund, Unanswered("timeout"), number=2).after
+    assert refund.status is RefundStatus.NEEDS_ATTENTION
+    with pytest.raises(ActionNotAllowed, match="may still pay"):
+        act(refund, Action.RESOLVE)
+
+
+def test_resolving_what_was_paid_in_part_keeps_the_part() -> None:
+    refund = answer(begun(a_leg(), a_leg(2)), Answered(an_object())).after
+    refund = answer(refund, Blocked("balance_insufficient", "not now"), number=2).after
+    ended = woken(act(refund, Action.RESOLVE).after, START + 11, POLICY)
+    assert (ended.after.status, ended.customer.balance) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+
+
+def test_a_retry_never_goes_straight_to_a_new_send() -> None:
+    retried = act(parked(), Action.RETRY)
+    assert status_of(retried) is LegStatus.UNKNOWN
+    assert retried.after.legs[0].look_first
+    assert retried.after.legs[0].attempt == 1
+
+
+def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_still_unanswered() -> None:
+    """ "How often to wait longer" begins again; "was it ever tried" never does: that paid others twice."""
+    silent = answer(begun(), Unanswered("timeout")).after
+    leg = replace(silent.legs[0], attempt=2, sends=3, backoffs=20, attention="processor_unreachable")
+    retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
+    kept = retried.legs[0]
+    assert (kept.backoffs, kept.attempt, kept.sends, kept.look_first) == (0, 2, 3, True)
+    missed = found(retried, Found(()), START + 11).after.legs[0]
+    assert (missed.status, missed.attempt) == (LegStatus.UNKNOWN, 2)
+
+
+@pytest.mark.parametrize("status", RefundStatus)
+@pytest.mark.parametrize("action", Action)
+def test_what_the_table_does_not_offer_is_refused_and_changes_nothing(status: RefundStatus, action: Action) -> None:
+    allowed = {
+        Action.APPROVE: {"awaiting_approval"},
+        Action.REJECT: {"awaiting_approval"},
+        Action.CANCEL: {"queued", "awaiting_approval"},
+        Action.RETRY: {"needs_attention"},
+        Action.RESOLVE: {"needs_attention"},
+    }[action]
+    refund = replace(parked(), status=status)
+    if status not in allowed:
+        with pytest.raises(ActionNotAllowed):
+            act(refund, action)
+
+
+def test_to_balance_is_done_with_its_entry() -> None:
+    refund = a_refund(kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="t")
+    refund = replace(refund, legs=())
+    decision = woken(refund, START, POLICY)
+    assert (decision.after.status, decision.after.due_at, decision.calls) == (RefundStatus.SUCCEEDED, None, ())
+    assert decision.customer == CustomerChange(balance=100, net_spent=-100)
+    (posting,) = decision.postings
+    assert (posting.refers_to, posting.credits) == ("t", 100)

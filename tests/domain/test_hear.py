@@ -1,0 +1,502 @@
+"""What a processor says, or does not say, and what follows from it: one rule a test."""
+
+from __future__ import annotations
+
+import itertools
+import random as randoms
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.domain.builders import (
+    POLICY,
+    START,
+    a_leg,
+    an_object,
+    answer,
+    begun,
+    found,
+    news,
+    send_of,
+    status_of,
+    the_call,
+)
+
+from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import Fetch, LookUp, Pause, Send
+from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard, heard_all
+from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    Misconfigured,
+    NotSent,
+    RefundObject,
+    Refused,
+    Reply,
+    Unanswered,
+)
+from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import Action, available_actions
+
+NOTHING = Found(())
+SILENCE = Unanswered("timeout")
+FIVE_HUNDRED = Unanswered("500", server_error=True)
+REFUSED = Refused("charge_disputed", "no")
+EVERY_REPLY: list[Reply] = [
+    Answered(an_object()),
+    REFUSED,
+    AlreadyRefunded("nothing left"),
+    Blocked("balance_insufficient", "not now"),
+    Busy("rate_limit", 7.0),
+    NotSent("connection refused"),
+    SILENCE,
+    FIVE_HUNDRED,
+    Denied("authentication_error", "bad key"),
+    Misconfigured("resource_missing", "no such charge"),
+    KeyConflict("other parameters"),
+]
+
+
+def silent() -> Refund:
+    """A refund whose send was not answered."""
+    return answer(begun(), SILENCE).after
+
+
+@pytest.mark.parametrize(
+    ("reply", "leg", "refund"),
+    [
+        (Answered(an_object("succeeded")), "succeeded", "succeeded"),
+        (Answered(an_object("pending")), "pending", "pending"),
+        (Answered(an_object("requires_action")), "requires_action", "pending"),
+        (Answered(an_object("failed")), "failed", "sending"),
+        (Answered(an_object("canceled")), "canceled", "sending"),
+        (Answered(an_object("thinking")), "pending", "needs_attention"),
+        (Answered(an_object(None)), "pending", "needs_attention"),
+        (Answered(an_object(amount_minor=999)), "unknown", "needs_attention"),
+        (REFUSED, "failed", "sending"),
+        (AlreadyRefunded("nothing left"), "unknown", "sending"),
+        (Blocked("balance_insufficient", "not now"), "blocked", "needs_attention"),
+        (Busy("rate_limit"), "waiting", "sending"),
+        (NotSent("refused"), "waiting", "sending"),
+        (SILENCE, "unknown", "sending"),
+        (FIVE_HUNDRED, "unknown", "sending"),
+        (Denied("authentication_error", "bad key"), "waiting", "sending"),
+        (Misconfigured("resource_missing", "no such charge"), "blocked", "needs_attention"),
+        (KeyConflict("other parameters"), "blocked", "needs_attention"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_each_answer_to_a_first_send_leads_where_it_should(reply: Reply, leg: str, refund: str) -> None:
+    decision = answer(begun(), reply)
+    assert (status_of(decision), decision.after.status) == (leg, refund)
+
+
+@pytest.mark.parametrize("reply", EVERY_REPLY[1:], ids=lambda reply: type(reply).__name__)
+def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(reply: Reply) -> None:
+    sent_again = woken(silent(), START + 500, POLICY).after
+    assert sent_again.legs[0].status is LegStatus.SENDING
+    decision = answer(sent_again, reply, START + 501)
+    assert status_of(decision) is LegStatus.UNKNOWN
+    assert decision.payments == {}
+    assert decision.postings == ()
+    assert decision.after.legs[0].attempt == 1
+
+
+@pytest.mark.parametrize("reply", [SILENCE, FIVE_HUNDRED])
+def test_silence_is_never_refusal(reply: Reply) -> None:
+    refund = begun()
+    for number in range(40):
+        refund = answer(refund, reply, START + number).after
+        assert refund.legs[0].status is LegStatus.UNKNOWN
+        refund = replace(refund, legs=(replace(refund.legs[0], status=LegStatus.SENDING),))
+    assert refund.legs[0].attempt == 1
+
+
+def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    refused = answer(again, REFUSED, START + 501).after
+    assert refused.legs[0].verdict == "refused"
+    assert isinstance(the_call(woken(refused, START + 501, POLICY)), LookUp)
+
+
+def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothing_exists() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    refused = answer(again, REFUSED, START + 501).after
+    early = found(refused, NOTHING, START + 1_499)
+    assert status_of(early) is LegStatus.UNKNOWN
+    late = found(refused, NOTHING, START + 1_501)
+    assert status_of(late) is LegStatus.FAILED
+    assert late.payments == {"pay1": (-100, -1_000)}
+
+
+def test_a_refusal_after_silence_is_overruled_by_what_was_paid() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    refused = answer(again, REFUSED, START + 501).after
+    assert found(refused, Found((an_object(),)), START + 502).after.status is RefundStatus.SUCCEEDED
+
+
+def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
+    decision = woken(silent(), START + 500, POLICY)
+    call = the_call(decision)
+    assert isinstance(call, Send)
+    assert (call.key, call.attempt) == ("r-1:1", 1)
+    assert decision.after.legs[0].sends == 2
+
+
+def test_a_server_error_sticks_to_its_key_so_it_is_looked_up_and_not_replayed() -> None:
+    refund = answer(begun(), FIVE_HUNDRED).after
+    assert isinstance(the_call(woken(refund, START + 500, POLICY)), LookUp)
+
+
+def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last_send() -> None:
+    again = woken(silent(), START + 900, POLICY).after  # the second send, 900 s after the first
+    refund = answer(again, FIVE_HUNDRED, START + 901).after
+    assert found(refund, NOTHING, START + 1_100).after.legs[0].attempt == 1
+    assert found(refund, NOTHING, START + 1_899.9).after.legs[0].attempt == 1
+    proved = found(refund, NOTHING, START + 1_900).after
+    assert (proved.legs[0].attempt, proved.legs[0].status, proved.legs[0].sends) == (2, LegStatus.WAITING, 0)
+    call = the_call(woken(proved, START + 1_901, POLICY))
+    assert isinstance(call, Send)
+    assert call.key == "r-1:2"
+
+
+def test_the_quiet_window_is_measured_when_the_question_was_asked_not_when_it_was_answered() -> None:
+    refund = answer(begun(), FIVE_HUNDRED).after
+    asked_early = found(refund, NOTHING, START + 1_300, asked_at=START + 999)
+    assert asked_early.after.legs[0].attempt == 1
+    assert asked_early.after.due_at is not None
+    assert found(refund, NOTHING, START + 1_300, asked_at=START + 1_000).after.legs[0].attempt == 2
+
+
+def test_a_miss_inside_the_quiet_window_is_asked_again_later_and_at_its_end() -> None:
+    refund = answer(begun(), FIVE_HUNDRED).after
+    at = START + 2
+    for _ in range(100):
+        refund = found(refund, NOTHING, at).after
+        if refund.legs[0].status is not LegStatus.UNKNOWN:
+            break
+        assert refund.due_at is not None
+        assert at < refund.due_at <= START + 1_000
+        at = refund.due_at
+    assert refund.legs[0].attempt == 2
+    assert at == START + 1_000
+
+
+def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
+    refund = silent()
+    inside = the_call(woken(refund, START + POLICY.key_life_seconds - 1, POLICY))
+    assert isinstance(inside, Send)
+    for after in (POLICY.key_life_seconds, POLICY.key_life_seconds + 1, 10**7):
+        assert isinstance(the_call(woken(refund, START + after, POLICY)), LookUp)
+
+
+def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_room_kept() -> None:
+    decision = found(silent(), NOTHING, START + 20_000)
+    assert decision.after.status is RefundStatus.NEEDS_ATTENTION
+    assert decision.after.failure_code == "outcome_unknown"
+    assert decision.after.due_at is None
+    assert decision.payments == {}
+    assert any(event.alarm for event in decision.events)
+
+
+def test_a_retry_by_a_person_asks_the_processor_first() -> None:
+    parked = found(silent(), NOTHING, START + 20_000).after
+    retried = commanded(parked, Action.RETRY, START + 30_000, POLICY, actor="op", reason="try").after
+    assert retried.status is RefundStatus.SENDING
+    assert isinstance(the_call(woken(retried, START + 30_000, POLICY)), LookUp)
+    assert found(retried, Found((an_object(),)), START + 30_001).after.status is RefundStatus.SUCCEEDED
+    assert found(retried, NOTHING, START + 30_001).after.legs[0].attempt == 2
+
+
+def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_it_from_being_proved_absent() -> None:
+    refund = answer(begun(), FIVE_HUNDRED).after
+    refund = found(refund, NOTHING, START + 2_000).after
+    refund = answer(woken(refund, START + 2_001, POLICY).after, FIVE_HUNDRED, START + 2_002).after
+    late = Found((an_object("failed"),))
+    inside = found(refund, late, START + 2_100).after
+    assert inside.legs[0].status is LegStatus.UNKNOWN
+    assert inside.due_at is not None
+    assert inside.due_at > START + 2_100, "asked again at once, for ever"
+    assert found(inside, late, START + 4_000).after.legs[0].attempt == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"amount_minor": 999},
+        {"amount_minor": 0},
+        {"currency": "EUR"},
+        {"payment_refs": ("ch_other", "pi_other")},
+        {"leg_id": "r-2"},
+    ],
+    ids=str,
+)
+def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object]) -> None:
+    decision = answer(begun(), Answered(replace(an_object(), **wrong)))  # type: ignore[arg-type]
+    leg = decision.after.legs[0]
+    assert (leg.status, leg.doubtful, leg.look_first, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
+    assert decision.postings == ()
+    assert decision.objects == ()
+    assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
+
+
+def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
+    refund = begun()
+    live = replace(POLICY, live=True)
+    decision = heard(refund, "r-1", None, Answered(an_object(live=False)), START, live)
+    assert decision.after.status is RefundStatus.NEEDS_ATTENTION
+    assert decision.postings == ()
+
+
+def test_an_unknown_status_is_held_shown_and_asked_about_again() -> None:
+    held = answer(begun(), Answered(an_object("thinking"))).after
+    assert held.failure_code == "unknown_status"
+    assert held.due_at is not None
+    call = the_call(woken(held, held.due_at, POLICY))
+    assert call == Fetch("r-1", "stripe", "re_1")
+    assert news(held, an_object("succeeded")).after.status is RefundStatus.SUCCEEDED
+
+
+def test_being_slowed_costs_no_attempt_and_waits_as_long_as_told() -> None:
+    decision = answer(begun(), Busy("rate_limit", 400.0))
+    assert decision.after.legs[0].attempt == 1
+    assert decision.after.due_at == START + 1 + 400
+    call = the_call(woken(decision.after, START + 500, POLICY))
+    assert isinstance(call, Send)
+    assert call.key == "r-1:1"
+
+
+def test_denied_pauses_the_processor_and_fails_nothing() -> None:
+    decision = answer(begun(), Denied("authentication_error", "bad key"))
+    assert decision.pauses == (Pause("stripe", "authentication_error", "bad key"),)
+    assert decision.after.status is RefundStatus.SENDING
+    assert decision.payments == {}
+
+
+def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_the_same() -> None:
+    refund = begun()
+    for _ in range(BACKOFFS_BEFORE_ATTENTION):
+        refund = answer(refund, NotSent("refused"), START + 1).after
+        waited = refund
+        refund = woken(refund, START + 700, POLICY).after
+    assert waited.status is RefundStatus.NEEDS_ATTENTION
+    assert waited.due_at is not None
+    assert waited.failure_code == "processor_unreachable"
+
+
+def test_the_wait_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
+    waits = [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+    for number, seconds in enumerate(waits):
+        ideal = min(POLICY.retry_base_seconds * 2**number, POLICY.retry_max_seconds)
+        assert 0.75 * ideal <= seconds <= 1.25 * ideal
+    assert waits == [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+
+
+def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> None:
+    paid = answer(begun(), Answered(an_object())).after
+    failed = news(paid, an_object("failed"))
+    assert failed.after.status is RefundStatus.REVERSING
+    assert any(event.alarm for event in failed.events)
+    assert failed.payments == {"pay1": (-100, -1_000)}
+    given_back = woken(failed.after, START + 10, POLICY)
+    assert given_back.after.status is RefundStatus.FAILED
+    assert (given_back.customer.balance, given_back.customer.withdrawn) == (100, -100)
+    for _ in range(3):
+        again = news(given_back.after, an_object("failed"))
+        assert (again.after.status, again.postings, again.customer.balance) == (RefundStatus.FAILED, (), 0)
+        assert woken(again.after, START + 20, POLICY).postings == ()
+
+
+def test_the_processors_word_goes_before_an_operators() -> None:
+    parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
+    reversing = commanded(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
+    given_back = woken(reversing, START + 6, POLICY).after
+    assert (given_back.status, given_back.returned_credits) == (RefundStatus.FAILED, 100)
+    contradicted = news(given_back, an_object())
+    assert contradicted.after.status is RefundStatus.SUCCEEDED
+    assert contradicted.customer.balance == -100
+    assert contradicted.after.returned_credits == 0
+    assert any(event.alarm for event in contradicted.events)
+
+
+def test_a_payment_by_hand_gives_way_to_the_processors_own_payment() -> None:
+    parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
+    by_hand = commanded(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x", reference="cheque-7").after
+    assert (by_hand.status, by_hand.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:cheque-7")
+    told = news(by_hand, an_object())
+    assert told.after.legs[0].processor_refund_id == "re_1"
+    assert any(event.alarm for event in told.events)
+    assert sum(e.amount for p in told.postings for e in p.entries if e.account == CLEARING and e.unit == CREDITS) == 0
+
+
+def test_two_objects_that_both_stand_are_shown_to_a_person() -> None:
+    paid = answer(begun(), Answered(an_object())).after
+    twice = news(paid, an_object(name="re_2", attempt=None))
+    assert (twice.after.status, twice.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
+    assert twice.postings == ()
+
+
+def test_of_two_that_stand_the_booked_one_stays_in_whatever_order_they_were_read() -> None:
+    paid = answer(begun(), Answered(an_object())).after
+    twice = news(paid, an_object(name="re_2", attempt=None)).after
+    leg = twice.legs[0]
+    swapped = replace(twice, legs=(replace(leg, objects=tuple(reversed(leg.objects))),))
+    third = news(swapped, an_object("pending", name="re_3", attempt=None))
+    assert third.postings == ()
+    assert third.after.legs[0].processor_refund_id == "re_1"
+
+
+def test_a_late_answer_after_a_webhook_told_it_first_changes_nothing() -> None:
+    refund = begun()
+    told = news(refund, an_object()).after
+    late = heard(told, "r-1", send_of(refund), Answered(an_object()), START + 9, POLICY)
+    assert late.after.status is RefundStatus.SUCCEEDED
+    assert (late.postings, late.payments, late.customer.balance) == ((), {}, 0)
+    silence = heard(told, "r-1", send_of(refund), SILENCE, START + 9, POLICY)
+    assert silence.after.status is RefundStatus.SUCCEEDED
+
+
+def the_call_of(refund: Refund) -> Send:
+    from tests.domain.builders import send_of
+
+    return send_of(refund)
+
+
+WORDS = st.lists(
+    st.tuples(st.sampled_from(["re_1", "re_2"]), st.sampled_from(["pending", "succeeded", "failed"])),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(WORDS, st.randoms(use_true_random=False), st.booleans())
+def test_evidence_in_any_order_and_repetition_comes_to_the_same(
+    words: list[tuple[str, str]], random: randoms.Random, together: bool
+) -> None:
+    """Legs, refund, money and credits; only which of two standing objects is booked depends on who came first."""
+    things = [an_object(status, name) for name, status in words]
+    mixed = [*things, *things]
+    random.shuffle(mixed)
+    ends = [_after(things, together=False), _after(mixed, together)]
+    assert ends[0] == ends[1]
+
+
+def _after(things: list[RefundObject], together: bool) -> object:
+    """The refund's end and what it did to the books, when nothing else is left to hear."""
+    refund, balance, sums = begun(), 0, {"clearing": 0, "money": 0}
+    batches = [things] if together else [[thing] for thing in things]
+    ids: list[str] = []
+    for batch in batches:
+        decisions = [heard_all(refund, [("r-1", None, Answered(t), None) for t in batch], START + 1, POLICY)]
+        while (refund := decisions[-1].after).status is RefundStatus.REVERSING or (
+            refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].settled
+        ):
+            decisions.append(woken(refund, START + 2, POLICY))
+        for decision in decisions:
+            balance += decision.customer.balance
+            for posting in decision.postings:
+                ids.append(posting.transaction_id)
+                sums["clearing"] += sum(e.amount for e in posting.entries if e.account == CLEARING)
+                sums["money"] += sum(e.amount for e in posting.entries if e.account.startswith("processor:"))
+    assert len(ids) == len(set(ids))
+    leg = refund.legs[0]
+    return (refund.status, leg.status, leg.attention, balance, sums["clearing"], sums["money"], sorted(_states(refund)))
+
+
+def _states(refund: Refund) -> list[tuple[str, ObjectState]]:
+    return [(seen.processor_refund_id, seen.state) for seen in refund.legs[0].objects]
+
+
+def test_a_known_objects_state_only_moves_forward() -> None:
+    for first, then in itertools.product(["succeeded", "failed"], ["pending", "requires_action"]):
+        told = news(begun(), an_object(first)).after
+        assert news(told, an_object(then)).after.legs[0].objects == (SeenObject("re_1", ObjectState(first), 1),)
+
+
+def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
+    """Leg 1 failed and was given back; leg 2 fails late, and before its credits are back another object of it pays."""
+    refund = begun(a_leg(), a_leg(2))
+    refund = answer(refund, Answered(an_object(name="re_2", number=2)), number=2).after
+    refund = woken(answer(refund, REFUSED).after, START + 2, POLICY).after
+    refund = woken(refund, START + 3, POLICY).after
+    assert (refund.status, refund.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    failed = news(refund, an_object("failed", name="re_2", number=2)).after
+    assert failed.status is RefundStatus.REVERSING
+    paid = news(failed, an_object(name="re_3", number=2))
+    assert (paid.after.status, paid.after.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    assert paid.customer.balance == 0
+    assert [p.kind for p in paid.postings] == ["payout"]
+
+
+REPLAYED = replace(REFUSED, replayed=True)
+
+
+def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    refused = answer(again, REPLAYED, START + 501)
+    assert status_of(refused) is LegStatus.FAILED
+    assert refused.payments == {"pay1": (-100, -1_000)}
+
+
+def test_a_replayed_refusal_is_no_proof_once_a_copy_may_outlive_the_key() -> None:
+    """The key's life ends at 10,000 seconds; what was sent may land up to 1,000 seconds after its send."""
+    for sent_at, status in ((9_000.0, LegStatus.FAILED), (9_001.0, LegStatus.UNKNOWN)):
+        again = woken(silent(), START + sent_at, POLICY).after
+        assert status_of(answer(again, REPLAYED, START + sent_at + 1)) is status
+
+
+def test_a_replayed_refusal_is_no_proof_where_the_age_of_its_key_is_not_known() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    assert status_of(answer(again, REPLAYED, START - 86_400)) is LegStatus.UNKNOWN
+
+
+def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing() -> None:
+    again = woken(silent(), START + 500, POLICY).after
+    told = answer(again, AlreadyRefunded("nothing left", replayed=True), START + 501).after
+    assert isinstance(the_call(woken(told, START + 501, POLICY)), LookUp)
+    shown = found(told, NOTHING, START + 502)
+    assert (status_of(shown), shown.after.failure_code) == (LegStatus.BLOCKED, "charge_already_refunded")
+
+
+def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> None:
+    """Unknown while something may still land; then blocked: a person may retry, or say how it ended."""
+    strange = Found((an_object(amount_minor=999),))
+    refund = answer(begun(), Answered(an_object(amount_minor=999))).after
+    early = found(refund, strange, START + 999)
+    assert (status_of(early), early.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
+    assert Action.RESOLVE not in available_actions(early.after)
+    assert [event for event in early.events if event.kind == "answer_mismatch"] == [], "told before"
+    late = found(early.after, strange, START + 1_000)
+    assert (status_of(late), late.after.failure_code, late.after.due_at) == (LegStatus.BLOCKED, "answer_mismatch", None)
+    assert available_actions(late.after) == (Action.RETRY, Action.RESOLVE)
+    assert late.payments == {}
+    paid = commanded(late.after, Action.RESOLVE, START + 2_000, POLICY, actor="op", reason="x", reference="bank-9")
+    assert paid.after.status is RefundStatus.SUCCEEDED
+    retried = commanded(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="mended").after
+    assert isinstance(the_call(woken(retried, START + 2_000, POLICY)), LookUp)
+    assert found(retried, Found((an_object(),)), START + 2_001).after.status is RefundStatus.SUCCEEDED
+
+
+def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -> None:
+    """Booked at another payment it is in no list of ours, and yet money has gone out."""
+    refund = answer(begun(), Answered(an_object(payment_refs=("ch_other",)))).after
+    late = found(refund, NOTHING, START + 1_000)
+    assert (status_of(late), late.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
+    assert available_actions(late.after) == (Action.RETRY, Action.RESOLVE)
+    retried = commanded(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="again").after
+    again = found(retried, NOTHING, START + 2_001)
+    assert (status_of(again), again.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
+
+
+def test_a_strange_answer_is_forgotten_when_the_look_up_finds_the_right_object() -> None:
+    refund = answer(begun(), Answered(an_object(amount_minor=999))).after
+    mended = found(refund, Found((an_object(),)), START + 5)
+    assert (mended.after.status, mended.after.failure_code) == (RefundStatus.SUCCEEDED, None)

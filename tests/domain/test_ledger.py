@@ -1,0 +1,69 @@
+"""Double entry: what does not balance can't be built."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refund_worker.domain import ledger
+from refund_worker.domain.ledger import CREDITS, Entry, EntryKind, Posting, customer_account, transfer
+
+
+def a_posting(*entries: Entry, credits: int = 0) -> Posting:
+    return Posting(
+        transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=credits, entries=entries, occurred_at=0.0
+    )
+
+
+@given(
+    st.lists(
+        st.builds(Entry, st.sampled_from(["a", "b"]), st.sampled_from(["USD", CREDITS]), st.integers(-3, 3)), max_size=6
+    )
+)
+def test_a_posting_exists_exactly_when_every_unit_sums_to_zero(entries: list[Entry]) -> None:
+    balanced = all(sum(e.amount for e in entries if e.unit == unit) == 0 for unit in ("USD", CREDITS))
+    if balanced:
+        a_posting(*entries)
+    else:
+        with pytest.raises(ValueError, match="sum to zero"):
+            a_posting(*entries)
+
+
+def test_money_in_one_currency_does_not_balance_credits_or_another() -> None:
+    with pytest.raises(ValueError, match="sum to zero"):
+        a_posting(Entry("a", "USD", 5), Entry("b", "EUR", -5))
+
+
+def test_a_posting_that_names_other_credits_than_it_moves_is_refused() -> None:
+    entries = transfer(customer_account("c"), "house:used", CREDITS, 5)
+    assert a_posting(*entries, credits=-5).credits == -5
+    for wrong in (5, 0, -4):
+        with pytest.raises(ValueError, match="another number of credits"):
+            a_posting(*entries, credits=wrong)
+
+
+def test_nothing_is_transferred_as_no_entries() -> None:
+    assert transfer("a", "b", CREDITS, 0) == ()
+
+
+def test_a_reversal_moves_exactly_the_opposite() -> None:
+    correction = ledger.correction(transaction_id="t", customer_id="c", credits=-7, reason="", actor="a", at=0.0)
+    reversal = ledger.reversal(
+        of="t", kind=EntryKind.CORRECTION, customer_id="c", credits=-7, refund_id=None, actor="a", at=0.0
+    )
+    assert {(e.account, -e.amount) for e in reversal.entries} == {(e.account, e.amount) for e in correction.entries}
+    assert reversal.refers_to == "t"
+
+
+def test_purchase_and_spend_move_the_balance_by_their_credits() -> None:
+    bought = ledger.purchase(
+        payment_id="p", customer_id="c", processor="stripe", credits=10, amount_minor=100, currency="USD", at=0.0
+    )
+    spent = ledger.spend(transaction_id="t", customer_id="c", credits=4, description="", at=0.0)
+    assert (bought.credits, spent.credits) == (10, -4)
+    assert {e.unit: e.amount for e in bought.entries if e.account.startswith("processor:")} == {"USD": 100}
+    with pytest.raises(ValueError, match="sum to zero"):
+        replace(bought, entries=bought.entries[:-1])

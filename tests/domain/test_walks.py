@@ -1,0 +1,385 @@
+"""Random walks through the domain against a model of the truth at the processor, every invariant after every step.
+
+The walk does what the shell does (`engine/`): it writes decisions, makes the calls, hands back what was heard, or dies
+before it heard. In the end everything answers honestly, and what came out must be right to the minor unit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from hypothesis import event, given, note, settings
+from hypothesis import strategies as st
+from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
+
+from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import Call, Decision, Policy, Send
+from refund_worker.domain.draft import BY_HAND_PREFIX, unplaced_legs
+from refund_worker.domain.hear import heard_all
+from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
+from refund_worker.domain.refund import (
+    ENDS,
+    Kind,
+    LegStatus,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    To,
+)
+from refund_worker.domain.replies import Answered, Denied, RefundObject, Reply, SearchReply
+from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.errors import Refusal
+
+T = TypeVar("T")
+Draw = Callable[[Any], Any]
+Pick = Callable[[Iterable[Any]], Any]
+
+POLICY = Policy(
+    lease_seconds=60,
+    key_life_seconds=3_000,
+    quiet_seconds=LATE_SECONDS + 300,
+    retry_base_seconds=2,
+    retry_max_seconds=600,
+    poll_seconds=100,
+)
+START_CREDITS, SPENT = 1_000, 300
+NO_MONEY_LEG = (LegStatus.FAILED, LegStatus.CANCELED)
+
+
+class World:
+    """One customer, some payments, some refunds: what the database would hold."""
+
+    def __init__(self, payments: list[PaymentRoom], allocation: str) -> None:
+        self.now = 1_000.0
+        self.policy = replace(POLICY, allocation=allocation)
+        self.payments = {p.payment_id: p for p in payments}
+        bought = sum(p.credits for p in payments)
+        spent = min(bought // 3, SPENT)
+        self.start = bought - spent
+        self.customer = CustomerAccount(customer_id="c", balance=self.start, bought=bought, net_spent=spent)
+        self.room = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=max(1, spent))
+        self.refunds: dict[str, Refund] = {}
+        self.processor = FakeProcessor({p.processor_payment_id: p.amount_minor for p in payments}, self.now)
+        self.posted: set[str] = set()
+        self.accounts: Counter[tuple[str, str]] = Counter()
+        self.in_flight: list[tuple[str, Call]] = []
+
+    # --- what the shell does -----------------------------------------------------------------------------------------
+
+    def accept(self, request: RefundRequest) -> None:
+        refund = accept(
+            request,
+            refund_id=f"r{len(self.refunds) + 1}",
+            customer=self.customer,
+            transaction=self.room if request.transaction_id else None,
+            payments=list(self.payments.values()),
+            now=self.now,
+            allocation=self.policy.allocation,
+        )
+        if refund.transaction_id:
+            self.room = replace(self.room, taken=self.room.taken + refund.credits)
+        if refund.kind is Kind.WITHDRAWAL:
+            c = self.customer
+            self.customer = replace(c, held=c.held + refund.credits, withdrawn=c.withdrawn + refund.credits)
+        for leg in refund.legs:
+            self._take(leg.payment_id, leg.payment_credits, leg.amount_minor)
+        self.refunds[refund.refund_id] = refund
+
+    def _take(self, payment_id: str, credits: int, money: int) -> None:
+        p = self.payments[payment_id]
+        self.payments[payment_id] = replace(
+            p, credits_taken=p.credits_taken + credits, money_taken=p.money_taken + money
+        )
+
+    def wake(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
+        refund = self.refunds[refund_id]
+        rooms = list(self.payments.values()) if unplaced_legs(refund) else []
+        decision = woken(refund, self.now, self.policy, paused=frozenset({"p"} if paused else ()), rooms=rooms)
+        self.write(decision)
+        for call in decision.calls:
+            if isinstance(call, Send):
+                for earlier in range(1, call.attempt):
+                    key = f"{call.leg_id}:{earlier}"
+                    assert not self.processor.may_still_pay(key), f"{key} may still pay, and a new attempt is made"
+                assert not paused, "sent while the processor is paused"
+        return decision.calls
+
+    def hear(self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float) -> None:
+        self.write(heard_all(self.refunds[refund_id], [(leg_id, call, reply, asked_at)], self.now, self.policy))
+
+    def write(self, decision: Decision) -> None:
+        refund_id = decision.after.refund_id
+        assert decision.before == self.refunds[refund_id]
+        assert decision.after.version == decision.before.version + 1
+        self.refunds[refund_id] = decision.after
+        c, change = self.customer, decision.customer
+        self.customer = replace(
+            c,
+            balance=c.balance + change.balance,
+            held=c.held + change.held,
+            net_spent=c.net_spent + change.net_spent,
+            withdrawn=c.withdrawn + change.withdrawn,
+        )
+        for payment_id, (credits, money) in decision.payments.items():
+            self._take(payment_id, credits, money)
+        self.room = replace(self.room, taken=self.room.taken + decision.room)
+        for posting in decision.postings:
+            assert posting.transaction_id not in self.posted, f"{posting.transaction_id} is posted twice"
+            self.posted.add(posting.transaction_id)
+            for entry in posting.entries:
+                self.accounts[entry.account, entry.unit] += entry.amount
+        self.check()
+
+    # --- what must hold after every step -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        c = self.customer
+        assert c.balance == self.start + self.accounts["customer:c", CREDITS]
+        assert c.held == sum(
+            r.credits
+            for r in self.refunds.values()
+            if r.kind is Kind.WITHDRAWAL and not r.posted and r.status is not RefundStatus.CANCELED
+        )
+        assert c.withdrawn == sum(_withdrawn(r) for r in self.refunds.values())
+        assert 0 <= self.room.taken <= self.room.credits
+        self._check_payments()
+        assert self.accounts[CLEARING, CREDITS] == sum(_in_clearing(r) for r in self.refunds.values())
+        for refund in self.refunds.values():
+            for leg in refund.legs:
+                assert len(self.processor.standing(leg.leg_id)) <= 1, f"{leg.leg_id} is paid twice"
+
+    def _check_payments(self) -> None:
+        for p in self.payments.values():
+            legs = [
+                leg
+                for r in self.refunds.values()
+                for leg in r.legs
+                if leg.payment_id == p.payment_id and leg.status not in NO_MONEY_LEG
+            ]
+            assert p.credits_taken == sum(leg.payment_credits for leg in legs)
+            assert p.money_taken == sum(leg.amount_minor for leg in legs)
+            assert 0 <= p.credits_taken <= p.credits
+            assert 0 <= p.money_taken <= p.amount_minor
+            assert self.processor.sent_minor(p.processor_payment_id) <= p.amount_minor
+
+
+def _withdrawn(refund: Refund) -> int:
+    if refund.status is RefundStatus.CANCELED or refund.to is To.BALANCE:
+        return 0
+    if refund.kind is Kind.CREDIT_REFUND and not refund.posted:
+        return 0
+    return refund.credits - refund.returned_credits
+
+
+def _in_clearing(refund: Refund) -> int:
+    """Credits taken off whose end is not known: all, less what was paid for and what was given back."""
+    if not refund.posted or refund.to is To.BALANCE:
+        return 0
+    paid = sum(leg.credits for leg in refund.legs if leg.status is LegStatus.SUCCEEDED)
+    return refund.credits - paid - refund.returned_credits
+
+
+# --- the walk --------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def payments(draw: st.DrawFn) -> list[PaymentRoom]:
+    return [
+        PaymentRoom(
+            payment_id=f"p{number}",
+            processor="p",
+            processor_payment_id=f"ch_{number}",
+            currency="USD",
+            amount_minor=draw(st.sampled_from([1, 3, 99, 100, 1_000, 1_999])),
+            credits=draw(st.sampled_from([1, 2, 7, 100, 333])),
+            captured_at=draw(st.sampled_from([1.0, 2.0])),
+        )
+        for number in range(1, draw(st.integers(1, 4)) + 1)
+    ]
+
+
+REQUESTS = st.builds(
+    lambda kind, to, credits: RefundRequest(
+        idempotency_key="k",
+        kind=kind,
+        to=To.SOURCE if kind is Kind.WITHDRAWAL else to,
+        customer_id="c",
+        transaction_id="t" if kind is Kind.CREDIT_REFUND else None,
+        credits=credits,
+        reason="asked",
+    ),
+    st.sampled_from(Kind),
+    st.sampled_from([To.SOURCE, To.SOURCE, To.BALANCE]),
+    st.none() | st.sampled_from([1, 2, 50, 100, 334]),
+)
+STEPS = ("wake", "wake", "wake", "hear", "hear", "time", "time", "news", "news", "objects", "person", "pause")
+
+
+@settings(max_examples=250)
+@given(st.data())
+def test_whatever_a_processor_answers_no_money_is_paid_twice_or_lost(data: st.DataObject) -> None:
+    draw = data.draw
+    world = World(draw(payments()), draw(st.sampled_from(["newest_first", "oldest_first", "pro_rata"])))
+    for request in draw(st.lists(REQUESTS, min_size=1, max_size=3)):
+        try:
+            world.accept(request)
+        except Refusal:
+            continue
+    if not world.refunds:
+        return
+    world.check()
+    for _ in range(draw(st.sampled_from([5, 15, 30, 60]))):
+        _step(world, draw(st.sampled_from(STEPS)), draw)
+    _heal(world)
+    for thing in list(world.processor.objects.values()):
+        _tell(world, thing)
+    _heal(world)
+    for refund in world.refunds.values():
+        event(f"ended as {refund.status}")
+    _check_the_end(world)
+
+
+def _step(world: World, step: str, draw: Draw) -> None:
+    def pick(options: Iterable[T]) -> T:
+        picked: T = draw(st.sampled_from(list(options)))
+        return picked
+
+    refund_id = pick(world.refunds)
+    refund = world.refunds[refund_id]
+    match step:
+        case "wake" | "pause":
+            busy = {r for r, _ in world.in_flight}
+            if refund.due_at is not None and refund.due_at <= world.now and refund_id not in busy:
+                for call in world.wake(refund_id, paused=step == "pause"):
+                    _call(world, refund_id, call, pick)
+        case "hear":
+            world.in_flight = [(r, c) for r, c in world.in_flight if r != refund_id]
+        case "time":
+            _pass_time(world, pick([0.1, 5, 61, 200, 1_001, 3_500, 5_000]))
+        case "news" if world.processor.said:
+            _tell(world, pick(world.processor.said))
+        case "objects" if world.processor.objects:
+            thing = pick(world.processor.objects.values())
+            nexts = {
+                "pending": ("succeeded", "failed", "requires_action"),
+                "requires_action": ("pending", "canceled", "failed"),
+                "succeeded": ("failed",),
+            }.get(thing.status or "")
+            if nexts:
+                world.processor.become(thing.processor_refund_id, pick(nexts))
+        case "person":
+            actions = available_actions(refund)
+            if actions:
+                _command(world, refund_id, pick(actions), pick([None, "cheque-1"]))
+
+
+def _pass_time(world: World, seconds: float) -> None:
+    world.now += seconds
+    world.processor.pass_time(world.now)
+    # Whoever died in a call holds its lease so long.
+    world.in_flight = [] if seconds > POLICY.lease_seconds else world.in_flight
+
+
+def _call(world: World, refund_id: str, call: Call, pick: Pick) -> None:
+    reply: Reply | SearchReply | None
+    asked_at = world.now
+    if isinstance(call, Send):
+        way = pick(WAYS_TO_SEND)
+        note(f"{world.now} {call.key} {way}")
+        reply = world.processor.send(call, way, pick([1.0, 100.0, LATE_SECONDS]))
+    else:
+        way = pick(WAYS_TO_ASK)
+        reply = world.processor.ask(call, way, pick([True, False]))
+        note(f"{world.now} {call} {way}")
+    if reply is None:
+        world.in_flight.append((refund_id, call))
+        return
+    world.now += pick([0.0, 20.0])
+    world.processor.pass_time(world.now)
+    world.hear(refund_id, call.leg_id, call, reply, asked_at)
+
+
+def _tell(world: World, thing: RefundObject) -> None:
+    """A webhook or a reconciliation brings an object's word, perhaps an old one, perhaps once more."""
+    leg_id = thing.leg_id
+    assert leg_id is not None
+    world.hear(leg_id.rpartition("-")[0], leg_id, None, Answered(thing), world.now)
+
+
+def _command(world: World, refund_id: str, action: Action, reference: str | None) -> None:
+    note(f"{world.now} {refund_id} {action} {reference}")
+    world.write(
+        commanded(
+            world.refunds[refund_id], action, world.now, world.policy, actor="op", reason="because", reference=reference
+        )
+    )
+    world.in_flight = [(r, c) for r, c in world.in_flight if r != refund_id]
+
+
+def _heal(world: World) -> None:
+    """From now on every answer is honest and every event arrives; nobody does anything but press retry."""
+    _pass_time(world, POLICY.lease_seconds + LATE_SECONDS)
+    rounds = 0
+    while due := [r for r in world.refunds.values() if r.due_at is not None]:
+        rounds += 1
+        assert rounds < 300, f"never comes to an end: {[(r.status, r.legs) for r in due]}"
+        refund = min(due, key=lambda r: r.due_at or 0)
+        _pass_time(world, max(0.0, (refund.due_at or 0) - world.now))
+        for call in world.wake(refund.refund_id):
+            if isinstance(call, Send):
+                reply: Reply | SearchReply | None = world.processor.send(call, "succeeded", 0)
+            else:
+                reply = world.processor.ask(call, "honest", hides=False)
+            assert reply is not None
+            assert not isinstance(reply, Denied)
+            world.hear(refund.refund_id, call.leg_id, call, reply, world.now)
+        for thing in list(world.processor.objects.values()):
+            if thing.status in ("pending", "requires_action"):
+                world.processor.become(thing.processor_refund_id, "succeeded")
+        for refund_id, healed in list(world.refunds.items()):
+            if healed.status is RefundStatus.NEEDS_ATTENTION and healed.due_at is None:
+                _command(world, refund_id, Action.RETRY, None)
+                rounds += 5
+
+
+def _check_the_end(world: World) -> None:
+    world.check()
+    balance = world.start
+    for refund in world.refunds.values():
+        assert refund.due_at is None
+        assert refund.status in ENDS | {RefundStatus.NEEDS_ATTENTION}
+        if refund.status is RefundStatus.CANCELED:
+            continue
+        paid = sum(
+            leg.amount_minor
+            for leg in refund.legs
+            if leg.status is LegStatus.SUCCEEDED and not (leg.processor_refund_id or "").startswith(BY_HAND_PREFIX)
+        )
+        truth = sum(o.amount_minor for leg in refund.legs for o in world.processor.standing(leg.leg_id))
+        assert paid == truth, "our book and the processor's differ"
+        if refund.kind is Kind.CREDIT_REFUND:
+            balance += refund.credits
+        if refund.to is To.SOURCE:
+            balance -= refund.credits - refund.returned_credits
+            _check_returned(refund)
+    if all(r.status in ENDS for r in world.refunds.values()):
+        assert world.accounts[CLEARING, CREDITS] == 0
+        assert world.customer.balance == balance
+
+
+def _check_returned(refund: Refund) -> None:
+    match refund.status:
+        case RefundStatus.SUCCEEDED:
+            assert refund.returned_credits == 0
+        case RefundStatus.FAILED:
+            assert refund.returned_credits == refund.credits
+            assert not any(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
+        case RefundStatus.PARTIALLY_SUCCEEDED:
+            assert any(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
+            assert any(leg.status in NO_MONEY_LEG for leg in refund.legs)

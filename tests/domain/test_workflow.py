@@ -1,0 +1,159 @@
+"""The table, written out a second time by hand: a change to it is a change to this file, and is seen."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from tests.domain.builders import a_leg, a_refund
+
+from refund_worker.domain.refund import ENDS, Leg, LegStatus, RefundStatus
+from refund_worker.domain.workflow import (
+    ACTIONS,
+    LEG_TABLE,
+    REFUND_TABLE,
+    Action,
+    ImpossibleMove,
+    LegOutcome,
+    RefundOutcome,
+    asked_minor,
+    available_actions,
+    next_leg_status,
+    next_refund_status,
+    outlook,
+)
+
+# One column a leg outcome, one row a state; a dot where the move is impossible.
+LEGS = """
+                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand
+planned         sending pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled succeeded
+sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .
+waiting         sending pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled succeeded
+unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        .
+blocked         sending pending  requires_action succeeded failed        canceled        .       .       .            unknown .       canceled succeeded
+pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .
+requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .
+succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .
+failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded
+canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded
+"""  # noqa: E501
+LEGS_COME_TO = "needs_attention sending pending reversing succeeded partially_succeeded failed"
+REFUNDS = f"""
+                    credited  posted  approved rejected canceled stuck asking waiting returning paid paid_in_part paid_nothing
+queued              succeeded sending .        .        canceled .     .      .       .         .    .            .
+awaiting_approval   .         .       queued   rejected canceled .     .      .       .         .    .            .
+sending             .         .       .        .        .        {LEGS_COME_TO}
+pending             .         .       .        .        .        {LEGS_COME_TO}
+reversing           .         .       .        .        .        {LEGS_COME_TO}
+needs_attention     .         .       .        .        .        {LEGS_COME_TO}
+succeeded           .         .       .        .        .        {LEGS_COME_TO}
+partially_succeeded .         .       .        .        .        {LEGS_COME_TO}
+failed              .         .       .        .        .        {LEGS_COME_TO}
+rejected            .         .       .        .        .        .     .      .       .         .    .            .
+canceled            .         .       .        .        .        .     .      .       .         .    .            .
+"""  # noqa: E501
+
+
+def read(literal: str) -> dict[tuple[str, str], str]:
+    header, *rows = (line.split() for line in literal.strip().splitlines())
+    return {(row[0], outcome): cell for row in rows for outcome, cell in zip(header, row[1:], strict=True)}
+
+
+def test_the_hand_written_tables_name_every_state_and_outcome() -> None:
+    assert set(read(LEGS)) == {(str(s), str(o)) for s, o in product(LegStatus, LegOutcome)}
+    assert set(read(REFUNDS)) == {(str(s), str(o)) for s, o in product(RefundStatus, RefundOutcome)}
+
+
+@pytest.mark.parametrize("status", LegStatus)
+def test_every_outcome_of_a_leg_leads_where_the_hand_written_table_says(status: LegStatus) -> None:
+    for outcome in LegOutcome:
+        expected = read(LEGS)[status, outcome]
+        if expected == ".":
+            with pytest.raises(ImpossibleMove):
+                next_leg_status(status, outcome)
+        else:
+            assert next_leg_status(status, outcome) == expected
+
+
+@pytest.mark.parametrize("status", RefundStatus)
+def test_every_outcome_of_a_refund_leads_where_the_hand_written_table_says(status: RefundStatus) -> None:
+    for outcome in RefundOutcome:
+        expected = read(REFUNDS)[status, outcome]
+        if expected == ".":
+            with pytest.raises(ImpossibleMove):
+                next_refund_status(status, outcome)
+        else:
+            assert next_refund_status(status, outcome) == expected
+
+
+def test_the_tables_hold_nothing_but_states_and_outcomes() -> None:
+    assert set(LEG_TABLE) == set(LegStatus)
+    assert set(REFUND_TABLE) == set(RefundStatus)
+
+
+def test_what_a_person_refused_or_called_off_never_reopens() -> None:
+    assert REFUND_TABLE[RefundStatus.REJECTED] == {} == REFUND_TABLE[RefundStatus.CANCELED]
+
+
+def test_no_command_is_possible_at_an_end() -> None:
+    for status in ENDS:
+        assert available_actions(a_refund(status=status)) == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "leg", "actions"),
+    [
+        ("queued", "planned", "cancel"),
+        ("awaiting_approval", "planned", "approve reject cancel"),
+        ("sending", "sending", ""),
+        ("pending", "pending", ""),
+        ("reversing", "failed", ""),
+        ("needs_attention", "blocked", "retry resolve"),
+        ("needs_attention", "waiting", "retry resolve"),
+        ("needs_attention", "unknown", "retry"),
+        ("needs_attention", "sending", "retry"),
+        ("needs_attention", "pending", "retry"),
+        ("needs_attention", "requires_action", "retry"),
+    ],
+)
+def test_a_person_may_do_exactly_this(status: str, leg: str, actions: str) -> None:
+    refund = a_refund(a_leg(status=LegStatus(leg)), status=RefundStatus(status))
+    assert " ".join(available_actions(refund)) == actions
+    assert set(ACTIONS) == set(Action)
+
+
+def legs_of(*statuses: str) -> list[Leg]:
+    return [a_leg(number, status=LegStatus(status), settled=True) for number, status in enumerate(statuses, 1)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "to_return", "expected"),
+    [
+        ("succeeded", 0, "paid"),
+        ("succeeded succeeded", 0, "paid"),
+        ("succeeded failed", 0, "paid_in_part"),
+        ("succeeded failed", 5, "returning"),
+        ("failed", 5, "returning"),
+        ("failed", 0, "paid_nothing"),
+        ("failed canceled", 0, "paid_nothing"),
+        ("succeeded pending", 0, "waiting"),
+        ("requires_action failed", 5, "waiting"),
+        ("pending sending", 0, "asking"),
+        ("succeeded unknown", 5, "asking"),
+        ("succeeded planned", 0, "asking"),
+        ("blocked", 0, "asking"),
+        ("waiting", 0, "asking"),
+    ],
+)
+def test_what_legs_come_to_together(statuses: str, to_return: int, expected: str) -> None:
+    assert outlook(legs_of(*statuses.split()), to_return) == expected
+
+
+def test_a_leg_that_needs_a_person_outweighs_all_others() -> None:
+    assert outlook([a_leg(attention="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
+
+
+def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
+    legs = [a_leg(status=LegStatus.FAILED, settled=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
+    assert asked_minor(legs) == 1_000
+    assert outlook(legs, 0) is RefundOutcome.PAID

@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+from tests.support.world import World, assert_books_balance
+
+__all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    """An empty world on each database; its books are checked when the test is over."""
+    made = World(migrated_url)
+    yield made
+    assert_books_balance(made.database)
+    made.close()

@@ -1,0 +1,199 @@
+"""Where a process may die, each place by itself: what it leaves, and that whoever comes next does the rest.
+
+`make crashes` dies before and after every statement, commit, call and message, singly and in pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from sqlalchemy import Table, func, select
+from tests.support.world import Died, ScriptedProcessor, World, credit_refund, withdrawal
+
+from refund_worker.domain.refund import RefundRequest, RefundStatus
+from refund_worker.engine import news, reconcile, sweep
+from refund_worker.engine.advance import advance
+from refund_worker.engine.batches import take_batch
+from refund_worker.engine.bulk import import_payments, submit_requests
+from refund_worker.engine.context import Batches
+from refund_worker.processors.base import SearchReply
+from refund_worker.store import inbox, tables
+
+
+def count(world: World, table: Table) -> int:
+    with world.database.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+
+# --- taking requests in ----------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_dies_before_its_commit_leaves_nothing_and_is_accepted_when_asked_again(world: World) -> None:
+    world.pay()
+    before = world.account
+    world.database.dies_before = 1
+    with pytest.raises(Died):
+        world.request(withdrawal())
+    assert (count(world, tables.refunds), count(world, tables.events), world.account) == (0, 0, before)
+    assert not world.request(withdrawal()).replayed
+
+
+def test_a_request_that_dies_after_its_commit_is_the_same_refund_when_asked_again(world: World) -> None:
+    world.pay()
+    world.database.dies_after = 1
+    with pytest.raises(Died):
+        world.request(withdrawal())
+    assert count(world, tables.refunds) == 1
+    held = world.account.held
+    again = world.request(withdrawal())
+    assert again.replayed
+    assert (count(world, tables.refunds), world.account.held) == (1, held)
+
+
+def _wakes(world: World, wake: Callable[[Sequence[str], bool], None]) -> None:
+    world.context = replace(world.context, wake=wake)
+
+
+def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(world: World) -> None:
+    world.pay()
+
+    def dies(refund_ids: Sequence[str], bulk: bool) -> None:
+        raise Died
+
+    _wakes(world, dies)
+    with pytest.raises(Died):
+        world.request(withdrawal())
+    (due,) = sweep.due_ids(world.context, bulk=False, limit=10)
+    advance(world.context, [due])
+    assert world.refund(due).status is RefundStatus.SUCCEEDED
+
+
+def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(world: World) -> None:
+    world.pay()
+    messages: list[list[str]] = []
+
+    def tells_and_dies(refund_ids: Sequence[str], bulk: bool) -> None:
+        messages.append(list(refund_ids))
+        raise Died
+
+    _wakes(world, tells_and_dies)
+    with pytest.raises(Died):
+        world.request(withdrawal())
+    assert world.request(withdrawal()).replayed
+    for message in (*messages, *messages, sweep.due_ids(world.context, bulk=False, limit=10)):
+        advance(world.context, message)
+    assert len(world.processor.sends) == len(world.processor.objects) == 1
+
+
+# --- files and batches -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transaction", [1, 2, 3])
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+def test_a_file_of_payments_whose_import_dies_midway_is_completed_by_running_it_again(
+    world: World, transaction: int, when: str
+) -> None:
+    world.context = replace(world.context, batches=Batches(intake=1))
+    payment = world.pay(1)
+    rows = [
+        (line, replace(payment, payment_id=f"pay{line}", processor_payment_id=f"ch_{line}", captured_at=float(line)))
+        for line in (1, 2, 3)
+    ]
+    setattr(world.database, when, transaction)
+    with pytest.raises(Died):
+        import_payments(world.context, rows)
+    import_payments(world.context, rows)
+    assert count(world, tables.payments) == 3
+    assert world.account.balance == 3 * payment.credits
+
+
+@pytest.mark.parametrize("transaction", [1, 2, 3])
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+def test_a_file_of_requests_whose_submission_dies_midway_is_completed_by_running_it_again(
+    world: World, transaction: int, when: str
+) -> None:
+    world.context = replace(world.context, batches=Batches(intake=1))
+    world.pay()
+    requests: list[tuple[int, RefundRequest]] = [(n, withdrawal(20, f"k{n}")) for n in (1, 2, 3)]
+    setattr(world.database, when, transaction)
+    with pytest.raises(Died):
+        submit_requests(world.context, requests)
+    stored = count(world, tables.refunds)
+    report = submit_requests(world.context, requests)
+    assert (report.accepted, report.replayed, report.rejected) == (3 - stored, stored, [])
+    assert (count(world, tables.refunds), world.account.held) == (3, 60)
+
+
+def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(world: World) -> None:
+    world.context = replace(world.context, batches=Batches(intake=1))
+    world.pay()
+    requests = [withdrawal(20, f"k{n}") for n in (1, 2)]
+    world.database.dies_after = 2  # the first chunk's refund is stored, the batch does not know
+    with pytest.raises(Died):
+        take_batch(world.context, requests, client="default", actor="anna")
+    assert count(world, tables.refunds) == 1
+    made = take_batch(world.context, requests, client="default", actor="anna")
+    assert (made["accepted"], made["replayed"], made["rejected"]) == (1, 1, [])
+    assert (count(world, tables.refunds), world.account.held) == (2, 40)
+
+
+# --- news and reconciliation -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, when: str) -> None:
+    world.pay()
+    refund_id = world.withdraw()
+    world.work()
+    world.processor.become("re_1", "failed")
+    body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
+    with world.database.write() as connection:
+        inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
+    setattr(world.database, when, 1)
+    with pytest.raises(Died):
+        news.take_inbox(world.context)
+    news.take_inbox(world.context)
+    world.work()
+    assert world.events(refund_id).count("leg_object_failed") == 1
+    assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
+
+
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again(world: World, when: str) -> None:
+    world.pay()
+    world.spend(credits=20)
+    world.withdraw(50, "late")
+    world.work()
+    world.request(credit_refund(10))
+    world.work()
+    world.processor.become("re_1", "failed")
+    setattr(world.database, when, 1)
+    with pytest.raises(Died):
+        reconcile.watch(world.context)
+    reconcile.watch(world.context)
+    world.work()
+    report = reconcile.reconcile(world.context)
+    assert report.agrees
+    assert report == reconcile.reconcile(world.context)
+    assert world.account.balance == 90
+    assert world.account.withdrawn == 0
+
+
+class DiesListing(ScriptedProcessor):
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        raise Died
+
+
+def test_a_reconciliation_that_dies_while_it_reads_leaves_no_trace(world: World) -> None:
+    world.pay()
+    world.withdraw()
+    world.work()
+    before = world.account, count(world, tables.events), reconcile.reconcile(world.context)
+
+    with pytest.raises(Died):
+        reconcile.reconcile(replace(world.context, processors={"stripe": DiesListing()}))
+    assert (world.account, count(world, tables.events), reconcile.reconcile(world.context)) == before

@@ -1,0 +1,218 @@
+"""A backup that is older than what the processor has done since: nothing is paid twice, and a person is told."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.world import POLICY, ScriptedProcessor, World, assert_books_balance
+
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.replies import Unanswered
+from refund_worker.engine.operations import resume_processor
+from refund_worker.engine.restored import RESTORED, look, stale_seconds
+from refund_worker.errors import Unavailable
+from refund_worker.store import processors
+
+DAYS = 3 * 86_400
+Restore = Callable[[], World]
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    made = World(migrated_url)
+    look(made.context)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def back_up(world: World, migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Restore]]:
+    """`restore = back_up()` keeps the database as it is; `restore()` brings it back days later, keys long forgotten."""
+    opened: list[World] = []
+    made: list[str] = []
+
+    def copy(url: str) -> str:
+        if world.database.is_sqlite:
+            made.append(f"{url}-{len(made)}")
+            shutil.copyfile(url.removeprefix("sqlite:///"), made[-1].removeprefix("sqlite:///"))
+        else:
+            made.append(request.getfixturevalue("postgres_server").copy(url))
+        return made[-1]
+
+    def keep() -> Restore:
+        world.close()  # the last connection to an SQLite file brings everything into it; it opens again when used
+        kept = copy(migrated_url)
+
+        def restore() -> World:
+            again = World(copy(kept), processors={"stripe": world.processor})
+            again.processor = world.processor
+            again.processor._by_key.clear()
+            again.now = world.now + DAYS
+            opened.append(again)
+            return again
+
+        return restore
+
+    yield keep
+    for each in opened:
+        each.close()
+    if not world.database.is_sqlite:
+        for url in made:
+            request.getfixturevalue("postgres_server").drop(url)
+
+
+def pause_of(world: World) -> dict[str, Any]:
+    with world.database.read() as connection:
+        (row,) = processors.status_of_processors(connection)
+    return dict(row)
+
+
+def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    refund_id = world.withdraw(50)
+    restore = back_up()
+    world.work()
+    assert world.processor.paid_minor() == 500
+
+    restored = restore()
+    sends = len(restored.processor.sends)
+    # The workers are up before anybody has looked.
+    restored.work()
+    assert len(restored.processor.sends) == sends
+    assert look(restored.context) == 0
+    restored.work()
+
+    assert len(restored.processor.sends) == sends
+    assert restored.processor.paid_minor() == 500
+    assert restored.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert pause_of(restored)["paused_by"] is None
+    assert_books_balance(restored.database)
+
+
+def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_has_heard_of_them(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    forgotten = world.withdraw(50, "k1")
+    world.work()
+
+    restored = restore()
+    # The caller asks again under the same key, which the restored database has never heard of.
+    again = restored.withdraw(50, "k1")
+    assert again != forgotten
+    assert look(restored.context) == 1
+    restored.work_for(POLICY.retry_max_seconds)
+    assert restored.processor.paid_minor() == 500
+    paused = pause_of(restored)
+    assert (paused["code"], paused["paused_by"]) == (RESTORED, "refund-worker")
+    assert f"{forgotten}-1" in paused["reason"]
+
+    # It stays so, and is not told anew, however often one looks.
+    since = paused["paused_at"]
+    assert look(restored.context) == 0
+    assert pause_of(restored)["paused_at"] == since
+    assert restored.refund(again).status is RefundStatus.QUEUED
+
+    assert resume_processor(restored.context, "stripe")
+    restored.work()
+    assert restored.refund(again).status is RefundStatus.SUCCEEDED
+    assert look(restored.context) == 0
+    assert pause_of(restored)["paused_by"] is None
+
+
+def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    world.withdraw(50, "k1")
+    world.work()
+    restored = restore()
+    look(restored.context)
+    resume_processor(restored.context, "stripe")
+
+    (thing,) = restored.processor.objects.values()
+    newer = replace(
+        thing, processor_refund_id="re_9", leg_id="rf_other-1", created_at=thing.created_at + timedelta(days=4)
+    )
+    restored.processor.objects["re_9"] = newer
+    assert look(restored.context) == 1
+    assert pause_of(restored)["code"] == RESTORED
+
+
+def test_refunds_that_others_made_at_the_processor_stop_nothing(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    (thing,) = world.processor.objects.values()
+    world.processor.objects["re_8"] = replace(thing, processor_refund_id="re_8", leg_id=None, attempt=None)
+    assert look(world.context) == 0
+    assert pause_of(world)["paused_by"] is None
+
+
+def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(world: World) -> None:
+    world.pay()
+    first = world.withdraw(20, "k1")
+    world.pass_time(stale_seconds(POLICY) - 1)
+    world.work()
+    assert world.refund(first).status is RefundStatus.SUCCEEDED
+
+    second = world.withdraw(20, "k2")
+    world.pass_time(2)
+    world.work()
+    assert world.refund(second).status is RefundStatus.QUEUED
+    look(world.context)
+    world.work()
+    assert world.refund(second).status is RefundStatus.SUCCEEDED
+
+
+class SilentList(ScriptedProcessor):
+    """Lists nothing."""
+
+    async def recent(self, created_gte: Any) -> Any:
+        return Unanswered("timeout")
+
+
+def test_a_list_that_can_not_be_read_proves_nothing(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.pass_time(stale_seconds(POLICY) + 1)
+    with pytest.raises(Unavailable):
+        look(replace(world.context, processors={"stripe": SilentList()}))
+    world.work()
+    assert world.processor.sends == []
+    assert world.refund(refund_id).status is RefundStatus.QUEUED
+
+
+def test_where_nobody_ever_looked_nothing_is_held_back(migrated_url: str) -> None:
+    fresh = World(migrated_url)
+    fresh.pay()
+    refund_id = fresh.withdraw(20)
+    fresh.pass_time(DAYS)
+    fresh.work()
+    assert fresh.refund(refund_id).status is RefundStatus.SUCCEEDED
+    look(fresh.context)
+    fresh.pass_time(DAYS)
+    later = fresh.withdraw(20, "k2")
+    fresh.work()
+    assert fresh.refund(later).status is RefundStatus.QUEUED
+    fresh.close()
+
+
+def test_refunds_of_another_installation_on_the_same_account_stop_nothing(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    (thing,) = world.processor.objects.values()
+    stranger = replace(thing, processor_refund_id="re_7", leg_id="rf_other-1", installation="inst_other")
+    world.processor.objects["re_7"] = stranger
+    assert look(world.context) == 0
+    assert pause_of(world)["paused_by"] is None

@@ -1,0 +1,269 @@
+"""Where refunds stand when two operations meet; and the operations, each with the scenes where it means something."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from refund_worker.domain.refund import To
+from refund_worker.domain.workflow import Action
+from refund_worker.engine import audit, batches, news, operations, reconcile, records, restored, sweep
+from refund_worker.engine.advance import advance
+from refund_worker.processors.base import Misconfigured, Refused
+from refund_worker.store import inbox
+from tests.interleavings.turns import stop_before
+from tests.support.world import POLICY, World, credit_refund, withdrawal
+
+FIRST = "rf_1"
+# Above it a second person must approve, in the scene of that name.
+THRESHOLD_MINOR = 100
+
+# --- the scenes ------------------------------------------------------------------------------------------------------
+
+
+def _nothing_asked(world: World) -> None:
+    """70 credits on the balance, all of them payable, and a spend of 30."""
+    world.pay(1)
+    world.spend("t", 30)
+
+
+def _queued(world: World) -> None:
+    _nothing_asked(world)
+    world.withdraw(50)
+
+
+def _pending(world: World) -> None:
+    """The processor accepted, has paid since, and nobody has told us."""
+    _nothing_asked(world)
+    world.processor.script("ch_1", "pending")
+    world.withdraw(50)
+    world.work()
+    world.processor.become("re_1", "succeeded")
+    world.pass_time(POLICY.poll_seconds)
+
+
+def _no_answer(world: World, way: str) -> None:
+    _nothing_asked(world)
+    world.processor.script("ch_1", way)
+    world.withdraw(50)
+    world.work()
+    world.pass_time(POLICY.retry_max_seconds)
+
+
+def _awaiting_approval(world: World) -> None:
+    _queued(world)
+
+
+def _with_a_person(world: World) -> None:
+    _nothing_asked(world)
+    world.processor.script("ch_1", Misconfigured("resource_missing", "no such charge"))
+    world.withdraw(50)
+    world.work()
+
+
+def _failed_late(world: World) -> None:
+    _queued(world)
+    world.work()
+    world.processor.become("re_1", "failed")
+    world.pass_time(86_400)
+
+
+def _credited(world: World) -> None:
+    """A credit refund of 20 to the balance, and a correction of -10, as yet neither deleted nor paid out."""
+    _nothing_asked(world)
+    world.request(credit_refund(20))
+    world.work()
+    records.correct(
+        world.context, customer_id="c", credits=-10, reason="r", client="desk", idempotency_key="corr", actor="op"
+    )
+
+
+def _declining(world: World) -> None:
+    """The newer of two payments will refuse; the older one's room is wanted by others too."""
+    _nothing_asked(world)
+    world.pay(2)
+    world.processor.script("ch_2", Refused("expired_or_canceled_card", "declined"))
+    world.withdraw(100)
+
+
+def _paused(world: World) -> None:
+    _queued(world)
+    operations.pause_processor(world.context, "stripe", actor="op", reason="because")
+    world.work()
+
+
+SCENES: dict[str, Callable[[World], None]] = {
+    "nothing asked": _nothing_asked,
+    "queued": _queued,
+    "pending": _pending,
+    "no answer, paid": lambda world: _no_answer(world, "pays_silently"),
+    "no answer, not paid": lambda world: _no_answer(world, "timeout"),
+    "awaiting approval": _awaiting_approval,
+    "with a person": _with_a_person,
+    "failed late": _failed_late,
+    "credited": _credited,
+    "declining": _declining,
+    "paused": _paused,
+}
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`work` does it and says in a word what came of it; a `RefundWorkerError` is a clean refusal.
+
+    `to_a_person`: where it meets another in its midst it may leave the refund to a person, which alone it does not.
+    """
+
+    name: str
+    scenes: tuple[str, ...]
+    work: Callable[[World], str]
+    to_a_person: bool = False
+
+
+def _request(world: World, *keys: str, credits: int = 50) -> str:
+    return _taken(world.request(withdrawal(credits, keys[0])).replayed)
+
+
+def _taken(replayed: bool) -> str:
+    # Which of two equal requests is the first is nobody's promise.
+    return "replayed" if replayed else "taken"
+
+
+def _credit_refund(world: World) -> str:
+    return _taken(world.request(credit_refund(20, "k3", To.BALANCE)).replayed)
+
+
+def _batch(world: World) -> str:
+    rows = [withdrawal(50, "k", client="api"), withdrawal(20, "k2", client="api")]
+    made = batches.take_batch(world.context, rows, client="api", actor="anna")
+    return f"{made['accepted'] + made['replayed']} of 2"
+
+
+def _correction(world: World) -> str:
+    records.correct(
+        world.context, customer_id="c", credits=-30, reason="r", client="desk", idempotency_key="corr2", actor="op"
+    )
+    return "corrected"
+
+
+def _spend(world: World) -> str:
+    world.spend("t2", 65)
+    return "spent"
+
+
+def _delete(world: World, kind: str) -> str:
+    """What the scene's refund or correction is called follows from its order there."""
+    transaction_id = {"credit_refund": f"{FIRST}-credit", "correction": "txn_1"}[kind]
+    records.reverse_transaction(world.context, transaction_id, actor="op")
+    return "deleted"
+
+
+def _pay_out_correction(world: World) -> str:
+    return _taken(world.request(withdrawal(None, "k4", transaction_id="txn_1")).replayed)
+
+
+def _work(world: World) -> str:
+    advance(world.context)
+    return "worked"
+
+
+def _sweep(world: World) -> str:
+    due = sweep.due_ids(world.context, bulk=False, limit=10)
+    advance(world.context, due)
+    return "worked"
+
+
+def _work_later(world: World, seconds: float) -> str:
+    """By then whoever was at work has been frozen past its lease, or past the life of its key."""
+    stop_before("the clock goes on")
+    world.pass_time(seconds)
+    advance(world.context)
+    return "worked"
+
+
+def _webhook(world: World) -> str:
+    body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
+    with world.database.write() as connection:
+        inbox.insert_event(connection, "stripe", "evt_1", "refund.updated", body, world.now)
+    news.take_inbox(world.context)
+    return "heard"
+
+
+def _watch(world: World) -> str:
+    reconcile.watch(world.context)
+    return "watched"
+
+
+def _look(world: World) -> str:
+    restored.look(world.context)
+    return "looked"
+
+
+def _reconcile(world: World) -> str:
+    reconcile.reconcile(world.context)
+    return "reconciled"
+
+
+def _seal(world: World) -> str:
+    sealer = audit.Sealer()
+    sealer.seal(world.context)
+    sealer.seal(world.context)
+    return "sealed"
+
+
+def _command(action: Action, reference: str | None = None) -> Callable[[World], str]:
+    return lambda world: str(world.command(FIRST, action, reference).status)
+
+
+def _pause(world: World) -> str:
+    operations.pause_processor(world.context, "stripe", actor="op", reason="because")
+    return "paused"
+
+
+def _resume(world: World) -> str:
+    operations.resume_processor(world.context, "stripe")
+    return "resumed"
+
+
+OPEN = ("queued", "pending", "no answer, paid", "no answer, not paid")
+
+OPERATIONS = (
+    Operation("the same request", ("nothing asked", "queued"), lambda world: _request(world, "k")),
+    Operation(
+        "another request",
+        ("nothing asked", "queued", "awaiting approval", "declining", "failed late"),
+        lambda world: _request(world, "k2"),
+    ),
+    Operation("a credit refund", ("nothing asked", "queued", "credited"), _credit_refund),
+    Operation("a batch", ("nothing asked",), _batch),
+    Operation("a correction", ("nothing asked", "failed late"), _correction),
+    Operation("a spend", ("nothing asked", "failed late", "credited"), _spend),
+    Operation("delete a credit refund", ("credited",), lambda world: _delete(world, "credit_refund")),
+    Operation("delete a correction", ("credited",), lambda world: _delete(world, "correction")),
+    Operation("pay out a correction", ("credited",), _pay_out_correction),
+    Operation("work", (*OPEN, "declining", "paused"), _work),
+    Operation("sweep", ("queued",), _sweep),
+    Operation("work past the lease", ("queued", "no answer, not paid", "declining"), lambda w: _work_later(w, 61)),
+    Operation(
+        "work past the key's life",
+        ("queued", "no answer, paid", "no answer, not paid"),
+        lambda w: _work_later(w, POLICY.key_life_seconds + 1),
+        to_a_person=True,  # an answer is missing, and the key is dead
+    ),
+    Operation("webhook", ("pending", "no answer, paid", "failed late"), _webhook),
+    Operation("watch", ("pending", "no answer, paid", "failed late"), _watch),
+    Operation("look after a restore", ("queued", "no answer, paid"), _look),
+    Operation("cancel", ("queued", "awaiting approval", "paused"), _command(Action.CANCEL)),
+    Operation("approve", ("awaiting approval",), _command(Action.APPROVE)),
+    Operation("reject", ("awaiting approval",), _command(Action.REJECT)),
+    Operation("retry", ("with a person",), _command(Action.RETRY)),
+    Operation("resolve by hand", ("with a person",), _command(Action.RESOLVE, "bank-1")),
+    Operation("resolve by reversal", ("with a person",), _command(Action.RESOLVE)),
+    Operation("pause", ("queued", "no answer, not paid"), _pause),
+    Operation("resume", ("paused",), _resume),
+    Operation("reconcile", ("pending", "failed late"), _reconcile),
+    Operation("seal", ("queued", "credited"), _seal),
+)

@@ -1,0 +1,77 @@
+"""`make mutants`: each deliberate defect, alone, against the tests mapped to it, until the first one fails.
+
+A defect that no test notices is a defence that nothing guards. Prints the time to kill, and ends in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutants.defects import DEFECTS, Defect
+
+ROOT = Path(__file__).parent.parent.parent
+AT_ONCE = os.cpu_count() or 1
+SECONDS_MAX = 600
+
+
+def main(words: list[str]) -> int:
+    """Run all defects, or those whose name has all of `words`; 0 if every one is caught."""
+    chosen = [defect for defect in DEFECTS if all(word in defect.name for word in words)]
+    started = time.monotonic()
+    for tests in sorted({defect.mapped for defect in chosen}):
+        if _run_tests(ROOT / "src", tests) != 0:
+            print(f"the tests do not pass without a defect: {' '.join(tests)}")
+            return 2
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        survived = [name for name in pool.map(_survives, chosen) if name]
+    seconds = time.monotonic() - started
+    for name in survived:
+        print(f"SURVIVED: {name}")
+    print(f"mutants={len(chosen)} killed={len(chosen) - len(survived)} survived={len(survived)} seconds={seconds:.0f}")
+    return 1 if survived else 0
+
+
+def _survives(defect: Defect) -> str | None:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        file = Path(folder) / defect.path
+        text = file.read_text("utf-8")
+        if text.count(defect.old) != 1:
+            print(f"      ? {defect.name}: stands {text.count(defect.old)} times in {defect.path}", flush=True)
+            return f"{defect.name} (the text to change was not found once)"
+        file.write_text(text.replace(defect.old, defect.new), "utf-8")
+        code = _run_tests(source, defect.mapped)
+    seconds = time.monotonic() - started
+    killed = code == 1  # 1: tests ran and some failed; anything else says nothing about the defence
+    print(f"{seconds:5.1f} s {'killed' if killed else f'NOT KILLED (exit {code})'}: {defect.name}", flush=True)
+    return None if killed else defect.name
+
+
+def _run_tests(source: Path, tests: tuple[str, ...]) -> int:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
+    command += tests
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

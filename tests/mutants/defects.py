@@ -1,0 +1,555 @@
+"""Deliberate defects: each switches one defence off. The tests named must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DOMAIN = "src/refund_worker/domain/"
+ENGINE = "src/refund_worker/engine/"
+STORE = "src/refund_worker/store/"
+
+# Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
+NEAR = {
+    DOMAIN + "accept.py": ("tests/domain/test_accept.py",),
+    DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
+    DOMAIN + "command.py": ("tests/domain/test_command.py",),
+    DOMAIN + "draft.py": ("tests/domain/test_hear.py", "tests/domain/test_wake.py"),
+    DOMAIN + "hear.py": ("tests/domain/test_hear.py",),
+    DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
+    DOMAIN + "money.py": ("tests/domain/test_money.py",),
+    DOMAIN + "wake.py": ("tests/domain/test_wake.py", "tests/domain/test_hear.py"),
+    DOMAIN + "workflow.py": ("tests/domain/test_workflow.py", "tests/domain/test_command.py"),
+}
+ADVANCE = "tests/engine/test_advance.py::test_"
+INTAKE = "tests/engine/test_intake.py::test_"
+LIMITS = "tests/engine/test_limits_kept.py::test_"
+STORED = "tests/store/test_store.py::test_"
+CLOCK = ("tests/domain/test_clock_set_back.py",)
+ADAPTER = ("tests/processors/test_stripe_classification.py",)
+MEETINGS = (
+    "tests/interleavings/test_interleavings.py"
+    "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """`old` stands exactly once in the file at `path` and becomes `new`; the `mapped` tests must fail then."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """The tests that must notice."""
+        return self.tests or NEAR[self.path]
+
+
+DEFECTS = (
+    # --- the beat list: what has cost others a double refund
+    Defect(
+        "a new key on every try",
+        DOMAIN + "wake.py",
+        'return f"{leg_id}:{attempt}"',
+        'import os; return f"{leg_id}:{attempt}:{os.urandom(4).hex()}"',
+    ),
+    Defect(
+        "a new attempt after a timeout",
+        DOMAIN + "wake.py",
+        "    if leg.status is LegStatus.BLOCKED:\n        leg = fresh_attempt(leg)",
+        "    if leg.status in (LegStatus.BLOCKED, LegStatus.UNKNOWN):\n        leg = fresh_attempt(leg)",
+    ),
+    Defect(
+        "the key derived from payment and amount",
+        DOMAIN + "wake.py",
+        "key = attempt_key(leg.leg_id, leg.attempt)",
+        'key = f"{leg.payment_id}:{leg.amount_minor}"',
+    ),
+    Defect(
+        "the quiet window counted from the first send",
+        DOMAIN + "hear.py",
+        "sent_by = (leg.last_sent_at or 0) + draft.policy.lease_seconds",
+        "sent_by = (leg.first_sent_at or 0) + draft.policy.lease_seconds",
+    ),
+    Defect(
+        "the quiet window forgotten",
+        DOMAIN + "hear.py",
+        "if leg.doubtful and asked_at < quiet_end:",
+        "if False:",
+    ),
+    Defect(
+        "the answer's time taken for the question's",
+        ENGINE + "advance.py",
+        "Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)",
+        "Evidence(q.refund_id, q.call.leg_id, q.call, answer, None)",
+        (ADVANCE + "a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it",),
+    ),
+    Defect(
+        "a timeout taken for a refusal",
+        DOMAIN + "hear.py",
+        "        case Unanswered(reason=reason, server_error=server_error):\n"
+        "            _wait(draft, leg, LegOutcome.SILENCE, reason, doubtful=True,"
+        " look_first=leg.look_first or server_error)",
+        "        case Unanswered(reason=reason):\n"
+        '            _take_verdict(draft, leg, "refused", "no_answer", reason)',
+    ),
+    Defect(
+        "a refusal believed although an earlier send is unanswered",
+        DOMAIN + "hear.py",
+        "    if leg.doubtful or verdict in LOOK_FIRST:",
+        "    if verdict in LOOK_FIRST:",
+    ),
+    Defect(
+        "already refunded taken for success of nobody's",
+        DOMAIN + "hear.py",
+        "    if leg.doubtful or verdict in LOOK_FIRST:",
+        "    if leg.doubtful:",
+    ),
+    Defect(
+        "pending marked as failed",
+        DOMAIN + "hear.py",
+        "    ObjectState.PENDING: LegOutcome.ACCEPTED,",
+        "    ObjectState.PENDING: LegOutcome.OBJECT_FAILED,",
+    ),
+    Defect(
+        "pending marked as paid",
+        DOMAIN + "hear.py",
+        "    ObjectState.PENDING: LegOutcome.ACCEPTED,",
+        "    ObjectState.PENDING: LegOutcome.PAID,",
+    ),
+    Defect(
+        "a blind replay after the key's life",
+        DOMAIN + "wake.py",
+        "(leg.look_first or not key_lives(leg, draft.now, draft.policy))",
+        "leg.look_first",
+    ),
+    Defect(
+        "a clock that was set back revives a key",
+        DOMAIN + "draft.py",
+        "                look_first=leg.look_first or in_doubt,",
+        "                look_first=leg.look_first,",
+        CLOCK,
+    ),
+    Defect(
+        "a clock that was set back passes unnoticed",
+        DOMAIN + "draft.py",
+        "        if clock_went_back(refund, now):",
+        "        if False:",
+        CLOCK,
+    ),
+    Defect(
+        "a clock that leapt forward is taken for a quiet window",
+        DOMAIN + "draft.py",
+        "            if late > bearable:",
+        "            if late > bearable and not late:",
+        ("tests/domain/test_clock_leapt.py",),
+    ),
+    Defect(
+        "two failed legs take the same room of another payment",
+        DOMAIN + "wake.py",
+        "= rooms[other.payment_id].less(share.payment_credits, share.amount_minor)",
+        "= rooms[other.payment_id]",
+        ("tests/domain/test_wake.py",),
+    ),
+    Defect(
+        "a strange answer is forgotten when the list does not show it",
+        DOMAIN + "hear.py",
+        'told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}',
+        'told |= {"doubtful": True, "look_first": True}',
+        ("tests/domain/test_hear.py",),
+    ),
+    Defect(
+        "after a clock was set back all waits for the old times",
+        ENGINE + "clock.py",
+        "        woken = refunds.wake_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
+        "        woken = 1",
+        ("tests/engine/test_clock_set_back.py",),
+    ),
+    Defect(
+        "after a clock was set back the quiet window waits for the old time",
+        DOMAIN + "draft.py",
+        "                last_sent_at=_at_most(leg.last_sent_at, now),",
+        "                last_sent_at=leg.last_sent_at,",
+        CLOCK,
+    ),
+    Defect(
+        "a new attempt after the key's life without a person",
+        DOMAIN + "hear.py",
+        "    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):",
+        "    elif False:",
+    ),
+    Defect(
+        "a 500 replayed for ever instead of looked up",
+        DOMAIN + "hear.py",
+        "look_first=leg.look_first or server_error",
+        "look_first=leg.look_first",
+    ),
+    Defect(
+        "an answer for another amount believed",
+        DOMAIN + "hear.py",
+        "    if (thing.amount_minor, thing.currency) != (leg.amount_minor, leg.currency):",
+        "    if False:",
+    ),
+    Defect(
+        "an answer for another payment believed",
+        DOMAIN + "hear.py",
+        "    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:",
+        "    if False:",
+    ),
+    Defect(
+        "another leg's object believed",
+        DOMAIN + "hear.py",
+        "    if thing.leg_id is not None and thing.leg_id != leg.leg_id:",
+        "    if False:",
+    ),
+    Defect(
+        "an older word wins over a newer one",
+        DOMAIN + "hear.py",
+        "OBJECT_RANK[old.state] > OBJECT_RANK[state]",
+        "False",
+    ),
+    Defect(
+        "two refund objects for one leg pass unnoticed",
+        DOMAIN + "hear.py",
+        '"attention": "refunded_twice" if twice else None',
+        '"attention": None',
+    ),
+    Defect(
+        "an unknown status taken for success",
+        DOMAIN + "hear.py",
+        '    state = _STATE_OF_WORD.get(thing.status or "")',
+        '    state = _STATE_OF_WORD.get(thing.status or "", ObjectState.SUCCEEDED)',
+    ),
+    Defect(
+        "a late failure forgets the credits",
+        DOMAIN + "hear.py",
+        '        changes |= {"settled": True, "returned_credits": leg.credits}',
+        '        changes |= {"settled": True}',
+    ),
+    Defect(
+        "a late failure leaves the payout in the ledger",
+        DOMAIN + "draft.py",
+        "            self._post_payout(before, was, -1)",
+        "            pass",
+    ),
+    Defect(
+        "credits taken again are not taken",
+        DOMAIN + "hear.py",
+        "        draft.balance -= given_back",
+        "        draft.balance -= 0",
+    ),
+    Defect(
+        "a webhook before the answer is booked twice",
+        DOMAIN + "draft.py",
+        "        if was == now:",
+        "        if was == now and now is None:",
+    ),
+    Defect(
+        "a silent processor is given up",
+        DOMAIN + "hear.py",
+        "        next_at=draft.now + max(pause, seconds or 0),",
+        "        next_at=None if backoffs > 5 else draft.now + max(pause, seconds or 0),",
+    ),
+    Defect(
+        "a replayed refusal proves nothing",
+        DOMAIN + "hear.py",
+        '    if getattr(reply, "replayed", False) and',
+        "    if False and",
+    ),
+    Defect(
+        "any refusal counts as a replayed one",
+        DOMAIN + "hear.py",
+        '    if getattr(reply, "replayed", False) and',
+        "    if isinstance(reply, Refused) and",
+    ),
+    Defect(
+        "a replayed refusal believed although copies may outlive the key",
+        DOMAIN + "hear.py",
+        "    return _quiet_end(draft, leg) <= leg.first_sent_at + draft.policy.key_life_seconds",
+        "    return True",
+    ),
+    Defect(
+        "a replayed refusal believed although nobody knows the key's age",
+        DOMAIN + "hear.py",
+        "    if leg.look_first or leg.first_sent_at is None:",
+        "    if leg.first_sent_at is None:",
+    ),
+    Defect(
+        "a new attempt beside a strange object",
+        DOMAIN + "hear.py",
+        "    if strange:",
+        "    if False:",
+    ),
+    # --- credits
+    Defect(
+        "credits given back twice",
+        DOMAIN + "wake.py",
+        "returned_credits=refund.returned_credits + credits)",
+        "returned_credits=refund.returned_credits)",
+    ),
+    Defect(
+        "credits given back and another payment tried",
+        DOMAIN + "wake.py",
+        "draft.change(leg, settled=True, returned_credits=unplaced)",
+        "draft.change(leg, settled=True, returned_credits=leg.credits)",
+    ),
+    Defect(
+        "the held credits stay held",
+        DOMAIN + "wake.py",
+        "        draft.held -= refund.credits",
+        "        draft.held -= 0",
+    ),
+    Defect(
+        "a correction that is paid out is taken twice",
+        DOMAIN + "wake.py",
+        "    if refund.of_correction:\n        entries",
+        "    if False:\n        entries",
+    ),
+    Defect(
+        "cancel keeps the reservation",
+        DOMAIN + "command.py",
+        "        draft.change(leg, status=LegStatus.CANCELED, settled=True, next_at=None)",
+        "        draft.change(leg, next_at=None)",
+    ),
+    Defect(
+        "cancel keeps the transaction's room",
+        DOMAIN + "command.py",
+        "        draft.room -= refund.credits",
+        "        draft.room -= 0",
+    ),
+    Defect(
+        "bonus credits are paid out",
+        DOMAIN + "accept.py",
+        "        return max(0, self.bought - self.net_spent - self.withdrawn)",
+        "        return self.balance",
+    ),
+    Defect(
+        "what is held counts as available",
+        DOMAIN + "accept.py",
+        "        return self.balance - self.held",
+        "        return self.balance",
+        (INTAKE + "held_credits_can_be_neither_spent_nor_withdrawn_again",),
+    ),
+    Defect(
+        "what is in flight does not count against the transaction",
+        ENGINE + "intake.py",
+        "replace(room, taken=room.taken + refund.credits)",
+        "replace(room, taken=room.taken)",
+        (INTAKE + "two_in_one_batch_that_together_exceed_the_transaction_are_not_both_accepted",),
+    ),
+    Defect(
+        "what is in flight does not count against the payment",
+        ENGINE + "intake.py",
+        "its[leg.payment_id] = its[leg.payment_id].less(leg.payment_credits, leg.amount_minor)",
+        "pass",
+        (INTAKE + "in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments",),
+    ),
+    Defect(
+        "a failed leg keeps its payment's room",
+        DOMAIN + "draft.py",
+        "                if leg.status not in NO_MONEY:",
+        "                if True:",
+    ),
+    # --- rounding
+    Defect(
+        "rounding that drifts: each part for itself",
+        DOMAIN + "allocation.py",
+        "self.credits_taken + credits, self.credits, step)\n        # Legs",
+        "credits, self.credits, step) + self.money_taken\n        # Legs",
+    ),
+    Defect(
+        "rounding down",
+        DOMAIN + "money.py",
+        "(2 * whole_minor * part + of * step) // (2 * of * step) * step",
+        "(2 * whole_minor * part) // (2 * of * step) * step",
+    ),
+    Defect(
+        "a split that loses the remainder",
+        DOMAIN + "money.py",
+        "        parts[i] += 1",
+        "        parts[i] += 0",
+    ),
+    # --- people
+    Defect(
+        "whoever asked may approve",
+        DOMAIN + "command.py",
+        "            if actor == refund.requested_by:",
+        "            if False:",
+    ),
+    Defect(
+        "resolve while the processor may still pay",
+        DOMAIN + "workflow.py",
+        "        return not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)",
+        "        return True",
+    ),
+    Defect(
+        "a retry by hand sends without looking",
+        DOMAIN + "command.py",
+        "LegOutcome.SILENCE, reason=reason, look_first=True",
+        "LegOutcome.SILENCE, reason=reason, look_first=False",
+    ),
+    Defect(
+        "the kill switch does nothing",
+        STORE + "processors.py",
+        "    return frozenset(name for name, until",
+        "    return frozenset() and frozenset(name for name, until",
+        (ADVANCE + "the_kill_switch_stops_new_sends_while_look_ups_go_on",),
+    ),
+    Defect(
+        "what was claimed before a pause goes out after it",
+        ENGINE + "kill_switch.py",
+        "if now - self._read_at >= SWITCH_SECONDS:",
+        "if False:",
+        ("tests/engine/test_kill_switch.py",),
+    ),
+    Defect(
+        "a signed request may be given another idempotency key",
+        "src/refund_worker/signing.py",
+        "str(at), method, target, *headers, body_sha256",
+        "str(at), method, target, body_sha256",
+        ("tests/web/test_signed_requests.py",),
+    ),
+    Defect(
+        "a signed request may be given another body",
+        "src/refund_worker/web/json_bodies.py",
+        "    check_body(request, body)\n",
+        "",
+        ("tests/web/test_signed_requests.py",),
+    ),
+    Defect(
+        "two requests of one actor do not see each other",
+        ENGINE + "limits.py",
+        "        sums.lock_actors(connection, actors)\n",
+        "",
+        (LIMITS + "of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows",),
+    ),
+    Defect(
+        "401 fails the refund instead of pausing the processor",
+        DOMAIN + "hear.py",
+        "            draft.pauses.append(Pause(leg.processor, code, message))\n            _wait_unexecuted",
+        "            _wait_unexecuted",
+    ),
+    Defect(
+        "a retry by hand counts the attempts anew",
+        DOMAIN + "command.py",
+        '"next_at": draft.now, "backoffs": 0}',
+        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0}',
+    ),
+    Defect(
+        "a retry by hand forgets that an answer is missing",
+        DOMAIN + "command.py",
+        '"next_at": draft.now, "backoffs": 0}',
+        '"next_at": draft.now, "backoffs": 0, "doubtful": False}',
+    ),
+    Defect(
+        "what waits for approval reserves nothing",
+        ENGINE + "intake.py",
+        "        self._reserve(refund)\n",
+        "        if refund.status is RefundStatus.QUEUED:\n            self._reserve(refund)\n",
+        (LIMITS + "what_waits_for_approval_is_reserved_like_everything_else",),
+    ),
+    # --- concurrency
+    Defect(
+        "no row is ever locked",
+        STORE + "database.py",
+        'return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip)',
+        "return query",
+        MEETINGS,
+    ),
+    Defect(
+        "whether it was deleted is looked up outside the lock",
+        ENGINE + "records.py",
+        '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
+        "        earlier = ledger_store.reversal_of(connection, transaction_id)\n",
+        "        earlier = ledger_store.reversal_of(connection, transaction_id)\n"
+        '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
+        MEETINGS,
+    ),
+    Defect(
+        "accounts read without the lock",
+        STORE + "accounts.py",
+        "rows = connection.execute(locked(connection, _CUSTOMERS), ",
+        "rows = connection.execute(_CUSTOMERS, ",
+        (INTAKE + "in_every_race_of_two_that_together_exceed_the_balance_exactly_one_passes",),
+    ),
+    Defect(
+        "a lease that has passed still writes",
+        ENGINE + "evidence.py",
+        "(refund.lease_token != lease_token or (refund.lease_until or 0) <= now)",
+        "False",
+        (ADVANCE + "a_holder_whose_lease_has_passed_writes_nothing",),
+    ),
+    Defect(
+        "a leased refund is claimed by another",
+        STORE + "refunds.py",
+        '        or_(refunds.c.lease_until.is_(None), refunds.c.lease_until <= bindparam("now")),\n',
+        "",
+        (ADVANCE + "a_leased_refund_is_not_claimed_by_another_worker",),
+    ),
+    Defect(
+        "a write that does not name the version it leaves",
+        STORE + "refunds.py",
+        "    if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):",
+        "    if rows and connection.execute(_UPDATE_REFUND, rows).rowcount < 0:",
+        (STORED + "a_write_that_names_another_version_than_the_stored_one_is_a_lost_race",),
+    ),
+    Defect(
+        "a dead worker's call is never asked about",
+        DOMAIN + "wake.py",
+        "        next_at=draft.now + draft.policy.lease_seconds,",
+        "        next_at=None,",
+    ),
+    Defect(
+        "a dead worker's call counts as never made",
+        DOMAIN + "wake.py",
+        'reason="lease expired", doubtful=True, next_at=now)',
+        'reason="lease expired", doubtful=False, look_first=True, next_at=now)',
+    ),
+    Defect(
+        "the body is made anew at each send",
+        ENGINE + "advance.py",
+        "            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)",
+        "            body = _body(context, call, installation)",
+        (ADVANCE + "another_version_of_the_program_sends_the_body_as_it_was_frozen",),
+    ),
+    Defect(
+        "another body under the same key is answered as if it were the same",
+        ENGINE + "intake.py",
+        "    if different:\n        raise KeyReused(",
+        "    if False:\n        raise KeyReused(",
+        (INTAKE + "the_same_key_with_another_body_is_refused_naming_the_fields",),
+    ),
+    Defect(
+        "a savepoint of the Python door is the outermost on SQLite",
+        STORE + "database.py",
+        '    if not driver.in_transaction:\n        connection.exec_driver_sql("BEGIN IMMEDIATE")',
+        "    if not driver.in_transaction:\n        pass",
+        ("tests/engine/test_python_door.py::test_a_rollback_leaves_no_refund",),
+    ),
+    # --- the ledger
+    Defect(
+        "an unbalanced posting can be built",
+        DOMAIN + "ledger.py",
+        "        if any(sums.values()):",
+        "        if False:",
+    ),
+    # --- the adapter
+    Defect(
+        "429 taken for a refusal",
+        "src/refund_worker/processors/stripe.py",
+        "def _is_busy(answer: _ErrorAnswer) -> bool:",
+        "def _is_busy(answer: _ErrorAnswer) -> bool:\n    return False\n\n\n"
+        "def _was_busy(answer: _ErrorAnswer) -> bool:",
+        ADAPTER,
+    ),
+    Defect(
+        "every refusal called a replayed one",
+        "src/refund_worker/processors/stripe.py",
+        '    return headers.get("Idempotent-Replayed", "").lower() == "true"',
+        "    return True",
+        ADAPTER,
+    ),
+)

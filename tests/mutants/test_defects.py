@@ -1,0 +1,20 @@
+"""Each deliberate defect still finds the line that it breaks; `make mutants` runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.defects import DEFECTS, Defect
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_stands_where_it_says(defect: Defect) -> None:
+    assert (ROOT / defect.path).read_text("utf-8").count(defect.old) == 1
+
+
+def test_there_are_forty_and_no_two_are_the_same() -> None:
+    assert len({(defect.path, defect.old, defect.new) for defect in DEFECTS}) == len(DEFECTS) >= 40

@@ -1,0 +1,82 @@
+"""`python -m tests.simulation --schedules 1000 --seed 1`; `--replay SEED` shows one schedule's trace."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.faults import FAULTS
+from tests.simulation.schedule import run_schedule, run_schedule_briefly
+
+REPLAY = "python -m tests.simulation --replay"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=1, help="the first seed; the others follow it")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--replay", type=int, metavar="SEED")
+    options = parser.parse_args()
+    if options.replay is not None:
+        return replay(options.replay)
+    return run_many(options.seed, options.schedules, options.processes)
+
+
+def replay(seed: int) -> int:
+    result = run_schedule(seed)
+    for at, who, *what in result.trace:
+        print(f"{at:14.3f}  {who:14}  {' '.join(str(word) for word in what)}")
+    ends = ", ".join(f"{count} {status}" for status, count in sorted(result.ends.items()))
+    print(f"seed={seed} trace={result.trace_hash} faults={result.faults} ends: {ends or 'none'}")
+    print(f"VIOLATION {result.violation}" if result.violation else "no violation")
+    return 1 if result.violation else 0
+
+
+def print_faults(faults: Counter[str]) -> None:
+    """Each kind of fault with its rows in the table of faults and how often it struck while a refund was open."""
+    print("faults while a refund was open:")
+    for name, fault in FAULTS.items():
+        print(f"  {faults[name]:9}  {name}" + (f" (row {', '.join(map(str, fault.rows))})" if fault.rows else ""))
+
+
+def run_many(first: int, schedules: int, processes: int) -> int:
+    started = time.monotonic()
+    violations = done = 0
+    faults: Counter[str] = Counter()
+    cpu = 0.0
+    ends: Counter[str] = Counter()
+    attention: Counter[str] = Counter()
+    seeds = range(first, first + schedules)
+    shown = started
+    with multiprocessing.Pool(processes, maxtasksperchild=5_000) as pool:
+        for result in pool.imap_unordered(run_schedule_briefly, seeds, chunksize=20):
+            done += 1
+            faults += result.faults_while_open
+            cpu += result.cpu_seconds
+            ends += result.ends
+            attention += result.attention
+            if result.violation:
+                violations += 1
+                print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
+            if time.monotonic() - shown > 5:
+                shown = time.monotonic()
+                print(f"{done}/{schedules} schedules, {violations} violations", file=sys.stderr, flush=True)
+    minutes = (time.monotonic() - started) / 60
+    print_faults(faults)
+    print("ends: " + ", ".join(f"{count} {status}" for status, count in sorted(ends.items())))
+    print("with a person, explained: " + (", ".join(f"{n} {why}" for why, n in sorted(attention.items())) or "none"))
+    print(f"cpu: {cpu / max(done, 1) * 1000:.1f} ms a schedule, {minutes:.1f} minutes")
+    print(
+        f"schedules={done} faults_while_open={faults.total()} violations={violations} "
+        f"schedules_per_minute={done / minutes if minutes else 0:.0f}"
+    )
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

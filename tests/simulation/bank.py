@@ -1,0 +1,483 @@
+"""The processor as the simulation knows it: a truthful book, Stripe's semantics, and an unreliable way there and back.
+
+Times are true time, never the database's clock. What comes late comes within bounds (`LATE_SECONDS_MAX` after the call,
+`LAG_SECONDS_MAX` until lists show it) that together stay below the quiet window: that is the engine's one assumption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from refund_worker.processors.base import (
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    LegOrder,
+    Misconfigured,
+    NotSent,
+    RefundObject,
+    Refused,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
+from refund_worker.processors.stripe_objects import clean
+from tests.simulation.faults import Faults
+from tests.simulation.kernel import Violation, World
+
+HOUR, DAY = 3_600.0, 86_400.0
+KEY_SECONDS = 24 * HOUR
+LATE_SECONDS_MAX = 4.9 * HOUR
+LAG_SECONDS_MAX = 1 * HOUR
+TIMEOUT = 30.0
+VOID = ("failed", "canceled")
+# What the processor quotes in its messages and no row of ours may ever hold (I14).
+PLANTED_KEY = "sk_test_51PlantedByTheSimulation0000"
+PLANTED_CARD = "4242 4242 4242 4242"
+
+
+@dataclass(slots=True)
+class Thing:
+    """A refund object: its words over time, the last one valid now."""
+
+    id: str
+    payment: str
+    amount: int
+    currency: str
+    leg_id: str | None
+    attempt: int | None
+    created: float
+    listed_from: float
+    words: list[str | None]
+    failure: str | None = None
+
+    @property
+    def status(self) -> str | None:
+        return self.words[-1]
+
+    @property
+    def is_void(self) -> bool:
+        return self.status in VOID
+
+
+@dataclass(slots=True)
+class KeyRecord:
+    body: str
+    reply: Reply | None  # None while the first call is under way
+    until: float
+
+
+@dataclass(slots=True)
+class Payment:
+    amount: int
+    currency: str
+    disputed: bool = False
+    declines: str | None = None
+
+
+@dataclass(slots=True)
+class Sent:
+    """One call under a key: when, by no clock that jumps, and what really became of it."""
+
+    leg_id: str
+    attempt: int
+    at: float
+    outcome: str = "none"
+
+
+@dataclass(slots=True)
+class Bank:
+    """The book, kept apart from everything that the engine writes."""
+
+    world: World
+    faults: Faults
+    payments: dict[str, Payment] = field(default_factory=dict)
+    things: list[Thing] = field(default_factory=list)
+    keys: dict[str, KeyRecord] = field(default_factory=dict)
+    bodies: dict[str, str] = field(default_factory=dict)
+    sent: list[Sent] = field(default_factory=list)
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    denials: list[tuple[float, float]] = field(default_factory=list)
+    empty: list[tuple[float, float]] = field(default_factory=list)
+    very_late: bool = False  # effects after days: only where no new attempt is ever made
+    calls: int = 0
+    on_news: Callable[[Thing], None] = lambda _thing: None
+    on_created: Callable[[Thing], None] = lambda _thing: None
+    on_send: Callable[[str, str], None] = lambda _key, _body: None
+    on_silence: Callable[[], None] = lambda: None
+    answers_held_until: float = 0.0
+
+    # --- the book ----------------------------------------------------------------------------------------------------
+
+    def take(self, key: str, body: str, sent: Sent) -> Reply:
+        """Execute a request that has arrived."""
+        record = self.keys.get(key)
+        if record is not None and record.until > self.world.now:
+            if record.body != body:
+                return KeyConflict("the key was used with other parameters")
+            if record.reply is None:
+                return Busy("idempotency_key_in_use")
+            sent.outcome = "replayed"
+            told = isinstance(record.reply, Answered | Refused | AlreadyRefunded | Blocked | Misconfigured)
+            return replace(record.reply, replayed=True) if told else record.reply  # type: ignore[call-arg]
+        if self.faults.strikes("refused, not kept"):
+            return Refused("processing_error", "not possible just now")
+        reply = self._create(json.loads(body))
+        self._keep(key, body, reply)
+        sent.outcome = "created" if isinstance(reply, Answered) else "refused"
+        return reply
+
+    def _keep(self, key: str, body: str, reply: Reply | None) -> None:
+        longer = self.world.random.uniform(0, 12 * HOUR) if self.faults.strikes("key kept longer") else 0
+        self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
+
+    def room(self, payment: str) -> int:
+        taken = sum(t.amount for t in self.things if t.payment == payment and not t.is_void)
+        return self.payments[payment].amount - taken
+
+    def _create(self, order: dict[str, Any]) -> Reply:
+        payment = self.payments.get(order["payment"])
+        if payment is None:
+            return Misconfigured("resource_missing", "no such charge")
+        if payment.disputed:
+            return Refused("charge_disputed", "the charge is disputed")
+        left = self.room(order["payment"])
+        if left == 0:
+            return AlreadyRefunded("the charge has already been refunded")
+        if order["amount"] > left:
+            return Refused("amount_exceeds_unrefunded", "greater than what is left")
+        if payment.declines:
+            return Refused(payment.declines, "declined")
+        empty = _within(self.world.now, self.empty)
+        if empty:
+            self.faults.count("balance empty")
+        if empty or self.faults.strikes("blocked"):
+            return Blocked("balance_insufficient", "the balance is empty")
+        if self.faults.strikes("declined"):
+            payment.declines = "expired_or_canceled_card"
+            return Refused(payment.declines, clean(f"the card {PLANTED_CARD} has expired"))
+        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"])
+        return Answered(self.describe(thing))
+
+    def add(self, payment: str, amount: int, leg_id: str | None, attempt: int | None) -> Thing:
+        world = self.world
+        lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
+        life = self._life() if leg_id else [(0.0, "succeeded", None)]
+        thing = Thing(
+            id=f"re_{len(self.things) + 1}",
+            payment=payment,
+            amount=amount,
+            currency=self.payments[payment].currency,
+            leg_id=leg_id,
+            attempt=attempt,
+            created=world.now,
+            listed_from=world.now + lag,
+            words=[life[0][1]],
+            failure=life[0][2],
+        )
+        self.things.append(thing)
+        world.note("BOOK", thing.id, thing.status, amount, leg_id, attempt)
+        self.check_one_for_each_leg(leg_id)
+        self.on_created(thing)
+        at = world.now
+        for seconds, word, failure in life[1:]:
+            at += seconds
+            world.at(at, lambda thing=thing, word=word, failure=failure: self.becomes(thing, word, failure))
+        self.on_news(thing)
+        return thing
+
+    def check_one_for_each_leg(self, leg_id: str | None) -> None:
+        alive = [t.id for t in self.things if leg_id and t.leg_id == leg_id and not t.is_void]
+        if len(alive) > 1:
+            raise Violation(f"I1 {leg_id} has {len(alive)} refunds that stand: {', '.join(alive)}")
+
+    def becomes(self, thing: Thing, word: str | None, failure: str | None) -> None:
+        if thing.is_void:
+            return
+        thing.words.append(word)
+        thing.failure = failure
+        self.world.note("BOOK", thing.id, "becomes", word)
+        self.on_news(thing)
+
+    def _life(self) -> list[tuple[float, str | None, str | None]]:
+        """(seconds after the step before, status, failure) from creation on."""
+        strikes, random = self.faults.strikes, self.world.random
+
+        def uniform(shortest: float, longest: float) -> float:
+            """Days as a rule in truth; here as often a moment, so that it meets the other faults."""
+            return random.uniform(shortest, random.choice((shortest + 60, shortest + HOUR, longest, longest)))
+
+        if strikes("failed at once"):
+            return [(0, "failed", "expired_or_canceled_card")]
+        life: list[tuple[float, str | None, str | None]] = [(0, "succeeded", None)]
+        if strikes("pending"):
+            life = [(0, "pending", None), (uniform(60, 5 * DAY), "succeeded", None)]
+        if strikes("unknown status"):
+            life.insert(0, (0, self.world.random.choice(("in_review", None)), None))
+            life[1] = (uniform(60, 2 * DAY), *life[1][1:])
+        if strikes("requires action"):
+            life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "succeeded", None)]
+        if strikes("pending, then failed"):
+            life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "insufficient_funds")]
+        if strikes("canceled"):
+            life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "canceled", None)]
+        if life[-1][1] == "succeeded" and strikes("failed later"):
+            life.append((uniform(10, 30 * DAY), "failed", "declined"))
+        return life
+
+    def describe(self, thing: Thing) -> RefundObject:
+        word = thing.words[-1]
+        if len(thing.words) > 1 and self.faults.strikes("stale answer"):
+            word = thing.words[-2]
+        return RefundObject(
+            processor_refund_id=thing.id,
+            status=word,
+            amount_minor=thing.amount,
+            currency=thing.currency,
+            payment_refs=(thing.payment,),
+            leg_id=thing.leg_id,
+            attempt=thing.attempt,
+            failure_code=thing.failure if word in VOID else None,
+            created_at=datetime.fromtimestamp(thing.created, UTC),
+            live=False,
+        )
+
+    def listed(self, things: list[Thing]) -> SearchReply:
+        """A list comes in pages: what is made meanwhile moves things to the next page, where they come once more,
+        perhaps with a later word; and a page can lose the thing that the next one was to begin after."""
+        if things and self.faults.strikes("list shifts"):
+            return Unanswered("the object that the next page starts after has gone: the list shifted")
+        told = [self.describe(thing) for thing in things]
+        if told and self.faults.strikes("list repeats"):
+            told = [*told, *(self.describe(thing) for thing in reversed(things))]
+        return Found(tuple(told))
+
+    # --- the way there and back --------------------------------------------------------------------------------------
+
+    async def call(self, what: str, execute: Callable[[], Any], lost: Callable[[], None] | None = None) -> Any:
+        """Bring a question there and its answer back, or not. `lost` is for a request that arrives much later."""
+        world, faults, uniform = self.world, self.faults, self.world.random.uniform
+        process = world.running
+        assert process is not None
+        self.calls += 1
+        future = asyncio.get_running_loop().create_future()
+
+        def answer(reply: object) -> None:
+            if not process.dead and not future.done():
+                world.note("ANSWER", process.name, what, _brief(reply))
+                future.set_result(reply)
+                process.awake()
+
+        def arrive() -> None:
+            reply = execute()
+            if faults.strikes("die after the call"):
+                process.kill()
+                return
+            back = uniform(0.02, 0.4)
+            if faults.strikes("frozen before the answer"):
+                back = uniform(60, 2 * HOUR)
+            back = max(back, self.answers_held_until - world.now)
+            if faults.strikes("answer lost"):
+                world.after(TIMEOUT, lambda: answer(Unanswered("no answer in time")))
+            elif faults.strikes("answer cut"):
+                world.after(back, lambda: answer(Unanswered("the connection broke in mid-answer")))
+            else:
+                world.after(back, lambda: answer(reply))
+
+        if faults.strikes("die before the call"):
+            world.after(0, process.kill)
+            return await future
+        if faults.strikes("die during the call"):
+            world.after(uniform(0, 1), process.kill)
+        way = self._seconds_there()
+        no_answer = self._no_answer(what)
+        if no_answer is not None:
+            world.after(way, lambda: answer(no_answer))
+        elif faults.strikes("request lost") or (lost is not None and self._late(lost)):
+            world.after(TIMEOUT, lambda: answer(Unanswered("no answer in time")))
+        else:
+            world.after(way, arrive)
+        return await future
+
+    def _seconds_there(self) -> float:
+        seconds = self.world.random.uniform(0.01, 0.3)
+        if self.faults.strikes("slow call"):
+            seconds = self.world.random.uniform(1, 25)
+        if self.faults.strikes("frozen before sending"):
+            seconds = self.world.random.uniform(30, HOUR)
+        return seconds
+
+    def _no_answer(self, what: str) -> Reply | None:
+        """Proved not executed, or an outage."""
+        faults, now = self.faults, self.world.now
+        if faults.on and _within(now, self.denials):
+            faults.count("401")
+            return Denied("api_key_expired", clean(f"Expired API Key provided: {PLANTED_KEY}"))
+        if faults.on and _within(now, self.outages):
+            beyond = any(start + 20 * HOUR < now < end for start, end in self.outages)
+            faults.count("outage beyond the key's life" if beyond else "outage")
+            return NotSent("connection refused") if self.world.random.random() < 0.5 else Unanswered("no answer")
+        if faults.strikes("no connection"):
+            return NotSent("connection refused")
+        if faults.strikes("429"):
+            return Busy("rate_limit")
+        if faults.strikes("429 with Retry-After"):
+            return Busy("rate_limit", self.world.random.choice((5.0, 60.0)))
+        return None
+
+    def _late(self, lost: Callable[[], None]) -> bool:
+        if not self.faults.strikes("effect later"):
+            return False
+        bounds = (2 * DAY, 5 * DAY) if self.very_late else (0, LATE_SECONDS_MAX)
+        self.world.after(self.world.random.uniform(*bounds), lost)
+        if self.very_late:  # or the next try under the same key would find out
+            self.outages.append((self.world.now, self.world.now + 12 * HOUR))
+        return True
+
+
+def _within(now: float, windows: list[tuple[float, float]]) -> bool:
+    return any(start <= now < end for start, end in windows)
+
+
+def _brief(reply: object) -> str:
+    match reply:
+        case Answered(object=thing, replayed=replayed):
+            return f"{thing.processor_refund_id} {thing.status}{' (replayed)' if replayed else ''}"
+        case Found(objects=things):
+            return "found " + ", ".join(f"{t.processor_refund_id} {t.status}" for t in things)
+    return f"{type(reply).__name__} {getattr(reply, 'code', None) or getattr(reply, 'reason', '')}"
+
+
+class SimulatedProcessor:
+    """The adapter's place: the engine's port to the bank."""
+
+    name = "stripe"
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+
+    def freeze(self, order: LegOrder) -> str:
+        body = {
+            "amount": order.amount_minor,
+            "attempt": order.attempt,
+            "leg": order.leg_id,
+            "payment": order.processor_payment_id,
+        }
+        return json.dumps(body, sort_keys=True)
+
+    async def send(self, key: str, body: str) -> Reply:
+        bank, faults, world = self.bank, self.bank.faults, self.bank.world
+        bank.on_send(key, body)
+        order = json.loads(body)
+        sent = Sent(order["leg"], order["attempt"], world.now)
+        bank.sent.append(sent)
+        if order["attempt"] == 1:
+            bank.on_silence()
+        world.note("SEND", key, order["amount"], order["payment"])
+
+        def late() -> None:
+            # After days only what is the first to arrive under its key: a copy later than the key's life is unheard of.
+            if not (bank.very_late and key in bank.keys):
+                bank.take(key, body, sent)
+
+        def execute() -> Reply:
+            if faults.strikes("409"):
+                return Busy("lock_timeout")
+            known = bank.keys.get(key)
+            if known is None or known.until <= world.now:
+                broken = self._breaks(key, body, sent)
+                if broken is not None:
+                    return broken
+            return self._falsified(bank.take(key, body, sent))
+
+        reply: Reply = await bank.call("send", execute, late)
+        return reply
+
+    def _breaks(self, key: str, body: str, sent: Sent) -> Reply | None:
+        """A 500 is kept with its key; the effect may have happened, or may come later."""
+        bank, faults, world = self.bank, self.bank.faults, self.bank.world
+        error = Unanswered("HTTP 500", server_error=True)
+        if faults.strikes("500, no effect"):
+            bank._keep(key, body, error)
+            return error
+        if faults.strikes("500, effect"):
+            bank.take(key, body, sent)
+            bank._keep(key, body, error)
+            return error
+        if faults.strikes("500, effect later"):
+            bank._keep(key, body, error)
+            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._roll_forward(body, sent))
+            return error
+        if faults.strikes("effect later, key in use"):
+            bank._keep(key, body, None)
+            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._finish(key, body, sent))
+            return Unanswered("no answer in time")
+        return None
+
+    def _roll_forward(self, body: str, sent: Sent) -> Reply:
+        reply = self.bank._create(json.loads(body))
+        sent.outcome = "created" if isinstance(reply, Answered) else "refused"
+        return reply
+
+    def _finish(self, key: str, body: str, sent: Sent) -> None:
+        self.bank.keys[key].reply = self._roll_forward(body, sent)
+
+    def _falsified(self, reply: Reply) -> Reply:
+        if not isinstance(reply, Answered):
+            return reply
+        thing = reply.object
+        if self.bank.faults.strikes("another amount"):
+            return replace(reply, object=replace(thing, amount_minor=thing.amount_minor + 1))
+        if self.bank.faults.strikes("another payment"):
+            return replace(reply, object=replace(thing, payment_refs=("ch_other",)))
+        return reply
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        bank = self.bank
+        bank.world.note("FETCH", processor_refund_id)
+
+        def execute() -> Reply:
+            for thing in bank.things:
+                if thing.id == processor_refund_id:
+                    return self._falsified(Answered(bank.describe(thing)))
+            return Misconfigured("resource_missing", "no such refund")
+
+        reply: Reply = await bank.call("fetch", execute)
+        return reply
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        bank = self.bank
+        bank.world.note("FIND", leg_id)
+
+        def execute() -> SearchReply:
+            now = bank.world.now
+            return bank.listed([t for t in bank.things if t.leg_id == leg_id and t.listed_from <= now])
+
+        reply: SearchReply = await bank.call("find", execute)
+        return reply
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        bank = self.bank
+        bank.world.note("RECENT")
+
+        def execute() -> SearchReply:
+            now, since = bank.world.now, created_gte.timestamp()
+            return bank.listed([t for t in bank.things if t.listed_from <= now and t.created >= since])
+
+        reply: SearchReply = await bank.call("recent", execute)
+        return reply
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        raise NotImplementedError("the engine does not cancel at the processor")
+
+    async def close(self) -> None:
+        return None

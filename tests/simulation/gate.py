@@ -1,0 +1,100 @@
+"""The gate of the simulated database: faults by rate, and the places where other processes have their turn."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from tests.simulation.bank import HOUR
+from tests.simulation.database import Deadlock, GatedConnection
+from tests.simulation.faults import Faults
+from tests.simulation.kernel import Died, World
+
+
+class FaultyGate:
+    """Draws what happens around each statement and commit."""
+
+    def __init__(
+        self,
+        world: World,
+        faults: Faults,
+        outages: list[tuple[float, float]],
+        committed: Callable[[int], None],
+    ) -> None:
+        self.world = world
+        self.faults = faults
+        self.outages = outages
+        self.on_commit = committed
+        rates = faults.rates
+        self.near_statements = any(
+            rates.get(name)
+            for name in ("die before a statement", "die after a statement", "connection lost in a transaction")
+        )
+
+    def begin(self, writes: bool) -> None:
+        """Other processes go first, for a moment or for hours."""
+        self._inert()
+        strikes, uniform = self.faults.strikes, self.world.random.uniform
+        pause = uniform(0, 0.02)
+        if strikes("slow"):
+            pause = uniform(0, 3)
+        if strikes("frozen"):
+            pause = uniform(10, 12 * HOUR)
+        self.world.sleep(pause)
+        self._inert()
+        if self.faults.on and any(start <= self.world.now < end for start, end in self.outages):
+            self.faults.count("database outage")
+            raise sqlite3.OperationalError("unable to open the database")
+        if writes and strikes("locked"):
+            raise sqlite3.OperationalError("database is locked")
+
+    def statement(self, sql: str) -> None:
+        self._inert()
+        if not (self.near_statements and self.faults.on):
+            return
+        if self.faults.strikes("die before a statement"):
+            self._die()
+        if self.faults.strikes("connection lost in a transaction"):
+            raise sqlite3.OperationalError("server closed the connection")
+
+    def executed(self, sql: str) -> None:
+        if self.near_statements and self.faults.on and self.faults.strikes("die after a statement"):
+            self._die()
+
+    def committing(self, connection: GatedConnection) -> None:
+        self._inert()
+        strikes = self.faults.strikes
+        if strikes("die before the commit"):
+            self._die()
+        if strikes("deadlock"):
+            connection.lose()
+            raise Deadlock("deadlock detected")
+        if strikes("commit unknown, not applied"):
+            connection.lose()
+            raise sqlite3.OperationalError("server closed the connection")
+
+    def committed(self, changes: int) -> None:
+        self.on_commit(changes)
+        strikes = self.faults.strikes
+        if strikes("die after the commit"):
+            self._die()
+        if strikes("commit unknown, applied"):
+            raise sqlite3.OperationalError("server closed the connection")
+        pause = self.world.random.uniform(0, 0.02)
+        if strikes("frozen"):
+            pause = self.world.random.uniform(10, 12 * HOUR)
+        self.world.sleep(pause)
+        self._inert()
+
+    def inert(self) -> bool:
+        return self.world.running is not None and self.world.running.dead
+
+    def _inert(self) -> None:
+        if self.inert():
+            raise Died
+
+    def _die(self) -> None:
+        process = self.world.running
+        assert process is not None
+        process.dead = True
+        raise Died

@@ -1,0 +1,207 @@
+"""Virtual time and processes: a heap of events, and one greenlet for each process; exactly one runs at a time.
+
+A process gives the others their turn only at its ports (the database between transactions, a call, a message), and
+for how long is drawn from the seed: who comes next follows from that alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import heapq
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+
+class Died(BaseException):
+    """kill -9 at this point. Whatever runs while it unwinds must have no effect: every port is inert from here on."""
+
+
+class Violation(BaseException):
+    """A promise was broken; the text begins with the promise's name. Nothing in the production code may swallow it."""
+
+
+class Process:
+    """Something that runs until it ends, dies, or fails. `token` is the lease it last took."""
+
+    def __init__(self, world: World, name: str, work: Callable[[], None], skew: float) -> None:
+        self.world = world
+        self.name = name
+        self.dead = False
+        self.waiting = False
+        self.token = ""
+        self.skew = skew
+        self.intent = ""
+        self._thread = greenlet(lambda: self._run(work), parent=world.hub)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Died:
+            self.dead = True
+            self.world.note(self.name, "is dead")
+        finally:
+            self.world.processes.pop(self.name, None)
+
+    def resume(self) -> None:
+        if not self._thread.dead:
+            self.world.switch_to(self, self._thread.switch)
+
+    def kill(self) -> None:
+        """From outside, while it waits at a port."""
+        if not self._thread.dead and not self.dead:
+            self.dead = True
+            self.world.switch_to(self, lambda: self._thread.throw(Died()))
+
+    def awake(self) -> None:
+        """What it waits for may have come."""
+        if self.waiting:
+            self.waiting = False
+            self.world.at(self.world.now, self.resume)
+
+
+class World:
+    """Time, the processes, the seed's random numbers and the trace."""
+
+    def __init__(self, seed: int, start: float) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.now = start
+        self.start = start
+        self.clock_offset = 0.0  # of the database's clock against true time
+        self.hub = getcurrent()
+        self.running: Process | None = None
+        self.processes: dict[str, Process] = {}
+        self.trace: list[tuple[Any, ...]] = []
+        self.steps = 0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    @property
+    def database_now(self) -> float:
+        return self.now + self.clock_offset
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._count, what))
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        self.at(self.now + seconds, what)
+
+    def run(self, until: float, steps_max: int = 100_000) -> None:
+        """Let happen what is due until then, or until nothing is left; time stands where the last thing happened."""
+        while self._heap and self._heap[0][0] <= until:
+            self.steps += 1
+            if self.steps > steps_max:
+                raise Violation(f"L8 no end after {steps_max} steps")
+            self.now, _, what = heapq.heappop(self._heap)
+            what()
+
+    @property
+    def idle(self) -> bool:
+        return not self._heap
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def spawn(self, name: str, work: Callable[[], None], *, skew: float = 0.0) -> Process:
+        self._count += 1
+        process = Process(self, f"{name}#{self._count}", work, skew)
+        self.processes[process.name] = process
+        self.at(self.now, process.resume)
+        return process
+
+    def switch_to(self, process: Process, switch: Callable[[], object]) -> None:
+        self.running = process
+        try:
+            switch()
+        finally:
+            self.running = None
+
+    def sleep(self, seconds: float) -> None:
+        """The running process stands still for a while."""
+        process = self.running
+        assert process is not None
+        self.after(seconds, process.resume)
+        self.hub.switch()
+
+    def wait(self) -> None:
+        """The running process waits for `awake`."""
+        process = self.running
+        assert process is not None
+        process.waiting = True
+        self.hub.switch()
+
+    def kill_all(self) -> None:
+        for process in list(self.processes.values()):
+            process.kill()
+        self.processes.clear()
+        self._heap.clear()
+
+    # --- the trace ---------------------------------------------------------------------------------------------------
+
+    def note(self, *what: object) -> None:
+        who = self.running.name if self.running else "-"
+        self.trace.append((round(self.now - self.start, 3), who, *what))
+
+    def trace_hash(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for line in self.trace:
+            digest.update(repr(line).encode())
+        return digest.hexdigest()
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """As much of an event loop as tasks and futures need: no sockets, no clock, no thread."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context | None]] = deque()
+
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+        self._ready.append((callback, args, context))
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, **_options: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=self)
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Tasks of a process that died are never finished; nobody is to hear of them."""
+
+    def _pump(self) -> None:
+        asyncio._set_running_loop(self)
+        try:
+            while self._ready:
+                callback, args, context = self._ready.popleft()
+                if context is None:
+                    callback(*args)
+                else:
+                    context.run(callback, *args)
+        finally:
+            asyncio._set_running_loop(None)
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """Drive calls to their end; between them the other processes have their turn."""
+        task = self.create_task(awaitable)
+        while True:
+            self._pump()
+            if task.done():
+                return task.result()
+            self._world.wait()

@@ -1,0 +1,63 @@
+"""Who is told of our news: an admin backend that hangs, or sends the notification elsewhere (row 74)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from sqlalchemy import RowMapping
+
+from refund_worker.engine.context import Context
+from refund_worker.engine.deliver import Deliverer
+from refund_worker.engine.outgoing import SECONDS_MAX
+from refund_worker.settings import Settings
+from tests.simulation.faults import Faults
+from tests.simulation.kernel import Violation
+from tests.simulation.watch import ENDS, Watch
+
+# Its secret is one more that no row may hold (I14).
+PLANTED_SECRET = "c2lnbmVkIGJ5IHRoZSBzaW11bGF0aW9uIG9ubHk="
+
+
+@cache
+def _settings() -> Settings:
+    return Settings(notify_url="http://127.0.0.1:9/", notify_secret=PLANTED_SECRET)  # type: ignore[arg-type]
+
+
+class SimulatedDeliverer(Deliverer):
+    """Production's, but for the way to the receiver. Nothing is sent; time that a hanging receiver takes goes by."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(_settings())
+        self._faults = faults
+        self.received: set[str] = set()
+
+    async def _post_all(self, rows: Sequence[RowMapping]) -> list[str | None]:
+        return [self._post(row["message_id"]) for row in rows]
+
+    def _post(self, message_id: str) -> str | None:
+        if self._faults.strikes("receiver hangs"):
+            return "no answer in time"
+        if self._faults.strikes("receiver redirects"):
+            return "answered 302"
+        self.received.add(message_id)
+        return None
+
+    def deliver(self, context: Context) -> int:
+        delivered = super().deliver(context)
+        self._faults.world.sleep(SECONDS_MAX if self._faults.on else 0)
+        return delivered
+
+
+def check_told(watch: Watch, receiver: SimulatedDeliverer) -> None:
+    """L1 for notifications: each one arrived, and each end was told."""
+    told = set()
+    for message_id, refund_id, kind, delivered_at in watch.connection.raw(
+        "SELECT message_id, refund_id, type, delivered_at FROM outbox"
+    ):
+        told.add((refund_id, kind))
+        if delivered_at is None or message_id not in receiver.received:
+            raise Violation(f"L1 the notification {message_id} never arrived")
+    for refund in watch.refunds.values():
+        if refund["status"] in ENDS and (refund["refund_id"], f"refund.{refund['status']}") not in told:
+            raise Violation(f"L5 nobody was told that {refund['refund_id']} is {refund['status']}")

@@ -1,0 +1,648 @@
+"""One schedule from its seed: the engine behind faulty ports, a phase of faults, a phase of healing, and the checks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.workflow import Action
+from refund_worker.engine import advance, audit, clock, intake, news, operations, reconcile, records
+from refund_worker.engine.context import Context
+from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
+from refund_worker.processors.manual import ManualProcessor
+from refund_worker.store import inbox
+from tests.simulation.bank import Bank, Payment, SimulatedProcessor, Thing
+from tests.simulation.database import simulated_database
+from tests.simulation.ends import check_ends
+from tests.simulation.faults import Faults, draw_rates
+from tests.simulation.gate import FaultyGate
+from tests.simulation.kernel import Died, Loop, Process, Violation, World
+from tests.simulation.plan import DAY, HOUR, START, Plan, compose
+from tests.simulation.receiver import SimulatedDeliverer, check_told
+from tests.simulation.watch import Watch
+
+HEALING_DAYS = 75
+
+
+@dataclass(slots=True)
+class Result:
+    seed: int
+    violation: str | None
+    trace: list[tuple[Any, ...]]
+    trace_hash: str
+    faults: int
+    faults_while_open: Counter[str]
+    refunds: int
+    ends: Counter[str]
+    attention: Counter[str]
+    commits: int
+    calls: int
+    cpu_seconds: float
+
+
+def run_schedule(seed: int) -> Result:
+    """Run the schedule of `seed` from the beginning to its end. Same seed, same trace."""
+    started = time.process_time()
+    schedule = Schedule(seed)
+    violation = schedule.outcome()
+    return Result(
+        seed=seed,
+        violation=violation,
+        trace=schedule.world.trace,
+        trace_hash=schedule.world.trace_hash(),
+        faults=schedule.faults.struck,
+        faults_while_open=schedule.faults.while_open,
+        refunds=len(schedule.watch.refunds),
+        ends=schedule.ends,
+        attention=schedule.attention,
+        commits=schedule.watch.commits,
+        calls=schedule.bank.calls,
+        cpu_seconds=time.process_time() - started,
+    )
+
+
+def run_schedule_briefly(seed: int) -> Result:
+    """Without the trace: it is too much to send between processes."""
+    result = run_schedule(seed)
+    result.trace.clear()
+    return result
+
+
+class Schedule:
+    """The world of one seed: its plan, its ports, and who acts in it."""
+
+    def __init__(self, seed: int, plan: Plan | None = None, faults: type[Faults] = Faults) -> None:
+        self.world = world = World(seed, START)
+        self.plan: Plan = plan or compose(world.random)
+        store = simulated_database()
+        store.fresh()
+        self.connection = store.connection
+        self.faults = faults(world, draw_rates(world), lambda: self.watch.open > 0)
+        plan = self.plan
+        self.bank = Bank(world, self.faults, outages=plan.outages, denials=plan.denials, empty=plan.empty)
+        self.bank.very_late = plan.very_late
+        if plan.very_late:
+            self.faults.rates["effect later"] = 0.5
+        self.watch = Watch(world, self.bank, self.connection, plan.policy.quiet_seconds, plan.threshold)
+        self.watch.velocity_count = plan.velocity_count
+        self.bank.on_send = self.watch.sending
+        if not plan.very_late:  # what lands after days contradicts whoever had given it up
+            self.bank.on_created = self.watch.created
+        self.bank.on_news = self._tell
+        self.bank.on_silence = self._fall_silent
+        self.requests: dict[tuple[str, str], RefundRequest] = {}
+        self.overtaken: dict[str, tuple[str, str]] = {}
+        self.gate = FaultyGate(world, self.faults, plan.database_outages, self._committed)
+        self.connection.gate = self.gate
+        self.processors = {"stripe": SimulatedProcessor(self.bank), "manual": ManualProcessor()}
+        self.accepted: dict[tuple[str, str], str] = {}
+        self.corrections: dict[str, str] = {}
+        self.ends: Counter[str] = Counter()
+        self.attention: Counter[str] = Counter()
+        self.ids = 0
+        self.at_work = 0
+        self.queue: deque[tuple[Callable[[Context], object], str]] = deque()
+        self.sweep_at: float | None = None
+        self.receiver = SimulatedDeliverer(self.faults) if plan.notify else None
+        self.deliver_at: float | None = None
+        self.watch_at: float | None = None
+        self.healing = False
+        self.database = store.database
+
+    def close(self) -> None:
+        self.connection.gate = None
+        self.world.kill_all()
+        self.connection.rollback()
+
+    def outcome(self) -> str | None:
+        """Run to the end; the first broken promise, or None."""
+        muted = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            self.run()
+        except Violation as broken:
+            return str(broken)
+        except Exception as error:  # the production code or the simulation fell over: as bad as a broken promise
+            self.world.note("ERROR", traceback.format_exc())
+            return f"{type(error).__name__}: {error}"
+        finally:
+            logging.disable(muted)
+            self.close()
+        return None
+
+    # --- the two phases ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        world, plan = self.world, self.plan
+        for payment in plan.payments:
+            if payment.processor == "stripe" and payment.processor_payment_id not in plan.unknown_payments:
+                self.bank.payments[payment.processor_payment_id] = Payment(payment.amount_minor, payment.currency)
+        self.client("recorder", self._record)
+        for start, end in plan.outages:
+            world.at(start, lambda end=end: self.world.note("OUTAGE", round(end - START)))
+        for act in plan.acts:
+            world.at(START + 1 + act.at, lambda act=act: self._act(act.what, act.arguments))
+        end = START + plan.horizon * 1.3 + 60
+        world.run(until=end)
+        world.now = max(world.now, end)
+        self.heal()
+        self._settle()
+        self._people_finish()
+        self.ends = check_ends(self.watch, self.bank, self.accepted, self.explained())
+        if self.receiver is not None:
+            check_told(self.watch, self.receiver)
+        self._reconcile()
+        if self.world.random.random() < 0.25:
+            self._audit()
+
+    def heal(self) -> None:
+        """Faults stop; time goes on. What was already under way at the processor still comes to its end."""
+        self.world.note("HEALING")
+        self.healing = True
+        self.faults.on = False
+        bank = self.bank
+        bank.outages.clear()
+        bank.denials.clear()
+        bank.empty.clear()
+        self.plan.database_outages.clear()
+        self.watch.calm_since = self.world.now
+        self._act_resume()
+        world_is_awake = self.world.now + 14 * HOUR  # nobody is frozen for longer: not even who pulled the kill switch
+        self.world.at(world_is_awake, self._act_resume)
+        self._look_at_the_list(DAY)
+
+    def _settle(self) -> None:
+        self.world.run(until=self.world.now + HEALING_DAYS * DAY)
+        if self.world.processes:
+            raise Violation(f"L1 still running after {HEALING_DAYS} days: {', '.join(self.world.processes)}")
+        if not self.world.idle:
+            raise Violation(f"L1 something is still due after {HEALING_DAYS} days")
+
+    def explained(self) -> set[str]:
+        """Why a refund may be with a person at the end: each reason needs its cause in this schedule."""
+        reasons = set()
+        if self.plan.unknown_payments:
+            reasons.add("resource_missing")
+        if any(thing.leg_id is None for thing in self.bank.things):
+            reasons.add("charge_already_refunded")
+        if any(payment.processor == "manual" for payment in self.plan.payments):
+            reasons |= {"manual_processor", "no_automatic_refund", "manual"}
+        for leg in self.watch.legs.values():
+            if leg["attention"] == "outcome_unknown" and self._was_silent_too_long(leg):
+                reasons.add("outcome_unknown")
+            if leg["attention"] == "balance_insufficient" and leg["backoffs"] >= 40:
+                reasons.add("balance_insufficient")
+        return reasons
+
+    def _was_silent_too_long(self, leg: dict[str, Any]) -> bool:
+        policy = self.plan.policy
+        silent = self.world.database_now - (leg["first_sent_at"] or 0) >= policy.key_life_seconds
+        unpaid = not any(t.leg_id == leg["leg_id"] and not t.is_void for t in self.bank.things)
+        return silent and unpaid
+
+    def _people_finish(self) -> None:
+        """Half of what is left with people they bring to its end, one way or another; then time goes on again."""
+        for row in self.watch.refunds.values():
+            for leg in self.watch.legs.values():
+                if leg["refund_id"] == row["refund_id"] and leg["attention"] and row["status"] == "needs_attention":
+                    self.attention[leg["attention"]] += 1
+        for _ in range(3):
+            stuck = [r for r in self.watch.refunds.values() if r["status"] in ("needs_attention", "awaiting_approval")]
+            if not stuck or self.world.random.random() < 0.3:
+                return
+            for row in stuck:
+                pick, choice = 0.0, self.world.random.random()
+                self.client("operator", self._operate_on(row["refund_id"], pick, choice))
+            self._look_at_the_list(DAY)
+            self._settle()
+
+    def _reconcile(self) -> None:
+        """L7: both books agree; and a difference that is planted is found."""
+        reports: list[reconcile.Report] = []
+        self.client("reconciler", lambda context: reports.append(reconcile.reconcile(context, days=200)))
+        self._settle()
+        stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
+        false = [d for d in reports[0].differences if not (stuck and d.kind == "clearing")]
+        if false:
+            raise Violation(f"L7 a false alarm: {false}")
+        paid = [thing for thing in self.bank.things if thing.leg_id and thing.status == "succeeded"]
+        if paid and self.world.random.random() < 0.3:
+            paid[0].amount += 1
+            self.client("reconciler", lambda context: reports.append(reconcile.reconcile(context, days=200)))
+            self._settle()
+            if not any(d.subject == paid[0].leg_id for d in reports[1].differences):
+                raise Violation("L7 a planted difference was not found")
+
+    def _audit(self) -> None:
+        """L9: the chain over ledger and events is whole, whoever died while sealing."""
+        reports: list[audit.Report] = []
+
+        def work(context: Context) -> None:
+            audit.Sealer().seal(context)
+            reports.append(audit.verify(context))
+
+        self.client("auditor", work)
+        self._settle()
+        if not reports[0].whole or reports[0].unsealed:
+            raise Violation(f"L9 the chain is not whole: {reports[0]}")
+
+    @staticmethod
+    def _ends() -> tuple[str, ...]:
+        return ("succeeded", "partially_succeeded", "failed", "rejected", "canceled")
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    def context(self, process: Process) -> Context:
+        world = self.world
+
+        def new_id(prefix: str) -> str:
+            self.ids += 1
+            made = f"{prefix}_{self.ids:06d}"
+            if prefix == "lease":
+                process.token, process.intent = made, "claim"
+            return made
+
+        return Context(
+            database=self.database,
+            processors=self.processors,
+            policy=self.plan.policy,
+            limits=Limits(approval_threshold_minor=self.plan.threshold, velocity_count=self.plan.velocity_count),
+            notify=self.plan.notify,
+            run=lambda calls: Loop(world).run(calls),
+            wake=self._wake,
+            new_id=new_id,
+            clock=lambda _connection: world.database_now,
+            monotonic=lambda: world.now + process.skew,
+        )
+
+    def process(self, name: str, work: Callable[[Context], object], done: Callable[[bool], None]) -> None:
+        """A process that does one thing. `done` hears whether it came to its end."""
+
+        def run() -> None:
+            process = self.world.running
+            assert process is not None
+            finished = False
+            try:
+                work(self.context(process))
+                finished = True
+            except (Unavailable, LostRace) as error:
+                self.world.note("RAISED", type(error).__name__)
+            finally:
+                self.world.after(0, lambda: done(finished))
+
+        skew = self.world.random.uniform(-300, 300) if self.faults.strikes("clocks differ") else 0.0
+        self.world.spawn(name, run, skew=skew)
+
+    def client(self, name: str, work: Callable[[Context], object], tries: int = 12) -> None:
+        """Whoever asks for something and hears nothing, or "try again", asks again."""
+
+        def done(finished: bool) -> None:
+            if not finished and tries > 1:
+                wait = self.world.random.choice((0.1, 1, 5, 60, 600))
+                self.world.after(wait, lambda: self.client(name, work, tries - 1))
+            elif not finished and not self.healing:
+                self.world.after(HOUR, lambda: self.client(name, work, tries))
+            elif not finished:
+                raise Violation(f"L1 {name} was never served")
+
+        self.process(name, work, done)
+
+    def worker(self, work: Callable[[Context], object], name: str = "worker") -> None:
+        """A worker takes it when one is free."""
+        if self.at_work >= self.plan.workers:
+            self.queue.append((work, name))
+            return
+        self.at_work += 1
+
+        def done(finished: bool) -> None:
+            self.at_work -= 1
+            if self.queue:
+                self.worker(*self.queue.popleft())
+            self._plan_sweep(0.0 if finished else 1.0)
+
+        self.process(name, work, done)
+
+    # --- the broker and the sweep ------------------------------------------------------------------------------------
+
+    def _wake(self, refund_ids: Sequence[str], bulk: bool) -> None:
+        process = self.world.running
+        assert process is not None
+        if process.dead:
+            raise Died
+        if not self.plan.broker:
+            return
+        self._die_if("die before the message")
+        self.world.note("MESSAGE", *refund_ids)
+        if self.faults.strikes("message lost"):
+            return
+        ids = list(refund_ids)
+        for _ in range(2 if self.faults.strikes("message twice") else 1):
+            late = self.world.random.uniform(1, 2 * HOUR) if self.faults.strikes("message late") else 0.01
+            self.world.after(late, lambda: self.worker(lambda context: advance.advance(context, ids, bulk=bulk)))
+        self._die_if("die after the message")
+
+    def _die_if(self, name: str) -> None:
+        process = self.world.running
+        if process is not None and self.faults.strikes(name):
+            process.dead = True
+            raise Died
+
+    def _committed(self, changes: int) -> None:
+        if not changes:
+            return
+        process = self.world.running
+        contradicted = len(self.watch.contradicted)
+        self.watch.committed(process)
+        if len(self.watch.contradicted) > contradicted:
+            # Given up while its call was in the air: the refund was open when this was sown.
+            self.faults.count("operator contradicted", while_open=True)
+        if process is not None and process.intent == "claim":
+            process.intent = "record"
+        self._plan_sweep(0.0)
+        self._plan_delivery()
+
+    def _plan_delivery(self) -> None:
+        """Notifications go out when they are due, one round at a time."""
+        if self.receiver is None or self.deliver_at is not None:
+            return
+        due: float | None = self.connection.raw("SELECT min(next_at) FROM outbox").fetchone()[0]
+        if due is None:
+            return
+        self.deliver_at = max(due - self.world.clock_offset, self.world.now) + 1
+        self.world.at(self.deliver_at, self._deliver)
+
+    def _deliver(self) -> None:
+        assert self.receiver is not None
+
+        def done(_finished: bool) -> None:
+            self.deliver_at = None
+            self._plan_delivery()
+
+        self.process("deliverer", self.receiver.deliver, done)
+
+    def _plan_sweep(self, pause: float) -> None:
+        """The sweep runs when the next row is due: virtual time jumps there."""
+        due = self.watch.next_due
+        if due is None:
+            return
+        at = max(due - self.world.clock_offset, self.world.now + pause) + 0.01
+        if self.sweep_at is not None and self.sweep_at <= at:
+            return
+        self.sweep_at = at
+        self.world.at(at, lambda: self._sweep(at))
+
+    def _sweep(self, planned: float) -> None:
+        if self.sweep_at != planned:
+            return  # another one was planned for earlier and has been
+        self.sweep_at = None
+        self.worker(advance.advance)
+
+    # --- news from the processor -------------------------------------------------------------------------------------
+
+    def _tell(self, thing: Thing) -> None:
+        """A webhook for each change, on its unreliable way; and in healing, the daily look at the list."""
+        if self.healing:
+            self._look_at_the_list(2 * HOUR)
+        if thing.is_void and thing.leg_id and self.faults.strikes("asked again after failure"):
+            self._ask_again(thing.leg_id)
+        if not self.plan.webhooks or self.faults.strikes("webhook lost"):
+            return
+        if thing.leg_id is None and self.faults.on:
+            self.faults.count("webhook of an unknown refund")
+        random = self.world.random
+        metadata = {"refund_worker_leg": thing.leg_id} if thing.leg_id else {}
+        body = json.dumps({"data": {"object": {"object": "refund", "id": thing.id, "metadata": metadata}}})
+        event_id = f"evt_{thing.id}_{len(thing.words)}"
+        if thing.id not in self.overtaken and self.faults.strikes("webhook overtaken"):
+            self.overtaken[thing.id] = event_id, body
+            self.world.after(3 * DAY, lambda: self._send_overtaken(thing.id))
+            return
+        first = self.faults.strikes("webhook before the answer")
+        if first:
+            self.bank.answers_held_until = self.world.now + random.uniform(2, 20)
+        for _ in range(3 if self.faults.strikes("webhook three times") else 1):
+            late = 0.0 if first else random.uniform(0, 2)
+            if self.faults.strikes("webhook late"):
+                late = random.uniform(HOUR, 3 * DAY)
+            self.world.after(late, lambda: self._webhook(event_id, body))
+        self.world.after(3, lambda: self._send_overtaken(thing.id))
+
+    def _send_overtaken(self, thing_id: str) -> None:
+        if thing_id in self.overtaken:
+            self._webhook(*self.overtaken.pop(thing_id))
+
+    def _webhook(self, event_id: str, body: str) -> None:
+        """Stored, then answered; the processor sends it again until it is."""
+
+        def receive(context: Context) -> None:
+            with context.database.write() as connection:
+                now = context.clock(connection)
+                inbox.insert_event(connection, "stripe", event_id, "refund.updated", body, now)
+            self._die_if("webhook handler dies")
+            self.world.after(0, lambda: self.worker(news.take_inbox, "newsreader"))
+
+        self.client("receiver", receive)
+
+    def _look_at_the_list(self, seconds: float) -> None:
+        if self.watch_at is not None and self.watch_at <= self.world.now + seconds:
+            return
+        self.watch_at = at = self.world.now + seconds
+
+        def look() -> None:
+            if self.watch_at == at:
+                self.watch_at = None
+            self.client("watch", lambda context: (reconcile.watch(context), news.take_inbox(context)))
+
+        self.world.at(at, look)
+
+    # --- people ------------------------------------------------------------------------------------------------------
+
+    def _record(self, context: Context) -> None:
+        records.record_payments(context, self.plan.payments)
+        records.record_spends(context, self.plan.spends)
+
+    def _act(self, what: str, arguments: dict[str, Any]) -> None:
+        self.world.note("ACT", what)
+        getattr(self, "_act_" + what.replace(" ", "_"))(**arguments)
+
+    def _act_request(self, requests: list[RefundRequest]) -> None:
+        self.client("client", lambda context: self._request(context, requests))
+
+    def _request(self, context: Context, requests: list[RefundRequest]) -> None:
+        promised = dict(self.accepted)  # what was refused earlier may be accepted when asked again, never the reverse
+        answers = intake.request_refunds(context, requests)
+        for request, answer in zip(requests, answers, strict=True):
+            key = (request.client, request.idempotency_key)
+            if isinstance(answer, intake.Taken):
+                if self.accepted.setdefault(key, answer.refund_id) != answer.refund_id:
+                    raise Violation(f"I6 {key} is {self.accepted[key]} and {answer.refund_id}")
+                self.requests[key] = request
+            elif key in promised and not isinstance(answer, KeyReused):
+                raise Violation(f"L5 {key} was accepted as {self.accepted[key]} and is refused now: {answer}")
+            self.world.note("REQUEST", *key, answer.code if isinstance(answer, Refusal) else answer.refund_id)
+
+    def _act_correct(self, customer_id: str, credits: int, key: str) -> None:
+        def work(context: Context) -> None:
+            try:
+                row, _ = records.correct(
+                    context,
+                    customer_id=customer_id,
+                    credits=credits,
+                    reason="put right",
+                    client="desk",
+                    idempotency_key=key,
+                    actor="otto",
+                )
+            except Unavailable:
+                raise
+            except RefundWorkerError as refused:
+                self.world.note("REFUSED", refused.code)
+                return
+            if self.corrections.setdefault(key, row["transaction_id"]) != row["transaction_id"]:
+                raise Violation(f"I6 correction {key} was made twice")
+
+        self.client("desk", work)
+
+    def _act_pay_out_correction(self, key: str, correction: str) -> None:
+        transaction_id = self.corrections.get(correction)
+        if transaction_id is None:
+            return
+        customer = next(row[2] for row in self.watch.transactions if row[1] == transaction_id)
+        request = RefundRequest(
+            idempotency_key=key,
+            kind=Kind.WITHDRAWAL,
+            to=To.SOURCE,
+            customer_id=customer,
+            transaction_id=transaction_id,
+            reason="pay out",
+            client="desk",
+            actor="otto",
+        )
+        self._act_request([request])
+
+    def _ask_again(self, leg_id: str) -> None:
+        """What failed is asked for once more, under a key of its own: a new refund, and a new object."""
+        refund = self.watch.refunds[self.watch.legs[leg_id]["refund_id"]]
+        request = self.requests.get((refund["client"], refund["idempotency_key"]))
+        if request is not None:
+            again = replace(request, idempotency_key=f"{request.idempotency_key}-again")
+            self.world.after(self.world.random.uniform(60, DAY), lambda: self._act_request([again]))
+
+    def _fall_silent(self) -> None:
+        """No answer until the key of a first send is a second short of its life's end, just there, or a second past;
+        a person then makes what waits due at that very moment."""
+        if self.plan.horizon < DAY or self.bank.outages or not self.faults.strikes("silent to the key's edge"):
+            return
+        now, random = self.world.now, self.world.random
+        edge = now + self.plan.policy.key_life_seconds + random.choice((-1, 0, 1))
+        self.bank.outages.append((now + random.choice((0, 0.2)), edge - 1.5))
+        for at, act in ((edge - 60, self._act_pause), (edge - 0.05, self._act_resume)):
+            self.world.at(at, act)
+
+    def _act_delete(self, pick: float) -> None:
+        made = [row[1] for row in self.watch.transactions if row[3] in ("credit_refund", "correction")]
+        if not made:
+            return
+        transaction_id = made[int(pick * len(made))]
+
+        def work(context: Context) -> None:
+            try:
+                records.reverse_transaction(context, transaction_id, actor="otto")
+            except Unavailable:
+                raise
+            except RefundWorkerError as refused:
+                self.world.note("REFUSED", refused.code)
+
+        self.client("desk", work)
+
+    def _act_command(self, action: Action, outcome: str = "") -> None:
+        """On every refund that is open."""
+        for row in list(self.watch.refunds.values()):
+            if row["status"] not in self._ends():
+                self.client("operator", self._command(row["refund_id"], action, "olga", outcome, None))
+
+    def _act_operate(self, pick: float, choice: float) -> None:
+        refunds = [r for r in self.watch.refunds.values() if r["status"] not in self._ends()]
+        wanting = [r for r in refunds if r["status"] in ("needs_attention", "awaiting_approval")] or refunds
+        if not wanting:
+            return
+        refund = wanting[int(pick * len(wanting))]
+        if (refund["lease_until"] or 0) > self.world.database_now:
+            self.faults.count("operator races a worker")
+        for _ in range(2 if self.faults.strikes("two operators at once") else 1):
+            self.client("operator", self._operate_on(refund["refund_id"], pick, choice))
+
+    def _operate_on(self, refund_id: str, pick: float, choice: float) -> Callable[[Context], None]:
+        seen = self.watch.refunds[refund_id]
+        if seen["status"] == "awaiting_approval":
+            action = Action.APPROVE if choice < 0.7 else Action.REJECT if choice < 0.85 else Action.CANCEL
+        elif seen["status"] == "needs_attention":
+            action = Action.RETRY if choice < 0.4 and not self.plan.very_late else Action.RESOLVE
+        else:
+            action = Action.CANCEL if choice < 0.6 else Action.RETRY
+        reference = None if choice < 0.8 else f"bank-{refund_id}"
+
+        actor = "olga" if pick < 0.9 else "anna"
+        return self._command(refund_id, action, actor, reference, seen["version"] if pick < 0.5 else None)
+
+    def _command(
+        self, refund_id: str, action: Action, actor: str, reference: str | None, version: int | None
+    ) -> Callable[[Context], None]:
+        def work(context: Context) -> None:
+            try:
+                operations.command(
+                    context,
+                    refund_id,
+                    action,
+                    actor=actor,
+                    reason="looked into it",
+                    reference=reference,
+                    version=version,
+                )
+                self.world.note("COMMAND", action, refund_id)
+            except Unavailable:
+                raise
+            except RefundWorkerError as refused:
+                self.world.note("REFUSED", refused.code)
+
+        return work
+
+    def _act_pause(self) -> None:
+        self.client("operator", lambda c: operations.pause_processor(c, "stripe", actor="olga", reason="maintenance"))
+
+    def _act_resume(self) -> None:
+        self.client("operator", lambda context: operations.resume_processor(context, "stripe"))
+
+    def _act_refund_elsewhere(self, payment: str, part: float) -> None:
+        if payment in self.bank.payments:
+            amount = int(self.bank.room(payment) * part)
+            if amount:
+                self.faults.count("refunded elsewhere")
+                self.bank.add(payment, amount, None, None)
+
+    def _act_dispute(self, payment: str, part: float) -> None:
+        if payment in self.bank.payments:
+            self.faults.count("disputed")
+            self.bank.payments[payment].disputed = True
+
+    def _act_seal(self) -> None:
+        self.client("auditor", lambda context: audit.Sealer().seal(context))
+
+    def _act_look_at_the_list(self) -> None:
+        self._look_at_the_list(0)
+
+    def _act_clock_jump(self, seconds: float) -> None:
+        self.faults.count("clock jump")
+        self.world.clock_offset += seconds
+        self.sweep_at = None
+        self._plan_sweep(0.0)
+        # The scheduler's periodic job, the next time that it runs.
+        self.world.after(self.world.random.uniform(0, 60), lambda: self.client("clock", clock.heed_a_clock_set_back))

@@ -1,0 +1,107 @@
+"""Seeded schedules of faults against the production code, and what makes them worth believing.
+
+2,000 schedules in two halves, each run once in its test process and looked at by several tests; half of each half is
+run again elsewhere. `make simulate SCHEDULES=n SEED=s` runs more; a failure names its seed and how to see its trace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+
+import pytest
+
+from tests.simulation.faults import FAULTS
+from tests.simulation.schedule import Schedule, run_schedule
+
+SCHEDULES_IN_A_HALF = 1_000
+REPEATED_IN_A_HALF = 500
+# Of the table of faults: those that are a hook of this simulation (its letter S).
+ROWS = {3, 4, 5, 6, 7, 22, 23, 24, *range(39, 70), 74}
+
+# Each half stays in one test process, so that its schedules are run once.
+halves = pytest.mark.parametrize(
+    "half", [pytest.param(n, marks=pytest.mark.xdist_group(f"simulation-{n}")) for n in (0, 1)]
+)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
+
+
+@dataclass(slots=True)
+class Half:
+    """What became of the schedules of one half."""
+
+    broken: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    traces: dict[int, str] = field(default_factory=dict)
+
+
+@cache
+def half_of_them(half: int) -> Half:
+    seen = Half()
+    first = half * SCHEDULES_IN_A_HALF + 1
+    for seed in range(first, first + SCHEDULES_IN_A_HALF):
+        result = run_schedule(seed)
+        seen.ends += result.ends
+        seen.faults += result.faults_while_open
+        seen.traces[seed] = result.trace_hash
+        if result.violation:
+            seen.broken.append(f"{result.violation}\n  python -m tests.simulation --replay {seed}")
+    return seen
+
+
+@halves
+def test_no_schedule_of_faults_pays_twice_loses_a_refund_or_leaves_the_books_apart(half: int) -> None:
+    seen = half_of_them(half)
+    assert not seen.broken, "\n".join(seen.broken)
+    assert seen.ends["succeeded"] > SCHEDULES_IN_A_HALF / 4, "hardly any refund succeeded: giving up is no proof"
+
+
+@halves
+def test_each_kind_of_fault_strikes_while_a_refund_is_open(half: int) -> None:
+    seen = half_of_them(half)
+    assert [name for name in FAULTS if not seen.faults[name]] == []
+
+
+def test_each_row_of_the_fault_table_that_is_a_hook_of_the_simulation_has_a_fault() -> None:
+    assert ROWS - {row for fault in FAULTS.values() for row in fault.rows} == set()
+
+
+@halves
+def test_the_same_seed_gives_the_same_trace_in_another_process_in_another_order_under_another_hash_seed(
+    half: int,
+) -> None:
+    """Sets of texts have another order in every process; no decision may hang on it, nor on what ran before."""
+    here = half_of_them(half).traces
+    seeds = sorted(here, reverse=True)[:REPEATED_IN_A_HALF]
+    program = (
+        "import sys\n"
+        "from tests.simulation.schedule import run_schedule\n"
+        "for seed in map(int, sys.argv[1:]):\n"
+        "    print(seed, run_schedule(seed).trace_hash)\n"
+    )
+    there = subprocess.run(
+        [sys.executable, "-c", program, *map(str, seeds)],
+        env={**os.environ, "PYTHONHASHSEED": str(half + 7)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=900,
+    )
+    assert there.stdout.split() == [word for seed in seeds for word in (str(seed), here[seed])]
+
+
+def test_slow_still_settles_a_refund_that_comes_to_no_end_is_a_broken_promise() -> None:
+    """Money checks alone would pass a program that gives up: one that never sweeps moves nothing, and is caught."""
+
+    class NobodySweeps(Schedule):
+        def _plan_sweep(self, pause: float) -> None:
+            self.plan.broker = False
+
+    outcomes = [NobodySweeps(seed).outcome() for seed in range(1, 11)]
+    assert [outcome for outcome in outcomes if outcome and outcome.startswith("L1")] != []
+    assert not [seed for seed in range(1, 11) if run_schedule(seed).violation]

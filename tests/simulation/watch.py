@@ -1,0 +1,354 @@
+"""The invariants at every commit and every send, by code of its own: sums over the tables and the processor's book.
+
+- I1 one standing object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
+- I2 never more than was captured: `Bank._create` (the processor's book), `Watch._check_accounts` (ours)
+- I3 postings sum to zero, balances are the ledger's: `_read_ledger`, `_check_accounts`
+- I4 rows never change: `ends._check_nothing_changed`
+- I5 states only move as the table says: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
+- I6 one key, one refund, one body: `_check_refund`, `Schedule._request`
+- I7 nothing open sleeps for ever: `_read_refunds`
+- I8 no send without a committed intent: `sending`
+- I9 one key, one body: `sending`, `_check_leg`
+- I10 a new attempt only after proof: `_check_proof`
+- I11 no write without a lease of one's own: `_check_refund`
+- I12 each object is paid once: `_check_payout`
+- I13 no transaction is open across a call: `sending`
+- I14 no secret in a row: `ends._check_no_secret`
+- I15 above the threshold only with a second person, and never above the velocity limit: `_check_limits`,
+  `_check_approval`
+
+Nothing here calls the engine or the domain; the tables of allowed moves are written out once more on purpose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation.bank import Bank, Thing
+from tests.simulation.database import GatedConnection
+from tests.simulation.kernel import Process, Violation, World
+
+REACHED = {"pending", "requires_action", "succeeded", "failed", "canceled"}
+LEG_MOVES = {
+    "planned": {"sending"} | REACHED,
+    "sending": {"waiting", "unknown", "blocked"} | REACHED,
+    "waiting": {"sending"} | REACHED,
+    "unknown": {"sending", "waiting", "blocked"} | REACHED,
+    "blocked": {"sending", "unknown"} | REACHED,
+    "pending": REACHED,
+    "requires_action": REACHED,
+    "succeeded": {"failed", "canceled"},
+    "failed": {"canceled"},
+    "canceled": {"failed"},
+}
+# Only by the processor's word against an operator's.
+LEG_CONTRADICTED = {"succeeded": REACHED, "failed": REACHED, "canceled": REACHED}
+_BY_LEGS = {
+    "sending",
+    "pending",
+    "reversing",
+    "needs_attention",
+    "succeeded",
+    "partially_succeeded",
+    "failed",
+}
+REFUND_MOVES = {
+    "awaiting_approval": {"queued", "rejected", "canceled"},
+    "queued": {"canceled"} | _BY_LEGS,
+    "sending": _BY_LEGS,
+    "pending": _BY_LEGS,
+    "reversing": _BY_LEGS,
+    "needs_attention": _BY_LEGS,
+    "succeeded": {"reversing", "needs_attention", "failed", "partially_succeeded"},
+    "partially_succeeded": {"reversing", "needs_attention", "failed", "succeeded"},
+    "failed": set(),
+    "rejected": set(),
+    "canceled": set(),
+}
+OBJECT_RANKS = {None: 0, "pending": 1, "requires_action": 1, "succeeded": 2, "failed": 3, "canceled": 3}
+ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
+GONE = {"failed", "canceled"}
+# A refund may be worked on this often in an hour of virtual time when nothing is wrong, for each of its legs.
+CLAIMS_AN_HOUR = 40
+# Of the limits, as in production by default.
+WINDOW_SECONDS = 86_400
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Watch:
+    """Keeps a copy of what it has seen, and looks at what each commit changed."""
+
+    world: World
+    bank: Bank
+    connection: GatedConnection
+    quiet_seconds: float
+    threshold: int | None
+    velocity_count: int | None = None
+    calm_since: float | None = None  # faults have ended: loops are bounded from here on
+    open: int = 0
+    commits: int = 0
+    refunds: dict[str, Row] = field(default_factory=dict)
+    legs: dict[str, Row] = field(default_factory=dict)
+    objects: dict[str, str | None] = field(default_factory=dict)
+    sums: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+    transactions: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    paid: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    contradicted: set[str] = field(default_factory=set)
+    approved_by: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
+    next_due: float | None = None
+
+    # --- a commit ----------------------------------------------------------------------------------------------------
+
+    def committed(self, process: Process | None) -> None:
+        self.commits += 1
+        self._read_events()
+        self._read_ledger()
+        self._read_refunds(process)
+        self._check_accounts()
+
+    def rows(self, sql: str, *parameters: object) -> list[Row]:
+        cursor = self.connection.raw(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def _read_events(self) -> None:
+        sql = "SELECT seq, refund_id, kind, actor, leg_id, alarm, detail FROM events WHERE seq > ? ORDER BY seq"
+        for row in self.connection.raw(sql, (self.events[-1][0] if self.events else 0,)):
+            self.events.append(row)
+            _, refund_id, kind, actor, leg_id, alarm, _ = row
+            self.world.note("EVENT", refund_id, kind, leg_id, actor)
+            if kind == "processor_contradicts":
+                self.contradicted.add(refund_id)
+                if not alarm:
+                    raise Violation(f"I5 the processor contradicted an operator on {refund_id} without an alarm")
+            if kind == "refund_approved":
+                self.approved_by[refund_id] = actor
+
+    def _read_ledger(self) -> None:
+        """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
+        last = self.transactions[-1][0] if self.transactions else 0
+        sql = "SELECT seq, transaction_id, customer_id, kind, credits, refers_to, refund_id FROM ledger_transactions"
+        new = self.connection.raw(f"{sql} WHERE seq > ? ORDER BY seq", (last,)).fetchall()
+        if not new:
+            return
+        last = self.entries[-1][0] if self.entries else 0
+        sql = "SELECT seq, transaction_id, account, unit, amount FROM ledger_entries WHERE seq > ? ORDER BY seq"
+        balance: dict[tuple[str, str], int] = defaultdict(int)
+        for row in self.connection.raw(sql, (last,)):
+            self.entries.append(row)
+            _, transaction_id, account, unit, amount = row
+            balance[transaction_id, unit] += amount
+            self.sums[account, unit] += amount
+        for (transaction_id, unit), total in balance.items():
+            if total:
+                raise Violation(f"I3 {transaction_id} is {total} {unit} off zero")
+        for row in new:
+            self.transactions.append(row)
+            self._check_payout(row)
+
+    def _check_payout(self, row: tuple[Any, ...]) -> None:
+        _, transaction_id, _, kind, _, leg_id, _ = row
+        if kind not in ("payout", "payout_reversal"):
+            return
+        # …-payout-1-re_7, …-payout_reversal-1-manual:x
+        name = (leg_id, transaction_id.split(f"-{kind}-", 1)[1])
+        self.paid[name] += 1 if kind == "payout" else -1
+        if self.paid[name] not in (0, 1):
+            raise Violation(f"I12 {transaction_id}: {self.paid[name]} payouts of one refund object")
+        if sum(n for (leg, _), n in self.paid.items() if leg == leg_id) > 1:
+            raise Violation(f"I12 {leg_id} is paid out twice in the ledger")
+
+    def _read_refunds(self, process: Process | None) -> None:
+        """I5, I6, I7, I11: what moved, who moved it, and that nothing open is asleep for ever."""
+        self.next_due = None
+        self.open = 0
+        known, new = list(self.refunds), []
+        for row in self.rows("SELECT * FROM refunds"):
+            refund_id = row["refund_id"]
+            before = self.refunds.get(refund_id)
+            if before != row:
+                if before is not None:
+                    self._check_refund(before, row, process)
+                else:
+                    new.append(row)
+                self.refunds[refund_id] = row
+            self.open += row["status"] not in ENDS
+            if row["due_at"] is not None:
+                due = max(row["due_at"], row["lease_until"] or 0)
+                self.next_due = due if self.next_due is None else min(due, self.next_due)
+            elif row["status"] in ("queued", "sending", "pending", "reversing"):
+                raise Violation(f"I7 {refund_id} is {row['status']} and nothing will wake it")
+        for row in self.rows("SELECT * FROM legs"):
+            before = self.legs.get(row["leg_id"])
+            if before != row:
+                if before is not None:
+                    self._check_leg(before, row)
+                self.legs[row["leg_id"]] = row
+        self._check_limits([self.refunds[refund_id] for refund_id in known], new)
+        for object_id, state in self.connection.raw("SELECT processor_refund_id, state FROM refund_objects"):
+            if OBJECT_RANKS[state] < OBJECT_RANKS[self.objects.get(object_id)]:
+                raise Violation(f"I5 {object_id} goes back from {self.objects[object_id]} to {state}")
+            self.objects[object_id] = state
+
+    def _check_refund(self, before: Row, row: Row, process: Process | None) -> None:
+        refund_id, was, now = row["refund_id"], before["status"], row["status"]
+        if was != now:
+            self.world.note("STATUS", refund_id, was, now)
+            allowed = _BY_LEGS if refund_id in self.contradicted else REFUND_MOVES[was]
+            if now not in allowed:
+                raise Violation(f"I5 {refund_id} went from {was} to {now}")
+        if row["version"] <= before["version"]:
+            raise Violation(f"I5 {refund_id} changed without a new version")
+        for name in ("client", "idempotency_key", "body", "credits", "kind", "to", "customer_id", "created_at"):
+            if before[name] != row[name]:
+                raise Violation(f"I6 {refund_id}: {name} changed")
+        if process is None or process.intent not in ("claim", "record"):
+            return
+        if process.intent == "record":
+            held = before["lease_token"] == process.token and (before["lease_until"] or 0) > self.world.database_now
+            if not held:
+                raise Violation(f"I11 {process.name} wrote to {refund_id} without a lease of its own")
+        else:
+            if before["lease_until"] is not None and before["lease_until"] > self.world.database_now:
+                raise Violation(f"I11 {process.name} claimed {refund_id} while it was leased")
+            self._count_claim(refund_id)
+
+    def _check_limits(self, earlier: list[Row], new: list[Row]) -> None:
+        """I15: the window's total decides, of all that was asked for in it and not taken back by a person."""
+        if self.threshold is None and self.velocity_count is None:
+            return
+        for row in sorted(new, key=lambda refund: str(refund["refund_id"])):
+            earlier.append(row)
+            since = row["created_at"] - WINDOW_SECONDS
+            asked = [r for r in earlier if r["created_at"] >= since and r["status"] not in ("rejected", "canceled")]
+            for whose in ("customer_id", "requested_by"):
+                count = sum(refund[whose] == row[whose] for refund in asked)
+                if self.velocity_count is not None and count > self.velocity_count:
+                    raise Violation(f"I15 {row['refund_id']} is number {count} in the window for {row[whose]}")
+            if self.threshold is not None and row["status"] != "awaiting_approval":
+                its = {refund["refund_id"] for refund in asked if refund["customer_id"] == row["customer_id"]}
+                self._check_total(row["refund_id"], its, self.threshold)
+
+    def _check_total(self, refund_id: str, its: set[str], threshold: int) -> None:
+        first = [leg for leg in self.legs.values() if leg["refund_id"] in its and leg["replaces"] is None]
+        for currency in {leg["currency"] for leg in first if leg["refund_id"] == refund_id}:
+            total = sum(leg["amount_minor"] for leg in first if leg["currency"] == currency)
+            if total > threshold:
+                raise Violation(f"I15 {refund_id} brings the window to {total} {currency} and waits for nobody")
+
+    def _count_claim(self, refund_id: str) -> None:
+        if self.calm_since is None:
+            return
+        claims = self.claims[refund_id]
+        claims.append(self.world.now)
+        while claims[0] < self.world.now - 3_600:
+            claims.popleft()
+        legs = sum(leg["refund_id"] == refund_id for leg in self.legs.values())
+        if len(claims) > CLAIMS_AN_HOUR * max(legs, 1):
+            raise Violation(f"L8 {refund_id} was worked on {len(claims)} times in an hour: a hot loop")
+
+    def _check_leg(self, before: Row, row: Row) -> None:
+        leg_id, was, now = row["leg_id"], before["status"], row["status"]
+        if was != now:
+            self.world.note("LEG", leg_id, was, now)
+            allowed = LEG_MOVES[was]
+            if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
+                allowed = allowed | LEG_CONTRADICTED.get(was, set())
+            if now not in allowed:
+                raise Violation(f"I5 {leg_id} went from {was} to {now}")
+        if row["attempt"] < before["attempt"]:
+            raise Violation(f"I5 {leg_id} went back to attempt {row['attempt']}")
+        if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
+            raise Violation(f"I5 {leg_id} forgot that it was sent")
+        for name in ("amount_minor", "currency", "payment_id", "processor_payment_id", "credits", "payment_credits"):
+            if before[name] != row[name]:
+                raise Violation(f"I9 {leg_id}: {name} changed")
+
+    def _check_accounts(self) -> None:
+        """Balances are what the ledger says, nothing is spent twice, and payments give back no more than they took."""
+        sql = "SELECT customer_id, balance, held FROM customers"
+        for customer_id, balance, held in self.connection.raw(sql):
+            total = self.sums.get((f"customer:{customer_id}", "credits"), 0)
+            if total != balance:
+                raise Violation(f"I3 customer {customer_id} has {balance}, the ledger says {total}")
+            if balance < held and not self.contradicted:
+                raise Violation(f"I2 customer {customer_id} has {balance} of which {held} are held")
+        taken: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for leg in self.legs.values():
+            if leg["status"] not in GONE:
+                taken[leg["payment_id"]][0] += leg["payment_credits"]
+                taken[leg["payment_id"]][1] += leg["amount_minor"]
+        sql = "SELECT payment_id, credits, amount_minor, credits_taken, money_taken FROM payments"
+        for payment_id, credits, amount, credits_taken, money_taken in self.connection.raw(sql):
+            its_credits, its_money = taken[payment_id]
+            full = (
+                (min(its_credits, credits), min(its_money, amount)) if self.contradicted else (its_credits, its_money)
+            )
+            if (credits_taken, money_taken) != full:
+                raise Violation(f"I2 {payment_id}: {(credits_taken, money_taken)} taken, its legs say {full}")
+
+    # --- what the processor does --------------------------------------------------------------------------------------
+
+    def created(self, thing: Thing) -> None:
+        """I1 across legs: what stands in for a failed leg must not be paid beside it."""
+        if thing.leg_id is None:
+            return
+        refund_id = self.legs[thing.leg_id]["refund_id"]
+        legs = {leg["leg_id"]: leg for leg in self.legs.values() if leg["refund_id"] == refund_id}
+        asked = sum(leg["amount_minor"] for leg in legs.values() if leg["replaces"] is None)
+        by_hand = sum(
+            leg["amount_minor"] for leg in legs.values() if str(leg["processor_refund_id"]).startswith("manual:")
+        )
+        paid = sum(t.amount for t in self.bank.things if t.leg_id in legs and not t.is_void)
+        if paid + by_hand > asked:
+            raise Violation(f"I1 {refund_id}: {paid} paid by the processor and {by_hand} by hand, of {asked}")
+
+    # --- a send ------------------------------------------------------------------------------------------------------
+
+    def sending(self, key: str, body: str) -> None:
+        """I8, I9, I10, I13, I15: what must be so before a byte leaves."""
+        if self.connection.in_transaction:
+            raise Violation(f"I13 a transaction is open while {key} is sent")
+        order = json.loads(body)
+        leg_id, attempt = order["leg"], order["attempt"]
+        if key != f"{leg_id}:{attempt}":
+            raise Violation(f"I8 the key {key} is not the one of {leg_id}, attempt {attempt}")
+        stored = self.rows("SELECT * FROM attempts WHERE key = ?", key)
+        if len(stored) != 1 or stored[0]["body"] != body:
+            raise Violation(f"I8 {key} is sent without a committed intent of the same body")
+        if self.bank.bodies.setdefault(key, body) != body:
+            raise Violation(f"I9 {key} is sent with another body")
+        self._check_proof(leg_id, attempt)
+        self._check_approval(leg_id)
+
+    def _check_proof(self, leg_id: str, attempt: int) -> None:
+        earlier = [sent for sent in self.bank.sent if sent.leg_id == leg_id and sent.attempt < attempt]
+        if not earlier or any(s.leg_id == leg_id and s.attempt == attempt for s in self.bank.sent):
+            return
+        for number in {sent.attempt for sent in earlier}:
+            of_it = [sent for sent in earlier if sent.attempt == number]
+            proved = any(sent.outcome != "none" for sent in of_it)
+            last = max(sent.at for sent in of_it)
+            if not proved and self.world.now - last < self.quiet_seconds:
+                raise Violation(f"I10 {leg_id} begins attempt {attempt} without proof that {number} made nothing")
+
+    def _check_approval(self, leg_id: str) -> None:
+        if self.threshold is None:
+            return
+        refund = self.refunds[self.legs[leg_id]["refund_id"]]
+        asked = sum(
+            leg["amount_minor"]
+            for leg in self.legs.values()
+            if leg["refund_id"] == refund["refund_id"] and leg["replaces"] is None
+        )
+        by = self.approved_by.get(refund["refund_id"])
+        if asked > self.threshold and (by is None or by == refund["requested_by"]):
+            raise Violation(f"I15 {leg_id} is sent without a second person's approval")

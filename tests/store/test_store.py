@@ -1,0 +1,310 @@
+"""What the database itself guards, on SQLite and on a real Postgres."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from threading import Event as Signal
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from tests.domain.builders import a_leg, a_refund, an_object
+
+from refund_worker.domain.accept import TransactionRoom
+from refund_worker.domain.decision import CustomerChange, Decision, Event, ObjectSeen
+from refund_worker.domain.ledger import EntryKind, spend
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.domain.refund import Kind, Leg, LegStatus, ObjectState, Refund, RefundStatus, SeenObject, To
+from refund_worker.errors import LostRace
+from refund_worker.store import accounts, keys, ledger, payments, processors, refunds
+from refund_worker.store.database import Database, now
+from refund_worker.store.tables import customers, events
+
+
+@pytest.fixture
+def database(migrated_url: str) -> Iterator[Database]:
+    """Customer "c" with payments "pay1" and "pay2"."""
+    opened = Database(migrated_url)
+    with opened.write() as connection:
+        accounts.insert_missing_customers(connection, ["c"], 1.0)
+        payments.insert_payments(connection, [a_payment(1), a_payment(2)], 1.0)
+        accounts.add_purchases(connection, {"c": 200})
+    yield opened
+    opened.close()
+
+
+def a_payment(number: int) -> PaymentRecord:
+    return PaymentRecord(
+        payment_id=f"pay{number}",
+        customer_id="c",
+        processor="stripe",
+        processor_payment_id=f"ch_{number}",
+        amount_minor=1_000,
+        currency="USD",
+        credits=100,
+        captured_at=float(number),
+    )
+
+
+def store(database: Database, *accepted: Refund) -> None:
+    with database.write() as connection:
+        refunds.insert_refunds(connection, [(refund, "{}") for refund in accepted])
+
+
+def numbered(number: int, **changes: Any) -> Refund:
+    refund_id = f"r{number}"
+    leg = replace(a_leg(), leg_id=f"{refund_id}-1", refund_id=refund_id)
+    return a_refund(
+        leg, **({"refund_id": refund_id, "idempotency_key": f"k{number}", "due_at": float(number)} | changes)
+    )
+
+
+def fetch(database: Database, refund_id: str) -> Refund:
+    with database.read() as connection:
+        (refund,) = refunds.load(connection, [refund_id])
+    return refund
+
+
+# --- constraints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [(101, 0), (0, 1_001), (-1, 0), (0, -1)])
+def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_given_twice(
+    database: Database, change: tuple[int, int]
+) -> None:
+    with database.write() as connection:
+        accounts.change_payments(connection, {"pay1": (100, 1_000)})
+        accounts.change_payments(connection, {"pay1": (-100, -1_000)})
+    with pytest.raises(IntegrityError), database.write() as connection:
+        accounts.change_payments(connection, {"pay1": change})
+    with database.read() as connection:
+        room = {p.payment_id: p for p in accounts.payments_of(connection, ["c"])["c"]}["pay1"]
+    assert (room.credits_taken, room.money_taken) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "change", [CustomerChange(held=-1), CustomerChange(net_spent=-1), CustomerChange(withdrawn=-1)]
+)
+def test_sums_of_a_customer_can_not_fall_below_zero(database: Database, change: CustomerChange) -> None:
+    with pytest.raises(IntegrityError), database.write() as connection:
+        accounts.change_customers(connection, {"c": change})
+
+
+@pytest.mark.parametrize("credits", [51, -1])
+def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: Database, credits: int) -> None:
+    room = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
+    with database.write() as connection:
+        accounts.insert_rooms(connection, [room])
+    with pytest.raises(IntegrityError), database.write() as connection:
+        accounts.change_rooms(connection, {"t": credits})
+    with database.read() as connection:
+        assert accounts.rooms_of(connection, ["t", "x"]) == {"t": room}
+
+
+def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: Database) -> None:
+    store(database, numbered(1), numbered(2, idempotency_key="k1", client="shop"))
+    with pytest.raises(IntegrityError):
+        store(database, numbered(3, idempotency_key="k1"))
+    with database.read() as connection:
+        assert set(refunds.find_by_keys(connection, "default", ["k1", "k2"])) == {"k1"}
+
+
+def test_a_posting_is_written_once(database: Database) -> None:
+    posting = spend(transaction_id="t", customer_id="c", credits=5, description="", at=1.0)
+    with database.write() as connection:
+        ledger.insert_postings(connection, [posting])
+    with pytest.raises(IntegrityError), database.write() as connection:
+        ledger.insert_postings(connection, [posting])
+    with database.read() as connection:
+        assert ledger.account_sums(connection, like="customer:") == [("customer:c", "credits", -5)]
+        assert ledger.unbalanced_transactions(connection) == []
+
+
+def test_an_act_under_a_key_is_kept_once(database: Database) -> None:
+    with database.write() as connection:
+        keys.insert_act(connection, "default", "k", "{}", "txn", 1.0)
+    with pytest.raises(IntegrityError), database.write() as connection:
+        keys.insert_act(connection, "default", "k", "{}", "other", 1.0)
+    with database.read() as connection:
+        assert keys.find_act(connection, "shop", "k") is None
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> None:
+    leg = Leg(
+        leg_id="r-1",
+        refund_id="r",
+        payment_id="pay1",
+        processor="stripe",
+        processor_payment_id="ch_1",
+        amount_minor=999,
+        currency="USD",
+        credits=99,
+        payment_credits=98,
+        status=LegStatus.UNKNOWN,
+        attempt=3,
+        sends=2,
+        backoffs=7,
+        first_sent_at=1.25,
+        last_sent_at=2.5,
+        doubtful=True,
+        look_first=True,
+        verdict="refused",
+        failure_code="code",
+        failure_message="message",
+        attention="why",
+        processor_refund_id="re_9",
+        settled=True,
+        returned_credits=1,
+        replaces="r-0",
+        next_at=3.125,
+    )
+    refund = a_refund(
+        leg,
+        kind=Kind.CREDIT_REFUND,
+        to=To.SOURCE,
+        transaction_id="t",
+        currency="USD",
+        note="note",
+        metadata={"b": "2", "a": "1"},
+        status=RefundStatus.NEEDS_ATTENTION,
+        version=5,
+        of_correction=True,
+        posted=True,
+        returns=1,
+        returned_credits=1,
+        failure_code="code",
+        failure_message="message",
+        priority=1,
+        lease_until=1_800_000_000.123456,
+        lease_token="lease",
+    )
+    blank = {f.name for value in (leg, refund) for f in fields(value) if getattr(value, f.name) == f.default}
+    assert blank == {"objects"}, "every field but the objects (a table of their own) differs from its default"
+    store(database, refund)
+    assert fetch(database, "r") == refund
+
+
+def test_legs_come_back_in_the_order_of_their_numbers(database: Database) -> None:
+    legs = [replace(a_leg(n), payment_id="pay1") for n in range(1, 13)]
+    store(database, a_refund(*reversed(legs)))
+    assert [leg.leg_id for leg in fetch(database, "r").legs] == [f"r-{n}" for n in range(1, 13)]
+
+
+def test_what_was_seen_of_an_object_is_kept_with_its_latest_state(database: Database) -> None:
+    store(database, a_refund())
+    for status in ("pending", "succeeded"):
+        seen = ObjectSeen("r-1", ObjectState(status), an_object(status))
+        with database.write() as connection:
+            refunds.write_objects(connection, [("stripe", seen)], 1.0)
+    assert fetch(database, "r").legs[0].objects == (SeenObject("re_1", ObjectState.SUCCEEDED, 1),)
+    with database.read() as connection:
+        assert refunds.find_leg(connection, processor="stripe", processor_refund_id="re_1") == ("r", "r-1")
+        assert refunds.find_leg(connection, processor="other", processor_refund_id="re_1") is None
+
+
+def test_events_come_back_oldest_first(database: Database) -> None:
+    store(database, a_refund())
+    with database.write() as connection:
+        refunds.insert_events(connection, [("r", Event(f"e{n}", "me")) for n in range(5)], 1.0)
+    with database.read() as connection:
+        assert [row["kind"] for row in refunds.events_of(connection, "r")] == [f"e{n}" for n in range(5)]
+
+
+# --- guarded writes --------------------------------------------------------------------------------------------------
+
+
+def test_a_write_that_names_another_version_than_the_stored_one_is_a_lost_race(database: Database) -> None:
+    store(database, numbered(1), numbered(2))
+    one, two = fetch(database, "r1"), fetch(database, "r2")
+    with database.write() as connection:
+        refunds.write_refunds(connection, [Decision(before=one, after=replace(one, version=2, posted=True))])
+    with pytest.raises(LostRace), database.write() as connection:
+        refunds.write_refunds(
+            connection,
+            [
+                Decision(before=two, after=replace(two, version=2, posted=True)),
+                Decision(before=one, after=replace(one, version=2, returns=9)),
+            ],
+        )
+    assert (fetch(database, "r1").version, fetch(database, "r1").returns) == (2, 0)
+    assert fetch(database, "r2") == two, "the whole batch is undone"
+
+
+# --- claiming --------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_due_and_not_leased_is_claimed_the_urgent_first(database: Database) -> None:
+    store(
+        database,
+        numbered(1, priority=1),
+        numbered(2),
+        numbered(3, due_at=None),
+        numbered(4, due_at=11.0),
+        numbered(5, lease_until=10.5, lease_token="x"),
+        numbered(6, lease_until=10.0, lease_token="gone"),
+    )
+    with database.write() as connection:
+        assert refunds.claimable(connection, 10.0, 10) == ["r2", "r6", "r1"]
+        assert refunds.claimable(connection, 10.0, 1) == ["r2"]
+        assert refunds.claimable(connection, 10.0, 10, only=["r1", "r5"]) == ["r1"]
+        assert refunds.claimable(connection, 10.0, 10, bulk=True) == ["r1"]
+        assert refunds.claimable(connection, 10.0, 10, bulk=False) == ["r2", "r6"]
+
+
+@pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)  # an SQLite writer has the whole file
+def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Database) -> None:
+    store(database, numbered(1), numbered(2))
+    locked, done = Signal(), Signal()
+
+    def hold() -> None:
+        with database.write() as connection:
+            assert refunds.claimable(connection, 10.0, 1) == ["r1"]
+            locked.set()
+            done.wait(20)
+
+    holder = Thread(target=hold)
+    holder.start()
+    try:
+        assert locked.wait(20)
+        with database.write() as connection:
+            assert refunds.claimable(connection, 10.0, 10) == ["r2"]
+    finally:
+        done.set()
+        holder.join(20)
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:
+    with database.write() as connection:
+        processors.pause(connection, "stripe", 1.0, by="refund-worker", code="x", reason="", until=5.0)
+        assert processors.paused_processors(connection, 4.0) == {"stripe"}
+        assert processors.paused_processors(connection, 5.0) == frozenset()
+        processors.pause(connection, "stripe", 2.0, by="op", code="by_hand", reason="fire")
+        processors.pause(connection, "stripe", 3.0, by="refund-worker", code="x", reason="", until=5.0)
+        assert processors.paused_processors(connection, 9e9) == {"stripe"}
+        assert processors.resume(connection, "stripe")
+        assert not processors.resume(connection, "stripe")
+        assert processors.paused_processors(connection, 1.0) == frozenset()
+
+
+def test_the_database_tells_the_time_and_it_does_not_depend_on_a_time_zone(database: Database) -> None:
+    with database.read() as connection:
+        assert abs(now(connection) - time.time()) < 5
+
+
+def test_accounts_are_made_once(database: Database) -> None:
+    with database.write() as connection:
+        accounts.insert_missing_customers(connection, ["c", "d", "d"], 2.0)
+    with database.read() as connection:
+        rows = connection.execute(select(customers.c.customer_id, customers.c.bought).order_by(customers.c.customer_id))
+        assert [tuple(row) for row in rows] == [("c", 200), ("d", 0)]
+        assert connection.execute(select(events)).all() == []

@@ -1,0 +1,162 @@
+"""The README's first hour, walked block by block: what stands there is run, and does what it says."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refund_worker.client import Client
+from refund_worker.settings import PREFIX
+from tests.support.processes import free_port
+
+README = Path(__file__).parent.parent / "README.md"
+SECONDS_MAX = 120
+BLOCKS = re.findall(
+    r"```(\w*)\n(.*?)```",
+    README.read_text("utf-8").partition("## The first hour\n")[2].partition("\n## ")[0],
+    re.DOTALL,
+)
+
+
+def block(language: str, holding: str) -> str:
+    """The one block of this language that holds this text."""
+    (found,) = [text for kind, text in BLOCKS if kind == language and holding in text]
+    return found
+
+
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes], times: int = 1) -> list[str]:
+    """What `pattern` finds in the file, once it is there so many times."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.findall(pattern, path.read_text("utf-8"))
+        if len(found) >= times:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{pattern} did not come up in:\n{path.read_text('utf-8')}")
+
+
+@dataclass
+class Walk:
+    """`make dev` as it runs in a folder, and the receiver of its notifications."""
+
+    folder: Path
+    environment: dict[str, str]
+    ours: dict[str, str]  # what stands in the README → what it is here
+    told: Path
+
+    def adapted(self, text: str) -> str:
+        for there, here in self.ours.items():
+            text = text.replace(there, here)
+        return text
+
+    def run(self, *command: str) -> str:
+        ran = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=SECONDS_MAX
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def shell(self, text: str) -> str:
+        lines = [line for line in self.adapted(text).splitlines() if not line.startswith("export KEY")]
+        return self.run("bash", "-euc", "\n".join(lines))
+
+    def python(self, text: str) -> str:
+        return self.run(sys.executable, "-c", self.adapted(text))
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    folder = tmp_path_factory.mktemp("hour")
+    web, ear = free_port(), free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment["COLUMNS"] = "80"  # a narrow terminal: what is printed to be copied must stay in one piece
+    environment[PREFIX + "NOTIFY_URL"] = f"http://127.0.0.1:{ear}/"
+    environment[PREFIX + "NOTIFY_SECRET"] = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+    said, told = folder / "said.txt", folder / "told.txt"
+    dev = [sys.executable, "-m", "refund_worker", "dev", "--port", str(web)]
+    receiver = block("python", "serve_forever").replace("9000", str(ear))
+    with said.open("wb") as out, told.open("wb") as heard:
+        processes = [
+            subprocess.Popen(dev, cwd=folder, env=environment, stdout=out, stderr=out),
+            subprocess.Popen([sys.executable, "-c", receiver], env=environment, stdout=heard, stderr=heard),
+        ]
+        try:
+            (environment["KEY"],) = wait_for(said, r"API key .*?: (rw_\S+)", processes[0])
+            (broker,) = wait_for(said, r"send_task: (redis://\S+)", processes[0])
+            yield Walk(folder, environment, {"127.0.0.1:8000": f"127.0.0.1:{web}", "redis://…": broker}, told)
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                process.wait(SECONDS_MAX)
+
+
+def settled(client: Client, keys: list[str]) -> dict[str, Any]:
+    """The refunds under these keys, once all of them are at their end."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        found = {key: next(client.refunds(idempotency_key=key), None) for key in keys}
+        if all(refund and refund["status"] in ("succeeded", "failed") for refund in found.values()):
+            return found
+        time.sleep(0.2)
+    raise AssertionError(found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_first_hour_goes_as_the_readme_says(walk: Walk) -> None:
+    assert "/v1/customers/mia/transactions" in block("sh", "bought 500 credits")
+    walk.shell(block("sh", "bought 500 credits"))
+    # A shell of its own for each block, so the helper that the first one made is made again.
+    helper = next(line for line in block("sh", "bought 500 credits").splitlines() if line.startswith("api()"))
+    twice = walk.shell(f"{helper}\n{block('sh', 'the same request again')}")
+    assert re.findall(r'"code":"(\w+)"', twice) == ["idempotency_key_reused", "exceeds_refundable"]
+    walk.python(block("python", "send_task"))
+    walk.python(block("python", "Session(engine)"))
+    assert walk.python(block("python", "ApiError")) == ""
+
+    url = walk.adapted("http://127.0.0.1:8000")
+    with Client(url, walk.environment["KEY"]) as client:
+        keys = ["ticket-1", "ticket-2", "ticket-4", "ticket-5", "ticket-6"]
+        found = settled(client, keys)
+        assert {key: (refund["status"], refund["credits"]) for key, refund in found.items()} == {
+            "ticket-1": ("succeeded", 60),
+            "ticket-2": ("succeeded", 200),
+            "ticket-4": ("succeeded", 40),
+            "ticket-5": ("succeeded", 40),
+            "ticket-6": ("succeeded", 50),
+        }
+        assert found["ticket-2"]["amounts"] == [{"currency": "USD", "requested_minor": 2000, "succeeded_minor": 2000}]
+        assert '"id":"' + found["ticket-2"]["id"] in twice
+        assert next(client.refunds(idempotency_key="ticket-3"), None) is None
+        assert client.customer("mia")["balance"] == 500 - 120 + 60 - 200 - 40 - 40 - 50
+
+    deadline = time.monotonic() + SECONDS_MAX
+    while len(heard := re.findall(r"refund\.succeeded (ticket-\d)", walk.told.read_text())) < len(keys):
+        assert time.monotonic() < deadline, walk.told.read_text()
+        time.sleep(0.2)
+    assert sorted(heard) == keys
+
+
+@pytest.mark.slow
+def test_the_fixture_of_the_readme_works_in_a_suite_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "test_toy.py").write_text(block("python", "def test_a_cancelled_order"), encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_toy.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr

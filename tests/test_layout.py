@@ -1,0 +1,186 @@
+"""The direction of imports, and what may lie at the top of the project.
+
+web, worker, cli → engine → {store, processors} → domain; settings, errors, redaction are leaves; runtime.py wires.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "refund_worker"
+
+LEAVES = {"errors", "settings", "redaction"}
+BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
+BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
+
+# Which parts of the package each part may import; itself always. A new part needs a line here first.
+MAY_IMPORT = {
+    "": {"engine", "domain", "errors"},  # the package's own __init__: what a backend imports
+    "errors": set[str](),
+    "__main__": {"cli"},
+    "settings": {"errors", "redaction"},
+    "redaction": set[str](),
+    "signing": set[str](),
+    "client": {"signing"},  # what a backend takes that only speaks HTTP to us
+    "domain": {"errors"},
+    "store": {"domain"} | LEAVES,
+    "processors": {"domain"} | LEAVES,
+    "processors.sandbox": set[str](),
+    "engine": BELOW_ENGINE,
+    "runtime": {"engine"} | BELOW_ENGINE,
+    "web": {"signing"} | BELOW_DOORS,
+    "worker": BELOW_DOORS,
+    "testing": {"web", "processors.sandbox"} | BELOW_DOORS,  # for users' own test suites
+    "cli": {"web", "worker", "processors.sandbox"} | BELOW_DOORS,
+}
+# Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
+PARTS_WITHIN_PARTS = ("processors.sandbox",)
+STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe.py"
+
+TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
+    "README.md",
+    "Makefile",
+    "LICENSE",
+    "CHANGELOG.md",
+}
+
+
+def part_of(module: str) -> str:
+    """The part a dotted module name belongs to, its name without the package's: `store.tables` → `store`."""
+    for inner in PARTS_WITHIN_PARTS:
+        if module == inner or module.startswith(f"{inner}."):
+            return inner
+    return module.split(".")[0]
+
+
+def imported_modules(path: Path, source: Path) -> Iterator[tuple[int, str]]:
+    """(line, absolute dotted name) of everything `path` imports, wherever in the file the import stands."""
+    relative = path.relative_to(source).with_suffix("")
+    package = relative.parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base += node.module.split(".") if node.module else []
+            # `from refund_worker import store` names a part only by its alias.
+            yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
+
+
+def violations(source: Path) -> list[str]:
+    """One line for each import below `source`/refund_worker that goes the wrong way."""
+    found = []
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        inside = path.relative_to(source / PACKAGE)
+        module = ".".join(inside.with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+        for line, name in imported_modules(path, source):
+            reason = why_not(module, inside.as_posix(), name)
+            if reason:
+                found.append(f"{inside.as_posix()}:{line}: {reason}")
+    return found
+
+
+def why_not(module: str, file: str, name: str) -> str | None:
+    """Why the module may not import `name`, or None if it may."""
+    part = part_of(module)
+    if part not in MAY_IMPORT:
+        return f"{part} has no place in the layout yet: give it a line in MAY_IMPORT"
+    top, _, rest = name.partition(".")
+    if top == PACKAGE:
+        target = part_of(rest)
+        known = target in MAY_IMPORT and target != ""
+        if known and target != part and target not in MAY_IMPORT[part]:
+            return f"{part or 'the package itself'} must not import {target}"
+        return None
+    if top == "stripe" and file != STRIPE_IS_IMPORTED_ONLY_BY:
+        return f"only {STRIPE_IS_IMPORTED_ONLY_BY} imports stripe"
+    if part == "domain" and top not in sys.stdlib_module_names:
+        return f"domain imports only the standard library, not {top}"
+    return None
+
+
+def stray_names(tracked: list[str]) -> set[str]:
+    """The top-level names among tracked paths that have no place there."""
+    names = {path.split("/")[0] for path in tracked}
+    return {name for name in names - TOP_LEVEL if not name.startswith(".") and not name.endswith(".lock")}
+
+
+def test_every_import_goes_down() -> None:
+    assert violations(ROOT / "src") == []
+
+
+def test_only_the_agreed_names_lie_at_the_top() -> None:
+    # A checkout of another user's is not "unsafe" for listing names.
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert stray_names(listed.stdout.splitlines()) == set()
+
+
+def test_a_stray_file_at_the_top_is_named() -> None:
+    assert stray_names(["src/x.py", ".ci/run", "requirements.lock", "notes.txt", "scripts/a.sh"]) == {
+        "notes.txt",
+        "scripts",
+    }
+
+
+WRONG = [
+    ("domain/money.py", "import sqlalchemy", "domain imports only the standard library, not sqlalchemy"),
+    ("domain/money.py", "from refund_worker.settings import Settings", "domain must not import settings"),
+    ("errors.py", "from refund_worker import domain", "errors must not import domain"),
+    ("settings.py", "from .domain.money import split", "settings must not import domain"),
+    ("store/refunds.py", "from refund_worker.processors.base import Reply", "store must not import processors"),
+    ("processors/stripe.py", "from ..store import tables", "processors must not import store"),
+    (
+        "engine/advance.py",
+        "def run():\n    from refund_worker.runtime import Runtime",
+        "engine must not import runtime",
+    ),
+    ("engine/advance.py", "import refund_worker.worker.tasks", "engine must not import worker"),
+    ("engine/advance.py", "import stripe", "only processors/stripe.py imports stripe"),
+    ("processors/sandbox/server.py", "from stripe import Refund", "only processors/stripe.py imports stripe"),
+    ("processors/sandbox/server.py", "from ..base import Reply", "processors.sandbox must not import processors"),
+    ("processors/sandbox/server.py", "from refund_worker import errors", "processors.sandbox must not import errors"),
+    ("runtime.py", "from refund_worker.processors.sandbox import app", "runtime must not import processors.sandbox"),
+    ("runtime.py", "from refund_worker.web import app", "runtime must not import web"),
+    ("web/app.py", "from refund_worker.cli.app import main", "web must not import cli"),
+    ("worker/tasks.py", "from refund_worker.web import app", "worker must not import web"),
+    ("helpers/text.py", "import os", "helpers has no place in the layout yet"),
+    ("__init__.py", "from .store import tables", "the package itself must not import store"),
+]
+
+
+@pytest.mark.parametrize(("file", "code", "message"), WRONG)
+def test_an_import_that_goes_the_wrong_way_is_named_with_its_line(
+    tmp_path: Path, file: str, code: str, message: str
+) -> None:
+    path = tmp_path / PACKAGE / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code, encoding="utf-8")
+    line = 1 + code.count("\n")
+    (found,) = violations(tmp_path)
+    assert found.startswith(f"{file}:{line}: {message}")
+
+
+RIGHT = [
+    ("domain/refund.py", "import dataclasses\nfrom .money import split\nfrom refund_worker.errors import Refusal"),
+    ("processors/stripe.py", "import stripe\nfrom refund_worker.processors.base import Reply"),
+    ("processors/sandbox/server.py", "import json\nfrom . import book\nfrom .faults import Fault"),
+    ("runtime.py", "import sqlalchemy\nfrom refund_worker import engine, store, processors"),
+    ("cli/app.py", "from refund_worker.web.app import build\nfrom refund_worker.runtime import Runtime"),
+    ("worker/tasks.py", "from refund_worker import __version__\nfrom refund_worker.engine.advance import advance"),
+]
+
+
+@pytest.mark.parametrize(("file", "code"), RIGHT)
+def test_imports_that_go_down_are_not_complained_about(tmp_path: Path, file: str, code: str) -> None:
+    path = tmp_path / PACKAGE / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code, encoding="utf-8")
+    assert violations(tmp_path) == []

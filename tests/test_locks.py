@@ -1,0 +1,103 @@
+"""The lock files belong to pyproject.toml, vouch for every byte, and name no place to fetch from."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK_FILES = ("requirements.lock", "requirements-dev.lock")
+HOST_OR_PATH = re.compile(
+    r"[a-z+]+://|--(extra-)?index-url|--find-links|--trusted-host|@ file:|(^|\s)/\w+/", re.MULTILINE
+)
+
+
+def declared(*groups: str) -> list[Requirement]:
+    """The project's own requirements, with those of some dependency groups."""
+    lines = list(PROJECT["project"]["dependencies"])
+    for group in groups:
+        lines += PROJECT["dependency-groups"][group]
+    return [Requirement(line) for line in lines]
+
+
+def locked(text: str) -> dict[str, list[tuple[Requirement, int]]]:
+    """For each package the pins of a lock file (several where platforms differ), each with its number of hashes."""
+    pins: dict[str, list[tuple[Requirement, int]]] = {}
+    for entry in re.split(r"\n(?=[A-Za-z0-9])", text):
+        pin = entry.split(" \\\n")[0].strip()
+        if pin and not pin.startswith(("#", "-")):
+            requirement = Requirement(pin)
+            hashes = len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry))
+            pins.setdefault(canonicalize_name(requirement.name), []).append((requirement, hashes))
+    return pins
+
+
+def complaints(requirements: list[Requirement], text: str) -> list[str]:
+    """What a lock file lacks: requirements without a fitting pin, pins without a hash, places to fetch from."""
+    found = [f"names a host or a path: {match.group()!r}" for match in HOST_OR_PATH.finditer(text)]
+    pins = locked(text)
+    for requirement in requirements:
+        versions = [
+            str(pin.specifier).removeprefix("==") for pin, _ in pins.get(canonicalize_name(requirement.name), [])
+        ]
+        if not versions or not all(requirement.specifier.contains(version) for version in versions):
+            found.append(f"{requirement} is not met: make lock")
+    for name, entries in pins.items():
+        if any(hashes == 0 or not str(pin.specifier).startswith("==") for pin, hashes in entries):
+            found.append(f"{name} has no exact version or no hash")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lock_file", "groups"), [("requirements.lock", ["build"]), ("requirements-dev.lock", ["build", "dev"])]
+)
+def test_each_lock_file_meets_pyproject(lock_file: str, groups: list[str]) -> None:
+    text = (ROOT / lock_file).read_text(encoding="utf-8")
+    assert complaints(declared(*groups), text) == []
+    assert len(locked(text)) > len(declared(*groups))
+
+
+def test_both_lock_files_pin_the_same_versions() -> None:
+    runtime, dev = (locked((ROOT / name).read_text(encoding="utf-8")) for name in LOCK_FILES)
+    assert set(runtime) < set(dev)
+    assert {name: [str(pin) for pin, _ in entries] for name, entries in runtime.items()} == {
+        name: [str(pin) for pin, _ in dev[name]] for name in runtime
+    }
+
+
+GOOD = f"# comment\nredis==8.1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (GOOD.replace("redis", "rediss"), "redis>=5 is not met"),
+        (GOOD.replace("8.1.0", "4.6.0"), "redis>=5 is not met"),
+        (GOOD.replace("--hash=sha256:", "--hash=md5:"), "no exact version or no hash"),
+        (GOOD.replace("==", ">="), "no exact version or no hash"),
+        ("--index-url https" + "://example.test/simple\n" + GOOD, "names a host or a path"),
+        (GOOD + "local @ file:" + "///srv/wheels/local.whl\n", "names a host or a path"),
+        (GOOD.replace("# comment", "# made in /home/somebody/project"), "names a host or a path"),
+    ],
+)
+def test_a_lock_file_that_does_not_fit_is_complained_about(text: str, complaint: str) -> None:
+    assert any(complaint in each for each in complaints([Requirement("redis>=5")], text))
+
+
+def test_a_lock_file_that_fits_is_not_complained_about() -> None:
+    assert complaints([Requirement("redis>=5")], GOOD) == []
+
+
+def test_the_third_party_server_is_pinned_by_hash_and_names_no_host() -> None:
+    text = (ROOT / "tests" / "thirdparty" / "package-lock.json").read_text(encoding="utf-8")
+    assert "://" not in text
+    packages = {path: entry for path, entry in json.loads(text)["packages"].items() if path}
+    assert "node_modules/stripe-stateful-mock" in packages
+    assert [path for path, entry in packages.items() if not entry.get("integrity", "").startswith("sha512-")] == []

@@ -1,0 +1,146 @@
+"""The application without a socket: requests go straight into it, on an event loop of this client's own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from fastapi import FastAPI
+
+from refund_worker.engine.api_keys import create_key, create_signed_key
+from refund_worker.engine.context import Context
+from refund_worker.settings import Settings, load_settings
+from refund_worker.web.app import create_app
+
+AT = "2026-11-01T09:00:00Z"
+ELSEWHERE = ("203.0.113.7", 50000)
+# Pairs where a name is to come twice.
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+_names = itertools.count(1)
+
+
+def settings_for(url: str, **others: str) -> Settings:
+    return load_settings({f"REFUND_WORKER_{name}": value for name, value in {"DATABASE_URL": url, **others}.items()})
+
+
+class Web:
+    """A running application. Requests carry an admin's key unless another, or None, is given."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.app: FastAPI = create_app(settings)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        self._runner.__enter__()
+        self._lifespan = self.app.router.lifespan_context(self.app)
+        self._runner.run(self._lifespan.__aenter__())
+        self.admin = self.key("admin", client="backend")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.run(self._lifespan.__aexit__(None, None, None))
+        self._runner.__exit__(kind, error, trace)
+
+    @property
+    def context(self) -> Context:
+        context: Context = self.app.state.door.context
+        return context
+
+    def key(self, role: str, *, client: str = "backend", name: str | None = None, expires: float | None = None) -> str:
+        """A new key of this role."""
+        return create_key(
+            self.context, name=name or f"{role}-{next(_names)}", client=client, role=role, expires_at=expires
+        )
+
+    def signed_key(self, role: str, *, client: str = "backend") -> tuple[str, str]:
+        """A new key of this role whose requests must be signed, and the secret to do it with."""
+        return create_signed_key(self.context, name=f"{role}-{next(_names)}", client=client, role=role)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        *,
+        key: str | None = "admin",
+        headers: Headers = (),
+        client: tuple[str, int] = ELSEWHERE,
+        **options: Any,
+    ) -> httpx.Response:
+        """One request. `key` None sends none."""
+        (answer,) = self.calls([(method, path, json)], key=key, headers=headers, client=client, **options)
+        return answer
+
+    def calls(
+        self,
+        requests: Iterable[tuple[str, str, Any]],
+        *,
+        key: str | None = "admin",
+        headers: Headers = (),
+        client: tuple[str, int] = ELSEWHERE,
+        **options: Any,
+    ) -> list[httpx.Response]:
+        """Several requests at the same time."""
+        presented = self.admin if key == "admin" else key
+        every = [*headers.items()] if isinstance(headers, Mapping) else [*headers]
+        if presented:
+            every.append(("Authorization", f"Bearer {presented}"))
+
+        async def send() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False, client=client)
+            async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+                return await asyncio.gather(
+                    *(
+                        http.request(method, path, json=json, headers=every, **options)
+                        for method, path, json in requests
+                    )
+                )
+
+        return self._runner.run(send())
+
+    def refund(self, idempotency_key: str, *, key: str | None = "admin", **fields: Any) -> httpx.Response:
+        """Ask for a refund of the customer that `seed` makes."""
+        body = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
+        return self.call("POST", "/v1/refunds", body | fields, key=key, headers={"Idempotency-Key": idempotency_key})
+
+    def seed(self) -> None:
+        """A customer, cust-1, who bought 200 credits for 20.00 EUR and spent 50 of them as tx-1."""
+        assert self.call("POST", "/v1/payments", PAYMENT).status_code == 201
+        assert self.call("POST", "/v1/transactions", SPEND).status_code == 201
+
+
+PAYMENT = {
+    "payment_id": "pay-1",
+    "customer_id": "cust-1",
+    "processor": "stripe",
+    "processor_payment_id": "ch_1",
+    "amount_minor": 2000,
+    "currency": "EUR",
+    "credits": 200,
+    "captured_at": AT,
+}
+SPEND = {
+    "transaction_id": "tx-1",
+    "customer_id": "cust-1",
+    "kind": "spend",
+    "credits": 50,
+    "description": "Private chat",
+    "occurred_at": AT,
+}
+
+
+def is_problem(answer: httpx.Response, status: int, code: str) -> bool:
+    """Whether the answer is this problem, in its full shape; what it is instead is shown by the assertion."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) >= {"type", "title", "status", "detail", "code", "retryable"}, body
+    assert body["status"] == status
+    assert body["code"] == code, body
+    return True

@@ -1,0 +1,136 @@
+"""Every page of the console at addresses where there is something to see, from what is in the database.
+
+Whoever looks at all pages (for speed, for accessibility) takes them from here; a route without an address is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
+
+from sqlalchemy import Connection, func, select
+
+from refund_worker.domain.refund import ENDS
+from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
+from refund_worker.web.console.access import RULES
+
+# Files: what a page loads, and what is saved.
+NO_PAGES = frozenset({"/static/{name}", "/refunds.csv"})
+
+
+def addresses(connection: Connection) -> Mapping[str, Sequence[str]]:
+    """Addresses below /console by route. Raises `AssertionError` for a page that none is known for."""
+    found = _addresses(connection)
+    pages = {path for method, path in RULES if method == "GET"} - NO_PAGES
+    assert found.keys() >= pages, f"say at which address to see {sorted(pages - found.keys())}"
+    return {route: found[route] for route in sorted(pages)}
+
+
+def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
+    customer = _customer_with_most_entries(connection)
+    middle = _middle_entry(connection, customer)
+    spend = _latest_entry(connection, customer, "spend")
+    page_of = {
+        "/refund-transaction": [
+            _at("/refund-transaction", id=spend),
+            _at("/refund-transaction", id=spend, to="source"),
+        ],
+        "/delete-transaction": [_at("/delete-transaction", id=_latest_entry(connection, customer, "credit_refund"))],
+        "/add-credits": [_at("/add-credits", customer=customer)],
+        "/return-money": [_at("/return-money", id=_paid_out(connection, customer))],
+        "/customer": [_at("/customer", id=customer)],
+        "/customers": ["/customers", _at("/customers", q=customer[:4]), _at("/customers", after=customer)],
+        "/transactions": [
+            "/transactions",
+            _at("/transactions", before=middle["seq"]),
+            _at("/transactions", customer=customer),
+            _at("/transactions", customer=customer, after=middle["transaction_id"]),
+        ],
+        "/refunds": _lists(connection, customer),
+        "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
+        "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
+        "/failures/watch": [_watched(connection)],
+        "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
+    }
+    batch = connection.execute(select(func.max(refund_batches.c.batch_id))).scalar()
+    page_of["/batches/{batch_id}"] = [f"/batches/{batch}"]
+    plain = {path for method, path in RULES if method == "GET" and "{" not in path} - page_of.keys()
+    return page_of | {path: [path] for path in plain}
+
+
+def _at(path: str, **query: object) -> str:
+    return f"{path}?{urlencode(query, doseq=True)}"
+
+
+def _customer_with_most_entries(connection: Connection) -> str:
+    t = ledger_transactions.c
+    query = select(t.customer_id).group_by(t.customer_id).order_by(func.count().desc(), t.customer_id).limit(1)
+    return str(connection.execute(query).scalar_one())
+
+
+def _middle_entry(connection: Connection, customer: str) -> Mapping[str, object]:
+    t = ledger_transactions.c
+    query = select(t.seq, t.transaction_id).where(t.customer_id == customer, t.kind == "spend").order_by(t.seq)
+    rows = connection.execute(query).mappings().all()
+    return dict(rows[len(rows) // 2])
+
+
+def _latest_entry(connection: Connection, customer: str, kind: str) -> str:
+    t = ledger_transactions.c
+    query = select(t.transaction_id).where(t.customer_id == customer, t.kind == kind).order_by(t.seq.desc()).limit(1)
+    return str(connection.execute(query).scalar())
+
+
+def _paid_out(connection: Connection, customer: str) -> str:
+    """A correction that took credits off."""
+    t = ledger_transactions.c
+    query = select(t.transaction_id).where(t.customer_id == customer, t.kind == "correction", t.credits < 0).limit(1)
+    return str(connection.execute(query).scalar())
+
+
+def _lists(connection: Connection, customer: str) -> list[str]:
+    r = refunds.c
+    ids = list(connection.execute(select(r.refund_id).order_by(r.refund_id)).scalars())
+    key = connection.execute(select(r.idempotency_key).where(r.refund_id == ids[0])).scalar()
+    middle = ids[len(ids) // 2]
+    filters: list[dict[str, object]] = [
+        {"status": ["queued", "sending", "pending", "reversing"]},
+        {"status": sorted(ENDS)},
+        {"status": sorted(ENDS), "starting_after": middle},
+        {"status": "rejected"},
+        {"customer_id": customer},
+        {"customer_id": customer, "status": "failed"},
+        {"customer_id": "nobody"},
+        {"failure_code": "declined"},
+        {"failure_code": "none_of_ours"},
+        {"failure_code": "none_of_ours", "status": sorted(ENDS)},
+        {"created_gte": "2020-01-01"},
+        {"created_gte": "2099-01-01"},
+        {"created_gte": "2099-01-01", "status": sorted(ENDS)},
+        {"idempotency_key": key},
+        {"idempotency_key": "no such key"},
+        {"starting_after": middle},
+    ]
+    return ["/refunds", *(_at("/refunds", **chosen) for chosen in filters)]
+
+
+def _one_of_each_status(connection: Connection) -> list[str]:
+    r = refunds.c
+    return list(connection.execute(select(func.max(r.refund_id)).group_by(r.status).order_by(r.status)).scalars())
+
+
+def _needs_attention(connection: Connection) -> str:
+    return str(
+        connection.execute(select(func.max(refunds.c.refund_id)).where(refunds.c.status == "needs_attention")).scalar()
+    )
+
+
+def _codes(connection: Connection) -> list[str]:
+    r = refunds.c
+    query = select(r.failure_code).where(r.status == "needs_attention", r.failure_code.is_not(None)).distinct()
+    return sorted(connection.execute(query).scalars()) or [""]
+
+
+def _watched(connection: Connection) -> str:
+    last = connection.execute(select(func.max(events.c.seq))).scalar() or 0
+    return _at("/failures/watch", first=max(1, last - 500), last=last, by="console/anna")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from tests.support.left_out import BROWSER, leave_out
+from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+from tests.web.conftest import web
+from tests.web.console.browser import NoBrowser, launch
+
+__all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template", "web"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless chromium; where there is none and none can be installed, the tests are skipped, and that is loud."""
+    with sync_playwright() as playwright:
+        try:
+            found = launch(playwright)
+        except NoBrowser as missing:
+            leave_out(BROWSER, missing)
+        yield found
+        found.close()

@@ -1,0 +1,251 @@
+"""Two weeks of a shop's refunds, some of each kind of trouble among them: what pages are looked at with."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.workflow import Action
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.audit import Sealer, verify
+from refund_worker.engine.batches import take_batch
+from refund_worker.engine.context import Context
+from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.news import take_inbox
+from refund_worker.engine.operations import command, pause_processor
+from refund_worker.engine.reconcile import watch
+from refund_worker.engine.records import correct, record_payments, record_spends, reverse_transaction
+from refund_worker.engine.tally import tally
+from refund_worker.errors import Refusal
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import Runtime
+from refund_worker.store import inbox, ledger
+
+DAYS = 14
+NAMES = ("adler", "brandt", "costa", "dietz", "ekman", "ferrari", "garcia", "holm", "ivanova", "jensen")
+CHATS = ("Private chat", "Photo set", "Video call, 20 minutes", "Tip", "Group show")
+CURRENCIES = ("GBP", "EUR", "GBP", "JPY", "GBP", "EUR")
+REASONS = (
+    "the performer's camera was broken",
+    "asked by mail",
+    "charged twice",
+    "agreed by phone",
+    "the show ended early",
+)
+NO_ANSWER = {"timeout": {"effect": "now"}}
+DECLINED = {"lifecycle": [{"status": "failed", "failure_reason": "declined"}]}
+PENDING = {"lifecycle": [{"status": "pending"}]}
+LATE = {
+    "lifecycle": [
+        {"status": "succeeded"},
+        {"status": "failed", "after_seconds": 0.2, "failure_reason": "expired_or_canceled_card"},
+    ]
+}
+
+
+class Shop:
+    """Customers and what they ask for, by a clock that goes as told."""
+
+    def __init__(self, runtime: Runtime, sandbox: Sandbox) -> None:
+        self.now = time.time()
+        self.sandbox = sandbox
+        self.context: Context = replace(runtime.context, clock=lambda _connection: self._tick())
+        self._random = random.Random(7)
+        self._numbers: Iterator[int] = itertools.count(1)
+        self._ways: dict[str, dict[str, Any]] = {}
+        self._sealer = Sealer()
+
+    def _tick(self) -> float:
+        self.now += self._random.expovariate(1 / 0.7)
+        return self.now
+
+    def ask(self, how_many: int, *ways: dict[str, Any], to: To = To.SOURCE, **changes: Any) -> list[str]:
+        """New customers each pay, spend and ask for some of it; the first refunds go the ways named."""
+        requests = [self._customer(ways[n] if n < len(ways) else None, to) for n in range(how_many)]
+        self._tell_sandbox()
+        taken = request_refunds(self.context, [replace(request, **changes) for request in requests])
+        return [answer.refund_id for answer in taken if not isinstance(answer, Refusal)]
+
+    def _customer(self, way: dict[str, Any] | None, to: To) -> RefundRequest:
+        n = next(self._numbers)
+        customer = f"{NAMES[n % len(NAMES)]}-{1000 + n}"
+        currency = CURRENCIES[n % len(CURRENCIES)]
+        amount = self._random.choice((1000, 2000, 5000, 7500))
+        payment = PaymentRecord(
+            payment_id=f"pay-{n}", customer_id=customer, processor="stripe", processor_payment_id=f"ch_{n}",
+            amount_minor=amount, currency=currency, credits=amount // 10, captured_at=self.now - 864_000 - n,
+        )  # fmt: skip
+        spent = self._random.choice((30, 50, 80))
+        spend = SpendRecord(
+            transaction_id=f"chat-{n}", customer_id=customer, credits=spent,
+            description=CHATS[n % len(CHATS)], occurred_at=self.now - 7_200,
+        )  # fmt: skip
+        record_payments(self.context, [payment])
+        record_spends(self.context, [spend])
+        self.sandbox.register_payments(
+            [{"processor_payment_id": f"ch_{n}", "amount_minor": amount, "currency": currency}]
+        )
+        if way is not None:
+            self._ways[f"ch_{n}"] = way
+        return RefundRequest(
+            idempotency_key=f"order-{n}", kind=Kind.CREDIT_REFUND, to=to, customer_id=customer,
+            transaction_id=f"chat-{n}", credits=self._random.randrange(10, spent + 1),
+            reason=REASONS[n % len(REASONS)], client="backend", actor="backend/shop",
+        )  # fmt: skip
+
+    def _tell_sandbox(self, **others: Any) -> None:
+        rules = [
+            {"match": {"path_kind": "create", "payment": payment}, "times": 1, "do": way}
+            for payment, way in self._ways.items()
+        ]
+        self.sandbox.change_faults({"rules": rules, **others})
+
+    def work(self, times: int = 1, pause: float = 40.0) -> None:
+        for _ in range(times):
+            advance_until_idle(self.context)
+            self.now += pause
+
+    def count(self) -> None:
+        for _ in range(2):
+            self._sealer.seal(self.context)
+        tally(self.context)
+
+    def day(self, days_ago: int) -> None:
+        self.now = (time.time() // 86_400 - days_ago) * 86_400 + 9 * 3_600
+        if days_ago == 0:
+            self.now = time.time() - 7_200
+        busy = self._random.randrange(4, 13)
+        trouble = [NO_ANSWER] * (days_ago % 3 == 0) + [DECLINED] * (days_ago % 4 == 1) + [LATE] * (days_ago == 4)
+        ids = self.ask(busy, *trouble)
+        self.ask(2, to=To.BALANCE)
+        self.now += self._random.choice((3.0, 30.0, 900.0))
+        self.count()
+        self.work(3, pause=self._random.choice((20.0, 60.0, 400.0)))
+        if days_ago % 5 == 2:  # the shop was not sure whether it had asked
+            again = list(self._again(ids[:3]))
+            request_refunds(self.context, again)
+        self.count()
+        for _ in range(4 if days_ago else 0):
+            self.now += 10_800
+            self.count()
+
+    def _again(self, refund_ids: Sequence[str]) -> Iterator[RefundRequest]:
+        from refund_worker.engine.views import find_refund
+
+        with self.context.database.read() as connection:
+            for refund_id in refund_ids:
+                r = find_refund(connection, refund_id)
+                yield RefundRequest(
+                    idempotency_key=r.idempotency_key, kind=r.kind, to=r.to, customer_id=r.customer_id,
+                    transaction_id=r.transaction_id, credits=r.credits, reason=r.reason, client=r.client,
+                )  # fmt: skip
+
+
+def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
+    """Fill an empty database; ids of what the pages are about, by name."""
+    shop = Shop(runtime, sandbox)
+    for days_ago in range(DAYS - 1, -1, -1):
+        shop.day(days_ago)
+    named: dict[str, str] = {}
+    (named["paid"],) = shop.ask(1, NO_ANSWER)
+    (named["pending"],) = shop.ask(1, PENDING)
+    shop.work(4)
+    named |= _approvals(shop)
+    named |= _seed(shop)
+    named["batch"] = _batch(shop)
+    shop.work(2)
+    _stuck(shop)
+    watch(shop.context)
+    shop.work(1)
+    (named["unknown"],) = shop.ask(1, NO_ANSWER)
+    shop._tell_sandbox(balance={})
+    _lose_track(shop, named["unknown"])
+    verify(shop.context, actor="cli/backup")
+    _webhooks(shop)
+    pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
+    shop.count()
+    return named
+
+
+def _approvals(shop: Shop) -> dict[str, str]:
+    limits = replace(shop.context.limits, approval_threshold_minor=100)
+    normal, shop.context = shop.context, replace(shop.context, limits=limits)
+    ids = shop.ask(3)
+    shop.context = normal
+    return {"approval": ids[0]}
+
+
+def _seed(shop: Shop) -> dict[str, str]:
+    """One customer with each kind of entry."""
+    who = f"{NAMES[7]}-1007"
+    for n, credits in enumerate((25, -40)):
+        reason = ("welcome back", "withdrawal agreed by phone")[n]
+        row, _ = correct(
+            shop.context, customer_id=who, credits=credits, reason=reason, client="console",
+            idempotency_key=f"seed-{n}", actor="console/anna",
+        )  # fmt: skip
+        if credits > 0:
+            reverse_transaction(shop.context, row["transaction_id"], actor="console/anna")
+    late = SpendRecord(
+        transaction_id="chat-late", customer_id=who, credits=30, description="Private chat", occurred_at=shop.now
+    )
+    record_spends(shop.context, [late])
+    with shop.context.database.read() as connection:
+        entries = ledger.transactions_of(connection, who, limit=20)
+    correction = next(e["transaction_id"] for e in entries if e["kind"] == "correction" and e["credits"] < 0)
+    return {"customer": who, "correction": correction, "spend": "chat-late"}
+
+
+def _batch(shop: Shop) -> str:
+    requests = [shop._customer(None, To.SOURCE) for _ in range(12)]
+    shop._tell_sandbox()
+    rows: list[RefundRequest | Refusal] = [replace(r, bulk=True) for r in requests]
+    rows[3] = replace(requests[3], credits=5_000)
+    rows[7] = replace(requests[7], transaction_id="chat-of-2009")
+    return str(take_batch(shop.context, rows, client="backend", actor="backend/nightly")["batch_id"])
+
+
+def _lose_track(shop: Shop, refund_id: str) -> None:
+    """The send was not answered, and the key is too old by now: nobody knows, until somebody asks."""
+    advance_until_idle(shop.context, [refund_id])
+    with shop.context.database.write() as connection:
+        from refund_worker.store.tables import legs, refunds
+
+        told = {"failure_code": "outcome_unknown", "failure_message": "nothing found after the key's life"}
+        connection.execute(
+            legs.update().where(legs.c.refund_id == refund_id).values(
+                status="blocked", attention="outcome_unknown", next_at=None, look_first=False, doubtful=False, **told
+            )
+        )  # fmt: skip
+        connection.execute(
+            refunds.update().where(refunds.c.refund_id == refund_id).values(
+                status="needs_attention", due_at=None, lease_until=None, lease_token=None, version=9, **told
+            )
+        )  # fmt: skip
+
+
+def _stuck(shop: Shop) -> None:
+    ids = shop.ask(37)
+    shop._tell_sandbox(balance={"gbp": 0, "eur": 0, "jpy": 0})
+    shop.work(1)
+    command(shop.context, ids[-1], Action.RETRY, actor="console/anna", reason="is it topped up already?")
+    shop.work(1)
+
+
+def _webhooks(shop: Shop) -> None:
+    kinds = ("refund.created", "refund.updated", "charge.refunded", "refund.failed")
+
+    def work(connection: Any) -> None:
+        for n in range(9):
+            body = json.dumps({"id": f"evt_{n}", "data": {"object": {"object": "refund", "id": f"re_{n}"}}})
+            inbox.insert_event(connection, "stripe", f"evt_1QX{n:04d}kZp", kinds[n % 4], body, shop.now - 600 + 40 * n)
+
+    shop.context.database.run(work)
+    take_inbox(shop.context, limit=6)

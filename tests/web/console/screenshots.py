@@ -1,0 +1,131 @@
+"""Pictures of every page, light and dark, wide and narrow: `python -m tests.web.console.screenshots FOLDER [NAME…]`.
+
+For eyes, not for machines: nothing compares them. With names, only those that begin so; with `--readme` alone the four
+of the README, for `docs/screenshots`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.support.migrated import migrate
+from tests.web.client import settings_for
+from tests.web.console.browser import Aside, launch, served
+from tests.web.console.populated import populate
+from tests.web.console.visitor import PASSWORD
+
+from refund_worker.engine.console_users import create_user
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import build_runtime
+from refund_worker.web.console.access import RULES
+
+SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
+# Their heights.
+README = {"overview": 739, "failures": 739, "figures": 1_001, "refund-transaction": 739}
+README_WIDTH = 1_100
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# Of a long list the beginning is enough.
+HEIGHT_MAX = 2_600
+SIZE = "(({scrollWidth: x, scrollHeight: y, clientWidth: window}) => [x, y, window])(document.documentElement)"
+
+
+def addresses(named: dict[str, str]) -> dict[str, str]:
+    """Every page that can be looked at, by a name for its picture."""
+    queries = {
+        "/customer": f"?id={named['customer']}",
+        "/add-credits": f"?customer={named['customer']}",
+        "/refund-transaction": f"?id={named['spend']}",
+        "/delete-transaction": f"?id={named['correction']}",
+        "/return-money": f"?id={named['correction']}",
+        "/failures/retry": "?code=balance_insufficient",
+        "/failures/watch": "?first=1&last=5000&by=console/anna",
+    }
+    refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
+    found = {
+        "transactions-of-one": f"/transactions?customer={named['customer']}",
+        "retry-of-one": f"/refunds/{named['unknown']}/retry",
+        "not-found": "/nothing-here",
+        **{f"refund-{name}": f"/refunds/{refund_id}" for name, refund_id in refunds.items()},
+    }
+    for method, path in RULES:
+        if method == "GET" and path not in ("/static/{name}", "/refunds.csv", "/sign-in") and "{refund_id}" not in path:
+            filled = path.replace("{batch_id}", named["batch"])
+            found[re.sub(r"[^a-z]+", "-", path).strip("-") or "overview"] = filled + queries.get(path, "")
+    return found
+
+
+def take(folder: Path, wanted: Sequence[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Aside()
+    with tempfile.TemporaryDirectory() as scratch, Sandbox(book=Path(scratch) / "book.jsonl") as sandbox:
+        url = f"sqlite:///{scratch}/refunds.db"
+        migrate(url)
+        settings = settings_for(
+            url,
+            STRIPE_API_KEY="sk_test_aKeyForTheSandbox",
+            STRIPE_API_BASE=sandbox.url,
+            PROCESSOR_TIMEOUT_SECONDS="1",
+            STRIPE_RATE_PER_SECOND="100",
+        )
+        runtime = aside.do(build_runtime, settings)
+        named = aside.do(populate, runtime, sandbox, seconds=300)
+        create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
+        with served(settings) as address, sync_playwright() as playwright:
+            browser = launch(playwright)
+            if list(wanted) == ["--readme"]:
+                page = browser.new_page(base_url=address, viewport={"width": README_WIDTH, "height": 739})
+                _sign_in(page)
+                for name, height in README.items():
+                    page.goto("/console" + addresses(named)[name])
+                    page.set_viewport_size({"width": README_WIDTH, "height": height})
+                    page.screenshot(path=folder / f"console-{name}.png")
+            else:
+                _take_every_look(browser, address, folder, addresses(named), wanted)
+            browser.close()
+        aside.do(runtime.close)
+    aside.close()
+
+
+def _take_every_look(
+    browser: Browser, address: str, folder: Path, pages: dict[str, str], wanted: Sequence[str]
+) -> None:
+    for scheme in SCHEMES:
+        for size, (width, height) in SIZES.items():
+            page = browser.new_page(base_url=address, color_scheme=scheme, viewport={"width": width, "height": height})
+            page.goto("/console/sign-in")
+            page.screenshot(path=folder / f"sign-in-{scheme}-{size}.png", full_page=True)
+            _sign_in(page)
+            _take_all(page, folder, f"{scheme}-{size}", pages, wanted)
+            page.close()
+
+
+def _sign_in(page: Page) -> None:
+    page.goto("/console/sign-in")
+    page.get_by_label("Name").fill("anna")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def _take_all(page: Page, folder: Path, suffix: str, pages: dict[str, str], wanted: Sequence[str]) -> None:
+    for name, path in pages.items():
+        if wanted and not any(name.startswith(part) for part in wanted):
+            continue
+        page.goto("/console" + path)
+        if name == "refund-unknown":
+            page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+        width, height, window = page.evaluate(SIZE)
+        clip = {"x": 0, "y": 0, "width": window, "height": min(height, HEIGHT_MAX)}
+        page.screenshot(path=folder / f"{name}-{suffix}.png", full_page=True, clip=clip)
+        wide = width > window
+        if wide:
+            print(f"{name}-{suffix}: wider than the window", flush=True)
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]), sys.argv[2:])

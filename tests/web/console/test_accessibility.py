@@ -1,0 +1,94 @@
+"""axe, the accessibility checker, finds nothing serious on any page of the console: light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+from tests.support.migrated import migrate
+from tests.web.client import settings_for
+from tests.web.console.addresses import addresses
+from tests.web.console.browser import Aside, served
+from tests.web.console.populated import populate
+from tests.web.console.visitor import PASSWORD
+
+from refund_worker.engine.console_users import create_user
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import build_runtime
+
+SIZES = {"wide": {"width": 1280, "height": 800}, "narrow": {"width": 390, "height": 844}}
+# What axe calls its rules for WCAG 2.2 A and AA, and its own for what most people would call a fault.
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SERIOUS = ("serious", "critical")
+NOT_THERE = "/nothing-is-here"
+
+Found = Mapping[str, Sequence[str]]
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Found]]:
+    """The address of a console with something to see on every page, and where these pages are."""
+    folder: Path = tmp_path_factory.mktemp("console")
+    url = f"sqlite:///{folder / 'refunds.db'}"
+    migrate(url)
+    aside = Aside()
+    with Sandbox(book=folder / "book.jsonl") as sandbox:
+        settings = settings_for(
+            url,
+            STRIPE_API_KEY="sk_test_aKeyForTheSandbox",
+            STRIPE_API_BASE=sandbox.url,
+            PROCESSOR_TIMEOUT_SECONDS="1",
+            STRIPE_RATE_PER_SECOND="100",
+        )
+        runtime = aside.do(build_runtime, settings)
+        aside.do(populate, runtime, sandbox, seconds=300)
+        create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
+        with runtime.context.database.read() as connection:
+            found = addresses(connection)
+        with served(settings) as address:
+            yield address, found
+        aside.do(runtime.close)
+    aside.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(
+    browser: Browser, console: tuple[str, Found], scheme: Any, size: str
+) -> None:
+    address, found = console
+    context = browser.new_context(base_url=address, color_scheme=scheme, viewport=SIZES[size])  # type: ignore[arg-type]
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.goto("/console/sign-in")
+    faults = _faults(page, "/sign-in")
+    page.get_by_label("Name").fill("anna")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    for path in _looked_at(found):
+        answer = page.goto("/console" + path)
+        assert answer is not None
+        assert answer.status == (404 if path == NOT_THERE else 200), path
+        assert "/sign-in" not in page.url or path == "/sign-in"
+        page.evaluate("for (const closed of document.querySelectorAll('details')) closed.open = true")
+        faults |= _faults(page, path)
+    context.close()
+    assert not faults, "\n".join(f"{path}: {fault}" for path, fault in faults.items())
+
+
+def _looked_at(found: Found) -> list[str]:
+    """Two addresses of each page, every state of a refund, and what is not there."""
+    few = [path for route, paths in found.items() for path in (paths if "{" in route else paths[:2])]
+    return [*few, NOT_THERE]
+
+
+def _faults(page: Page, path: str) -> dict[str, str]:
+    """By path, what axe found there. It runs beside the page's own scripts, whose policy is not loosened for it."""
+    results = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]})
+    serious = [fault for fault in results.response["violations"] if fault["impact"] in SERIOUS]
+    told = [f"{fault['id']} ({fault['help']}): {fault['nodes'][0]['html'][:300]}" for fault in serious]
+    return {path: "; ".join(told)} if told else {}

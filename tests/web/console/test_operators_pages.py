@@ -1,0 +1,172 @@
+"""What operators look at: batches, the audit trail, processors, figures, and lists by the filters of the API."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.web.client import Web
+from tests.web.console.visitor import text_of, visitor
+
+from refund_worker.domain.decision import Pause
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.apply import PAUSE_SECONDS
+from refund_worker.engine.audit import Sealer
+from refund_worker.engine.refused import keep_refused
+from refund_worker.engine.tally import tally
+from refund_worker.errors import Refusal
+from refund_worker.store import processors
+from refund_worker.store.tables import APPEND_ONLY, events, refunds
+from refund_worker.web.console.plots import columns, lines
+
+ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
+
+
+def test_a_batch_is_listed_with_its_progress_and_its_rejects(web: Web) -> None:
+    rows = [ROW | {"idempotency_key": f"b{n}", "credits": 10 ** (n + 1)} for n in range(3)]
+    made = web.call("POST", "/v1/refund-batches", {"refunds": rows}).json()
+    person = visitor(web, "operator")
+    assert made["batch_id"] in person.get("/batches").text
+    page = text_of(person.get(f"/batches/{made['batch_id']}"))
+    assert "0 of 2 refunds at an end" in page
+    assert "exceeds_refundable" in page
+    assert person.get("/batches/rb_none").status_code == 404
+
+
+def test_a_batch_of_another_client_is_not_there_for_who_sees_only_their_own(web: Web) -> None:
+    made = web.call("POST", "/v1/refund-batches", {"refunds": [ROW | {"idempotency_key": "b1"}]}).json()
+    requester = visitor(web, "requester")
+    assert made["batch_id"] not in requester.get("/batches").text
+    assert requester.get(f"/batches/{made['batch_id']}").status_code == 404
+
+
+def test_the_audit_page_tells_what_was_verified_and_what_is_not_as_it_was(web: Web) -> None:
+    web.refund("k1")
+    Sealer().seal(web.context)
+    person = visitor(web, "operator", "omar")
+    assert "never" in text_of(person.get("/audit"))
+    done = person.follow(person.submit(person.get("/audit"), "/audit/verify"))
+    assert "The latest entries are as they were written." in done.text
+    assert "by console/omar" in text_of(done)
+
+    def tamper(connection):  # type: ignore[no-untyped-def]
+        for table in APPEND_ONLY:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table.name}_no_update")
+        connection.execute(events.update().where(events.c.seq == 1).values(actor="somebody else"))
+
+    web.context.database.run(tamper)
+    differs = text_of(person.follow(person.submit(person.get("/audit"), "/audit/verify")))
+    assert "events row 1: changed" in differs
+
+
+def test_entries_are_shown_by_the_filter_in_the_address(web: Web) -> None:
+    refund_id = web.refund("k1").json()["id"]
+    web.call("POST", f"/v1/refunds/{refund_id}/cancel", {"reason": "a slip"})
+    person = visitor(web, "approver")
+    assert "a slip" in person.get("/audit", kind="refund_canceled").text
+    assert "No entry is like this." in person.get("/audit", actor="nobody").text
+    assert "Private chat" in person.get("/audit", of="ledger", customer_id="cust-1").text
+    assert person.get("/audit", of="ledger", alarm="true").status_code == 422
+
+
+def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web) -> None:
+    def open_circuit(connection):  # type: ignore[no-untyped-def]
+        now = web.context.clock(connection)
+        pause = Pause("stripe", "http_401", "the key was refused")
+        processors.pause(
+            connection, pause.processor, now, by="refund-worker", code=pause.code, reason=pause.message,
+            until=now + PAUSE_SECONDS,
+        )  # fmt: skip
+
+    web.context.database.run(open_circuit)
+    person = visitor(web, "operator")
+    page = text_of(person.get("/processors"))
+    assert "circuit open" in page
+    assert "the key was refused" in page
+    assert "25 a second" in page
+    form = {"name": "manual", "reason": "holiday"}
+    person.follow(person.submit(person.get("/processors"), "/processors/pause", **form))
+    assert "By console/operator" in text_of(person.get("/processors"))
+
+
+def test_a_list_has_the_filters_of_the_api_and_refuses_a_word_that_is_none(web: Web) -> None:
+    ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(3)]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(refunds.update().where(refunds.c.refund_id == ids[0]).values(status="failed"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    both = person.get("/refunds?status=failed&status=queued&customer_id=cust-1").text
+    assert all(refund_id in both for refund_id in ids)
+    assert ids[1] not in person.get("/refunds", status="failed").text
+    assert person.get("/refunds", status="broken").status_code == 422
+    assert person.get("/refunds", created_gte="2199-01-01").text.count("rf_") == 0
+    key = person.get("/refunds", idempotency_key="k1").text
+    assert (ids[1] in key, ids[0] in key) == (True, False)
+    assert person.get("/refunds.csv?status=failed").text.count("\n") == 2
+
+
+def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> None:
+    web.refund("k1", credits=10)
+    web.refund("k1", credits=10)
+    web.refund("k2", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5)
+    advance_until_idle(web.context)
+    Sealer().seal(web.context)
+    tally(web.context)
+    page = visitor(web, "operator").get("/figures").text
+    assert page.count("<figure") == page.count('<svg class="plot"') + page.count('class="nothing"')
+    assert page.count('<svg class="plot"') == page.count("<summary>As a table")
+    assert "1 succeeded" in page
+    assert "1 the same request again" in page
+    assert "1.00 EUR were asked for" in page
+
+
+def test_bars_stand_one_upon_the_other_and_are_as_high_as_their_figures() -> None:
+    plot = columns("x", "", ["a", "b"], [("mon", [3, 1]), ("tue", [0, 2])])
+    lower, upper, single = plot.bars
+    assert upper.y + upper.height == pytest.approx(lower.y)
+    assert lower.height == pytest.approx(3 * upper.height)
+    assert single.height == pytest.approx(2 * upper.height)
+    assert plot.top == 4
+    assert columns("x", "", ["a"], [("mon", [0])]).empty
+
+
+def test_a_line_has_a_gap_where_nothing_is_known_and_no_two_names_cover_each_other() -> None:
+    rows = [("mon", [1.0, 1.1]), ("tue", [None, None]), ("wed", [5.0, 5.2]), ("thu", [5.0, 5.2])]
+    plot = lines("x", "", ["p50", "p95"], rows, lambda value: f"{value} s")
+    assert [len(line.paths) for line in plot.lines] == [1, 1], "monday stands alone"
+    first, second = sorted(line.label_y for line in plot.lines)
+    assert second - first >= 12
+    assert lines("x", "", ["p50"], [("mon", [None])], str).empty
+
+
+def test_patterns_tell_the_bands_apart_without_colour(web: Web) -> None:
+    page = visitor(web, "operator").get("/figures").text
+    assert set(re.findall(r'<pattern id="(p\d)"', page)) == {"p1", "p2", "p3"}
+
+
+def test_what_the_queue_refused_is_shown_as_nobody_else_tells_its_sender(web: Web) -> None:
+    person = visitor(web, "operator")
+    assert "Refused before they became refunds" not in person.get("/failures").text
+    for _ in range(3):
+        keep_refused(web.context, "celery", {"client": "shop", "idempotency_key": "order-7"}, Refusal("no such thing"))
+    page = text_of(person.get("/failures"))
+    assert re.search(r"3 shop order-7 \S+ no such thing", page)
+
+
+def test_the_second_click_of_a_bulk_retry_sees_what_the_first_one_did(web: Web) -> None:
+    ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(2)]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(refunds.update().values(status="needs_attention", failure_code="declined"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    page = person.get("/failures/retry", code="declined")
+    clicks = [person.submit(page, "/failures/retry", reason="all is well again") for _ in range(2)]
+    assert [click.status_code for click in clicks] == [303, 303]
+    assert clicks[0].headers["location"] == clicks[1].headers["location"]
+    for refund_id in ids:
+        timeline = web.call("GET", f"/v1/refunds/{refund_id}/events").json()["data"]
+        assert [line["what"] for line in timeline].count("retry_requested") == 1

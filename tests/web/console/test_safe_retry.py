@@ -1,0 +1,204 @@
+"""Safe retry: the processor is asked and shown before anybody presses, and however often it is pressed, one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.web.client import Web, settings_for
+from tests.web.console.browser import Aside
+from tests.web.console.visitor import form_on, text_of, visitor
+
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.audited import entries
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import Runtime, build_runtime
+from refund_worker.store.tables import attempts, legs, refunds
+
+PAYMENT = {"processor_payment_id": "ch_1", "amount_minor": 2000, "currency": "EUR"}
+SILENT_BUT_PAID = [{"match": {"path_kind": "create"}, "do": {"timeout": {"effect": "now"}}}]
+
+
+@dataclass
+class Place:
+    """A console, a worker that works when told to, and the processor that both know."""
+
+    web: Web
+    runtime: Runtime
+    sandbox: Sandbox
+    aside: Aside
+
+    def work(self) -> None:
+        self.aside.do(advance_until_idle, self.runtime.context)
+
+    def stopped(self, code: str = "outcome_unknown") -> str:
+        """A refund that was sent once and needs a person now; unless scripted otherwise the processor made nothing."""
+        if code == "balance_insufficient":
+            self.sandbox.change_faults({"balance": {"eur": 0}})
+        refund_id = str(self.web.refund("k1").json()["id"])
+        self.work()
+        if code == "balance_insufficient":
+            self.sandbox.change_faults({"balance": {}})
+            return refund_id
+
+        def stop(connection):  # type: ignore[no-untyped-def]
+            told = {"failure_code": code, "failure_message": "nobody knows"}
+            leg = {"status": "blocked", "attention": code, "next_at": None, "doubtful": False, "look_first": False}
+            connection.execute(legs.update().values(**leg, **told))
+            left = {"due_at": None, "lease_until": None, "lease_token": None}
+            connection.execute(refunds.update().values(status="needs_attention", **left, **told))
+
+        self.web.context.database.run(stop)
+        return refund_id
+
+    def status(self, refund_id: str) -> str:
+        return str(self.web.call("GET", f"/v1/refunds/{refund_id}").json()["status"])
+
+    def retries(self, refund_id: str) -> int:
+        with self.web.context.database.read() as connection:
+            return len(entries(connection, refund_id=refund_id, kind="retry_requested")["data"])
+
+    def sends(self) -> int:
+        with self.web.context.database.read() as connection:
+            return sum(row.sends for row in connection.execute(attempts.select()))
+
+
+@pytest.fixture
+def place(migrated_sqlite_url: str, tmp_path: Path) -> Iterator[Place]:
+    with made(migrated_sqlite_url, tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def place_on_both(migrated_url: str, tmp_path: Path) -> Iterator[Place]:
+    with made(migrated_url, tmp_path) as place:
+        yield place
+
+
+@contextmanager
+def made(url: str, tmp_path: Path) -> Iterator[Place]:
+    with Sandbox(book=tmp_path / "book.jsonl") as sandbox:
+        sandbox.register_payments([PAYMENT])
+        settings = settings_for(
+            url,
+            STRIPE_API_KEY="sk_test_forTheSandboxAlone",
+            STRIPE_API_BASE=sandbox.url,
+            STRIPE_RATE_PER_SECOND="0",
+            PROCESSOR_TIMEOUT_SECONDS="2",
+        )
+        aside = Aside()
+        runtime = aside.do(build_runtime, settings)
+        with Web(settings) as web:
+            web.seed()
+            yield Place(web, runtime, sandbox, aside)
+        aside.do(runtime.close)
+        aside.close()
+
+
+def test_a_refund_that_exists_after_a_timeout_is_shown_and_taken_in_and_nothing_is_sent_again(place: Place) -> None:
+    place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
+    refund_id = place.stopped()
+    (made,) = place.sandbox.refunds()
+    person = visitor(place.web, "operator")
+    assert f"/console/refunds/{refund_id}/retry" in person.get(f"/refunds/{refund_id}").text
+    asked = person.get(f"/refunds/{refund_id}/retry")
+    assert made["id"] in text_of(asked)
+    assert "A refund exists" in text_of(asked)
+    person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="it is there"))
+    place.work()
+    assert place.status(refund_id) == "succeeded"
+    assert len(place.sandbox.refunds()) == 1
+    assert place.sends() == 1, "looking up is no second send"
+
+
+def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(place: Place) -> None:
+    refund_id = place.stopped("balance_insufficient")
+    person = visitor(place.web, "operator")
+    asked = person.get(f"/refunds/{refund_id}/retry")
+    assert "It knows of no refund for this." in text_of(asked)
+    person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
+    place.work()
+    assert len(place.sandbox.refunds()) == 1
+
+
+def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(place: Place) -> None:
+    refund_id = place.stopped("balance_insufficient")
+    place.sandbox.change_faults({"rules": [{"match": {"path_kind": "list"}, "times": None, "do": {"reset": "before"}}]})
+    asked = text_of(visitor(place.web, "operator").get(f"/refunds/{refund_id}/retry"))
+    assert "It could not be asked" in asked
+    assert "It knows of no refund" not in asked
+
+
+def test_without_access_to_the_processor_the_page_says_that_it_could_not_be_asked(web: Web) -> None:
+    refund_id = web.refund("k1").json()["id"]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(legs.update().values(status="blocked", attention="declined", last_sent_at=1.0))
+        connection.execute(refunds.update().values(status="needs_attention", failure_code="declined"))
+
+    web.context.database.run(stop)
+    asked = text_of(visitor(web, "operator").get(f"/refunds/{refund_id}/retry"))
+    assert "could not be asked: no access to stripe is configured here" in asked
+
+
+def test_a_double_click_and_a_second_operator_make_one_retry(place_on_both: Place) -> None:
+    place = place_on_both
+    refund_id = place.stopped("balance_insufficient")
+    anna, omar = visitor(place.web, "operator", "anna"), visitor(place.web, "operator", "omar")
+    path = f"/refunds/{refund_id}/retry"
+    hers, his = anna.get(path), omar.get(path)
+    for _ in range(2):
+        answer = anna.submit(hers, path, reason="all is well again")
+        assert answer.headers["location"].startswith(f"/console/refunds/{refund_id}"), "the second click sees the first"
+    late = omar.submit(his, path, reason="me too")
+    assert late.status_code in (409, 412)
+    assert place.retries(refund_id) == 1
+    place.work()
+    assert len(place.sandbox.refunds()) == 1
+
+
+def test_presses_at_the_same_time_make_one_retry(place_on_both: Place) -> None:
+    place = place_on_both
+    refund_id = place.stopped("balance_insufficient")
+    person = visitor(place.web, "operator")
+    path = f"/refunds/{refund_id}/retry"
+    fields = form_on(person.get(path), f"/console{path}") | {"reason": "pressed hard"}
+    cookie = "; ".join(f"{name}={value}" for name, value in person.cookies.items())
+    body = "&".join(f"{name}={value.replace(' ', '+')}" for name, value in fields.items())
+    headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+    answers = place.web.calls([("POST", f"/console{path}", None)] * 5, key=None, headers=headers, content=body)
+    assert {answer.status_code for answer in answers} == {303}
+    assert place.retries(refund_id) == 1
+
+
+def test_a_worker_that_was_faster_leaves_nothing_to_retry(place: Place) -> None:
+    place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
+    refund_id = place.stopped()
+    path = f"/refunds/{refund_id}/retry"
+    person = visitor(place.web, "operator")
+    seen = person.get(path)
+    place.web.call("POST", f"/v1{path}", {"reason": "by the API"})
+    place.work()
+    late = person.submit(seen, path, reason="too late")
+    assert late.status_code in (409, 412)
+    assert "There is nothing to retry" in text_of(late)
+    assert len(place.sandbox.refunds()) == 1
+
+
+def test_no_transaction_is_open_while_the_processor_is_asked(place: Place) -> None:
+    refund_id = place.stopped("balance_insufficient")
+    slow = {"match": {"path_kind": "list"}, "times": None, "do": {"delay_seconds": 1.5}}
+    place.sandbox.change_faults({"rules": [slow]})
+    person = visitor(place.web, "operator")
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(person.get, f"/refunds/{refund_id}/retry")
+        while not asking.done():
+            engine = place.web.context.database.engine
+            assert engine.pool.checkedout() <= 1  # type: ignore[attr-defined]
+            if engine.pool.checkedout() == 0:  # type: ignore[attr-defined]
+                break
+        assert asking.result(20).status_code == 200

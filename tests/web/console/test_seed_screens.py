@@ -1,0 +1,125 @@
+"""The seed's two procedures, step by step, without JavaScript."""
+
+from __future__ import annotations
+
+import pytest
+from tests.web.client import Web
+from tests.web.console.visitor import Visitor, form_on, text_of, visitor
+
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.store import accounts
+from refund_worker.store.tables import ledger_transactions, refunds
+
+
+@pytest.fixture
+def anna(web: Web) -> Visitor:
+    return visitor(web, "admin", "anna")
+
+
+def balance(web: Web) -> int:
+    with web.context.database.read() as connection:
+        account = accounts.find_customer(connection, "cust-1")
+    assert account is not None
+    return account.balance
+
+
+def rows_in(web: Web, table: object) -> int:
+    with web.context.database.read() as connection:
+        return len(connection.execute(table.select()).all())  # type: ignore[attr-defined]
+
+
+def test_credits_are_refunded_from_transactions_and_the_new_entry_names_the_transaction(
+    web: Web, anna: Visitor
+) -> None:
+    listed = anna.get("/transactions", customer="cust-1")
+    assert "/console/refund-transaction?id=tx-1" in listed.text
+    panel = anna.get("/refund-transaction", id="tx-1")
+    assert "150 → after 200" in text_of(panel)
+    done = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", reason="camera"))
+    assert "Refund …" in text_of(done)
+    assert "its entry follows" in text_of(done)
+    advance_until_idle(web.context)
+    after = text_of(anna.get("/transactions", customer="cust-1"))
+    assert "Refund of 20 credits for transaction tx-1" in after
+    assert balance(web) == 170
+
+
+def test_the_same_form_sent_twice_is_one_refund(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    for _ in range(2):
+        assert anna.submit(panel, "/refund-transaction", credits="20", reason="camera").status_code == 303
+    assert rows_in(web, refunds) == 1
+
+
+def test_more_than_is_left_is_refused_on_the_panel_and_keeps_what_was_typed(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    refused = anna.submit(panel, "/refund-transaction", credits="51", reason="too much")
+    assert refused.status_code == 422
+    assert "This was not done." in refused.text
+    assert 'value="too much"' in refused.text
+    assert rows_in(web, refunds) == 0
+    assert anna.submit(refused, "/refund-transaction", credits="50").status_code == 303
+
+
+def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    fields = {
+        "token": form_on(panel, "/console/refund-transaction")["token"],
+        "id": "tx-1",
+        "credits": "25",
+        "to": "source",
+    }
+    shown = anna.post("/refund-transaction/preview", fields)
+    assert "2.50 EUR" in shown.text
+    assert rows_in(web, refunds) == 0
+
+
+def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, anna: Visitor) -> None:
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    advance_until_idle(web.context)
+    entry = _entry(web, "credit_refund")
+    asked = anna.get("/delete-transaction", id=entry)
+    assert "170 → after 150" in text_of(asked)
+    for _ in range(2):
+        assert anna.submit(asked, "/delete-transaction").status_code == 303
+    assert balance(web) == 150
+    listed = anna.get("/transactions", customer="cust-1")
+    assert "already deleted: a reversal refers to it" in listed.text
+    assert f"/console/delete-transaction?id={entry}" not in listed.text
+
+
+def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web: Web, anna: Visitor) -> None:
+    form = anna.get("/add-credits", customer="cust-1")
+    done = anna.follow(anna.submit(form, "/add-credits", credits="-40", reason="agreed by phone"))
+    assert "110 credits" in text_of(done)
+    assert "−40" in text_of(done)
+    entry = _entry(web, "correction")
+    assert f"/console/return-money?id={entry}" in done.text
+    asked = anna.get("/return-money", id=entry)
+    assert "pay-1" in asked.text
+    assert "4.00 EUR" in asked.text
+    refund = anna.follow(anna.submit(asked, "/return-money", reason="agreed by phone"))
+    assert "Withdrawal of 40 credits" in text_of(refund)
+    assert balance(web) == 110
+    listed = anna.get("/transactions", customer="cust-1")
+    assert "it is paid out, or about to be" in listed.text
+
+
+def test_the_same_correction_sent_twice_is_entered_once(web: Web, anna: Visitor) -> None:
+    form = anna.get("/add-credits", customer="cust-1")
+    for _ in range(2):
+        anna.submit(form, "/add-credits", credits="-40", reason="agreed")
+    assert balance(web) == 110
+
+
+def test_a_balance_is_never_corrected_below_what_is_there(web: Web, anna: Visitor) -> None:
+    form = anna.get("/add-credits", customer="cust-1")
+    refused = anna.submit(form, "/add-credits", credits="-151", reason="slip")
+    assert refused.status_code == 422
+    assert balance(web) == 150
+
+
+def _entry(web: Web, kind: str) -> str:
+    with web.context.database.read() as connection:
+        query = ledger_transactions.select().where(ledger_transactions.c.kind == kind)
+        return str(connection.execute(query).mappings().one()["transaction_id"])

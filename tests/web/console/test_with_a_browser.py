@@ -1,0 +1,243 @@
+"""Both of the seed's procedures and the operators' first incident, in a real browser, with a worker and a sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.support.sales import paid, sell, spent, withdrawal
+from tests.web.client import settings_for
+from tests.web.console.browser import Aside, served
+from tests.web.console.visitor import PASSWORD
+
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.console_users import create_user
+from refund_worker.engine.intake import request_refunds
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import Runtime, build_runtime
+
+STUCK = 37
+
+
+class Shop:
+    """A console with a worker beside it, which works when told to; refunds go to a sandbox."""
+
+    def __init__(self, runtime: Runtime, sandbox: Sandbox, aside: Aside, page: Page) -> None:
+        self.runtime, self.sandbox, self.aside, self.page = runtime, sandbox, aside, page
+
+    def work(self) -> None:
+        self.aside.do(advance_until_idle, self.runtime.context)
+
+    def sell(self, customers: int) -> None:
+        """Customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""
+        numbers = range(customers)
+        payments = [paid(n, payment_id=f"pay{n}", customer_id=f"c{n}", amount_minor=2000, credits=200) for n in numbers]
+        spends = [spent(n, transaction_id=f"t{n}", customer_id=f"c{n}") for n in numbers]
+        sell(self.runtime.context, self.sandbox, payments, spends)
+
+
+@pytest.fixture
+def shop(browser: Browser, tmp_path: Path, migrated_sqlite_url: str) -> Iterator[Shop]:
+    aside = Aside()
+    with Sandbox(book=tmp_path / "book.jsonl") as sandbox:
+        settings = settings_for(
+            migrated_sqlite_url,
+            STRIPE_API_KEY="sk_test_mustNeverBeSeenAnywhere",
+            STRIPE_API_BASE=sandbox.url,
+            STRIPE_RATE_PER_SECOND="0",
+        )
+        runtime = aside.do(build_runtime, settings)
+        create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
+        with served(settings) as address:
+            context = browser.new_context(base_url=address)
+            context.set_default_timeout(15_000)
+            page = context.new_page()
+            broken: list[str] = []
+            page.on("pageerror", lambda error: broken.append(str(error)))
+            page.on(
+                "console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None
+            )
+            page.goto("/console")
+            page.get_by_label("Name").fill("anna")
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+            yield Shop(runtime, sandbox, aside, page)
+            context.close()
+        aside.do(runtime.close)
+    aside.close()
+    assert broken == []
+
+
+def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.get_by_role("link", name="Transactions").click()
+    page.get_by_role("row", name="Private chat").get_by_role("link", name="Refund").click()
+    expect(page.get_by_role("heading", name="Refund transaction")).to_be_visible()
+    preview = page.locator("#preview")
+    expect(preview).to_contain_text("200")
+    page.get_by_role("link", name="Half").click()
+    expect(preview).to_contain_text("175")
+    page.get_by_label("Real money").check()
+    expect(preview).to_contain_text("2.50 GBP")
+    page.locator("input[value=balance]").check()
+    page.get_by_label("Reason").fill("the performer's camera was broken")
+    page.get_by_role("button", name="Refund", exact=True).click()
+    expect(page.locator("#entries")).to_contain_text("its entry follows")
+    shop.work()
+    # Nobody reloads: the page finds it by itself.
+    entry = page.get_by_role("row", name="Refund of 25 credits for transaction t0")
+    expect(entry).to_contain_text("+25")
+    expect(page.locator("#balance")).to_contain_text("175")
+    entry.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#balance")).to_contain_text("150")
+    expect(page.get_by_role("row", name="Reversal").first).to_contain_text("−25")
+    assert shop.sandbox.refunds() == [], "credits only: no money was asked for"
+
+
+def test_refund_money_as_the_seed_says(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.get_by_role("link", name="Manage Customers").click()
+    page.get_by_title("Add credits to customer's account").click()
+    page.get_by_label("Amount").fill("-150")
+    expect(page.locator("#sign")).to_contain_text("from 150 to 0")
+    page.get_by_label("Reason").fill("withdrawal agreed by phone")
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".big")).to_have_text("0 credits")
+    expect(page.get_by_role("row", name="withdrawal agreed by phone")).to_contain_text("−150")
+    page.get_by_role("link", name="Return money through the paying system").click()
+    expect(page.locator("main")).to_contain_text("pay0")
+    expect(page.locator("main")).to_contain_text("15.00 GBP")
+    page.get_by_role("button", name="Return money").dblclick()
+    expect(page.get_by_role("heading", name="Withdrawal of 150 credits")).to_be_visible()
+    shop.work()
+    expect(page.locator(".lights")).to_contain_text(re.compile("Confirmed\\s*yes"))
+    assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click is one refund"
+
+
+def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_watched(shop: Shop) -> None:
+    shop.sandbox.change_faults({"balance": {"gbp": 0}})
+    shop.sell(STUCK)
+    request_refunds(shop.runtime.context, [withdrawal(n, customer_id=f"c{n}", credits=100) for n in range(STUCK)])
+    shop.work()
+    page = shop.page
+    page.get_by_role("link", name="Overview").click()
+    # Three clicks: the line on Overview, the button on Failures, and the press itself.
+    page.get_by_role("link", name=f"{STUCK} refunds stopped: The balance at the processor is empty").click()
+    cause = page.locator(".cause")
+    expect(cause).to_contain_text("Top up the balance at the processor")
+    expect(cause).to_contain_text("370.00 GBP")
+    shop.sandbox.change_faults({"balance": {}})
+    page.get_by_role("link", name=f"Retry all {STUCK}").click()
+    stale = page.context.new_page()
+    stale.goto(page.url)
+    page.get_by_label("Reason").fill("balance topped up")
+    page.get_by_role("button", name=f"Retry {STUCK} refunds").click()
+    expect(page.get_by_role("heading", name="Retried by console/anna")).to_be_visible()
+    expect(page.locator("#finished")).to_have_text("0")
+    # A second person with the same page open: it is not what they saw any more.
+    stale.get_by_label("Reason").fill("me too")
+    stale.get_by_role("button", name=f"Retry {STUCK} refunds").click()
+    expect(stale.get_by_role("alert")).to_contain_text(f"you saw {STUCK} refunds, there are 0 now")
+    shop.work()
+    expect(page.locator("#finished")).to_have_text(str(STUCK))
+    assert len(shop.sandbox.refunds()) == STUCK
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("heading", name="Nothing needs a person")).to_be_visible()
+
+
+def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.goto("/console/refund-transaction?id=t0")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "reason":
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Enter")
+    expect(page.locator("#entries")).to_contain_text("its entry follows")
+
+
+def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop: Shop, browser: Browser) -> None:
+    shop.sell(1)
+    page = _another(shop, browser, timezone_id="Asia/Kolkata")
+    page.goto("/console/transactions?customer=c0")
+    spent_at = page.get_by_role("row", name="Private chat").locator("time")
+    utc = spent_at.inner_text()
+    page.get_by_role("button", name="Show times in Asia/").click()
+    own = spent_at.inner_text()
+    # Half past: that zone is five and a half hours ahead.
+    assert abs(int(own[14:16]) - int(utc[14:16])) == 30
+    expect(spent_at).to_have_attribute("title", f"{utc} UTC")
+    page.goto("/console/transactions")
+    expect(page.get_by_role("columnheader", name="When (Asia/")).to_be_visible()
+    page.context.close()
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.unseen ?? false })")
+    page.goto("/console/transactions?customer=c0")
+    page.evaluate("window.unseen = true")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4_000)
+    assert asked == []
+    request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
+    shop.work()
+    page.evaluate("window.unseen = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#balance")).to_contain_text("50")
+
+
+def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> None:
+    page = shop.page
+    page.goto("/console/refunds")
+    summary, choice = page.locator("details.choices > summary"), page.get_by_label("needs attention")
+    summary.focus()
+    page.keyboard.press("Enter")
+    expect(choice).to_be_visible()
+    choice.focus()
+    page.keyboard.press("Escape")
+    expect(choice).to_be_hidden()
+    expect(summary).to_be_focused()
+
+
+def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retried(shop: Shop, browser: Browser) -> None:
+    shop.sandbox.change_faults({"balance": {"gbp": 0}})
+    shop.sell(1)
+    request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
+    shop.work()
+    shop.sandbox.change_faults({"balance": {}})
+    page = _another(shop, browser, java_script_enabled=False)
+    page.goto("/console/refunds")
+    page.get_by_role("link", name="Needs a person").click()
+    page.get_by_role("row", name="needs attention").get_by_role("link").first.click()
+    page.get_by_role("link", name="Ask, then retry").click()
+    expect(page.locator("main")).to_contain_text("It knows of no refund for this.")
+    page.get_by_label("Reason").fill("topped up")
+    page.get_by_role("button", name="Retry", exact=True).click()
+    shop.work()
+    page.reload()
+    expect(page.locator(".lights")).to_contain_text(re.compile("Confirmed\\s*yes"))
+    assert len(shop.sandbox.refunds()) == 1
+    page.context.close()
+
+
+def _another(shop: Shop, browser: Browser, **options: object) -> Page:
+    """The same person in another browser."""
+    address, _, _ = shop.page.url.partition("/console")
+    state = shop.page.context.storage_state()
+    return browser.new_context(base_url=address, storage_state=state, **options).new_page()  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""Somebody with a browser that has no JavaScript: follows redirects by hand, keeps cookies, fills in forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import unescape
+from html.parser import HTMLParser
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+from tests.web.client import Web
+
+from refund_worker.engine.console_users import create_user
+
+PASSWORD = "correct horse battery"
+
+
+class Visitor:
+    """One person's browser; `get` and `post` take paths below /console."""
+
+    def __init__(self, web: Web) -> None:
+        self.web = web
+        self.cookies: dict[str, str] = {}
+        self.client = ("203.0.113.7", 50000)
+
+    def get(self, path: str, **query: object) -> httpx.Response:
+        return self._call("GET", path + (f"?{urlencode(query)}" if query else ""))
+
+    def post(self, path: str, fields: Mapping[str, object], **headers: str) -> httpx.Response:
+        return self._call("POST", path, urlencode(fields), headers)
+
+    def _call(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} | dict(headers or {})
+        if body is not None:
+            sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        answer = self.web.call(
+            method, "/console" + path, key=None, headers=sent, client=self.client, **({"content": body} if body else {})
+        )
+        for cookie in answer.headers.get_list("set-cookie"):
+            name, _, rest = cookie.partition("=")
+            value = rest.partition(";")[0].strip('"')
+            self.cookies.pop(name, None)
+            if value:
+                self.cookies[name] = value
+        return answer
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+        fields = form_on(self.get("/sign-in"), "/console/sign-in")
+        return self.post("/sign-in", fields | {"name": name, "password": password})
+
+    def submit(self, page: httpx.Response, action: str, **typed: object) -> httpx.Response:
+        """Send the page's form for this action with what was typed."""
+        fields = form_on(page, "/console" + action)
+        return self.post(action, fields | typed)
+
+    def follow(self, answer: httpx.Response) -> httpx.Response:
+        assert answer.status_code == 303, text_of(answer)
+        parts = urlsplit(answer.headers["location"])
+        path = parts.path.removeprefix("/console")
+        return self._call("GET", path + (f"?{parts.query}" if parts.query else ""))
+
+
+def visitor(web: Web, role: str, name: str | None = None) -> Visitor:
+    """A new user of this role, signed in."""
+    name = name or role
+    create_user(web.context, name=name, role=role, password=PASSWORD)
+    person = Visitor(web)
+    assert person.sign_in(name).status_code == 303
+    return person
+
+
+class _Forms(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, dict[str, str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append((given.get("action", ""), {}))
+        counts = given.get("type") != "radio" or "checked" in given
+        if tag == "input" and self.forms and "name" in given and counts:
+            self.forms[-1][1][given["name"]] = given.get("value", "")
+
+
+def form_on(page: httpx.Response, action: str) -> dict[str, str]:
+    """The fields of the page's form for this action, as the page filled them in."""
+    parser = _Forms()
+    parser.feed(page.text)
+    found = [fields for where, fields in parser.forms if where == action]
+    assert found, f"no form for {action} on {text_of(page)}"
+    return found[0]
+
+
+def text_of(page: httpx.Response) -> str:
+    """What is to be read on the page's main part, in one line."""
+    main = page.text.partition("<main")[2] or page.text
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", "<" + main)).split())

@@ -1,0 +1,138 @@
+"""Whatever goes wrong leaves as a problem, and tells nothing of our inside."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from tests.web.client import Web, is_problem, settings_for
+
+from refund_worker import errors
+from refund_worker.web.app import create_app
+from refund_worker.web.edge import SAFE_HEADERS
+from refund_worker.web.problems import problem_of
+
+INSIDE = ("Traceback", "sqlite", "SELECT", "INSERT", "/src/", ".py", "sqlalchemy", "no such table")
+
+
+def classes(base: type[errors.RefundWorkerError]) -> list[type[errors.RefundWorkerError]]:
+    """The errors of the contract and of this door; whatever else is loaded brings errors and tests of its own."""
+    below = [found for child in base.__subclasses__() for found in classes(child)]
+    return [base, *below] if base.__module__ in (errors.__name__, problem_of.__module__) else below
+
+
+@pytest.mark.parametrize("kind", classes(errors.RefundWorkerError), ids=lambda kind: kind.__name__)
+def test_every_error_of_ours_is_a_problem_with_its_own_status_and_code(kind: type[errors.RefundWorkerError]) -> None:
+    error = kind("in /srv/app.py", fields=("a", "b")) if issubclass(kind, errors.KeyReused) else kind("in /srv/app.py")
+    answer = problem_of(error)
+    body = json.loads(bytes(answer.body))
+    assert answer.media_type == "application/problem+json"
+    assert body["status"] == answer.status_code
+    if kind.status == 500:
+        assert body["code"] == "internal"
+        assert "/srv" not in body["detail"]
+    else:
+        assert (answer.status_code, body["code"], body["retryable"]) == (kind.status, kind.code, kind.retryable)
+
+
+def test_no_path_and_no_method_are_problems_too(web: Web) -> None:
+    for path in ("/", "/v1", "/v1/nothing", "/v1/refunds/", "/docs", "/redoc", "/v1/refunds/x/pay", "/../etc/passwd"):
+        assert is_problem(web.call("GET", path), 404, "not_found")
+    answer = web.call("PUT", "/v1/refunds")
+    assert is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"]
+    assert is_problem(web.call("PATCH", "/v1/refunds/x"), 405, "method_not_allowed")
+
+
+def test_a_fault_of_ours_shows_no_stack_and_is_in_the_log_with_its_request_id(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    with web.context.database.write() as connection:
+        connection.execute(text("ALTER TABLE refunds RENAME TO elsewhere"))
+    with caplog.at_level(logging.ERROR):
+        answer = web.call("GET", "/v1/refunds?customer_id=hush-7", headers={"X-Request-ID": "req-7"})
+    assert is_problem(answer, 500, "internal")
+    assert not any(word in answer.text for word in INSIDE)
+    assert answer.headers["x-request-id"] == "req-7"
+    assert set(SAFE_HEADERS) <= {name for name in SAFE_HEADERS if name in answer.headers}
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR and "req-7" in r.getMessage()]
+    assert record.exc_info is not None
+    assert "hush-7" not in caplog.text
+
+
+def test_without_its_database_everything_is_503_to_be_tried_again(tmp_path: Path, migrated_sqlite_url: str) -> None:
+    with Web(settings_for(migrated_sqlite_url)) as web:
+        web.seed()
+        assert web.call("GET", "/readyz", key=None).json() == {"status": "ok"}
+        assert web.call("GET", "/v1/refunds").status_code == 200
+        web.context.database.engine.dispose()
+        file = tmp_path / "refunds.db"
+        for each in tmp_path.glob("refunds.db*"):
+            each.unlink()
+        file.mkdir()
+        for method, path in (("GET", "/readyz"), ("GET", "/v1/refunds"), ("GET", "/v1/customers/cust-1")):
+            answer = web.call(method, path)
+            assert is_problem(answer, 503, "unavailable")
+            assert answer.json()["retryable"] is True
+            assert int(answer.headers["retry-after"]) >= 1
+        assert is_problem(web.refund("k-1"), 503, "unavailable")
+        assert web.call("GET", "/healthz", key=None).status_code == 200
+        assert is_problem(web.call("GET", "/v1/refunds", key="rw_" + "B" * 43), 503, "unavailable")
+
+
+def test_every_answer_carries_the_safe_headers_and_a_request_id(web: Web) -> None:
+    for method, path in (("GET", "/healthz"), ("GET", "/v1/refunds"), ("GET", "/nothing"), ("PUT", "/v1/refunds")):
+        answer = web.call(method, path)
+        for name, value in SAFE_HEADERS.items():
+            assert answer.headers[name] == value
+        assert "server" not in answer.headers
+        assert len(answer.headers["x-request-id"]) == 24
+        assert "strict-transport-security" not in answer.headers
+
+
+def test_a_request_id_that_could_break_a_log_is_replaced(web: Web) -> None:
+    for wrong in ("a" * 65, "a b", 'a"b', "é"):
+        answer = web.call("GET", "/healthz", headers={b"X-Request-ID": wrong.encode("latin-1")})  # type: ignore[dict-item]
+        assert answer.headers["x-request-id"] != wrong
+
+
+def test_production_asks_for_https_only(migrated_sqlite_url: str) -> None:
+    with Web(settings_for(migrated_sqlite_url, ENVIRONMENT="production")) as web:
+        assert web.call("GET", "/healthz").headers["strict-transport-security"].startswith("max-age=")
+
+
+def test_the_access_log_names_the_caller_and_holds_no_key_and_no_query(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "refund_worker.web.access"):
+        key = web.key("viewer", name="anna")
+        web.call("GET", "/v1/refunds?idempotency_key=hush", key=key, headers={"X-Request-ID": "req-8"})
+        web.call("GET", "/v1/customers/4242424242424242", key=key)
+    first, second = (json.loads(r.getMessage()) for r in caplog.records if r.name == "refund_worker.web.access")
+    ms = first.pop("ms")
+    assert ms >= 0
+    assert first == {
+        "method": "GET",
+        "path": "/v1/refunds",
+        "status": 200,
+        "request_id": "req-8",
+        "actor": "backend/anna",
+    }
+    assert "4242" not in second["path"]
+    assert key not in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_the_description_is_whole_and_has_an_example_for_every_body(web: Web) -> None:
+    described = web.call("GET", "/openapi.json", key=None).json()
+    assert described == create_app(settings_for("sqlite://")).openapi()
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1"):
+                assert {"401", "403", "503"} <= set(operation["responses"])
+            body = operation.get("requestBody")
+            if body and path.startswith("/v1"):
+                assert "example" in body["content"]["application/json"], path

@@ -1,0 +1,133 @@
+"""Events from Stripe: only what Stripe signed just now is stored, once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from sqlalchemy import text
+from tests.web.client import Web, is_problem, settings_for
+
+from refund_worker.web.problems import BadSignature
+from refund_worker.web.webhooks import verify
+
+OLD, NEW = "whsec_old", "whsec_new"
+EVENT = json.dumps({"id": "evt_1", "type": "refund.updated", "data": {"object": {"object": "refund"}}}).encode()
+
+
+def signed(body: bytes, *, secret: str = NEW, at: float | None = None, scheme: str = "v1") -> str:
+    second = int(time.time() if at is None else at)
+    digest = hmac.new(secret.encode(), f"{second}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={second},{scheme}={digest}"
+
+
+@pytest.fixture
+def web(migrated_sqlite_url: str) -> Iterator[Web]:
+    with Web(settings_for(migrated_sqlite_url, STRIPE_WEBHOOK_SECRET=f"{OLD},{NEW}")) as running:
+        yield running
+
+
+def deliver(web: Web, body: bytes, signature: str | None) -> httpx.Response:
+    headers = {"Stripe-Signature": signature} if signature is not None else {}
+    return web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=body)
+
+
+def stored(web: Web) -> list[tuple[str, str, str, str]]:
+    with web.context.database.read() as connection:
+        rows = connection.execute(text("SELECT processor, event_id, kind, body FROM inbox")).all()
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("secret", [OLD, NEW])
+def test_an_event_signed_with_either_secret_is_stored_as_it_came(web: Web, secret: str) -> None:
+    answer = deliver(web, EVENT, signed(EVENT, secret=secret))
+    assert answer.status_code == 200
+    assert stored(web) == [("stripe", "evt_1", "refund.updated", EVENT.decode())]
+
+
+def test_the_same_event_three_times_is_stored_once(web: Web) -> None:
+    for _ in range(3):
+        assert deliver(web, EVENT, signed(EVENT)).status_code == 200
+    assert len(stored(web)) == 1
+
+
+def test_one_good_signature_among_several_is_enough(web: Web) -> None:
+    header = signed(EVENT, secret="whsec_other") + "," + signed(EVENT).partition(",")[2] + ",v0=beef"
+    assert deliver(web, EVENT, header).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [EVENT + b"\n", b" " + EVENT, EVENT.replace(b": ", b":")])
+def test_the_signature_covers_every_byte_as_it_came(web: Web, sent: bytes) -> None:
+    assert is_problem(deliver(web, sent, signed(EVENT)), 400, "invalid_signature")
+    assert stored(web) == []
+
+
+NOW = 1_800_000_000
+# Made when they are used: an old one would be refused for its age alone.
+BAD_HEADERS: dict[str, Callable[[], str | None]] = {
+    "none": lambda: None,
+    "empty": lambda: "",
+    "no time": lambda: signed(EVENT).partition(",")[2],
+    "no signature": lambda: f"t={int(time.time())}",
+    "another scheme only": lambda: signed(EVENT, scheme="v0"),
+    "a wrong secret": lambda: signed(EVENT, secret="whsec_wrong"),
+    "an empty secret": lambda: signed(EVENT, secret=""),
+    "another body": lambda: signed(EVENT + b" "),
+    "a time that is none": lambda: "t=now,v1=00",
+    "a time of other digits": lambda: "t=١,v1=00",
+    "a negative time": lambda: "t=-1,v1=00",
+    "two times": lambda: signed(EVENT) + ",t=1",
+    "not hex": lambda: f"t={int(time.time())},v1=é",
+    "a very long time": lambda: "t=" + "9" * 400 + ",v1=00",
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADERS)
+def test_an_event_that_is_not_signed_right_is_400_and_leaves_no_row(web: Web, name: str) -> None:
+    header = BAD_HEADERS[name]()
+    headers = {} if header is None else {b"Stripe-Signature": header.encode("utf-8")}
+    answer = web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=EVENT)  # type: ignore[arg-type]
+    assert is_problem(answer, 400, "invalid_signature")
+    assert stored(web) == []
+
+
+@pytest.mark.parametrize(("seconds", "good"), [(-301, False), (-299, True), (299, True), (301, False)])
+def test_the_signatures_age_is_bounded_in_both_directions(seconds: int, good: bool) -> None:
+    header = signed(EVENT, at=NOW + seconds)
+    if good:
+        verify(header, EVENT, (OLD, NEW), NOW)
+    else:
+        with pytest.raises(BadSignature, match="just now"):
+            verify(header, EVENT, (OLD, NEW), NOW)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"id": "evt_1"}',
+        b'{"id": 1, "type": "x"}',
+        b'{"id": "", "type": "x"}',
+        b"\xff",
+        b'{"id": "evt\\u0000", "type": "x"}',
+        b'{"id": "\\ud800", "type": "x"}',
+        b"[" * 100000,
+    ],
+)
+def test_what_is_signed_but_no_event_leaves_no_row(web: Web, body: bytes) -> None:
+    assert is_problem(deliver(web, body, signed(body)), 400, "invalid_signature")
+    assert stored(web) == []
+
+
+def test_without_a_secret_nothing_is_taken(migrated_sqlite_url: str) -> None:
+    with Web(settings_for(migrated_sqlite_url)) as web:
+        for secret in ("", NEW):
+            assert is_problem(deliver(web, EVENT, signed(EVENT, secret=secret)), 400, "invalid_signature")
+        assert stored(web) == []

@@ -1,0 +1,72 @@
+"""Times as they come in: within what can be shown again, wherever they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.web.client import PAYMENT, SPEND, Web, is_problem
+
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.files import read_payments
+from refund_worker.errors import InvalidRequest
+
+UNUSABLE = [
+    "0001-01-01T00:00:00+14:00",
+    "0001-01-01T00:00:00Z",
+    "1969-12-31T23:59:59Z",
+    "1970-01-01T00:59:59+01:00",
+    "2200-01-01T00:00:00Z",
+    "2199-12-31T23:59:59-00:01",
+    "9999-12-31T23:59:59-14:00",
+    "2026-W01-1T00:00:00Z",
+    "20260101T000000Z",
+    "2026-01-01x00:00:00Z",
+    "2026-02-30T00:00:00Z",
+    "2026-01-01T24:00:00Z",
+    "2026-01-01T00:00:00+24:00",
+    "2026-01-01T00:00:00",
+    "2026-01-01",
+    "٢٠٢٦-01-01T00:00:00Z",
+    "2026-01-01T00:00:00Z\n",
+    "1767225600",
+    "",
+]
+USABLE = {
+    "1970-01-01T00:00:00Z": "1970-01-01T00:00:00Z",
+    "2199-12-31T23:59:59Z": "2199-12-31T23:59:59Z",
+    "2200-01-01T00:00:00+14:00": "2199-12-31T10:00:00Z",
+    "2026-01-01T00:00:00+05:45": "2025-12-31T18:15:00Z",
+    "2026-01-01 00:00z": "2026-01-01T00:00:00Z",
+    "2026-01-01T00:00:00.123456789Z": "2026-01-01T00:00:00.123Z",
+}
+
+
+@pytest.mark.parametrize("time", UNUSABLE)
+def test_a_time_that_can_not_be_used_is_refused_and_nothing_is_stored(web: Web, time: str) -> None:
+    paid = web.call("POST", "/v1/payments", PAYMENT | {"payment_id": "p", "customer_id": "new", "captured_at": time})
+    assert is_problem(paid, 422, "invalid_request")
+    assert paid.json()["field"] == "captured_at"
+    spent = web.call("POST", "/v1/transactions", SPEND | {"transaction_id": "s", "occurred_at": time})
+    assert is_problem(spent, 422, "invalid_request")
+    assert web.call("GET", "/v1/customers/new").status_code == 404
+    assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
+
+
+@pytest.mark.parametrize("time", USABLE)
+def test_a_time_at_the_edge_is_stored_and_shown_in_utc(web: Web, time: str) -> None:
+    asked = PAYMENT | {"payment_id": "p", "processor_payment_id": "ch_p", "captured_at": time}
+    assert web.call("POST", "/v1/payments", asked).json()["captured_at"] == USABLE[time]
+    spent = web.call("POST", "/v1/transactions", SPEND | {"transaction_id": "s", "occurred_at": time})
+    assert spent.json()["occurred_at"] == USABLE[time]
+    assert web.call("GET", "/v1/customers/cust-1/transactions").status_code == 200
+
+
+def test_a_row_whose_time_can_not_be_used_is_rejected_and_the_next_one_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "payments.csv"
+    times = [time for time in UNUSABLE if "\n" not in time]
+    columns = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at"
+    rows = [f'p,c,stripe,ch_1,1000,USD,100,"{time}"' for time in [*times, *USABLE]]
+    path.write_text("\n".join([columns, *rows]), "utf-8")
+    found = [type(row) for _, row in read_payments(path)]
+    assert found == [InvalidRequest] * len(times) + [PaymentRecord] * len(USABLE)

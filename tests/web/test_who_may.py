@@ -1,0 +1,280 @@
+"""Keys and roles: every route times every role, and what a key that is not good opens: nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+from tests.web.client import Web, is_problem
+
+from refund_worker.engine.api_keys import SEES_ALL_CLIENTS, Role, create_key, list_keys, revoke_key
+from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.store.tables import metadata
+from refund_worker.web.api import ROUTERS
+from refund_worker.web.auth import CACHE_SECONDS, ROLES, Open, check_guarded
+from refund_worker.web.console.pages import PREFIX as CONSOLE
+
+# Written out by hand, so that a change of the table shows here: v, r, a, o, m for viewer, requester, approver,
+# operator, admin.
+EXPECTED = {
+    ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
+    ("GET", "/v1/customers/{customer_id}"): "vraom",
+    ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
+    ("GET", "/v1/refund-batches/{batch_id}"): "vraom",
+    ("GET", "/v1/refunds"): "vraom",
+    ("GET", "/v1/refunds/{refund_id}"): "vraom",
+    ("GET", "/v1/refunds/{refund_id}/events"): "vraom",
+    ("POST", "/v1/customers/{customer_id}/corrections"): "rom",
+    ("POST", "/v1/payments"): "rom",
+    ("POST", "/v1/processors/{name}/pause"): "om",
+    ("POST", "/v1/processors/{name}/resume"): "om",
+    ("POST", "/v1/refund-batches"): "rm",
+    ("POST", "/v1/refunds"): "rm",
+    ("POST", "/v1/refunds/preview"): "raom",
+    ("POST", "/v1/refunds/{refund_id}/approve"): "am",
+    ("POST", "/v1/refunds/{refund_id}/cancel"): "rom",
+    ("POST", "/v1/refunds/{refund_id}/reject"): "am",
+    ("POST", "/v1/refunds/{refund_id}/resolve"): "om",
+    ("POST", "/v1/refunds/{refund_id}/retry"): "om",
+    ("POST", "/v1/transactions"): "rom",
+}
+NO_KEY_NEEDED = {
+    ("GET", "/healthz"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/readyz"),
+    ("POST", "/webhooks/stripe"),
+}
+LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.OPERATOR, "m": Role.ADMIN}
+
+
+def filled(path: str) -> str:
+    for name in ("transaction_id", "customer_id", "refund_id", "batch_id"):
+        path = path.replace(f"{{{name}}}", "nothing")
+    return path.replace("{name}", "nothing")
+
+
+def test_every_route_has_a_line_and_every_line_a_route(web: Web) -> None:
+    """Of the application as it runs, however a route came into it: nothing beside them but the console, which has a
+    guard of its own."""
+    assert served(web.app) == set(ROLES) | {("any", CONSOLE)} == set(EXPECTED) | NO_KEY_NEEDED | {("any", CONSOLE)}
+
+
+def test_a_new_route_is_seen_here_and_opens_to_nobody(web: Web) -> None:
+    @web.app.get("/v1/secrets")
+    def secrets() -> dict[str, str]:
+        return {"secret": "all of it"}
+
+    assert ("GET", "/v1/secrets") in served(web.app) - set(ROLES)
+    assert is_problem(web.call("GET", "/v1/secrets"), 403, "forbidden")
+
+
+def served(app: FastAPI) -> set[tuple[str, str]]:
+    """(method, path) of all that the application serves; "any" for what is not a route of the API."""
+    found, left = set(), list(app.routes)
+    while left:
+        route = left.pop()
+        router = getattr(route, "original_router", None)
+        if router is not None:
+            left += router.routes
+        elif isinstance(route, APIRoute):
+            found |= {(method, route.path_format) for method in route.methods}
+        else:
+            found.add(("any", route.path))  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_route_without_a_line_does_not_start() -> None:
+    router = APIRouter()
+
+    @router.get("/v1/secrets")
+    def secrets() -> None: ...
+
+    with pytest.raises(RuntimeError, match="/v1/secrets"):
+        check_guarded([*ROUTERS, router])
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_do_what_the_table_says_and_nothing_else(web: Web, role: Role) -> None:
+    key = web.key(role)
+    for (method, path), letters in EXPECTED.items():
+        answer = web.call(method, filled(path), key=key)
+        if role in {LETTERS[letter] for letter in letters}:
+            assert answer.status_code not in (401, 403), (method, path)
+        else:
+            assert is_problem(answer, 403, "forbidden"), (method, path)
+
+
+def unusable(web: Web, role: Role) -> dict[str, list[tuple[str, str]]]:
+    """The headers of those who may not come in although they have something to show."""
+    expired = web.key(role, expires=time.time() + 0.3)
+    revoked = web.key(role, name=f"{role}-who-left")
+    revoke_key(web.context, f"{role}-who-left")
+    time.sleep(0.4)
+    keys = {"wrong": "rw_" + "A" * 43, "expired": expired, "revoked": revoked, "not signed": web.signed_key(role)[0]}
+    return {"none": []} | {name: [("Authorization", f"Bearer {key}")] for name, key in keys.items()}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_no_route_opens_to_a_missing_wrong_expired_revoked_or_unsigned_key_of_any_role(web: Web, role: Role) -> None:
+    before = everything(web)
+    for name, headers in unusable(web, role).items():
+        for method, path in EXPECTED:
+            answer = web.call(method, filled(path), {"reason": "let me in"}, key=None, headers=headers)
+            code = "signature_missing" if name == "not signed" else "unauthenticated"
+            assert is_problem(answer, 401, code), (name, method, path)
+    assert everything(web) == before
+
+
+# Where a path names something that belongs to a client; customers and their transactions belong to none.
+OF_A_CLIENT = {line for line in EXPECTED if "{refund_id}" in line[1] or "{batch_id}" in line[1]}
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only(web: Web, role: Role) -> None:
+    refund = web.refund("k-1").json()["id"]
+    batch = web.call("POST", "/v1/refund-batches", {"refunds": []}).json()["batch_id"]
+    key = web.key(role, client="other-backend")
+    body = {"reason": "mine", "outcome": "reverse"}
+    before = everything(web)
+    for method, path in sorted(OF_A_CLIENT):
+        target = path.replace("{refund_id}", refund).replace("{batch_id}", batch)
+        fields = {} if method == "GET" else body if path.endswith("resolve") else {"reason": body["reason"]}
+        answer = web.call(method, target, fields or None, key=key)
+        if role not in {LETTERS[letter] for letter in EXPECTED[method, path]}:
+            assert is_problem(answer, 403, "forbidden"), (method, path)
+        elif role not in SEES_ALL_CLIENTS:
+            assert is_problem(answer, 404, "not_found"), (method, path)
+        else:
+            assert answer.status_code in (200, 409), (method, path, answer.text)
+    if role not in SEES_ALL_CLIENTS:
+        assert everything(web) == before
+
+
+def everything(web: Web) -> list[str]:
+    """All rows of all tables but the keys."""
+    with web.context.database.read() as connection:
+        tables = [table for table in metadata.sorted_tables if table.name != "api_keys"]
+        return [str(row) for table in tables for row in connection.execute(table.select())]
+
+
+def test_nothing_is_done_before_the_key_is_checked(web: Web) -> None:
+    unknown = "rw_" + "A" * 43
+    for (method, path), rule in ROLES.items():
+        if isinstance(rule, Open):
+            continue
+        for key in (None, unknown, "rw_short", "x", "é", unknown + "\x7f"):
+            headers = [(b"Authorization", b"Bearer " + key.encode("latin-1"))] if key else []
+            # The body is broken as well: who is not let in is not told.
+            answer = web.call(method, filled(path), key=None, headers=headers, content=b"{")  # type: ignore[arg-type]
+            assert is_problem(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_other_schemes_and_two_keys_at_once_open_nothing(web: Web) -> None:
+    for value in (f"Basic {web.admin}", web.admin, "Bearer", "Bearer ", f"Bearer {web.admin} {web.admin}"):
+        answer = web.call("GET", "/v1/refunds", key=None, headers={"Authorization": value})
+        assert is_problem(answer, 401, "unauthenticated")
+    answer = web.call("GET", f"/v1/refunds?key={web.admin}", key=None)
+    assert is_problem(answer, 401, "unauthenticated")
+
+
+def test_an_expired_key_opens_nothing(web: Web) -> None:
+    key = web.key("admin", expires=time.time() + 0.5)
+    assert web.call("GET", "/v1/refunds", key=key).status_code == 200
+    time.sleep(0.5 + CACHE_SECONDS)
+    assert is_problem(web.call("GET", "/v1/refunds", key=key), 401, "unauthenticated")
+
+
+def test_a_revoked_key_stops_within_the_cache_and_its_name_is_free_again(web: Web) -> None:
+    key = web.key("admin", name="leaver")
+    assert web.call("GET", "/v1/refunds", key=key).status_code == 200
+    revoked = revoke_key(web.context, "leaver")
+    assert revoked["status"] == "revoked"
+    time.sleep(CACHE_SECONDS + 0.1)
+    assert is_problem(web.call("GET", "/v1/refunds", key=key), 401, "unauthenticated")
+    assert web.call("GET", "/v1/refunds", key=web.key("admin", name="leaver")).status_code == 200
+
+
+def test_a_key_is_stored_only_as_a_hash_and_never_listed(web: Web) -> None:
+    key = web.key("viewer", name="reader")
+    with web.context.database.read() as connection:
+        stored = str(connection.execute(text("SELECT * FROM api_keys")).all())
+    assert key not in stored
+    assert key[3:] not in stored
+    listed = list_keys(web.context)
+    assert key not in str(listed)
+    assert "hash" not in str(listed)
+    (reader,) = [line for line in listed if line["name"] == "reader"]
+    assert (reader["client"], reader["role"], reader["status"]) == ("backend", "viewer", "active")
+
+
+def test_two_keys_are_never_the_same_and_long_enough(web: Web) -> None:
+    keys = {web.key("viewer") for _ in range(50)}
+    assert len(keys) == 50
+    assert all(key.startswith("rw_") and len(key) == 46 for key in keys)
+
+
+def test_a_key_that_makes_no_sense_is_not_made(web: Web) -> None:
+    web.key("viewer", name="twice")
+    with pytest.raises(Conflict):
+        web.key("viewer", name="twice")
+    for wrong in ({"name": "a/b"}, {"client": ""}, {"role": "root"}, {"expires_at": 1.0}):
+        values = {"name": "n", "client": "c", "role": "viewer", **wrong}
+        with pytest.raises(InvalidRequest) as caught:
+            create_key(web.context, **values)  # type: ignore[arg-type]
+        assert caught.value.field == next(iter(wrong))
+    with pytest.raises(NotFound):
+        revoke_key(web.context, "nobody")
+
+
+def test_a_name_of_several_clients_is_revoked_only_when_the_client_is_said(web: Web) -> None:
+    web.key("viewer", name="same", client="one")
+    web.key("viewer", name="same", client="two")
+    with pytest.raises(Conflict, match="one, two"):
+        revoke_key(web.context, "same")
+    assert revoke_key(web.context, "same", client="one")["client"] == "one"
+    assert [k["client"] for k in list_keys(web.context) if k["name"] == "same" and k["status"] == "active"] == ["two"]
+
+
+@pytest.mark.parametrize("role", ["viewer", "requester"])
+def test_another_clients_refund_is_not_found(web: Web, role: str) -> None:
+    refund = web.refund("k-1").json()
+    stranger = web.key(role, client="other-backend")
+    for path in (f"/v1/refunds/{refund['id']}", f"/v1/refunds/{refund['id']}/events"):
+        assert is_problem(web.call("GET", path, key=stranger), 404, "not_found")
+    assert web.call("GET", "/v1/refunds", key=stranger).json()["data"] == []
+    answer = web.call("GET", "/v1/refunds", key=stranger, params={"idempotency_key": "k-1"})
+    assert answer.json()["data"] == []
+
+
+def test_a_requester_cancels_its_own_clients_refund_and_no_others(web: Web) -> None:
+    refund = web.refund("k-1").json()
+    path, body = f"/v1/refunds/{refund['id']}/cancel", {"reason": "mistake"}
+    stranger = web.call("POST", path, body, key=web.key("requester", client="other-backend"))
+    assert is_problem(stranger, 404, "not_found")
+    assert web.call("GET", f"/v1/refunds/{refund['id']}").json()["status"] == "queued"
+    assert web.call("POST", path, body, key=web.key("requester")).json()["status"] == "canceled"
+
+
+@pytest.mark.parametrize("role", ["approver", "operator", "admin"])
+def test_who_decides_sees_all_clients(web: Web, role: str) -> None:
+    refund = web.refund("k-1").json()
+    key = web.key(role, client="head-office")
+    assert web.call("GET", f"/v1/refunds/{refund['id']}", key=key).json() == refund
+    assert len(web.call("GET", "/v1/refunds", key=key).json()["data"]) == 1
+
+
+def test_metrics_are_for_this_machine_or_for_a_key(web: Web) -> None:
+    here, away = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
+    assert web.call("GET", "/metrics", key=None, client=here).status_code == 200
+    assert is_problem(web.call("GET", "/metrics", key=None, client=away), 401, "unauthenticated")
+    assert web.call("GET", "/metrics", key=web.key("viewer"), client=away).status_code == 200
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
+        answer = web.call("GET", "/metrics", key=None, client=here, headers={header: "127.0.0.1"})
+        assert is_problem(answer, 401, "unauthenticated")
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert web.call("GET", path, key=None, client=away).status_code == 200

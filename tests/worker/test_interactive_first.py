@@ -1,0 +1,73 @@
+"""A bulk of any size does not delay one admin's click: the click is claimed first, and its message is read first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+from tests.support.sales import paid, withdrawal
+from tests.support.world import World
+
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine.advance import advance
+from refund_worker.engine.intake import Taken, request_refunds
+from refund_worker.engine.records import record_payments
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.store import refunds
+from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.constants import QUEUES
+from refund_worker.worker.wake import Doorbell
+
+__all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
+
+BULK = 300
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    made = World(migrated_url)
+    yield made
+    made.close()
+
+
+def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(world: World) -> None:
+    record_payments(world.context, [paid(name) for name in [*range(BULK), "click", "second click"]])
+    taken = request_refunds(world.context, [withdrawal(name, bulk=True) for name in range(BULK)])
+    bulk = [answer.refund_id for answer in taken if isinstance(answer, Taken)]
+    assert len(bulk) == BULK
+    for name, size in (("click", 1), ("second click", 20)):
+        world.pass_time(1)
+        (click,) = request_refunds(world.context, [withdrawal(name)])
+        assert isinstance(click, Taken)
+        assert advance(world.context, limit=size) == size
+        assert world.refund(click.refund_id).status is RefundStatus.SUCCEEDED
+    with world.database.read() as connection:
+        done = [refund.status is RefundStatus.SUCCEEDED for refund in refunds.load(connection, bulk)]
+    assert sum(done) == 19
+
+
+def test_messages_of_clicks_are_read_before_those_of_a_bulk_that_came_earlier(redis_url: str) -> None:
+    settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
+    doorbell = Doorbell(settings, redis_url, socket_seconds=5)
+    doorbell.ring([f"bulk-{number}" for number in range(1_000)], bulk=True)
+    read: list[str] = []
+
+    def note(_body: Any, message: Any) -> None:
+        read.append(message.delivery_info["routing_key"])
+        message.ack()
+
+    with make_app(settings) as app, app.connection_for_read() as connection:
+        queues = [queue for queue in app.conf.task_queues if queue.name in QUEUES]
+        with connection.Consumer(queues, callbacks=[note]) as consumer:
+            consumer.qos(prefetch_count=1)
+            for click in range(3):
+                for _ in range(2):
+                    connection.drain_events(timeout=10)
+                for number in range(2):
+                    doorbell.ring([f"click-{click}-{number}"], bulk=False)
+                for _ in range(2):
+                    connection.drain_events(timeout=10)
+    doorbell.close()
+    assert read == ["bulk", "bulk", "refunds", "refunds"] * 3

@@ -1,0 +1,99 @@
+"""Ends: in order, by force, of the broker; nobody is left behind."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.support.deployment import Deployment, wait_until
+
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.settings import PREFIX
+from refund_worker.worker.embedded import EmbeddedBroker, running_url
+from refund_worker.worker.folder import runtime_folder
+from refund_worker.worker.health import check_health
+
+pytestmark = pytest.mark.slow
+
+
+def _delay_creates(sandbox: Sandbox, seconds: float) -> None:
+    sandbox.add_fault({"delay_seconds": seconds}, match={"path_kind": "create"}, times=1)
+
+
+def test_a_worker_told_to_stop_finishes_its_call_and_leaves_nobody_behind(tmp_path: Path) -> None:
+    with Deployment(tmp_path, {"LEASE_SECONDS": "60"}) as deployment:
+        deployment.start("worker", "scheduler")
+        family = [deployment.celery(), *deployment.celery().children()]
+        _delay_creates(deployment.sandbox, 1.0)
+        ids = deployment.ask(wake=True)
+        wait_until(lambda: deployment.statuses(ids) == ["sending"])
+        assert deployment.stop("worker") == 0
+        # Finished by the one that was stopped: its lease would have kept everybody else away for a minute.
+        assert deployment.statuses(ids) == ["succeeded"]
+        assert deployment.stop("scheduler") == 0
+        assert not [process for process in family if process.is_running()]
+        assert not check_health("worker", deployment.settings)[0]
+        assert not check_health("scheduler", deployment.settings)[0]
+
+
+def test_workers_whose_supervisor_is_killed_do_not_live_on(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        deployment.start("worker")
+        family = [deployment.celery(), *deployment.celery().children()]
+        deployment.stop("worker", signal.SIGKILL)
+        gone, alive = psutil.wait_procs(family, timeout=15)
+        assert not alive
+        assert len(gone) == 3
+
+
+def test_without_a_broker_the_scheduler_does_the_work_and_says_so(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        deployment.environment[PREFIX + "BROKER_URL"] = "redis://:hidden-password@127.0.0.1:1/0"
+        deployment.start("scheduler")
+        deployment.settle(deployment.ask(count=3))
+        assert "the scheduler does the work itself" in deployment.log("scheduler")
+        assert "hidden-password" not in deployment.log("scheduler")
+
+
+def test_a_killed_broker_comes_back_where_it_was_and_work_goes_on(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        deployment.start("worker", "scheduler")
+        deployment.settle(deployment.ask())
+        folder = runtime_folder(deployment.settings)
+        before = running_url(folder)
+        server = next(each for each in deployment.processes() if each.name() == "valkey-server")
+        keeper = server.parent()
+        server.kill()
+        deployment.settle(deployment.ask(count=3))
+        assert keeper is not None
+        keeper.kill()
+        deployment.settle(deployment.ask(count=3))
+        wait_until(lambda: running_url(folder) == before)
+        assert (folder / "broker.json").stat().st_mode & 0o077 == 0
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_the_embedded_broker_lives_from_its_first_user_to_its_last(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        folder = runtime_folder(deployment.settings)
+        assert running_url(folder) is None
+        with EmbeddedBroker(deployment.settings, grace_seconds=1) as first:
+            url = first.url
+            with EmbeddedBroker(deployment.settings, grace_seconds=1) as second:
+                assert second.url == url
+            with deployment.broker() as broker:
+                broker.set("kept", "yes")
+        wait_until(lambda: running_url(folder) is None)
+        assert not (folder / "broker.json").exists()
+
+
+def test_a_file_left_behind_by_a_dead_broker_is_not_believed(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        folder = runtime_folder(deployment.settings)
+        folder.mkdir(parents=True)
+        (folder / "broker.json").write_text('{"port": 1, "password": "old", "pid": 1}')
+        assert running_url(folder) is None
+        with EmbeddedBroker(deployment.settings, grace_seconds=1), deployment.broker() as broker:
+            assert broker.ping()

@@ -1,0 +1,91 @@
+"""Wake-ups and what the scheduler remembers of them, without processes."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from tests.support.servers import ValkeyServer
+
+from refund_worker.errors import InvalidRequest
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.folder import runtime_folder
+from refund_worker.worker.scheduler import Published
+from refund_worker.worker.tasks import parsed_request, wanted_ids
+from refund_worker.worker.wake import DOOR_SOCKET_SECONDS, Doorbell, make_wake
+
+
+def test_waking_with_no_embedded_broker_running_starts_none(tmp_path: Path) -> None:
+    settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
+    make_wake(settings)(["rf_1"], False)
+    assert not runtime_folder(settings).exists()
+
+
+def test_a_broker_that_hangs_slows_one_request_and_not_the_next(own_valkey: ValkeyServer) -> None:
+    wake = make_wake(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
+    wake(["rf_1"], False)
+    own_valkey.freeze()
+    began = time.monotonic()
+    for _ in range(100):
+        wake(["rf_2"], False)
+    assert time.monotonic() - began < 3 * DOOR_SOCKET_SECONDS
+
+
+def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(redis_url: str) -> None:
+    settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
+    doorbell = Doorbell(settings, redis_url, socket_seconds=2)
+    assert doorbell.waiting(bulk=True) == 0
+    doorbell.ring([f"rf_{number}" for number in range(101)], bulk=True)
+    assert doorbell.waiting(bulk=True) == 3
+    assert doorbell.waiting(bulk=False) == 0
+    doorbell.close()
+
+
+def test_what_was_published_is_published_again_only_after_a_while_or_when_the_queue_is_empty() -> None:
+    now = 0.0
+    published = Published(10, clock=lambda: now)
+    published.remember(["a", "b"])
+    assert published.unknown(["a", "b", "c"]) == ["c"]
+    now = 11.0
+    assert published.unknown(["a"]) == ["a"]
+    published.remember(["a"])
+    published.forget()
+    assert published.unknown(["a"]) == ["a"]
+
+
+@pytest.mark.parametrize("ids", [None, "rf_1", {"rf_1": 1}, 7, [], [None, 1, ["rf_1"], "", "x" * 201, "\x00", "é"]])
+def test_a_message_without_a_usable_id_names_none(ids: object) -> None:
+    assert wanted_ids(ids) == []
+
+
+def test_a_message_with_a_million_ids_is_cut_short() -> None:
+    assert len(wanted_ids([str(number) for number in range(1_000_000)])) <= 500
+
+
+@pytest.mark.parametrize("wrong", [{"idempotency_key": 7}, {"client": ""}, {"client": ["a"]}, {"approved": True}])
+def test_a_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> None:
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
+    assert parsed_request(fields).client == "celery"
+    with pytest.raises(InvalidRequest):
+        parsed_request(fields | wrong)
+
+
+def test_the_application_takes_json_alone_and_no_orders_from_the_broker() -> None:
+    app = make_app(load_settings({PREFIX + "BROKER_URL": "redis://127.0.0.1:1/0"}))
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.worker_enable_remote_control is False
+    assert app.conf.task_acks_late is True
+    assert app.conf.broker_connection_max_retries is None
+
+
+def test_a_secure_url_means_certificates_that_are_checked_unless_it_says_otherwise() -> None:
+    def required(url: str) -> object:
+        with make_app(load_settings({}), url).connection_for_write() as connection:
+            return connection.ssl and connection.ssl["ssl_cert_reqs"]
+
+    assert required("rediss://:secret@redis.example/0") is ssl.CERT_REQUIRED
+    assert required("rediss://:secret@redis.example/0?ssl_cert_reqs=none") is ssl.CERT_NONE
+    assert not required("redis://127.0.0.1/0")

@@ -1,0 +1,126 @@
+"""Worker and scheduler together settle everything, whatever happens to messages and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from tests.support.deployment import STRIPE_KEY, Deployment, wait_until
+
+from refund_worker.store.refunds import Filters, find_ids
+from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.health import check_health
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One deployment for this file; every test has customers of its own."""
+    with Deployment(tmp_path_factory.mktemp("deployment")) as deployment:
+        deployment.start("worker", "scheduler")
+        deployment.settle(deployment.ask())
+        yield deployment
+
+
+@pytest.fixture
+def backend(running: Deployment) -> Iterator[Celery]:
+    """A backend that has only the broker."""
+    with make_app(running.settings) as app:
+        yield app
+
+
+def test_what_nobody_was_told_of_is_settled_all_the_same(running: Deployment) -> None:
+    paid = running.paid_minor()
+    running.settle(running.ask(count=3) + running.ask(count=120, bulk=True))
+    assert running.paid_minor() - paid == 123 * 500
+
+
+def test_a_wake_up_is_followed_before_the_next_sweep(tmp_path: Path) -> None:
+    # The sweep comes once a minute here: only the message can bring it about.
+    with Deployment(tmp_path, {"SWEEP_SECONDS": "60"}) as deployment:
+        deployment.start("worker")
+        deployment.celery()
+        wait_until(lambda: check_health("worker", deployment.settings)[0])
+        assert deployment.settle(deployment.ask(wake=True)) < 15
+
+
+def test_a_broker_that_forgets_everything_loses_no_refund_and_pays_none_twice(running: Deployment) -> None:
+    paid = running.paid_minor()
+    ids = running.ask(count=100, wake=True, bulk=True)
+    with running.broker() as broker:
+        for _ in range(5):
+            broker.flushall()
+            ids += running.ask(count=20, wake=True)
+    running.settle(ids)
+    assert running.paid_minor() - paid == 200 * 500
+
+
+def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(running: Deployment) -> None:
+    paid = running.paid_minor()
+    running.sandbox.add_fault({"delay_seconds": 1.5}, match={"path_kind": "create"}, times=1)
+    pool = running.celery().children()
+    ids = running.ask(wake=True)
+    wait_until(lambda: running.statuses(ids) == ["sending"])
+    for process in pool:
+        process.kill()
+    running.settle(ids)
+    assert running.paid_minor() - paid == 500
+    assert running.celery().children() != pool
+
+
+def test_forged_wake_ups_do_nothing_and_do_not_stop_the_worker(running: Deployment, backend: Celery) -> None:
+    pool = running.celery().children()
+    for args in ([["x"] * 1_000_000], [[1, None, {"a": 1}, "no such id", "\x00"]], [{"ids": "all"}], [], [1, 2, 3]):
+        backend.send_task("refund_worker.advance", args=args, queue="refunds")
+    backend.send_task("refund_worker.advance_due", args=["yes"], queue="bulk")
+    backend.send_task("no.such.task", queue="bulk")
+    running.settle(running.ask(wake=True))
+    assert running.celery().children() == pool
+
+
+def test_a_request_through_celery_is_taken_once_and_a_refused_one_is_told_and_not_stored(
+    running: Deployment, backend: Celery
+) -> None:
+    [earlier] = running.ask()
+    running.settle([earlier])
+    with running.runtime.database.read() as connection:
+        query = "SELECT customer_id FROM refunds WHERE refund_id = ?"
+        customer = connection.exec_driver_sql(query, (earlier,)).scalar_one()
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": customer, "credits": 10, "reason": "asked"}
+    for credits in (10, 10, 10_000):
+        key = f"celery-{customer}-{credits}"
+        kwargs = fields | {"credits": credits, "idempotency_key": key, "client": "shop"}
+        backend.send_task("refund_worker.request_refund", queue="refunds", kwargs=kwargs)
+    backend.send_task("refund_worker.request_refund", queue="refunds", kwargs=fields | {"status": "succeeded"})
+
+    def stored() -> list[str]:
+        with running.runtime.database.read() as connection:
+            return find_ids(connection, Filters(client="shop"))
+
+    wait_until(lambda: "exceeds_refundable" in running.log("worker") and "invalid_request" in running.log("worker"))
+    wait_until(stored)
+    assert len(stored()) == 1
+    running.settle(stored())
+
+
+def test_no_secret_is_in_the_process_list_or_in_a_log(running: Deployment) -> None:
+    running.settle(running.ask())
+    processes = running.processes()
+    assert len(processes) >= 7
+    with running.broker() as broker:
+        password = broker.get_connection_kwargs()["password"]
+    seen = "\n".join(" ".join(each.cmdline()) for each in processes) + running.log("worker") + running.log("scheduler")
+    assert "valkey" in seen
+    assert STRIPE_KEY not in seen
+    assert password not in seen
+    # The child's environment holds none of our settings; the others have what they were given.
+    assert not [name for name in running.celery().environ() if name.startswith("REFUND_WORKER_")]
+
+
+def test_both_are_healthy_while_they_run(running: Deployment) -> None:
+    running.celery()
+    assert check_health("worker", running.settings)[0]
+    assert check_health("scheduler", running.settings)[0]
