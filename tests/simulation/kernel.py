@@ -129,14 +129,23 @@ class World:
         process = self.running
         assert process is not None
         self.after(seconds, process.resume)
-        self.hub.switch()
+        self._give_turn()
 
     def wait(self) -> None:
         """The running process waits for `awake`."""
         process = self.running
         assert process is not None
         process.waiting = True
-        self.hub.switch()
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        """asyncio keeps the running loop by thread, and these processes share one: each must find its own again."""
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            self.hub.switch()
+        finally:
+            asyncio._set_running_loop(loop)
 
     def kill_all(self) -> None:
         for process in list(self.processes.values()):
