@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from sqlalchemy import Table, func, select
+from sqlalchemy import Connection, Table, event, func, select
+from sqlalchemy.exc import OperationalError
 from tests.support.world import Died, ScriptedProcessor, World, credit_refund, withdrawal
 
 from refund_worker.domain.refund import RefundRequest, RefundStatus
@@ -20,7 +23,8 @@ from refund_worker.engine.advance import advance
 from refund_worker.engine.batches import take_batch
 from refund_worker.engine.bulk import import_payments, submit_requests
 from refund_worker.engine.context import Batches
-from refund_worker.processors.base import SearchReply
+from refund_worker.errors import Unavailable
+from refund_worker.processors.base import RefundObject, SearchReply
 from refund_worker.store import inbox, tables
 
 
@@ -52,6 +56,45 @@ def test_a_request_that_dies_after_its_commit_is_the_same_refund_when_asked_agai
     again = world.request(withdrawal())
     assert again.replayed
     assert (count(world, tables.refunds), world.account.held) == (1, held)
+
+
+@contextmanager
+def commit_without_an_answer(world: World, *, applied: bool) -> Iterator[None]:
+    """The connection is lost at the commit of the one transaction in between; `applied` says on which side of it."""
+
+    def lose(connection: Connection) -> None:
+        if applied:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.commit()
+        raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    event.listen(world.database.engine, "commit", lose)
+    try:
+        with pytest.raises(Unavailable):
+            yield
+    finally:
+        event.remove(world.database.engine, "commit", lose)
+
+
+def test_a_commit_that_was_done_and_not_answered_is_found_by_its_key(world: World) -> None:
+    world.pay()
+    with commit_without_an_answer(world, applied=True):
+        world.request(withdrawal())
+    assert count(world, tables.refunds) == 1
+    again = world.request(withdrawal())
+    assert again.replayed
+    assert (count(world, tables.refunds), world.account.held) == (1, 100)
+
+
+def test_a_commit_that_was_neither_done_nor_answered_is_made_once_when_asked_again(world: World) -> None:
+    world.pay()
+    before = world.account
+    with commit_without_an_answer(world, applied=False):
+        world.request(withdrawal())
+    assert (count(world, tables.refunds), count(world, tables.events), world.account) == (0, 0, before)
+    assert not world.request(withdrawal()).replayed
+    assert (count(world, tables.refunds), world.account.held) == (1, 100)
 
 
 def _wakes(world: World, wake: Callable[[Sequence[str], bool], None]) -> None:
@@ -87,6 +130,20 @@ def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(w
     for message in (*messages, *messages, sweep.due_ids(world.context, bulk=False, limit=10)):
         advance(world.context, message)
     assert len(world.processor.sends) == len(world.processor.objects) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_messages_in_any_order_and_days_late_come_to_the_same_end(world: World, order: tuple[int, ...]) -> None:
+    world.pay()
+    messages: list[list[str]] = []
+    _wakes(world, lambda refund_ids, bulk: messages.append(list(refund_ids)))
+    asked = [world.withdraw(20, f"k{number}") for number in range(3)]
+    for number in order:
+        advance(world.context, messages[number])
+        world.pass_time(86_400)
+        advance(world.context, messages[0])  # an old one again
+    assert [world.refund(refund_id).status for refund_id in asked] == [RefundStatus.SUCCEEDED] * 3
+    assert (len(world.processor.sends), world.processor.paid_minor(), world.account.balance) == (3, 600, 40)
 
 
 # --- files and batches -----------------------------------------------------------------------------------------------
@@ -160,6 +217,32 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
     world.work()
     assert world.events(refund_id).count("leg_object_failed") == 1
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
+
+
+def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counted_by_reconciliation(
+    world: World,
+) -> None:
+    """Somebody refunded the rest of the payment in the processor's own dashboard."""
+    world.pay()
+    refund_id = world.withdraw(60)
+    world.work()
+    before = world.refund(refund_id), world.account, count(world, tables.ledger_transactions)
+    foreign: RefundObject = replace(
+        world.processor.objects["re_1"], processor_refund_id="re_foreign", leg_id=None, attempt=None, amount_minor=400
+    )
+    world.processor.objects["re_foreign"] = foreign
+    body = json.dumps({"data": {"object": {"object": "refund", "id": "re_foreign", "metadata": {}}}})
+    with world.database.write() as connection:
+        assert inbox.insert_event(connection, "stripe", "evt_1", "refund.created", body, world.now)
+    assert news.take_inbox(world.context) == 1
+    world.work()
+    assert (world.refund(refund_id), world.account, count(world, tables.ledger_transactions)) == before
+    with world.database.read() as connection:
+        (kept,) = connection.execute(select(tables.inbox)).mappings()
+    assert (kept["body"], kept["outcome"]) == (body, "unknown refund: left to reconciliation")
+    assert world.processor.asked == []
+    report = reconcile.reconcile(world.context)
+    assert (report.agrees, report.foreign, report.processor_minor) == (True, 1, 600)
 
 
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])

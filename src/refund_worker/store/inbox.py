@@ -16,7 +16,8 @@ def insert_event(
     """Store an event; False if it was stored before."""
     insert = insert_into(connection, inbox)
     row = {"processor": processor, "event_id": event_id, "kind": kind, "body": body, "received_at": received_at}
-    return connection.execute(insert.values(**row).on_conflict_do_nothing()).rowcount > 0
+    stored = insert.values(**row).on_conflict_do_nothing().returning(inbox.c.event_id)
+    return connection.execute(stored).first() is not None
 
 
 _WAITING = (
