@@ -37,8 +37,8 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.deliver import Deliverer
 from refund_worker.engine.intake import request_refunds
 from refund_worker.engine.news import take_inbox
-from refund_worker.engine.reconcile import watch
 from refund_worker.engine.records import record_payments, record_spends
+from refund_worker.engine.watch import watch
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime

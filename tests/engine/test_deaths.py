@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from tests.support.world import Died, ScriptedProcessor, World, credit_refund, withdrawal
 
 from refund_worker.domain.refund import RefundRequest, RefundStatus
-from refund_worker.engine import news, reconcile, sweep
+from refund_worker.engine import news, reconcile, sweep, watch
 from refund_worker.engine.advance import advance
 from refund_worker.engine.batches import take_batch
 from refund_worker.engine.bulk import import_payments, submit_requests
@@ -256,8 +256,8 @@ def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again
     world.processor.become("re_1", "failed")
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        reconcile.watch(world.context)
-    reconcile.watch(world.context)
+        watch.watch(world.context)
+    watch.watch(world.context)
     world.work()
     report = reconcile.reconcile(world.context)
     assert report.agrees

@@ -14,7 +14,7 @@ from tests.support.world import POLICY, ScriptedProcessor, World, assert_books_b
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.replies import Unanswered
 from refund_worker.engine.operations import resume_processor
-from refund_worker.engine.restored import RESTORED, look, stale_seconds
+from refund_worker.engine.watch import OVERLAP_SECONDS, RESTORED, look, stale_seconds, watch
 from refund_worker.errors import Unavailable
 from refund_worker.store import processors
 
@@ -146,6 +146,38 @@ def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
     restored.processor.objects["re_9"] = newer
     assert look(restored.context) == 1
     assert pause_of(restored)["code"] == RESTORED
+
+
+def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_watch(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    world.withdraw(50, "k1")
+    world.work()
+    made = dict(world.processor.objects)
+    restored = restore()
+    restored.processor.objects.clear()  # its list lags
+    assert look(restored.context) == 0
+    restored.pass_time(2 * OVERLAP_SECONDS)
+    restored.processor.objects.update(made)
+    assert watch(restored.context) == 0  # none of it is news of a refund that is known
+    assert pause_of(restored)["code"] == RESTORED
+    since = pause_of(restored)["paused_at"]
+    watch(restored.context)
+    assert pause_of(restored)["paused_at"] == since, "a person is told once"
+
+
+def test_a_watch_is_no_look_and_finds_nothing_strange_in_what_is_known(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    world.pass_time(stale_seconds(POLICY) + 1)
+    watch(world.context)
+    assert pause_of(world)["paused_by"] is None
+    later = world.withdraw(20, "k2")
+    world.work()
+    assert world.refund(later).status is RefundStatus.QUEUED, "only a look lets things go on"
 
 
 def test_refunds_that_others_made_at_the_processor_stop_nothing(world: World) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, func, select
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.workflow import Action
-from refund_worker.engine import audit, news, operations, restored
+from refund_worker.engine import audit, news, operations, watch
 from refund_worker.errors import RefundWorkerError
 from refund_worker.processors.base import LegOrder, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
@@ -255,7 +255,7 @@ class Place:
             if row["status"] == "awaiting_approval":
                 operations.command(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            restored.look(world.context)  # what the scheduler does every minute
+            watch.look(world.context)  # what the scheduler does every minute
             news.take_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from refund_worker.domain.refund import To
 from refund_worker.domain.workflow import Action
-from refund_worker.engine import audit, batches, news, operations, reconcile, records, restored, sweep
+from refund_worker.engine import audit, batches, news, operations, reconcile, records, sweep, watch
 from refund_worker.engine.advance import advance
 from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
@@ -193,12 +193,12 @@ def _webhook(world: World) -> str:
 
 
 def _watch(world: World) -> str:
-    reconcile.watch(world.context)
+    watch.watch(world.context)
     return "watched"
 
 
 def _look(world: World) -> str:
-    restored.look(world.context)
+    watch.look(world.context)
     return "looked"
 
 

@@ -177,6 +177,7 @@ class Bench:
 
     def adapter(self, base: str, timeout_seconds: float = TIMEOUT_SECONDS, **options: Any) -> StripeProcessor:
         """An adapter that is closed at the end of the test."""
+        options = {"page_pauses_seconds": ()} | options
         self._adapters.append(StripeProcessor(API_KEY, base=base, timeout_seconds=timeout_seconds, **options))
         return self._adapters[-1]
 
@@ -676,6 +677,33 @@ def test_recent_gives_ours_and_foreign_ones_since_a_moment(bench: Bench) -> None
     assert bench.server.requests[0].query["created[gte]"] == "1767225600"
     with pytest.raises(ValueError, match="time zone"):
         bench.run(adapter.recent(datetime(2026, 1, 1)))  # noqa: DTZ001 -- the naive one is the point
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        error(429, INVALID, "rate_limit"),
+        error(500, API_ERROR),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", then_reset=True),
+    ],
+)
+def test_a_page_of_recent_that_is_not_answered_is_asked_for_again_and_the_list_comes_to_its_end(
+    bench: Bench, failing: Act
+) -> None:
+    bench.play(page(refund(), has_more=True), failing, failing, page(refund(id="re_0", metadata={})))
+    adapter = bench.adapter(bench.server.url, page_pauses_seconds=(0.01, 0.01))
+    found = bench.run(adapter.recent(datetime(2026, 1, 1, tzinfo=UTC)))
+    assert isinstance(found, Found)
+    assert [one.processor_refund_id for one in found.objects] == ["re_1", "re_0"]
+    asked = [request.query.get("starting_after") for request in bench.server.requests]
+    assert asked == [None, "re_1", "re_1", "re_1"]
+
+
+def test_a_page_of_recent_that_is_denied_is_not_asked_for_again(bench: Bench) -> None:
+    bench.play(error(401, INVALID))
+    adapter = bench.adapter(bench.server.url, page_pauses_seconds=(0.01, 0.01))
+    assert isinstance(bench.run(adapter.recent(datetime(2026, 1, 1, tzinfo=UTC))), Denied)
+    assert len(bench.server.requests) == 1
 
 
 # --- Secrets and resources --------------------------------------------------------------------------------------------

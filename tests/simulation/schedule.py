@@ -14,7 +14,7 @@ from typing import Any
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.workflow import Action
-from refund_worker.engine import advance, audit, clock, intake, news, operations, reconcile, records
+from refund_worker.engine import advance, audit, clock, intake, news, operations, reconcile, records, watch
 from refund_worker.engine.context import Context
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
@@ -459,7 +459,7 @@ class Schedule:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.client("watch", lambda context: (reconcile.watch(context), news.take_inbox(context)))
+            self.client("watch", lambda context: (watch.watch(context), news.take_inbox(context)))
 
         self.world.at(at, look)
 

@@ -23,7 +23,7 @@ from refund_worker.engine.apply import apply
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.evidence import Evidence, alarms, take_evidence
 from refund_worker.engine.kill_switch import KillSwitch
-from refund_worker.engine.restored import stale_processors
+from refund_worker.engine.watch import stale_processors
 from refund_worker.errors import Unavailable
 from refund_worker.processors.base import Processor
 from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor

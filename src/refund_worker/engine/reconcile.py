@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.replies import Answered, Found, RefundObject
+from refund_worker.domain.replies import Found, RefundObject
 from refund_worker.engine.context import Context
-from refund_worker.engine.evidence import Evidence, alarms, take_evidence
 from refund_worker.errors import Unavailable
-from refund_worker.store import ledger, reconciliation, refunds
+from refund_worker.store import ledger, reconciliation
 
 log = logging.getLogger("refund_worker.reconcile")
 
@@ -50,25 +49,6 @@ class Report:
         return not self.differences
 
 
-def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
-    """List what the processor made in the last days and take in every word that is news; returns how many were.
-
-    This is how a failure that comes weeks after success is found even if every webhook was lost.
-    """
-    if processor not in context.processors:
-        return 0
-    _, things = recent(context, processor, days)
-    return context.database.run(lambda connection: take_news(connection, context, processor, things))
-
-
-def take_news(connection: Connection, context: Context, processor: str, things: Iterable[RefundObject]) -> int:
-    """Take in every word of these that is news; returns how many were."""
-    news = list(_news(connection, processor, things))
-    for refund_id, kind in alarms(take_evidence(connection, context, news)):
-        log.error("alarm: %s on refund %s", kind, refund_id)
-    return len(news)
-
-
 def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
     """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end."""
     since, things = recent(context, processor, days)
@@ -88,18 +68,6 @@ def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[
     if not isinstance(reply, Found):
         raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
     return since, reply.objects
-
-
-def _news(connection: Connection, processor: str, things: Iterable[RefundObject]) -> Iterable[Evidence]:
-    ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
-    known = reconciliation.known_states(connection, processor, list(ours))
-    new = [thing for object_id, thing in ours.items() if known.get(object_id) != thing.status]
-    places: dict[str, str] = {}
-    for leg_ids in reconciliation.batched((thing.leg_id for thing in new if thing.leg_id), reconciliation.IDS_AT_ONCE):
-        places |= refunds.refunds_of_legs(connection, leg_ids)
-    for thing in new:
-        if thing.leg_id in places:
-            yield Evidence(places[thing.leg_id], thing.leg_id, None, Answered(thing))
 
 
 def _compare(connection: Connection, things: Iterable[RefundObject], since: float) -> Report:

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
-from refund_worker.engine.restored import stale_processors
 from refund_worker.engine.views import Json
+from refund_worker.engine.watch import stale_processors
 from refund_worker.store import processors
 
 # Those that the program itself brings, and the switch of all at once; others are known by their payments.

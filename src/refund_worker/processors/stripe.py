@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -61,6 +61,10 @@ PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real paym
 PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
 BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
 CONNECT_SECONDS_MAX: Final = 10.0
+# Between the tries of one page of a long list: reading is safe to repeat, and with hundreds of pages one failure in a
+# hundred would otherwise keep every list from its end.
+PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+PAGE_DEADLINES: Final = 4  # all tries of a page together take no longer than so many calls may
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 
 # Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
@@ -75,6 +79,7 @@ INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
 
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
 
+_Page = tuple[list[RefundObject], bool]  # and whether there is more
 Failure = Refused | AlreadyRefunded | Blocked | Misconfigured | KeyConflict | Busy | NotSent | Unanswered | Denied
 
 
@@ -95,11 +100,13 @@ class StripeProcessor:
         timeout_seconds: float = 30,
         name: str = "stripe",
         account: str | None = None,
+        page_pauses_seconds: Sequence[float] = PAGE_PAUSES_SECONDS,
     ) -> None:
         if not _is_header_value(api_key):
             raise ValueError("the Stripe API key is empty or holds characters that no key has")
         self.name = name
         self._timeout_seconds = timeout_seconds
+        self._page_pauses_seconds = page_pauses_seconds
         self._http = _Transport(timeout_seconds)
         self._client = stripe.StripeClient(
             api_key,
@@ -166,7 +173,7 @@ class StripeProcessor:
         where = {_payment_parameter(processor_payment_id): processor_payment_id}
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT)
+                listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _search_failure(error)
         # A server that ignores the filter must not turn other payments' refunds into foreign ones of this payment.
@@ -181,11 +188,13 @@ class StripeProcessor:
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
-        page: a reconciliation reads more pages than one call may take. Raises ValueError for a naive datetime."""
+        page, and a page that is not answered is asked for again: a reconciliation reads more pages than one call may
+        take. Raises ValueError for a naive datetime."""
         if created_gte.tzinfo is None:
             raise ValueError("created_gte needs a time zone")
+        where = {"created": {"gte": int(created_gte.timestamp())}}
         try:
-            listed = await self._all_pages({"created": {"gte": int(created_gte.timestamp())}}, PAGES_MAX_RECENT)
+            listed = await self._all_pages(where, PAGES_MAX_RECENT, self._page_patiently)
         except Exception as error:  # noqa: BLE001 -- as in `find`
             return _search_failure(error)
         return Found(tuple(listed))
@@ -208,14 +217,34 @@ class StripeProcessor:
             response = await self._client.raw_request_async(method, path, **params)
         return _Response(response.data, response.headers)
 
-    async def _all_pages(self, where: Mapping[str, Any], pages_max: int) -> list[RefundObject]:
+    async def _page(self, params: Mapping[str, Any]) -> _Page:
+        return to_page((await self._call("get", "/v1/refunds", params)).data)
+
+    async def _page_patiently(self, params: Mapping[str, Any]) -> _Page:
+        """One page, asked for again while the answer is none or "not now"."""
+        async with asyncio.timeout(self._timeout_seconds * PAGE_DEADLINES):
+            for pause_seconds in self._page_pauses_seconds:
+                try:
+                    return await self._page(params)
+                except Exception as error:
+                    match classify(error):
+                        case Busy(retry_after_seconds=seconds):
+                            await asyncio.sleep(max(pause_seconds, seconds or 0))
+                        case NotSent() | Unanswered():
+                            await asyncio.sleep(pause_seconds)
+                        case _:
+                            raise
+            return await self._page(params)
+
+    async def _all_pages(
+        self, where: Mapping[str, Any], pages_max: int, ask: Callable[[Mapping[str, Any]], Awaitable[_Page]]
+    ) -> list[RefundObject]:
         """Every object of the list once, in its order. Raises `Unreadable` for a list that does not come to an end:
         half a list must never pass for the whole."""
         seen: dict[str, RefundObject] = {}
         after: dict[str, str] = {}
         for _ in range(pages_max):
-            answer = await self._call("get", "/v1/refunds", {**where, "limit": PAGE_SIZE, **after})
-            page, has_more = to_page(answer.data)
+            page, has_more = await ask({**where, "limit": PAGE_SIZE, **after})
             before = len(seen)
             # Pages shift while refunds are being made: what comes twice is one object, and its later word counts.
             seen.update((refund.processor_refund_id, refund) for refund in page)

@@ -15,10 +15,9 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.deliver import Deliverer
 from refund_worker.engine.news import take_inbox
 from refund_worker.engine.prune import prune
-from refund_worker.engine.reconcile import watch
-from refund_worker.engine.restored import look, look_seconds
 from refund_worker.engine.sweep import due_ids
 from refund_worker.engine.tally import tally
+from refund_worker.engine.watch import look, look_seconds, watch
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded import EMBEDDED, MEMORY, EmbeddedBroker

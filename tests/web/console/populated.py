@@ -20,9 +20,9 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.intake import request_refunds
 from refund_worker.engine.news import take_inbox
 from refund_worker.engine.operations import command, pause_processor
-from refund_worker.engine.reconcile import watch
 from refund_worker.engine.records import correct, record_payments, record_spends, reverse_transaction
 from refund_worker.engine.tally import tally
+from refund_worker.engine.watch import watch
 from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime

@@ -1,0 +1,143 @@
+"""Looking at a processor's own list: what is news there, and what it made that this database has forgotten.
+
+A look of every minute goes over what was made lately, a watch of every hour over all that can still change: so a
+failure that comes weeks after success is found even if every webhook was lost.
+
+A database restored from an older backup has forgotten refunds that the processor has made: then nothing is sent. When
+the last look was is noted in the database: a restored one is as old as its own note says, and sends nothing until the
+processor has been looked at again. What the processor made for legs that are known is adopted. What it made for legs of
+this installation that nobody here knows stops all sending with the code `restored_backup`, until a newer backup is
+restored or a person says `processors resume`. Other installations on the same account are none of our business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision import Policy
+from refund_worker.domain.replies import Answered, RefundObject
+from refund_worker.engine.context import Context
+from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.engine.reconcile import DAYS, recent
+from refund_worker.store import processors, refunds
+from refund_worker.store.installation import installation_id
+from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_states
+
+log = logging.getLogger("refund_worker.restored")
+
+RESTORED = "restored_backup"
+STALE_SECONDS_MIN = 60.0
+LOOK_SECONDS_MIN = 5.0
+DAY_SECONDS = 86_400.0
+# New refunds appear in lists late, and two clocks differ; what appears later still is found by the watch. A busy
+# account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every minute.
+OVERLAP_SECONDS = 600.0
+
+
+def stale_seconds(policy: Policy) -> float:
+    """So old may the last look be; a backup that is younger differs by what frozen keys and the next look find."""
+    return max(STALE_SECONDS_MIN, policy.poll_seconds)
+
+
+def look_seconds(poll_seconds: float) -> float:
+    """How often to look: several times before a look is stale."""
+    return max(LOOK_SECONDS_MIN, poll_seconds / 5)
+
+
+def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
+    """Processors that may have made more than this database knows: nothing is sent there until someone has looked."""
+    return processors.looked_at_before(connection, now - stale_seconds(context.policy))
+
+
+def look(context: Context, processor: str = "stripe") -> int:
+    """Take in what the processor made lately; the number of refunds of ours that are not known here.
+
+    Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
+    """
+    if processor not in context.processors:
+        return 0
+    with context.database.read() as connection:
+        began = context.clock(connection)
+        looked_at, _ = processors.last_look(connection, processor)
+    days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
+    found = _read(context, processor, min(days, DAYS))
+
+    def work(connection: Connection) -> None:
+        if looked_at is not None and began - looked_at > stale_seconds(context.policy):
+            refunds.wake_those_waiting_for(connection, processor, context.clock(connection))
+        _take_in(connection, context, processor, found)
+        processors.note_look(connection, processor, began)
+
+    context.database.run(work)
+    return len(found.unknown)
+
+
+def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+    """Take in every word about the refunds of the last days that is news; returns how many were.
+
+    Raises `Unavailable` if the list can't be read to its end.
+    """
+    if processor not in context.processors:
+        return 0
+    found = _read(context, processor, days)
+    if found.news or found.unknown:
+        context.database.run(lambda connection: _take_in(connection, context, processor, found))
+    return len(found.news)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """In a processor's list: words that are `news`, and refunds of this installation whose legs are `unknown` here."""
+
+    news: Sequence[Evidence]
+    unknown: Sequence[RefundObject]
+
+
+def _read(context: Context, processor: str, days: float) -> _Found:
+    # First the list, then our legs: these are committed before anything is sent.
+    _, things = recent(context, processor, days)
+    with context.database.read() as connection:
+        return _sorted_out(connection, processor, things)
+
+
+def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundObject]) -> _Found:
+    ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
+    known = known_states(connection, processor, list(ours))
+    new = [thing for object_id, thing in ours.items() if known.get(object_id) != thing.status]
+    places: dict[str, str] = {}
+    for leg_ids in batched((thing.leg_id for thing in new if thing.leg_id), IDS_AT_ONCE):
+        places |= refunds.refunds_of_legs(connection, leg_ids)
+    me, (_, told_until) = installation_id(connection), processors.last_look(connection, processor)
+    return _Found(
+        news=[Evidence(places[t.leg_id], t.leg_id, None, Answered(t)) for t in new if t.leg_id in places],
+        unknown=[
+            thing
+            for thing in new
+            if thing.leg_id not in places
+            and thing.installation == me
+            and thing.created_at.timestamp() > (told_until or 0)
+        ],
+    )
+
+
+def _take_in(connection: Connection, context: Context, processor: str, found: _Found) -> None:
+    for refund_id, kind in alarms(take_evidence(connection, context, found.news)):
+        log.error("alarm: %s on refund %s", kind, refund_id)
+    if found.unknown:
+        _stop(connection, processor, found.unknown, context.clock(connection))
+
+
+def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:
+    newest = max(unknown, key=lambda thing: thing.created_at)
+    reason = (
+        f"{len(unknown)} refunds of ours at {processor} are not in this database, the newest is "
+        f"{newest.processor_refund_id} for {newest.leg_id}: it was restored from an older backup, "
+        "or a copy of it sends too"
+    )
+    log.error("alarm: nothing more is sent to %s: %s", processor, reason)
+    processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
+    processors.note_told(connection, processor, newest.created_at.timestamp())
