@@ -56,7 +56,7 @@ WAYS_TO_SEND = (
 WAYS_TO_ASK = ("honest", "honest", "honest", "timeout", "busy", "denied", "crash")
 
 REFUSALS: dict[str, Reply] = {
-    "refused": Refused("charge_disputed", "no"),
+    "refused": Refused("expired_or_canceled_card", "no"),
     "blocked": Blocked("balance_insufficient", "not now"),
     "misconfigured": Misconfigured("resource_missing", "no such charge"),
 }

@@ -327,6 +327,19 @@ def test_the_processors_word_goes_before_an_operators() -> None:
     assert any(event.alarm for event in contradicted.events)
 
 
+@pytest.mark.parametrize("state", ["failed", "canceled"])
+def test_a_payment_by_hand_stands_when_what_was_asked_of_the_processor_came_to_nothing(state: str) -> None:
+    """The lost call is executed hours later and its object fails: the customer has the money that was sent by hand."""
+    lost = answer(begun(), Unanswered("500", server_error=True)).after
+    parked = found(lost, Found(()), START + 80_000).after
+    assert parked.status is RefundStatus.NEEDS_ATTENTION
+    by_hand = commanded(parked, Action.RESOLVE, START + 80_001, POLICY, actor="op", reason="x", reference="t-1").after
+    told = news(by_hand, an_object(state, failure_code="declined"), START + 90_000)
+    assert (told.after.status, told.after.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:t-1")
+    assert (told.postings, told.customer.balance, told.payments) == ((), 0, {})
+    assert [seen.object.status for seen in told.objects] == [state], "it is known from now on, and no news again"
+
+
 def test_a_payment_by_hand_gives_way_to_the_processors_own_payment() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
     by_hand = commanded(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x", reference="cheque-7").after

@@ -28,7 +28,7 @@ from refund_worker.processors.base import (
 )
 from refund_worker.store import processors, refunds
 
-REFUSED = Refused("charge_disputed", "no")
+REFUSED = Refused("expired_or_canceled_card", "no")
 DAY = 86_400.0
 
 
@@ -121,6 +121,45 @@ def test_a_declined_leg_goes_over_the_customers_other_payment(world: World) -> N
     assert (world.account.balance, world.processor.paid_minor()) == (100, 1_000)
 
 
+@pytest.mark.parametrize("code", ["charge_disputed", "refund_disputed_payment"])
+def test_a_disputed_payment_is_a_persons_concern_and_neither_another_payment_nor_the_credits_stand_in(
+    world: World, code: str
+) -> None:
+    """The dispute's own process returns the money: whatever we gave beside it would be given twice."""
+    world.pay(1)
+    world.pay(2)
+    world.processor.script("ch_2", Blocked(code, "disputed"))
+    refund_id = world.withdraw(100)
+    world.work()
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, code)
+    assert (len(refund.legs), world.account.balance, world.processor.paid_minor()) == (1, 100, 0)
+
+
+@pytest.mark.parametrize("payments", [1, 2])
+def test_a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says(
+    world: World, payments: int
+) -> None:
+    for number in range(1, payments + 1):
+        world.pay(number)
+    world.processor.script(f"ch_{payments}", "pending")
+    refund_id = world.withdraw(100)
+    world.work()
+    ended = replace(world.processor.become("re_1", "failed"), failure_code="charge_for_pending_refund_disputed")
+    world.processor.objects["re_1"] = ended
+    tell(world, refund_id, ended)
+    world.work_for(DAY)
+    balance = 100 * (payments - 1)
+    for _ in range(2):
+        refund = world.refund(refund_id)
+        assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, ended.failure_code)
+        assert (len(refund.legs), world.account.balance, world.processor.paid_minor()) == (1, balance, 0)
+        world.command(refund_id, Action.RETRY)
+        world.work_for(DAY)
+    world.command(refund_id, Action.RESOLVE, "dispute du_1")
+    assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.SUCCEEDED, balance)
+
+
 def test_when_every_payment_declines_the_credits_go_back_and_no_money_is_out(world: World) -> None:
     world.pay(1)
     world.pay(2)
@@ -129,7 +168,7 @@ def test_when_every_payment_declines_the_credits_go_back_and_no_money_is_out(wor
     refund_id = world.withdraw(100)
     world.work()
     refund = world.refund(refund_id)
-    assert (refund.status, refund.failure_code) == (RefundStatus.FAILED, "charge_disputed")
+    assert (refund.status, refund.failure_code) == (RefundStatus.FAILED, "expired_or_canceled_card")
     assert (world.account.balance, world.processor.paid_minor()) == (200, 0)
     assert world.withdraw(200, "again")
 

@@ -19,6 +19,7 @@ from tests.support.stripe_mock import ThirdPartyStripe
 from refund_worker.processors.base import (
     AlreadyRefunded,
     Answered,
+    Blocked,
     Busy,
     Denied,
     Found,
@@ -224,11 +225,11 @@ def test_a_payment_refunded_in_full_says_so_and_nothing_more_is_made(client: Cli
     assert client.booked_amounts(payment_id) == [5000]
 
 
-def test_a_disputed_payment_is_refused_and_nothing_is_made(client: Client) -> None:
+def test_a_disputed_payment_is_refused_for_now_and_nothing_is_made(client: Client) -> None:
     payment_id = client.server.new_disputed_payment(5000)
-    refused = client.send("1", client.body(payment_id, 5000))
-    assert isinstance(refused, Refused), refused
-    assert refused.code == "charge_disputed"
+    blocked = client.send("1", client.body(payment_id, 5000))
+    assert isinstance(blocked, Blocked), blocked
+    assert blocked.code == "charge_disputed"
     assert client.booked_amounts(payment_id) == []
 
 

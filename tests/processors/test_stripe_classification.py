@@ -216,8 +216,8 @@ SAID = "in Stripe's words"
     ("act", "expected"),
     [
         (error(400, INVALID, "charge_already_refunded"), AlreadyRefunded(SAID, "req_1")),
-        (error(400, INVALID, "charge_disputed"), Refused("charge_disputed", SAID, "req_1")),
-        (error(400, INVALID, "refund_disputed_payment"), Refused("refund_disputed_payment", SAID, "req_1")),
+        (error(400, INVALID, "charge_disputed"), Blocked("charge_disputed", SAID, "req_1")),
+        (error(400, INVALID, "refund_disputed_payment"), Blocked("refund_disputed_payment", SAID, "req_1")),
         (error(400, INVALID, param="amount"), Refused("amount_exceeds_unrefunded", SAID, "req_1")),
         (error(400, INVALID), Refused(INVALID, SAID, "req_1")),
         (error(400, INVALID, "parameter_invalid_integer", param="amount"),
@@ -486,7 +486,7 @@ def _frozen(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (400, "charge_disputed", Refused),
+        (400, "expired_or_canceled_card", Refused),
         (400, "charge_already_refunded", AlreadyRefunded),
         (400, "balance_insufficient", Blocked),
         (404, "resource_missing", Misconfigured),

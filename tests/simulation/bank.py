@@ -149,7 +149,7 @@ class Bank:
         if payment is None:
             return Misconfigured("resource_missing", "no such charge")
         if payment.disputed:
-            return Refused("charge_disputed", "the charge is disputed")
+            return Blocked("charge_disputed", "the charge is disputed")
         left = self.room(order["payment"])
         if left == 0:
             return AlreadyRefunded("the charge has already been refunded")

@@ -195,6 +195,8 @@ class Schedule:
             reasons.add("charge_already_refunded")
         if any(payment.processor == "manual" for payment in self.plan.payments):
             reasons |= {"manual_processor", "no_automatic_refund", "manual"}
+        if any(payment.disputed for payment in self.bank.payments.values()):
+            reasons.add("charge_disputed")
         for leg in self.watch.legs.values():
             if leg["attention"] == "outcome_unknown" and self._was_silent_too_long(leg):
                 reasons.add("outcome_unknown")

@@ -11,6 +11,7 @@ from refund_worker.domain.decision import (
 from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
     BY_HAND_PREFIX,
+    FAILED_BY_A_DISPUTE,
     Draft,
 )
 from refund_worker.domain.refund import (
@@ -86,7 +87,7 @@ def _retry(draft: Draft, reason: str) -> None:
         elif leg.attention and leg.status in OPEN:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
             draft.change(leg, look_first=look, **asked_now)
-        elif leg.attention:
+        elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
             draft.change(leg, attention=None)
 
 

@@ -52,6 +52,8 @@ BY_HAND_PREFIX = "manual:"
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
 CLOCK_SLACK_SECONDS = 60.0
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
+# Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
+FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
@@ -70,8 +72,8 @@ def credits_to_return(refund: Refund) -> int:
 
 
 def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
-    """Legs that failed for good and whose money has no other way yet."""
-    return tuple(leg for leg in refund.legs if leg.status in NO_MONEY and not leg.settled)
+    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
+    return tuple(leg for leg in refund.legs if leg.status in NO_MONEY and not leg.settled and not leg.attention)
 
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:

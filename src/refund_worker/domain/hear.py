@@ -18,6 +18,7 @@ from refund_worker.domain.decision import (
 from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
     BY_HAND_PREFIX,
+    FAILED_BY_A_DISPUTE,
     Draft,
     credits_to_return,
     fresh_attempt,
@@ -302,8 +303,13 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
     )
     outcome = _OUTCOME_OF_STATE[best.state if best else state]
     twice = len(standing) > 1
-    late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
     by_hand = (leg.processor_refund_id or "").startswith(BY_HAND_PREFIX)
+    if by_hand and leg.status is LegStatus.SUCCEEDED and not best:
+        # What came to nothing at the processor does not contradict who paid in another way.
+        draft.note("paid_by_hand_stands", leg=leg, processor_refund_id=thing.processor_refund_id, state=state)
+        return leg
+    late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
+    disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE
     if best and leg.status in NO_MONEY:
         leg = _undo_giving_up(draft, leg)
         _revive_worthless_legs(draft)
@@ -313,7 +319,7 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
         "look_first": False,
         "verdict": None,
         "backoffs": 0,
-        "attention": "refunded_twice" if twice else None,
+        "attention": "refunded_twice" if twice else thing.failure_code if disputed else None,
         "failure_code": None if best else thing.failure_code or str(state),
         "failure_message": None if best else f"the processor says {state}: {thing.failure_code or 'no reason given'}",
         "next_at": None,
@@ -323,7 +329,7 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
     if late and not best:
         changes |= {"settled": True, "returned_credits": leg.credits}
     detail = {"processor_refund_id": thing.processor_refund_id}
-    alarm = twice or late or by_hand
+    alarm = twice or late or by_hand or disputed
     return draft.move(leg, outcome, reason=thing.failure_code, alarm=alarm, detail=detail, **changes)
 
 

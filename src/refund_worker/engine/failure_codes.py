@@ -26,7 +26,8 @@ _EMPTY = Explanation(
 _DISPUTED = Explanation(
     "The customer has disputed the payment",
     "The customer asked their bank for the money. While that is open, the processor refunds nothing over this payment.",
-    "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid by hand.",
+    "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid by hand, "
+    "with the dispute as reference. If it is won, retry; if that is of no use, give the credits back.",
 )
 _CARD_GONE = Explanation(
     "The card is gone",

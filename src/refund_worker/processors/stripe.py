@@ -72,7 +72,10 @@ DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate paym
 NO_MONEY_WENT_OUT: Final = frozenset({"failed", "canceled"})
 
 BUSY_CODES: Final = frozenset({"idempotency_key_in_use", "lock_timeout", "rate_limit"})
-BLOCKED_CODES: Final = frozenset({"balance_insufficient", "insufficient_balance_for_refund"})
+# A dispute returns the money itself: while it is open, neither another payment nor the credits may stand in for it.
+BLOCKED_CODES: Final = frozenset(
+    {"balance_insufficient", "insufficient_balance_for_refund", "charge_disputed", "refund_disputed_payment"}
+)
 DEFINITE_TYPES: Final = frozenset({"invalid_request_error", "card_error"})
 # 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
 INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
