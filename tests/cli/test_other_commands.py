@@ -69,11 +69,53 @@ def test_an_unknown_setting_stops_every_command_with_one_line(cli: Cli, monkeypa
         assert "REFUND_WORKER_SURPRISE" in ran.err
 
 
+WRONG_VALUES = [
+    ("BROKER_URL", "redis://localhost:abc/0"),
+    ("BROKER_URL", "redis://[foo"),
+    ("BROKER_URL", "redis://127.0.0.1:6379/0;redis://example.com:6379/0"),
+    ("STRIPE_API_BASE", "http://h:99999"),
+    ("DATABASE_URL", "foo"),
+    ("DATABASE_URL", "postgresql+psycopg://u:donotshow@h:abc/d"),
+    ("DATABASE_URL", "postgresql+psycopg://[foo"),
+    ("VELOCITY_WINDOW_SECONDS", "inf"),
+    ("APPROVAL_THRESHOLD_MINOR", "1.0"),
+    ("NOTIFY_SECRET", "donotshow"),
+    ("STRIPE_WEBHOOK_SECRET", ","),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_VALUES)
+def test_a_bad_value_stops_commands_by_its_name_and_the_doctor_tells_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"REFUND_WORKER_{name}", value)
+    for command in (("refunds", "list"), ("config", "show"), ("db", "upgrade"), ("worker",), ("web",), ("reconcile",)):
+        ran = cli(*command)
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert ran.err.startswith(f"error: REFUND_WORKER_{name}: must ")
+    doctor = cli("doctor", "-o", "json")
+    assert doctor.code == 1
+    assert [line["check"] for line in doctor.json["data"] if line["verdict"] == "fail"] == ["settings"]
+    assert "donotshow" not in doctor.out + doctor.err
+
+
+def test_the_doctor_looks_at_each_broker_of_a_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0;amqp://127.0.0.1:10//?x=1")
+    ran = cli("doctor", "-o", "json")
+    (broker,) = [line for line in ran.json["data"] if line["check"] == "broker"]
+    assert (ran.code, broker["verdict"]) == (1, "fail")
+    assert all(place in broker["found"] for place in ("redis at 127.0.0.1:9: ", "amqp at 127.0.0.1:10: "))
+    assert "donotshow" not in ran.out + ran.err
+
+
 def test_secrets_are_in_no_output(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_donotshow")
     monkeypatch.setenv("REFUND_WORKER_STRIPE_API_BASE", "http://127.0.0.1:9")
     monkeypatch.setenv("REFUND_WORKER_STRIPE_WEBHOOK_SECRET", "whsec_donotshow")
-    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0")
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0;redis://:donotshow@127.0.0.1:9/1")
+    monkeypatch.setenv(
+        "REFUND_WORKER_DATABASE_URL", "postgresql+psycopg://u:a/donotshow@127.0.0.1:9/d?password=donotshow"
+    )
     for output in ("table", "json"):
         for command in (("config", "show"), ("doctor",)):
             ran = cli(*command, "-o", output)
