@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,12 +66,21 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
 
 def test_an_unknown_setting_stops_every_command_with_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_SURPRISE", "1")
-    for command in (("refunds", "list"), ("config", "show"), ("db", "current"), ("processors", "status"), ("worker",)):
+    for command in (
+        ("refunds", "list"),
+        ("config", "show"),
+        ("db", "current"),
+        ("processors", "status"),
+        ("worker",),
+        ("demo",),
+        SANDBOX,
+    ):
         ran = cli(*command)
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
         assert "REFUND_WORKER_SURPRISE" in ran.err
 
 
+SANDBOX = ("sandbox", "--port", "0", "--book", "book.jsonl")
 WRONG_VALUES = [
     ("BROKER_URL", "redis://localhost:abc/0"),
     ("BROKER_URL", "redis://[foo"),
@@ -89,7 +101,16 @@ def test_a_bad_value_stops_commands_by_its_name_and_the_doctor_tells_it(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"REFUND_WORKER_{name}", value)
-    for command in (("refunds", "list"), ("config", "show"), ("db", "upgrade"), ("worker",), ("web",), ("reconcile",)):
+    for command in (
+        ("refunds", "list"),
+        ("config", "show"),
+        ("db", "upgrade"),
+        ("worker",),
+        ("web",),
+        ("reconcile",),
+        ("demo",),
+        SANDBOX,
+    ):
         ran = cli(*command)
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
         assert ran.err.startswith(f"error: REFUND_WORKER_{name}: must ")
@@ -284,6 +305,71 @@ def test_a_sandbox_that_can_not_start_ends_with_2(cli: Cli, tmp_path: Path) -> N
     (tmp_path / "faults.json").write_text("{")
     ran = cli("sandbox", "--port", "0", "--book", "book.jsonl", "--faults", "faults.json")
     assert (ran.code, ran.err.startswith("error: the sandbox stopped")) == (2, True)
+
+
+def test_a_port_in_use_is_told_by_every_command_that_serves(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for command in (("web",), ("web", "--workers", "2"), ("dev",), ("sandbox", "--book", "book.jsonl")):
+            ran = cli(*command, "--port", port)
+            told = f"error: port {port} is in use: choose another with --port (bad_settings)\n"
+            assert (ran.code, ran.out, ran.err) == (2, "", told), command
+    for host in ("192.0.2.1", "no such host", "\u00fc" * 70):
+        ran = cli("web", "--port", "0", "--host", host)
+        assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran.err
+        assert "choose another with --host" in ran.err
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "refund_worker", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_the_web_says_where_it_listens_also_on_a_port_that_it_took_itself(cli: Cli, workers: str) -> None:
+    with started("web", "--port", "0", "--workers", workers) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            place = re.fullmatch(r"refund-worker web listens on (http://127\.0\.0\.1:[1-9]\d*)\n", line)
+            assert place is not None, line
+            with urllib.request.urlopen(f"{place[1]}/healthz", timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("kind", ["worker", "scheduler"])
+def test_worker_and_scheduler_say_when_they_are_ready(cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "embedded")
+    with started(kind) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert f"the {kind} is ready: " in said
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_a_command_that_is_broken_off_says_that_what_was_stored_stays(cli: Cli) -> None:
+    code = (
+        "import signal\nfrom refund_worker.cli import app, keys, session\n"
+        "session.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (130, "")
+    assert ran.stderr == "interrupted: whatever was stored stays stored\n"
+    assert "interrupted" not in cli("config", "show").err
+
+
+def test_a_list_of_queues_without_one_is_not_taken_for_all(cli: Cli) -> None:
+    for queues in (",", " ", " , ,"):
+        ran = cli("worker", "--queues", queues)
+        assert (ran.code, "--queues" in ran.err, len(ran.err.splitlines())) == (2, True, 1)
 
 
 def test_the_sandbox_serves_until_it_is_ended(tmp_path: Path) -> None:

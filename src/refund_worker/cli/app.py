@@ -33,6 +33,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
 EXIT_INTERNAL, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+INTERRUPTED = "interrupted: whatever was stored stays stored"
 
 app = typer.Typer(
     name="refund-worker",
@@ -75,6 +76,8 @@ def run_command(arguments: Sequence[str]) -> int:
     invocation = Invocation(Output.JSON if asks_for_json(arguments) else Output.TABLE)
     try:
         code = app(args=list(arguments), prog_name="refund-worker", obj=invocation, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # Typer's answer to Ctrl-C, which it does not let through
+            say(INTERRUPTED)
         return code if isinstance(code, int) else 0
     except RefundWorkerError as error:
         print_error(error, invocation.output)
@@ -87,7 +90,7 @@ def run_command(arguments: Sequence[str]) -> int:
         _forget_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted: whatever was stored stays stored")
+        say(INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place: whatever it is, it is told in one line
         return _internal(error, invocation)
