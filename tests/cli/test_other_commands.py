@@ -17,8 +17,10 @@ import typer.main
 from tests.cli.conftest import Cli
 
 from refund_worker.cli.app import app
+from refund_worker.cli.operate import SWITCH_FIELDS
 from refund_worker.cli.shown import money, plain
 from refund_worker.store.database import Database
+from refund_worker.web.documents import SwitchShape
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -232,6 +234,33 @@ def test_a_paused_processor_is_shown_with_who_and_why_until_it_is_resumed(cli: C
     assert states == {"all": False, "manual": False, "stripe": True}
     assert cli("processors", "resume", "stripe", "-o", "json").json["paused"] is False
     assert cli("processors", "pause", "strip", "--reason", "x").code == 4
+
+
+def test_turning_a_switch_tells_the_object_of_the_http_call_that_turns_it(cli: Cli) -> None:
+    for name in ("stripe", "manual", "all"):
+        paused = cli("processors", "pause", name, "--actor", "anna", "-o", "json").json
+        assert paused.pop("paused_at") is not None
+        reason = "paused on the command line"
+        assert paused == {
+            "name": name,
+            "paused": True,
+            "paused_by": "anna",
+            "paused_until": None,
+            "code": "paused_by_hand",
+            "reason": reason,
+        }
+        resumed = cli("processors", "resume", name, "-o", "json").json
+        nothing = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
+        assert resumed == {"name": name, "paused": False, **nothing}
+        assert name in cli("processors", "pause", "--help").out
+    assert set(SwitchShape.model_fields) == set(SWITCH_FIELDS)
+
+
+@pytest.mark.parametrize("command", [("refunds", "show"), ("import", "payments"), ("customers", "show")])
+def test_a_usage_error_is_punctuated_once(cli: Cli, command: tuple[str, ...]) -> None:
+    told = cli(*command).err
+    assert told.startswith("error: Missing argument '")
+    assert ".:" not in told
 
 
 def test_the_kill_switch_needs_no_reason(cli: Cli) -> None:

@@ -106,7 +106,7 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 def _usage(error: typer.TyperException, invocation: Invocation) -> int:
     where = getattr(getattr(error, "ctx", None), "command_path", "refund-worker")
-    print_error(InvalidRequest(f"{plain(error.format_message())}: see {where} --help"), invocation.output)
+    print_error(InvalidRequest(f"{plain(error.format_message()).rstrip('.')}: see {where} --help"), invocation.output)
     return EXIT_USAGE
 
 

@@ -66,8 +66,8 @@ def run_scheduler(settings: Settings) -> int:
     if settings.broker_url.get_secret_value().startswith(MEMORY):
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
     scheduler = Scheduler(settings)
-    log.info("the scheduler is ready: it looks for what is due every %g s", settings.sweep_seconds)
     with _on_stop(lambda *_: scheduler.stop.set()):
+        log.info("the scheduler is ready: it looks for what is due every %g s", settings.sweep_seconds)
         scheduler.run()
     return 0
 
