@@ -421,6 +421,25 @@ def test_a_reader_that_has_seen_enough_is_no_error(shop: Cli) -> None:
     assert (ran.returncode, "Traceback" in ran.stderr, "Exception" in ran.stderr) == (0, False, False)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("command", [("keys", "list"), ("config", "show", "-o", "json"), ("refunds", "export", "-")])
+def test_output_that_finds_no_room_is_told_as_that(shop: Cli, command: tuple[str, ...]) -> None:
+    create = ("refunds", "create", "--kind", "withdrawal", "--to", "source", "--customer", "ann", "--credits", "1")
+    for _ in range(30):  # more than a buffer holds
+        assert shop(*create, "--reason", "r" * 900).code == 0
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "refund_worker", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the output can't be written (No space left on device)")
+    assert len(ran.stderr.splitlines()) == (2 if "json" in command else 1)
+
+
 @pytest.mark.parametrize(
     ("amount", "currency", "shown"),
     [

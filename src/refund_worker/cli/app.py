@@ -6,6 +6,7 @@ completion are immediate.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -33,6 +34,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
 EXIT_INTERNAL, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = "interrupted: whatever was stored stays stored"
 
 app = typer.Typer(
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
+    except OSError as error:
+        code = _unwritten(error, Output.JSON if asks_for_json(sys.argv[1:]) else Output.TABLE)
     sys.exit(code)
 
 
@@ -92,6 +96,10 @@ def run_command(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         say(INTERRUPTED)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _internal(error, invocation)
+        return _unwritten(error, invocation.output)
     except Exception as error:  # noqa: BLE001 - the last place: whatever it is, it is told in one line
         return _internal(error, invocation)
 
@@ -115,6 +123,14 @@ def _internal(error: Exception, invocation: Invocation) -> int:
     print_error(told, invocation.output)
     if invocation.debug:
         say(to_redacted("".join(traceback.format_exception(error))))
+    return EXIT_INTERNAL
+
+
+def _unwritten(error: OSError, output: Output) -> int:
+    """No room for what we say: it is lost from here on."""
+    told = f"the output can't be written ({error.strerror}): whatever was stored stays stored"
+    print_error(RefundWorkerError(told), output)
+    _forget_stdout()
     return EXIT_INTERNAL
 
 
