@@ -16,9 +16,12 @@ import pytest
 import typer.main
 from tests.cli.conftest import Cli
 
+from refund_worker.cli import dev
 from refund_worker.cli.app import app
 from refund_worker.cli.operate import SWITCH_FIELDS
 from refund_worker.cli.shown import money, plain
+from refund_worker.cli.stack import Stack
+from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
 from refund_worker.web.documents import SwitchShape
 
@@ -419,6 +422,24 @@ def test_a_reader_that_has_seen_enough_is_no_error(shop: Cli) -> None:
     ran = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     os.close(write)
     assert (ran.returncode, "Traceback" in ran.stderr, "Exception" in ran.stderr) == (0, False, False)
+
+
+def test_dev_takes_a_secret_from_its_file_without_one_of_its_own_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk_test_in_a_file\n")
+    environ = {
+        "REFUND_WORKER_STRIPE_API_KEY_FILE": str(tmp_path / "key"),
+        "REFUND_WORKER_POLL_SECONDS": "5",
+        "HOME": "/",
+    }
+    given = dev._given({**environ, "HOME": "/"}, load_settings(environ))
+    assert given == {"REFUND_WORKER_STRIPE_API_KEY": "sk_test_in_a_file", "REFUND_WORKER_POLL_SECONDS": "5"}
+    stack = Stack(tmp_path, settings=given)
+    assert load_settings(stack.environment).stripe_api_key is not None
+    stack.environment["REFUND_WORKER_STRIPE_API_BASE"] = "http://127.0.0.1:9"
+    exports = dev._exports(stack, given)
+    assert exports == ["export REFUND_WORKER_STRIPE_API_BASE=http://127.0.0.1:9"]
+    assert len(dev._exports(stack, {})) == 2
+    stack.stop()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")

@@ -18,7 +18,7 @@ from refund_worker.engine.api_keys import create_key
 from refund_worker.engine.console_users import create_user, disable_user, list_users
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.runtime import build_runtime
-from refund_worker.settings import PREFIX, load_settings
+from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker.embedded import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
@@ -29,8 +29,8 @@ KEY_SECONDS = 12 * 3600.0
 
 def run_dev(console: Console, port: int = 8000) -> int:
     """Run until Ctrl-C or SIGTERM; 0 then, 1 if a part ended by itself."""
-    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    settings = load_settings(given)
+    settings = load_settings()
+    given = _given(os.environ, settings)
     given.setdefault(PREFIX + "DATABASE_URL", settings.database_url.get_secret_value())
     if settings.environment == "production":
         raise BadSettings("dev is for development: REFUND_WORKER_ENVIRONMENT says production")
@@ -52,6 +52,19 @@ def run_dev(console: Console, port: int = 8000) -> int:
             stack.stop()
     console.print("stopped; the database stays in .refund-worker/")
     return 0
+
+
+def _given(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """What is set, a secret in a file as what is in it: our own must not come beside it."""
+    given = {}
+    for name, value in environ.items():
+        if name.startswith(PREFIX):
+            plain = name.removesuffix("_FILE")
+            is_file = plain != name
+            given[plain] = (
+                getattr(settings, plain.removeprefix(PREFIX).lower()).get_secret_value() if is_file else value
+            )
+    return given
 
 
 class _Stopped:
@@ -120,8 +133,4 @@ def _welcome(console: Console, stack: Stack, port: int, given: Mapping[str, str]
 def _exports(stack: Stack, given: Mapping[str, str]) -> list[str]:
     """What a command in another shell lacks: the sandbox's key and place, as far as they are none of yours."""
     missing = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE"))
-    return [
-        f"export {name}={stack.environment[name]}"
-        for name in missing
-        if name not in given and f"{name}_FILE" not in given
-    ]
+    return [f"export {name}={stack.environment[name]}" for name in missing if name not in given]
