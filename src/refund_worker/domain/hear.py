@@ -149,8 +149,8 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
             _wait(draft, leg, LegOutcome.SILENCE, reason, doubtful=True, look_first=leg.look_first or server_error)
         case Busy(code=code, retry_after_seconds=seconds):
             _wait_unexecuted(draft, leg, code, seconds)
-        case NotSent(reason=reason):
-            _wait_unexecuted(draft, leg, reason, None)
+        case NotSent(reason=reason, begun=begun):
+            _wait_unexecuted(draft, leg, reason, None, counts=begun)
         case Denied(code=code, message=message):
             draft.pauses.append(Pause(leg.processor, code, message))
             _wait_unexecuted(draft, leg, code, draft.policy.retry_max_seconds)
@@ -171,17 +171,25 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
     draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
 
 
-def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None) -> None:
+def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True) -> None:
     """This send was not executed; an earlier one of the same attempt may still have been."""
     outcome = LegOutcome.SILENCE if leg.doubtful else LegOutcome.NOT_EXECUTED
-    _wait(draft, leg, outcome, reason, seconds=seconds)
+    _wait(draft, leg, outcome, reason, seconds=seconds, counts=counts)
 
 
 def _wait(
-    draft: Draft, leg: Leg, outcome: LegOutcome, reason: str, seconds: float | None = None, **changes: Any
+    draft: Draft,
+    leg: Leg,
+    outcome: LegOutcome,
+    reason: str,
+    *,
+    seconds: float | None = None,
+    counts: bool = True,
+    **changes: Any,
 ) -> None:
+    """`counts`: it is one more sign that the processor can't be reached, and the waits grow."""
     pause = backoff_seconds(draft.policy, leg)
-    backoffs = leg.backoffs + 1
+    backoffs = leg.backoffs + counts
     draft.move(
         leg,
         outcome,

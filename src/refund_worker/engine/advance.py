@@ -233,11 +233,10 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
         processor = UnservedProcessor(question.call.processor, question.body)
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
-    await context.limiter.acquire(question.call.processor)
-    if context.monotonic() - began > context.policy.lease_seconds * LEASE_SHARE:
-        return NotSent("not begun: the lease is nearly over")
+    if not await _has_turn(context, question.call.processor, began):
+        return NotSent("not begun: its turn did not come within the lease", begun=False)
     if isinstance(question.call, Send) and switch.stops(question.call.processor):
-        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn")
+        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
     try:
         return await _call(processor, question)
     except context.interrupts:
@@ -245,6 +244,23 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     except Exception as error:  # an adapter promises never to raise; if it does, what happened is not known
         log.exception("the %s adapter raised", question.call.processor)
         return Unanswered(f"the adapter raised {type(error).__name__}")
+
+
+async def _has_turn(context: Context, processor: str, began: float) -> bool:
+    """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
+
+    One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
+    the same rate, and many workers at a low rate would do nothing else.
+    """
+    left = began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
+    if left <= 0:
+        return False
+    try:
+        async with asyncio.timeout(left):
+            await context.limiter.acquire(processor)
+    except TimeoutError:
+        return False
+    return context.monotonic() - began <= context.policy.lease_seconds * LEASE_SHARE
 
 
 async def _call(processor: Processor, question: Question) -> Answer:
