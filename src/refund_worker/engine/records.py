@@ -270,7 +270,7 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
         raise NotReversible(f"a {kind} can't be reversed: only corrections and credit refunds to the balance can")
     room = accounts.rooms_of(connection, [transaction_id]).get(transaction_id)
     if room is not None and room.taken:
-        if refunds.was_ever_sent(connection, transaction_id):
+        if refunds.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")
         raise ActionNotAllowed(f"a withdrawal of correction {transaction_id} is waiting: cancel it first")
 
