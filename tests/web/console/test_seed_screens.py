@@ -61,6 +61,73 @@ def test_more_than_is_left_is_refused_on_the_panel_and_keeps_what_was_typed(web:
     assert anna.submit(refused, "/refund-transaction", credits="50").status_code == 303
 
 
+def test_a_panel_that_shows_less_than_was_given_back_since_is_refused_and_says_so(web: Web, anna: Visitor) -> None:
+    old = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    refused = anna.submit(old, "/refund-transaction", credits="20", reason="camera", to="source")
+    assert refused.status_code == 409
+    assert "30 credits are left now, not 50" in text_of(refused)
+    assert rows_in(web, refunds) == 1, "no second one, and no money"
+    assert "Already given back of this transaction" in text_of(refused)
+    again = anna.submit(refused, "/refund-transaction", credits="20", reason="camera")
+    assert again.status_code == 303, "who saw it may go on"
+
+
+def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(web: Web, anna: Visitor) -> None:
+    assert "Already given back" not in anna.get("/refund-transaction", id="tx-1").text
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    other = web.refund("k1").json()["id"]
+    for _ in range(2):
+        listed = anna.get("/refund-transaction", id="tx-1")
+        assert "20 credits, credits only" in text_of(listed)
+        assert other not in listed.text
+        advance_until_idle(web.context)
+
+
+def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_go_on(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(panel, "/refund-transaction", credits="20", reason="camera")
+    other = anna.submit(panel, "/refund-transaction", credits="10", reason="camera")
+    assert other.status_code == 422
+    assert "This form was sent before, with something else in it" in text_of(other)
+    assert rows_in(web, refunds) == 1
+    assert anna.submit(other, "/refund-transaction", credits="10", reason="camera").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("credits", "said"),
+    [
+        ("51", "51 is more than the 50 credits left of tx-1"),
+        ("5000", "5,000 is more than the 50 credits left of tx-1"),
+        ("0", "Amount: from 1 to 50"),
+        ("-3", "Amount: from 1 to 50"),
+        ("1.5", "Amount: write a whole number, such as 25"),
+        ("abc", "Amount: write a whole number, such as 25"),
+    ],
+)
+def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
+    web: Web, anna: Visitor, credits: str, said: str
+) -> None:
+    shown = anna.get("/refund-transaction", id="tx-1", credits=credits)
+    assert shown.status_code == 200
+    assert said in text_of(shown)
+    assert "This was not done" not in shown.text, "nobody asked for anything yet"
+    refused = anna.submit(shown, "/refund-transaction", credits=credits, reason="camera")
+    assert refused.status_code == 422
+    assert said in text_of(refused)
+    assert 'aria-invalid="true" autofocus aria-describedby="left error"' in refused.text
+    assert rows_in(web, refunds) == 0
+
+
+def test_an_empty_amount_stays_empty_and_nothing_left_leaves_no_button(web: Web, anna: Visitor) -> None:
+    assert "Write an amount to see it." in anna.get("/refund-transaction", id="tx-1", credits="").text
+    panel = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(panel, "/refund-transaction", credits="50", reason="all of it")
+    nothing = anna.get("/refund-transaction", id="tx-1")
+    assert '<button class="main" disabled' in nothing.text
+    assert "All of it is already given back." in nothing.text
+
+
 def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     fields = {

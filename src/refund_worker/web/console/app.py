@@ -10,12 +10,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from refund_worker.errors import RefundWorkerError
-from refund_worker.web.console import audit, batches, customers, figures, operators, refunds, signing
+from refund_worker.web.console import audit, batches, customers, figures, operators, panel, refunds, signing
 from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard
 from refund_worker.web.console.pages import PREFIX, Page
 from refund_worker.web.problems import INTERNAL, log
 
-_PARTS = (signing, customers, refunds, operators, batches, figures, audit)
+_PARTS = (signing, customers, panel, refunds, operators, batches, figures, audit)
 ROUTERS = tuple(part.router for part in _PARTS)
 
 

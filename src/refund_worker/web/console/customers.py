@@ -10,20 +10,20 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.refund import Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import Kind, To
 from refund_worker.engine import views
-from refund_worker.engine.bodies import CorrectionBody, RefundBody, parse_body
-from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.bodies import CorrectionBody, parse_body
 from refund_worker.engine.preview import preview
 from refund_worker.engine.records import correct, reverse_transaction
-from refund_worker.errors import NotFound, RefundWorkerError, Refusal
+from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import accounts, console, ledger, refunds
+from refund_worker.web.console.asking import accepted, ask, form_id, trial
 from refund_worker.web.console.forms import key_of, whole, words
-from refund_worker.web.console.pages import Page, ThePage, new_request_id
+from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.panel import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
-NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
 
 Json = dict[str, Any]
 Text = Annotated[str, Query(max_length=200)]
@@ -117,127 +117,6 @@ def _line(
     return Line(entry, refund, delete, pay_out)
 
 
-# --- Refund transaction ----------------------------------------------------------------------------------------------
-
-
-@router.get("/refund-transaction")
-def refund_panel(
-    page: ThePage, id: Text, credits: Text = "", to: Text = "balance", currency: Text = ""
-) -> HTMLResponse:
-    """The panel, with what pressing the button would do."""
-    return _panel(page, {"id": id, "credits": credits, "to": to, "currency": currency})
-
-
-@router.post("/refund-transaction/preview")
-def refund_preview(page: ThePage) -> HTMLResponse:
-    """The same with what was typed so far; nothing is done."""
-    return _panel(page, page.form)
-
-
-@router.post("/refund-transaction", response_model=None)
-def refund_transaction(page: ThePage) -> Response:
-    """Accept the refund; the same form sent twice is one refund."""
-    form = page.form
-    try:
-        entry = _spend(page, form.get("id", ""))
-        fields = {
-            "kind": "credit_refund",
-            "to": form.get("to", ""),
-            "customer_id": entry["customer_id"],
-            "transaction_id": entry["transaction_id"],
-            "credits": whole(form, "credits", "Amount"),
-            "currency": form.get("currency") or None,
-            "reason": words(form, "reason", "Reason"),
-            "note": form.get("note", "").strip() or None,
-        }
-        refund_id = _request(page, fields)
-    except NotFound:
-        raise
-    except RefundWorkerError as error:
-        return _panel(page, form, error)
-    if fields["to"] == To.BALANCE:
-        return page.go("/transactions", customer=entry["customer_id"], done="refunded")
-    return page.go(f"/refunds/{refund_id}", done="returning")
-
-
-def _request(page: Page, fields: Mapping[str, Any]) -> str:
-    """The id of the refund that answers this form. Raises a `Refusal`."""
-    who = page.identity
-    body = parse_body(RefundBody, fields)
-    request = body.request(idempotency_key=key_of(page.form), client=who.client, actor=who.actor)
-    (answer,) = request_refunds(page.context, [request])
-    if isinstance(answer, Refusal):
-        raise answer
-    return answer.refund_id
-
-
-def _spend(page: Page, transaction_id: str) -> RowMapping:
-    with page.context.database.read() as connection:
-        entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
-    if entry is None or entry["kind"] != "spend":
-        raise NotFound(f"there is no spend {transaction_id}")
-    return entry
-
-
-def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
-    entry = _spend(page, form.get("id", ""))
-    with page.context.database.read() as connection:
-        room = console.rooms_of(connection, [entry["transaction_id"]])[entry["transaction_id"]]
-        currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
-    left = room["credits"] - room["taken"]
-    to = To.SOURCE if form.get("to") == "source" else To.BALANCE
-    typed = form.get("credits", "").strip() or str(left)
-    chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")
-    told: Json | None = None
-    try:
-        asked = whole({"credits": typed}, "credits", "Amount")
-        told = preview(
-            page.context,
-            _trial(
-                page,
-                Kind.CREDIT_REFUND,
-                to,
-                entry,
-                credits=asked,
-                currency=chosen if to is To.SOURCE and chosen in currencies else None,
-            ),
-        )
-    except RefundWorkerError as wrong:
-        error = error or wrong
-    full = room["credits"]
-    presets = [("Full", full), ("Half", full // 2), ("Remaining", left)]
-    values: Json = {
-        "entry": entry,
-        "left": left,
-        "to": to.value,
-        "credits": typed,
-        "currency": chosen,
-        "currencies": currencies,
-        "told": told,
-        "presets": [(name, amount, 0 < amount <= left) for name, amount in presets],
-        "request_id": form.get("request_id") or new_request_id(),
-        "reason": form.get("reason", ""),
-        "note": form.get("note", ""),
-        "error": error,
-    }
-    return page.show("refund_transaction.html", error.status if error else 200, **values)
-
-
-def _trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> RefundRequest:
-    """A request that is only looked at."""
-    return RefundRequest(
-        idempotency_key="preview",
-        kind=kind,
-        to=to,
-        customer_id=entry["customer_id"],
-        transaction_id=entry["transaction_id"],
-        reason="preview",
-        client=page.identity.client,
-        actor=page.identity.actor,
-        **options,
-    )
-
-
 # --- Delete ----------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +193,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         "lines": lines,
         "credits": form.get("credits", ""),
         "reason": form.get("reason", ""),
-        "request_id": form.get("request_id") or new_request_id(),
+        "request_id": form_id(form, error),
         "error": error,
     }
     return page.show("add_credits.html", error.status if error else 200, **values)
@@ -344,10 +223,10 @@ def return_money(page: ThePage) -> Response:
             "reason": words(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
         }
-        refund_id = _request(page, fields)
+        refund_id = ask(page, fields)
     except RefundWorkerError as error:
         return _money_page(page, form, error)
-    return page.go(f"/refunds/{refund_id}", done="returning")
+    return page.go(f"/refunds/{refund_id}", done=accepted(page, refund_id))
 
 
 def _correction(page: Page, transaction_id: str) -> RowMapping:
@@ -364,7 +243,7 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
-    told = preview(page.context, _trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
+    told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
     values: Json = {
         "entry": entry,
         "told": told,
@@ -372,7 +251,7 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         "currency": currency or "",
         "reason": form.get("reason", "") or entry["description"],
         "note": form.get("note", ""),
-        "request_id": form.get("request_id") or new_request_id(),
+        "request_id": form_id(form, error),
         "error": error,
     }
     return page.show("return_money.html", error.status if error else 200, **values)
