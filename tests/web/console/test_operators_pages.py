@@ -89,6 +89,46 @@ def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web
     assert "By console/operator" in text_of(person.get("/processors"))
 
 
+def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: Web) -> None:
+    person = visitor(web, "operator")
+    pause, resume = "/processors/pause", "/processors/resume"
+
+    def is_paused() -> bool:
+        return "By console/operator" in text_of(person.get("/processors"))
+
+    first = person.get("/processors")
+    person.submit(first, pause, name="stripe", reason="fire")
+    assert is_paused()
+    shown = person.get("/processors")
+    refused = person.submit(shown, resume, reason="")
+    assert refused.status_code == 422
+    assert is_paused(), "not without a reason"
+    person.submit(shown, resume, reason="it is out")
+    assert not is_paused()
+    person.submit(person.get("/processors"), pause, name="stripe", reason="fire again")
+    assert person.submit(shown, resume, reason="it is out").status_code == 303
+    assert is_paused(), "the second click of the resume before"
+
+
+def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was_typed(web: Web) -> None:
+    ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(4)]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(refunds.update().values(status="failed", failure_code="declined"))
+        one = refunds.update().where(refunds.c.refund_id == ids[0])
+        connection.execute(one.values(status="needs_attention", failure_code="balance_insufficient"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    page = person.get("/failures").text
+    assert page.index('id="balance_insufficient"') < page.index('id="declined"')
+    asked = person.get("/failures/retry", code="balance_insufficient")
+    assert "It asks for 0.10 EUR ." in text_of(asked)
+    refused = person.submit(asked, "/failures/retry", expected="2", reason="topped up")
+    assert refused.status_code == 409
+    assert 'value="topped up"' in refused.text
+
+
 def test_a_list_has_the_filters_of_the_api_and_refuses_a_word_that_is_none(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(3)]
 

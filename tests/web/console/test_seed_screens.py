@@ -148,11 +148,60 @@ def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, an
     asked = anna.get("/delete-transaction", id=entry)
     assert "170 → after 150" in text_of(asked)
     for _ in range(2):
-        assert anna.submit(asked, "/delete-transaction").status_code == 303
+        assert anna.submit(asked, "/delete-transaction", reason="the wrong chat").status_code == 303
     assert balance(web) == 150
     listed = anna.get("/transactions", customer="cust-1")
     assert "already deleted: a reversal refers to it" in listed.text
+    assert f"Reversal of refund {entry}: the wrong chat" in text_of(listed)
     assert f"/console/delete-transaction?id={entry}" not in listed.text
+
+
+def test_nothing_is_deleted_without_a_reason(web: Web, anna: Visitor) -> None:
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    advance_until_idle(web.context)
+    asked = anna.get("/delete-transaction", id=_entry(web, "credit_refund"))
+    refused = anna.submit(asked, "/delete-transaction", reason=" ")
+    assert refused.status_code == 422
+    assert "Reason: say why in a few words" in text_of(refused)
+    assert balance(web) == 170
+
+
+def test_a_customer_that_is_not_known_is_said_beside_the_filter(web: Web, anna: Visitor) -> None:
+    page = anna.get("/transactions", customer="nobody")
+    assert page.status_code == 404
+    assert "No customer has the id “ nobody ”" in text_of(page)
+    assert 'value="nobody"' in page.text
+    assert "Private chat" not in page.text
+
+
+def test_an_address_without_what_it_is_about_leads_to_the_list(web: Web, anna: Visitor) -> None:
+    for path, to in (
+        ("/refund-transaction", "/transactions"),
+        ("/delete-transaction", "/transactions"),
+        ("/return-money", "/transactions"),
+        ("/add-credits", "/customers"),
+        ("/customer", "/customers"),
+        ("/refund-transaction/preview?id=tx-1", "/refund-transaction?id=tx-1"),
+    ):
+        assert anna.get(path).headers["location"] == f"/console{to}", path
+
+
+def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    small = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", to="source", reason="camera"))
+    assert "Accepted: see below how far it is." in text_of(small)
+    form = anna.get("/add-credits", customer="cust-1")
+    anna.follow(anna.submit(form, "/add-credits", credits="-100", reason="agreed"))
+    asked = anna.get("/return-money", id=_entry(web, "correction"))
+    large = text_of(anna.follow(anna.submit(asked, "/return-money", reason="agreed")))
+    assert "Accepted; a second person must approve it first." in large
+    assert "on its way back" not in large
+
+
+def test_what_was_done_is_told_only_on_the_page_that_it_is_about(web: Web, anna: Visitor) -> None:
+    assert "The correction is entered." in anna.get("/add-credits", customer="cust-1", done="corrected").text
+    for path in ("/", "/transactions", "/processors"):
+        assert "The correction is entered." not in anna.get(path, done="corrected").text
 
 
 def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web: Web, anna: Visitor) -> None:

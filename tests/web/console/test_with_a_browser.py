@@ -94,6 +94,7 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     expect(entry).to_contain_text("+25")
     expect(page.locator("#balance")).to_contain_text("175")
     entry.get_by_role("link", name="Delete").click()
+    page.get_by_label("Reason").fill("the wrong chat")
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#balance")).to_contain_text("150")
     expect(page.get_by_role("row", name="Reversal").first).to_contain_text("−25")

@@ -18,7 +18,7 @@ from refund_worker.engine.records import correct, reverse_transaction
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import accounts, console, ledger, refunds
 from refund_worker.web.console.asking import accepted, ask, form_id, trial
-from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, ThePage
 from refund_worker.web.console.panel import NOT_POSTED
 
@@ -38,8 +38,10 @@ def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> 
 
 
 @router.get("/customer")
-def one_customer(page: ThePage, id: Text) -> HTMLResponse:
+def one_customer(page: ThePage, id: Text = "") -> Response:
     """Balance, payments, corrections and refunds."""
+    if not id:
+        return page.go("/customers")
     with page.context.database.read() as connection:
         customer = views.customer(connection, id)
         paid = console.payments_of(connection, id)
@@ -70,9 +72,7 @@ def transactions(
         waiting: list[Json] = []
         if customer:
             account = accounts.find_customer(connection, customer)
-            if account is None:
-                raise NotFound(f"customer {customer} is not known")
-            found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after)
+            found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []
             open_ones = refunds.Filters(
                 customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
             )
@@ -82,7 +82,7 @@ def transactions(
         lines = _lines(connection, found[:PAGE])
     more = found[PAGE - 1] if len(found) > PAGE else None
     shown: Json = {"lines": lines, "more": more, "customer": customer, "account": account, "waiting": waiting}
-    return page.show("transactions.html", **shown)
+    return page.show("transactions.html", 404 if customer and account is None else 200, **shown)
 
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
@@ -121,8 +121,10 @@ def _line(
 
 
 @router.get("/delete-transaction")
-def ask_to_delete(page: ThePage, id: Text) -> HTMLResponse:
+def ask_to_delete(page: ThePage, id: Text = "") -> Response:
     """What deleting would do, or why it can't be done."""
+    if not id:
+        return page.go("/transactions")
     return _delete_page(page, id)
 
 
@@ -131,7 +133,9 @@ def delete_transaction(page: ThePage) -> Response:
     """The reversal entry, once."""
     id = page.form.get("id", "")
     try:
-        entry = reverse_transaction(page.context, id, actor=page.identity.actor)
+        # Made once, whoever presses again: no id of the form is needed for that.
+        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        entry = reverse_transaction(page.context, id, actor=page.identity.actor, reason=reason)
     except NotFound:
         raise
     except RefundWorkerError as error:
@@ -146,15 +150,18 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
             raise NotFound(f"transaction {id} is not known")
         (line,) = _lines(connection, [entry])
         account = accounts.find_customer(connection, entry["customer_id"])
-    return page.show("delete_transaction.html", error.status if error else 200, line=line, account=account, error=error)
+    values: Json = {"line": line, "account": account, "reason": page.form.get("reason", ""), "error": error}
+    return page.show("delete_transaction.html", error.status if error else 200, **values)
 
 
 # --- Add credits to customer's account -------------------------------------------------------------------------------
 
 
 @router.get("/add-credits")
-def ask_to_add_credits(page: ThePage, customer: Text) -> HTMLResponse:
+def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
     """The form, with the balance and recent corrections beside it."""
+    if not customer:
+        return page.go("/customers")
     return _credits_page(page, {"customer": customer})
 
 
@@ -203,8 +210,10 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 
 
 @router.get("/return-money")
-def ask_to_return_money(page: ThePage, id: Text, currency: Text = "") -> HTMLResponse:
+def ask_to_return_money(page: ThePage, id: Text = "", currency: Text = "") -> Response:
     """The payments that the money of a negative correction would go back over."""
+    if not id:
+        return page.go("/transactions")
     return _money_page(page, {"id": id, "currency": currency})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from refund_worker.engine.bodies import Body, Text
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
@@ -23,6 +24,12 @@ _PROGRAM_TALK: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...
 )
 _FIRST_WORD = re.compile(r"[a-z]+(?= |:|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+class Why(Body):
+    """The reason of an act, as strictly read as the API's."""
+
+    reason: Text
 
 
 def whole(values: Mapping[str, str], name: str, label: str) -> int:

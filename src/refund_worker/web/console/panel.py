@@ -28,11 +28,19 @@ Text = Annotated[str, Query(max_length=200)]
 
 @router.get("/refund-transaction")
 def refund_panel(
-    page: ThePage, id: Text, credits: Text | None = None, to: Text = "balance", currency: Text = ""
-) -> HTMLResponse:
+    page: ThePage, id: Text = "", credits: Text | None = None, to: Text = "balance", currency: Text = ""
+) -> Response:
     """The panel, with what pressing the button would do; without `credits` for all that is left."""
+    if not id:
+        return page.go("/transactions")
     given = {} if credits is None else {"credits": credits}
     return _panel(page, {"id": id, "to": to, "currency": currency} | given)
+
+
+@router.get("/refund-transaction/preview")
+def back_to_panel(page: ThePage, id: Text = "") -> Response:
+    """The address of a preview, typed or opened again: what was typed into it is not in it."""
+    return page.go("/refund-transaction", id=id)
 
 
 @router.post("/refund-transaction/preview")

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from refund_worker.domain.refund import ENDS, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import spreadsheet, views
-from refund_worker.engine.bodies import Body, Text, parse_body, parse_since
+from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
 from refund_worker.engine.operations import Key, command
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
@@ -21,7 +21,7 @@ from refund_worker.runtime import processors_of
 from refund_worker.store import console, ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.web.bodies import ResolveBody
-from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.history import attempt_view, is_not_known, lights, told
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
 
@@ -191,10 +191,6 @@ for _action in Action:
 
 def _act(page: Page, refund_id: str, action: Action) -> Response:
     form, who = page.form, page.identity
-
-    class Why(Body):
-        reason: Text
-
     try:
         reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
