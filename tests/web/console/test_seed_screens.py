@@ -219,6 +219,18 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
     assert balance(web) == 110
     listed = anna.get("/transactions", customer="cust-1")
     assert "it is paid out, or about to be" in listed.text
+    assert "/console/refunds/rf_" not in listed.text.partition("it is paid out")[2], "nothing is posted for it yet"
+
+    def post(connection):  # type: ignore[no-untyped-def]
+        (payout,) = connection.execute(refunds.select()).mappings()
+        assignment = {"transaction_id": "a1", "customer_id": "cust-1", "kind": "assignment", "credits": 0}
+        told = {"refers_to": entry, "refund_id": payout["refund_id"], "occurred_at": 1.0, "actor": "x"}
+        connection.execute(ledger_transactions.insert().values(**assignment, **told))
+        return payout["refund_id"]
+
+    refund_id = web.context.database.run(post)
+    after = anna.get("/transactions", customer="cust-1").text.partition("it is paid out, or about to be")[2]
+    assert f"/console/refunds/{refund_id}" in after
 
 
 def test_the_same_correction_sent_twice_is_entered_once(web: Web, anna: Visitor) -> None:

@@ -59,6 +59,7 @@ class Line:
     refund: str | None
     delete: str | None
     pay_out: bool
+    paid_out_by: str | None  # the refund, where a correction is paid out
 
 
 @router.get("/transactions")
@@ -90,7 +91,8 @@ def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line
     rooms = console.rooms_of(connection, ids)
     reversed_ones = console.reversed_among(connection, ids)
     with_money = console.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
-    return [_line(entry, rooms, reversed_ones, with_money) for entry in entries]
+    payouts = console.payouts_of(connection, ids)
+    return [_line(entry, rooms, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries]
 
 
 def _line(
@@ -98,12 +100,13 @@ def _line(
     rooms: Mapping[str, RowMapping],
     reversed_ones: Collection[str],
     with_money: Collection[str],
+    payout: str | None,
 ) -> Line:
     kind, id = entry["kind"], entry["transaction_id"]
     room = rooms.get(id)
     left = room["credits"] - room["taken"] if room else 0
     refund = delete = None
-    pay_out = False
+    pay_out = paid_out = False
     if kind == "spend":
         refund = "" if left else "all of it is already given back"
     elif kind == "credit_refund":
@@ -114,7 +117,7 @@ def _line(
         pay_out = entry["credits"] < 0 and not paid_out and id not in reversed_ones
     if delete is not None and id in reversed_ones:
         delete = "already deleted: a reversal refers to it"
-    return Line(entry, refund, delete, pay_out)
+    return Line(entry, refund, delete, pay_out, payout if paid_out else None)
 
 
 # --- Delete ----------------------------------------------------------------------------------------------------------
