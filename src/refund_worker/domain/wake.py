@@ -139,13 +139,14 @@ def _take_off(draft: Draft, refund: Refund, customer: str) -> None:
     else:
         draft.withdrawn += refund.credits
         refers_to = refund.transaction_id
-    text = _with_reason(f"Withdrawal of {refund.credits} credits, paid back by the paying system", refund)
+    text = _with_reason(f"Withdrawal of {refund.credits} credits, to be paid back through the paying system", refund)
     entries = transfer(customer, CLEARING, CREDITS, refund.credits)
     draft.post("withdrawal", EntryKind.WITHDRAWAL, -refund.credits, entries, text, refers_to)
 
 
 def _with_reason(text: str, refund: Refund) -> str:
-    return f"{text}: {refund.note or refund.reason}"
+    # The customer may read it: the note is for colleagues.
+    return f"{text}: {refund.reason}"
 
 
 def _give_back(draft: Draft) -> None:
@@ -161,7 +162,7 @@ def _give_back(draft: Draft) -> None:
         EntryKind.REVERSAL,
         credits,
         transfer(CLEARING, customer_account(refund.customer_id), CREDITS, credits),
-        f"Reversal of {taken_by}: {credits} credits given back, the money could not be sent",
+        f"Reversal of {taken_by}: {credits} credits given back, the money did not arrive",
         taken_by,
     )
     draft.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)

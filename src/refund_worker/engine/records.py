@@ -217,8 +217,10 @@ def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, o
         )
 
 
-def reverse_transaction(context: Context, transaction_id: str, *, actor: str) -> RowMapping:
+def reverse_transaction(context: Context, transaction_id: str, *, actor: str, reason: str | None = None) -> RowMapping:
     """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
+
+    `reason` stands in the entry and in the refund's timeline.
 
     Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
     `BalanceSpent`.
@@ -243,6 +245,7 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str) ->
             refund_id=row["refund_id"],
             actor=actor,
             at=now,
+            reason=reason,
         )
         ledger_store.insert_postings(connection, [posting])
         spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
@@ -250,7 +253,8 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str) ->
         accounts.change_customers(connection, {row["customer_id"]: change})
         if kind is EntryKind.CREDIT_REFUND:
             accounts.change_rooms(connection, {row["refers_to"]: -row["credits"]})
-            event = Event("credit_refund_reversed", actor, detail={"transaction_id": posting.transaction_id})
+            detail = {"transaction_id": posting.transaction_id}
+            event = Event("credit_refund_reversed", actor, reason=reason, detail=detail)
             refunds.insert_events(connection, [(row["refund_id"], event)], now)
         else:
             accounts.mark_reversed(connection, transaction_id)
