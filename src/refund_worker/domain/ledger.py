@@ -141,6 +141,11 @@ def correction(*, transaction_id: str, customer_id: str, credits: int, reason: s
     )
 
 
+def reversal_id(of: str) -> str:
+    """The id of the "Delete" of a transaction: there is one at the most."""
+    return f"reversal-{of}"
+
+
 def reversal(
     *,
     of: str,
@@ -156,7 +161,7 @@ def reversal(
     what = "correction" if kind is EntryKind.CORRECTION else "refund"
     other = CORRECTIONS if kind is EntryKind.CORRECTION else USED
     return Posting(
-        transaction_id=f"reversal-{of}",
+        transaction_id=reversal_id(of),
         customer_id=customer_id,
         kind=EntryKind.REVERSAL,
         credits=-credits,

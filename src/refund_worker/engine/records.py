@@ -217,10 +217,12 @@ def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, o
         )
 
 
-def reverse_transaction(context: Context, transaction_id: str, *, actor: str, reason: str | None = None) -> RowMapping:
+def reverse_transaction(
+    context: Context, transaction_id: str, *, actor: str, reason: str | None = None, client: str | None = None
+) -> RowMapping:
     """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
 
-    `reason` stands in the entry and in the refund's timeline.
+    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' entries are visible.
 
     Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
     `BalanceSpent`.
@@ -229,9 +231,12 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str, re
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = _transaction(connection, transaction_id)
+        if client is not None and row["refund_id"] and not refunds.is_there(connection, row["refund_id"], client):
+            raise NotFound(f"transaction {transaction_id} is not known")
         account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
-        earlier = ledger_store.reversal_of(connection, transaction_id)
-        if earlier is not None and earlier["credits"] == -row["credits"]:
+        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.
+        made = ledger.reversal_id(transaction_id)
+        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):
             return earlier
         _check_reversible(connection, row)
         if account.available < row["credits"]:
