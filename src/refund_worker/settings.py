@@ -7,27 +7,61 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refund_worker.errors import BadSettings
+from refund_worker.redaction import url_without_password
 
 PREFIX = "REFUND_WORKER_"
 SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url")
 # What Standard Webhooks asks of a signing secret.
 NOTIFY_SECRET_BYTES_MIN, NOTIFY_SECRET_BYTES_MAX = 24, 64
 LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
+BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
+DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+# As in domain/money.py, which this leaf does not import: no amount is larger.
+AMOUNT_MAX = 10**12
+COUNT_MAX = 10**9
+YEAR_SECONDS = 366 * 86_400
+
+# As SQLAlchemy reads what stands after `://`: user, password, host, port.
+_PLACE = re.compile(
+    r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
+    re.DOTALL,
+)
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
+
+
+def _digits(value: object) -> object:
+    """Text as an integer only where it is one in digits: not 1.0, 1_000 or the digits of another script."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,20}", value):
+        raise ValueError("must be an integer in digits only")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError("must be a number in digits, such as 30 or 0.5")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_digits)]
+Number = Annotated[float, BeforeValidator(_number)]
 
 
 class Settings(BaseSettings):
     """Everything that can be set from outside. Unknown names and bad values raise `BadSettings` naming the variable."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     database_url: SecretStr = SecretStr("sqlite:///.refund-worker/refunds.db")
     broker_url: SecretStr = SecretStr("embedded")
@@ -37,23 +71,23 @@ class Settings(BaseSettings):
     stripe_api_base: str | None = None
     stripe_webhook_secret: SecretStr | None = None
 
-    lease_seconds: float = Field(60, gt=0, le=86_400)
-    sweep_seconds: float = Field(1, gt=0, le=3_600)
-    retry_base_seconds: float = Field(2, gt=0, le=3_600)
-    retry_max_seconds: float = Field(3_600, gt=0, le=86_400)
-    poll_seconds: float = Field(300, gt=0, le=604_800)
+    lease_seconds: Number = Field(60, gt=0, le=86_400)
+    sweep_seconds: Number = Field(1, gt=0, le=3_600)
+    retry_base_seconds: Number = Field(2, gt=0, le=3_600)
+    retry_max_seconds: Number = Field(3_600, gt=0, le=86_400)
+    poll_seconds: Number = Field(300, gt=0, le=604_800)
     # Stripe keeps a key for at least 24 h and prunes it some time after; 20 h leaves a margin for clocks and queues.
-    key_life_seconds: float = Field(72_000, gt=0, le=86_400)
+    key_life_seconds: Number = Field(72_000, gt=0, le=86_400)
     # How long after the LAST send a look-up that finds nothing counts as proof that nothing will come.
-    quiet_seconds: float = Field(21_600, gt=0, le=604_800)
-    processor_timeout_seconds: float = Field(30, gt=0, le=80)
+    quiet_seconds: Number = Field(21_600, gt=0, le=604_800)
+    processor_timeout_seconds: Number = Field(30, gt=0, le=80)
 
     allocation: Literal["newest_first", "oldest_first", "pro_rata"] = "newest_first"
-    stripe_rate_per_second: float = Field(25, ge=0, le=10_000)
-    approval_threshold_minor: int | None = Field(None, ge=0)
-    velocity_window_seconds: float = Field(86_400, gt=0)
-    velocity_count: int | None = Field(None, ge=1)
-    velocity_amount_minor: int | None = Field(None, ge=1)
+    stripe_rate_per_second: Number = Field(25, ge=0, le=10_000)
+    approval_threshold_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
+    velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
+    velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
+    velocity_amount_minor: Integer | None = Field(None, ge=1, le=AMOUNT_MAX)
 
     notify_url: str | None = None
     notify_secret: SecretStr | None = None
@@ -62,10 +96,57 @@ class Settings(BaseSettings):
     @classmethod
     def _an_http_url(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            parts = _split(value)
+            if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
                 raise ValueError("must be an http:// or https:// URL without a user name")
         return value.rstrip("/") if value else None
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_database(cls, value: SecretStr) -> SecretStr:
+        scheme, apart, rest = value.get_secret_value().partition("://")
+        if not apart or scheme not in DATABASES:
+            raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+        if scheme.startswith("sqlite"):
+            return value
+        place = _PLACE.fullmatch(rest)
+        if place is None or not _is_port(place["port"]):
+            raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
+        if "@" in place["host"]:
+            raise ValueError("must have each @ of its password written as %40")
+        return value
+
+    @field_validator("stripe_webhook_secret")
+    @classmethod
+    def _a_secret_in_it(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not any(part.strip() for part in value.get_secret_value().split(",")):
+            raise ValueError("must have a secret between its commas")
+        return value
+
+    @field_validator("notify_secret")
+    @classmethod
+    def _a_signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        text = value.get_secret_value().removeprefix("whsec_")
+        try:
+            secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except ValueError:
+            secret = b""
+        if not NOTIFY_SECRET_BYTES_MIN <= len(secret) <= NOTIFY_SECRET_BYTES_MAX:
+            raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url != "embedded":
+            # Celery takes each part of such a list for a broker of its own.
+            parts = url.split(";")
+            for part in parts:
+                _check_broker(part, alone=len(parts) == 1)
+        return value
 
     @model_validator(mode="after")
     def _safe_together(self) -> Settings:
@@ -74,35 +155,9 @@ class Settings(BaseSettings):
             raise ValueError("STRIPE_API_KEY is a live key: it starts only with REFUND_WORKER_ENVIRONMENT=production")
         if key.startswith(("sk_live_", "rk_live_")) and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
-        self._check_broker()
-        self._check_receiver()
-        return self
-
-    def _check_receiver(self) -> None:
-        if self.notify_url is None:
-            return
-        if self.notify_secret is None:
+        if self.notify_url is not None and self.notify_secret is None:
             raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: what is sent there is signed")
-        text = self.notify_secret.get_secret_value().removeprefix("whsec_")
-        try:
-            secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except ValueError:
-            secret = b""
-        if not NOTIFY_SECRET_BYTES_MIN <= len(secret) <= NOTIFY_SECRET_BYTES_MAX:
-            raise ValueError("NOTIFY_SECRET must be 24 to 64 random bytes in base64, with or without whsec_ before it")
-
-    def _check_broker(self) -> None:
-        url = self.broker_url.get_secret_value()
-        if url == "embedded":
-            return
-        parts = urlsplit(url)
-        if parts.scheme not in ("redis", "rediss", "amqp", "amqps", "memory"):
-            raise ValueError("BROKER_URL must be embedded, redis://, rediss://, amqp:// or amqps://")
-        loopback = (parts.hostname or "") in LOOPBACK
-        if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
-            raise ValueError(
-                "BROKER_URL is neither on this machine nor protected: give it a password or TLS (rediss://)"
-            )
+        return self
 
     @property
     def call_timeout_seconds(self) -> float:
@@ -121,16 +176,41 @@ class Settings(BaseSettings):
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
 
 
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL whose place is one: None where port or address are none, or a blank is in it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0 and re.search(r"[\s\x00-\x1f]", url) is None
+    except ValueError:
+        return None
+    return parts if usable else None
+
+
+def _is_port(text: str | None) -> bool:
+    return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= 65_535)
+
+
+def _check_broker(url: str, *, alone: bool) -> None:
+    """Raises `ValueError` for what is no broker, or one elsewhere that everybody could write to."""
+    parts = _split(url)
+    if "@" in url and (parts is None or "@" not in parts.netloc):
+        raise ValueError("must have each / ? and # of its password written as %2F %3F %23")
+    if parts is None:
+        raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
+    if parts.scheme not in (BROKERS if alone else BROKERS[:-1]) or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://, in each part of a list too")
+    loopback = (parts.hostname or "") in LOOPBACK
+    if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
+        raise ValueError("is neither on this machine nor protected: give it a password or TLS (rediss://)")
+
+
 def _redact(name: str, value: Any) -> str:
     if value is None:
         return "(not set)"
-    if isinstance(value, SecretStr):
-        if not name.endswith("_url"):
-            return "(set, hidden)"
-        text = value.get_secret_value()
-        password = urlsplit(text).password if "://" in text else None
-        return text.replace(f":{password}@", ":***@") if password else text
-    return str(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if name.endswith(("_url", "_base")):
+        return url_without_password(text)
+    return "(set, hidden)" if isinstance(value, SecretStr) else text
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -170,6 +250,9 @@ class _FromMapping(Settings):
 
 def _read_secret(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"{name}: cannot read the file ({type(error).__name__})") from None
+    if not text:
+        raise BadSettings(f"{name}: the file is empty")
+    return text
