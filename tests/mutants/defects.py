@@ -123,8 +123,8 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "wake.py",
-        "(leg.look_first or not key_lives(leg, draft.now, draft.policy))",
-        "leg.look_first",
+        "leg.look_first or not key_lives(leg, draft.now, draft.policy) or",
+        "leg.look_first or",
     ),
     Defect(
         "a clock that was set back revives a key",
@@ -435,8 +435,8 @@ DEFECTS = (
     Defect(
         "the kill switch does nothing",
         STORE + "processors.py",
-        "    return frozenset(name for name, until",
-        "    return frozenset() and frozenset(name for name, until",
+        "    return {name: until for name, until in connection.execute(_PAUSED) if",
+        "    return {name: until for name, until in connection.execute(_PAUSED) if False and",
         (ADVANCE + "the_kill_switch_stops_new_sends_while_look_ups_go_on",),
     ),
     Defect(

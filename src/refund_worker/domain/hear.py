@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from refund_worker.domain.decision import (
+    PAUSE_SECONDS,
     Call,
     Decision,
     ObjectSeen,
@@ -153,7 +154,7 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
             _wait_unexecuted(draft, leg, reason, None, counts=begun)
         case Denied(code=code, message=message):
             draft.pauses.append(Pause(leg.processor, code, message))
-            _wait_unexecuted(draft, leg, code, draft.policy.retry_max_seconds)
+            _wait_unexecuted(draft, leg, code, min(PAUSE_SECONDS, draft.policy.retry_max_seconds))
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
 
@@ -428,6 +429,11 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         "failure_message": f"status: {word}",
     }
     if leg.status not in OPEN:
+        # The word is kept, so that it is no news the next time; what is known of the object stands.
+        known = next(
+            (seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id), None
+        )
+        draft.objects.append(ObjectSeen(leg.leg_id, known, thing))
         return leg
     if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         pending = replace(thing, status="pending")

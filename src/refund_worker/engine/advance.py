@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Decision, Event, Fetch, LookUp, Send
+from refund_worker.domain.decision import Decision, Event, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import unplaced_legs
 from refund_worker.domain.refund import Leg
 from refund_worker.domain.replies import Denied, NotSent, Unanswered
@@ -148,9 +148,7 @@ def claim_due(
     claimed = refunds.load(connection, ids)
     if not claimed:
         return Claim(token, 0, now, ())
-    named = {leg.processor for refund in claimed for leg in refund.legs}
-    paused = processors.paused_processors(connection, now) | stale_processors(connection, context, now)
-    paused |= named if processors.ALL in paused else named & ADAPTERS - context.processors.keys()
+    paused = _holds(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
@@ -164,6 +162,22 @@ def claim_due(
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+
+
+def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
+    """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
+    at_last = now + context.policy.retry_max_seconds
+    stopped = processors.paused_processors(connection, now)
+    stale = stale_processors(connection, context, now)
+    holds = {}
+    for name in named:
+        if name in ADAPTERS and name not in context.processors:
+            holds[name] = Hold(at_last, look_ups=False)
+        elif name in stopped or name in stale or processors.ALL in stopped:
+            # By hand, or for want of a look: whoever ends that wakes them.
+            ends = None if name in stale or processors.ALL in stopped else stopped[name]
+            holds[name] = Hold(at_last if ends is None else min(ends, at_last))
+    return holds
 
 
 def _leased(decision: Decision, token: str, until: float) -> Decision:

@@ -25,7 +25,7 @@ from refund_worker.engine.evidence import Evidence, alarms, take_evidence
 from refund_worker.engine.reconcile import DAYS, recent
 from refund_worker.store import processors, refunds
 from refund_worker.store.installation import installation_id
-from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_states
+from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_words
 
 log = logging.getLogger("refund_worker.restored")
 
@@ -113,8 +113,8 @@ def _read(context: Context, processor: str, days: float) -> _Found:
 
 def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundObject]) -> _Found:
     ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
-    known = known_states(connection, processor, list(ours))
-    new = [thing for object_id, thing in ours.items() if known.get(object_id) != thing.status]
+    known = known_words(connection, processor, ours)
+    new = [thing for object_id, thing in ours.items() if object_id not in known or known[object_id] != thing.status]
     places: dict[str, str] = {}
     for leg_ids in batched((thing.leg_id for thing in new if thing.leg_id), IDS_AT_ONCE):
         places |= refunds.refunds_of_legs(connection, leg_ids)

@@ -9,9 +9,8 @@ import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
-from refund_worker.domain.decision import Pause
+from refund_worker.domain.decision import PAUSE_SECONDS, Pause
 from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.apply import PAUSE_SECONDS
 from refund_worker.engine.audit import Sealer
 from refund_worker.engine.refused import keep_refused
 from refund_worker.engine.tally import tally
