@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def block(language: str, holding: str) -> str:
     return found
 
 
-def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes], times: int = 1) -> list[str]:
+def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes], times: int = 1) -> list[Any]:
     """What `pattern` finds in the file, once it is there so many times."""
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
@@ -93,8 +94,11 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         ]
         try:
             (environment["KEY"],) = wait_for(said, r"API key .*?: (rw_\S+)", processes[0])
+            environment |= dict(wait_for(said, rf"(?m)^export ({PREFIX}STRIPE_API_\w+)=(\S+)$", processes[0], 2))
             (broker,) = wait_for(said, r"send_task: (redis://\S+)", processes[0])
-            yield Walk(folder, environment, {"127.0.0.1:8000": f"127.0.0.1:{web}", "redis://…": broker}, told)
+            program = f"{shlex.quote(sys.executable)} -m refund_worker "
+            ours = {"127.0.0.1:8000": f"127.0.0.1:{web}", "redis://…": broker, "refund-worker ": program}
+            yield Walk(folder, environment, ours, told)
         finally:
             for process in processes:
                 process.send_signal(signal.SIGTERM)
@@ -141,6 +145,7 @@ def test_the_first_hour_goes_as_the_readme_says(walk: Walk) -> None:
         assert '"id":"' + found["ticket-2"]["id"] in twice
         assert next(client.refunds(idempotency_key="ticket-3"), None) is None
         assert client.customer("mia")["balance"] == 500 - 120 + 60 - 200 - 40 - 40 - 50
+    assert re.search(r"agrees +True", walk.shell(block("sh", "reconcile")))
 
     deadline = time.monotonic() + SECONDS_MAX
     while len(heard := re.findall(r"refund\.succeeded (ticket-\d)", walk.told.read_text())) < len(keys):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from refund_worker.domain import money
 from refund_worker.errors import BadSettings
-from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.settings import AMOUNT_MAX, PREFIX, Settings, load_settings
+from refund_worker.worker.folder import folder_of
 
 # Written in two parts, so that nobody's scanner takes it for a real one.
 LIVE = "sk_" + "live_0123456789"
@@ -26,14 +28,32 @@ def test_a_live_key_starts_only_in_production_and_is_never_sent_to_a_test_server
     assert settings(STRIPE_API_KEY=key, ENVIRONMENT="production").stripe_api_key is not None
 
 
-@pytest.mark.parametrize("url", ["redis://10.0.0.5:6379/0", "redis://cache.example/0", "amqp://queue.example//"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://10.0.0.5:6379/0",
+        "redis://cache.example/0",
+        "amqp://queue.example//",
+        "redis://127.0.0.1:6379/0;redis://example.com:6379/0",
+        "redis://:secret@10.0.0.5/0;amqp://queue.example//",
+    ],
+)
 def test_a_broker_elsewhere_without_password_or_tls_is_refused_at_start(url: str) -> None:
     with pytest.raises(BadSettings, match="BROKER_URL"):
         settings(BROKER_URL=url)
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://127.0.0.1:6379/0", "redis://:secret@10.0.0.5/0", "rediss://cache.example/0", "amqps://q.example//"]
+    "url",
+    [
+        "redis://127.0.0.1:6379/0",
+        "redis://:secret@10.0.0.5/0",
+        "rediss://cache.example/0",
+        "amqps://q.example//",
+        "memory://",
+        "redis://[::1]:6379/0",
+        "redis://:secret@10.0.0.5/0;rediss://cache.example/0",
+    ],
 )
 def test_a_broker_here_or_protected_is_taken(url: str) -> None:
     assert settings(BROKER_URL=url).broker_url.get_secret_value() == url
@@ -43,6 +63,107 @@ def test_a_broker_here_or_protected_is_taken(url: str) -> None:
 def test_a_wrong_value_and_an_unknown_name_are_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(BadSettings, match=PREFIX + name):
         settings(**{name: value})
+
+
+SECONDS = [name.upper() for name in Settings.model_fields if name.endswith("_seconds")]
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e300", "1_0", "", " 1", "\u0661"])
+@pytest.mark.parametrize("name", [*SECONDS, "STRIPE_RATE_PER_SECOND"])
+def test_seconds_are_numbers_with_an_end(name: str, value: str) -> None:
+    if not value:  # as if it were not set
+        assert settings(**{name: value}) == settings()
+        return
+    with pytest.raises(BadSettings, match=PREFIX + name):
+        settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["APPROVAL_THRESHOLD_MINOR", "VELOCITY_AMOUNT_MINOR", "VELOCITY_COUNT"])
+@pytest.mark.parametrize("value", ["1.0", "1_000", "9" * 24, "-1", "+1", "1e3", str(AMOUNT_MAX + 1), "\u0661"])
+def test_integers_are_digits_only_and_no_larger_than_any_amount(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=PREFIX + name):
+        settings(**{name: value})
+    assert getattr(settings(**{name: "1000"}), name.lower()) == 1000
+    assert money.AMOUNT_MAX == AMOUNT_MAX
+
+
+WRONG_URLS = {
+    "BROKER_URL": [
+        *("redis://localhost:abc/0", "redis://[foo", "redis://localhost:0/0", "redis://localhost:99999/0", "redis:"),
+        *("redis://localhost/0;", "redis://localhost/0;memory://", "embedded;redis://localhost/0", "http://h/"),
+        *("redis://:s3/cret@h", "redis://:s3#cret@h", "redis://u:12/cret@h"),
+    ],
+    "DATABASE_URL": [
+        *("foo", "mysql://x/y", "postgresql+psycopg://u:p@h:abc/d", "postgresql+psycopg://[foo", "sqlite"),
+        *("postgresql+psycopg://u:p@h:99999/d", "postgresql+psycopg://u:p@ss@h/d", "postgresql+psycopg2://u:p@h/d"),
+    ],
+    "STRIPE_API_BASE": ["http://h:99999", "http://h:abc", "http://[foo", "ftp://h", "http://", "http://h /x"],
+    "NOTIFY_URL": ["http://h:99999", "http://[foo", "https://user:pass@h/"],
+    "STRIPE_WEBHOOK_SECRET": [",", " , "],
+    "NOTIFY_SECRET": ["abc", "whsec_", "!" * 40],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRONG_URLS for value in WRONG_URLS[name]])
+def test_what_can_not_be_used_is_refused_by_name_and_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=f"^{PREFIX}{name}: must ") as told:
+        settings(**{name: value})
+    assert "/cret" not in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///refunds.db",
+        "sqlite:////var/x@y/refunds.db",
+        "sqlite://",
+        "postgresql://h/d",
+        "postgresql+psycopg:///d",
+        "postgresql+psycopg://u:s3/cr#e?t@h:5432/d",
+        "postgresql+psycopg://u:p@[::1]:5432/d?sslmode=require",
+    ],
+)
+def test_a_database_is_taken_as_sqlalchemy_reads_it(url: str) -> None:
+    assert settings(DATABASE_URL=url).database_url.get_secret_value() == url
+    folder_of(url)
+
+
+def test_the_folder_of_a_database_does_not_depend_on_its_password() -> None:
+    folders = {
+        folder_of(f"postgresql+psycopg://{who}db.example:5432/refunds") for who in ("", "u@", "u:p@", "u:a/b#c?d@")
+    }
+    assert len(folders) == 1
+
+
+@pytest.mark.parametrize("content", ["", "\n", "  \n"])
+def test_a_file_with_nothing_in_it_is_refused_and_not_taken_for_unset(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret").write_text(content)
+    for name in ("STRIPE_API_KEY_FILE", "DATABASE_URL_FILE", "NOTIFY_SECRET_FILE"):
+        with pytest.raises(BadSettings, match=f"{PREFIX}{name}: the file is empty"):
+            settings(**{name: str(tmp_path / "secret")})
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"DATABASE_URL": "postgresql+psycopg://u:s3/cr#e?t@h/d"}, "postgresql+psycopg://u:***@h/d"),
+        (
+            {"DATABASE_URL": "postgresql+psycopg:///d?host=h&password=s3cret"},
+            "postgresql+psycopg:///d?host=h&password=***",
+        ),
+        ({"DATABASE_URL": "postgresql+psycopg://h/d?sslpassword=s3cret"}, "postgresql+psycopg://h/d?sslpassword=***"),
+        ({"BROKER_URL": "redis://localhost/0?password=s3cret"}, "redis://localhost/0?password=***"),
+        ({"BROKER_URL": "redis://:s3cret@a;redis://:s3cret2@b"}, "redis://:***@a;redis://:***@b"),
+        ({"BROKER_URL": "amqps://u:s3cret@a//v;amqps://u:s3@b//v"}, "amqps://u:***@a//v;amqps://u:***@b//v"),
+        ({"STRIPE_API_BASE": "http://h/?token=s3cret"}, "http://h/?token=***"),
+    ],
+)
+def test_what_is_shown_of_a_url_is_all_but_its_passwords(given: dict[str, str], shown: str) -> None:
+    (name,) = given
+    made = settings(**given)
+    assert made.redacted()[PREFIX + name] == shown
+    assert "s3" not in repr(made).replace("token=s3cret", "")
 
 
 def test_no_secret_is_in_a_repr_an_error_or_what_is_shown(tmp_path: Path) -> None:
@@ -86,7 +207,6 @@ def test_no_part_of_a_list_of_brokers_may_be_elsewhere_and_open(url: str) -> Non
         ("DATABASE_URL", "postgresql+psycopg://[foo"),
         ("VELOCITY_WINDOW_SECONDS", "inf"),
         ("VELOCITY_WINDOW_SECONDS", "nan"),
-        ("LEASE_SECONDS", "1e3"),
         ("QUIET_SECONDS", "\u0665"),
         ("NOTIFY_SECRET", "abc"),
         ("STRIPE_WEBHOOK_SECRET", " , "),

@@ -36,7 +36,7 @@ _PLACE = re.compile(
     r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
     re.DOTALL,
 )
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
+_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def _digits(value: object) -> object:
@@ -201,7 +201,7 @@ def _check_broker(url: str, *, alone: bool) -> None:
         raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://, in each part of a list too")
     loopback = (parts.hostname or "") in LOOPBACK
     if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
-        raise ValueError("is neither on this machine nor protected: give it a password or TLS (rediss://)")
+        raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")
 
 
 def _redact(name: str, value: Any) -> str:

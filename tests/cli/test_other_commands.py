@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +17,10 @@ import typer.main
 from tests.cli.conftest import Cli
 
 from refund_worker.cli.app import app
+from refund_worker.cli.operate import SWITCH_FIELDS
 from refund_worker.cli.shown import money, plain
 from refund_worker.store.database import Database
+from refund_worker.web.documents import SwitchShape
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -63,17 +68,77 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
 
 def test_an_unknown_setting_stops_every_command_with_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_SURPRISE", "1")
-    for command in (("refunds", "list"), ("config", "show"), ("db", "current"), ("processors", "status"), ("worker",)):
+    for command in (
+        ("refunds", "list"),
+        ("config", "show"),
+        ("db", "current"),
+        ("processors", "status"),
+        ("worker",),
+        ("demo",),
+        SANDBOX,
+    ):
         ran = cli(*command)
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
         assert "REFUND_WORKER_SURPRISE" in ran.err
+
+
+SANDBOX = ("sandbox", "--port", "0", "--book", "book.jsonl")
+WRONG_VALUES = [
+    ("BROKER_URL", "redis://localhost:abc/0"),
+    ("BROKER_URL", "redis://[foo"),
+    ("BROKER_URL", "redis://127.0.0.1:6379/0;redis://example.com:6379/0"),
+    ("STRIPE_API_BASE", "http://h:99999"),
+    ("DATABASE_URL", "foo"),
+    ("DATABASE_URL", "postgresql+psycopg://u:donotshow@h:abc/d"),
+    ("DATABASE_URL", "postgresql+psycopg://[foo"),
+    ("VELOCITY_WINDOW_SECONDS", "inf"),
+    ("APPROVAL_THRESHOLD_MINOR", "1.0"),
+    ("NOTIFY_SECRET", "donotshow"),
+    ("STRIPE_WEBHOOK_SECRET", ","),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_VALUES)
+def test_a_bad_value_stops_commands_by_its_name_and_the_doctor_tells_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"REFUND_WORKER_{name}", value)
+    for command in (
+        ("refunds", "list"),
+        ("config", "show"),
+        ("db", "upgrade"),
+        ("worker",),
+        ("web",),
+        ("reconcile",),
+        ("demo",),
+        SANDBOX,
+    ):
+        ran = cli(*command)
+        assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", 1)
+        assert ran.err.startswith(f"error: REFUND_WORKER_{name}: must ")
+    doctor = cli("doctor", "-o", "json")
+    assert doctor.code == 1
+    assert [line["check"] for line in doctor.json["data"] if line["verdict"] == "fail"] == ["settings"]
+    assert "donotshow" not in doctor.out + doctor.err
+
+
+def test_the_doctor_looks_at_each_broker_of_a_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0;amqp://127.0.0.1:10//?x=1")
+    ran = cli("doctor", "-o", "json")
+    (broker,) = [line for line in ran.json["data"] if line["check"] == "broker"]
+    assert (ran.code, broker["verdict"]) == (1, "fail")
+    assert all(place in broker["found"] for place in ("redis at 127.0.0.1:9: ", "amqp at 127.0.0.1:10: "))
+    assert "donotshow" not in ran.out + ran.err
 
 
 def test_secrets_are_in_no_output(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_donotshow")
     monkeypatch.setenv("REFUND_WORKER_STRIPE_API_BASE", "http://127.0.0.1:9")
     monkeypatch.setenv("REFUND_WORKER_STRIPE_WEBHOOK_SECRET", "whsec_donotshow")
-    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0")
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "redis://:donotshow@127.0.0.1:9/0;redis://:donotshow@127.0.0.1:9/1")
+    monkeypatch.setenv(
+        "REFUND_WORKER_DATABASE_URL", "postgresql+psycopg://u:a/donotshow@127.0.0.1:9/d?password=donotshow"
+    )
     for output in ("table", "json"):
         for command in (("config", "show"), ("doctor",)):
             ran = cli(*command, "-o", output)
@@ -171,6 +236,33 @@ def test_a_paused_processor_is_shown_with_who_and_why_until_it_is_resumed(cli: C
     assert cli("processors", "pause", "strip", "--reason", "x").code == 4
 
 
+def test_turning_a_switch_tells_the_object_of_the_http_call_that_turns_it(cli: Cli) -> None:
+    for name in ("stripe", "manual", "all"):
+        paused = cli("processors", "pause", name, "--actor", "anna", "-o", "json").json
+        assert paused.pop("paused_at") is not None
+        reason = "paused on the command line"
+        assert paused == {
+            "name": name,
+            "paused": True,
+            "paused_by": "anna",
+            "paused_until": None,
+            "code": "paused_by_hand",
+            "reason": reason,
+        }
+        resumed = cli("processors", "resume", name, "-o", "json").json
+        nothing = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
+        assert resumed == {"name": name, "paused": False, **nothing}
+        assert name in cli("processors", "pause", "--help").out
+    assert set(SwitchShape.model_fields) == set(SWITCH_FIELDS)
+
+
+@pytest.mark.parametrize("command", [("refunds", "show"), ("import", "payments"), ("customers", "show")])
+def test_a_usage_error_is_punctuated_once(cli: Cli, command: tuple[str, ...]) -> None:
+    told = cli(*command).err
+    assert told.startswith("error: Missing argument '")
+    assert ".:" not in told
+
+
 def test_the_kill_switch_needs_no_reason(cli: Cli) -> None:
     paused = cli("processors", "pause", "stripe", "-o", "json")
     assert (paused.code, paused.json["paused"], paused.json["reason"]) == (0, True, "paused on the command line")
@@ -244,6 +336,71 @@ def test_a_sandbox_that_can_not_start_ends_with_2(cli: Cli, tmp_path: Path) -> N
     assert (ran.code, ran.err.startswith("error: the sandbox stopped")) == (2, True)
 
 
+def test_a_port_in_use_is_told_by_every_command_that_serves(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for command in (("web",), ("web", "--workers", "2"), ("dev",), ("sandbox", "--book", "book.jsonl")):
+            ran = cli(*command, "--port", port)
+            told = f"error: port {port} is in use: choose another with --port (bad_settings)\n"
+            assert (ran.code, ran.out, ran.err) == (2, "", told), command
+    for host in ("192.0.2.1", "no such host", "\u00fc" * 70):
+        ran = cli("web", "--port", "0", "--host", host)
+        assert (ran.code, len(ran.err.splitlines())) == (2, 1), ran.err
+        assert "choose another with --host" in ran.err
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "refund_worker", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_the_web_says_where_it_listens_also_on_a_port_that_it_took_itself(cli: Cli, workers: str) -> None:
+    with started("web", "--port", "0", "--workers", workers) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            place = re.fullmatch(r"refund-worker web listens on (http://127\.0\.0\.1:[1-9]\d*)\n", line)
+            assert place is not None, line
+            with urllib.request.urlopen(f"{place[1]}/healthz", timeout=60) as answer:
+                assert answer.status == 200
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("kind", ["worker", "scheduler"])
+def test_worker_and_scheduler_say_when_they_are_ready(cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "embedded")
+    with started(kind) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert f"the {kind} is ready: " in said
+        finally:
+            process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_a_command_that_is_broken_off_says_that_what_was_stored_stays(cli: Cli) -> None:
+    code = (
+        "import signal\nfrom refund_worker.cli import app, keys, session\n"
+        "session.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout) == (130, "")
+    assert ran.stderr == "interrupted: whatever was stored stays stored\n"
+    assert "interrupted" not in cli("config", "show").err
+
+
+def test_a_list_of_queues_without_one_is_not_taken_for_all(cli: Cli) -> None:
+    for queues in (",", " ", " , ,"):
+        ran = cli("worker", "--queues", queues)
+        assert (ran.code, "--queues" in ran.err, len(ran.err.splitlines())) == (2, True, 1)
+
+
 def test_the_sandbox_serves_until_it_is_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refund_worker", "sandbox", "--port", "0", "--book", str(tmp_path / "book.jsonl")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -262,6 +419,25 @@ def test_a_reader_that_has_seen_enough_is_no_error(shop: Cli) -> None:
     ran = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     os.close(write)
     assert (ran.returncode, "Traceback" in ran.stderr, "Exception" in ran.stderr) == (0, False, False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("command", [("keys", "list"), ("config", "show", "-o", "json"), ("refunds", "export", "-")])
+def test_output_that_finds_no_room_is_told_as_that(shop: Cli, command: tuple[str, ...]) -> None:
+    create = ("refunds", "create", "--kind", "withdrawal", "--to", "source", "--customer", "ann", "--credits", "1")
+    for _ in range(30):  # more than a buffer holds
+        assert shop(*create, "--reason", "r" * 900).code == 0
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "refund_worker", *command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: the output can't be written (No space left on device)")
+    assert len(ran.stderr.splitlines()) == (2 if "json" in command else 1)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Cli, Ran
+
+from refund_worker.cli.options import LIMIT_DEFAULT
+from refund_worker.store.database import Database
+from refund_worker.web.api import queries
 
 WITHDRAWAL = ("--kind", "withdrawal", "--to", "source", "--customer", "ann", "--reason", "asked")
 
@@ -202,3 +207,57 @@ def test_an_export_that_can_not_be_written_leaves_nothing_behind(shop: Cli, tmp_
     before = set(tmp_path.iterdir())
     assert shop("refunds", "export", "nowhere/out.csv").code == 2
     assert set(tmp_path.iterdir()) == before
+
+
+def test_the_metadata_of_a_created_refund_is_as_given_and_its_transaction_has_both_names(shop: Cli) -> None:
+    spend = ("--kind", "credit_refund", "--to", "balance", "--customer", "ann", "--reason", "asked", "-o", "json")
+    words = ("--metadata", "ticket=7", "--metadata", "query=a=b", "--metadata", "empty=")
+    refund = refund_of(shop("refunds", "create", *spend, "--transaction-id", "t1", "--credits", "1", *words))
+    assert refund["transaction_id"] == "t1"
+    assert refund["metadata"] == {"ticket": "7", "query": "a=b", "empty": ""}
+    assert refund_of(shop("refunds", "preview", *spend, "--transaction-id", "t1"))["maximum_credits"] == 399
+    for wrong in (("ticket",), ("=7",), ("a=1", "--metadata", "a=2"), ("card=4242424242424242",)):
+        ran = shop("refunds", "create", *spend, "--transaction", "t1", "--metadata", *wrong)
+        assert (ran.code, ran.out, ran.problem["code"]) == (2, "", "invalid_request")
+    assert len(shop("refunds", "list", "-o", "json").json["data"]) == 1
+
+
+def test_lists_are_as_long_as_over_http_unless_said(shop: Cli) -> None:
+    assert LIMIT_DEFAULT == queries.LIMIT_DEFAULT
+    for n in range(LIMIT_DEFAULT + 1):
+        assert create(shop, "--credits", "1", "--idempotency-key", f"k{n}").code == 0
+        assert shop("customers", "correct", "ann", "--credits", "1", "--reason", "r").code == 0
+    for command in (("refunds", "list"), ("transactions", "list", "ann")):
+        page = shop(*command, "-o", "json").json
+        assert (len(page["data"]), page["has_more"]) == (LIMIT_DEFAULT, True)
+        assert len(shop(*command, "--limit", "21", "-o", "json").json["data"]) == 21
+
+
+def test_an_export_says_in_json_what_it_wrote_or_is_the_list_itself(shop: Cli, tmp_path: Path) -> None:
+    assert shop("refunds", "export", "-", "-o", "json").json == {"data": [], "has_more": False}
+    for n in (1, 2):
+        create(shop, "--credits", str(n))
+    assert shop("refunds", "export", "-", "-o", "json").json == shop("refunds", "list", "-o", "json").json
+    ran = shop("refunds", "export", "out.csv", "-o", "json")
+    assert (ran.json, ran.err) == ({"exported": 2, "file": "out.csv"}, "2 refunds exported\n")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+    failed = shop("refunds", "export", "nowhere/out.csv", "-o", "json")
+    assert (failed.code, failed.out) == (2, "")
+
+
+@pytest.mark.parametrize("width", [10, 40, 60, 80, 109, 110, 200])
+def test_why_a_refund_needs_somebody_is_told_at_every_width(
+    shop: Cli, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    refund = refund_of(create(shop, "--credits", "100"))
+    database = Database(os.environ["REFUND_WORKER_DATABASE_URL"])
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE refunds SET status = 'needs_attention', failure_code = 'disputed'")
+    database.close()
+    monkeypatch.setenv("COLUMNS", str(width))
+    listed = shop("refunds", "list", "--status", "needs_attention").out
+    assert all(word in listed for word in (refund["id"], "disputed", "ann", "2.00 GBP"))
+    in_lines = "failure: disputed\n" in listed
+    assert in_lines == (width < 80)
+    if not in_lines:
+        assert max(map(len, listed.splitlines())) <= width

@@ -248,3 +248,56 @@ def test_an_integer_is_digits_of_this_script() -> None:
     for text in ("", "-", "+1", "1 ", "1\n", "１", "1.0"):
         with pytest.raises(InvalidRequest):
             strict_integer(text, "credits")
+
+
+PYTHONS_WORDS = ("sys.", "recursion", "digits)", "Value should", "Dictionary should", "codec", "Exceeds")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('"credits": ' + "9" * 5000, "more digits than any amount"),
+        ('"note": ' + '{"a": ' * 100_000, "nested far too deeply"),
+        ('"metadata": {' + ",".join(f'"k{n}": ""' for n in range(21)) + "}", "at most 20 of them"),
+        ('"note": "", "customer_id": ""', "there twice"),
+        ('"transaction_id": ""', "must not be empty"),
+        ('"note": "\\ud800"', "half a character"),
+        ('"currency": "GPB"', "must be a currency of ISO 4217"),
+    ],
+)
+def test_what_is_wrong_with_a_json_line_is_told_in_no_words_of_pythons(tmp_path: Path, more: str, told: str) -> None:
+    whole = {"idempotency_key": "k", "kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "asked"}
+    line = f"{json.dumps(whole)[:-1]}, {more}}}"
+    (bad, good) = requests(written(tmp_path, f"{line}\n{json.dumps(whole)}\n", "file.jsonl"))
+    assert isinstance(good[1], RefundRequest)
+    assert isinstance(bad[1], InvalidRequest)
+    assert told in bad[1].message
+    assert not any(words in bad[1].message for words in PYTHONS_WORDS)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{\0", b'{"a": "\xff"}', b"{\0}", b"\x1f\x8b", b"PK\x03\x04", b"{}" * RECORD_BYTES_MAX]
+)
+def test_who_gives_json_lines_is_not_told_of_csv(tmp_path: Path, content: bytes) -> None:
+    for name, kind, other in (("file.jsonl", "JSON", "CSV"), ("file.csv", "CSV", "JSON")):
+        with pytest.raises(UnreadableFile) as refused:
+            requests(written(tmp_path, content, name))
+        if "save it" in refused.value.message or "save the file" in refused.value.message:
+            assert kind in refused.value.message
+        assert other not in refused.value.message
+        assert ("quote" in refused.value.message) <= (name == "file.csv")
+
+
+def test_line_ends_of_cr_alone_are_told_as_such(tmp_path: Path) -> None:
+    request = '{"idempotency_key": "k"}'
+    contents = {
+        "file.csv": REQUESTS + REQUEST * 3,
+        "long.csv": REQUESTS + REQUEST * (RECORD_BYTES_MAX // len(REQUEST) + 10),
+        "file.jsonl": f"{request}\n" * 3,
+        "long.jsonl": f"{request}\n" * (RECORD_BYTES_MAX // len(request) + 10),
+    }
+    for name, content in contents.items():
+        with pytest.raises(UnreadableFile, match="CR alone"):
+            requests(written(tmp_path, content.replace("\n", "\r"), name))
+    (one, _) = requests(written(tmp_path, (REQUESTS + REQUEST * 2).replace("\n", "\r\n")))
+    assert isinstance(one[1], RefundRequest)

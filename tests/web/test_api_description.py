@@ -66,6 +66,7 @@ class Served:
             "refund_id": refund,
             "batch_id": batch,
             "credits": 1,
+            "currency": "GBP",
             "reason": "asked",
             "kind": "withdrawal",
             "to": "source",
@@ -132,7 +133,10 @@ def cases(operation: APIOperation, known: Mapping[str, Any]) -> st.SearchStrateg
     # A known key is answered before anybody looks at the customer.
     without = (set(), {"customer_id"}, {"customer_id", "Idempotency-Key"})
     names = st.sets(st.sampled_from(sorted(known))) | st.sampled_from([set(known) - names for names in without])
-    case = st.tuples(made, names).map(lambda both: with_known(both[0], {name: known[name] for name in both[1]}))
+    # Three letters made up are almost never a currency, which the body's own tests show to be refused.
+    case = st.tuples(made, names.map(lambda names: names | {"currency"})).map(
+        lambda both: with_known(both[0], {name: known[name] for name in both[1]})
+    )
     return st.tuples(case, st.sampled_from(CALLERS))
 
 

@@ -6,6 +6,7 @@ completion are immediate.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -33,6 +34,8 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
 EXIT_INTERNAL, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+INTERRUPTED = "interrupted: whatever was stored stays stored"
 
 app = typer.Typer(
     name="refund-worker",
@@ -67,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
+    except OSError as error:
+        code = _unwritten(error, Output.JSON if asks_for_json(sys.argv[1:]) else Output.TABLE)
     sys.exit(code)
 
 
@@ -75,6 +80,8 @@ def run_command(arguments: Sequence[str]) -> int:
     invocation = Invocation(Output.JSON if asks_for_json(arguments) else Output.TABLE)
     try:
         code = app(args=list(arguments), prog_name="refund-worker", obj=invocation, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # Typer's answer to Ctrl-C, which it does not let through
+            say(INTERRUPTED)
         return code if isinstance(code, int) else 0
     except RefundWorkerError as error:
         print_error(error, invocation.output)
@@ -87,8 +94,12 @@ def run_command(arguments: Sequence[str]) -> int:
         _forget_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted: whatever was stored stays stored")
+        say(INTERRUPTED)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _internal(error, invocation)
+        return _unwritten(error, invocation.output)
     except Exception as error:  # noqa: BLE001 - the last place: whatever it is, it is told in one line
         return _internal(error, invocation)
 
@@ -103,7 +114,7 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 def _usage(error: typer.TyperException, invocation: Invocation) -> int:
     where = getattr(getattr(error, "ctx", None), "command_path", "refund-worker")
-    print_error(InvalidRequest(f"{plain(error.format_message())}: see {where} --help"), invocation.output)
+    print_error(InvalidRequest(f"{plain(error.format_message()).rstrip('.')}: see {where} --help"), invocation.output)
     return EXIT_USAGE
 
 
@@ -112,6 +123,14 @@ def _internal(error: Exception, invocation: Invocation) -> int:
     print_error(told, invocation.output)
     if invocation.debug:
         say(to_redacted("".join(traceback.format_exception(error))))
+    return EXIT_INTERNAL
+
+
+def _unwritten(error: OSError, output: Output) -> int:
+    """No room for what we say: it is lost from here on."""
+    told = f"the output can't be written ({error.strerror}): whatever was stored stays stored"
+    print_error(RefundWorkerError(told), output)
+    _forget_stdout()
     return EXIT_INTERNAL
 
 

@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import session
-from refund_worker.cli.options import ActorOption, ClientOption, OutputOption, command, default_actor, group
+from refund_worker.cli.options import (
+    LIMIT_DEFAULT,
+    ActorOption,
+    ClientOption,
+    OutputOption,
+    command,
+    default_actor,
+    group,
+)
 from refund_worker.cli.shown import Column, Json, Output, moment, print_facts, print_json, print_table, say
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id")]
@@ -86,7 +94,7 @@ def _add_transactions(app: typer.Typer) -> None:
     @command(app, "list", "transactions list 42")
     def list_(
         customer_id: CustomerArgument,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="how many")] = 50,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="how many")] = LIMIT_DEFAULT,
         starting_after: Annotated[str | None, typer.Option("--starting-after", help="the last id already seen")] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:

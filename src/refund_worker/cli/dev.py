@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -42,7 +43,7 @@ def run_dev(console: Console, port: int = 8000) -> int:
         stack.start()
     try:
         _wait_until_ready(stack, port, stopped)
-        _welcome(console, stack, port)
+        _welcome(console, stack, port, given)
         while not stopped:
             stack.check()
             time.sleep(0.2)
@@ -86,7 +87,7 @@ def _wait_until_ready(stack: Stack, port: int, stopped: _Stopped) -> None:
         time.sleep(0.1)
 
 
-def _welcome(console: Console, stack: Stack, port: int) -> None:
+def _welcome(console: Console, stack: Stack, port: int, given: Mapping[str, str]) -> None:
     settings = load_settings(stack.environment)
     with build_runtime(settings, processors=False) as runtime:
         now = time.time()
@@ -109,5 +110,18 @@ def _welcome(console: Console, stack: Stack, port: int) -> None:
         "  logs and database: .refund-worker/   ·   other commands work beside it: refund-worker refunds list",
         f"  try: curl -s http://127.0.0.1:{port}/v1/refunds -H 'Authorization: Bearer {key}'",
     ]
-    for line in lines:
+    exports = _exports(stack, given)
+    if exports:
+        lines.append("  for those that ask the processor (reconcile, doctor), in their shell first:")
+    for line in (*lines, *exports):
         console.print(line, soft_wrap=True)  # never broken in two: most of it is there to be copied
+
+
+def _exports(stack: Stack, given: Mapping[str, str]) -> list[str]:
+    """What a command in another shell lacks: the sandbox's key and place, as far as they are none of yours."""
+    missing = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE"))
+    return [
+        f"export {name}={stack.environment[name]}"
+        for name in missing
+        if name not in given and f"{name}_FILE" not in given
+    ]

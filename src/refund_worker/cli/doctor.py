@@ -124,13 +124,19 @@ def _broker(settings: Settings) -> Finding:
     if url.startswith("memory:"):
         todo = "set BROKER_URL where several processes work"
         return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
+    tried = [_broker_at(part) for part in url.split(";")]  # the first is used, the others when it is away
+    places = ", ".join(place for place, _ in tried)
+    if any(why for _, why in tried):
+        places = ", ".join(f"{place}: {why}" if why else place for place, why in tried)
+        return Finding("broker", Verdict.FAIL, places, "start it; requests are accepted anyway")
+    return Finding("broker", Verdict.OK, places)
+
+
+def _broker_at(url: str) -> tuple[str, str | None]:
+    """One broker's place, and why it does not answer."""
     scheme = urlsplit(url).scheme
     why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
-    if why:
-        return Finding(
-            "broker", Verdict.FAIL, f"{scheme} at {_place(url)}: {why}", "start it; requests are accepted anyway"
-        )
-    return Finding("broker", Verdict.OK, f"{scheme} at {_place(url)}")
+    return f"{scheme} at {_place(url)}", why
 
 
 def _answers_redis(url: str) -> str | None:
@@ -140,7 +146,7 @@ def _answers_redis(url: str) -> str | None:
     try:
         with redis.from_url(url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS) as client:
             client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:
         return type(error).__name__
     return None
 

@@ -1,8 +1,9 @@
-"""Refunds as a CSV file."""
+"""Refunds as a CSV file, or as one JSON object."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sys
 import tempfile
@@ -29,6 +30,17 @@ def write(path: Path, refunds: Iterable[Json]) -> int:
         for refund in refunds:
             lines.writerows(rows_of(refund))
             written += 1
+    return written
+
+
+def write_json(refunds: Iterable[Json]) -> int:
+    """Print what refunds list prints, but all of them, none held longer than it takes; returns how many."""
+    written = 0
+    sys.stdout.write('{"data": [')
+    for refund in refunds:
+        sys.stdout.write((",\n" if written else "\n") + json.dumps(refund, ensure_ascii=False))
+        written += 1
+    sys.stdout.write('\n], "has_more": false}\n')
     return written
 
 

@@ -24,7 +24,7 @@ from refund_worker.errors import NotFound
 
 EXIT_DIFFERENCES = 5
 PROCESSORS = ("all", "manual", "stripe")
-ProcessorArgument = Annotated[str, typer.Argument(metavar="NAME", help="stripe or manual")]
+ProcessorArgument = Annotated[str, typer.Argument(metavar="NAME", help="stripe, manual, or all of them: all")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -101,7 +101,7 @@ def _add_processors(app: typer.Typer) -> None:
 
         with session.context() as context:
             pause_processor(context, _known(name), actor=actor or default_actor(), reason=checked_reason(reason))
-        _show_status(name, output)
+        _show_switch(name, output)
 
     @command(app, "resume", "processors resume stripe")
     def resume(name: ProcessorArgument, output: OutputOption = Output.TABLE) -> None:
@@ -110,12 +110,16 @@ def _add_processors(app: typer.Typer) -> None:
 
         with session.context() as context:
             resume_processor(context, _known(name))
-        _show_status(name, output)
+        _show_switch(name, output)
 
     @command(app, "status", "processors status")
     def status(output: OutputOption = Output.TABLE) -> None:
         """Show where is sent: which processor is paused or its circuit open, by whom and why, and the rate."""
-        _show_status(None, output)
+        found = _status()
+        if output is Output.JSON:
+            print_json({"data": found, "has_more": False})
+        else:
+            print_table(SWITCH_COLUMNS, (_status_row(line) for line in found))
 
 
 def _known(name: str) -> str:
@@ -124,15 +128,16 @@ def _known(name: str) -> str:
     return name
 
 
-def _show_status(name: str | None, output: Output) -> None:
-    """One processor, or all of them."""
-    found = [line for line in _status() if name in (None, line["name"])]
+def _show_switch(name: str, output: Output) -> None:
+    """One processor's, as it stands after it was turned; in JSON the object of the HTTP call that turns it."""
+    (found,) = [line for line in _status() if line["name"] == name]
     if output is Output.JSON:
-        print_json(found[0] if name else {"data": found, "has_more": False})
+        print_json({field: found[field] for field in SWITCH_FIELDS})
     else:
-        print_table(SWITCH_COLUMNS, (_status_row(line) for line in found))
+        print_table(SWITCH_COLUMNS, [_status_row(found)])
 
 
+SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
 SWITCH_COLUMNS = (
     Column("processor"),
     Column("state"),

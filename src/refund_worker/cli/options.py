@@ -10,6 +10,9 @@ import typer
 
 from refund_worker.cli.shown import Output
 
+# As over HTTP (web/api/queries.py, whose import is too heavy for --help).
+LIMIT_DEFAULT = 20
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -12,6 +12,7 @@ import typer
 
 from refund_worker.cli import export, files, session
 from refund_worker.cli.options import (
+    LIMIT_DEFAULT,
     ActorOption,
     ClientOption,
     OutputOption,
@@ -37,7 +38,9 @@ LOOK_SECONDS = 0.2
 KindOption = Annotated[Kind, typer.Option("--kind", help="give back a spend's credits, or pay out the balance's")]
 ToOption = Annotated[To, typer.Option("--to", help="balance (credits only) or source (money, over the payments)")]
 CustomerOption = Annotated[str, typer.Option("--customer", "--customer-id", help="the customer's id")]
-TransactionOption = Annotated[str | None, typer.Option("--transaction", help="the spend, or correction to pay out")]
+TransactionOption = Annotated[
+    str | None, typer.Option("--transaction", "--transaction-id", help="the spend, or correction to pay out")
+]
 CreditsOption = Annotated[
     str | None, typer.Option("--credits", metavar="INTEGER", help="all that is left, if not said")
 ]
@@ -71,6 +74,10 @@ def _add_requests(app: typer.Typer) -> None:
         credits: CreditsOption = None,
         currency: CurrencyOption = None,
         note: Annotated[str | None, typer.Option("--note", help="for your colleagues")] = None,
+        metadata: Annotated[
+            list[str] | None,
+            typer.Option("--metadata", metavar="KEY=VALUE", help="your own; may be given several times"),
+        ] = None,
         idempotency_key: Annotated[
             str | None,
             typer.Option("--idempotency-key", help="the same key again asks for nothing new; made if missing"),
@@ -89,6 +96,7 @@ def _add_requests(app: typer.Typer) -> None:
             idempotency_key = f"cli-{uuid.uuid4()}"
             say(f"idempotency key: {idempotency_key}")
         values = _body(kind, to, customer, transaction, credits, currency, reason, note)
+        values |= {"metadata": _words(metadata)} if metadata else {}
         request = _request(values, idempotency_key, client, actor)
         with session.context() as context:
             (answer,) = request_refunds(context, [request])
@@ -150,6 +158,19 @@ def _body(
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _words(pairs: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE as given; a value may hold an equals sign, a key can't."""
+    words: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidRequest("--metadata must be KEY=VALUE", field="metadata")
+        if key in words:
+            raise InvalidRequest(f"--metadata: {key} is there twice", field="metadata")
+        words[key] = value
+    return words
+
+
 def _request(values: dict[str, Any], key: str, client: str, actor: str) -> RefundRequest:
     from refund_worker.engine.bodies import RefundBody, parse_body
 
@@ -171,7 +192,7 @@ def _add_looking(app: typer.Typer) -> None:
         failure_code: FailureFilter = None,
         created_gte: CreatedFilter = None,
         idempotency_key: KeyFilter = None,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="how many")] = 50,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="how many")] = LIMIT_DEFAULT,
         starting_after: Annotated[str | None, typer.Option("--starting-after", help="the last id already seen")] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -240,10 +261,12 @@ def _add_export(app: typer.Typer) -> None:
         failure_code: FailureFilter = None,
         created_gte: CreatedFilter = None,
         idempotency_key: KeyFilter = None,
+        output: OutputOption = Output.TABLE,
     ) -> None:
         """Write all matching refunds as CSV, newest first.
 
-        A cell that a spreadsheet would take for a formula gets an apostrophe in front.
+        A cell that a spreadsheet would take for a formula gets an apostrophe in front. With -o json, stdout has how
+        many were written and where, and for - the refunds themselves, as refunds list has them.
         """
         from dataclasses import replace
 
@@ -261,7 +284,12 @@ def _add_export(app: typer.Typer) -> None:
                 after = page["data"][-1]["id"] if more else None
 
         with session.context() as context:
-            written = export.write(file, pages())
+            if output is Output.JSON and file == export.TO_STDOUT:
+                written = export.write_json(pages())
+            else:
+                written = export.write(file, pages())
+        if output is Output.JSON and file != export.TO_STDOUT:
+            print_json({"exported": written, "file": str(file)})
         say(f"{written} refunds exported")
 
 
@@ -400,7 +428,7 @@ LIST_COLUMNS = (
     Column("credits", right=True, only_wide=True),
     Column("asked", right=True),
     Column("paid", right=True, only_wide=True),
-    Column("failure", only_wide=True),
+    Column("failure"),
     Column("created (UTC)", only_wide=True),
 )
 LEG_COLUMNS = (

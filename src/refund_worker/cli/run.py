@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from refund_worker.cli import session
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.shown import Output, console
-from refund_worker.errors import InvalidRequest, UnreadableFile
+from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,6 +27,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
         """The whole story on this machine, with the proof at its end; ends by itself."""
         from refund_worker.cli.demo import run_demo
 
+        session.settings()  # it has settings of its own; what is wrong with yours it tells as every command does
         raise typer.Exit(run_demo(console(), output))
 
     @command(app, "dev", "dev --port 8000")
@@ -46,6 +48,8 @@ def _add_workers(app: typer.Typer) -> None:
         from refund_worker.worker.run import run_worker
 
         names = [name.strip() for name in queues.split(",") if name.strip()]
+        if queues and not names:
+            raise InvalidRequest("--queues names no queue: leave it out to work on all of them", field="queues")
         raise typer.Exit(run_worker(session.settings(), names, concurrency))
 
     @command(app, "scheduler", "scheduler")
@@ -86,10 +90,15 @@ def _add_sandbox(app: typer.Typer) -> None:
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve
         from refund_worker.processors.sandbox.server import webhook_secret_in
 
+        session.settings()  # it needs none of them; what is wrong with them it tells as every command does
         if (webhook_url is None) != (webhook_secret_file is None):
             raise InvalidRequest("--webhook-url and --webhook-secret-file belong together")
         try:
             secret = webhook_secret_in(webhook_secret_file) if webhook_secret_file else None
             serve(port, book, payments, faults, webhook_url=webhook_url, webhook_secret=secret)
-        except (BookError, FaultFileError, PaymentError, OSError) as wrong:
+        except OSError as wrong:
+            if wrong.errno == errno.EADDRINUSE:
+                raise BadSettings(f"port {port} is in use: choose another with --port") from None
+            raise UnreadableFile(f"the sandbox stopped: {wrong}") from None
+        except (BookError, FaultFileError, PaymentError) as wrong:
             raise UnreadableFile(f"the sandbox stopped: {wrong}") from None

@@ -45,6 +45,8 @@ class Column:
 
 
 WIDE = 110
+# Between columns, and what a word is at least cut into where there is no room for the whole of it.
+GAP, PIECE = 2, 8
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -61,24 +63,48 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str = "nothing found") -> None:
-    """A table of plain text, cells never read as markup; `empty` is said where there are no rows."""
+    """A table of plain text, cells never read as markup; `empty` is said where there are no rows.
+
+    Where the terminal is too narrow for a table, each row is told line by line, nothing left out.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     out = console()
     shown = [place for place, column in enumerate(columns) if out.width >= WIDE or not column.only_wide]
+    texts = [[plain(cell) for cell in row] for row in rows]
+    if not texts:
+        out.print(empty)
+        return
+    if out.width < sum(_width_needed(columns[place], [row[place] for row in texts]) for place in shown):
+        _print_line_by_line(columns, texts)
+        return
     table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, header_style="bold")
     for place in shown:
         column = columns[place]
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(column.title, justify=justify, overflow="fold", no_wrap=column.whole)
-    for row in rows:
-        table.add_row(*(Text(plain(row[place])) for place in shown))
-    if table.row_count:
-        _print_trimmed(out, table)
-    else:
-        out.print(empty)
+    for row in texts:
+        table.add_row(*(Text(row[place]) for place in shown))
+    _print_trimmed(out, table)
+
+
+def _width_needed(column: Column, cells: Sequence[str]) -> int:
+    """How narrow a column can be and still be read: ids and numbers whole, other words in pieces of some letters."""
+    if column.whole:
+        return max(map(len, (column.title, *cells))) + GAP
+    word = max((len(word) for text in (column.title, *cells) for word in text.split()), default=0)
+    return (word if column.right else min(word, PIECE)) + GAP
+
+
+def _print_line_by_line(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                print(f"{column.title or 'is'}: {text}")
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.engine.currencies import CURRENCIES
 from refund_worker.errors import InvalidRequest
 from refund_worker.redaction import has_card_number
 
@@ -55,6 +56,12 @@ def _timestamp(value: object) -> float:
     return seconds
 
 
+def _known_currency(value: str) -> str:
+    if value.upper() not in CURRENCIES:
+        raise ValueError("must be a currency of ISO 4217, such as EUR")
+    return value.upper()
+
+
 def _as_text(value: object) -> object:
     """Integers are kept as their digits; nothing else that is no text is."""
     return str(value) if type(value) is int else value
@@ -68,7 +75,11 @@ Id = Annotated[str, Field(min_length=1, max_length=200, pattern=ID_CHARACTERS)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
 # As Stripe writes it or as ISO 4217 does; kept in upper case.
-Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$"), AfterValidator(str.upper)]
+Currency = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z]{3}$", description="a currency of ISO 4217, in either case"),
+    AfterValidator(_known_currency),
+]
 Timestamp = Annotated[
     float,
     BeforeValidator(_timestamp, json_schema_input_type=datetime),
@@ -214,10 +225,24 @@ def invalid(error: ValidationError) -> InvalidRequest:
     """The first thing wrong, in one line."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or None
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "this field is not known"
+    message = _in_plain_words(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     return InvalidRequest(f"{field}: {message}" if field else message, field=field)
+
+
+def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
+    """What Pydantic says in its own words, in ours; None where its words do."""
+    match kind:
+        case "extra_forbidden":
+            return "this field is not known"
+        case "too_short":
+            return f"must have at least {context['min_length']} of them"
+        case "too_long":
+            return f"must have at most {context['max_length']} of them"
+        case "string_too_short" if context["min_length"] == 1:
+            return "must not be empty"
+        case "string_unicode":
+            return "half a character (a lone surrogate) is in it"
+    return None
 
 
 def iso(seconds: float) -> str:

@@ -64,10 +64,11 @@ _INTEGER = re.compile(r"-?[0-9]+")
 # What people have in their hands when it is not text, by its first bytes.
 MISTAKEN = (
     (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
-    (b"PK\x03\x04", "it is a ZIP archive or a spreadsheet: save it as CSV (UTF-8) first"),
-    (b"\xff\xfe", "it is UTF-16: save it as CSV (UTF-8) first"),
-    (b"\xfe\xff", "it is UTF-16: save it as CSV (UTF-8) first"),
+    (b"PK\x03\x04", "it is a ZIP archive or a spreadsheet: save it as {format} first"),
+    (b"\xff\xfe", "it is UTF-16: save it as {format} first"),
+    (b"\xfe\xff", "it is UTF-16: save it as {format} first"),
 )
+OLD_LINE_ENDS = "its lines end in CR alone, as on very old machines: save it with LF or CRLF line ends"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -152,8 +153,13 @@ def _open(path: Path) -> IO[bytes]:
     mistaken = next((why for magic, why in MISTAKEN if beginning.startswith(magic)), None)
     if mistaken or not beginning:
         file.close()
-        raise UnreadableFile(f"{path}: {mistaken or 'it is empty: nothing to do'}")
+        why = (mistaken or "it is empty: nothing to do").format(format=_format(path))
+        raise UnreadableFile(f"{path}: {why}")
     return file
+
+
+def _format(path: Path) -> str:
+    return "JSON lines (UTF-8)" if path.suffix.lower() == ".jsonl" else "CSV (UTF-8)"
 
 
 @dataclass(slots=True)
@@ -180,13 +186,18 @@ class _Lines:
         self.number += 1
         self._bytes_of_record += len(line)
         if self._bytes_of_record > RECORD_BYTES_MAX:
-            raise self.unreadable(f"the record is longer than {RECORD_BYTES_MAX} bytes: is a quote never closed?")
+            raise self.unreadable(f"the record is longer than {RECORD_BYTES_MAX} bytes: {self._why_so_long(line)}")
         if b"\0" in line:
-            raise self.unreadable("there is a NUL byte, so this is not text: save the file as CSV (UTF-8)")
+            raise self.unreadable(f"there is a NUL byte, so this is not text: save the file as {_format(self.path)}")
         try:
             return (line.removeprefix(BOM) if self.number == 1 else line).decode("utf-8")
         except UnicodeDecodeError:
-            raise self.unreadable("this is not UTF-8: save the file as CSV (UTF-8)") from None
+            raise self.unreadable(f"this is not UTF-8: save the file as {_format(self.path)}") from None
+
+    def _why_so_long(self, line: bytes) -> str:
+        if b"\r" in line.removesuffix(b"\r\n"):
+            return OLD_LINE_ENDS
+        return "is a quote never closed?" if self.path.suffix.lower() == ".csv" else "is a line end missing?"
 
     def unreadable(self, what: str, line: int | None = None) -> UnreadableFile:
         return UnreadableFile(f"{self.path}, line {self.number if line is None else line}: {what}")
@@ -246,6 +257,8 @@ def _csv_records(lines: _Lines) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            if "new-line character" in str(error):
+                raise lines.unreadable(OLD_LINE_ENDS, line) from None
             raise lines.unreadable(
                 f"broken CSV ({error}): look for a quote that is not closed or doubled", line
             ) from None
@@ -309,14 +322,18 @@ def _json_records(lines: _Lines) -> Iterator[tuple[int, str]]:
             continue
         if first and not text.startswith("{"):
             raise lines.unreadable("this is not JSON lines: each line must be one object {…}")
+        if "\r" in text:  # no text in JSON holds one as it is
+            raise lines.unreadable(OLD_LINE_ENDS)
         first = False
         yield line, text
 
 
 def _object(text: str) -> Cells:
     try:
-        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant, parse_int=_json_integer)
+    except RecursionError:
+        raise InvalidRequest("not a JSON object: it is nested far too deeply") from None
+    except ValueError as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise InvalidRequest(f"not a JSON object: {why}") from None
     if not isinstance(value, dict):
@@ -335,3 +352,9 @@ def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _json_integer(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError("a number has more digits than any amount")
+    return int(digits)

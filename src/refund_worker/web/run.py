@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from refund_worker.errors import BadSettings
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web.app import create_app, wake_nobody
@@ -36,11 +39,12 @@ def run_web(
 ) -> int:
     """Serve until SIGTERM or SIGINT, then end what is under way; returns the exit code.
 
-    `make_wake` is called in each process and must be a function of a module. Raises `BadSettings`, or `Unavailable`
-    when the database can't be used.
+    `make_wake` is called in each process and must be a function of a module. Raises `BadSettings`, also for an address
+    that can't be listened on, or `Unavailable` when the database can't be used.
     """
     # Said once and plainly, and SQLite is migrated before several processes look at it.
     build_runtime(settings, processors=False).close()
+    sockets = _bound(host, port)
     config = uvicorn.Config(
         functools.partial(_app, settings, make_wake, logging.getLogger().getEffectiveLevel()),
         factory=True,
@@ -58,13 +62,72 @@ def run_web(
         limit_concurrency=CONNECTIONS_MAX,
     )
     if workers > 1:
-        supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+        for listener in sockets:
+            listener.listen(config.backlog)  # who connects before the first process is ready waits for it
+        _say_where(sockets)
+        supervisor = Multiprocess(config, sockets=sockets)
         supervisor.run()
         return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
-    server = uvicorn.Server(config)
+    server = _Server(config)
     _take_signals_as_done()
-    server.run()
+    try:
+        server.run(sockets)
+    except SystemExit:  # Uvicorn's 3 means something else in our list of exit codes
+        return 1
     return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        _say_where(sockets or ())
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host, all on one port. Raises `BadSettings`.
+
+    Bound here and not by Uvicorn, which ends the process with a line and a code of its own.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise BadSettings(f"{host} is no address of this machine: choose another with --host") from None
+    bound: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind((address[0], port, *address[2:]))
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRNOTAVAIL and len(bound) + 1 < len(found):
+                continue  # such as localhost's second address where there is no IPv6
+            for other in bound:
+                other.close()
+            raise BadSettings(_why_not_bound(error, host, port)) from None
+        port = listener.getsockname()[1]
+        listener.set_inheritable(True)
+        bound.append(listener)
+    return bound
+
+
+def _why_not_bound(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use: choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} is not allowed to this user: choose another with --port"
+    return f"{host} is no address of this machine: choose another with --host"
+
+
+def _say_where(sockets: Sequence[socket.socket]) -> None:
+    for listener in sockets:
+        host, port = listener.getsockname()[:2]
+        sys.stderr.write(f"refund-worker web listens on http://{f'[{host}]' if ':' in host else host}:{port}\n")
+    sys.stderr.flush()
 
 
 def _take_signals_as_done() -> None:

@@ -46,6 +46,7 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     heartbeat = Heartbeat("worker", settings)
     add_heartbeat(app, heartbeat)
     _connect_signals(place)
+    _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
     worker = app.Worker(
         queues=queues,
         concurrency=concurrency,
@@ -85,6 +86,13 @@ def _connect_signals(place: Workplace) -> None:
     signals.setup_logging.connect(keep_our_logging, weak=False)
     signals.worker_process_init.connect(open_place, weak=False)
     signals.worker_process_shutdown.connect(close_place, weak=False)
+
+
+def _say_when_ready(line: str) -> None:
+    def say(**_named: Any) -> None:
+        log.info(line)
+
+    signals.worker_ready.connect(say, weak=False)
 
 
 def main() -> int:

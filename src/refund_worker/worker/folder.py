@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,7 +24,8 @@ def folder_of(url: str) -> Path:
         name = unquote(url.partition(":///")[2].partition("?")[0])
         path = Path(name if name not in ("", ":memory:") else ".refund-worker/memory").expanduser().absolute()
         return path.with_name(path.name + ".run")
-    parts = urlsplit(url)
+    # Without user and password, as SQLAlchemy finds them: a password may hold what ends a host elsewhere.
+    parts = urlsplit(re.sub(r"(?<=://)[^:/]*(?::[^@]*)?@", "", url, count=1))
     name = parts.path.strip("/").replace("/", "-")
     digest = hashlib.sha256(f"{parts.hostname}:{parts.port}/{name}".encode()).hexdigest()[:12]
     return Path(".refund-worker").absolute() / f"{name}-{digest}.run"

@@ -67,6 +67,7 @@ def run_scheduler(settings: Settings) -> int:
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
     scheduler = Scheduler(settings)
     with _on_stop(lambda *_: scheduler.stop.set()):
+        log.info("the scheduler is ready: it looks for what is due every %g s", settings.sweep_seconds)
         scheduler.run()
     return 0
 
