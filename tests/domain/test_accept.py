@@ -223,3 +223,12 @@ def test_legs_follow_the_setting_and_carry_their_share() -> None:
         ("r-1", "pay1", 100, 1_000),
         ("r-2", "pay2", 50, 500),
     ]
+
+
+def test_without_credits_no_more_is_taken_than_the_payments_have_left_in_the_only_currency() -> None:
+    """A leg that stood in for a failed one took more of its payment's credits than it carried."""
+    customer = CustomerAccount(customer_id="c", balance=160, bought=200, withdrawn=40)
+    taken = replace(a_payment(1), credits_taken=80, money_taken=800)
+    for asked in (replace(WITHDRAWAL, credits=None), replace(WITHDRAWAL, credits=None, currency="USD")):
+        refund = take(asked, customer, payments=[taken, a_payment(2)])
+        assert (refund.credits, [leg.credits for leg in refund.legs]) == (120, [100, 20])

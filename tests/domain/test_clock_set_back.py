@@ -20,7 +20,7 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import Decision, Fetch, LookUp, Send
+from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import CLOCK_SLACK_SECONDS
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import Answered, Busy, Found, NotSent, Refused, Unanswered
@@ -106,7 +106,7 @@ def test_a_pending_object_is_asked_about_at_once() -> None:
 
 
 def test_what_was_put_off_before_it_began_begins() -> None:
-    put_off = woken(a_refund(), START, POLICY, paused=frozenset({"stripe"})).after
+    put_off = woken(a_refund(), START, POLICY, paused={"stripe": Hold(START + 3_600)}).after
     assert isinstance(the_call(woken(put_off, SET_BACK, POLICY)), Send)
 
 

@@ -11,10 +11,10 @@ from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, ans
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import CustomerChange, Decision, Send
+from refund_worker.domain.decision import CustomerChange, Decision, Hold, LookUp, Send
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, Refused
+from refund_worker.domain.replies import Answered, Refused, Unanswered
 from refund_worker.domain.wake import attempt_key, woken
 
 REFUSED = Refused("charge_disputed", "no")
@@ -61,11 +61,23 @@ def test_the_payout_of_a_correction_leaves_the_balance_as_it_is() -> None:
 
 
 def test_while_a_processor_is_paused_nothing_is_posted_and_cancel_stays_open() -> None:
-    decision = woken(a_refund(), START, POLICY, paused=frozenset({"stripe"}))
+    held = {"stripe": Hold(START + 300)}
+    decision = woken(a_refund(), START, POLICY, paused=held)
     assert (decision.after.status, decision.postings, decision.calls) == (RefundStatus.QUEUED, (), ())
-    assert decision.after.due_at == START + POLICY.retry_max_seconds
+    assert decision.after.due_at == START + 300
     to_balance = replace(a_refund(kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="t"), legs=())
-    assert woken(to_balance, START, POLICY, paused=frozenset({"stripe"})).after.status is RefundStatus.SUCCEEDED
+    assert woken(to_balance, START, POLICY, paused=held).after.status is RefundStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("look_ups", [True, False])
+def test_what_may_have_been_paid_is_looked_up_while_its_processor_is_paused_and_not_replayed(look_ups: bool) -> None:
+    unknown = answer(begun(), Unanswered("timeout")).after
+    assert unknown.due_at is not None
+    decision = woken(unknown, unknown.due_at, POLICY, paused={"stripe": Hold(unknown.due_at + 300, look_ups)})
+    if look_ups:
+        assert isinstance(the_call(decision), LookUp)
+    else:  # nobody here has access to it
+        assert (decision.calls, decision.after.due_at) == ((), unknown.due_at + 300)
 
 
 def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_replays_the_key() -> None:

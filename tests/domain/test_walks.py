@@ -18,7 +18,7 @@ from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND,
 from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import Call, Decision, Policy, Send
+from refund_worker.domain.decision import Call, Decision, Hold, Policy, Send
 from refund_worker.domain.draft import BY_HAND_PREFIX, unplaced_legs
 from refund_worker.domain.hear import heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
@@ -100,7 +100,9 @@ class World:
     def wake(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
         refund = self.refunds[refund_id]
         rooms = list(self.payments.values()) if unplaced_legs(refund) else []
-        decision = woken(refund, self.now, self.policy, paused=frozenset({"p"} if paused else ()), rooms=rooms)
+        decision = woken(
+            refund, self.now, self.policy, paused={"p": Hold(self.now + 60)} if paused else {}, rooms=rooms
+        )
         self.write(decision)
         for call in decision.calls:
             if isinstance(call, Send):

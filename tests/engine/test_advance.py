@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.support.world import POLICY, START, Died, World, assert_books_balance, credit_refund, withdrawal
 
-from refund_worker.domain.decision import Send
+from refund_worker.domain.decision import PAUSE_SECONDS, Send
 from refund_worker.domain.refund import LegStatus, RefundStatus, To
 from refund_worker.domain.workflow import Action
 from refund_worker.engine import operations
@@ -257,8 +257,8 @@ def test_denied_pauses_the_processor_fails_nothing_and_is_tried_again_later(worl
     assert len(world.processor.sends) == 1, "nothing more is sent while it is paused"
     assert world.refund(second).status is RefundStatus.QUEUED
     with world.database.read() as connection:
-        assert processors.paused_processors(connection, world.now) == {"stripe"}
-    world.work_for(2_000)
+        assert processors.paused_processors(connection, world.now) == {"stripe": world.now + PAUSE_SECONDS}
+    world.work_for(PAUSE_SECONDS + 10)
     assert {world.refund(r).status for r in (first, second)} == {RefundStatus.SUCCEEDED}
 
 

@@ -81,7 +81,7 @@ def test_a_program_s_pause_ends_and_a_persons_stays(world: World) -> None:
     world.pass_time(-DAY)
     heed_a_clock_set_back(world.context)
     with world.database.read() as connection:
-        assert processors.paused_processors(connection, world.now) == {"manual"}
+        assert processors.paused_processors(connection, world.now) == {"manual": None}
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 

@@ -24,7 +24,7 @@ from refund_worker.engine.batches import take_batch
 from refund_worker.engine.bulk import import_payments, submit_requests
 from refund_worker.engine.context import Batches
 from refund_worker.errors import Unavailable
-from refund_worker.processors.base import RefundObject, SearchReply
+from refund_worker.processors.base import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.store import inbox, tables
 
 
@@ -217,6 +217,57 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
     world.work()
     assert world.events(refund_id).count("leg_object_failed") == 1
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
+
+
+class OutForAWhile(ScriptedProcessor):
+    """Answers nothing that is asked about an object until it is back."""
+
+    back = False
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        self.asked.append(processor_refund_id)
+        return await super().fetch(processor_refund_id) if self.back else Unanswered("HTTP 503", server_error=True)
+
+
+def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(world: World) -> None:
+    """Nobody polls for a refund that had succeeded: its failure is heard of by this event or by the hourly watch."""
+    out = OutForAWhile()
+    out.objects = world.processor.objects
+    world.pay()
+    refund_id = world.withdraw()
+    world.work()
+    world.processor.become("re_1", "failed")
+    body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
+    with world.database.write() as connection:
+        inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
+    world.context = replace(world.context, processors={"stripe": out})
+    for _ in range(3_600 * 4):  # a scheduler's turns, once a second
+        news.take_inbox(world.context)
+        world.pass_time(1)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert len(out.asked) < 100, "an outage is no reason to ask every second"
+    out.back = True
+    for _ in range(3_600):
+        if news.take_inbox(world.context):
+            break
+        world.pass_time(1)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED
+
+
+@pytest.mark.parametrize("name", ["re_\ud800", "re_1\u0000", "", "re_" + "1" * 300, 7, None])
+def test_an_event_that_names_no_id_is_put_aside_and_holds_up_no_other(world: World, name: object) -> None:
+    world.pay()
+    refund_id = world.withdraw()
+    world.work()
+    world.processor.become("re_1", "failed")
+    with world.database.write() as connection:
+        for number, named in enumerate((name, "re_1")):
+            body = json.dumps({"data": {"object": {"object": "refund", "id": named, "metadata": {}}}})
+            inbox.insert_event(connection, "stripe", f"evt_{number}", "refund.failed", body, world.now)
+    assert news.take_inbox(world.context) == 2
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED
 
 
 def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counted_by_reconciliation(

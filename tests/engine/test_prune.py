@@ -11,9 +11,10 @@ from tests.support.world import Died, World, withdrawal
 from tests.web.client import settings_for
 
 from refund_worker.engine.notify import redeliver
-from refund_worker.engine.prune import BATCH, DELIVERED_SECONDS, REFUSED_SECONDS, prune
+from refund_worker.engine.prune import BATCH, DELIVERED_SECONDS, REFUSED_SECONDS, TAKEN_SECONDS, prune
 from refund_worker.engine.refused import keep_refused, refused_requests
 from refund_worker.errors import UnknownCustomer
+from refund_worker.store import inbox, tables
 from refund_worker.store.tables import outbox, refunds
 from refund_worker.worker.scheduler import jobs_of
 
@@ -93,3 +94,15 @@ def test_many_go_in_small_transactions_and_no_refund_goes_with_them(world: World
 def test_the_scheduler_prunes_each_hour(migrated_sqlite_url: str) -> None:
     jobs = {job.name: job for job in jobs_of(settings_for(migrated_sqlite_url))}
     assert (jobs["prune"].work, jobs["prune"].interval_seconds) == (prune, 3600)
+
+
+def test_only_events_that_were_taken_in_long_ago_are_deleted(world: World) -> None:
+    old, recent = world.now - TAKEN_SECONDS - 1, world.now - TAKEN_SECONDS + 60
+    with world.database.write() as connection:
+        for name, received_at in (("gone", old), ("waiting", old), ("recent", recent)):
+            inbox.insert_event(connection, "stripe", name, "refund.updated", "{}", received_at)
+        inbox.mark_taken(connection, [("stripe", name, "taken in") for name in ("gone", "recent")], old)
+    assert prune(world.context) == 1
+    with world.database.read() as connection:
+        stay = set(connection.execute(select(tables.inbox.c.event_id)).scalars())
+    assert stay == {"waiting", "recent"}

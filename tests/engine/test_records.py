@@ -8,6 +8,7 @@ import pytest
 from tests.support.world import World, credit_refund, withdrawal
 
 from refund_worker.domain.refund import RefundStatus, To
+from refund_worker.domain.replies import Refused
 from refund_worker.domain.workflow import Action
 from refund_worker.engine.records import Recorded, correct, record_payments, record_spends, reverse_transaction
 from refund_worker.errors import (
@@ -195,3 +196,31 @@ def test_a_correction_that_was_paid_out_can_not_be_deleted(world: World) -> None
     assert (world.account.balance, world.processor.paid_minor()) == (70, 300)
     with pytest.raises(MoneyMoved):
         reverse_transaction(world.context, made, actor="anna")
+
+
+def test_what_the_worker_gave_back_was_not_deleted_by_anybody(world: World) -> None:
+    """The reversal of a withdrawal for which no money could be sent is no "Delete" of it, nor of a correction."""
+    world.pay()
+    world.processor.script("ch_1", Refused("expired_or_canceled_card", "no"), Refused("expired_or_canceled_card", "no"))
+    refund_id = world.withdraw(50)
+    world.work()
+    with pytest.raises(NotReversible):
+        reverse_transaction(world.context, f"{refund_id}-withdrawal", actor="anna")
+    made = correction(world, -100)
+    world.request(withdrawal(None, "payout", transaction_id=made))
+    world.work()
+    with pytest.raises(MoneyMoved):
+        reverse_transaction(world.context, made, actor="anna")
+    assert world.account.balance == 100
+
+
+def test_an_entry_of_another_clients_refund_is_not_there_to_be_deleted(world: World) -> None:
+    world.pay()
+    world.spend("t", 50)
+    refund_id = world.request(credit_refund(20, client="shop")).refund_id
+    world.work()
+    with pytest.raises(NotFound):
+        reverse_transaction(world.context, f"{refund_id}-credit", actor="anna", client="desk")
+    assert world.account.balance == 70
+    reverse_transaction(world.context, f"{refund_id}-credit", actor="anna", client="shop")
+    assert world.account.balance == 50

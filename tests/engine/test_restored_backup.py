@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -204,6 +205,28 @@ def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(w
     look(world.context)
     world.work()
     assert world.refund(second).status is RefundStatus.SUCCEEDED
+
+
+class SlowList(ScriptedProcessor):
+    """While it is read, time goes by and a worker comes along."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    async def recent(self, created_gte: Any) -> Any:
+        self.world.pass_time(10)
+        await asyncio.get_running_loop().run_in_executor(None, self.world.work)
+        return await super().recent(created_gte)
+
+
+def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.pass_time(stale_seconds(POLICY) - 5)  # not too old yet when the look begins, but when it ends
+    look(replace(world.context, processors={"stripe": SlowList(world)}))
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
 class SilentList(ScriptedProcessor):

@@ -123,8 +123,8 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "wake.py",
-        "(leg.look_first or not key_lives(leg, draft.now, draft.policy))",
-        "leg.look_first",
+        "leg.look_first or not key_lives(leg, draft.now, draft.policy) or",
+        "leg.look_first or",
     ),
     Defect(
         "a clock that was set back revives a key",
@@ -214,8 +214,49 @@ DEFECTS = (
     Defect(
         "two refund objects for one leg pass unnoticed",
         DOMAIN + "hear.py",
-        '"attention": "refunded_twice" if twice else None',
-        '"attention": None',
+        '"attention": "refunded_twice" if twice else thing.failure_code if disputed else None',
+        '"attention": thing.failure_code if disputed else None',
+    ),
+    Defect(
+        "what a dispute returns is paid over another payment",
+        DOMAIN + "hear.py",
+        "disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE",
+        "disputed = False",
+        (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+    ),
+    Defect(
+        "a retry pays beside a dispute",
+        DOMAIN + "command.py",
+        "elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:",
+        "elif leg.attention:",
+        (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+    ),
+    Defect(
+        "a disputed charge taken for a refusal for good",
+        "src/refund_worker/processors/stripe.py",
+        '"insufficient_balance_for_refund", "charge_disputed", "refund_disputed_payment"}',
+        '"insufficient_balance_for_refund"}',
+        ADAPTER,
+    ),
+    Defect(
+        "an object that came to nothing undoes a payment by hand",
+        DOMAIN + "hear.py",
+        "if by_hand and leg.status is LegStatus.SUCCEEDED and not best:",
+        "if False:",
+    ),
+    Defect(
+        "a turn waited for past the lease",
+        ENGINE + "advance.py",
+        "        async with asyncio.timeout(left):\n            await context.limiter.acquire(processor)",
+        "        await context.limiter.acquire(processor)",
+        ("tests/engine/test_turns.py",),
+    ),
+    Defect(
+        "refunds that a list showed late pass unnoticed",
+        ENGINE + "watch.py",
+        "    if found.unknown:\n",
+        "    if False:\n",
+        ("tests/engine/test_restored_backup.py",),
     ),
     Defect(
         "an unknown status taken for success",
@@ -394,8 +435,8 @@ DEFECTS = (
     Defect(
         "the kill switch does nothing",
         STORE + "processors.py",
-        "    return frozenset(name for name, until",
-        "    return frozenset() and frozenset(name for name, until",
+        "    return {name: until for name, until in connection.execute(_PAUSED) if",
+        "    return {name: until for name, until in connection.execute(_PAUSED) if False and",
         (ADVANCE + "the_kill_switch_stops_new_sends_while_look_ups_go_on",),
     ),
     Defect(
@@ -455,16 +496,21 @@ DEFECTS = (
     Defect(
         "no row is ever locked",
         STORE + "database.py",
-        'return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip)',
-        "return query",
+        'return query if connection.dialect.name == "sqlite" else query.with_for_update(',
+        "return query if True else query.with_for_update(",
         MEETINGS,
     ),
     Defect(
         "whether it was deleted is looked up outside the lock",
         ENGINE + "records.py",
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
-        "        earlier = ledger_store.reversal_of(connection, transaction_id)\n",
-        "        earlier = ledger_store.reversal_of(connection, transaction_id)\n"
+        '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
+        "        made = ledger.reversal_id(transaction_id)\n"
+        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "            return earlier\n",
+        "        made = ledger.reversal_id(transaction_id)\n"
+        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "            return earlier\n"
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
         MEETINGS,
     ),

@@ -167,7 +167,7 @@ class World:
 
 
 class Loop(asyncio.AbstractEventLoop):
-    """As much of an event loop as tasks and futures need: no sockets, no clock, no thread."""
+    """As much of an event loop as tasks and futures need: no sockets, no thread, and deadlines that never come."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -175,6 +175,16 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
         self._ready.append((callback, args, context))
+
+    def time(self) -> float:
+        return self._world.now
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """For what waits "at most so long" for something that is there at once."""
+        return asyncio.TimerHandle(when, callback, args, self, context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It was never in a queue."""
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)

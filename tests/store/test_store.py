@@ -286,14 +286,14 @@ def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Datab
 def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:
     with database.write() as connection:
         processors.pause(connection, "stripe", 1.0, by="refund-worker", code="x", reason="", until=5.0)
-        assert processors.paused_processors(connection, 4.0) == {"stripe"}
-        assert processors.paused_processors(connection, 5.0) == frozenset()
+        assert processors.paused_processors(connection, 4.0) == {"stripe": 5.0}
+        assert processors.paused_processors(connection, 5.0) == {}
         processors.pause(connection, "stripe", 2.0, by="op", code="by_hand", reason="fire")
         processors.pause(connection, "stripe", 3.0, by="refund-worker", code="x", reason="", until=5.0)
-        assert processors.paused_processors(connection, 9e9) == {"stripe"}
+        assert processors.paused_processors(connection, 9e9) == {"stripe": None}
         assert processors.resume(connection, "stripe")
         assert not processors.resume(connection, "stripe")
-        assert processors.paused_processors(connection, 1.0) == frozenset()
+        assert processors.paused_processors(connection, 1.0) == {}
 
 
 def test_the_database_tells_the_time_and_it_does_not_depend_on_a_time_zone(database: Database) -> None:

@@ -20,7 +20,7 @@ class ToyBackend:
     notify_secret: str
     stripe_secret: str = ""
     orders: dict[str, str] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
+    versions: dict[str, int] = field(default_factory=dict)
     stripe_events: list[str] = field(default_factory=list)
 
     def cancel_order(self, order: str, customer_id: str, credits: int) -> str:
@@ -38,11 +38,15 @@ class ToyBackend:
         return refund["id"]
 
     def hear(self, headers: dict[str, str], body: bytes) -> None:
-        """A notification of refund-worker's. Raises `WebhookVerificationError`."""
+        """A notification of refund-worker's; what comes again, or later than what followed it, changes nothing.
+
+        Raises `WebhookVerificationError`.
+        """
         message: dict[str, Any] = Webhook(self.notify_secret).verify(body, headers)
-        if message["id"] not in self.seen:
-            self.seen.add(message["id"])
-            self.orders[message["data"]["metadata"]["order"]] = message["data"]["status"]
+        refund = message["data"]
+        if refund["version"] > self.versions.get(refund["id"], 0):
+            self.versions[refund["id"]] = refund["version"]
+            self.orders[refund["metadata"]["order"]] = refund["status"]
 
     def hear_stripe(self, headers: dict[str, str], body: bytes) -> None:
         """An event of the processor's. Raises `stripe.SignatureVerificationError`."""

@@ -156,9 +156,13 @@ def _credits_within_room(
     at_most = customer.payable_at_most
     if room is not None:
         credits = room.credits if asked is None else asked
-        if room.taken or credits > min(room.credits, at_most):
-            left = 0 if room.taken else min(room.credits, at_most)
-            raise ExceedsRefundable(f"{left} credits of correction {room.transaction_id} can be paid out")
+        if room.taken:
+            raise ExceedsRefundable(f"correction {room.transaction_id} was paid out, or is about to be")
+        if credits > min(room.credits, at_most):
+            raise ExceedsRefundable(
+                f"correction {room.transaction_id} takes {room.credits} credits, of which {at_most} were paid for: "
+                f"delete it and correct by at most {at_most}"
+            )
         if credits != room.credits:
             raise InvalidRequest(f"a correction is paid out whole: {room.credits} credits", field="credits")
         return credits
@@ -166,8 +170,11 @@ def _credits_within_room(
         credits = asked or 0
     else:
         credits = min(at_most, customer.available)
-        # All that can be paid out in this currency; where that is none, the payments are what refuses it.
-        in_currency = sum(p.credits_left for p in payments if p.currency == request.currency)
+        # All that can be paid out in the currency asked for, or in the only one there is: a leg that stands in for a
+        # failed one can take more of a payment than its credits. Where it is none, the payments are what refuses it.
+        currencies = {p.currency for p in payments if p.credits_left > 0}
+        only = currencies.pop() if len(currencies) == 1 else None
+        in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
         credits = min(credits, in_currency) if in_currency else credits
     if credits > at_most or at_most == 0:
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")

@@ -92,6 +92,18 @@ class CustomerChange:
         return bool(self.balance or self.held or self.net_spent or self.withdrawn)
 
 
+# How long a processor that refused our credentials is left alone before one more try shows whether they work again.
+PAUSE_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is sent to a processor now; look again at `until`. `look_ups` go on, but where nobody here has access."""
+
+    until: float
+    look_ups: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Stop sending to this processor: it does not accept our credentials."""

@@ -31,6 +31,7 @@ from refund_worker.domain.ledger import (
     processor_account,
     transfer,
 )
+from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -251,7 +252,8 @@ class Draft:
         # A leg worth nothing can be given up and count again; every other payout has an object of its own.
         which = paid_by if leg.amount_minor else f"{paid_by}-{leg.backoffs}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
-        self.post(suffix, kind, 0, entries, f"{leg.amount_minor} {leg.currency} {word}: {paid_by}", leg.leg_id)
+        text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
+        self.post(suffix, kind, 0, entries, text, leg.leg_id)
 
     def _give_up_worthless_legs(self) -> None:
         """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""

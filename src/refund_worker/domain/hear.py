@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from refund_worker.domain.decision import (
+    PAUSE_SECONDS,
     Call,
     Decision,
     ObjectSeen,
@@ -149,11 +150,11 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
             _wait(draft, leg, LegOutcome.SILENCE, reason, doubtful=True, look_first=leg.look_first or server_error)
         case Busy(code=code, retry_after_seconds=seconds):
             _wait_unexecuted(draft, leg, code, seconds)
-        case NotSent(reason=reason):
-            _wait_unexecuted(draft, leg, reason, None)
+        case NotSent(reason=reason, begun=begun):
+            _wait_unexecuted(draft, leg, reason, None, counts=begun)
         case Denied(code=code, message=message):
             draft.pauses.append(Pause(leg.processor, code, message))
-            _wait_unexecuted(draft, leg, code, draft.policy.retry_max_seconds)
+            _wait_unexecuted(draft, leg, code, min(PAUSE_SECONDS, draft.policy.retry_max_seconds))
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
 
@@ -171,17 +172,25 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
     draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
 
 
-def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None) -> None:
+def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True) -> None:
     """This send was not executed; an earlier one of the same attempt may still have been."""
     outcome = LegOutcome.SILENCE if leg.doubtful else LegOutcome.NOT_EXECUTED
-    _wait(draft, leg, outcome, reason, seconds=seconds)
+    _wait(draft, leg, outcome, reason, seconds=seconds, counts=counts)
 
 
 def _wait(
-    draft: Draft, leg: Leg, outcome: LegOutcome, reason: str, seconds: float | None = None, **changes: Any
+    draft: Draft,
+    leg: Leg,
+    outcome: LegOutcome,
+    reason: str,
+    *,
+    seconds: float | None = None,
+    counts: bool = True,
+    **changes: Any,
 ) -> None:
+    """`counts`: it is one more sign that the processor can't be reached, and the waits grow."""
     pause = backoff_seconds(draft.policy, leg)
-    backoffs = leg.backoffs + 1
+    backoffs = leg.backoffs + counts
     draft.move(
         leg,
         outcome,
@@ -420,6 +429,11 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         "failure_message": f"status: {word}",
     }
     if leg.status not in OPEN:
+        # The word is kept, so that it is no news the next time; what is known of the object stands.
+        known = next(
+            (seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id), None
+        )
+        draft.objects.append(ObjectSeen(leg.leg_id, known, thing))
         return leg
     if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         pending = replace(thing, status="pending")

@@ -141,18 +141,32 @@ def correction(*, transaction_id: str, customer_id: str, credits: int, reason: s
     )
 
 
+def reversal_id(of: str) -> str:
+    """The id of the "Delete" of a transaction: there is one at the most."""
+    return f"reversal-{of}"
+
+
 def reversal(
-    *, of: str, kind: EntryKind, customer_id: str, credits: int, refund_id: str | None, actor: str, at: float
+    *,
+    of: str,
+    kind: EntryKind,
+    customer_id: str,
+    credits: int,
+    refund_id: str | None,
+    actor: str,
+    at: float,
+    reason: str | None = None,
 ) -> Posting:
     """The linked reversal of a correction or a credit refund that moved `credits` (signed)."""
+    what = "correction" if kind is EntryKind.CORRECTION else "refund"
     other = CORRECTIONS if kind is EntryKind.CORRECTION else USED
     return Posting(
-        transaction_id=f"reversal-{of}",
+        transaction_id=reversal_id(of),
         customer_id=customer_id,
         kind=EntryKind.REVERSAL,
         credits=-credits,
         entries=transfer(customer_account(customer_id), other, CREDITS, credits),
-        description=f"Reversal of {kind} {of}",
+        description=f"Reversal of {what} {of}" + (f": {reason}" if reason else ""),
         refers_to=of,
         refund_id=refund_id,
         occurred_at=at,

@@ -6,6 +6,7 @@ No float and no division of money outside this file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 # The largest amount of money or credits accepted anywhere: fits a 64-bit column with room for sums, and Stripe's own
 # limit of eight digits many times over.
@@ -25,6 +26,15 @@ def stripe_exponent(currency: str) -> int:
     if currency in STRIPE_ZERO_DECIMAL:
         return 0
     return 3 if currency in STRIPE_THREE_DECIMAL else 2
+
+
+def as_text(amount_minor: int, currency: str) -> str:
+    """An amount in what is stored to be read, such as `1,234.50 GBP`: bare minor units look like a hundred times that.
+
+    >>> as_text(600, "EUR"), as_text(600, "JPY")
+    ('6.00 EUR', '600 JPY')
+    """
+    return f"{Decimal(amount_minor).scaleb(-stripe_exponent(currency)):,} {currency}"
 
 
 def smallest_step(currency: str, amount_minor: int) -> int:

@@ -80,9 +80,13 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Proved not executed: no connection was made, so no byte of the request left."""
+    """Proved not executed: no connection was made, so no byte of the request left.
+
+    `begun` is False where we did not even try (our turn did not come): that says nothing about the processor.
+    """
 
     reason: str
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)

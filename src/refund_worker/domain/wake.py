@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from refund_worker.domain.allocation import PaymentRoom, replace_share
 from refund_worker.domain.decision import (
     Decision,
     Fetch,
+    Hold,
     LookUp,
     Policy,
     Send,
@@ -49,6 +51,7 @@ from refund_worker.domain.workflow import (
 )
 
 SYSTEM = "refund-worker"
+NOBODY: Mapping[str, Hold] = MappingProxyType({})
 
 
 def attempt_key(leg_id: str, attempt: int) -> str:
@@ -74,7 +77,7 @@ def woken(
     now: float,
     policy: Policy,
     *,
-    paused: frozenset[str] = frozenset(),
+    paused: Mapping[str, Hold] = NOBODY,
     rooms: Iterable[PaymentRoom] = (),
 ) -> Decision:
     """The refund was claimed because something is due: post, give back, find another way, or make calls.
@@ -101,11 +104,12 @@ def woken(
     return draft.decision()
 
 
-def _begin(draft: Draft, paused: frozenset[str]) -> None:
+def _begin(draft: Draft, paused: Mapping[str, Hold]) -> None:
     """The internal step: the ledger entries. While a processor is paused nothing is posted: cancel stays open."""
     refund = draft.refund
-    if refund.to is To.SOURCE and any(leg.processor in paused for leg in refund.legs):
-        draft.refund = replace(refund, due_at=draft.now + draft.policy.retry_max_seconds)
+    holds = [paused[leg.processor].until for leg in refund.legs if leg.processor in paused]
+    if refund.to is To.SOURCE and holds:
+        draft.refund = replace(refund, due_at=max(holds))
         return
     customer = customer_account(refund.customer_id)
     if refund.kind is Kind.CREDIT_REFUND:
@@ -139,13 +143,14 @@ def _take_off(draft: Draft, refund: Refund, customer: str) -> None:
     else:
         draft.withdrawn += refund.credits
         refers_to = refund.transaction_id
-    text = _with_reason(f"Withdrawal of {refund.credits} credits, paid back by the paying system", refund)
+    text = _with_reason(f"Withdrawal of {refund.credits} credits, to be paid back through the paying system", refund)
     entries = transfer(customer, CLEARING, CREDITS, refund.credits)
     draft.post("withdrawal", EntryKind.WITHDRAWAL, -refund.credits, entries, text, refers_to)
 
 
 def _with_reason(text: str, refund: Refund) -> str:
-    return f"{text}: {refund.note or refund.reason}"
+    # The customer may read it: the note is for colleagues.
+    return f"{text}: {refund.reason}"
 
 
 def _give_back(draft: Draft) -> None:
@@ -161,7 +166,7 @@ def _give_back(draft: Draft) -> None:
         EntryKind.REVERSAL,
         credits,
         transfer(CLEARING, customer_account(refund.customer_id), CREDITS, credits),
-        f"Reversal of {taken_by}: {credits} credits given back, the money could not be sent",
+        f"Reversal of {taken_by}: {credits} credits given back, the money did not arrive",
         taken_by,
     )
     draft.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)
@@ -194,17 +199,19 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
         draft.change(leg, settled=True, returned_credits=unplaced)
 
 
-def _plan_call(draft: Draft, leg: Leg, paused: frozenset[str]) -> None:
+def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
         draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
-    if leg.status is LegStatus.UNKNOWN and (leg.look_first or not key_lives(leg, draft.now, draft.policy)):
+    hold = paused.get(leg.processor)
+    no_replay = leg.look_first or not key_lives(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
+    if leg.status is LegStatus.UNKNOWN and no_replay:
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
-    if leg.processor in paused:
-        draft.change(leg, next_at=draft.now + draft.policy.retry_max_seconds)
+    if hold is not None:
+        draft.change(leg, next_at=hold.until)
         return
     if leg.status is LegStatus.BLOCKED:
         leg = fresh_attempt(leg)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Decision, Event, Fetch, LookUp, Send
+from refund_worker.domain.decision import Decision, Event, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import unplaced_legs
 from refund_worker.domain.refund import Leg
 from refund_worker.domain.replies import Denied, NotSent, Unanswered
@@ -148,9 +148,7 @@ def claim_due(
     claimed = refunds.load(connection, ids)
     if not claimed:
         return Claim(token, 0, now, ())
-    named = {leg.processor for refund in claimed for leg in refund.legs}
-    paused = processors.paused_processors(connection, now) | stale_processors(connection, context, now)
-    paused |= named if processors.ALL in paused else named & ADAPTERS - context.processors.keys()
+    paused = _holds(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
@@ -164,6 +162,22 @@ def claim_due(
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+
+
+def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
+    """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
+    at_last = now + context.policy.retry_max_seconds
+    stopped = processors.paused_processors(connection, now)
+    stale = stale_processors(connection, context, now)
+    holds = {}
+    for name in named:
+        if name in ADAPTERS and name not in context.processors:
+            holds[name] = Hold(at_last, look_ups=False)
+        elif name in stopped or name in stale or processors.ALL in stopped:
+            # By hand, or for want of a look: whoever ends that wakes them.
+            ends = None if name in stale or processors.ALL in stopped else stopped[name]
+            holds[name] = Hold(at_last if ends is None else min(ends, at_last))
+    return holds
 
 
 def _leased(decision: Decision, token: str, until: float) -> Decision:
@@ -233,11 +247,10 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
         processor = UnservedProcessor(question.call.processor, question.body)
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
-    await context.limiter.acquire(question.call.processor)
-    if context.monotonic() - began > context.policy.lease_seconds * LEASE_SHARE:
-        return NotSent("not begun: the lease is nearly over")
+    if not await _has_turn(context, question.call.processor, began):
+        return NotSent("not begun: its turn did not come within the lease", begun=False)
     if isinstance(question.call, Send) and switch.stops(question.call.processor):
-        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn")
+        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
     try:
         return await _call(processor, question)
     except context.interrupts:
@@ -245,6 +258,23 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     except Exception as error:  # an adapter promises never to raise; if it does, what happened is not known
         log.exception("the %s adapter raised", question.call.processor)
         return Unanswered(f"the adapter raised {type(error).__name__}")
+
+
+async def _has_turn(context: Context, processor: str, began: float) -> bool:
+    """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
+
+    One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
+    the same rate, and many workers at a low rate would do nothing else.
+    """
+    left = began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
+    if left <= 0:
+        return False
+    try:
+        async with asyncio.timeout(left):
+            await context.limiter.acquire(processor)
+    except TimeoutError:
+        return False
+    return context.monotonic() - began <= context.policy.lease_seconds * LEASE_SHARE
 
 
 async def _call(processor: Processor, question: Question) -> Answer:

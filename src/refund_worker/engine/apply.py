@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import CustomerChange, Decision
+from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision
 from refund_worker.engine.notify import announce_changes
 from refund_worker.store import accounts, ledger, processors, refunds
 
@@ -47,10 +47,6 @@ def apply(
             processors.pause(
                 connection, p.processor, now, by="refund-worker", code=p.code, reason=p.message, until=until
             )
-
-
-# How long a processor that refused our credentials is left alone before one more try shows whether they work again.
-PAUSE_SECONDS = 300.0
 
 
 def _customers(decisions: Sequence[Decision]) -> dict[str, CustomerChange]:

@@ -18,6 +18,7 @@ from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import CustomerChange, Event, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
+from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus
 from refund_worker.engine.context import Context
 from refund_worker.engine.limits import usage_before
@@ -206,13 +207,13 @@ def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str,
 
 
 def _accepted(refund: Refund) -> Event:
-    money = ", ".join(f"{leg.amount_minor} {leg.currency} over {leg.payment_id}" for leg in refund.legs)
+    money = ", ".join(f"{as_text(leg.amount_minor, leg.currency)} over {leg.payment_id}" for leg in refund.legs)
     return Event(
         "accepted",
         refund.requested_by,
         to_status=refund.status,
         reason=refund.reason,
-        detail={"credits": refund.credits, "money": money or None},
+        detail={"credits": refund.credits} | ({"money": money} if money else {}),
     )
 
 

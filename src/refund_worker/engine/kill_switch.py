@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
 from refund_worker.store.processors import ALL, paused_processors
@@ -16,7 +18,7 @@ class KillSwitch:
     def __init__(self, context: Context, began: float) -> None:
         self._context = context
         self._read_at = began
-        self._paused: frozenset[str] = frozenset()
+        self._paused: Collection[str] = ()
 
     def stops(self, processor: str) -> bool:
         """Whether nothing may be sent to it now."""
@@ -25,9 +27,9 @@ class KillSwitch:
             self._paused, self._read_at = self._read(), now
         return processor in self._paused or ALL in self._paused
 
-    def _read(self) -> frozenset[str]:
+    def _read(self) -> Collection[str]:
         try:
             with self._context.database.read() as connection:
                 return paused_processors(connection, self._context.clock(connection))
         except Unavailable:
-            return frozenset({ALL})
+            return (ALL,)

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, RowMapping
 
@@ -18,8 +18,11 @@ from refund_worker.store import inbox, refunds
 
 log = logging.getLogger("refund_worker.news")
 
-# An event whose refund can't be asked for is tried this often; polling finds the news without it.
-TRIES_MAX = 20
+# An event whose refund can't be asked for is tried this often, for most of a day with the default waits. What became of
+# a refund that had succeeded nobody polls for: only the hourly watch would find it.
+TRIES_MAX = 200
+# Of the processor's own making, but never taken on trust: what is no plain id is not asked for.
+ID_LENGTH_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class _Hint:
 def take_inbox(context: Context, limit: int = 100) -> int:
     """Take in stored events: ask the processor about each refund named, and join its answer. Returns how many ended."""
     with context.database.read() as connection:
-        rows = inbox.waiting_events(connection, limit)
+        now = context.clock(connection)
+        rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds)
         hints = [_hint(connection, row) for row in rows]
     if not rows:
         return 0
@@ -48,9 +52,11 @@ def _hint(connection: Connection, row: RowMapping) -> _Hint | None:
         thing = json.loads(row["body"])["data"]["object"]
         if thing["object"] != "refund":
             return None
-        processor_refund_id = str(thing["id"])
+        processor_refund_id = thing["id"]
         leg_id = _leg_named(thing)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not _is_id(processor_refund_id):
         return None
     place = refunds.find_leg(connection, processor=row["processor"], processor_refund_id=processor_refund_id)
     if place is None and leg_id is not None:
@@ -62,7 +68,11 @@ def _hint(connection: Connection, row: RowMapping) -> _Hint | None:
 def _leg_named(thing: dict[str, Any]) -> str | None:
     metadata = thing.get("metadata")
     leg_id = metadata.get("refund_worker_leg") if isinstance(metadata, dict) else None
-    return leg_id if isinstance(leg_id, str) else None
+    return leg_id if _is_id(leg_id) else None
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= ID_LENGTH_MAX
 
 
 async def _fetch_all(context: Context, hints: Sequence[_Hint]) -> list[Answer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -70,24 +71,45 @@ def command(
     return refund
 
 
-def pause_processor(context: Context, name: str, *, actor: str, reason: str) -> None:
-    """The kill switch: from the next claim on nothing is sent there ("all": anywhere); look-ups go on."""
+def pause_processor(context: Context, name: str, *, actor: str, reason: str, key: Key | None = None) -> None:
+    """The kill switch: from the next claim on nothing is sent there ("all": anywhere); look-ups go on.
+
+    The same press under the same `key` again changes nothing, whatever was done to the switch in between.
+    """
+    act = {"switch": name, "to": "paused", "reason": reason, "actor": actor}
 
     def work(connection: Connection) -> None:
         now = context.clock(connection)
-        processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
+        if key is None or _is_first(connection, key, act, name, now):
+            processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
 
     context.database.run(work)
 
 
-def resume_processor(context: Context, name: str) -> bool:
-    """Send there again; what waited is due at once. False if it was not paused."""
+def resume_processor(
+    context: Context, name: str, *, actor: str | None = None, reason: str | None = None, key: Key | None = None
+) -> bool:
+    """Send there again; what waited is due at once. False if it was not paused. `key` as for `pause_processor`."""
+    act = {"switch": name, "to": "sending", "reason": reason, "actor": actor}
 
     def work(connection: Connection) -> bool:
+        now = context.clock(connection)
+        if key is not None and not _is_first(connection, key, act, name, now):
+            return False
         resumed = processors.resume(connection, name)
         if resumed:
             whose = None if name == processors.ALL else name
-            refunds.wake_those_waiting_for(connection, whose, context.clock(connection))
+            refunds.wake_those_waiting_for(connection, whose, now)
         return resumed
 
     return context.database.run(work)
+
+
+def _is_first(connection: Connection, key: Key, act: Mapping[str, object], result_id: str, now: float) -> bool:
+    """Whether the act was not done under this key yet; it is kept then, with who and why."""
+    earlier = keys.find_act(connection, *key)
+    if earlier is not None:
+        check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
+        return False
+    keys.insert_act(connection, *key, json.dumps(act), result_id, now)
+    return True

@@ -1,4 +1,4 @@
-"""What nobody needs any more: notifications that were delivered long ago, and old refusals of the Celery door.
+"""What nobody needs any more: notifications delivered and events taken in long ago, old refusals of the Celery door.
 
 Nothing of the ledger, of a refund or of its timeline is ever pruned, nor a notification that nobody has taken.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from refund_worker.engine.context import Context
-from refund_worker.store import outbox, refused
+from refund_worker.store import inbox, outbox, refused
 
 log = logging.getLogger("refund_worker.prune")
 
@@ -17,6 +17,8 @@ DAY_SECONDS = 86_400
 DELIVERED_SECONDS = 30 * DAY_SECONDS
 # Past the end of a quarter, when somebody looks for what never became a refund.
 REFUSED_SECONDS = 100 * DAY_SECONDS
+# A dispute about a refund can last a quarter; what an event led to stays in the refund's timeline for good.
+TAKEN_SECONDS = 100 * DAY_SECONDS
 # A transaction of milliseconds: no writer waits for it.
 BATCH = 500
 # One turn; the rest has time until the next.
@@ -26,12 +28,16 @@ BATCHES_MAX = 200
 def prune(context: Context) -> int:
     """One turn; returns how many rows went. Several at once do no harm."""
     total = 0
-    for delete, seconds in ((outbox.delete_delivered, DELIVERED_SECONDS), (refused.delete_refused, REFUSED_SECONDS)):
+    for delete, seconds in (
+        (outbox.delete_delivered, DELIVERED_SECONDS),
+        (refused.delete_refused, REFUSED_SECONDS),
+        (inbox.delete_taken, TAKEN_SECONDS),
+    ):
         for _ in range(BATCHES_MAX):
             gone = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
             total += gone
             if gone < BATCH:
                 break
     if total:
-        log.info("pruned %d old notifications and refusals", total)
+        log.info("pruned %d old notifications, refusals and events", total)
     return total

@@ -1,8 +1,7 @@
-"""Our ledger held against the processor's own book, and the watch that lets no late failure pass unheard."""
+"""Our ledger held against the processor's own book."""
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,16 +9,15 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.replies import Found, RefundObject
-from refund_worker.engine.context import Context
+from refund_worker.domain.replies import Answered, Found, RefundObject
+from refund_worker.engine.context import Answer, Context
 from refund_worker.errors import Unavailable
 from refund_worker.store import ledger, reconciliation
 
-log = logging.getLogger("refund_worker.reconcile")
-
 # A refund can still turn to failed about a month after it succeeded; a few days more cost little.
 DAYS = 35
-NO_MONEY = ("failed", "canceled")
+# So many legs that differ are no lag any more.
+ASKED_ALONE_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,30 @@ class Report:
 
 
 def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
-    """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end."""
+    """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end.
+
+    What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.
+    """
     since, things = recent(context, processor, days)
+    listed = {thing.processor_refund_id for thing in things}
     with context.database.read() as connection:
-        return _compare(connection, things, since)
+        report = _compare(connection, things, since)
+        differing = [d.subject for d in report.differences if d.kind == "money"][:ASKED_ALONE_MAX]
+        unseen = [o for o in reconciliation.objects_of_legs(connection, processor, differing) if o not in listed]
+    if not unseen:
+        return report
+    found = context.run(_fetch_all(context, processor, unseen))
+    more = tuple(answer.object for answer in found if isinstance(answer, Answered))
+    with context.database.read() as connection:
+        return _compare(connection, (*things, *more), since)
+
+
+async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]) -> list[Answer]:
+    answers: list[Answer] = []
+    for object_id in object_ids:
+        await context.limiter.acquire(processor)
+        answers.append(await context.processors[processor].fetch(object_id))
+    return answers
 
 
 def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
@@ -87,7 +105,7 @@ def _compare(connection: Connection, things: Iterable[RefundObject], since: floa
         Difference("money", leg, mine, its) for leg, mine, its in lines if mine != its and leg not in in_flight
     ]
     differences += [Difference("refunded_twice", leg, 1, n) for leg, n in sorted(objects.items()) if n > 1]
-    differences += _inner_differences(connection, in_flight)
+    differences += _inner_differences(connection)
     return Report(
         compared=len(lines),
         differences=tuple(differences),
@@ -99,13 +117,13 @@ def _compare(connection: Connection, things: Iterable[RefundObject], since: floa
     )
 
 
-def _inner_differences(connection: Connection, in_flight: dict[str, str]) -> list[Difference]:
+def _inner_differences(connection: Connection) -> list[Difference]:
     found = [Difference("unbalanced_entry", t, "not zero", "zero") for t in ledger.unbalanced_transactions(connection)]
     found += [
         Difference("balance", customer, column, total)
         for customer, column, total in reconciliation.balances_that_differ(connection)
     ]
     clearing = reconciliation.clearing_credits(connection)
-    if clearing and not in_flight:
+    if clearing and not reconciliation.is_any_under_way(connection):
         found.append(Difference("clearing", "credits", clearing, 0))
     return found

@@ -217,8 +217,12 @@ def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, o
         )
 
 
-def reverse_transaction(context: Context, transaction_id: str, *, actor: str) -> RowMapping:
+def reverse_transaction(
+    context: Context, transaction_id: str, *, actor: str, reason: str | None = None, client: str | None = None
+) -> RowMapping:
     """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
+
+    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' entries are visible.
 
     Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
     `BalanceSpent`.
@@ -227,9 +231,12 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str) ->
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = _transaction(connection, transaction_id)
+        if client is not None and row["refund_id"] and not refunds.is_there(connection, row["refund_id"], client):
+            raise NotFound(f"transaction {transaction_id} is not known")
         account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
-        earlier = ledger_store.reversal_of(connection, transaction_id)
-        if earlier is not None and earlier["credits"] == -row["credits"]:
+        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.
+        made = ledger.reversal_id(transaction_id)
+        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):
             return earlier
         _check_reversible(connection, row)
         if account.available < row["credits"]:
@@ -243,6 +250,7 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str) ->
             refund_id=row["refund_id"],
             actor=actor,
             at=now,
+            reason=reason,
         )
         ledger_store.insert_postings(connection, [posting])
         spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
@@ -250,7 +258,8 @@ def reverse_transaction(context: Context, transaction_id: str, *, actor: str) ->
         accounts.change_customers(connection, {row["customer_id"]: change})
         if kind is EntryKind.CREDIT_REFUND:
             accounts.change_rooms(connection, {row["refers_to"]: -row["credits"]})
-            event = Event("credit_refund_reversed", actor, detail={"transaction_id": posting.transaction_id})
+            detail = {"transaction_id": posting.transaction_id}
+            event = Event("credit_refund_reversed", actor, reason=reason, detail=detail)
             refunds.insert_events(connection, [(row["refund_id"], event)], now)
         else:
             accounts.mark_reversed(connection, transaction_id)
@@ -270,7 +279,7 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
         raise NotReversible(f"a {kind} can't be reversed: only corrections and credit refunds to the balance can")
     room = accounts.rooms_of(connection, [transaction_id]).get(transaction_id)
     if room is not None and room.taken:
-        if refunds.was_ever_sent(connection, transaction_id):
+        if refunds.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")
         raise ActionNotAllowed(f"a withdrawal of correction {transaction_id} is waiting: cancel it first")
 

@@ -25,7 +25,7 @@ from refund_worker.engine.evidence import Evidence, alarms, take_evidence
 from refund_worker.engine.reconcile import DAYS, recent
 from refund_worker.store import processors, refunds
 from refund_worker.store.installation import installation_id
-from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_states
+from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_words
 
 log = logging.getLogger("refund_worker.restored")
 
@@ -36,6 +36,8 @@ DAY_SECONDS = 86_400.0
 # New refunds appear in lists late, and two clocks differ; what appears later still is found by the watch. A busy
 # account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every minute.
 OVERLAP_SECONDS = 600.0
+# To a transaction: after a long outage there is much news, and others want to write too.
+NEWS_AT_ONCE = 500
 
 
 def stale_seconds(policy: Policy) -> float:
@@ -66,13 +68,19 @@ def look(context: Context, processor: str = "stripe") -> int:
     days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
-    def work(connection: Connection) -> None:
-        if looked_at is not None and began - looked_at > stale_seconds(context.policy):
-            refunds.wake_those_waiting_for(connection, processor, context.clock(connection))
-        _take_in(connection, context, processor, found)
+    def wake(connection: Connection) -> None:
+        """What was claimed while the last look was too old was put off."""
+        now = context.clock(connection)
+        if looked_at is not None and now - looked_at > stale_seconds(context.policy):
+            refunds.wake_those_waiting_for(connection, processor, now)
+
+    def note(connection: Connection) -> None:
+        wake(connection)  # once more: what was put off since
         processors.note_look(connection, processor, began)
 
-    context.database.run(work)
+    context.database.run(wake)
+    _take_in(context, processor, found)
+    context.database.run(note)
     return len(found.unknown)
 
 
@@ -84,8 +92,7 @@ def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> in
     if processor not in context.processors:
         return 0
     found = _read(context, processor, days)
-    if found.news or found.unknown:
-        context.database.run(lambda connection: _take_in(connection, context, processor, found))
+    _take_in(context, processor, found)
     return len(found.news)
 
 
@@ -106,8 +113,8 @@ def _read(context: Context, processor: str, days: float) -> _Found:
 
 def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundObject]) -> _Found:
     ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
-    known = known_states(connection, processor, list(ours))
-    new = [thing for object_id, thing in ours.items() if known.get(object_id) != thing.status]
+    known = known_words(connection, processor, ours)
+    new = [thing for object_id, thing in ours.items() if object_id not in known or known[object_id] != thing.status]
     places: dict[str, str] = {}
     for leg_ids in batched((thing.leg_id for thing in new if thing.leg_id), IDS_AT_ONCE):
         places |= refunds.refunds_of_legs(connection, leg_ids)
@@ -124,11 +131,14 @@ def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundO
     )
 
 
-def _take_in(connection: Connection, context: Context, processor: str, found: _Found) -> None:
-    for refund_id, kind in alarms(take_evidence(connection, context, found.news)):
-        log.error("alarm: %s on refund %s", kind, refund_id)
+def _take_in(context: Context, processor: str, found: _Found) -> None:
+    """Unknown refunds first: nothing may be sent between hearing of them and stopping."""
     if found.unknown:
-        _stop(connection, processor, found.unknown, context.clock(connection))
+        context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
+    for start in range(0, len(found.news), NEWS_AT_ONCE):
+        some = found.news[start : start + NEWS_AT_ONCE]
+        for refund_id, kind in alarms(context.database.run(lambda c, s=some: take_evidence(c, context, s))):  # type: ignore[misc]
+            log.error("alarm: %s on refund %s", kind, refund_id)
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:

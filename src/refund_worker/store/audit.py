@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, RowMapping, bindparam, func, select, text
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, RowMapping, bindparam, func, select, text
 
 from refund_worker.store.tables import audit_checks, audit_seals, events, ledger_entries, ledger_transactions
 
@@ -85,12 +85,9 @@ def count_after(connection: Connection, table: str, after: int) -> int:
     return connection.execute(select(func.count()).where(t.c.seq > after)).scalar_one()
 
 
-_LAST_SEALED = select(audit_seals.c.table_name, func.max(audit_seals.c.last_seq)).group_by(audit_seals.c.table_name)
-
-
 def last_sealed_seqs(connection: Connection) -> dict[str, int]:
     """How far each table is sealed; 0 where nothing of it is."""
-    return dict.fromkeys(_TABLES, 0) | {name: int(last) for name, last in connection.execute(_LAST_SEALED)}
+    return _sealed_seqs(connection)
 
 
 def last_seal(connection: Connection) -> RowMapping | None:
@@ -109,10 +106,15 @@ def seal_at(connection: Connection, seq: int) -> RowMapping | None:
 
 def sealed_seqs_at(connection: Connection, seal: int) -> dict[str, int]:
     """How far each table was sealed by this seal and those before; 0 where nothing of it was."""
+    return _sealed_seqs(connection, audit_seals.c.seq <= seal)
+
+
+def _sealed_seqs(connection: Connection, *among: ColumnElement[bool]) -> dict[str, int]:
     s = audit_seals.c
     found = dict.fromkeys(_TABLES, 0)
     for name in found:
-        query = select(s.last_seq).where(s.table_name == name, s.seq <= seal).order_by(s.last_seq.desc()).limit(1)
+        # The last of an index, not the largest of all: it is asked for every few seconds, and seals only grow.
+        query = select(s.last_seq).where(s.table_name == name, *among).order_by(s.last_seq.desc()).limit(1)
         found[name] = connection.execute(query).scalar() or 0
     return found
 

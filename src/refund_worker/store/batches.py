@@ -99,3 +99,13 @@ def count_refunds_by_status(connection: Connection, batch_id: str) -> dict[str, 
     of_batch = select(refund_batch_rows.c.refund_id).where(refund_batch_rows.c.batch_id == batch_id)
     query = select(refunds.c.status, func.count()).where(refunds.c.refund_id.in_(of_batch)).group_by(refunds.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def refunds_of(connection: Connection, batch_id: str, *, status: str | None, limit: int) -> list[str]:
+    """Ids of the first refunds of a batch, each once, in the order of its rows; with `status` only those."""
+    r = refund_batch_rows.c
+    query = select(r.refund_id, func.min(r.row)).where(r.batch_id == batch_id, r.refund_id.is_not(None))
+    if status is not None:
+        query = query.join(refunds, refunds.c.refund_id == r.refund_id).where(refunds.c.status == status)
+    query = query.group_by(r.refund_id).order_by(func.min(r.row)).limit(limit)
+    return [row[0] for row in connection.execute(query)]

@@ -58,6 +58,20 @@ def reversed_among(connection: Connection, transaction_ids: Collection[str]) -> 
     return {row[0] for row in connection.execute(query)}
 
 
+def refunds_of_transaction(connection: Connection, transaction_id: str, *, limit: int) -> list[str]:
+    """Ids of the refunds that gave back credits of it, the newest first; what is not posted yet is not among them."""
+    t = ledger_transactions.c
+    query = select(t.refund_id).where(t.refers_to == transaction_id, t.kind == "credit_refund")
+    return list(connection.execute(query.order_by(t.seq.desc()).limit(limit)).scalars())
+
+
+def payouts_of(connection: Connection, correction_ids: Collection[str]) -> dict[str, str]:
+    """By each of these corrections the latest refund that pays it out."""
+    t = ledger_transactions.c
+    query = select(t.refers_to, t.refund_id).where(t.refers_to.in_(correction_ids), t.kind == "assignment")
+    return {row[0]: row[1] for row in connection.execute(query.order_by(t.seq))}
+
+
 def refunds_with_legs(connection: Connection, refund_ids: Collection[str]) -> set[str]:
     """Those of the refunds for which money is or was asked."""
     query = select(legs.c.refund_id).where(legs.c.refund_id.in_(refund_ids)).distinct()

@@ -93,8 +93,12 @@ def now(connection: Connection) -> float:
 
 
 def locked(connection: Connection, query: Select[Any], *, skip: bool = False) -> Select[Any]:
-    """The query with row locks, where the database has them; an SQLite writer has the whole file."""
-    return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip)
+    """The query with row locks, where the database has them; an SQLite writer has the whole file.
+
+    Without the key: rows that refer to these take a lock of their own on it in the order of their insertion, and keys
+    never change.
+    """
+    return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip, key_share=True)
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

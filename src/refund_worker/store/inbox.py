@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Integer, RowMapping, bindparam, select, update
+from sqlalchemy import Connection, Double, Integer, RowMapping, bindparam, delete, select, tuple_, update
 
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import inbox
@@ -22,15 +22,20 @@ def insert_event(
 
 _WAITING = (
     select(inbox)
-    .where(inbox.c.taken_at.is_(None))
+    .where(
+        inbox.c.taken_at.is_(None),
+        inbox.c.received_at + inbox.c.tries * inbox.c.tries * bindparam("wait", type_=Double) <= bindparam("now"),
+    )
     .order_by(inbox.c.tries, inbox.c.received_at)
     .limit(bindparam("limit", type_=Integer))
 )
 
 
-def waiting_events(connection: Connection, limit: int) -> list[RowMapping]:
-    """Events not taken in yet, those tried least often first."""
-    return list(connection.execute(_WAITING, {"limit": limit}).mappings())
+def waiting_events(connection: Connection, limit: int, now: float, wait_seconds: float) -> list[RowMapping]:
+    """Events to be taken in now, those tried least often first. The waits grow: the nth try comes `wait_seconds` × n²
+    after the event was received."""
+    wanted = {"limit": limit, "now": now, "wait": wait_seconds}
+    return list(connection.execute(_WAITING, wanted).mappings())
 
 
 def mark_taken(connection: Connection, taken: Iterable[tuple[str, str, str]], now: float) -> None:
@@ -50,3 +55,11 @@ def mark_tried(connection: Connection, tried: Iterable[tuple[str, str]]) -> None
 _THIS_EVENT = (inbox.c.processor == bindparam("p"), inbox.c.event_id == bindparam("e"))
 _TAKEN = update(inbox).where(*_THIS_EVENT).values(taken_at=bindparam("t"), outcome=bindparam("o"))
 _TRIED = update(inbox).where(*_THIS_EVENT).values(tries=inbox.c.tries + 1)
+
+
+def delete_taken(connection: Connection, before: float, limit: int) -> int:
+    """Delete the oldest of those received before then that were taken in; returns how many."""
+    key = tuple_(inbox.c.processor, inbox.c.event_id)
+    done = (inbox.c.received_at < before, inbox.c.taken_at.is_not(None))
+    old = select(inbox.c.processor, inbox.c.event_id).where(*done).order_by(inbox.c.received_at).limit(limit)
+    return connection.execute(delete(inbox).where(key.in_(old), *done)).rowcount

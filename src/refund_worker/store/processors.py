@@ -14,9 +14,9 @@ ALL = "all"
 _PAUSED = select(processors.c.name, processors.c.paused_until).where(processors.c.paused_by.is_not(None))
 
 
-def paused_processors(connection: Connection, now: float) -> frozenset[str]:
-    """Names to which nothing may be sent now (`ALL` stands for every one); look-ups go on."""
-    return frozenset(name for name, until in connection.execute(_PAUSED) if until is None or until > now)
+def paused_processors(connection: Connection, now: float) -> dict[str, float | None]:
+    """Names to which nothing may be sent now (`ALL` stands for every one), and until when; look-ups go on."""
+    return {name: until for name, until in connection.execute(_PAUSED) if until is None or until > now}
 
 
 def pause(

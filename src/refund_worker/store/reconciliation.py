@@ -53,12 +53,33 @@ def open_legs(connection: Connection) -> dict[str, str]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def known_states(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
-    """What we last heard of these refund objects."""
+def is_any_under_way(connection: Connection) -> bool:
+    """Whether a refund's credits may be between balance and money still."""
+    under_way = ("sending", "pending", "reversing", "needs_attention")
+    return (
+        connection.execute(select(refunds.c.refund_id).where(refunds.c.status.in_(under_way)).limit(1)).first()
+        is not None
+    )
+
+
+def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[str]) -> list[str]:
+    """Ids of the refund objects that we know of these legs."""
+    o = refund_objects.c
+    found: list[str] = []
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        query = select(o.processor_refund_id).where(o.processor == processor, o.leg_id.in_(chunk))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def known_words(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
+    """What the processor last said of these refund objects, in its own words."""
     o = refund_objects.c
     found: dict[str, str | None] = {}
     for chunk in batched(ids, IDS_AT_ONCE):
-        query = select(o.processor_refund_id, o.state).where(o.processor == processor, o.processor_refund_id.in_(chunk))
+        query = select(o.processor_refund_id, o.status).where(
+            o.processor == processor, o.processor_refund_id.in_(chunk)
+        )
         found |= {row[0]: row[1] for row in connection.execute(query)}
     return found
 

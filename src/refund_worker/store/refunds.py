@@ -332,13 +332,13 @@ def put_off(connection: Connection, refund_id: str, until: float, message: str) 
     )
 
 
-def was_ever_sent(connection: Connection, transaction_id: str) -> bool:
-    """Whether a refund of this transaction has a committed intent to send."""
+def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str) -> bool:
+    """Whether a refund of this transaction of the customer's has a committed intent to send."""
     query = (
         select(attempts.c.leg_id)
         .join(legs, legs.c.leg_id == attempts.c.leg_id)
         .join(refunds, refunds.c.refund_id == legs.c.refund_id)
-        .where(refunds.c.transaction_id == transaction_id)
+        .where(refunds.c.customer_id == customer_id, refunds.c.transaction_id == transaction_id)
         .limit(1)
     )
     return connection.execute(query).first() is not None

@@ -188,6 +188,8 @@ refunds = Table(
     ),
     Index("ix_refunds_customer", "customer_id", "refund_id"),
     Index("ix_refunds_status", "status", "refund_id"),
+    # What the limits count of an actor, under that actor's lock.
+    Index("ix_refunds_requested_by", "requested_by", "created_at"),
     Index("ix_refunds_client", "client", "status", "refund_id"),
     Index(
         "ix_refunds_failure",

@@ -16,6 +16,7 @@ from typing import Literal
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.support.migrated import migrate
 from tests.web.client import settings_for
+from tests.web.console.addresses import NO_PAGES
 from tests.web.console.browser import Aside, launch, served
 from tests.web.console.populated import populate
 from tests.web.console.visitor import PASSWORD
@@ -54,7 +55,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         **{f"refund-{name}": f"/refunds/{refund_id}" for name, refund_id in refunds.items()},
     }
     for method, path in RULES:
-        if method == "GET" and path not in ("/static/{name}", "/refunds.csv", "/sign-in") and "{refund_id}" not in path:
+        if method == "GET" and path not in NO_PAGES | {"/sign-in"} and "{refund_id}" not in path:
             filled = path.replace("{batch_id}", named["batch"])
             found[re.sub(r"[^a-z]+", "-", path).strip("-") or "overview"] = filled + queries.get(path, "")
     return found

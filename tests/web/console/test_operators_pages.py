@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
-from refund_worker.domain.decision import Pause
+from refund_worker.domain.decision import PAUSE_SECONDS, Pause
 from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.apply import PAUSE_SECONDS
 from refund_worker.engine.audit import Sealer
 from refund_worker.engine.refused import keep_refused
 from refund_worker.engine.tally import tally
 from refund_worker.errors import Refusal
 from refund_worker.store import processors
 from refund_worker.store.tables import APPEND_ONLY, events, refunds
+from refund_worker.web.console.figures import latency
 from refund_worker.web.console.plots import columns, lines
 
 ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
@@ -89,6 +90,46 @@ def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web
     assert "By console/operator" in text_of(person.get("/processors"))
 
 
+def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: Web) -> None:
+    person = visitor(web, "operator")
+    pause, resume = "/processors/pause", "/processors/resume"
+
+    def is_paused() -> bool:
+        return "By console/operator" in text_of(person.get("/processors"))
+
+    first = person.get("/processors")
+    person.submit(first, pause, name="stripe", reason="fire")
+    assert is_paused()
+    shown = person.get("/processors")
+    refused = person.submit(shown, resume, reason="")
+    assert refused.status_code == 422
+    assert is_paused(), "not without a reason"
+    person.submit(shown, resume, reason="it is out")
+    assert not is_paused()
+    person.submit(person.get("/processors"), pause, name="stripe", reason="fire again")
+    assert person.submit(shown, resume, reason="it is out").status_code == 303
+    assert is_paused(), "the second click of the resume before"
+
+
+def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was_typed(web: Web) -> None:
+    ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(4)]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(refunds.update().values(status="failed", failure_code="declined"))
+        one = refunds.update().where(refunds.c.refund_id == ids[0])
+        connection.execute(one.values(status="needs_attention", failure_code="balance_insufficient"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    page = person.get("/failures").text
+    assert page.index('id="balance_insufficient"') < page.index('id="declined"')
+    asked = person.get("/failures/retry", code="balance_insufficient")
+    assert "It asks for 0.10 EUR ." in text_of(asked)
+    refused = person.submit(asked, "/failures/retry", expected="2", reason="topped up")
+    assert refused.status_code == 409
+    assert 'value="topped up"' in refused.text
+
+
 def test_a_list_has_the_filters_of_the_api_and_refuses_a_word_that_is_none(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(3)]
 
@@ -139,6 +180,42 @@ def test_a_line_has_a_gap_where_nothing_is_known_and_no_two_names_cover_each_oth
     first, second = sorted(line.label_y for line in plot.lines)
     assert second - first >= 12
     assert lines("x", "", ["p50"], [("mon", [None])], str).empty
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(None, "–"), (0.23, "230 ms"), (0.0, "1 ms"), (1.0, "1 s"), (90, "1 min 30 s")]
+)
+def test_a_time_below_a_second_is_not_none(seconds: float | None, told: str) -> None:
+    assert latency(seconds) == told
+
+
+def test_a_table_behind_a_plot_begins_with_the_newest(web: Web) -> None:
+    web.refund("k1", credits=10)
+    Sealer().seal(web.context)
+    tally(web.context)
+    page = visitor(web, "operator").get("/figures").text
+    table = page.partition("<summary>As a table")[2].partition("</table>")[0]
+    days = re.findall(r'<th scope="row">(\d\d \w+)</th>', table)
+    assert len(days) == 14
+    with web.context.database.read() as connection:
+        today = web.context.clock(connection)
+    assert days[0] == datetime.fromtimestamp(today, UTC).strftime("%d %b")
+
+
+def test_a_batch_shows_its_refunds_and_those_of_one_status_alone(web: Web) -> None:
+    rows = [ROW | {"idempotency_key": f"b{n}", "credits": n + 1} for n in range(2)]
+    made = web.call("POST", "/v1/refund-batches", {"refunds": rows}).json()["batch_id"]
+    other = web.refund("k1", credits=1).json()["id"]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(refunds.update().where(refunds.c.idempotency_key == "b1").values(status="failed"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    everything, failed = person.get(f"/batches/{made}"), person.get(f"/batches/{made}", status="failed")
+    assert other not in everything.text
+    assert (everything.text.count('<td data-name="Refund">'), failed.text.count('<td data-name="Refund">')) == (2, 1)
+    assert f"/console/batches/{made}?status=failed#refunds" in everything.text
 
 
 def test_patterns_tell_the_bands_apart_without_colour(web: Web) -> None:

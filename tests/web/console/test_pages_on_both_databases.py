@@ -37,7 +37,7 @@ def test_a_bulk_retry_of_another_set_than_was_seen_does_nothing(web: Web) -> Non
     _stop(web, ids)
     refused = person.submit(page, "/failures/retry", reason="all is well again")
     assert refused.status_code == 409
-    assert "you saw 2 refunds, there are 3 now" in refused.text
+    assert "You saw 2 refunds, there are 3 now" in refused.text
     with web.context.database.read() as connection:
         assert {row[0] for row in connection.execute(refunds.select().with_only_columns(refunds.c.status))} == {
             "needs_attention"

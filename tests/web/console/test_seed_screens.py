@@ -61,6 +61,73 @@ def test_more_than_is_left_is_refused_on_the_panel_and_keeps_what_was_typed(web:
     assert anna.submit(refused, "/refund-transaction", credits="50").status_code == 303
 
 
+def test_a_panel_that_shows_less_than_was_given_back_since_is_refused_and_says_so(web: Web, anna: Visitor) -> None:
+    old = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    refused = anna.submit(old, "/refund-transaction", credits="20", reason="camera", to="source")
+    assert refused.status_code == 409
+    assert "30 credits are left now, not 50" in text_of(refused)
+    assert rows_in(web, refunds) == 1, "no second one, and no money"
+    assert "Already given back of this transaction" in text_of(refused)
+    again = anna.submit(refused, "/refund-transaction", credits="20", reason="camera")
+    assert again.status_code == 303, "who saw it may go on"
+
+
+def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(web: Web, anna: Visitor) -> None:
+    assert "Already given back" not in anna.get("/refund-transaction", id="tx-1").text
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    other = web.refund("k1").json()["id"]
+    for _ in range(2):
+        listed = anna.get("/refund-transaction", id="tx-1")
+        assert "20 credits, credits only" in text_of(listed)
+        assert other not in listed.text
+        advance_until_idle(web.context)
+
+
+def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_go_on(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(panel, "/refund-transaction", credits="20", reason="camera")
+    other = anna.submit(panel, "/refund-transaction", credits="10", reason="camera")
+    assert other.status_code == 422
+    assert "This form was sent before, with something else in it" in text_of(other)
+    assert rows_in(web, refunds) == 1
+    assert anna.submit(other, "/refund-transaction", credits="10", reason="camera").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("credits", "said"),
+    [
+        ("51", "51 is more than the 50 credits left of tx-1"),
+        ("5000", "5,000 is more than the 50 credits left of tx-1"),
+        ("0", "Amount: from 1 to 50"),
+        ("-3", "Amount: from 1 to 50"),
+        ("1.5", "Amount: write a whole number, such as 25"),
+        ("abc", "Amount: write a whole number, such as 25"),
+    ],
+)
+def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
+    web: Web, anna: Visitor, credits: str, said: str
+) -> None:
+    shown = anna.get("/refund-transaction", id="tx-1", credits=credits)
+    assert shown.status_code == 200
+    assert said in text_of(shown)
+    assert "This was not done" not in shown.text, "nobody asked for anything yet"
+    refused = anna.submit(shown, "/refund-transaction", credits=credits, reason="camera")
+    assert refused.status_code == 422
+    assert said in text_of(refused)
+    assert 'aria-invalid="true" autofocus aria-describedby="left error"' in refused.text
+    assert rows_in(web, refunds) == 0
+
+
+def test_an_empty_amount_stays_empty_and_nothing_left_leaves_no_button(web: Web, anna: Visitor) -> None:
+    assert "Write an amount to see it." in anna.get("/refund-transaction", id="tx-1", credits="").text
+    panel = anna.get("/refund-transaction", id="tx-1")
+    anna.submit(panel, "/refund-transaction", credits="50", reason="all of it")
+    nothing = anna.get("/refund-transaction", id="tx-1")
+    assert '<button class="main" disabled' in nothing.text
+    assert "All of it is already given back." in nothing.text
+
+
 def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     fields = {
@@ -81,11 +148,60 @@ def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, an
     asked = anna.get("/delete-transaction", id=entry)
     assert "170 → after 150" in text_of(asked)
     for _ in range(2):
-        assert anna.submit(asked, "/delete-transaction").status_code == 303
+        assert anna.submit(asked, "/delete-transaction", reason="the wrong chat").status_code == 303
     assert balance(web) == 150
     listed = anna.get("/transactions", customer="cust-1")
     assert "already deleted: a reversal refers to it" in listed.text
+    assert f"Reversal of refund {entry}: the wrong chat" in text_of(listed)
     assert f"/console/delete-transaction?id={entry}" not in listed.text
+
+
+def test_nothing_is_deleted_without_a_reason(web: Web, anna: Visitor) -> None:
+    anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
+    advance_until_idle(web.context)
+    asked = anna.get("/delete-transaction", id=_entry(web, "credit_refund"))
+    refused = anna.submit(asked, "/delete-transaction", reason=" ")
+    assert refused.status_code == 422
+    assert "Reason: say why in a few words" in text_of(refused)
+    assert balance(web) == 170
+
+
+def test_a_customer_that_is_not_known_is_said_beside_the_filter(web: Web, anna: Visitor) -> None:
+    page = anna.get("/transactions", customer="nobody")
+    assert page.status_code == 404
+    assert "No customer has the id “ nobody ”" in text_of(page)
+    assert 'value="nobody"' in page.text
+    assert "Private chat" not in page.text
+
+
+def test_an_address_without_what_it_is_about_leads_to_the_list(web: Web, anna: Visitor) -> None:
+    for path, to in (
+        ("/refund-transaction", "/transactions"),
+        ("/delete-transaction", "/transactions"),
+        ("/return-money", "/transactions"),
+        ("/add-credits", "/customers"),
+        ("/customer", "/customers"),
+        ("/refund-transaction/preview?id=tx-1", "/refund-transaction?id=tx-1"),
+    ):
+        assert anna.get(path).headers["location"] == f"/console{to}", path
+
+
+def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: Web, anna: Visitor) -> None:
+    panel = anna.get("/refund-transaction", id="tx-1")
+    small = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", to="source", reason="camera"))
+    assert "Accepted: see below how far it is." in text_of(small)
+    form = anna.get("/add-credits", customer="cust-1")
+    anna.follow(anna.submit(form, "/add-credits", credits="-100", reason="agreed"))
+    asked = anna.get("/return-money", id=_entry(web, "correction"))
+    large = text_of(anna.follow(anna.submit(asked, "/return-money", reason="agreed")))
+    assert "Accepted; a second person must approve it first." in large
+    assert "on its way back" not in large
+
+
+def test_what_was_done_is_told_only_on_the_page_that_it_is_about(web: Web, anna: Visitor) -> None:
+    assert "The correction is entered." in anna.get("/add-credits", customer="cust-1", done="corrected").text
+    for path in ("/", "/transactions", "/processors"):
+        assert "The correction is entered." not in anna.get(path, done="corrected").text
 
 
 def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web: Web, anna: Visitor) -> None:
@@ -103,6 +219,18 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
     assert balance(web) == 110
     listed = anna.get("/transactions", customer="cust-1")
     assert "it is paid out, or about to be" in listed.text
+    assert "/console/refunds/rf_" not in listed.text.partition("it is paid out")[2], "nothing is posted for it yet"
+
+    def post(connection):  # type: ignore[no-untyped-def]
+        (payout,) = connection.execute(refunds.select()).mappings()
+        assignment = {"transaction_id": "a1", "customer_id": "cust-1", "kind": "assignment", "credits": 0}
+        told = {"refers_to": entry, "refund_id": payout["refund_id"], "occurred_at": 1.0, "actor": "x"}
+        connection.execute(ledger_transactions.insert().values(**assignment, **told))
+        return payout["refund_id"]
+
+    refund_id = web.context.database.run(post)
+    after = anna.get("/transactions", customer="cust-1").text.partition("it is paid out, or about to be")[2]
+    assert f"/console/refunds/{refund_id}" in after
 
 
 def test_the_same_correction_sent_twice_is_entered_once(web: Web, anna: Visitor) -> None:

@@ -111,6 +111,48 @@ def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
         _shift(web, column, before)
 
 
+def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back(web: Web) -> None:
+    person = visitor(web, "admin", "anna")
+    form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
+    person.cookies.clear()
+    page = "/console/add-credits?customer=cust-1"
+    sent = person.post("/add-credits", form | {"credits": "7", "reason": "x"}, Referer=f"http://door{page}")
+    asked = person.follow(sent)
+    assert "Your session had ended. Nothing was done; sign in and repeat it." in text_of(asked)
+    assert _balance(web) == 150
+    fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
+    assert person.post("/sign-in", fields).headers["location"] == page
+
+
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("http://elsewhere/console/settings", None),
+        ("https://door/console/settings", None),
+        ("http://door/v1/refunds", "/console/"),
+        ("http://door/console/refunds/rf_1/approve", "/console/refunds/rf_1"),
+        ("http://door/console/refunds/rf_1/retry", "/console/refunds/rf_1/retry"),
+        ("", None),
+    ],
+)
+def test_only_a_page_of_the_console_itself_is_gone_back_to(web: Web, referer: str, back: str | None) -> None:
+    person = visitor(web, "admin", "anna")
+    person.cookies.clear()
+    asked = person.follow(person.post("/add-credits", {"credits": "7"}, Referer=referer))
+    fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
+    assert person.post("/sign-in", fields).headers["location"] == (back or "/console/")
+
+
+def test_an_unknown_address_has_the_menu_for_who_is_signed_in_and_for_nobody_else(web: Web) -> None:
+    person = visitor(web, "viewer")
+    found = person.get("/nothing-here")
+    assert found.status_code == 404
+    assert "/console/customers" in found.text
+    stranger = Visitor(web).get("/nothing-here")
+    assert stranger.status_code == 404
+    assert "/console/customers" not in stranger.text
+
+
 def test_money_asks_for_the_password_again_after_a_while_and_loses_nothing_typed(web: Web) -> None:
     person = visitor(web, "admin")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
@@ -120,7 +162,7 @@ def test_money_asks_for_the_password_again_after_a_while_and_loses_nothing_typed
     assert asked.status_code == 403
     assert 'value="goodwill"' in asked.text
     wrong = person.post("/add-credits", filled | {"password": "not it, not it"})
-    assert "name or password is wrong" in wrong.text
+    assert "The password is wrong." in wrong.text
     assert _balance(web) == 150, "nothing was done yet"
     assert person.post("/add-credits", filled | {"password": PASSWORD}).status_code == 303
     assert _balance(web) == 157

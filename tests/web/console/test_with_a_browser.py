@@ -94,10 +94,66 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     expect(entry).to_contain_text("+25")
     expect(page.locator("#balance")).to_contain_text("175")
     entry.get_by_role("link", name="Delete").click()
+    page.get_by_label("Reason").fill("the wrong chat")
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#balance")).to_contain_text("150")
     expect(page.get_by_role("row", name="Reversal").first).to_contain_text("−25")
     assert shop.sandbox.refunds() == [], "credits only: no money was asked for"
+
+
+def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays_twice(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.goto("/console/refund-transaction?id=t0")
+    page.get_by_label("Real money").check()
+    page.get_by_label("Amount").fill("10")
+    page.get_by_label("Reason").fill("the camera was broken")
+    page.get_by_role("button", name="Refund", exact=True).click()
+    expect(page.locator("main")).to_contain_text("Accepted: see below how far it is.")
+    page.reload()
+    expect(page.locator("main")).not_to_contain_text("Accepted: see below how far it is.")
+    page.go_back()
+    expect(page.locator(".earlier")).to_contain_text("10 credits, 1.00 GBP")
+    expect(page.get_by_label("Real money")).not_to_be_checked()
+    expect(page.get_by_label("Reason")).to_have_value("")
+    expect(page.locator("#preview")).to_contain_text("No real money moves.")
+
+
+def test_the_panel_tells_what_is_wrong_with_an_amount_as_it_is_typed(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.goto("/console/refund-transaction?id=t0")
+    preview = page.locator("#preview")
+    page.get_by_label("Amount").fill("1.5")
+    expect(preview).to_contain_text("write a whole number")
+    page.get_by_label("Amount").fill("5000")
+    expect(preview).to_contain_text("more than the 50 credits left")
+    page.get_by_label("Amount").fill("")
+    expect(preview).to_contain_text("Write an amount to see it.")
+    page.context.clear_cookies()
+    page.get_by_label("Amount").fill("20")
+    expect(preview).to_contain_text("can't be told now: sign in again")
+    expect(preview).not_to_contain_text("after")
+
+
+def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop: Shop) -> None:
+    shop.sell(1)
+    page = shop.page
+    page.goto("/console/transactions?customer=c0")
+    page.locator(".scroll").focus()
+    page.context.set_offline(True)
+    told = page.get_by_role("status")
+    expect(told).to_contain_text(re.compile(r"Not fresh since \d\d:\d\d:\d\d UTC: no connection"))
+    page.context.set_offline(False)
+    expect(told).to_have_count(0)
+    # A table in focus, to be scrolled by its keys, does not stop what happens from being seen.
+    request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
+    shop.work()
+    expect(page.locator("#balance")).to_contain_text("50")
+    expect(page.locator("#entries")).to_contain_text("Withdrawal of 100 credits")
+    expect(page.locator(".scroll")).to_be_focused()
+    page.context.clear_cookies()
+    expect(told).to_contain_text("sign in again")
 
 
 def test_refund_money_as_the_seed_says(shop: Shop) -> None:
@@ -105,6 +161,10 @@ def test_refund_money_as_the_seed_says(shop: Shop) -> None:
     page = shop.page
     page.get_by_role("link", name="Manage Customers").click()
     page.get_by_title("Add credits to customer's account").click()
+    page.get_by_label("Amount").fill("-9999")
+    expect(page.locator("#sign")).to_contain_text("more than the 150 available, so it will be refused")
+    page.get_by_label("Amount").fill("1.5")
+    expect(page.locator("#sign")).to_contain_text("a whole number")
     page.get_by_label("Amount").fill("-150")
     expect(page.locator("#sign")).to_contain_text("from 150 to 0")
     page.get_by_label("Reason").fill("withdrawal agreed by phone")
@@ -144,7 +204,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_w
     # A second person with the same page open: it is not what they saw any more.
     stale.get_by_label("Reason").fill("me too")
     stale.get_by_role("button", name=f"Retry {STUCK} refunds").click()
-    expect(stale.get_by_role("alert")).to_contain_text(f"you saw {STUCK} refunds, there are 0 now")
+    expect(stale.get_by_role("alert")).to_contain_text(f"You saw {STUCK} refunds, there are 0 now")
     shop.work()
     expect(page.locator("#finished")).to_have_text(str(STUCK))
     assert len(shop.sandbox.refunds()) == STUCK

@@ -79,4 +79,5 @@ def record_spend(context: TheContext, body: Annotated[SpendBody, Depends(json_bo
 @router.delete("/v1/transactions/{transaction_id:path}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
 def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
     """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
-    return JSONResponse(transaction_view(reverse_transaction(context, transaction_id, actor=caller.actor)))
+    entry = reverse_transaction(context, transaction_id, actor=caller.actor, client=caller.sees)
+    return JSONResponse(transaction_view(entry))

@@ -18,6 +18,7 @@ from refund_worker.engine.api_keys import Role
 from refund_worker.engine.console_users import ConsoleSession
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.web.auth import APPROVE, OPERATE, READ, RECORD, REQUEST, lines_of
+from refund_worker.web.console.forms import sentence
 from refund_worker.web.door import Door
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
@@ -48,6 +49,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/transactions"): Rule(READ),
     ("GET", "/refund-transaction"): Rule(REQUEST),
     ("POST", "/refund-transaction"): Rule(REQUEST, money=True),
+    ("GET", "/refund-transaction/preview"): Rule(REQUEST),
     ("POST", "/refund-transaction/preview"): Rule(REQUEST),
     ("GET", "/delete-transaction"): Rule(RECORD),
     ("POST", "/delete-transaction"): Rule(RECORD, money=True),
@@ -132,9 +134,7 @@ async def console_guard(request: Request) -> None:
     request.state.form = await _form(request) if request.method == "POST" else {}
     if rule.roles is None:
         return
-    door: Door = request.app.state.door
-    cookie = request.cookies.get(cookie_name(request), "")
-    session = await run_in_threadpool(console_users.find_session, door.context, cookie) if cookie else None
+    session = await session_of(request)
     if session is None:
         raise SignInNeeded("sign in first")
     request.state.session = session
@@ -147,17 +147,28 @@ async def console_guard(request: Request) -> None:
             raise Forbidden("this form is from another session: open the page again and repeat it there")
         password = form.pop("password", None)
         if rule.money and not session.confirmed:
-            await _confirm(request, door, session, password)
+            await _confirm(request, session, password)
 
 
-async def _confirm(request: Request, door: Door, session: ConsoleSession, password: str | None) -> None:
+async def session_of(request: Request) -> ConsoleSession | None:
+    """Who is signed in, if anybody is."""
+    door: Door = request.app.state.door
+    cookie = request.cookies.get(cookie_name(request), "")
+    return await run_in_threadpool(console_users.find_session, door.context, cookie) if cookie else None
+
+
+async def _confirm(request: Request, session: ConsoleSession, password: str | None) -> None:
     if password is None:
         raise PasswordNeeded
+    door: Door = request.app.state.door
     address = address_of(request)
     try:
         await run_in_threadpool(console_users.confirm, door.context, session, password=password, address=address)
-    except (console_users.WrongPassword, console_users.TooManyTries) as error:
-        raise PasswordNeeded(error.message) from None
+    except console_users.WrongPassword:
+        # The name is on the page already: only one of the two can be wrong.
+        raise PasswordNeeded("The password is wrong.") from None
+    except console_users.TooManyTries as error:
+        raise PasswordNeeded(sentence(error.message)) from None
 
 
 def address_of(request: Request) -> str:

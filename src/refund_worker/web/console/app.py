@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,12 +11,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from refund_worker.errors import RefundWorkerError
-from refund_worker.web.console import audit, batches, customers, figures, operators, refunds, signing
-from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard
+from refund_worker.web.console import audit, batches, customers, figures, operators, panel, refunds, signing
+from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard, session_of
+from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.pages import PREFIX, Page
 from refund_worker.web.problems import INTERNAL, log
 
-_PARTS = (signing, customers, refunds, operators, batches, figures, audit)
+_PARTS = (signing, customers, panel, refunds, operators, batches, figures, audit)
 ROUTERS = tuple(part.router for part in _PARTS)
 
 
@@ -40,9 +42,11 @@ async def to_console(request: Request) -> RedirectResponse:
 def _install(app: FastAPI) -> None:
     @app.exception_handler(SignInNeeded)
     async def sign_in(request: Request, error: SignInNeeded) -> Response:
+        if request.method == "POST":
+            # What was in a form is lost with the session; the page that it was on is not.
+            return Page(request).go("/sign-in", next=came_from(request), done="ended")
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        # What was in a form is lost with the session; the page that it was on is not.
-        return Page(request).go("/sign-in", next=wanted if request.method == "GET" else None)
+        return Page(request).go("/sign-in", next=wanted)
 
     @app.exception_handler(PasswordNeeded)
     async def confirm(request: Request, error: PasswordNeeded) -> HTMLResponse:
@@ -58,14 +62,34 @@ def _install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> HTMLResponse:
         first: dict[str, Any] = error.errors()[0]
-        return _error(request, 422, "invalid_request", f"{first['loc'][-1]}: {first['msg']}")
+        told = (
+            f"This address is not whole, or its “{first['loc'][-1]}” is wrong. A link on a page leads to the right one."
+        )
+        return _error(request, 422, "invalid_request", told)
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> HTMLResponse:
         code = "not_found" if error.status_code == 404 else "invalid_request"
         what = "There is nothing at this address." if code == "not_found" else "This is not possible here."
+        # No route, no guard: whoever is signed in still has the menu.
+        if not hasattr(request.state, "session"):
+            request.state.session = await session_of(request)
         return _error(request, error.status_code, code, what)
 
 
+def came_from(request: Request) -> str | None:
+    """The page of ours that the form was on, as far as the browser tells and it can be asked for again."""
+    told = urlsplit(request.headers.get("referer", ""))
+    if (told.scheme, told.netloc) != (request.url.scheme, request.url.netloc):
+        return None
+    path = told.path.removeprefix(PREFIX)
+    # Where a refusal of `approve` or the like was shown, the refund itself is.
+    for of_one in ("/refunds", "/batches"):
+        parts = path.removeprefix(of_one).split("/")
+        if path.startswith(of_one + "/") and len(parts) > 2 and parts[2] != "retry":
+            return f"{PREFIX}{of_one}/{parts[1]}"
+    return told.path + (f"?{told.query}" if told.query else "")
+
+
 def _error(request: Request, status: int, code: str, message: str) -> HTMLResponse:
-    return Page(request).show("error.html", status, code=code, message=message, status_code=status)
+    return Page(request).show("error.html", status, code=code, message=sentence(message), status_code=status)

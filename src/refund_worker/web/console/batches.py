@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import ENDS
+from refund_worker.engine import views
 from refund_worker.engine.batches import batch_view, status_of
-from refund_worker.store import batches
+from refund_worker.store import batches, refunds
 from refund_worker.web.console.pages import ThePage
 
 router = APIRouter()
@@ -31,8 +32,8 @@ def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLRespo
 
 
 @router.get("/batches/{batch_id}")
-def one_batch(page: ThePage, batch_id: str) -> HTMLResponse:
-    """Its progress, and what was refused of it."""
+def one_batch(page: ThePage, batch_id: str, status: Word = "") -> HTMLResponse:
+    """Its progress, its refunds (in one status, where the address names it), and what was refused of it."""
     with page.context.database.read() as connection:
         batch = batch_view(
             connection,
@@ -42,10 +43,15 @@ def one_batch(page: ThePage, batch_id: str) -> HTMLResponse:
             rejects=REJECTS,
         )
         rejected = batches.count_rejected(connection, batch_id)
+        ids = batches.refunds_of(connection, batch_id, status=status or None, limit=PAGE + 1)
+        found = {refund.refund_id: views.refund_view(refund) for refund in refunds.load(connection, ids[:PAGE])}
     counts = batch["refunds_by_status"]
     values: Json = {
         "batch": batch,
         "rejected": rejected,
+        "refunds": [found[id] for id in ids[:PAGE]],
+        "more": len(ids) > PAGE,
+        "chosen": status,
         "total": sum(counts.values()),
         "finished": sum(count for status, count in counts.items() if status in ENDS),
     }

@@ -10,20 +10,20 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.refund import Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import Kind, To
 from refund_worker.engine import views
-from refund_worker.engine.bodies import CorrectionBody, RefundBody, parse_body
-from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.bodies import CorrectionBody, parse_body
 from refund_worker.engine.preview import preview
 from refund_worker.engine.records import correct, reverse_transaction
-from refund_worker.errors import NotFound, RefundWorkerError, Refusal
+from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import accounts, console, ledger, refunds
-from refund_worker.web.console.forms import key_of, whole, words
-from refund_worker.web.console.pages import Page, ThePage, new_request_id
+from refund_worker.web.console.asking import accepted, ask, form_id, trial
+from refund_worker.web.console.forms import Why, key_of, whole, words
+from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.panel import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
-NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
 
 Json = dict[str, Any]
 Text = Annotated[str, Query(max_length=200)]
@@ -38,8 +38,10 @@ def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> 
 
 
 @router.get("/customer")
-def one_customer(page: ThePage, id: Text) -> HTMLResponse:
+def one_customer(page: ThePage, id: Text = "") -> Response:
     """Balance, payments, corrections and refunds."""
+    if not id:
+        return page.go("/customers")
     with page.context.database.read() as connection:
         customer = views.customer(connection, id)
         paid = console.payments_of(connection, id)
@@ -57,6 +59,7 @@ class Line:
     refund: str | None
     delete: str | None
     pay_out: bool
+    paid_out_by: str | None  # the refund, where a correction is paid out
 
 
 @router.get("/transactions")
@@ -70,9 +73,7 @@ def transactions(
         waiting: list[Json] = []
         if customer:
             account = accounts.find_customer(connection, customer)
-            if account is None:
-                raise NotFound(f"customer {customer} is not known")
-            found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after)
+            found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []
             open_ones = refunds.Filters(
                 customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
             )
@@ -82,7 +83,7 @@ def transactions(
         lines = _lines(connection, found[:PAGE])
     more = found[PAGE - 1] if len(found) > PAGE else None
     shown: Json = {"lines": lines, "more": more, "customer": customer, "account": account, "waiting": waiting}
-    return page.show("transactions.html", **shown)
+    return page.show("transactions.html", 404 if customer and account is None else 200, **shown)
 
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
@@ -90,7 +91,8 @@ def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line
     rooms = console.rooms_of(connection, ids)
     reversed_ones = console.reversed_among(connection, ids)
     with_money = console.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
-    return [_line(entry, rooms, reversed_ones, with_money) for entry in entries]
+    payouts = console.payouts_of(connection, ids)
+    return [_line(entry, rooms, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries]
 
 
 def _line(
@@ -98,12 +100,13 @@ def _line(
     rooms: Mapping[str, RowMapping],
     reversed_ones: Collection[str],
     with_money: Collection[str],
+    payout: str | None,
 ) -> Line:
     kind, id = entry["kind"], entry["transaction_id"]
     room = rooms.get(id)
     left = room["credits"] - room["taken"] if room else 0
     refund = delete = None
-    pay_out = False
+    pay_out = paid_out = False
     if kind == "spend":
         refund = "" if left else "all of it is already given back"
     elif kind == "credit_refund":
@@ -114,136 +117,17 @@ def _line(
         pay_out = entry["credits"] < 0 and not paid_out and id not in reversed_ones
     if delete is not None and id in reversed_ones:
         delete = "already deleted: a reversal refers to it"
-    return Line(entry, refund, delete, pay_out)
-
-
-# --- Refund transaction ----------------------------------------------------------------------------------------------
-
-
-@router.get("/refund-transaction")
-def refund_panel(
-    page: ThePage, id: Text, credits: Text = "", to: Text = "balance", currency: Text = ""
-) -> HTMLResponse:
-    """The panel, with what pressing the button would do."""
-    return _panel(page, {"id": id, "credits": credits, "to": to, "currency": currency})
-
-
-@router.post("/refund-transaction/preview")
-def refund_preview(page: ThePage) -> HTMLResponse:
-    """The same with what was typed so far; nothing is done."""
-    return _panel(page, page.form)
-
-
-@router.post("/refund-transaction", response_model=None)
-def refund_transaction(page: ThePage) -> Response:
-    """Accept the refund; the same form sent twice is one refund."""
-    form = page.form
-    try:
-        entry = _spend(page, form.get("id", ""))
-        fields = {
-            "kind": "credit_refund",
-            "to": form.get("to", ""),
-            "customer_id": entry["customer_id"],
-            "transaction_id": entry["transaction_id"],
-            "credits": whole(form, "credits", "Amount"),
-            "currency": form.get("currency") or None,
-            "reason": words(form, "reason", "Reason"),
-            "note": form.get("note", "").strip() or None,
-        }
-        refund_id = _request(page, fields)
-    except NotFound:
-        raise
-    except RefundWorkerError as error:
-        return _panel(page, form, error)
-    if fields["to"] == To.BALANCE:
-        return page.go("/transactions", customer=entry["customer_id"], done="refunded")
-    return page.go(f"/refunds/{refund_id}", done="returning")
-
-
-def _request(page: Page, fields: Mapping[str, Any]) -> str:
-    """The id of the refund that answers this form. Raises a `Refusal`."""
-    who = page.identity
-    body = parse_body(RefundBody, fields)
-    request = body.request(idempotency_key=key_of(page.form), client=who.client, actor=who.actor)
-    (answer,) = request_refunds(page.context, [request])
-    if isinstance(answer, Refusal):
-        raise answer
-    return answer.refund_id
-
-
-def _spend(page: Page, transaction_id: str) -> RowMapping:
-    with page.context.database.read() as connection:
-        entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
-    if entry is None or entry["kind"] != "spend":
-        raise NotFound(f"there is no spend {transaction_id}")
-    return entry
-
-
-def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
-    entry = _spend(page, form.get("id", ""))
-    with page.context.database.read() as connection:
-        room = console.rooms_of(connection, [entry["transaction_id"]])[entry["transaction_id"]]
-        currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
-    left = room["credits"] - room["taken"]
-    to = To.SOURCE if form.get("to") == "source" else To.BALANCE
-    typed = form.get("credits", "").strip() or str(left)
-    chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")
-    told: Json | None = None
-    try:
-        asked = whole({"credits": typed}, "credits", "Amount")
-        told = preview(
-            page.context,
-            _trial(
-                page,
-                Kind.CREDIT_REFUND,
-                to,
-                entry,
-                credits=asked,
-                currency=chosen if to is To.SOURCE and chosen in currencies else None,
-            ),
-        )
-    except RefundWorkerError as wrong:
-        error = error or wrong
-    full = room["credits"]
-    presets = [("Full", full), ("Half", full // 2), ("Remaining", left)]
-    values: Json = {
-        "entry": entry,
-        "left": left,
-        "to": to.value,
-        "credits": typed,
-        "currency": chosen,
-        "currencies": currencies,
-        "told": told,
-        "presets": [(name, amount, 0 < amount <= left) for name, amount in presets],
-        "request_id": form.get("request_id") or new_request_id(),
-        "reason": form.get("reason", ""),
-        "note": form.get("note", ""),
-        "error": error,
-    }
-    return page.show("refund_transaction.html", error.status if error else 200, **values)
-
-
-def _trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> RefundRequest:
-    """A request that is only looked at."""
-    return RefundRequest(
-        idempotency_key="preview",
-        kind=kind,
-        to=to,
-        customer_id=entry["customer_id"],
-        transaction_id=entry["transaction_id"],
-        reason="preview",
-        client=page.identity.client,
-        actor=page.identity.actor,
-        **options,
-    )
+    return Line(entry, refund, delete, pay_out, payout if paid_out else None)
 
 
 # --- Delete ----------------------------------------------------------------------------------------------------------
 
 
 @router.get("/delete-transaction")
-def ask_to_delete(page: ThePage, id: Text) -> HTMLResponse:
+def ask_to_delete(page: ThePage, id: Text = "") -> Response:
     """What deleting would do, or why it can't be done."""
+    if not id:
+        return page.go("/transactions")
     return _delete_page(page, id)
 
 
@@ -252,7 +136,9 @@ def delete_transaction(page: ThePage) -> Response:
     """The reversal entry, once."""
     id = page.form.get("id", "")
     try:
-        entry = reverse_transaction(page.context, id, actor=page.identity.actor)
+        # Made once, whoever presses again: no id of the form is needed for that.
+        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        entry = reverse_transaction(page.context, id, actor=page.identity.actor, reason=reason)
     except NotFound:
         raise
     except RefundWorkerError as error:
@@ -267,15 +153,18 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
             raise NotFound(f"transaction {id} is not known")
         (line,) = _lines(connection, [entry])
         account = accounts.find_customer(connection, entry["customer_id"])
-    return page.show("delete_transaction.html", error.status if error else 200, line=line, account=account, error=error)
+    values: Json = {"line": line, "account": account, "reason": page.form.get("reason", ""), "error": error}
+    return page.show("delete_transaction.html", error.status if error else 200, **values)
 
 
 # --- Add credits to customer's account -------------------------------------------------------------------------------
 
 
 @router.get("/add-credits")
-def ask_to_add_credits(page: ThePage, customer: Text) -> HTMLResponse:
+def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
     """The form, with the balance and recent corrections beside it."""
+    if not customer:
+        return page.go("/customers")
     return _credits_page(page, {"customer": customer})
 
 
@@ -314,7 +203,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         "lines": lines,
         "credits": form.get("credits", ""),
         "reason": form.get("reason", ""),
-        "request_id": form.get("request_id") or new_request_id(),
+        "request_id": form_id(form, error),
         "error": error,
     }
     return page.show("add_credits.html", error.status if error else 200, **values)
@@ -324,8 +213,10 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 
 
 @router.get("/return-money")
-def ask_to_return_money(page: ThePage, id: Text, currency: Text = "") -> HTMLResponse:
+def ask_to_return_money(page: ThePage, id: Text = "", currency: Text = "") -> Response:
     """The payments that the money of a negative correction would go back over."""
+    if not id:
+        return page.go("/transactions")
     return _money_page(page, {"id": id, "currency": currency})
 
 
@@ -344,10 +235,10 @@ def return_money(page: ThePage) -> Response:
             "reason": words(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
         }
-        refund_id = _request(page, fields)
+        refund_id = ask(page, fields)
     except RefundWorkerError as error:
         return _money_page(page, form, error)
-    return page.go(f"/refunds/{refund_id}", done="returning")
+    return page.go(f"/refunds/{refund_id}", done=accepted(page, refund_id))
 
 
 def _correction(page: Page, transaction_id: str) -> RowMapping:
@@ -364,7 +255,7 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
-    told = preview(page.context, _trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
+    told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
     values: Json = {
         "entry": entry,
         "told": told,
@@ -372,7 +263,7 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         "currency": currency or "",
         "reason": form.get("reason", "") or entry["description"],
         "note": form.get("note", ""),
-        "request_id": form.get("request_id") or new_request_id(),
+        "request_id": form_id(form, error),
         "error": error,
     }
     return page.show("return_money.html", error.status if error else 200, **values)

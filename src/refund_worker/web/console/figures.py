@@ -117,8 +117,9 @@ def _oldest(sums: Sums, now: float) -> Lines:
         hours = range(int(begin), int(begin + width), tally.HOUR)
         seen = [value for hour in hours for value in sums.of(tally.OLDEST, hour).values()]
         rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
-    note = f"The oldest that was under way or waited for a person, at its highest in each {width / tally.HOUR:g} hours."
-    return lines("Age of the oldest unfinished", note, ["now"], rows, age)
+    each = f"at its highest in each {width / tally.HOUR:g} hours"
+    note = f"The oldest that was under way or waited for a person, {each}. Logarithmic."
+    return lines("Age of the oldest unfinished", note, ["latest"], rows, age)
 
 
 def _times(sums: Sums, name: str, heading: str) -> Lines:
@@ -126,8 +127,15 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
         (_day(day), [tally.percentile(sums.of(name, day), share) for share in SHARES.values()]) for day in sums.days
     ]
     word = "the processor's first word" if name == tally.TO_ACCEPTED else "its last"
-    note = f"To {word}: half, 95 % and 99 % of that day's took no longer, to within a tenth. Approval counts."
-    return lines(heading, note, list(SHARES), rows, age)
+    note = (
+        f"To {word}: half, 95 % and 99 % of that day's took no longer, to within a tenth. Approval counts. Logarithmic."
+    )
+    return lines(heading, note, list(SHARES), rows, latency)
+
+
+def latency(seconds: float | None) -> str:
+    """As an age; below a second in milliseconds, where an age would be none."""
+    return age(seconds) if seconds is None or seconds >= 1 else f"{max(1, round(seconds * 1_000))} ms"
 
 
 def _amounts(sums: Sums) -> list[Columns]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.domain.refund import ENDS, RefundStatus
 from refund_worker.engine import bulk_retry, views
+from refund_worker.engine.bodies import parse_body
 from refund_worker.engine.failure_codes import FAILURE_CODES
 from refund_worker.engine.failures import FAILED_AT_MOST, failures
 from refund_worker.engine.operations import Key, pause_processor, resume_processor
@@ -17,7 +19,7 @@ from refund_worker.engine.switches import BUILT_IN, switches
 from refund_worker.engine.views import Json
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import console, figures, processors, refunds
-from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 
 router = APIRouter()
@@ -53,6 +55,8 @@ def show_failures(page: ThePage) -> HTMLResponse:
     with page.context.database.read() as connection:
         groups = failures(connection)
         refused = refused_requests(connection, REFUSED)
+    # What a person can do something about first, each part the most frequent first.
+    groups.sort(key=lambda group: not group["needs_attention"])
     return page.show("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
 
 
@@ -89,7 +93,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
         shown = refunds.load(connection, stuck.ids[:20])
         group = next((g for g in failures(connection, failed_at_most=0) if g["failure_code"] == (code or None)), None)
     values: Json = {"code": code, "stuck": stuck, "shown": [views.refund_view(r) for r in shown], "group": group}
-    values |= {"request_id": new_request_id()}
+    values |= {"request_id": new_request_id(), "reason": page.form.get("reason", "")}
     return page.show("retry.html", error.status if error else 200, error=error, **values)
 
 
@@ -126,27 +130,34 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
         rates = {"stripe": page.settings.stripe_rate_per_second}
         found = switches(connection, page.context, others=counts, rates=rates)
     values: Json = {"found": found, "counts": counts, "counted_max": console.COUNTED_MAX}
+    values |= {"request_id": new_request_id(), "typed": page.form}
     return page.show("processors.html", error.status if error else 200, error=error, **values)
 
 
 @router.post("/processors/pause", response_model=None)
 def pause(page: ThePage) -> Response:
     """The kill switch."""
+    return _switch(page, pause_processor, "paused")
+
+
+@router.post("/processors/resume", response_model=None)
+def resume(page: ThePage) -> Response:
+    """Send there again."""
+    return _switch(page, resume_processor, "resumed")
+
+
+def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
+    who = page.identity
     try:
-        name, reason = _known(page, page.form.get("name", "")), words(page.form, "reason", "Reason")
+        name = _known(page, page.form.get("name", ""))
+        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        key = Key(who.client, key_of(page.form))
+        turn(page.context, name, actor=who.actor, reason=reason, key=key)
     except NotFound:
         raise
     except RefundWorkerError as error:
         return _processors_page(page, error)
-    pause_processor(page.context, name, actor=page.identity.actor, reason=reason)
-    return page.go("/processors", done="paused")
-
-
-@router.post("/processors/resume")
-def resume(page: ThePage) -> Response:
-    """Send there again."""
-    resume_processor(page.context, _known(page, page.form.get("name", "")))
-    return page.go("/processors", done="resumed")
+    return page.go("/processors", done=done)
 
 
 def _known(page: Page, name: str) -> str:

@@ -22,7 +22,18 @@ from refund_worker.engine.shown import money
 from refund_worker.settings import Settings
 from refund_worker.web.console import plots
 from refund_worker.web.console.access import may
-from refund_worker.web.console.words import ACTION_WORDS, DONE, EVENT_WORDS, KIND_WORDS, STATUS_TONES, STATUS_WORDS
+from refund_worker.web.console.forms import said, sentence
+from refund_worker.web.console.history import in_money
+from refund_worker.web.console.words import (
+    ACTION_WORDS,
+    DONE,
+    EVENT_WORDS,
+    KIND_WORDS,
+    STATUS_TONES,
+    STATUS_WORDS,
+    Done,
+    whose_words,
+)
 from refund_worker.web.door import Door
 
 HERE = Path(__file__).parent
@@ -130,7 +141,16 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
-    at=at, iso=iso, number=number, signed=signed, age=age, short=short, money=lambda a: money(a[0], a[1])
+    at=at,
+    iso=iso,
+    number=number,
+    signed=signed,
+    age=age,
+    short=short,
+    said=said,
+    sentence=sentence,
+    in_money=in_money,
+    money=lambda a: money(a[0], a[1]),
 )
 _environment.globals.update(
     link=link,
@@ -146,6 +166,7 @@ _environment.globals.update(
     kind_words=KIND_WORDS,
     action_words=ACTION_WORDS,
     event_words=EVENT_WORDS,
+    whose_words=whose_words,
 )
 
 
@@ -178,12 +199,18 @@ class Page:
             "may": self.may,
             "allowed": [path for _, pages in MENU for path, _ in pages if self.may("GET", path)],
             "here": BELOW.get(path, path),
-            "done": DONE.get(self.request.query_params.get("done", "")),
+            "done": self._done(),
             "error": None,
             "environment": self.settings.environment,
         }
         text = _environment.get_template(template).render(shared | values)
         return HTMLResponse(text, status, headers=HEADERS)
+
+    def _done(self) -> Done | None:
+        """What the address says was just done, where this is the page for it."""
+        done = DONE.get(self.request.query_params.get("done", ""))
+        route = self.request.scope.get("route")
+        return done if done and route is not None and route.path_format == done.page else None
 
     def go(self, path: str, **query: object) -> RedirectResponse:
         """See there: what was sent is done, and reloading the next page sends nothing again."""

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
-from refund_worker.domain.refund import ENDS, Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.refund import ENDS, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import spreadsheet, views
-from refund_worker.engine.bodies import Body, Text, parse_body, parse_since
+from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
 from refund_worker.engine.operations import Key, command
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.redaction import to_redacted
 from refund_worker.runtime import processors_of
-from refund_worker.store import console
+from refund_worker.store import console, ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.web.bodies import ResolveBody
-from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, whole, words
+from refund_worker.web.console.history import attempt_view, is_not_known, lights, told
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
 
 router = APIRouter()
 PAGE = 50
 CSV_ROWS_MAX = 10_000
-NOT_ON_ITS_WAY = (LegStatus.BLOCKED, LegStatus.WAITING, LegStatus.FAILED, LegStatus.CANCELED)
 
 # What people most often want to see, as the same filter that could be chosen status by status.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
@@ -157,19 +155,20 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
     with page.context.database.read() as connection:
         refund = views.find_refund(connection, refund_id, client=page.identity.sees)
         timeline = views.timeline(connection, refund_id)
-        attempts = [dict(row) for row in console.attempts_of(connection, refund_id)]
+        attempts = [attempt_view(row) for row in console.attempts_of(connection, refund_id)]
+        taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
         objects = console.objects_of(connection, refund_id)
         now = page.context.clock(connection)
-    for attempt in attempts:
-        attempt["body"] = to_redacted(json.dumps(json.loads(attempt["body"]), indent=2))
     view = views.refund_view(refund)
     actions = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
     values = {
         "refund": view,
         "actions": actions,
         "not_allowed": [a for a in view["available_actions"] if a not in actions],
-        "lights": lights(refund),
-        "timeline": timeline,
+        "lights": lights(refund, taken_back=taken_back is not None),
+        "taken_back": taken_back,
+        "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],
+        "timeline": told(timeline, refund),
         "attempts": attempts,
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention],
@@ -178,45 +177,6 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "error": error,
     }
     return page.show("refund.html", error.status if error else 200, **values)
-
-
-def lights(refund: Refund) -> list[tuple[str, str, str]]:
-    """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
-    here = ("on", "yes") if refund.posted else ("off", "not yet")
-    if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
-        here = ("none", "never will be")
-    if refund.to is To.BALANCE:
-        return [("Credited here", *here), ("Money sent", "none", "no money in it"), ("Confirmed", *here)]
-    if refund.returned_credits and here[0] == "on":
-        here = ("part", f"{refund.returned_credits:,} credits given back")
-    what = "Taken off here" if refund.kind is Kind.WITHDRAWAL else "Credited here"
-    return [(what, *here), ("Money sent", *_sent(refund)), ("Confirmed", *_confirmed(refund))]
-
-
-def _sent(refund: Refund) -> tuple[str, str]:
-    tried = [leg for leg in refund.legs if leg.last_sent_at is not None]
-    if not tried:
-        return ("off", "not yet")
-    # What was refused, or proved not executed, is not on its way.
-    refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
-    if len(refused) == len(tried):
-        return ("off", "refused" if any(leg.status is LegStatus.FAILED for leg in refused) else "refused for now")
-    standing = [leg for leg in refund.legs if leg.status not in (LegStatus.CANCELED, LegStatus.FAILED)]
-    on_its_way = len(tried) - len(refused)
-    if on_its_way >= len(standing):
-        return ("on", "yes")
-    return ("part", f"{on_its_way} of {len(standing)} payments")
-
-
-def _confirmed(refund: Refund) -> tuple[str, str]:
-    if refund.status is RefundStatus.SUCCEEDED:
-        return ("on", "yes")
-    if refund.status is RefundStatus.PARTIALLY_SUCCEEDED:
-        return ("part", "in part")
-    if refund.status is RefundStatus.FAILED:
-        return ("none", "no: it failed")
-    paid = sum(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
-    return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
 def _add_act(action: Action) -> None:
@@ -231,10 +191,6 @@ for _action in Action:
 
 def _act(page: Page, refund_id: str, action: Action) -> Response:
     form, who = page.form, page.identity
-
-    class Why(Body):
-        reason: Text
-
     try:
         reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None

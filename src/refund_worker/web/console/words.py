@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 STATUS_WORDS: Mapping[str, str] = {
     "queued": "queued",
@@ -96,19 +97,76 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_paid_by_hand": "Paid by hand",
 }
 
-DONE: Mapping[str, str] = {
-    "signed_out": "You are signed out.",
-    "refunded": "The refund is accepted. Its entry appears below as soon as it is posted, usually within a second.",
-    "deleted": "Deleted: a reversal entry takes it back. Nothing is ever erased.",
-    "corrected": "The correction is entered.",
-    "returning": "The money is on its way back through the paying system.",
-    "approve": "Approved: it goes on by itself.",
-    "reject": "Rejected: nothing was paid.",
-    "cancel": "Canceled: nothing was paid.",
-    "retry": "Retry asked for: the processor is asked first what exists.",
-    "resolve": "Resolved.",
-    "verified": "The latest entries are as they were written.",
-    "differs": "Some entries are not as they were written: see below, and tell whoever answers for the database.",
-    "paused": "Paused: nothing more is sent there. Looking up what is under way goes on.",
-    "resumed": "Resumed: what waited goes at once.",
+# What became of an attempt, by the engine's names for answers.
+OUTCOME_WORDS: Mapping[str, str] = {
+    "Answered": "the refund was made",
+    "Refused": "refused for good",
+    "AlreadyRefunded": "the payment is refunded already, it says",
+    "Blocked": "refused for now; nothing was made",
+    "Busy": "not executed: busy",
+    "NotSent": "not sent: no connection",
+    "Unanswered": "no answer: it may have been made or not",
+    "Denied": "our key was not accepted",
+    "Misconfigured": "it does not know the payment",
+    "KeyConflict": "the key was used with another request",
+}
+
+# Failure codes whose message is this program's own; all others come with the processor's words.
+OUR_CODES = frozenset(
+    {
+        "processor_unreachable",
+        "outcome_unknown",
+        "refunded_twice",
+        "answer_mismatch",
+        "processor_unknown",
+        "manual_processor",
+        "unknown_status",
+        "internal_error",
+        "unexpected_answer",
+        "unknown",
+    }
+)
+
+
+def whose_words(failure_code: str | None, message: str) -> str:
+    """What a failure's message is called: only what the processor said is said to be its words."""
+    ours = failure_code is None or failure_code in OUR_CODES or message.startswith("the processor says ")
+    return "in detail" if ours else "the processor's words"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was just done, told on the page that it leads to and on no other; `tone` is how it looks."""
+
+    page: str
+    text: str
+    tone: str = "good"
+
+
+_ENDED = "Your session had ended. Nothing was done; sign in and repeat it."
+_ONE = "/refunds/{refund_id}"
+DONE: Mapping[str, Done] = {
+    "signed_out": Done("/sign-in", "You are signed out."),
+    "ended": Done("/sign-in", _ENDED, "warn"),
+    "refunded": Done(
+        "/transactions",
+        "The refund is accepted. Its entry appears below as soon as it is posted, usually within a second.",
+    ),
+    "deleted": Done("/transactions", "Deleted: a reversal entry takes it back. Nothing is ever erased."),
+    "corrected": Done("/add-credits", "The correction is entered."),
+    "asked": Done(_ONE, "Accepted: see below how far it is."),
+    "approval": Done(_ONE, "Accepted; a second person must approve it first."),
+    "approve": Done(_ONE, "Approved: it goes on by itself."),
+    "reject": Done(_ONE, "Rejected: nothing was paid."),
+    "cancel": Done(_ONE, "Canceled: nothing was paid."),
+    "retry": Done(_ONE, "Retry asked for: the processor is asked first what exists."),
+    "resolve": Done(_ONE, "Resolved."),
+    "verified": Done("/audit", "The latest entries are as they were written."),
+    "differs": Done(
+        "/audit",
+        "Some entries are not as they were written: see below, and tell whoever answers for the database.",
+        "bad",
+    ),
+    "paused": Done("/processors", "Paused: nothing more is sent there. Looking up what is under way goes on."),
+    "resumed": Done("/processors", "Resumed: what waited goes at once."),
 }

@@ -262,6 +262,7 @@ def _create_tables() -> None:
         sqlite_where=sa.text("failure_code IS NOT NULL"),
         postgresql_where=sa.text("failure_code IS NOT NULL"),
     )
+    op.create_index("ix_refunds_requested_by", "refunds", ["requested_by", "created_at"], unique=False)
     op.create_index("ix_refunds_status", "refunds", ["status", "refund_id"], unique=False)
     op.create_index(
         "ix_refunds_troubled",

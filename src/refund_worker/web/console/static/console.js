@@ -67,38 +67,87 @@ function dress(root) {
   showCopyButtons(root);
 }
 
+// The page at an address as a document; throws in words why there is none.
 async function fetchPage(address) {
-  const answer = await fetch(address, { credentials: "same-origin", redirect: "manual" });
-  if (!answer.ok) return null;
+  let answer;
+  try {
+    answer = await fetch(address, { credentials: "same-origin", redirect: "manual" });
+  } catch {
+    throw new Error("no connection");
+  }
+  // The only address that a page sends us away to by itself.
+  if (answer.type === "opaqueredirect") throw new Error("sign in again");
+  if (!answer.ok) throw new Error("no answer");
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
+const FOCUSABLE = "a[href], [tabindex]";
+
+// What was focused and how far it was scrolled stays so in what takes its place.
 function replaceById(page, id) {
   const fresh = page.getElementById(id);
   const present = document.getElementById(id);
   if (!fresh || !present || fresh.innerHTML === present.dataset.html) return;
+  const focused = all(FOCUSABLE, present).indexOf(document.activeElement);
+  const scrolled = all(".scroll", present).map((part) => [part.scrollLeft, part.scrollTop]);
+  const html = fresh.innerHTML;
   present.replaceWith(fresh);
-  fresh.dataset.html = fresh.innerHTML;
+  fresh.dataset.html = html;
   dress(fresh);
+  all(".scroll", fresh).forEach((part, n) => scrolled[n] && part.scrollTo(...scrolled[n]));
+  if (focused >= 0) all(FOCUSABLE, fresh)[focused]?.focus({ preventScroll: true });
 }
 
 // Live parts: fetched again every few seconds while the page is looked at, and not under the reader's hands.
 const PAUSE = 3000;
+const HANDS = "input, select, textarea, button, summary";
 const lives = all("[data-live]").map((part) => part.id);
+let fresh = new Date();
 let next;
+
+function isBusy(part) {
+  const focused = document.activeElement;
+  return (part.contains(focused) && focused.matches(HANDS)) || part.querySelector("details[open]") !== null;
+}
+
+// An old page must not pass for the present state.
+function tellFreshness(why) {
+  let told = document.getElementById("stale");
+  if (!why) {
+    told?.remove();
+    return;
+  }
+  if (!told) {
+    told = document.createElement("p");
+    told.id = "stale";
+    told.className = "notice warn";
+    told.setAttribute("role", "status");
+    document.getElementById("main").prepend(told);
+  }
+  const since = asText(fresh, inOwnZone ? ownZone : "UTC").slice(11);
+  const text = `Not fresh since ${since} ${inOwnZone ? ownZone : "UTC"}: ${why}.`;
+  if (told.textContent === text) return;
+  told.textContent = text;
+  if (why !== "sign in again") return;
+  const link = document.createElement("a");
+  link.href = location.href;
+  link.textContent = why;
+  told.replaceChildren(text.slice(0, -why.length - 1), link, ".");
+}
 
 async function refresh() {
   clearTimeout(next);
   if (document.hidden) return;
   try {
     const page = await fetchPage(location.href);
-    for (const id of page ? lives : []) {
+    fresh = new Date();
+    for (const id of lives) {
       const part = document.getElementById(id);
-      const busy = part && (part.contains(document.activeElement) || part.querySelector("details[open]"));
-      if (!busy) replaceById(page, id);
+      if (part && !isBusy(part)) replaceById(page, id);
     }
-  } catch {
-    // Offline for a moment: the next time will do.
+    tellFreshness("");
+  } catch (error) {
+    tellFreshness(error.message);
   }
   next = setTimeout(refresh, PAUSE);
 }
@@ -120,20 +169,30 @@ document.addEventListener("keydown", (event) => {
 // The refund panel: presets fill the amount, and every change shows what will happen.
 function livePreview(form) {
   let waiting;
+  let latest = 0;
+  const ask = async () => {
+    const number = ++latest;
+    const filled = new FormData(form);
+    const query = new URLSearchParams();
+    for (const name of ["id", "credits", "to", "currency"]) {
+      if (filled.has(name)) query.set(name, filled.get(name));
+    }
+    let page;
+    try {
+      page = await fetchPage(`${form.dataset.preview}?${query}`);
+      if (!page.getElementById("preview")) throw new Error("no answer");
+    } catch (error) {
+      page = notKnown(error.message);
+    }
+    if (number === latest) replaceById(page, "preview");
+  };
   const show = () => {
     clearTimeout(waiting);
-    waiting = setTimeout(async () => {
-      const query = new URLSearchParams();
-      for (const name of ["id", "credits", "to", "currency"]) {
-        const value = new FormData(form).get(name);
-        if (value) query.set(name, value);
-      }
-      const answer = await fetch(`${form.dataset.preview}?${query}`, { credentials: "same-origin", redirect: "manual" });
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      replaceById(page, "preview");
-    }, 200);
+    waiting = setTimeout(ask, 200);
   };
   form.addEventListener("input", show);
+  // A browser that goes back may have filled the form in: what is told must be about what is in it now.
+  window.addEventListener("pageshow", show);
   for (const chip of all("[data-amount]", form)) {
     chip.addEventListener("click", (event) => {
       event.preventDefault();
@@ -143,22 +202,37 @@ function livePreview(form) {
   }
 }
 
+// Better nothing than what was true of another amount.
+function notKnown(why) {
+  const page = new DOMParser().parseFromString('<section id="preview" class="card preview"></section>', "text/html");
+  const told = page.createElement("p");
+  told.className = "notice warn";
+  told.textContent = `What will happen can't be told now: ${why}.`;
+  page.getElementById("preview").append(told);
+  return page;
+}
+
 // What the sign of a correction means, with the figures of this customer.
 function explainSign(field) {
   const told = document.getElementById("sign");
   const untouched = told.textContent;
-  const balance = Number(field.dataset.sign);
+  const [balance, available] = [Number(field.dataset.sign), Number(field.dataset.available)];
   const format = (figure) => figure.toLocaleString("en");
-  field.addEventListener("input", () => {
+  const explain = () => {
     const text = field.value.trim().replace("−", "-");
-    const credits = /^[+-]?\d+$/.test(text) ? Number(text) : 0;
+    if (!text || /^[+-]$/.test(text)) return untouched;
+    if (!/^[+-]?\d+$/.test(text)) return "Write a whole number, such as 50 or −50.";
+    const credits = Number(text);
+    if (!credits) return untouched;
+    if (credits < -available) {
+      return `Takes ${format(-credits)} credits off: more than the ${format(available)} available, so it will be refused.`;
+    }
     const after = `the balance goes from ${format(balance)} to ${format(balance + credits)}.`;
-    told.textContent = !credits
-      ? untouched
-      : credits > 0
-        ? `Puts ${format(credits)} credits on: ${after}`
-        : `Takes ${format(-credits)} credits off: ${after}`;
-  });
+    return credits > 0 ? `Puts ${format(credits)} credits on: ${after}` : `Takes ${format(-credits)} credits off: ${after}`;
+  };
+  const show = () => (told.textContent = explain());
+  field.addEventListener("input", show);
+  window.addEventListener("pageshow", show);
 }
 
 // A form is sent once; its id makes sure of that on the other side as well.
@@ -169,6 +243,14 @@ document.addEventListener("submit", (event) => {
   form.dataset.sent = "yes";
   setTimeout(() => delete form.dataset.sent, 5000);
 });
+window.addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => delete form.dataset.sent));
+
+// What was just done is told once: not again when the page is loaded again or its address is sent to somebody.
+const address = new URL(location.href);
+if (address.searchParams.has("done")) {
+  address.searchParams.delete("done");
+  history.replaceState(history.state, "", address);
+}
 
 document.documentElement.classList.add("script");
 dress(document);

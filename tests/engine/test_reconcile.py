@@ -1,0 +1,78 @@
+"""Both books compared while work goes on: no false alarm, and every real difference is found."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+
+from tests.support.world import ScriptedProcessor, World
+
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.replies import Found, Refused, SearchReply
+from refund_worker.engine.advance import advance
+from refund_worker.engine.reconcile import reconcile
+from refund_worker.engine.watch import watch
+
+REFUSED = Refused("expired_or_canceled_card", "no")
+
+
+class Lagging(ScriptedProcessor):
+    """Its list does not show what was made lately, and a worker goes on while it is read."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.objects = world.processor.objects
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        shown = Found(tuple(self.objects.values())[:1])
+        await asyncio.get_running_loop().run_in_executor(None, self.world.work)
+        return shown
+
+
+def test_what_a_list_does_not_show_yet_is_asked_for_by_itself_and_no_difference(world: World) -> None:
+    world.pay()
+    world.withdraw(20, "k1")
+    world.withdraw(20, "k2")
+    world.work()
+    world.withdraw(20, "k3")  # paid while the list is read
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
+
+
+def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(world: World) -> None:
+    world.pay()
+    world.withdraw(20, "k1")
+    refund_id = world.withdraw(20, "k2")
+    world.work()
+    world.processor.become("re_2", "failed")
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    assert [(d.kind, d.subject) for d in report.differences] == [("money", f"{refund_id}-1")]
+
+
+def test_credits_on_their_way_back_are_no_difference(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", REFUSED)
+    refund_id = world.withdraw(20)
+    advance(world.context)
+    assert world.refund(refund_id).status is RefundStatus.SENDING, "refused, and not given back yet"
+    assert reconcile(world.context).differences == ()
+    world.work()
+    assert (world.refund(refund_id).status, reconcile(world.context).differences) == (RefundStatus.FAILED, ())
+
+
+def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_often_it_is_listed(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    world.processor.become("re_1", "settling")
+    for _ in range(3):
+        watch(world.context)
+        world.pass_time(3_600)
+    assert world.events(refund_id).count("unknown_status") == 1
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    world.processor.become("re_1", "failed")
+    watch(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED

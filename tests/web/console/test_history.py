@@ -1,0 +1,169 @@
+"""What a refund's page says of its past is what happened: money as money, no more known than is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.domain.builders import POLICY, START, a_leg, a_refund
+from tests.web.client import Web
+from tests.web.console.visitor import text_of, visitor
+
+from refund_worker.domain.money import as_text
+from refund_worker.domain.refund import LegStatus, RefundStatus
+from refund_worker.domain.wake import woken
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.shown import money
+from refund_worker.store.tables import attempts, events, legs, refunds
+from refund_worker.web.console.history import in_money, lights
+
+SENT = {"last_sent_at": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("leg", "told"),
+    [
+        (a_leg(), ("off", "not yet")),
+        (a_leg(status=LegStatus.PENDING, **SENT), ("on", "yes")),
+        (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "not known")),
+        (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "not known")),
+        (a_leg(status=LegStatus.BLOCKED, failure_code="balance_insufficient", **SENT), ("off", "refused for now")),
+        (a_leg(status=LegStatus.WAITING, **SENT), ("off", "will be sent again")),
+        (a_leg(status=LegStatus.FAILED, **SENT), ("off", "refused")),
+    ],
+)
+def test_the_light_of_money_sent_says_no_more_than_is_known(leg, told) -> None:  # type: ignore[no-untyped-def]
+    refund = a_refund(leg, status=RefundStatus.NEEDS_ATTENTION, posted=True)
+    assert lights(refund)[1] == ("Money sent", *told)
+
+
+def test_one_payment_that_is_not_known_makes_the_whole_not_known() -> None:
+    refund = a_refund(
+        a_leg(1, status=LegStatus.SUCCEEDED, **SENT),
+        a_leg(2, status=LegStatus.UNKNOWN, **SENT),
+    )
+    assert lights(replace(refund, posted=True))[1] == ("Money sent", "part", "not known")
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency"), [(600, "EUR"), (123_456, "GBP"), (600, "JPY"), (1_500, "KWD"), (0, "USD")]
+)
+def test_amounts_in_stored_texts_are_written_as_on_pages(minor: int, currency: str) -> None:
+    assert as_text(minor, currency) == money(minor, currency)
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("600 EUR over pay-1, 50 GBP over pay-2", "6.00 EUR over pay-1, 0.50 GBP over pay-2"),
+        ("6.00 EUR over pay-1", "6.00 EUR over pay-1"),
+        ("1,234.50 EUR paid: re_1", "1,234.50 EUR paid: re_1"),
+        ("1,234 JPY paid: re_1", "1,234 JPY paid: re_1"),
+        ("200 EUR came back: re_1", "2.00 EUR came back: re_1"),
+        ("a chat of 200 EUR", "a chat of 200 EUR"),
+    ],
+)
+def test_minor_units_that_are_stored_already_are_shown_as_money(stored: str, shown: str) -> None:
+    assert in_money(stored) == shown
+
+
+def test_the_timeline_says_money_as_money_and_nothing_where_there_is_none(web: Web) -> None:
+    person = visitor(web, "admin")
+    paid = web.refund("k1", credits=60).json()["id"]
+    credits = web.refund("k2", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5).json()["id"]
+    assert "money 6.00 EUR over pay-1" in text_of(person.get(f"/refunds/{paid}"))
+    shown = text_of(person.get(f"/refunds/{credits}"))
+    assert "Accepted" in shown
+    assert "None" not in shown
+    assert "money" not in shown.partition("Timeline")[2].partition("As it was asked for")[0]
+    with web.context.database.read() as connection:
+        details = [json.loads(row.detail) for row in connection.execute(events.select())]
+    assert {"credits": 5} in details
+
+
+def test_a_ledger_text_gives_the_reason_and_the_note_stays_with_the_refund() -> None:
+    refund = a_refund(reason="asked by mail", note="third time this month")
+    (posting,) = woken(refund, START, POLICY).postings
+    assert posting.description == "Withdrawal of 100 credits, to be paid back through the paying system: asked by mail"
+
+
+def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web: Web) -> None:
+    person = visitor(web, "admin", "anna")
+    id = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5).json()["id"]
+    advance_until_idle(web.context)
+    before = text_of(person.get(f"/refunds/{id}"))
+    assert "Credited here yes" in before
+    assert "taken back" not in before
+    person.follow(
+        person.submit(person.get("/delete-transaction", id=f"{id}-credit"), "/delete-transaction", reason="slip")
+    )
+    after = person.get(f"/refunds/{id}")
+    assert "Credited here given, then taken back" in text_of(after)
+    assert "Confirmed yes" not in text_of(after)
+    assert "by console/anna : a reversal took the credits back" in text_of(after)
+    assert f"#t-reversal-{id}-credit" in after.text
+
+
+def test_an_attempt_tells_everything_that_is_stored_of_its_answer(web: Web) -> None:
+    id = _sent(web)
+    page = _attempt(web, id, outcome="Blocked", outcome_code="balance_insufficient", outcome_message="not enough")
+    for part in ("Outcome refused for now", "Code balance_insufficient", "Message not enough", "Its request id req_1"):
+        assert part in page
+    made = _attempt(web, id, outcome="Answered", outcome_code="re_9", outcome_message="pending")
+    assert "Refund there re_9 Its status pending" in made
+    assert "Given up at" not in made
+
+
+def test_an_attempt_that_nobody_answered_was_given_up_and_not_answered(web: Web) -> None:
+    page = _attempt(web, _sent(web), outcome="Unanswered", outcome_message="read timed out", request_id=None)
+    assert "no answer: it may have been made or not" in page
+    assert "Given up at" in page
+    assert "Answered" not in page
+
+
+def test_only_what_the_processor_said_is_called_its_words(web: Web) -> None:
+    id = _sent(web)
+    person = visitor(web, "operator")
+    for code, label in (("outcome_unknown", "in detail"), ("card_declined", "the processor's words")):
+
+        def stop(connection, code=code):  # type: ignore[no-untyped-def]
+            told = {"failure_code": code, "failure_message": "as it is"}
+            connection.execute(refunds.update().values(status="needs_attention", **told))
+
+        web.context.database.run(stop)
+        assert f"{label}: “ as it is" in text_of(person.get(f"/refunds/{id}"))
+        assert f"{label}: “ as it is" in text_of(person.get("/failures"))
+
+
+def test_both_ways_to_resolve_are_there_as_commands(web: Web) -> None:
+    id = _sent(web)
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        connection.execute(legs.update().values(status="blocked", attention="declined", failure_code="declined"))
+        connection.execute(refunds.update().values(status="needs_attention", failure_code="declined"))
+
+    web.context.database.run(stop)
+    page = text_of(visitor(web, "operator").get(f"/refunds/{id}"))
+    assert f"refunds resolve {id} --outcome paid_manually --reference REF --reason 'WHY'" in page
+    assert f"refunds resolve {id} --outcome reverse --reason 'WHY'" in page
+
+
+def _sent(web: Web) -> str:
+    id = str(web.refund("k1", credits=10).json()["id"])
+
+    def send(connection):  # type: ignore[no-untyped-def]
+        at = {"first_sent_at": 1.8e9, "last_sent_at": 1.8e9, "sends": 1}
+        connection.execute(attempts.insert().values(leg_id=f"{id}-1", number=1, key=f"{id}-1:1", body="{}", **at))
+
+    web.context.database.run(send)
+    return id
+
+
+def _attempt(web: Web, id: str, **answer: str | None) -> str:
+    def end(connection):  # type: ignore[no-untyped-def]
+        connection.execute(attempts.update().values(**({"request_id": "req_1", "answered_at": 1.8e9 + 5} | answer)))
+
+    web.context.database.run(end)
+    person = visitor(web, "operator", f"o{len(str(answer))}")
+    return text_of(person.get(f"/refunds/{id}")).partition("Every attempt")[2]
