@@ -389,7 +389,9 @@ def test_worker_and_scheduler_say_when_they_are_ready(cli: Cli, monkeypatch: pyt
 
 def test_a_command_that_is_broken_off_says_that_what_was_stored_stays(cli: Cli) -> None:
     code = (
-        "import signal\nfrom refund_worker.cli import app, keys, session\n"
+        # Whoever was started in the background of a shell has it ignored.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from refund_worker.cli import app, keys, session\n"
         "session.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
