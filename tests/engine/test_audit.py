@@ -14,6 +14,7 @@ from tests.support.world import START, World
 from refund_worker.domain.decision import Event
 from refund_worker.engine.audit import ROWS_PER_SEAL, Finding, Report, Sealer, verify, write_anchor
 from refund_worker.engine.audited import entries, status
+from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.store import audit, refunds
 from refund_worker.store.database import Database
@@ -298,3 +299,18 @@ def test_entries_are_found_by_who_what_and_which_and_a_filter_they_have_not_is_r
 def status_of(world: World) -> dict[str, Any]:
     with world.database.read() as connection:
         return status(connection)
+
+
+def test_who_stopped_sending_and_why_stands_in_the_trail_and_is_sealed(world: World) -> None:
+    pause_processor(world.context, "stripe", actor="anna", reason="refunds fail there")
+    assert resume_processor(world.context, "stripe", actor="bert", reason="they work again")
+    assert not resume_processor(world.context, "stripe", actor="bert", reason="again")
+    with world.database.read() as connection:
+        found = entries(connection)["data"][:2]
+    told = [(e["what"], e["who"], e["why"], e["refund_id"], e["detail"]) for e in found]
+    assert told == [
+        ("processor_resumed", "bert", "they work again", None, {"processor": "stripe"}),
+        ("processor_paused", "anna", "refunds fail there", None, {"processor": "stripe"}),
+    ]
+    seal(world)
+    assert verify(world.context).whole

@@ -138,7 +138,8 @@ LEDGER_COLUMNS = (
 
 def _timeline_row(entry: Json) -> tuple[object, ...]:
     what = f"{entry['what']}{' (alarm)' if entry['alarm'] else ''}"
-    return moment(entry["at"]), entry["who"], what, entry["to"], entry["refund_id"], entry["why"]
+    of = entry["refund_id"] or f"processor {entry['detail']['processor']}"
+    return moment(entry["at"]), entry["who"], what, entry["to"], of, entry["why"]
 
 
 def _ledger_row(entry: Json) -> tuple[object, ...]:

@@ -104,12 +104,19 @@ def _add_processors(app: typer.Typer) -> None:
         _show_switch(name, output)
 
     @command(app, "resume", "processors resume stripe")
-    def resume(name: ProcessorArgument, output: OutputOption = Output.TABLE) -> None:
+    def resume(
+        name: ProcessorArgument,
+        reason: Annotated[str | None, typer.Option("--reason", help="why; it is kept in the audit trail")] = None,
+        actor: ActorOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
         """Send to a processor again; what waited is due at once."""
+        from refund_worker.cli.refunds import checked_reason
         from refund_worker.engine.operations import resume_processor
 
+        why = None if reason is None else checked_reason(reason)
         with session.context() as context:
-            resume_processor(context, _known(name))
+            resume_processor(context, _known(name), actor=actor or default_actor(), reason=why)
         _show_switch(name, output)
 
     @command(app, "status", "processors status")

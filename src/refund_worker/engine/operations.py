@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import Event
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.workflow import Action
 from refund_worker.engine.apply import apply
@@ -82,12 +83,13 @@ def pause_processor(context: Context, name: str, *, actor: str, reason: str, key
         now = context.clock(connection)
         if key is None or _is_first(connection, key, act, name, now):
             processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
+            _note_switch(connection, "processor_paused", name, now, actor=actor, reason=reason)
 
     context.database.run(work)
 
 
 def resume_processor(
-    context: Context, name: str, *, actor: str | None = None, reason: str | None = None, key: Key | None = None
+    context: Context, name: str, *, actor: str = "unknown", reason: str | None = None, key: Key | None = None
 ) -> bool:
     """Send there again; what waited is due at once. False if it was not paused. `key` as for `pause_processor`."""
     act = {"switch": name, "to": "sending", "reason": reason, "actor": actor}
@@ -100,9 +102,14 @@ def resume_processor(
         if resumed:
             whose = None if name == processors.ALL else name
             refunds.wake_those_waiting_for(connection, whose, now)
+            _note_switch(connection, "processor_resumed", name, now, actor=actor, reason=reason)
         return resumed
 
     return context.database.run(work)
+
+
+def _note_switch(connection: Connection, kind: str, name: str, now: float, *, actor: str, reason: str | None) -> None:
+    refunds.insert_events(connection, [(None, Event(kind, actor, reason=reason, detail={"processor": name}))], now)
 
 
 def _is_first(connection: Connection, key: Key, act: Mapping[str, object], result_id: str, now: float) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import Policy
+from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, alarms, take_evidence
@@ -150,4 +150,6 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
     )
     log.error("alarm: nothing more is sent to %s: %s", processor, reason)
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
+    event = Event("processor_paused", "refund-worker", reason=reason, detail={"processor": processor}, alarm=True)
+    refunds.insert_events(connection, [(None, event)], now)
     processors.note_told(connection, processor, newest.created_at.timestamp())

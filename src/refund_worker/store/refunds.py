@@ -228,8 +228,8 @@ def end_attempts(connection: Connection, answers: Sequence[Mapping[str, Any]]) -
         connection.execute(_ANSWER, list(answers))
 
 
-def insert_events(connection: Connection, rows: Iterable[tuple[str, Event]], now: float) -> None:
-    """Append to the timelines: (refund_id, event) pairs."""
+def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
+    """Append to the timelines: (refund_id, event) pairs; without a refund it is about a processor's switch."""
     values = [
         {
             "refund_id": refund_id,

@@ -289,7 +289,8 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    Column("refund_id", Text, ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    # None: about a processor's switch, named in the detail.
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
     Column("kind", Text, nullable=False),

@@ -45,10 +45,10 @@ def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSON
 
 
 @router.post("/v1/processors/{name}/resume", responses=_SWITCH.responses, openapi_extra=_SWITCH.extra)
-def resume(context: TheContext, name: Name, body: Reason) -> JSONResponse:
+def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
     """Send there again; what waited goes at once."""
     _check_known(context, name)
-    resume_processor(context, name)
+    resume_processor(context, name, actor=caller.actor, reason=body.reason)
     return JSONResponse(_switch(context, name))
 
 
@@ -62,8 +62,9 @@ def _check_known(context: Context, name: str) -> None:
 def _switch(context: Context, name: str) -> dict[str, Any]:
     with context.database.read() as connection:
         row = next((row for row in processors.status_of_processors(connection) if row["name"] == name), None)
+        paused = name in processors.paused_processors(connection, context.clock(connection))
     values: dict[str, Any] = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
     if row is not None:
         values = {field: row[field] for field in values}
     times = {field: None if values[field] is None else iso(values[field]) for field in ("paused_at", "paused_until")}
-    return {"name": name, "paused": values["paused_by"] is not None, **values, **times}
+    return {"name": name, "paused": paused, **values, **times}

@@ -95,6 +95,8 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_absent": "Looked up: nothing exists there",
     "leg_given_up": "Given up",
     "leg_paid_by_hand": "Paid by hand",
+    "processor_paused": "Sending stopped",
+    "processor_resumed": "Sending goes on",
 }
 
 # What became of an attempt, by the engine's names for answers.
