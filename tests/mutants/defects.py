@@ -529,6 +529,20 @@ DEFECTS = (
         (ADVANCE + "a_holder_whose_lease_has_passed_writes_nothing",),
     ),
     Defect(
+        "one answer that can't be stored costs the whole batch its own",
+        ENGINE + "evidence.py",
+        '    log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)\n',
+        "    raise decisions\n",
+        ("tests/engine/test_put_aside.py",),
+    ),
+    Defect(
+        "one refund that can't be claimed holds up all others",
+        ENGINE + "advance.py",
+        '        log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)\n',
+        "        raise claim\n",
+        ("tests/engine/test_put_aside.py",),
+    ),
+    Defect(
         "a leased refund is claimed by another",
         STORE + "refunds.py",
         '        or_(refunds.c.lease_until.is_(None), refunds.c.lease_until <= bindparam("now")),\n',

@@ -279,6 +279,7 @@ def test_an_http_error_means_what_stripe_documents_and_nothing_more(bench: Bench
         answers(200, b"null"),
         answers(200, b"[" * 100_000),
         answers(200, b'{"amount": ' + b"9" * 5000 + b"}"),
+        answers(200, refund(amount=2**63)),
         answers(200, []),
         answers(200, "a text"),
         answers(200, {"error": {"type": INVALID, "code": "charge_disputed"}}),
@@ -529,6 +530,9 @@ def test_any_status_is_passed_on_and_none_is_guessed_at(bench: Bench, status: st
         ({"metadata": []}, ("ch_1", "pi_1"), None, None),
         ({"metadata": {"refund_worker_leg": "leg_1", "refund_worker_attempt": "٣"}}, ("ch_1", "pi_1"), "leg_1", None),
         ({"metadata": {"refund_worker_leg": 5, "refund_worker_attempt": "9" * 99}}, ("ch_1", "pi_1"), None, None),
+        # No database stores these, and a list that holds one is read again every minute.
+        ({"metadata": {"refund_worker_leg": "leg\x00"}}, ("ch_1", "pi_1"), None, None),
+        ({"metadata": {"refund_worker_leg": "leg\ud800", "refund_worker_attempt": "1"}}, ("ch_1", "pi_1"), None, 1),
     ],
 )
 def test_marks_and_references_are_read_where_they_are_sound(

@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Decision, Event, Fetch, Hold, LookUp, Send
+from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import unplaced_legs
 from refund_worker.domain.refund import Leg
-from refund_worker.domain.replies import Denied, NotSent, Unanswered
+from refund_worker.domain.replies import Denied, NotSent
 from refund_worker.domain.wake import woken
 from refund_worker.engine.apply import apply
+from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.kill_switch import KillSwitch
+from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
-from refund_worker.errors import Unavailable
 from refund_worker.processors.base import Processor
 from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor
 from refund_worker.store import accounts, processors, refunds
@@ -61,14 +62,9 @@ def advance(
 ) -> int:
     """One round for up to `limit` due refunds (those among `only`, if given); returns how many it claimed."""
     began = context.monotonic()
-    try:
-        claim = context.database.run(lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
-    except Unavailable:
-        raise
-    except context.interrupts:
-        raise
-    except Exception:
-        log.exception("a batch of refunds could not be claimed: trying them one by one")
+    claim = tried(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
+    if isinstance(claim, Exception):
+        log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)
         return _advance_one_by_one(context, only, bulk=bulk, limit=limit)
     _ask_and_record(context, claim, began)
     return claim.claimed
@@ -83,11 +79,8 @@ def _ask_and_record(context: Context, claim: Claim, began: float) -> None:
         Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
         for q, answer in zip(claim.questions, answers, strict=True)
     ]
-    decisions = context.database.run(
-        lambda connection: take_evidence(connection, context, evidence, lease_token=claim.token)
-    )
-    _tell(decisions)
-    if len(decisions) < len({q.refund_id for q in claim.questions}):
+    taken = record_evidence(context, evidence, lease_token=claim.token)
+    if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
         log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
 
 
@@ -101,28 +94,12 @@ def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk:
     ids = context.database.run(due)
     for refund_id in ids:
         began = context.monotonic()
-        try:
-            claim = context.database.run(lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
-        except Unavailable:
-            raise
-        except context.interrupts:
-            raise
-        except Exception as error:
-            log.exception("alarm: refund %s can't be worked on", refund_id)
-            _put_aside(context, refund_id, type(error).__name__)
+        claim = tried(context, lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
+        if isinstance(claim, Exception):
+            put_aside(context, refund_id, claim)
         else:
             _ask_and_record(context, claim, began)
     return len(ids)
-
-
-def _put_aside(context: Context, refund_id: str, error: str) -> None:
-    def work(connection: Connection) -> None:
-        now = context.clock(connection)
-        refunds.put_off(connection, refund_id, now + context.policy.retry_max_seconds, f"{error} in the worker")
-        event = Event("internal_error", "refund-worker", reason=error, alarm=True)
-        refunds.insert_events(connection, [(refund_id, event)], now)
-
-    context.database.run(work)
 
 
 def advance_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
@@ -251,13 +228,7 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
         return NotSent("not begun: its turn did not come within the lease", begun=False)
     if isinstance(question.call, Send) and switch.stops(question.call.processor):
         return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
-    try:
-        return await _call(processor, question)
-    except context.interrupts:
-        raise
-    except Exception as error:  # an adapter promises never to raise; if it does, what happened is not known
-        log.exception("the %s adapter raised", question.call.processor)
-        return Unanswered(f"the adapter raised {type(error).__name__}")
+    return await answer_of(context, question.call.processor, _call(processor, question))
 
 
 async def _has_turn(context: Context, processor: str, began: float) -> bool:
@@ -285,8 +256,3 @@ async def _call(processor: Processor, question: Question) -> Answer:
             return await processor.find(payment, leg_id)
         case Fetch(processor_refund_id=processor_refund_id):
             return await processor.fetch(processor_refund_id)
-
-
-def _tell(decisions: Sequence[Decision]) -> None:
-    for refund_id, kind in alarms(decisions):
-        log.error("alarm: %s on refund %s", kind, refund_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,10 @@ from refund_worker.domain.hear import heard_all
 from refund_worker.domain.replies import Answered, Busy, Denied, NotSent, Unanswered
 from refund_worker.engine.apply import apply
 from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.store import refunds
+
+log = logging.getLogger("refund_worker.evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,38 @@ class Evidence:
     asked_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What followed from evidence, and the refunds that this program broke on: nothing was written of those."""
+
+    decisions: list[Decision]
+    broken: frozenset[str] = frozenset()
+
+
+def record_evidence(context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None) -> Taken:
+    """`take_evidence` in a transaction of its own, with its alarms in the log.
+
+    Where that breaks it is done refund by refund: what can't be taken in about one must not lose the others' answers,
+    again and again, nor keep the last look at the processor old and so stop all sending. That one is put aside.
+    """
+    decisions = tried(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
+    if not isinstance(decisions, Exception):
+        _tell(decisions)
+        return Taken(decisions)
+    log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
+    done: list[Decision] = []
+    broken = set()
+    for refund_id, items in _by_refund(evidence).items():
+        its = tried(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
+        if isinstance(its, Exception):
+            put_aside(context, refund_id, its)
+            broken.add(refund_id)
+        else:
+            _tell(its)
+            done.extend(its)
+    return Taken(done, frozenset(broken))
+
+
 def take_evidence(
     connection: Connection, context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None
 ) -> list[Decision]:
@@ -37,9 +73,7 @@ def take_evidence(
     its lease writes nothing; whoever holds the refund now asks the processor again under the same key.
     """
     now = context.clock(connection)
-    by_refund: defaultdict[str, list[Evidence]] = defaultdict(list)
-    for item in evidence:
-        by_refund[item.refund_id].append(item)
+    by_refund = _by_refund(evidence)
     decisions = []
     heard_of: list[Evidence] = []
     for refund in refunds.load(connection, list(by_refund), lock=True):
@@ -80,6 +114,15 @@ def _answer(evidence: Evidence, send: Send, now: float) -> dict[str, Any]:
     }
 
 
-def alarms(decisions: Iterable[Decision]) -> list[tuple[str, str]]:
-    """(refund_id, event kind) of everything in these decisions that an operator must hear of."""
-    return [(d.after.refund_id, e.kind) for d in decisions for e in d.events if e.alarm]
+def _by_refund(evidence: Iterable[Evidence]) -> dict[str, list[Evidence]]:
+    grouped: defaultdict[str, list[Evidence]] = defaultdict(list)
+    for item in evidence:
+        grouped[item.refund_id].append(item)
+    return grouped
+
+
+def _tell(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        for event in decision.events:
+            if event.alarm:
+                log.error("alarm: %s on refund %s", event.kind, decision.after.refund_id)

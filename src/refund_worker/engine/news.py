@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.replies import Answered, Misconfigured
+from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.store import inbox, refunds
-
-log = logging.getLogger("refund_worker.news")
 
 # An event whose refund can't be asked for is tried this often, for most of a day with the default waits. What became of
 # a refund that had succeeded nobody polls for: only the hourly watch would find it.
@@ -44,7 +42,19 @@ def take_inbox(context: Context, limit: int = 100) -> int:
         return 0
     asked = [hint for hint in hints if isinstance(hint, _Hint) and hint.place is not None]
     answers = context.run(_fetch_all(context, asked)) if asked else []
-    return context.database.run(lambda connection: _record(connection, context, rows, hints, asked, answers))
+    told = {(hint.row["processor"], hint.row["event_id"]): a for hint, a in zip(asked, answers, strict=True)}
+    evidence = [
+        Evidence(*hint.place, None, answer)
+        for hint, answer in zip(asked, answers, strict=True)
+        if hint.place and isinstance(answer, Answered)
+    ]
+    # In a transaction of its own: who dies after it takes the same answers in again, which changes nothing.
+    broken = record_evidence(context, evidence).broken if evidence else frozenset()
+    outcomes = [
+        _outcome(row, hint, told.get((row["processor"], row["event_id"])), broken)
+        for row, hint in zip(rows, hints, strict=True)
+    ]
+    return context.database.run(lambda connection: _mark(connection, context.clock(connection), rows, outcomes))
 
 
 def _hint(connection: Connection, row: RowMapping) -> _Hint | None:
@@ -81,41 +91,30 @@ async def _fetch_all(context: Context, hints: Sequence[_Hint]) -> list[Answer]:
         if processor is None:
             return None
         await context.limiter.acquire(processor.name)
-        return await processor.fetch(hint.processor_refund_id)
+        return await answer_of(context, processor.name, processor.fetch(hint.processor_refund_id))
 
     answers = await asyncio.gather(*(fetch(hint) for hint in hints))
     return [answer or Misconfigured("processor_not_configured", "no access is configured") for answer in answers]
 
 
-def _record(
-    connection: Connection,
-    context: Context,
-    rows: Sequence[RowMapping],
-    hints: Sequence[_Hint | None],
-    asked: Sequence[_Hint],
-    answers: Sequence[Answer],
-) -> int:
-    now = context.clock(connection)
-    told = {id(hint): answer for hint, answer in zip(asked, answers, strict=True)}
-    evidence: list[Evidence] = []
-    taken: list[tuple[str, str, str]] = []
-    tried: list[tuple[str, str]] = []
-    for row, hint in zip(rows, hints, strict=True):
-        name = (row["processor"], row["event_id"])
-        if hint is None:
-            taken.append((*name, "not about a refund"))
-        elif hint.place is None:
-            taken.append((*name, "unknown refund: left to reconciliation"))
-        elif isinstance(answer := told[id(hint)], Answered):
-            refund_id, leg_id = hint.place
-            evidence.append(Evidence(refund_id, leg_id, None, answer))
-            taken.append((*name, "taken in"))
-        elif row["tries"] + 1 >= TRIES_MAX:
-            taken.append((*name, "the processor did not answer: left to polling"))
-        else:
-            tried.append(name)
-    for refund_id, kind in alarms(take_evidence(connection, context, evidence)):
-        log.error("alarm: %s on refund %s", kind, refund_id)
+def _outcome(row: RowMapping, hint: _Hint | None, answer: Answer | None, broken: Collection[str]) -> str | None:
+    """How the event ends; None if it is to be tried again."""
+    if hint is None:
+        return "not about a refund"
+    if hint.place is None:
+        return "unknown refund: left to reconciliation"
+    if isinstance(answer, Answered) and hint.place[0] not in broken:
+        return "taken in"
+    if row["tries"] + 1 < TRIES_MAX:
+        return None
+    if isinstance(answer, Answered):
+        return "this program broke on it: left to polling"
+    return "the processor did not answer: left to polling"
+
+
+def _mark(connection: Connection, now: float, rows: Sequence[RowMapping], outcomes: Sequence[str | None]) -> int:
+    names = [(row["processor"], row["event_id"]) for row in rows]
+    taken = [(*name, outcome) for name, outcome in zip(names, outcomes, strict=True) if outcome is not None]
     inbox.mark_taken(connection, taken, now)
-    inbox.mark_tried(connection, tried)
+    inbox.mark_tried(connection, [name for name, outcome in zip(names, outcomes, strict=True) if outcome is None])
     return len(taken)

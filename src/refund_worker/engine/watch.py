@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
-from refund_worker.engine.evidence import Evidence, alarms, take_evidence
+from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.reconcile import DAYS, recent
 from refund_worker.store import processors, refunds
 from refund_worker.store.installation import installation_id
@@ -136,9 +136,7 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     for start in range(0, len(found.news), NEWS_AT_ONCE):
-        some = found.news[start : start + NEWS_AT_ONCE]
-        for refund_id, kind in alarms(context.database.run(lambda c, s=some: take_evidence(c, context, s))):  # type: ignore[misc]
-            log.error("alarm: %s on refund %s", kind, refund_id)
+        record_evidence(context, found.news[start : start + NEWS_AT_ONCE])
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.processors.base import RefundObject
 from refund_worker.redaction import to_redacted
 
@@ -35,7 +36,7 @@ def to_refund_object(data: object) -> RefundObject:
     if not isinstance(identifier, str) or not OPAQUE_ID.fullmatch(identifier):
         raise Unreadable("a refund object without a usable id")
     # type() and not isinstance(): True is an int to Python, and no amount.
-    if type(amount) is not int or amount < 0:
+    if type(amount) is not int or not 0 <= amount <= AMOUNT_MAX:
         raise Unreadable("a refund object whose amount is not a whole number of minor units")
     if type(created) is not int or not 0 <= created < CREATED_MAX:
         raise Unreadable("a refund object without a usable time of creation")
@@ -77,10 +78,16 @@ def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
         metadata.get(name) for name in (METADATA_LEG, METADATA_ATTEMPT, METADATA_INSTALLATION)
     )
     return (
-        leg_id if isinstance(leg_id, str) and leg_id else None,
+        _ours(leg_id),
         int(attempt) if isinstance(attempt, str) and _ATTEMPT.fullmatch(attempt) else None,
-        installation if isinstance(installation, str) and installation else None,
+        _ours(installation),
     )
+
+
+def _ours(mark: object) -> str | None:
+    """Anybody with access to the account can write metadata, and a database refuses some characters: what can't be an
+    id of ours is none."""
+    return mark if isinstance(mark, str) and OPAQUE_ID.fullmatch(mark) else None
 
 
 def _id_of(reference: object) -> str | None:

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, func, or_, select, update
 
 from refund_worker.domain.decision import Decision, Event, ObjectSeen, Send
 from refund_worker.domain.refund import (
+    ENDS,
     Kind,
     Leg,
     LegStatus,
@@ -324,12 +325,20 @@ def count_by_status(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def put_off(connection: Connection, refund_id: str, until: float, message: str) -> None:
-    """Look at a refund that breaks the worker again only later, and show why."""
-    told = {"failure_code": "internal_error", "failure_message": message, "due_at": until}
+def put_off(connection: Connection, refund_id: str, until: float, code: str, message: str) -> None:
+    """Look at a refund only then, and show why; how it ended stays what it was."""
+    r = refunds.c
+    told = {"failure_code": code, "failure_message": message}
+    shown = {name: case((r.status.in_(ENDS), r[name]), else_=value) for name, value in told.items()}
     connection.execute(
-        update(refunds).where(refunds.c.refund_id == refund_id).values(**told, version=refunds.c.version + 1)
+        update(refunds).where(r.refund_id == refund_id).values(**shown, due_at=until, version=r.version + 1)
     )
+
+
+def has_event(connection: Connection, refund_id: str, kind: str, since: float) -> bool:
+    """Whether something of this kind stands in the refund's timeline from after `since`."""
+    query = select(events.c.seq).where(events.c.refund_id == refund_id, events.c.kind == kind, events.c.at > since)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str) -> bool:
