@@ -40,6 +40,7 @@ ENDS = frozenset(
         RefundStatus.CANCELED,
     }
 )
+UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
 
 
 class LegStatus(StrEnum):

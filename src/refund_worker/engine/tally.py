@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.refund import ENDS, LegStatus, RefundStatus, To
+from refund_worker.domain.refund import UNFINISHED, LegStatus, RefundStatus, To
 from refund_worker.domain.workflow import LegOutcome
 from refund_worker.engine.context import Context
 from refund_worker.store import audit, figures, tallies
@@ -21,8 +21,6 @@ from refund_worker.store.tallies import Slot
 
 DAY, HOUR = 86_400, 3_600
 LINES_AT_ONCE = 2_000
-UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
-
 # By the day of acceptance: refunds by the status they have now, and minor units asked for by currency.
 STANDING, ASKED = "standing", "asked"
 # By the day when the processor's word came: minor units by currency, and how long it took since the request.

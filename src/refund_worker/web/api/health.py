@@ -6,15 +6,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from refund_worker.domain.refund import ENDS, RefundStatus
+from refund_worker.domain.refund import UNFINISHED
 from refund_worker.store import figures, processors
 from refund_worker.store.database import ping
 from refund_worker.web.documents import HealthShape, document
 from refund_worker.web.door import TheContext
 
 router = APIRouter(tags=["health"])
-
-UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
 
 _HEALTH = document({200: HealthShape}, guarded=False)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
-from refund_worker.domain.refund import ENDS, RefundStatus
+from refund_worker.domain.refund import ENDS, UNFINISHED, RefundStatus
 from refund_worker.engine import bulk_retry, views
 from refund_worker.engine.bodies import parse_body
 from refund_worker.engine.failure_codes import FAILURE_CODES
@@ -24,7 +24,6 @@ from refund_worker.web.console.pages import Page, ThePage, new_request_id
 
 router = APIRouter()
 Word = Annotated[str, Query(max_length=200)]
-UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
 LATEST = 100
 REFUSED = 20
 # Enough for one press of retry, whose lines in the timelines these bounds enclose.
