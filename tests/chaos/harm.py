@@ -41,8 +41,9 @@ class Harm:
             (1, self._fill_redis),
         ]
 
-    def go_on(self, until: float) -> None:
-        """Harm after harm until that time (`time.monotonic`), the dead started again all the while."""
+    def go_on(self, until: float, tick: Callable[[], object] = lambda: None) -> None:
+        """Harm after harm until that time (`time.monotonic`), the dead started again all the while; `tick` is called
+        often."""
         weights = [weight for weight, _ in self._ways]
         next_at = time.monotonic()
         # The first round has one of each, so that a short run has seen everything.
@@ -50,6 +51,7 @@ class Harm:
         self._chance.shuffle(first)
         while time.monotonic() < until:
             self.tend()
+            tick()
             if time.monotonic() >= next_at:
                 way = first.pop() if first else self._chance.choices(self._ways, weights)[0][1]
                 way()

@@ -18,6 +18,7 @@ from tests.support.processes import temporary_folder
 
 HEAL_SECONDS_MAX = 60.0
 INTENSITY = 0.4
+PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,9 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
         harm = Harm(stage)
         began = time.monotonic()
         stage.begin_asking()
-        harm.go_on(began + seconds)
+        harm.go_on(began + seconds, _progress(began, seconds, harm, stage, say))
         lasted = time.monotonic() - began
+        say(f"{lasted:4.0f} s: all faults end; now everything must come to its end within {HEAL_SECONDS_MAX:.0f} s")
         findings, heal_seconds = _heal(stage, harm)
         promises = dict(stage.promises.ids)
     result = _result(lasted, harm, findings, heal_seconds, stage, len(promises))
@@ -61,6 +63,23 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
     else:
         say(f"logs and the book are kept in {folder}")
     return result
+
+
+def _progress(
+    began: float, seconds: float, harm: Harm, stage: Stage, say: Callable[[str], object]
+) -> Callable[[], None]:
+    """To be called often: says every ten seconds how far it is."""
+    told = began
+
+    def tick() -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= PROGRESS_SECONDS:
+            told = now
+            done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in harm.done.items())
+            say(f"{now - began:4.0f} of {seconds:.0f} s: {done}; {len(stage.promises.ids)} refunds accepted")
+
+    return tick
 
 
 def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
@@ -85,7 +104,7 @@ def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
 
 def _result(seconds: float, harm: Harm, findings: Findings, heal_seconds: float, stage: Stage, refunds: int) -> Result:
     broken = tuple(stage.promises.broken)
-    counts = " ".join(f"{name}={harm.done[name]}" for name in ("kills", "freezes", "pg_crashes", "redis_losses"))
+    counts = " ".join(f"{name}={count}" for name, count in harm.done.items())
     # What has not come to its end when the time to heal is over is lost to whoever waits for it.
     lost = len(findings.lost) + len(findings.open)
     wrong = f"double={len(findings.double)} lost={lost} mismatch={len(findings.mismatch) + len(broken)}"

@@ -17,6 +17,7 @@ from tests.crashes.crash_run import Crashed, run_path, trace_of
 from tests.crashes.paths import PATHS
 
 BY_NAME = {path.name: path for path in PATHS}
+PROGRESS_SECONDS = 10.0
 Job = tuple[str, tuple[int, ...]]
 
 
@@ -62,11 +63,14 @@ def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int) -> tu
     for (_, (first,)), result in pool.imap_unordered(run_job, ((name, (n,)) for n in range(1, count + 1)), 10):
         failures += report(name, (first,), result)
         passed[first] = result.points
-    pairs = 0
-    for (_, crash_at), result in pool.imap_unordered(run_job, pairs_of(name, passed, every), 20):
+    jobs = list(pairs_of(name, passed, every))
+    told = time.monotonic()
+    for done, ((_, crash_at), result) in enumerate(pool.imap_unordered(run_job, jobs, 20), 1):
         failures += report(name, crash_at, result)
-        pairs += 1
-    return count, pairs, failures
+        if time.monotonic() - told >= PROGRESS_SECONDS:
+            told = time.monotonic()
+            print(f"          {name}: {done} of {len(jobs)} pairs", file=sys.stderr, flush=True)
+    return count, len(jobs), failures
 
 
 def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:
