@@ -32,6 +32,14 @@ SELECT r.refund_id, r.status, r.credits, r.returned_credits,
   coalesce(sum(l.amount_minor) FILTER (WHERE l.replaces IS NULL), 0)
 FROM refunds r JOIN legs l USING (refund_id) GROUP BY r.refund_id"""
 
+# What each refund left on its customer's balance, all its entries together.
+LEFT_ON_BALANCE = """
+SELECT r.refund_id, r.kind, r."to", r.status, r.credits, r.returned_credits, coalesce(sum(e.amount), 0)
+FROM refunds r LEFT JOIN ledger_transactions t ON t.refund_id = r.refund_id
+LEFT JOIN ledger_entries e ON e.transaction_id = t.transaction_id
+  AND e.account = 'customer:' || r.customer_id AND e.unit = 'credits'
+GROUP BY r.refund_id"""
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -115,4 +123,16 @@ def _sums(connection: psycopg.Connection[Any]) -> list[str]:
             found.append(f"{refund} succeeded with {paid} of {asked}")
         if status == "failed" and paid:
             found.append(f"{refund} failed with {paid} paid")
+    for refund, kind, to, status, credits, returned, left in _rows(connection, LEFT_ON_BALANCE):
+        wanted = _left_on_balance(kind, to, status, credits, returned)
+        if status in ENDS and left != wanted:
+            found.append(f"{refund} ended with {left} credits on the balance instead of {wanted}")
     return found
+
+
+def _left_on_balance(kind: str, to: str, status: str, credits: int, returned: int) -> int:
+    if status in ("rejected", "canceled"):
+        return 0
+    if to == "balance":
+        return int(credits) if status == "succeeded" else 0
+    return int(returned) if kind == "credit_refund" else int(returned - credits)

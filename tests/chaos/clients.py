@@ -34,7 +34,8 @@ class Promises:
 class Client(threading.Thread):
     """Asks until `stop` is set, and then until its last question is answered.
 
-    Every question is repeated under the same key until there is an answer; some are asked again after it.
+    Every question is repeated under the same key until there is an answer; some are asked again after it, and some
+    twice at the same moment.
     """
 
     def __init__(self, number: int, seed: int, port: int, key: str, customers: int, promises: Promises) -> None:
@@ -49,12 +50,27 @@ class Client(threading.Thread):
         count = 0
         while not self.stop.is_set():
             count += 1
-            # Every fourth key is another client's too: both ask the same, at about the same time.
+            # Every fourth key is the other clients' too, at any time before or after.
             name = f"shared-{count}" if count % 4 == 0 else f"{self._number}-{count}"
-            self._ask_until_answered(name)
+            if count % 4 < 2:
+                self._ask_until_answered(name)
+            else:
+                self._ask_twice_at_once(name)
             if self._chance.random() < 0.1:
                 self._ask_until_answered(name)
             self.stop.wait(self._chance.uniform(0.5, 1.5) * PAUSE_SECONDS)
+
+    def _ask_twice_at_once(self, key: str) -> None:
+        both = threading.Barrier(2)
+
+        def ask() -> None:
+            both.wait()
+            self._ask_until_answered(key)
+
+        twin = threading.Thread(target=ask, name=f"{self.name}-twin", daemon=True)
+        twin.start()
+        ask()
+        twin.join()
 
     def _ask_until_answered(self, key: str) -> None:
         body = self._body(random.Random(key))

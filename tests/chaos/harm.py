@@ -19,14 +19,18 @@ REDIS_SECONDS = 2.0
 
 
 class Harm:
-    """Does harm to a stage; `done` counts kills, freezes, pg_crashes and redis_losses."""
+    """Does harm to a stage; `done` counts kills, freezes, pg_crashes and redis_losses, `ways` how often each way did.
+
+    A way says whether it found something to harm: what is dead or frozen already can't be killed.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._chance = random.Random(stage.seed)
         self.done: Counter[str] = Counter(kills=0, freezes=0, pg_crashes=0, redis_losses=0)
         self._later: list[tuple[float, Callable[[], object]]] = []
-        self._ways: list[tuple[float, Callable[[], None]]] = [
+        self.ways: Counter[str] = Counter()
+        self._ways: list[tuple[float, Callable[[], bool]]] = [
             (5, self._kill_child),
             (2, self._kill_pool_parent),
             (1.5, self._kill_supervisor),
@@ -54,7 +58,10 @@ class Harm:
             tick()
             if time.monotonic() >= next_at:
                 way = first.pop() if first else self._chance.choices(self._ways, weights)[0][1]
-                way()
+                if way():
+                    self.ways[way.__name__.removeprefix("_")] += 1
+                elif way.__name__.removeprefix("_") not in self.ways:
+                    first.insert(0, way)
                 next_at = time.monotonic() + self._chance.uniform(0.5, 2.5)
             time.sleep(0.05)
 
@@ -76,84 +83,91 @@ class Harm:
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
-    def _worker(self) -> Part | None:
-        return self._part("worker")
-
     def _part(self, kind: str) -> Part | None:
         """One of its kind that runs and is not frozen."""
         fit = [p for p in self._stage.parts.all.values() if p.name.startswith(kind) and not p.frozen and p.family()]
         return self._chance.choice(fit) if fit else None
 
-    def _kill(self, processes: list[psutil.Process]) -> None:
+    def _kill(self, processes: list[psutil.Process]) -> bool:
+        killed = 0
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-                self.done["kills"] += 1
+                killed += 1
+        self.done["kills"] += killed
+        return killed > 0
 
-    def _kill_child(self) -> None:
-        if (part := self._worker()) and (children := part.family()[2:]):
-            self._kill([self._chance.choice(children)])
+    def _kill_child(self) -> bool:
+        return self._kill(self._one_of(self._members("worker")[2:]))
 
-    def _kill_pool_parent(self) -> None:
-        if part := self._worker():
-            self._kill(part.family()[1:2])
+    def _kill_pool_parent(self) -> bool:
+        return self._kill(self._members("worker")[1:2])
 
-    def _kill_supervisor(self) -> None:
-        if part := self._worker():
-            self._kill(part.family()[:1])
+    def _kill_supervisor(self) -> bool:
+        return self._kill(self._members("worker")[:1])
 
-    def _kill_scheduler(self) -> None:
-        if part := self._part("scheduler"):
-            self._kill(part.family()[:1])
+    def _kill_scheduler(self) -> bool:
+        return self._kill(self._members("scheduler")[:1])
 
-    def _kill_web_in_mid_request(self) -> None:
-        part = self._part("web")
+    def _kill_web_in_mid_request(self) -> bool:
+        web = self._members("web")[:1]
         deadline = time.monotonic() + 0.5
         while not self._stage.promises.asking and time.monotonic() < deadline:
             time.sleep(0.001)
-        if part:
-            self._kill(part.family()[:1])
+        return self._stage.promises.asking > 0 and self._kill(web)
 
-    def _freeze(self, part: Part, processes: list[psutil.Process]) -> None:
-        if processes:
-            self._stage.parts.freeze(part, processes, LEASE_SECONDS + self._chance.uniform(0.3, 2))
-            self.done["freezes"] += 1
+    def _one_of(self, processes: list[psutil.Process]) -> list[psutil.Process]:
+        return [self._chance.choice(processes)] if processes else []
 
-    def _freeze_child(self) -> None:
-        if (part := self._worker()) and (children := part.family()[2:]):
-            self._freeze(part, [self._chance.choice(children)])
+    def _members(self, kind: str) -> list[psutil.Process]:
+        part = self._part(kind)
+        return part.family() if part else []
 
-    def _freeze_worker(self) -> None:
-        if part := self._worker():
-            self._freeze(part, part.family())
+    def _freeze(self, kind: str, only: Callable[[list[psutil.Process]], list[psutil.Process]]) -> bool:
+        part = self._part(kind)
+        processes = only(part.family()) if part else []
+        if not part or not processes:
+            return False
+        self._stage.parts.freeze(part, processes, LEASE_SECONDS + self._chance.uniform(0.3, 2))
+        self.done["freezes"] += 1
+        return True
 
-    def _freeze_scheduler(self) -> None:
-        if part := self._part("scheduler"):
-            self._freeze(part, part.family())
+    def _freeze_child(self) -> bool:
+        return self._freeze("worker", lambda family: self._one_of(family[2:]))
+
+    def _freeze_worker(self) -> bool:
+        return self._freeze("worker", list)
+
+    def _freeze_scheduler(self) -> bool:
+        return self._freeze("scheduler", list)
 
     # --- servers -----------------------------------------------------------------------------------------------------
 
-    def _crash_postgres(self) -> None:
+    def _crash_postgres(self) -> bool:
         self._stage.postgres.crash()
         self.done["pg_crashes"] += 1
         time.sleep(self._chance.uniform(0, 1.5))
         self._stage.postgres.start()
+        return True
 
-    def _kill_redis(self) -> None:
+    def _kill_redis(self) -> bool:
         self._stage.valkey.crash()
         self.done["redis_losses"] += 1
         time.sleep(self._chance.uniform(0, 1.5))
         self._stage.valkey.start()
+        return True
 
-    def _flush_redis(self) -> None:
+    def _flush_redis(self) -> bool:
         with redis.from_url(self._stage.valkey.url, socket_timeout=5) as client:
             client.flushall()
         self.done["redis_losses"] += 1
+        return True
 
-    def _fill_redis(self) -> None:
+    def _fill_redis(self) -> bool:
         self._limit_redis("1kb")
         self.done["redis_losses"] += 1
         self._later.append((time.monotonic() + REDIS_SECONDS, lambda: self._limit_redis("0")))
+        return True
 
     def _limit_redis(self, memory: str) -> None:
         with redis.from_url(self._stage.valkey.url, socket_timeout=5) as client:

@@ -11,6 +11,8 @@ from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 
 SECONDS, SEED = 60, 4
 MUTANT_SECONDS = 20
+# Of doing harm, see `Harm`; each at least once in a run.
+WAYS = 12
 
 # One at a time: a run has more than a dozen processes.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]
@@ -24,8 +26,9 @@ def test_nothing_is_paid_twice_lost_or_left_open_whatever_is_killed_frozen_or_wi
     assert result.broken_promises == ()
     assert result.left_behind == ()
     assert result.heal_seconds <= HEAL_SECONDS_MAX
-    # It was chaos, and there was something to harm.
+    # It was chaos, of every kind, and there was something to harm.
     assert min(result.done.values()) > 0, result.done
+    assert len(result.ways) == WAYS, result.ways
     assert result.refunds > 50
 
 

@@ -86,7 +86,10 @@ def _queue(name: str, is_amqp: bool) -> Any:
         return Queue(name, Exchange(name, type="direct"), routing_key=name)
     # Delayed delivery on quorum queues, which Celery then sets up, wants a topic exchange.
     exchange = Exchange(QUEUES[0], type="topic")
-    return Queue(name, exchange, routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+    # Without a limit on deliveries: a request that waits for the database comes again and again, and RabbitMQ 4 deletes
+    # what came twenty times. What can't be read is not put back, so nothing goes round for ever.
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
+    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
 
 
 def _redis_options(socket_seconds: float) -> dict[str, Any]:

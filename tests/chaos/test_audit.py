@@ -1,0 +1,123 @@
+"""The chaos run's audit sees what it is there to see: each kind of difference, planted in books that agreed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from refund_worker.domain.refund import To
+from tests.chaos.audit import Findings, audit
+from tests.support.migrated import migrate
+from tests.support.servers import PostgresDatabases
+from tests.support.world import World, credit_refund
+
+CLEAN = Findings((), (), (), ())
+
+
+class Books:
+    """A world with one refund of each kind, its processor's book as a file, and what was promised to whom."""
+
+    def __init__(self, url: str, book: Path) -> None:
+        self.world, self.url, self.book = World(url), url, book
+        for number in (1, 2, 3):
+            self.world.pay(number)
+        self.world.spend()
+        self.promises = {
+            "k1": self.world.withdraw(key="k1"),
+            "k2": self.world.request(credit_refund(10, "k2")).refund_id,
+            "k3": self.world.request(credit_refund(10, "k3", To.SOURCE)).refund_id,
+        }
+        self.world.work()
+        self.write_book()
+
+    def write_book(self) -> None:
+        lines = [
+            json.dumps(
+                [
+                    {
+                        "kind": "refund",
+                        "refund": {
+                            "id": thing.processor_refund_id,
+                            "status": thing.status,
+                            "amount": thing.amount_minor,
+                            "metadata": {"refund_worker_leg": thing.leg_id},
+                        },
+                    }
+                ]
+            )
+            for thing in self.world.processor.objects.values()
+        ]
+        self.book.write_text("".join(line + "\n" for line in lines))
+
+    def audit(self) -> Findings:
+        return audit(self.url, self.book, self.promises)
+
+    def add_to_balance(self, refund_id: str, credits: int) -> None:
+        """As a worker would that posts a credit refund once more: the ledger and the balance beside it agree."""
+        values = {"r": refund_id, "n": credits}
+        with self.world.database.write() as connection:
+            for statement in (
+                "INSERT INTO ledger_transactions"
+                " (transaction_id, customer_id, kind, credits, refund_id, occurred_at, actor)"
+                " VALUES ('again', 'c', 'credit_refund', :n, :r, 1, 'x')",
+                "INSERT INTO ledger_entries (transaction_id, account, unit, amount)"
+                " VALUES ('again', 'customer:c', 'credits', :n), ('again', 'house:used', 'credits', -:n)",
+                "UPDATE customers SET balance = balance + :n",
+            ):
+                named = {name: value for name, value in values.items() if f":{name}" in statement}
+                connection.execute(text(statement), named)
+
+
+@pytest.fixture
+def books(postgres_server: PostgresDatabases, tmp_path: Path) -> Iterator[Books]:
+    url = postgres_server.create(migrate)
+    made = Books(url, tmp_path / "book.jsonl")
+    assert made.audit() == CLEAN
+    yield made
+    made.world.close()
+    postgres_server.drop(url)
+
+
+def only(findings: Findings, kind: str) -> str:
+    """The one difference, which must be of that kind."""
+    assert {k: len(getattr(findings, k)) for k in ("double", "lost", "mismatch", "open")} == {
+        **dict.fromkeys(("double", "lost", "mismatch", "open"), 0),
+        kind: 1,
+    }, findings
+    return str(getattr(findings, kind)[0])
+
+
+def test_a_second_object_for_a_leg_is_double_even_when_one_of_them_failed_later(books: Books) -> None:
+    (first, second) = books.world.processor.objects.values()
+    made = {"id": "re_9", "status": "pending", "amount": 1, "metadata": {"refund_worker_leg": first.leg_id}}
+    with books.book.open("a") as file:
+        file.write(json.dumps([{"kind": "refund", "refund": made}]) + "\n")
+        file.write(json.dumps([{"kind": "changed", "id": "re_9", "set": {"status": "failed"}}]) + "\n")
+    assert f"{first.leg_id} stood for" in only(books.audit(), "double")
+    assert second.leg_id not in books.audit().double[0]
+
+
+def test_a_promise_that_nothing_stands_for_is_lost(books: Books) -> None:
+    books.promises["k4"] = "rf_4"
+    assert only(books.audit(), "lost").startswith("k4 was promised rf_4")
+
+
+def test_money_that_only_one_book_knows_is_a_mismatch(books: Books) -> None:
+    books.world.processor.objects.popitem()
+    books.write_book()
+    assert "the ledger says 100, the book 0" in only(books.audit(), "mismatch")
+
+
+@pytest.mark.parametrize("key", ["k1", "k2", "k3"])
+def test_credits_given_once_more_are_a_mismatch(books: Books, key: str) -> None:
+    books.add_to_balance(books.promises[key], 10)
+    assert books.promises[key] in only(books.audit(), "mismatch")
+
+
+def test_what_is_under_way_is_open(books: Books) -> None:
+    refund_id = books.promises["k4"] = books.world.withdraw(50, "k4")
+    assert only(books.audit(), "open") == f"{refund_id} is queued (None)"
