@@ -11,11 +11,13 @@ from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, ans
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import CustomerChange, Decision, Hold, LookUp, Send
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.replies import Answered, Refused, Unanswered
 from refund_worker.domain.wake import attempt_key, woken
+from refund_worker.domain.workflow import Action
 
 REFUSED = Refused("charge_disputed", "no")
 
@@ -185,3 +187,17 @@ def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_to
     ended = woken(settled.after, START + 3, POLICY)
     assert (ended.after.status, ended.after.returned_credits) == (RefundStatus.FAILED, 103)
     assert clearing(first, failed, settled, ended) == 0
+
+
+@pytest.mark.parametrize(("reference", "status", "returned"), [("du_1", "succeeded", 0), (None, "failed", 103)])
+def test_a_leg_worth_nothing_waits_for_the_persons_word_about_the_others(
+    reference: str | None, status: str, returned: int
+) -> None:
+    first = woken(a_refund(*worthless()), START, POLICY)
+    disputed = an_object("failed", failure_code="charge_for_pending_refund_disputed")
+    stuck = answer(first.after, Answered(disputed))
+    assert stuck.after.legs[1].status is LegStatus.SUCCEEDED
+    said = commanded(stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference)
+    ended = woken(said.after, START + 3, POLICY)
+    assert (ended.after.status, ended.after.returned_credits) == (status, returned)
+    assert clearing(first, stuck, said, ended) == 0

@@ -41,7 +41,7 @@ LEGS_COME_TO = "needs_attention sending pending reversing succeeded partially_su
 REFUNDS = f"""
                     credited  posted  approved rejected canceled stuck asking waiting returning paid paid_in_part paid_nothing
 queued              succeeded sending .        .        canceled .     .      .       .         .    .            .
-awaiting_approval   .         .       queued   rejected canceled .     .      .       .         .    .            .
+awaiting_approval   .         sending queued   rejected canceled .     .      .       .         .    .            .
 sending             .         .       .        .        .        {LEGS_COME_TO}
 pending             .         .       .        .        .        {LEGS_COME_TO}
 reversing           .         .       .        .        .        {LEGS_COME_TO}
@@ -49,8 +49,8 @@ needs_attention     .         .       .        .        .        {LEGS_COME_TO}
 succeeded           .         .       .        .        .        {LEGS_COME_TO}
 partially_succeeded .         .       .        .        .        {LEGS_COME_TO}
 failed              .         .       .        .        .        {LEGS_COME_TO}
-rejected            .         .       .        .        .        .     .      .       .         .    .            .
-canceled            .         .       .        .        .        .     .      .       .         .    .            .
+rejected            .         sending .        .        .        .     .      .       .         .    .            .
+canceled            .         sending .        .        .        .     .      .       .         .    .            .
 """  # noqa: E501
 
 
@@ -91,8 +91,9 @@ def test_the_tables_hold_nothing_but_states_and_outcomes() -> None:
     assert set(REFUND_TABLE) == set(RefundStatus)
 
 
-def test_what_a_person_refused_or_called_off_never_reopens() -> None:
-    assert REFUND_TABLE[RefundStatus.REJECTED] == {} == REFUND_TABLE[RefundStatus.CANCELED]
+def test_what_a_person_refused_or_called_off_reopens_only_because_it_was_sent_all_the_same() -> None:
+    assert REFUND_TABLE[RefundStatus.REJECTED] == REFUND_TABLE[RefundStatus.CANCELED]
+    assert set(REFUND_TABLE[RefundStatus.CANCELED]) == {RefundOutcome.POSTED}
 
 
 def test_no_command_is_possible_at_an_end() -> None:

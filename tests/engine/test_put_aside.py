@@ -6,16 +6,17 @@ import json
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.support.world import POLICY, START, ScriptedProcessor, World
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.replies import Answered, RefundObject, Reply
 from refund_worker.engine import news
 from refund_worker.engine.advance import advance
-from refund_worker.engine.watch import look, stale_seconds
+from refund_worker.engine.put_aside import EVERYBODYS
+from refund_worker.engine.watch import look, stale_seconds, watch
 from refund_worker.store import inbox, processors
-from refund_worker.store.tables import legs
+from refund_worker.store.tables import legs, refunds
 
 UNSTORABLE = "declined \ud800"  # half a character: no database stores it
 HOUR = 3_600
@@ -144,3 +145,54 @@ def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world:
     world.work()
     assert world.refund(broken).status is RefundStatus.FAILED
     assert world.now < START + HOUR
+
+
+def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_work_waiting(
+    world: World, garbling: Garbling
+) -> None:
+    """The first payment is paid back, the second's answer is missing; every watch breaks on the first."""
+    garbling.script("ch_1", "timeout")
+    refund_id = world.withdraw(150)
+    advance(world.context)
+    paid = garbling.objects["re_1"]
+    garbling.objects["re_1"] = replace(paid, status="failed", failure_code=UNSTORABLE)
+    for _ in range(20):  # more often than the longest wait is long
+        watch(world.context)
+        world.work_for(HOUR / 5)
+    assert len({json.loads(body)["processor_payment_id"] for _, body in garbling.sends}) == 2
+    assert len(garbling.sends) > 2, "the other leg is sent again"
+    assert world.refund(refund_id).due_at is None
+    assert 3 <= world.events(refund_id).count("internal_error") <= 5, "once an hour"
+
+
+def test_where_nothing_at_all_goes_through_nobody_is_put_aside(world: World, garbling: Garbling) -> None:
+    refund_ids = [world.withdraw(1, f"k{number}") for number in range(EVERYBODYS)]
+    garbling.garbled = {f"re_{number + 1}" for number in range(EVERYBODYS)}
+    with pytest.raises(UnicodeError):
+        advance(world.context)
+    assert [world.events(refund_id).count("internal_error") for refund_id in refund_ids] == [0] * EVERYBODYS
+    garbling.garbled = set()
+    world.work_for(HOUR / 2)
+    assert {world.refund(refund_id).status for refund_id in refund_ids} == {RefundStatus.SUCCEEDED}
+    assert len(garbling.objects) == EVERYBODYS
+
+
+def test_a_refund_that_another_worker_holds_meanwhile_is_left_to_it(world: World, garbling: Garbling) -> None:
+    """Frozen past its lease, a worker breaks on an answer; whoever holds the refund now is not interrupted."""
+    refund_id = world.withdraw()
+
+    def meanwhile() -> None:
+        garbling.while_sending = lambda: None
+        world.pass_time(world.context.policy.lease_seconds + 1)
+        with world.database.write() as connection:
+            held = {"lease_token": "another's", "lease_until": world.now + 60}
+            connection.execute(update(refunds).where(refunds.c.refund_id == refund_id).values(**held))
+            connection.execute(update(legs).where(legs.c.refund_id == refund_id).values(status="of a later version"))
+
+    garbling.while_sending = meanwhile
+    advance(world.context)
+    with world.database.read() as connection:
+        row = connection.execute(select(refunds).where(refunds.c.refund_id == refund_id)).mappings().one()
+    assert (row["lease_token"], row["failure_code"]) == ("another's", None)
+    with world.database.write() as connection:
+        connection.execute(update(legs).where(legs.c.refund_id == refund_id).values(status="sending"))

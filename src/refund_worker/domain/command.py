@@ -14,8 +14,8 @@ from refund_worker.domain.draft import (
     FAILED_BY_A_DISPUTE,
     Draft,
 )
+from refund_worker.domain.internal_step import release
 from refund_worker.domain.refund import (
-    Kind,
     LegStatus,
     Refund,
     RefundStatus,
@@ -47,7 +47,7 @@ def commanded(
                 raise ActionNotAllowed("whoever asked for a refund can't approve it: a second person must")
             draft.turn(RefundOutcome.APPROVED, reason=reason)
         case Action.REJECT | Action.CANCEL:
-            _release(draft)
+            release(draft)
             draft.turn(RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason)
         case Action.RETRY:
             _retry(draft, reason)
@@ -60,19 +60,6 @@ def _why_not(action: Action, refund: Refund) -> str:
     if action is Action.RESOLVE and refund.status is RefundStatus.NEEDS_ATTENTION:
         return "the processor may still pay a leg of this refund: retry asks it first; resolve once that is known"
     return f"{action} is not possible while the refund is {refund.status}"
-
-
-def _release(draft: Draft) -> None:
-    """Everything that accepting reserved goes free again."""
-    refund = draft.refund
-    for leg in refund.legs:
-        draft.change(leg, status=LegStatus.CANCELED, settled=True, next_at=None)
-    if refund.transaction_id:
-        draft.room -= refund.credits
-    if refund.kind is Kind.WITHDRAWAL:
-        draft.withdrawn -= refund.credits
-        if not refund.of_correction:
-            draft.held -= refund.credits
 
 
 def _retry(draft: Draft, reason: str) -> None:

@@ -7,17 +7,17 @@ from refund_worker.domain.workflow import LEG_TABLE, REFUND_TABLE, LegOutcome
 
 
 def refund_diagram() -> str:
-    """A Mermaid state diagram of a refund. States with the same row of the table share one box and its exits."""
-    shared = [s for s, row in REFUND_TABLE.items() if row and list(REFUND_TABLE.values()).count(row) > 1]
+    """A Mermaid state diagram of a refund. States that follow from the legs share one row, one box and its exits."""
+    by_the_legs = REFUND_TABLE[RefundStatus.SENDING]
+    shared = [status for status, row in REFUND_TABLE.items() if row == by_the_legs]
     lines = ["stateDiagram-v2", "    [*] --> queued", "    [*] --> awaiting_approval : above the threshold"]
     for status, row in REFUND_TABLE.items():
         if status not in shared:
             lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items()]
     lines.append("    state by_the_legs {")
-    row = REFUND_TABLE[shared[0]]
-    assert set(row.values()) == set(shared)
+    assert set(by_the_legs.values()) == set(shared)
     lines.append("        direction LR")
-    lines += [f"        {to} : {to} ({outcome})" for outcome, to in row.items()]
+    lines += [f"        {to} : {to} ({outcome})" for outcome, to in by_the_legs.items()]
     lines.append("    }")
     lines += [f"    {status} --> [*]" for status in (RefundStatus.REJECTED, RefundStatus.CANCELED)]
     return "\n".join(lines)

@@ -258,7 +258,7 @@ class Draft:
     def _give_up_worthless_legs(self) -> None:
         """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
         legs = self.refund.legs
-        if any(leg.status in OPEN or leg in unplaced_legs(self.refund) for leg in legs):
+        if any(leg.status in OPEN or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
             return
         if any(leg.status is LegStatus.SUCCEEDED and leg.amount_minor for leg in legs):
             return
@@ -280,6 +280,8 @@ class Draft:
         status = self.refund.status
         if status in (RefundStatus.QUEUED, RefundStatus.REVERSING):
             return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
+        if not self.refund.posted:  # with a person, or at its end: nothing is asked of the processor
+            return None
         if unplaced_legs(self.refund):
             return self.now
         return min((leg.next_at for leg in self.refund.legs if leg.next_at is not None), default=None)

@@ -26,6 +26,7 @@ from refund_worker.domain.draft import (
     key_lives,
     leg_number,
 )
+from refund_worker.domain.internal_step import post_after_all
 from refund_worker.domain.ledger import (
     CLEARING,
     CREDITS,
@@ -67,6 +68,9 @@ from refund_worker.domain.workflow import (
 PROCESSOR = "processor"
 # A processor that stays unreachable is a person's concern after so many tries; the tries go on all the same.
 BACKOFFS_BEFORE_ATTENTION = 12
+UNREACHABLE = "processor_unreachable"
+# Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
+BACKOFFS_WHILE_ANSWERED = 8
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
 # Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
@@ -165,11 +169,21 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
         draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
     if leg.status not in OPEN or leg.status in (LegStatus.SENDING, LegStatus.PLANNED):
         return
-    attention = leg.attention
+    counts = not isinstance(reply, NotSent) or reply.begun
+    waits = replace(leg, backoffs=leg.backoffs + counts)
+    attention = _attention_of_silence(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
         attention = getattr(reply, "code", "unexpected_answer")
-    waits = replace(leg, backoffs=leg.backoffs + 1)
     draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
+
+
+def _attention_of_silence(leg: Leg) -> str | None:
+    return leg.attention or (UNREACHABLE if leg.backoffs >= BACKOFFS_BEFORE_ATTENTION else None)
+
+
+def _reached(leg: Leg) -> Leg:
+    """The processor answered: that it could not be reached concerns nobody any more."""
+    return replace(leg, attention=None) if leg.attention == UNREACHABLE else leg
 
 
 def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True) -> None:
@@ -190,15 +204,14 @@ def _wait(
 ) -> None:
     """`counts`: it is one more sign that the processor can't be reached, and the waits grow."""
     pause = backoff_seconds(draft.policy, leg)
-    backoffs = leg.backoffs + counts
+    waits = replace(leg, backoffs=leg.backoffs + counts)
     draft.move(
-        leg,
+        waits,
         outcome,
         reason=reason,
         next_at=draft.now + max(pause, seconds or 0),
-        backoffs=backoffs,
         failure_message=reason,
-        attention="processor_unreachable" if backoffs >= BACKOFFS_BEFORE_ATTENTION else leg.attention,
+        attention=_attention_of_silence(waits),
         **changes,
     )
 
@@ -259,7 +272,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float) -> None:
     strange = any(thing.processor_refund_id not in older for thing in found.objects)
     quiet_end = _quiet_end(draft, leg)
     if leg.doubtful and asked_at < quiet_end:
-        waits = replace(leg, backoffs=leg.backoffs + 1)
+        waits = replace(_reached(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
         # Often at first, since most late effects land soon, and once more when the window has passed.
         soon = draft.now + backoff_seconds(draft.policy, waits)
         draft.change(waits, next_at=min(soon, quiet_end))
@@ -319,9 +332,8 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
         return leg
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
     disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE
-    if best and leg.status in NO_MONEY:
-        leg = _undo_giving_up(draft, leg)
-        _revive_worthless_legs(draft)
+    if best:
+        leg = _take_up_again(draft, leg)
     changes: dict[str, Any] = {
         "processor_refund_id": best.processor_refund_id if best else thing.processor_refund_id,
         "doubtful": False,
@@ -340,6 +352,18 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
     detail = {"processor_refund_id": thing.processor_refund_id}
     alarm = twice or late or by_hand or disputed
     return draft.move(leg, outcome, reason=thing.failure_code, alarm=alarm, detail=detail, **changes)
+
+
+def _take_up_again(draft: Draft, leg: Leg) -> Leg:
+    """Something stands at the processor for this leg, whatever was thought of it here."""
+    given_up = leg.status in NO_MONEY
+    if given_up:
+        leg = _undo_giving_up(draft, leg)
+    if not draft.refund.posted:
+        post_after_all(draft, leg.leg_id)
+    if given_up:
+        _revive_worthless_legs(draft)
+    return leg
 
 
 def _undo_giving_up(draft: Draft, leg: Leg) -> Leg:
@@ -376,7 +400,7 @@ def _revive_worthless_legs(draft: Draft) -> None:
 def _heard_again(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
     """Nothing new about a known object; if it was asked for by a poll, ask again later, less and less often."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
-        return draft.change(leg, next_at=draft.now + _poll_seconds(draft, leg))
+        return draft.change(_reached(leg), next_at=draft.now + _poll_seconds(draft, leg), backoffs=0)
     if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN) and thing.attempt in (None, leg.attempt):
         state = next(seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id)
         standing = [seen for seen in leg.objects if seen.state in STANDING]
@@ -406,6 +430,8 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it."""
     if leg.attention != ANSWER_MISMATCH:  # once, however often the same is heard
         draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
+    if thing.leg_id == leg.leg_id:
+        _keep_word(draft, leg, thing)
     told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
     waits = replace(leg, backoffs=leg.backoffs + 1)
     next_at = draft.now + backoff_seconds(draft.policy, waits)
@@ -429,11 +455,7 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         "failure_message": f"status: {word}",
     }
     if leg.status not in OPEN:
-        # The word is kept, so that it is no news the next time; what is known of the object stands.
-        known = next(
-            (seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id), None
-        )
-        draft.objects.append(ObjectSeen(leg.leg_id, known, thing))
+        _keep_word(draft, leg, thing)
         return leg
     if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         pending = replace(thing, status="pending")
@@ -442,3 +464,9 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
             draft, leg, pending, [SeenObject(thing.processor_refund_id, ObjectState.PENDING)], ObjectState.PENDING
         )
     return draft.change(leg, next_at=draft.now + _poll_seconds(draft, leg), **told)
+
+
+def _keep_word(draft: Draft, leg: Leg, thing: RefundObject) -> None:
+    """So that it is no news the next time; what is known of the object stands."""
+    known = next((seen.state for seen in leg.objects if seen.processor_refund_id == thing.processor_refund_id), None)
+    draft.objects.append(ObjectSeen(leg.leg_id, known, thing))

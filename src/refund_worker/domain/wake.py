@@ -23,17 +23,15 @@ from refund_worker.domain.draft import (
     leg_id_of,
     unplaced_legs,
 )
+from refund_worker.domain.internal_step import post_internal_step
 from refund_worker.domain.ledger import (
     CLEARING,
-    CORRECTIONS,
     CREDITS,
-    USED,
     EntryKind,
     customer_account,
     transfer,
 )
 from refund_worker.domain.refund import (
-    Kind,
     Leg,
     LegStatus,
     Refund,
@@ -47,7 +45,6 @@ from refund_worker.domain.workflow import (
     NO_MONEY,
     OPEN,
     LegOutcome,
-    RefundOutcome,
 )
 
 SYSTEM = "refund-worker"
@@ -105,52 +102,13 @@ def woken(
 
 
 def _begin(draft: Draft, paused: Mapping[str, Hold]) -> None:
-    """The internal step: the ledger entries. While a processor is paused nothing is posted: cancel stays open."""
+    """The internal step. While a processor is paused nothing is posted: cancel stays open."""
     refund = draft.refund
     holds = [paused[leg.processor].until for leg in refund.legs if leg.processor in paused]
     if refund.to is To.SOURCE and holds:
         draft.refund = replace(refund, due_at=max(holds))
-        return
-    customer = customer_account(refund.customer_id)
-    if refund.kind is Kind.CREDIT_REFUND:
-        draft.balance += refund.credits
-        draft.net_spent -= refund.credits
-        text = f"Refund of {refund.credits} credits for transaction {refund.transaction_id}"
-        draft.post(
-            "credit",
-            EntryKind.CREDIT_REFUND,
-            refund.credits,
-            transfer(USED, customer, CREDITS, refund.credits),
-            _with_reason(text, refund),
-            refund.transaction_id,
-        )
-    if refund.to is To.SOURCE:
-        _take_off(draft, refund, customer)
-    draft.refund = replace(refund, posted=True)
-    draft.turn(RefundOutcome.CREDITED if refund.to is To.BALANCE else RefundOutcome.POSTED)
-
-
-def _take_off(draft: Draft, refund: Refund, customer: str) -> None:
-    if refund.of_correction:
-        entries = transfer(CORRECTIONS, CLEARING, CREDITS, refund.credits)
-        text = f"Correction {refund.transaction_id} set aside to be paid out"
-        draft.post("assignment", EntryKind.ASSIGNMENT, 0, entries, text, refund.transaction_id)
-        return
-    draft.balance -= refund.credits
-    if refund.kind is Kind.WITHDRAWAL:
-        draft.held -= refund.credits
-        refers_to = None
     else:
-        draft.withdrawn += refund.credits
-        refers_to = refund.transaction_id
-    text = _with_reason(f"Withdrawal of {refund.credits} credits, to be paid back through the paying system", refund)
-    entries = transfer(customer, CLEARING, CREDITS, refund.credits)
-    draft.post("withdrawal", EntryKind.WITHDRAWAL, -refund.credits, entries, text, refers_to)
-
-
-def _with_reason(text: str, refund: Refund) -> str:
-    # The customer may read it: the note is for colleagues.
-    return f"{text}: {refund.reason}"
+        post_internal_step(draft)
 
 
 def _give_back(draft: Draft) -> None:

@@ -111,17 +111,19 @@ REFUND_TABLE: Mapping[RefundStatus, Mapping[RefundOutcome, RefundStatus]] = {
         _RO.APPROVED: _R.QUEUED,
         _RO.REJECTED: _R.REJECTED,
         _RO.CANCELED: _R.CANCELED,
+        _RO.POSTED: _R.SENDING,
     },
     _R.SENDING: _BY_THE_LEGS,
     _R.PENDING: _BY_THE_LEGS,
     _R.REVERSING: _BY_THE_LEGS,
     _R.NEEDS_ATTENTION: _BY_THE_LEGS,
-    # An end reopens only by the processor's later word.
+    # An end reopens only by the processor's later word. What was never sent, as far as this database knows, may have
+    # been sent by one that it is a backup or a copy of.
     _R.SUCCEEDED: _BY_THE_LEGS,
     _R.PARTIALLY_SUCCEEDED: _BY_THE_LEGS,
     _R.FAILED: _BY_THE_LEGS,
-    _R.REJECTED: {},
-    _R.CANCELED: {},
+    _R.REJECTED: {_RO.POSTED: _R.SENDING},
+    _R.CANCELED: {_RO.POSTED: _R.SENDING},
 }
 
 

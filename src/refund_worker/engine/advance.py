@@ -92,13 +92,15 @@ def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk:
         return refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
 
     ids = context.database.run(due)
+    broken: dict[str, Exception] = {}
     for refund_id in ids:
         began = context.monotonic()
         claim = tried(context, lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
         if isinstance(claim, Exception):
-            put_aside(context, refund_id, claim)
+            broken[refund_id] = claim
         else:
             _ask_and_record(context, claim, began)
+    put_aside(context, broken, of=len(ids))
     return len(ids)
 
 

@@ -52,15 +52,16 @@ def record_evidence(context: Context, evidence: Sequence[Evidence], *, lease_tok
         return Taken(decisions)
     log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
     done: list[Decision] = []
-    broken = set()
-    for refund_id, items in _by_refund(evidence).items():
+    broken: dict[str, Exception] = {}
+    grouped = _by_refund(evidence)
+    for refund_id, items in grouped.items():
         its = tried(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
         if isinstance(its, Exception):
-            put_aside(context, refund_id, its)
-            broken.add(refund_id)
+            broken[refund_id] = its
         else:
             _tell(its)
             done.extend(its)
+    put_aside(context, broken, of=len(grouped), lease_token=lease_token, off=lease_token is not None)
     return Taken(done, frozenset(broken))
 
 

@@ -121,7 +121,6 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "This program broke on it",
             "A worker met a fault of our own. Nothing is lost; the refund is looked at again by itself, later.",
             "Tell the developers, with the refund's id.",
-            retry_helps=True,
         ),
         "unexpected_answer": Explanation(
             "An answer that makes no sense",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -16,6 +16,8 @@ from refund_worker.store import refunds
 T = TypeVar("T")
 
 BROKE = "internal_error"
+# So many at once, and none that goes through: the fault is not theirs (a schema behind the code, say).
+EVERYBODYS = 10
 
 log = logging.getLogger("refund_worker.put_aside")
 
@@ -35,18 +37,32 @@ def tried(context: Context, work: Callable[[Connection], T]) -> T | Exception:
         return error
 
 
-def put_aside(context: Context, refund_id: str, error: Exception) -> None:
-    """Look at the refund again only after the longest wait, and tell a person; no more often than that wait."""
+def put_aside(
+    context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, off: bool = True
+) -> None:
+    """Tell a person of these refunds, and look at each again only after the longest wait.
+
+    `of`: how many were tried; where all of many break, none is put aside and the fault is raised. `lease_token`: under
+    which they are held, if they are. `off=False`: what can't be taken in was not about the work that is due.
+    """
+    if len(broken) == of >= EVERYBODYS:
+        raise next(iter(broken.values()))
+    for refund_id, error in broken.items():
+        _put_one_aside(context, refund_id, error, lease_token, off)
+
+
+def _put_one_aside(context: Context, refund_id: str, error: Exception, lease_token: str | None, off: bool) -> None:
     log.error("alarm: refund %s can't be worked on", refund_id, exc_info=error)
     wait = context.policy.retry_max_seconds
+    reason = type(error).__name__
 
     def note(connection: Connection) -> None:
         now = context.clock(connection)
-        reason = type(error).__name__
-        refunds.put_off(connection, refund_id, now + wait, BROKE, f"{reason} in the worker")
+        if off:
+            refunds.put_off(connection, refund_id, now + wait, BROKE, f"{reason} in the worker", now, lease_token)
+        # Once for each wait, and not at every look.
         if not refunds.has_event(connection, refund_id, BROKE, now - wait):
-            refunds.insert_events(
-                connection, [(refund_id, Event(BROKE, "refund-worker", reason=reason, alarm=True))], now
-            )
+            event = Event(BROKE, "refund-worker", reason=reason, alarm=True)
+            refunds.insert_events(connection, [(refund_id, event)], now)
 
     context.database.run(note)

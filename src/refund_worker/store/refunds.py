@@ -182,7 +182,10 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]]
     if not rows:
         return
     insert = insert_into(connection, refund_objects)
-    new = {name: insert.excluded[name] for name in ("state", "status", "failure_code", "seen_at")}
+    new = {
+        name: insert.excluded[name]
+        for name in ("state", "status", "amount_minor", "currency", "failure_code", "seen_at")
+    }
     upsert = insert.on_conflict_do_update(index_elements=["processor", "processor_refund_id"], set_=new)
     connection.execute(upsert, list(rows.values()))
 
@@ -325,13 +328,21 @@ def count_by_status(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def put_off(connection: Connection, refund_id: str, until: float, code: str, message: str) -> None:
-    """Look at a refund only then, and show why; how it ended stays what it was."""
+def put_off(
+    connection: Connection, refund_id: str, until: float, code: str, message: str, now: float, lease_token: str | None
+) -> None:
+    """Look at a refund only then, and show why; how it ended stays what it was.
+
+    Only for whoever holds it: under that lease, or with None while nobody does.
+    """
     r = refunds.c
+    held_by_us = r.lease_token == lease_token if lease_token else or_(r.lease_until.is_(None), r.lease_until <= now)
     told = {"failure_code": code, "failure_message": message}
     shown = {name: case((r.status.in_(ENDS), r[name]), else_=value) for name, value in told.items()}
     connection.execute(
-        update(refunds).where(r.refund_id == refund_id).values(**shown, due_at=until, version=r.version + 1)
+        update(refunds)
+        .where(r.refund_id == refund_id, held_by_us)
+        .values(**shown, due_at=until, lease_token=None, lease_until=None, version=r.version + 1)
     )
 
 
@@ -357,12 +368,12 @@ def wake_those_waiting_for(connection: Connection, processor: str | None, now: f
     """Make due now what was put off while the processor, or all of them (None), was paused."""
     put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
+    of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
+    # The refunds first, as everybody does: who has one claimed would write its legs as they were.
+    connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))
     connection.execute(update(legs).where(waiting, legs.c.next_at > now).values(next_at=now))
-    of_it = select(legs.c.refund_id).where(waiting)
     connection.execute(
-        update(refunds)
-        .where(refunds.c.refund_id.in_(of_it), refunds.c.due_at > now)
-        .values(due_at=now, version=refunds.c.version + 1)
+        update(refunds).where(of_it, refunds.c.due_at > now).values(due_at=now, version=refunds.c.version + 1)
     )
 
 
