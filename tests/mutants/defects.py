@@ -15,6 +15,7 @@ NEAR = {
     DOMAIN + "command.py": ("tests/domain/test_command.py",),
     DOMAIN + "draft.py": ("tests/domain/test_hear.py", "tests/domain/test_wake.py"),
     DOMAIN + "hear.py": ("tests/domain/test_hear.py",),
+    DOMAIN + "internal_step.py": ("tests/domain/test_wake.py", "tests/domain/test_command.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
     DOMAIN + "wake.py": ("tests/domain/test_wake.py", "tests/domain/test_hear.py"),

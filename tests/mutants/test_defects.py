@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 def test_a_defect_stands_where_it_says(defect: Defect) -> None:
     assert (ROOT / defect.path).read_text("utf-8").count(defect.old) == 1
+    assert all((ROOT / test.partition("::")[0]).exists() for test in defect.mapped)
 
 
 def test_there_are_forty_and_no_two_are_the_same() -> None:
