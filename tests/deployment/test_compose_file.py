@@ -121,6 +121,14 @@ def test_prometheus_asks_the_web_from_the_webs_own_machine() -> None:
     assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8000"]}]
 
 
+def test_no_read_only_container_is_to_have_a_config_copied_into_it() -> None:
+    written_here = {name for name, config in COMPOSE["configs"].items() if "content" in config}
+    assert written_here
+    for name, service in SERVICES.items():
+        given = {config["source"] for config in service.get("configs", [])}
+        assert not (service.get("read_only") and given & written_here), f"Compose refuses to start {name}"
+
+
 def test_every_volume_and_config_that_is_used_is_there_and_the_other_way_round() -> None:
     volumes = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
     configs = {c["source"] for service in SERVICES.values() for c in service.get("configs", [])}
