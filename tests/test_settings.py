@@ -136,6 +136,22 @@ def test_the_folder_of_a_database_does_not_depend_on_its_password() -> None:
     assert len(folders) == 1
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_is_as_if_it_were_not_set(name: str) -> None:
+    assert settings(**{name.upper(): ""}) == settings()
+
+
+def test_an_empty_variable_does_not_stand_in_the_way_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sk_test_fromAFile\n")
+    file = {"STRIPE_API_KEY_FILE": str(tmp_path / "secret")}
+    for given in ({"STRIPE_API_KEY": "", **file}, {**file, "STRIPE_API_KEY": ""}):
+        key = settings(**given).stripe_api_key
+        assert key is not None
+        assert key.get_secret_value() == "sk_test_fromAFile"
+    with pytest.raises(BadSettings, match="are both set"):
+        settings(STRIPE_API_KEY="sk_test_other", **file)
+
+
 @pytest.mark.parametrize("content", ["", "\n", "  \n"])
 def test_a_file_with_nothing_in_it_is_refused_and_not_taken_for_unset(tmp_path: Path, content: str) -> None:
     (tmp_path / "secret").write_text(content)

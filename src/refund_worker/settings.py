@@ -222,18 +222,19 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             continue
         field = name[len(PREFIX) :].lower()
         if field in Settings.model_fields:
-            values[field] = value
+            if value:  # an empty one is as if it were not set: Compose can't leave a variable out
+                values[field] = value
         elif field.endswith("_file") and field[:-5] in SECRETS:
             values[field[:-5]] = _read_secret(name, value)
         else:
             raise BadSettings(
                 f"{name} is not a setting of refund-worker: check its spelling, see `refund-worker config show`"
             )
-    both = [f for f in values if PREFIX + f.upper() in env and PREFIX + f.upper() + "_FILE" in env]
+    both = [f for f in values if env.get(PREFIX + f.upper()) and PREFIX + f.upper() + "_FILE" in env]
     if both:
         raise BadSettings(f"{PREFIX}{both[0].upper()} and its _FILE variant are both set: keep one")
     try:
-        return _FromMapping(**{k: v for k, v in values.items() if v != ""})  # type: ignore[arg-type]
+        return _FromMapping(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = PREFIX + str(first["loc"][0]).upper() + ": " if first["loc"] else PREFIX
