@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from refund_worker.cli.app import run_command
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker.run import STOP_SECONDS_MAX
 
@@ -110,6 +111,24 @@ def test_the_application_is_not_the_owner_of_its_tables() -> None:
     }
     assert "db grant refund_worker_app" in SERVICES["migrate"]["entrypoint"][-1]
     assert "CREATE ROLE refund_worker_app LOGIN" in COMPOSE["configs"]["application-role"]["content"]
+
+
+@pytest.mark.parametrize(("name", "server"), [("redis", "redis-server"), ("rabbitmq", "rabbitmq-server")])
+def test_a_server_begun_by_a_shell_still_goes_through_what_takes_root_from_it(name: str, server: str) -> None:
+    shell, option, script = SERVICES[name]["command"]
+    assert (shell, option) == ("sh", "-c")
+    assert f"exec docker-entrypoint.sh {server}" in script
+
+
+def test_the_commands_of_the_header_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = re.findall(
+        r"^#   docker compose exec web refund-worker (\w+ \w+) NAME (.*?)  ", FILE.read_text("utf-8"), re.M
+    )
+    assert [command for command, _ in commands] == ["keys create", "users create"]
+    for command, options in commands:
+        assert run_command([*command.split(), "--help"]) == 0
+        told = capsys.readouterr().out
+        assert all(option in told for option in re.findall("--[a-z-]+", options))
 
 
 def test_rabbitmq_does_not_start_without_a_password() -> None:
