@@ -86,17 +86,16 @@ def without_passwords(text: str) -> str:
 
 
 def url_without_password(text: str) -> str:
-    """A URL of ours, or several with semicolons between, as far as it is no secret.
+    """One URL of ours, as far as it is no secret.
 
     Nothing is taken for a port here: what stands between the first colon and the last @ may all be the password.
     """
-    parts = _SCHEME.split(text)
-    for place in range(2, len(parts), 2):
-        who, at, host = parts[place].rpartition("@")
-        user, colon, _ = who.partition(":")
-        if at and colon:
-            parts[place] = f"{user}:{HIDDEN}@{host}"
-    return _NAMED_PASSWORD.sub(rf"\1{HIDDEN}", "".join(parts))
+    scheme, apart, rest = text.partition("://")
+    who, at, host = rest.rpartition("@")
+    user, colon, _ = who.partition(":")
+    if at and colon:
+        rest = f"{user}:{HIDDEN}@{host}"
+    return _NAMED_PASSWORD.sub(rf"\1{HIDDEN}", scheme + apart + rest)
 
 
 def _without_password(rest: str) -> str:

@@ -142,10 +142,7 @@ class Settings(BaseSettings):
     def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
         url = value.get_secret_value()
         if url != "embedded":
-            # Celery takes each part of such a list for a broker of its own.
-            parts = url.split(";")
-            for part in parts:
-                _check_broker(part, alone=len(parts) == 1)
+            _check_broker(url)
         return value
 
     @model_validator(mode="after")
@@ -190,15 +187,22 @@ def _is_port(text: str | None) -> bool:
     return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= 65_535)
 
 
-def _check_broker(url: str, *, alone: bool) -> None:
-    """Raises `ValueError` for what is no broker, or one elsewhere that everybody could write to."""
+def _check_broker(url: str) -> None:
+    """Raises `ValueError` for what is no broker, more than one, or one elsewhere that everybody could write to."""
+    # Celery takes each part of such a list for a broker of its own, wherever the semicolon stands. Two brokers would be
+    # two limits of the rate, and Celery reads the second without the guards that we put around the first.
+    if ";" in url:
+        raise ValueError(
+            "must be one address, not several: for failover name a proxy that leads to the broker in charge"
+            " (a ; in a password is written %3B)"
+        )
     parts = _split(url)
     if "@" in url and (parts is None or "@" not in parts.netloc):
         raise ValueError("must have each / ? and # of its password written as %2F %3F %23")
     if parts is None:
         raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
-    if parts.scheme not in (BROKERS if alone else BROKERS[:-1]) or not url.startswith(f"{parts.scheme}://"):
-        raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://, in each part of a list too")
+    if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
     loopback = (parts.hostname or "") in LOOPBACK
     if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
         raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")
@@ -222,18 +226,19 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             continue
         field = name[len(PREFIX) :].lower()
         if field in Settings.model_fields:
-            values[field] = value
+            if value:  # an empty one is as if it were not set: Compose can't leave a variable out
+                values[field] = value
         elif field.endswith("_file") and field[:-5] in SECRETS:
             values[field[:-5]] = _read_secret(name, value)
         else:
             raise BadSettings(
                 f"{name} is not a setting of refund-worker: check its spelling, see `refund-worker config show`"
             )
-    both = [f for f in values if PREFIX + f.upper() in env and PREFIX + f.upper() + "_FILE" in env]
+    both = [f for f in values if env.get(PREFIX + f.upper()) and PREFIX + f.upper() + "_FILE" in env]
     if both:
         raise BadSettings(f"{PREFIX}{both[0].upper()} and its _FILE variant are both set: keep one")
     try:
-        return _FromMapping(**{k: v for k, v in values.items() if v != ""})  # type: ignore[arg-type]
+        return _FromMapping(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         place = PREFIX + str(first["loc"][0]).upper() + ": " if first["loc"] else PREFIX

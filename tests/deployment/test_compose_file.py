@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from refund_worker.settings import PREFIX, Settings
+from refund_worker.cli.app import run_command
+from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker.run import STOP_SECONDS_MAX
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
@@ -17,7 +18,10 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "refund-worker"}
 LONG_RUNNING = {"web", "worker", "bulk", "scheduler"}
-SECRETS = re.compile(r"PASS|SECRET|KEY|AUTH")
+# KEY_LIFE_SECONDS is how long a key lives, and no key.
+SECRETS = re.compile(r"PASS|SECRET|KEY(?!_LIFE_SECONDS)|AUTH")
+# The first belongs to a profile that may be unused; without the second nobody is told of anything.
+MAY_BE_LEFT_OUT = {"RABBITMQ_PASSWORD", PREFIX + "NOTIFY_SECRET"}
 
 
 def test_there_are_the_promised_services_and_the_rest_is_behind_a_profile() -> None:
@@ -45,9 +49,9 @@ def test_no_secret_has_a_default(name: str) -> None:
             assert used, f"{variable} is written down in the file"
         for inner, how, rest in used:
             if SECRETS.search(inner) and how != ":?":
-                # The one of an unused profile must not stop the others; its service refuses to start without.
-                assert (inner, how, rest) == ("RABBITMQ_PASSWORD", ":-", "")
-                assert 'test -n \\"$$RABBITMQ_DEFAULT_PASS\\"' in FILE.read_text("utf-8")
+                # One that may be left out is then empty, and nothing else.
+                assert inner in MAY_BE_LEFT_OUT
+                assert (how, rest) == (":-", "")
     for password in re.findall(r"://\w*:([^@]*)@", str(SERVICES[name].get("environment", {}))):
         assert password.startswith("${")
 
@@ -109,16 +113,56 @@ def test_the_application_is_not_the_owner_of_its_tables() -> None:
     assert "CREATE ROLE refund_worker_app LOGIN" in COMPOSE["configs"]["application-role"]["content"]
 
 
-def test_our_processes_are_given_settings_that_exist() -> None:
-    for service in OURS.values():
-        names = {name.removeprefix(PREFIX).lower() for name in service["environment"]}
-        assert names <= set(Settings.model_fields)
+@pytest.mark.parametrize(("name", "server"), [("redis", "redis-server"), ("rabbitmq", "rabbitmq-server")])
+def test_a_server_begun_by_a_shell_still_goes_through_what_takes_root_from_it(name: str, server: str) -> None:
+    shell, option, script = SERVICES[name]["command"]
+    assert (shell, option) == ("sh", "-c")
+    assert f"exec docker-entrypoint.sh {server}" in script
+
+
+def test_the_commands_of_the_header_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = re.findall(
+        r"^#   docker compose exec web refund-worker (\w+ \w+) NAME (.*?)  ", FILE.read_text("utf-8"), re.M
+    )
+    assert [command for command, _ in commands] == ["keys create", "users create"]
+    for command, options in commands:
+        assert run_command([*command.split(), "--help"]) == 0
+        told = capsys.readouterr().out
+        assert all(option in told for option in re.findall("--[a-z-]+", options))
+
+
+def test_rabbitmq_does_not_start_without_a_password() -> None:
+    assert 'test -n "$$RABBITMQ_DEFAULT_PASS"' in SERVICES["rabbitmq"]["command"][-1]
+
+
+def test_every_setting_can_be_given_to_our_processes_and_nothing_else() -> None:
+    for name in LONG_RUNNING:
+        given = {variable.removeprefix(PREFIX).lower() for variable in SERVICES[name]["environment"]}
+        assert given == set(Settings.model_fields)
+    assert set(SERVICES["migrate"]["environment"]) == {PREFIX + "DATABASE_URL"}
+
+
+def test_what_nobody_exports_is_as_if_it_were_not_set() -> None:
+    given = SERVICES["web"]["environment"]
+    # The others are written out, must be set, or have a default in the file.
+    optional = {variable for variable, value in given.items() if value == f"${{{variable}:-}}"}
+    required = {"ENVIRONMENT", "DATABASE_URL", "BROKER_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"}
+    assert optional == set(given) - {PREFIX + name for name in required}
+    assert load_settings(dict.fromkeys(optional, "")) == load_settings({})
 
 
 def test_prometheus_asks_the_web_from_the_webs_own_machine() -> None:
     assert SERVICES["prometheus"]["network_mode"] == "service:web"
     scraped = yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
     assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8000"]}]
+
+
+def test_no_read_only_container_is_to_have_a_config_copied_into_it() -> None:
+    written_here = {name for name, config in COMPOSE["configs"].items() if "content" in config}
+    assert written_here
+    for name, service in SERVICES.items():
+        given = {config["source"] for config in service.get("configs", [])}
+        assert not (service.get("read_only") and given & written_here), f"Compose refuses to start {name}"
 
 
 def test_every_volume_and_config_that_is_used_is_there_and_the_other_way_round() -> None:

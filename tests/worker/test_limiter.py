@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu.utils.url import parse_ssl_cert_reqs
+from redis.asyncio import Redis
 from tests.support.servers import ValkeyServer
 
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.worker.limiter import make_limiter
+from refund_worker.worker import limiter as limiter_module
+from refund_worker.worker.limiter import for_redis_py, make_limiter
 
 RATE = 40
 SECONDS = 2.0
@@ -104,3 +111,99 @@ def test_one_processor_does_not_wait_for_another(redis_url: str) -> None:
         return time.monotonic() - began
 
     assert asyncio.run(first_turns()) < 0.9
+
+
+# Nobody listens at port 9 of this machine; settings take each of these, and redis-py not all of those with a query.
+ACCEPTED = [
+    "embedded",
+    "memory://",
+    "amqp://127.0.0.1:9//",
+    "amqps://u:p@127.0.0.1:9//v",
+    "redis://127.0.0.1:9",
+    "redis://127.0.0.1:9/0",
+    "redis://127.0.0.1:9/nothing",
+    "redis://[::1]:9/0",
+    "redis://user:a%3Bb@127.0.0.1:9/0",
+    "redis://127.0.0.1:9/0?db=nothing",
+    "redis://127.0.0.1:9/0?socket_timeout=soon",
+    "redis://127.0.0.1:9/0?protocol=7",
+    "redis://127.0.0.1:9/0?unheard_of=1",
+    "redis://127.0.0.1:9/0?ssl_cert_reqs=CERT_REQUIRED",
+    "rediss://127.0.0.1:9/0",
+    "rediss://127.0.0.1:9/0?ssl_cert_reqs=CERT_REQUIRED",
+    "rediss://127.0.0.1:9/0?ssl_cert_reqs=none",
+    "rediss://127.0.0.1:9/0?ssl_cert_reqs=CERT_PERHAPS",
+    "rediss://127.0.0.1:9/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs=/nowhere.pem",
+]
+
+
+@pytest.mark.parametrize("url", ACCEPTED)
+def test_no_broker_that_settings_accept_makes_a_turn_fail(
+    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_module, "LOOK_AGAIN_SECONDS", 0.0)
+    given = {"BROKER_URL": url, "STRIPE_RATE_PER_SECOND": "1000", "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"}
+    settings = load_settings({PREFIX + name: value for name, value in given.items()})
+
+    async def turns() -> None:
+        limiter = make_limiter(settings)
+        for _ in range(3):
+            await limiter.acquire("stripe")
+        await limiter.close()
+
+    with caplog.at_level(logging.INFO, logger="refund_worker.limiter"):
+        asyncio.run(turns())
+    # Each turn looked again, and one line is enough to say so.
+    assert len(caplog.records) == (1 if url.startswith("redis") else 0), caplog.text
+
+
+def test_whatever_redis_raises_stays_inside_but_not_the_end_of_the_time_allowed(
+    monkeypatch: pytest.MonkeyPatch, own_valkey: ValkeyServer
+) -> None:
+    def failing(error: Exception) -> None:
+        async def raises(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Redis, "execute_command", raises)
+
+    async def a_turn() -> None:
+        limiter = make_limiter(settings_with(own_valkey.url, 1000))
+        await limiter.acquire("stripe")
+        await limiter.close()
+
+    for error in (KeyError("surprise"), RuntimeError("surprise"), AttributeError("surprise")):
+        failing(error)
+        asyncio.run(a_turn())
+    failing(SoftTimeLimitExceeded())
+    with pytest.raises(SoftTimeLimitExceeded):
+        asyncio.run(a_turn())
+
+
+def test_the_shared_limit_is_used_again_when_its_broker_is_back(
+    own_valkey: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_module, "LOOK_AGAIN_SECONDS", 0.0)
+
+    async def turns() -> None:
+        limiter = make_limiter(settings_with(own_valkey.url, 1000))
+        await limiter.acquire("stripe")
+        own_valkey.crash()
+        await limiter.acquire("stripe")
+        own_valkey.start()
+        await limiter.acquire("stripe")
+        await limiter.close()
+
+    with caplog.at_level(logging.INFO, logger="refund_worker.limiter"):
+        asyncio.run(turns())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize("how", ["CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE", "required", "optional", "none"])
+def test_certificates_are_checked_as_celery_was_told_to(how: str) -> None:
+    for query in (f"ssl_cert_reqs={how}", f"ssl_ca_certs=ca.pem&ssl_cert_reqs={how}&db=1"):
+        client = Redis.from_url(for_redis_py(f"rediss://:p@127.0.0.1:9/0?{query}"))
+        context = client.connection_pool.make_connection().ssl_context
+        assert context.cert_reqs is parse_ssl_cert_reqs(how)
+    assert ssl.CERT_REQUIRED is parse_ssl_cert_reqs("CERT_REQUIRED")
+    # Only this option is meant, not a password that looks like it.
+    assert for_redis_py("rediss://:CERT_NONE@h/0") == "rediss://:CERT_NONE@h/0"

@@ -124,27 +124,24 @@ def _broker(settings: Settings) -> Finding:
     if url.startswith("memory:"):
         todo = "set BROKER_URL where several processes work"
         return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
-    tried = [_broker_at(part) for part in url.split(";")]  # the first is used, the others when it is away
-    places = ", ".join(place for place, _ in tried)
-    if any(why for _, why in tried):
-        places = ", ".join(f"{place}: {why}" if why else place for place, why in tried)
-        return Finding("broker", Verdict.FAIL, places, "start it; requests are accepted anyway")
-    return Finding("broker", Verdict.OK, places)
-
-
-def _broker_at(url: str) -> tuple[str, str | None]:
-    """One broker's place, and why it does not answer."""
     scheme = urlsplit(url).scheme
+    place = f"{scheme} at {_place(url)}"
     why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
-    return f"{scheme} at {_place(url)}", why
+    if why:
+        return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
+    return Finding("broker", Verdict.OK, place)
 
 
 def _answers_redis(url: str) -> str | None:
     """Why a Redis does not answer a ping, or None."""
     import redis
 
+    from refund_worker.worker.limiter import for_redis_py
+
     try:
-        with redis.from_url(url, socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS) as client:
+        with redis.from_url(
+            for_redis_py(url), socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
+        ) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
         return type(error).__name__

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
+import re
 import time
 from collections import defaultdict
 
 import redis
+from celery.exceptions import SoftTimeLimitExceeded
 from redis.asyncio import Redis
 
 from refund_worker.settings import Settings
@@ -37,6 +40,12 @@ local expiry = math.ceil((turn + interval - now) / 1000) + 1000
 redis.call('SET', KEYS[1], string.format('%.0f', turn + interval), 'PX', expiry)
 return math.ceil(turn - now)
 """
+_CERT_REQS = re.compile(r"(?<=[?&]ssl_cert_reqs=)CERT_(REQUIRED|OPTIONAL|NONE)(?=&|$)")
+
+
+def for_redis_py(url: str) -> str:
+    """A broker's URL as redis-py wants it: Celery has its own spelling for how certificates are checked."""
+    return _CERT_REQS.sub(lambda match: match[1].lower(), url)
 
 
 class LocalLimiter:
@@ -59,17 +68,20 @@ class LocalLimiter:
 
 
 class SharedLimiter:
-    """`rate` calls a second over all processes that use this Redis; while it is away, `alone` decides."""
+    """`rate` calls a second over all processes that use this Redis; while it can't be used, `alone` decides.
+
+    An intent is committed before its turn is waited for, so nothing that goes wrong here may be raised.
+    """
 
     def __init__(self, url: str, rate: float, alone: LocalLimiter) -> None:
         self.url = url
-        self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
-        self._take_turn = self._redis.register_script(_TAKE_TURN)
+        self._redis: Redis | None = None
         self._interval_us = math.ceil(1_000_000 / rate)
         self._ahead_us = max(int(AHEAD_SECONDS * 1_000_000), self._interval_us)
         self._alone = alone
         self._one_at_a_time = asyncio.Lock()  # one connection is enough
         self._away_until = 0.0
+        self._is_away = False
 
     async def acquire(self, processor: str) -> None:
         """Wait for a turn. Cancelled in the wait, at most that one turn is lost."""
@@ -87,15 +99,31 @@ class SharedLimiter:
             if time.monotonic() < self._away_until:
                 return None
             try:
-                key = f"refund-worker:turn:{processor}"
-                return int(await self._take_turn(keys=[key], args=[self._interval_us, self._ahead_us]))
-            except (redis.RedisError, OSError) as error:
+                turn = await self._ask_for_turn(processor)
+            except SoftTimeLimitExceeded:  # it comes from outside, for whoever runs at the moment
+                raise
+            except Exception as error:  # noqa: BLE001
                 self._away_until = time.monotonic() + LOOK_AGAIN_SECONDS
-                log.warning("the shared rate limit can't be read (%s): going on slowly alone", type(error).__name__)
+                if not self._is_away:
+                    log.warning("the shared rate limit can't be used (%s): going on slowly alone", type(error).__name__)
+                self._is_away = True
                 return None
+            if self._is_away:
+                log.info("the shared rate limit is back")
+            self._is_away = False
+            return turn
+
+    async def _ask_for_turn(self, processor: str) -> int:
+        if self._redis is None:
+            url = for_redis_py(self.url)
+            self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+        take_turn = self._redis.register_script(_TAKE_TURN)
+        return int(await take_turn(keys=[f"refund-worker:turn:{processor}"], args=[self._interval_us, self._ahead_us]))
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        if self._redis is not None:
+            with contextlib.suppress(redis.RedisError, OSError, RuntimeError):  # it is thrown away in any case
+                await self._redis.aclose()
 
 
 class BrokerLimiter:
