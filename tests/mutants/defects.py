@@ -596,6 +596,20 @@ DEFECTS = (
         "        if any(sums.values()):",
         "        if False:",
     ),
+    Defect(
+        "a row of the ledger can be replaced on SQLite",
+        STORE + "migrations/versions/0002_no_replacing.py",
+        "        _refuse_replacing()\n    else:",
+        "        pass\n    else:",
+        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+    ),
+    Defect(
+        "replacing a row asks no delete trigger on SQLite",
+        STORE + "database.py",
+        ', "recursive_triggers=ON")',
+        ")",
+        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+    ),
     # --- the adapter
     Defect(
         "429 taken for a refusal",
