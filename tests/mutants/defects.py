@@ -26,6 +26,7 @@ LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
+INTERRUPTED = ("tests/engine/test_interrupted.py",)
 MEETINGS = (
     "tests/interleavings/test_interleavings.py"
     "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
@@ -588,6 +589,20 @@ DEFECTS = (
         '    if not driver.in_transaction:\n        connection.exec_driver_sql("BEGIN IMMEDIATE")',
         "    if not driver.in_transaction:\n        pass",
         ("tests/engine/test_python_door.py::test_a_rollback_leaves_no_refund",),
+    ),
+    Defect(
+        "a time limit in the middle of a call is taken for an answer",
+        ENGINE + "calls.py",
+        "    except context.interrupts:\n        raise\n",
+        "",
+        INTERRUPTED,
+    ),
+    Defect(
+        "a time limit within a transaction is taken for a fault of the refund",
+        ENGINE + "put_aside.py",
+        "    except context.interrupts:\n        raise\n",
+        "",
+        INTERRUPTED,
     ),
     # --- the ledger
     Defect(
