@@ -29,6 +29,7 @@ CONTRADICTED = ("tests/engine/test_contradictions.py",)
 ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
+INTERRUPTED = ("tests/engine/test_interrupted.py",)
 MEETINGS = (
     "tests/interleavings/test_interleavings.py"
     "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
@@ -655,12 +656,40 @@ DEFECTS = (
         "    if not driver.in_transaction:\n        pass",
         ("tests/engine/test_python_door.py::test_a_rollback_leaves_no_refund",),
     ),
+    Defect(
+        "a time limit in the middle of a call is taken for an answer",
+        ENGINE + "calls.py",
+        "    except context.interrupts:\n        raise\n",
+        "",
+        INTERRUPTED,
+    ),
+    Defect(
+        "a time limit within a transaction is taken for a fault of the refund",
+        ENGINE + "put_aside.py",
+        "    except context.interrupts:\n        raise\n",
+        "",
+        INTERRUPTED,
+    ),
     # --- the ledger
     Defect(
         "an unbalanced posting can be built",
         DOMAIN + "ledger.py",
         "        if any(sums.values()):",
         "        if False:",
+    ),
+    Defect(
+        "a row of the ledger can be replaced on SQLite",
+        STORE + "migrations/versions/0002_no_replacing.py",
+        "        _refuse_replacing()\n    else:",
+        "        pass\n    else:",
+        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+    ),
+    Defect(
+        "replacing a row asks no delete trigger on SQLite",
+        STORE + "database.py",
+        ', "recursive_triggers=ON")',
+        ")",
+        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
     ),
     # --- the adapter
     Defect(

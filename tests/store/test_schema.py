@@ -55,6 +55,46 @@ def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
             }
 
 
+def described(database: Database) -> set[tuple[str, ...]]:
+    """What Alembic does not compare, in the database's own words: conditions of indexes, checks, all constraints."""
+    with database.read() as connection:
+        if not database.is_sqlite:
+            found = connection.execute(
+                text(
+                    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' UNION ALL "
+                    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+                    "WHERE connamespace = 'public'::regnamespace"
+                )
+            )
+            return {tuple(row) for row in found if row[0] != "alembic_version"}
+        stored = connection.execute(
+            text("SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'index')")
+        )
+        # Each column and constraint has a line of its own; in which order they stand is of no account.
+        return {
+            (table, name, " ".join(line.rstrip(", ").split()))
+            for table, name, sql in stored
+            if table != "alembic_version"
+            for line in (sql or "").splitlines()
+        }
+
+
+def test_indexes_and_constraints_are_those_of_the_tables_to_the_word_also_after_down_and_up(database: Database) -> None:
+    schema.upgrade(database)
+    migrated = described(database)
+    with database.write() as connection:
+        command.downgrade(schema.alembic_config(connection), "base")
+        metadata.create_all(connection)
+    wanted = described(database)
+    for word in ("WHERE", "CHECK"):  # else nothing was compared
+        assert any(word in definition for *_, definition in wanted)
+    assert migrated ^ wanted == set()
+    with database.write() as connection:
+        metadata.drop_all(connection)
+    schema.upgrade(database)
+    assert described(database) ^ wanted == set()
+
+
 def test_down_leaves_nothing_and_up_again_makes_the_same(database: Database) -> None:
     schema.upgrade(database)
     with database.write() as connection:
@@ -237,11 +277,59 @@ def test_what_was_appended_can_be_neither_changed_nor_deleted(migrated_url: str)
     statements = ["UPDATE {} SET seq = seq", "DELETE FROM {}"]
     if not database.is_sqlite:  # which has no such statement
         statements.append("TRUNCATE {} CASCADE")
+    statements.append("INSERT INTO {0} SELECT * FROM {0} WHERE true ON CONFLICT (seq) DO UPDATE SET seq = excluded.seq")
     for table, statement in product([table.name for table in APPEND_ONLY], statements):
         with pytest.raises(DBAPIError, match="append-only"), database.write() as connection:
             connection.execute(text(statement.format(table)))
         with database.read() as connection:
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 1
+    database.close()
+
+
+# A row that is there already, by each of the keys that would find it.
+_REPLACING = (
+    "INTO ledger_transactions (seq, transaction_id, customer_id, kind, credits, occurred_at, actor)"
+    " VALUES (1, 'other', 'c', 'purchase', 2, 0, 'me')",
+    "INTO ledger_transactions (transaction_id, customer_id, kind, credits, occurred_at, actor)"
+    " VALUES ('t', 'c', 'purchase', 2, 0, 'me')",
+    "INTO ledger_entries (seq, transaction_id, account, unit, amount) VALUES (1, 't', 'customer:c', 'credits', 2)",
+    "INTO events (seq, refund_id, at, actor, kind) VALUES (1, 'r', 0, 'you', 'accepted')",
+    "INTO audit_seals (seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
+    " VALUES (1, 'events', 2, 2, 1, '', 'x', 0)",
+    "INTO audit_seals (seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
+    " VALUES (2, 'events', 1, 1, 1, '', 'x', 0)",
+    "INTO audit_seals (rowid, seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
+    " VALUES (1, 2, 'events', 2, 2, 1, '', 'x', 0)",
+    "INTO audit_checks (seq, at, kind, actor, first_seal, last_seal, rows) VALUES (1, 0, 'verified', 'you', 1, 1, 1)",
+)
+
+
+@pytest.mark.parametrize("into", _REPLACING)
+@pytest.mark.parametrize("guard", ["the insert trigger", "the delete trigger"])
+def test_sqlite_replaces_nothing_that_was_appended(migrated_sqlite_url: str, into: str, guard: str) -> None:
+    database = Database(migrated_sqlite_url)
+    table = into.split()[1]
+    with database.write() as connection:
+        for row in _ROWS:
+            connection.execute(text(row))
+        if guard == "the insert trigger":  # on whatever connection
+            connection.exec_driver_sql("PRAGMA recursive_triggers = OFF")
+        else:  # on ours
+            connection.execute(text(f"DROP TRIGGER {table}_no_replace"))
+        before = connection.execute(text(f"SELECT * FROM {table}")).all()
+        for start in ("REPLACE ", "INSERT OR REPLACE "):
+            with pytest.raises(DBAPIError, match="append-only"):
+                connection.execute(text(start + into))
+        assert connection.execute(text(f"SELECT * FROM {table}")).all() == before
+    database.close()
+
+
+def test_rows_that_sqlite_numbers_itself_are_still_appended(migrated_sqlite_url: str) -> None:
+    database = Database(migrated_sqlite_url)
+    with database.write() as connection:
+        for row in (*_ROWS, *_ROWS[2:3] * 2):
+            connection.execute(text(row))
+        assert connection.execute(text("SELECT seq FROM ledger_entries")).scalars().all() == [1, 2, 3]
     database.close()
 
 
@@ -267,4 +355,5 @@ _ROWS = (
     "INSERT INTO events (refund_id, at, actor, kind) VALUES ('r', 0, 'me', 'accepted')",
     "INSERT INTO audit_seals (seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
     " VALUES (1, 'events', 1, 1, 1, '', '', 0)",
+    "INSERT INTO audit_checks (at, kind, actor, first_seal, last_seal, rows) VALUES (0, 'verified', 'me', 1, 1, 1)",
 )

@@ -73,14 +73,6 @@ def test_a_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> Non
         parsed_request(fields | wrong)
 
 
-def test_the_application_takes_json_alone_and_no_orders_from_the_broker() -> None:
-    app = make_app(load_settings({PREFIX + "BROKER_URL": "redis://127.0.0.1:1/0"}))
-    assert app.conf.accept_content == ["json"]
-    assert app.conf.worker_enable_remote_control is False
-    assert app.conf.task_acks_late is True
-    assert app.conf.broker_connection_max_retries is None
-
-
 def test_a_secure_url_means_certificates_that_are_checked_unless_it_says_otherwise() -> None:
     def required(url: str) -> object:
         with make_app(load_settings({}), url).connection_for_write() as connection:

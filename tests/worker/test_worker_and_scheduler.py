@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from celery import Celery
 from tests.support.deployment import STRIPE_KEY, Deployment, wait_until
@@ -69,6 +72,27 @@ def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(run
     running.settle(ids)
     assert running.paid_minor() - paid == 500
     assert running.celery().children() != pool
+
+
+def test_a_soft_time_limit_in_the_middle_of_a_call_ends_the_round_and_no_process(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        deployment.start("worker", "scheduler")
+        deployment.sandbox.add_fault({"delay_seconds": 3.0}, match={"path_kind": "create"}, times=1)
+        pool = deployment.celery().children()
+        port = urlsplit(deployment.sandbox.url).port
+        ids = deployment.ask(wake=True)
+
+        def in_its_call() -> psutil.Process | None:
+            """Nobody has called before, so that only this one has a connection."""
+            return next((p for p in pool if port in {c.raddr.port for c in p.net_connections("tcp") if c.raddr}), None)
+
+        wait_until(in_its_call).send_signal(signal.SIGUSR1)  # as Celery itself does when the soft limit is there
+        wait_until(lambda: "a round took too long" in deployment.log("worker"))
+        assert deployment.statuses(ids) == ["sending"], "it waits for the end of its lease"
+        deployment.settle(ids)
+        assert deployment.paid_minor() == 500
+        assert "can't be worked on" not in deployment.log("worker") + deployment.log("scheduler")
+        assert deployment.celery().children() == pool
 
 
 def test_forged_wake_ups_do_nothing_and_do_not_stop_the_worker(running: Deployment, backend: Celery) -> None:

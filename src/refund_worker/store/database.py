@@ -24,6 +24,8 @@ POOL_SECONDS = 5.0
 CONNECT_SECONDS = 5
 # A server that has vanished is noticed after so long, also in the middle of a wait for it (libpq's words).
 TCP = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+# With recursive triggers a row that is replaced is deleted by the rules, so that its delete trigger is asked.
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "recursive_triggers=ON")
 # Deadlocks and serialisation failures are the database's way of saying "again, please".
 TRIES = 5
 RETRY_STATES = frozenset({"40001", "40P01"})
@@ -182,7 +184,7 @@ def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: Any) -> None:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        for pragma in PRAGMAS:
             dbapi_connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -547,4 +547,4 @@ repeated_requests = Table(
 )
 
 # Their rows never change: the database itself refuses (triggers on SQLite, rights and triggers on Postgres).
-APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals)
+APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks)
