@@ -12,7 +12,7 @@ from collections import Counter
 from tests.simulation.faults import FAULTS
 from tests.simulation.schedule import run_schedule, run_schedule_briefly
 
-REPLAY = "python -m tests.simulation --replay"
+REPLAY = ".venv/bin/python -m tests.simulation --replay"
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ def half_of_them(half: int) -> Half:
         seen.faults += result.faults_while_open
         seen.traces[seed] = result.trace_hash
         if result.violation:
-            seen.broken.append(f"{result.violation}\n  python -m tests.simulation --replay {seed}")
+            seen.broken.append(f"{result.violation}\n  .venv/bin/python -m tests.simulation --replay {seed}")
     return seen
 
 

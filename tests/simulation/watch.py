@@ -131,6 +131,8 @@ class Watch:
                     raise Violation(f"I5 the processor contradicted an operator on {refund_id} without an alarm")
             if kind == "refund_approved":
                 self.approved_by[refund_id] = actor
+            if kind == "internal_error":  # the engine lives on; that it broke at all is what we look for
+                raise Violation(f"L1 this program broke on {refund_id}")
 
     def _read_ledger(self) -> None:
         """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
