@@ -91,8 +91,9 @@ class Schedule:
         self.bank.very_late = plan.very_late
         if plan.very_late:
             self.faults.rates["effect later"] = 0.5
-        self.watch = Watch(world, self.bank, self.connection, plan.policy.quiet_seconds, plan.threshold)
+        self.watch = Watch(world, self.bank, self.connection, plan.policy, plan.threshold)
         self.watch.velocity_count = plan.velocity_count
+        self.bank.on_call = self.watch.calling
         self.bank.on_send = self.watch.sending
         if not plan.very_late:  # what lands after days contradicts whoever had given it up
             self.bank.on_created = self.watch.created
@@ -156,7 +157,7 @@ class Schedule:
         self.heal()
         self._settle()
         self._people_finish()
-        self.ends = check_ends(self.watch, self.bank, self.accepted, self.explained())
+        self.ends = check_ends(self.watch, self.bank, self.accepted)
         if self.receiver is not None:
             check_told(self.watch, self.receiver)
         self._reconcile()
@@ -185,30 +186,6 @@ class Schedule:
             raise Violation(f"L1 still running after {HEALING_DAYS} days: {', '.join(self.world.processes)}")
         if not self.world.idle:
             raise Violation(f"L1 something is still due after {HEALING_DAYS} days")
-
-    def explained(self) -> set[str]:
-        """Why a refund may be with a person at the end: each reason needs its cause in this schedule."""
-        reasons = set()
-        if self.plan.unknown_payments:
-            reasons.add("resource_missing")
-        if any(thing.leg_id is None for thing in self.bank.things):
-            reasons.add("charge_already_refunded")
-        if any(payment.processor == "manual" for payment in self.plan.payments):
-            reasons |= {"manual_processor", "no_automatic_refund", "manual"}
-        if any(payment.disputed for payment in self.bank.payments.values()):
-            reasons.add("charge_disputed")
-        for leg in self.watch.legs.values():
-            if leg["attention"] == "outcome_unknown" and self._was_silent_too_long(leg):
-                reasons.add("outcome_unknown")
-            if leg["attention"] == "balance_insufficient" and leg["backoffs"] >= 40:
-                reasons.add("balance_insufficient")
-        return reasons
-
-    def _was_silent_too_long(self, leg: dict[str, Any]) -> bool:
-        policy = self.plan.policy
-        silent = self.world.database_now - (leg["first_sent_at"] or 0) >= policy.key_life_seconds
-        unpaid = not any(t.leg_id == leg["leg_id"] and not t.is_void for t in self.bank.things)
-        return silent and unpaid
 
     def _people_finish(self) -> None:
         """Half of what is left with people they bring to its end, one way or another; then time goes on again."""
