@@ -58,6 +58,7 @@ class Thing:
     created: float
     listed_from: float
     words: list[str | None]
+    said_at: float  # the last of them
     failure: str | None = None
 
     @property
@@ -180,6 +181,7 @@ class Bank:
             created=world.now,
             listed_from=world.now + lag,
             words=[life[0][1]],
+            said_at=world.now,
             failure=life[0][2],
         )
         self.things.append(thing)
@@ -202,6 +204,7 @@ class Bank:
         if thing.is_void:
             return
         thing.words.append(word)
+        thing.said_at = self.world.now
         thing.failure = failure
         self.world.note("BOOK", thing.id, "becomes", word)
         self.on_news(thing)

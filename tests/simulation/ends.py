@@ -1,19 +1,20 @@
 """What must hold when the faults have stopped and time has gone on, by sums of its own.
 
-- L1 each refund is at its end or with a person, in bounded time: `_check_all_ended`, `Schedule._settle`,
-  `Schedule.client` (everybody is served), `receiver.check_told` (each notification arrives)
+- L1 each refund is at its end or with a person, in bounded time: `_check_all_ended`, `Schedule._check_in_time`,
+  `Schedule._settle`, `Schedule.client` (everybody is served), `receiver.check_told` (each notification arrives)
 - L2 the ledger's money is the processor's: `_check_money`
 - L3 the clearing account: `_check_clearing`
 - L4 the customer's credits: `_check_credits`, `_check_customers`, `_check_rooms`
-- L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `Schedule._request`
+- L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `Schedule._request`,
+  `Schedule._check_foreign`
 - L6 one compensation a failure: `_check_credits`
 - L7 no false alarm, planted differences found: `Schedule._reconcile`
 - L8 budgets and no hot loop: `_check_budget`, `Watch._count_claim`, `World.run`
 - L9 the audit chain: `Schedule._audit`
 - L10 same seed, same trace: `test_simulation`
 - L11 any order and repetition of evidence: webhooks late, overtaken and repeated against L2; tests/domain by properties
-- I4 rows never change: `_check_nothing_changed`
-- I14 no secret in a row: `_check_no_secret`
+- I4 rows never change: `_check_nothing_changed` at the end, `gate.FOR_EVER` at each statement
+- I14 no secret in a row: `_check_no_secret`, at the end only: it reads the whole file
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 - I1 one standing object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
 - I2 never more than was captured: `Bank._create` (the processor's book), `Watch._check_accounts` (ours)
 - I3 postings sum to zero, balances are the ledger's: `_read_ledger`, `_check_accounts`
-- I4 rows never change: `ends._check_nothing_changed`
+- I4 rows never change: `gate.FOR_EVER`, `ends._check_nothing_changed`
 - I5 states only move as the table says: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
 - I6 one key, one refund, one body: `_check_refund`, `Schedule._request`
 - I7 nothing open sleeps for ever: `_read_refunds`
@@ -18,7 +18,7 @@
   `_check_approval`
 - L1 nothing is given up or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
 
-Nothing here calls the engine or the domain (their words alone are read); the tables of allowed moves are written out once more on purpose.
+Nothing here calls the engine or the domain; the tables of allowed moves are written out once more on purpose.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class Watch:
     open: int = 0
     commits: int = 0
     refunds: dict[str, Row] = field(default_factory=dict)
+    seen_since: dict[str, float] = field(default_factory=dict)
     legs: dict[str, Row] = field(default_factory=dict)
     objects: dict[str, str | None] = field(default_factory=dict)
     sums: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -202,6 +203,7 @@ class Watch:
                     self._check_refund(before, row, process)
                 else:
                     new.append(row)
+                    self.seen_since[refund_id] = self.world.now
                 self.refunds[refund_id] = row
             self.open += row["status"] not in ENDS
             if row["due_at"] is not None:
