@@ -91,7 +91,7 @@ def report(name: str, crash_at: tuple[int, ...], result: Crashed) -> int:
     if result.violation is None:
         return 0
     at = " ".join(str(point) for point in crash_at)
-    replay = f'python -m tests.crashes --path "{name}" --at {at}'
+    replay = f'.venv/bin/python -m tests.crashes --path "{name}" --at {at}'
     print(f"FAILURE {name}: {result.violation}\n  {replay}", flush=True)
     return 1
 

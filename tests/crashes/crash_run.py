@@ -71,7 +71,7 @@ class CrashRun(Schedule):
 
     def run(self) -> None:
         super().run()
-        check_ends(self.watch, self.bank, self.accepted, set())
+        check_ends(self.watch, self.bank, self.accepted)
         ends = tuple(row["status"] for row in self.watch.refunds.values())
         if ends != self.path.ends:
             raise Violation(f"the refunds end as {ends} instead of {self.path.ends}")

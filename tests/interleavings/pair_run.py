@@ -312,11 +312,13 @@ def _check_money(processor: ScriptedProcessor, legs: Any) -> None:
 
 
 def _check_timelines(events: Any) -> None:
-    """I5: each change begins where the one before it ended; a lost update shows as a gap."""
+    """I5: each change begins where the one before it ended; a lost update shows as a gap. Nothing broke on the way."""
     at: defaultdict[tuple[str, str | None], str | None] = defaultdict(lambda: None)
     for row in events:
         if row["refund_id"] is None:  # a processor's switch
             continue
+        if row["kind"] == "internal_error":  # the engine lives on; that it broke at all is what we look for
+            raise Broken(f"L1 this program broke on {row['refund_id']}")
         name = (row["refund_id"], row["leg_id"])
         if row["from_status"] is not None and at[name] not in (None, row["from_status"]):
             raise Broken(f"I5 {name} was {at[name]} and went from {row['from_status']} to {row['to_status']}")

@@ -107,6 +107,6 @@ def _run(
     except (Broken, Hangs) as broken:
         at = f" --at {' '.join(map(str, switch_at))}" if switch_at else ""
         replay = f'--scene "{scene}" --pair "{pair[0].name}" "{pair[1].name}"{at}'
-        tally.failures.append(f"{broken}\n  python -m tests.interleavings {place.flag}{replay}")
+        tally.failures.append(f"{broken}\n  .venv/bin/python -m tests.interleavings {place.flag}{replay}")
         return None
     return met

@@ -58,6 +58,7 @@ class Thing:
     created: float
     listed_from: float
     words: list[str | None]
+    said_at: float  # the last of them
     failure: str | None = None
 
     @property
@@ -86,12 +87,10 @@ class Payment:
 
 @dataclass(slots=True)
 class Sent:
-    """One call under a key: when, by no clock that jumps, and what really became of it."""
+    """One call under a key: when, by no clock that jumps, and the answer that its sender really heard, if any."""
 
-    leg_id: str
-    attempt: int
     at: float
-    outcome: str = "none"
+    told: Reply | None = None
 
 
 @dataclass(slots=True)
@@ -104,7 +103,8 @@ class Bank:
     things: list[Thing] = field(default_factory=list)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
-    sent: list[Sent] = field(default_factory=list)
+    sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
+    falsified: set[str | None] = field(default_factory=set)  # legs about which something untrue was answered
     outages: list[tuple[float, float]] = field(default_factory=list)
     denials: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)
@@ -112,13 +112,14 @@ class Bank:
     calls: int = 0
     on_news: Callable[[Thing], None] = lambda _thing: None
     on_created: Callable[[Thing], None] = lambda _thing: None
+    on_call: Callable[[str], None] = lambda _what: None
     on_send: Callable[[str, str], None] = lambda _key, _body: None
     on_silence: Callable[[], None] = lambda: None
     answers_held_until: float = 0.0
 
     # --- the book ----------------------------------------------------------------------------------------------------
 
-    def take(self, key: str, body: str, sent: Sent) -> Reply:
+    def take(self, key: str, body: str) -> Reply:
         """Execute a request that has arrived."""
         record = self.keys.get(key)
         if record is not None and record.until > self.world.now:
@@ -126,14 +127,12 @@ class Bank:
                 return KeyConflict("the key was used with other parameters")
             if record.reply is None:
                 return Busy("idempotency_key_in_use")
-            sent.outcome = "replayed"
             told = isinstance(record.reply, Answered | Refused | AlreadyRefunded | Blocked | Misconfigured)
             return replace(record.reply, replayed=True) if told else record.reply  # type: ignore[call-arg]
         if self.faults.strikes("refused, not kept"):
             return Refused("processing_error", "not possible just now")
         reply = self._create(json.loads(body))
         self._keep(key, body, reply)
-        sent.outcome = "created" if isinstance(reply, Answered) else "refused"
         return reply
 
     def _keep(self, key: str, body: str, reply: Reply | None) -> None:
@@ -182,6 +181,7 @@ class Bank:
             created=world.now,
             listed_from=world.now + lag,
             words=[life[0][1]],
+            said_at=world.now,
             failure=life[0][2],
         )
         self.things.append(thing)
@@ -204,6 +204,7 @@ class Bank:
         if thing.is_void:
             return
         thing.words.append(word)
+        thing.said_at = self.world.now
         thing.failure = failure
         self.world.note("BOOK", thing.id, "becomes", word)
         self.on_news(thing)
@@ -268,6 +269,7 @@ class Bank:
         world, faults, uniform = self.world, self.faults, self.world.random.uniform
         process = world.running
         assert process is not None
+        self.on_call(what)
         self.calls += 1
         future = asyncio.get_running_loop().create_future()
 
@@ -378,8 +380,8 @@ class SimulatedProcessor:
         bank, faults, world = self.bank, self.bank.faults, self.bank.world
         bank.on_send(key, body)
         order = json.loads(body)
-        sent = Sent(order["leg"], order["attempt"], world.now)
-        bank.sent.append(sent)
+        sent = Sent(world.now)
+        bank.sent.setdefault(key, []).append(sent)
         if order["attempt"] == 1:
             bank.on_silence()
         world.note("SEND", key, order["amount"], order["payment"])
@@ -387,22 +389,23 @@ class SimulatedProcessor:
         def late() -> None:
             # After days only what is the first to arrive under its key: a copy later than the key's life is unheard of.
             if not (bank.very_late and key in bank.keys):
-                bank.take(key, body, sent)
+                bank.take(key, body)
 
         def execute() -> Reply:
             if faults.strikes("409"):
                 return Busy("lock_timeout")
             known = bank.keys.get(key)
             if known is None or known.until <= world.now:
-                broken = self._breaks(key, body, sent)
+                broken = self._breaks(key, body)
                 if broken is not None:
                     return broken
-            return self._falsified(bank.take(key, body, sent))
+            return self._falsified(bank.take(key, body))
 
         reply: Reply = await bank.call("send", execute, late)
+        sent.told = reply
         return reply
 
-    def _breaks(self, key: str, body: str, sent: Sent) -> Reply | None:
+    def _breaks(self, key: str, body: str) -> Reply | None:
         """A 500 is kept with its key; the effect may have happened, or may come later."""
         bank, faults, world = self.bank, self.bank.faults, self.bank.world
         error = Unanswered("HTTP 500", server_error=True)
@@ -410,34 +413,31 @@ class SimulatedProcessor:
             bank._keep(key, body, error)
             return error
         if faults.strikes("500, effect"):
-            bank.take(key, body, sent)
+            bank.take(key, body)
             bank._keep(key, body, error)
             return error
         if faults.strikes("500, effect later"):
             bank._keep(key, body, error)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._roll_forward(body, sent))
+            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: bank._create(json.loads(body)))
             return error
         if faults.strikes("effect later, key in use"):
             bank._keep(key, body, None)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._finish(key, body, sent))
+            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._finish(key, body))
             return Unanswered("no answer in time")
         return None
 
-    def _roll_forward(self, body: str, sent: Sent) -> Reply:
-        reply = self.bank._create(json.loads(body))
-        sent.outcome = "created" if isinstance(reply, Answered) else "refused"
-        return reply
-
-    def _finish(self, key: str, body: str, sent: Sent) -> None:
-        self.bank.keys[key].reply = self._roll_forward(body, sent)
+    def _finish(self, key: str, body: str) -> None:
+        self.bank.keys[key].reply = self.bank._create(json.loads(body))
 
     def _falsified(self, reply: Reply) -> Reply:
         if not isinstance(reply, Answered):
             return reply
         thing = reply.object
         if self.bank.faults.strikes("another amount"):
+            self.bank.falsified.add(thing.leg_id)
             return replace(reply, object=replace(thing, amount_minor=thing.amount_minor + 1))
         if self.bank.faults.strikes("another payment"):
+            self.bank.falsified.add(thing.leg_id)
             return replace(reply, object=replace(thing, payment_refs=("ch_other",)))
         return reply
 

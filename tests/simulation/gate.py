@@ -8,7 +8,10 @@ from collections.abc import Callable
 from tests.simulation.bank import HOUR
 from tests.simulation.database import Deadlock, GatedConnection
 from tests.simulation.faults import Faults
-from tests.simulation.kernel import Died, World
+from tests.simulation.kernel import Died, Violation, World
+
+# Rows of these are only ever added (I4). The schema's triggers refuse it too; nobody may even try.
+FOR_EVER = tuple(f"{verb} {table}" for verb in ("UPDATE", "DELETE FROM") for table in ("ledger_", "events"))
 
 
 class FaultyGate:
@@ -50,6 +53,8 @@ class FaultyGate:
 
     def statement(self, sql: str) -> None:
         self._inert()
+        if sql.startswith(FOR_EVER):
+            raise Violation(f"I4 a statement changes what was written: {sql}")
         if not (self.near_statements and self.faults.on):
             return
         if self.faults.strikes("die before a statement"):

@@ -44,6 +44,7 @@ class Plan:
     unknown_payments: set[str]
     notify: bool = False
     velocity_count: int | None = None
+    polling_only: bool = False  # no webhook and no look at the list: what polling must come to by itself
 
 
 def compose(random: Random) -> Plan:
@@ -78,6 +79,8 @@ def compose(random: Random) -> Plan:
     _people(random, plan)
     _world(random, plan)
     plan.acts.sort(key=lambda act: act.at)
+    if random.random() < 0.12:
+        plan.polling_only, plan.webhooks = True, False
     return plan
 
 

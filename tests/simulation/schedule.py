@@ -19,7 +19,7 @@ from refund_worker.engine.context import Context
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
-from tests.simulation.bank import Bank, Payment, SimulatedProcessor, Thing
+from tests.simulation.bank import VOID, Bank, Payment, SimulatedProcessor, Thing
 from tests.simulation.database import simulated_database
 from tests.simulation.ends import check_ends
 from tests.simulation.faults import Faults, draw_rates
@@ -27,9 +27,11 @@ from tests.simulation.gate import FaultyGate
 from tests.simulation.kernel import Died, Loop, Process, Violation, World
 from tests.simulation.plan import DAY, HOUR, START, Plan, compose
 from tests.simulation.receiver import SimulatedDeliverer, check_told
-from tests.simulation.watch import Watch
+from tests.simulation.watch import ENDS, Watch
 
 HEALING_DAYS = 75
+# After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
+IN_TIME_SECONDS = 3 * DAY
 
 
 @dataclass(slots=True)
@@ -91,8 +93,9 @@ class Schedule:
         self.bank.very_late = plan.very_late
         if plan.very_late:
             self.faults.rates["effect later"] = 0.5
-        self.watch = Watch(world, self.bank, self.connection, plan.policy.quiet_seconds, plan.threshold)
+        self.watch = Watch(world, self.bank, self.connection, plan.policy, plan.threshold)
         self.watch.velocity_count = plan.velocity_count
+        self.bank.on_call = self.watch.calling
         self.bank.on_send = self.watch.sending
         if not plan.very_late:  # what lands after days contradicts whoever had given it up
             self.bank.on_created = self.watch.created
@@ -115,6 +118,7 @@ class Schedule:
         self.deliver_at: float | None = None
         self.watch_at: float | None = None
         self.healing = False
+        self.foreign: list[str] = []  # events about refunds that are not ours
         self.database = store.database
 
     def close(self) -> None:
@@ -155,10 +159,15 @@ class Schedule:
         world.now = max(world.now, end)
         self.heal()
         self._settle()
+        if plan.polling_only:  # what fails after it succeeded nobody polls for
+            plan.polling_only = False
+            self._look_at_the_list(0)
+            self._settle()
         self._people_finish()
-        self.ends = check_ends(self.watch, self.bank, self.accepted, self.explained())
+        self.ends = check_ends(self.watch, self.bank, self.accepted)
         if self.receiver is not None:
             check_told(self.watch, self.receiver)
+        self._check_foreign()
         self._reconcile()
         if self.world.random.random() < 0.25:
             self._audit()
@@ -178,6 +187,27 @@ class Schedule:
         world_is_awake = self.world.now + 14 * HOUR  # nobody is frozen for longer: not even who pulled the kill switch
         self.world.at(world_is_awake, self._act_resume)
         self._look_at_the_list(DAY)
+        self.world.after(IN_TIME_SECONDS, self._check_in_time)
+
+    def _check_in_time(self) -> None:
+        """L1: days after the last fault and the processor's last word nothing is under way any more."""
+        since = self.world.now - IN_TIME_SECONDS
+        busy = {
+            self.watch.legs[thing.leg_id]["refund_id"]
+            for thing in self.bank.things
+            if thing.leg_id and (thing.said_at > since or thing.status not in ("succeeded", *VOID))
+        }
+        for refund_id, refund in self.watch.refunds.items():
+            done = refund["status"] in ("needs_attention", "awaiting_approval", *ENDS)
+            if not done and refund_id not in busy and self.watch.seen_since[refund_id] <= since:
+                raise Violation(f"L1 {refund_id} is still {refund['status']} days after anything happened to it")
+
+    def _check_foreign(self) -> None:
+        """L5: each event about somebody else's refund is stored, and left to reconciliation."""
+        stored = dict(self.connection.raw("SELECT event_id, outcome FROM inbox"))
+        for event_id in self.foreign:
+            if stored.get(event_id) != "unknown refund: left to reconciliation":
+                raise Violation(f"L5 {event_id} is about a refund unknown to us and ended as {stored.get(event_id)}")
 
     def _settle(self) -> None:
         self.world.run(until=self.world.now + HEALING_DAYS * DAY)
@@ -185,30 +215,6 @@ class Schedule:
             raise Violation(f"L1 still running after {HEALING_DAYS} days: {', '.join(self.world.processes)}")
         if not self.world.idle:
             raise Violation(f"L1 something is still due after {HEALING_DAYS} days")
-
-    def explained(self) -> set[str]:
-        """Why a refund may be with a person at the end: each reason needs its cause in this schedule."""
-        reasons = set()
-        if self.plan.unknown_payments:
-            reasons.add("resource_missing")
-        if any(thing.leg_id is None for thing in self.bank.things):
-            reasons.add("charge_already_refunded")
-        if any(payment.processor == "manual" for payment in self.plan.payments):
-            reasons |= {"manual_processor", "no_automatic_refund", "manual"}
-        if any(payment.disputed for payment in self.bank.payments.values()):
-            reasons.add("charge_disputed")
-        for leg in self.watch.legs.values():
-            if leg["attention"] == "outcome_unknown" and self._was_silent_too_long(leg):
-                reasons.add("outcome_unknown")
-            if leg["attention"] == "balance_insufficient" and leg["backoffs"] >= 40:
-                reasons.add("balance_insufficient")
-        return reasons
-
-    def _was_silent_too_long(self, leg: dict[str, Any]) -> bool:
-        policy = self.plan.policy
-        silent = self.world.database_now - (leg["first_sent_at"] or 0) >= policy.key_life_seconds
-        unpaid = not any(t.leg_id == leg["leg_id"] and not t.is_void for t in self.bank.things)
-        return silent and unpaid
 
     def _people_finish(self) -> None:
         """Half of what is left with people they bring to its end, one way or another; then time goes on again."""
@@ -413,6 +419,7 @@ class Schedule:
         """A webhook for each change, on its unreliable way; and in healing, the daily look at the list."""
         if self.healing:
             self._look_at_the_list(2 * HOUR)
+            self.world.after(IN_TIME_SECONDS, self._check_in_time)
         if thing.is_void and thing.leg_id and self.faults.strikes("asked again after failure"):
             self._ask_again(thing.leg_id)
         if not self.plan.webhooks or self.faults.strikes("webhook lost"):
@@ -423,6 +430,8 @@ class Schedule:
         metadata = {"refund_worker_leg": thing.leg_id} if thing.leg_id else {}
         body = json.dumps({"data": {"object": {"object": "refund", "id": thing.id, "metadata": metadata}}})
         event_id = f"evt_{thing.id}_{len(thing.words)}"
+        if thing.leg_id is None:
+            self.foreign.append(event_id)
         if thing.id not in self.overtaken and self.faults.strikes("webhook overtaken"):
             self.overtaken[thing.id] = event_id, body
             self.world.after(3 * DAY, lambda: self._send_overtaken(thing.id))
@@ -454,6 +463,8 @@ class Schedule:
         self.client("receiver", receive)
 
     def _look_at_the_list(self, seconds: float) -> None:
+        if self.plan.polling_only:
+            return
         if self.watch_at is not None and self.watch_at <= self.world.now + seconds:
             return
         self.watch_at = at = self.world.now + seconds
@@ -487,6 +498,8 @@ class Schedule:
                 if self.accepted.setdefault(key, answer.refund_id) != answer.refund_id:
                     raise Violation(f"I6 {key} is {self.accepted[key]} and {answer.refund_id}")
                 self.requests[key] = request
+                if self.healing:
+                    self.world.after(IN_TIME_SECONDS, self._check_in_time)
             elif key in promised and not isinstance(answer, KeyReused):
                 raise Violation(f"L5 {key} was accepted as {self.accepted[key]} and is refused now: {answer}")
             self.world.note("REQUEST", *key, answer.code if isinstance(answer, Refusal) else answer.refund_id)

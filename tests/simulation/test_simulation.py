@@ -7,15 +7,20 @@ run again elsewhere. `make simulate SCHEDULES=n SEED=s` runs more; a failure nam
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from refund_worker.engine import advance
+from refund_worker.engine.context import Context
 from tests.simulation.faults import FAULTS
+from tests.simulation.kernel import Process
 from tests.simulation.schedule import Schedule, run_schedule
 
 SCHEDULES_IN_A_HALF = 1_000
@@ -50,7 +55,7 @@ def half_of_them(half: int) -> Half:
         seen.faults += result.faults_while_open
         seen.traces[seed] = result.trace_hash
         if result.violation:
-            seen.broken.append(f"{result.violation}\n  python -m tests.simulation --replay {seed}")
+            seen.broken.append(f"{result.violation}\n  .venv/bin/python -m tests.simulation --replay {seed}")
     return seen
 
 
@@ -105,3 +110,31 @@ def test_slow_still_settles_a_refund_that_comes_to_no_end_is_a_broken_promise() 
     outcomes = [NobodySweeps(seed).outcome() for seed in range(1, 11)]
     assert [outcome for outcome in outcomes if outcome and outcome.startswith("L1")] != []
     assert not [seed for seed in range(1, 11) if run_schedule(seed).violation]
+
+
+CLOCKS = re.compile(r"\b(?:time\.(?:time|time_ns|monotonic|localtime|gmtime)|datetime\.(?:now|utcnow|today))\b")
+# An id's first half, the default of `Context.monotonic` (a waiting time within one process), a signature's second.
+READ_IN = {"engine/context.py": 2, "engine/deliver.py": 1}
+
+
+def test_nothing_is_decided_by_a_processs_own_clock() -> None:
+    """So clocks that differ can do no harm: in the simulation a process's only clock, `monotonic`, is minutes off."""
+    source = Path(advance.__file__).parent.parent
+    files = [file for name in ("domain", "engine", "store") for file in (source / name).rglob("*.py")]
+    found = {str(file.relative_to(source)): len(CLOCKS.findall(file.read_text("utf-8"))) for file in files}
+    assert {name: count for name, count in found.items() if count} == READ_IN
+
+
+def test_clocks_that_differ_change_nothing_that_happens() -> None:
+    class SameClocks(Schedule):
+        def context(self, process: Process) -> Context:
+            process.skew = 0.0
+            return super().context(process)
+
+    struck = 0
+    for seed in range(1, 21):
+        as_it_is = run_schedule(seed)
+        same = SameClocks(seed)
+        assert (same.outcome(), same.world.trace_hash()) == (as_it_is.violation, as_it_is.trace_hash)
+        struck += as_it_is.faults_while_open["clocks differ"]
+    assert struck

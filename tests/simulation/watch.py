@@ -3,19 +3,20 @@
 - I1 one standing object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
 - I2 never more than was captured: `Bank._create` (the processor's book), `Watch._check_accounts` (ours)
 - I3 postings sum to zero, balances are the ledger's: `_read_ledger`, `_check_accounts`
-- I4 rows never change: `ends._check_nothing_changed`
+- I4 rows never change: `gate.FOR_EVER`, `ends._check_nothing_changed`
 - I5 states only move as the table says: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
 - I6 one key, one refund, one body: `_check_refund`, `Schedule._request`
 - I7 nothing open sleeps for ever: `_read_refunds`
 - I8 no send without a committed intent: `sending`
 - I9 one key, one body: `sending`, `_check_leg`
-- I10 a new attempt only after proof: `_check_proof`
+- I10 a new attempt only after proof, and no replay of a key that may be dead: `_check_proof`, `_check_age`
 - I11 no write without a lease of one's own: `_check_refund`
 - I12 each object is paid once: `_check_payout`
-- I13 no transaction is open across a call: `sending`
+- I13 no transaction is open across any call: `calling`
 - I14 no secret in a row: `ends._check_no_secret`
 - I15 above the threshold only with a second person, and never above the velocity limit: `_check_limits`,
   `_check_approval`
+- L1 nothing is given up or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
 
 Nothing here calls the engine or the domain; the tables of allowed moves are written out once more on purpose.
 """
@@ -23,11 +24,21 @@ Nothing here calls the engine or the domain; the tables of allowed moves are wri
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.bank import Bank, Thing
+from refund_worker.domain.decision import Policy
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Blocked,
+    Busy,
+    Denied,
+    Misconfigured,
+    NotSent,
+    Refused,
+)
+from tests.simulation.bank import KEY_SECONDS, LATE_SECONDS_MAX, Bank, Sent, Thing
 from tests.simulation.database import GatedConnection
 from tests.simulation.kernel import Process, Violation, World
 
@@ -73,6 +84,12 @@ ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 GONE = {"failed", "canceled"}
 # A refund may be worked on this often in an hour of virtual time when nothing is wrong, for each of its legs.
 CLAIMS_AN_HOUR = 40
+# What its sender may conclude of a call: that it was not executed, or that it was and made nothing.
+NOT_EXECUTED = (Busy, NotSent, Denied)
+MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured)
+SYSTEM = ("processor", "refund-worker")
+# Nobody can be called unreachable any more so long after the last fault.
+REACHABLE_AFTER_SECONDS = 2 * 86_400
 # Of the limits, as in production by default.
 WINDOW_SECONDS = 86_400
 
@@ -86,13 +103,14 @@ class Watch:
     world: World
     bank: Bank
     connection: GatedConnection
-    quiet_seconds: float
+    policy: Policy
     threshold: int | None
     velocity_count: int | None = None
     calm_since: float | None = None  # faults have ended: loops are bounded from here on
     open: int = 0
     commits: int = 0
     refunds: dict[str, Row] = field(default_factory=dict)
+    seen_since: dict[str, float] = field(default_factory=dict)
     legs: dict[str, Row] = field(default_factory=dict)
     objects: dict[str, str | None] = field(default_factory=dict)
     sums: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -102,6 +120,8 @@ class Watch:
     paid: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     contradicted: set[str] = field(default_factory=set)
     approved_by: dict[str, str] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)  # legs, by a person
+    intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
     claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     next_due: float | None = None
 
@@ -131,6 +151,10 @@ class Watch:
                     raise Violation(f"I5 the processor contradicted an operator on {refund_id} without an alarm")
             if kind == "refund_approved":
                 self.approved_by[refund_id] = actor
+            if kind == "leg_given_up" and actor not in SYSTEM:
+                self.given_up.add(leg_id)
+            if kind == "internal_error":  # the engine lives on; that it broke at all is what we look for
+                raise Violation(f"L1 this program broke on {refund_id}")
 
     def _read_ledger(self) -> None:
         """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
@@ -179,6 +203,7 @@ class Watch:
                     self._check_refund(before, row, process)
                 else:
                     new.append(row)
+                    self.seen_since[refund_id] = self.world.now
                 self.refunds[refund_id] = row
             self.open += row["status"] not in ENDS
             if row["due_at"] is not None:
@@ -224,6 +249,8 @@ class Watch:
     def _check_limits(self, earlier: list[Row], new: list[Row]) -> None:
         """I15: the window's total decides, of all that was asked for in it and not taken back by a person."""
         if self.threshold is None and self.velocity_count is None:
+            if any(row["status"] == "awaiting_approval" for row in new):
+                raise Violation("L1 a refund waits for an approval though there is no threshold")
             return
         for row in sorted(new, key=lambda refund: str(refund["refund_id"])):
             earlier.append(row)
@@ -233,16 +260,20 @@ class Watch:
                 count = sum(refund[whose] == row[whose] for refund in asked)
                 if self.velocity_count is not None and count > self.velocity_count:
                     raise Violation(f"I15 {row['refund_id']} is number {count} in the window for {row[whose]}")
-            if self.threshold is not None and row["status"] != "awaiting_approval":
-                its = {refund["refund_id"] for refund in asked if refund["customer_id"] == row["customer_id"]}
-                self._check_total(row["refund_id"], its, self.threshold)
+            its = {refund["refund_id"] for refund in asked if refund["customer_id"] == row["customer_id"]}
+            above = self.threshold is not None and self._highest_total(row["refund_id"], its) > self.threshold
+            if above and row["status"] != "awaiting_approval":
+                raise Violation(f"I15 {row['refund_id']} brings the window above the threshold and waits for nobody")
+            if not above and row["status"] == "awaiting_approval":
+                raise Violation(f"L1 {row['refund_id']} waits for an approval that no total asks for")
 
-    def _check_total(self, refund_id: str, its: set[str], threshold: int) -> None:
+    def _highest_total(self, refund_id: str, its: set[str]) -> int:
+        """Of the currencies that the refund is in."""
         first = [leg for leg in self.legs.values() if leg["refund_id"] in its and leg["replaces"] is None]
-        for currency in {leg["currency"] for leg in first if leg["refund_id"] == refund_id}:
-            total = sum(leg["amount_minor"] for leg in first if leg["currency"] == currency)
-            if total > threshold:
-                raise Violation(f"I15 {refund_id} brings the window to {total} {currency} and waits for nobody")
+        totals: Counter[str] = Counter()
+        for leg in first:
+            totals[leg["currency"]] += leg["amount_minor"]
+        return max((totals[leg["currency"]] for leg in first if leg["refund_id"] == refund_id), default=0)
 
     def _count_claim(self, refund_id: str) -> None:
         if self.calm_since is None:
@@ -264,6 +295,12 @@ class Watch:
                 allowed = allowed | LEG_CONTRADICTED.get(was, set())
             if now not in allowed:
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
+        if now == "sending":
+            self.intents.setdefault((leg_id, row["attempt"]), (self.world.now, self.world.database_now))
+        if now in GONE and was not in GONE and row["amount_minor"]:
+            self._check_cause(row)
+        if row["attention"] and row["attention"] != before["attention"]:
+            self._check_attention(row)
         if row["attempt"] < before["attempt"]:
             raise Violation(f"I5 {leg_id} went back to attempt {row['attempt']}")
         if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
@@ -295,6 +332,54 @@ class Watch:
             if (credits_taken, money_taken) != full:
                 raise Violation(f"I2 {payment_id}: {(credits_taken, money_taken)} taken, its legs say {full}")
 
+    # --- giving up ---------------------------------------------------------------------------------------------------
+
+    def _check_cause(self, leg: Row) -> None:
+        """L1: money is given up for a refusal that was told, an object that came to nothing, or a person's act."""
+        key = f"{leg['leg_id']}:{leg['attempt']}"
+        refused = any(isinstance(sent.told, Refused) for sent in self.bank.sent.get(key, ()))
+        void = any(thing.id == leg["processor_refund_id"] and thing.is_void for thing in self.bank.things)
+        released = self.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
+        if not (refused or void or released or leg["leg_id"] in self.given_up):
+            raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
+
+    def _check_attention(self, leg: Row) -> None:
+        """L1: a person is called for a reason that this very leg has, when they are called."""
+        leg_id, reason, bank = leg["leg_id"], leg["attention"], self.bank
+        payment = bank.payments.get(leg["processor_payment_id"])
+        things = [thing for thing in bank.things if thing.leg_id == leg_id]
+        match reason:
+            case _ if leg["processor"] == "manual":
+                good = True
+            case "resource_missing":
+                good = payment is None
+            case "charge_disputed":
+                good = payment is not None and payment.disputed
+            case "charge_already_refunded":
+                good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
+            case "balance_insufficient":
+                good = any(isinstance(sent.told, Blocked) for sent in bank.sent[f"{leg_id}:{leg['attempt']}"])
+            case "outcome_unknown":
+                good = self._was_silent_too_long(leg, things)
+            case "answer_mismatch":
+                good = leg_id in bank.falsified
+            case "unknown_status":
+                good = any(word not in REACHED for thing in things for word in thing.words)
+            case "processor_unreachable":
+                good = self.calm_since is None or self.world.now < self.calm_since + REACHABLE_AFTER_SECONDS
+            case _:
+                good = False
+        if not good:
+            raise Violation(f"L1 {leg_id} is left to a person as {reason}, which it is not")
+
+    def _was_silent_too_long(self, leg: Row, things: list[Thing]) -> bool:
+        """Since the first intent of this attempt its key's life has passed, by one clock or the other, and whoever
+        looked while the lease lasted saw nothing that stands."""
+        true, dated = self.intents[leg["leg_id"], leg["attempt"]]
+        age = max(self.world.now - true, self.world.database_now - dated)
+        seen = [t for t in things if t.listed_from < self.world.now - self.policy.lease_seconds and not t.is_void]
+        return age >= self.policy.key_life_seconds and not seen
+
     # --- what the processor does --------------------------------------------------------------------------------------
 
     def created(self, thing: Thing) -> None:
@@ -313,10 +398,12 @@ class Watch:
 
     # --- a send ------------------------------------------------------------------------------------------------------
 
-    def sending(self, key: str, body: str) -> None:
-        """I8, I9, I10, I13, I15: what must be so before a byte leaves."""
+    def calling(self, what: str) -> None:
         if self.connection.in_transaction:
-            raise Violation(f"I13 a transaction is open while {key} is sent")
+            raise Violation(f"I13 a transaction is open during a {what}")
+
+    def sending(self, key: str, body: str) -> None:
+        """I8, I9, I10, I15: what must be so before a byte leaves."""
         order = json.loads(body)
         leg_id, attempt = order["leg"], order["attempt"]
         if key != f"{leg_id}:{attempt}":
@@ -327,18 +414,38 @@ class Watch:
         if self.bank.bodies.setdefault(key, body) != body:
             raise Violation(f"I9 {key} is sent with another body")
         self._check_proof(leg_id, attempt)
+        self._check_age(key)
         self._check_approval(leg_id)
 
     def _check_proof(self, leg_id: str, attempt: int) -> None:
-        earlier = [sent for sent in self.bank.sent if sent.leg_id == leg_id and sent.attempt < attempt]
-        if not earlier or any(s.leg_id == leg_id and s.attempt == attempt for s in self.bank.sent):
+        if f"{leg_id}:{attempt}" in self.bank.sent:
             return
-        for number in {sent.attempt for sent in earlier}:
-            of_it = [sent for sent in earlier if sent.attempt == number]
-            proved = any(sent.outcome != "none" for sent in of_it)
-            last = max(sent.at for sent in of_it)
-            if not proved and self.world.now - last < self.quiet_seconds:
+        for number in range(1, attempt):
+            sent = self.bank.sent.get(f"{leg_id}:{number}")
+            if sent and not self._is_proved(leg_id, number, sent):
                 raise Violation(f"I10 {leg_id} begins attempt {attempt} without proof that {number} made nothing")
+
+    def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
+        """All of it is void, or each send had its own answer, or one answer that is every copy's, or it is quiet."""
+        things = [thing for thing in self.bank.things if (thing.leg_id, thing.attempt) == (leg_id, number)]
+        if things:
+            return all(thing.is_void for thing in things)
+        if self.world.now - sent[-1].at >= self.policy.quiet_seconds:
+            return True
+        if all(isinstance(one.told, NOT_EXECUTED + MADE_NOTHING) for one in sent):
+            return True
+        # Kept under the key for longer than any copy of a send can be on its way.
+        kept = sent[0].at + KEY_SECONDS >= sent[-1].at + LATE_SECONDS_MAX
+        return kept and any(isinstance(one.told, MADE_NOTHING) and one.told.replayed for one in sent)
+
+    def _check_age(self, key: str) -> None:
+        """Never a blind replay: what may have been executed is not sent again when its key may be dead.
+
+        By true time; a claim's sends leave within its lease.
+        """
+        doubtful = [sent.at for sent in self.bank.sent.get(key, ()) if not isinstance(sent.told, NOT_EXECUTED)]
+        if doubtful and self.world.now - doubtful[0] >= self.policy.key_life_seconds + self.policy.lease_seconds:
+            raise Violation(f"I10 {key} is sent again blindly after {self.world.now - doubtful[0]:.0f} s")
 
     def _check_approval(self, leg_id: str) -> None:
         if self.threshold is None:
