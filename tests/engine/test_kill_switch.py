@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -56,3 +57,16 @@ def test_no_send_goes_out_later_than_a_moment_after_the_pause_and_all_go_once_it
     assert {world.refund(refund_id).status for refund_id in refunds} == {RefundStatus.SUCCEEDED}
     assert world.processor.paid_minor() == CALLS * 1_000
     assert len(world.processor.sends) == CALLS
+
+
+def test_a_worker_frozen_while_it_reads_the_switch_does_not_begin_its_call_when_it_wakes(world: World) -> None:
+    """Found by the simulation (seed 600095): hours later the key may be dead, and the send would pay anew."""
+    world.pay()
+    refund_id = world.withdraw()
+    # Before the claim, for its turn, for the switch, and when that is read.
+    clock = itertools.chain([0.0, 0.0, 2.0], itertools.repeat(50_000.0))
+    advance(replace(world.context, monotonic=lambda: next(clock)))
+    assert world.processor.sends == []
+    world.work_for(4_000)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert len(world.processor.sends) == 1

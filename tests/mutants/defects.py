@@ -417,6 +417,13 @@ DEFECTS = (
         ASIDE,
     ),
     Defect(
+        "a worker frozen while it reads the switch sends when it wakes",
+        ENGINE + "advance.py",
+        "    if not has_turn or _seconds_left(context, began) <= 0:",
+        "    if not has_turn:",
+        ("tests/engine/test_kill_switch.py",),
+    ),
+    Defect(
         "cancel keeps the reservation",
         DOMAIN + "internal_step.py",
         "        draft.change(leg, status=LegStatus.CANCELED, settled=True, next_at=None)",

@@ -578,11 +578,11 @@ class Schedule:
 
         self.client("desk", work)
 
-    def _act_command(self, action: Action, outcome: str = "") -> None:
+    def _act_command(self, action: Action, reference: str | None = None) -> None:
         """On every refund that is open."""
         for row in list(self.watch.refunds.values()):
             if row["status"] not in self._ends():
-                self.client("operator", self._command(row["refund_id"], action, "olga", outcome, None))
+                self.client("operator", self._command(row["refund_id"], action, "olga", reference, None))
 
     def _act_operate(self, pick: float, choice: float) -> None:
         refunds = [r for r in self.watch.refunds.values() if r["status"] not in self._ends()]

@@ -226,10 +226,12 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
         processor = UnservedProcessor(question.call.processor, question.body)
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
-    if not await _has_turn(context, question.call.processor, began):
-        return NotSent("not begun: its turn did not come within the lease", begun=False)
-    if isinstance(question.call, Send) and switch.stops(question.call.processor):
+    has_turn = await _has_turn(context, question.call.processor, began)
+    if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
         return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
+    # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
+    if not has_turn or _seconds_left(context, began) <= 0:
+        return NotSent("not begun: its turn did not come within the lease", begun=False)
     return await answer_of(context, question.call.processor, _call(processor, question))
 
 
@@ -239,7 +241,7 @@ async def _has_turn(context: Context, processor: str, began: float) -> bool:
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
     the same rate, and many workers at a low rate would do nothing else.
     """
-    left = began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
+    left = _seconds_left(context, began)
     if left <= 0:
         return False
     try:
@@ -247,7 +249,12 @@ async def _has_turn(context: Context, processor: str, began: float) -> bool:
             await context.limiter.acquire(processor)
     except TimeoutError:
         return False
-    return context.monotonic() - began <= context.policy.lease_seconds * LEASE_SHARE
+    return True
+
+
+def _seconds_left(context: Context, began: float) -> float:
+    """In which a call may still begin."""
+    return began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
 
 
 async def _call(processor: Processor, question: Question) -> Answer:
