@@ -51,6 +51,29 @@ def test_a_fresh_heartbeat_is_health_and_a_missing_or_an_old_one_is_not(cli: Cli
     assert cli("health", kind).code == 1
 
 
+def test_a_worker_that_hangs_is_not_hidden_by_one_of_another_queue(cli: Cli) -> None:
+    def codes() -> list[int]:
+        asked = ([], ["--queues", "refunds"], ["--queues", "bulk"], ["--queues", "refunds, bulk"])
+        return [cli("health", "worker", *words).code for words in asked]
+
+    both = Heartbeat("worker", load_settings(), ["refunds", "bulk"])
+    both.beat()
+    assert codes() == [0, 0, 0, 0]
+    both.end()
+    refunds, bulk = (Heartbeat("worker", load_settings(), [queue]) for queue in ("refunds", "bulk"))
+    refunds.beat()
+    assert codes() == [0, 0, 1, 1]
+    bulk.beat()
+    assert codes() == [0, 0, 0, 0]
+    past = bulk.path.stat().st_mtime - AGE_SECONDS_MAX["worker"] - 5
+    os.utime(bulk.path, (past, past))
+    assert codes() == [0, 0, 1, 1]
+    ran = cli("health", "worker", "--queues", "refunds,bulk")
+    assert "the worker of bulk was last heard of" in ran.err + ran.out
+    assert cli("health", "worker", "--queues", "no-such-queue").code == 1
+    assert cli("health", "worker", "--queues", ",").code == 2
+
+
 def test_the_databases_url_is_taken_from_a_file_as_well(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +123,9 @@ def alone(*words: str, end: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("words", [("worker",), ("scheduler",), ("web",), ("web", "--port", "1")])
+@pytest.mark.parametrize(
+    "words", [("worker",), ("worker", "--queues", "bulk"), ("scheduler",), ("web",), ("web", "--port", "1")]
+)
 def test_a_check_imports_nothing_heavy_not_even_the_command_lines_library(words: tuple[str, ...]) -> None:
     loaded = f"atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules]))"
     ran = alone("health", *words, end=loaded)
@@ -116,7 +141,7 @@ def test_a_check_loads_few_modules_of_any_kind() -> None:
 
 def test_the_quick_answer_is_the_whole_command_lines(cli: Cli) -> None:
     for _ in range(2):
-        for words in (("worker",), ("scheduler",), ("web", "--port", str(free_port()))):
+        for words in (("worker",), ("worker", "--queues", "bulk"), ("scheduler",), ("web", "--port", str(free_port()))):
             quick, whole = alone("health", *words), cli("health", *words)
             assert quick.returncode == whole.code
             assert re.sub(r"\d+ seconds", "", quick.stderr) == re.sub(r"\d+ seconds", "", whole.err)
@@ -131,6 +156,7 @@ def test_the_quick_answer_is_the_whole_command_lines(cli: Cli) -> None:
         (("nobody",), 2, "nobody"),
         (("web", "--port", "0"), 2, "--port"),
         (("web", "--port", "x"), 2, "--port"),
+        (("worker", "--queues", ","), 2, "--queues"),
     ],
 )
 def test_whatever_is_no_plain_check_is_explained_by_the_whole_command_line(

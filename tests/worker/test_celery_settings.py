@@ -134,7 +134,7 @@ def test_rabbitmqs_queues_survive_the_loss_of_a_server() -> None:
     queues = made(AMQP).conf.task_queues
     assert [queue.name for queue in queues] == list(QUEUES)
     for queue in queues:
-        assert queue.queue_arguments == {"x-queue-type": "quorum"}
+        assert queue.queue_arguments["x-queue-type"] == "quorum"
         assert queue.durable
         assert queue.exchange.type == "topic"
     # Quorum queues know no prefetch of the whole channel: Celery looks for them and sets it for each consumer.

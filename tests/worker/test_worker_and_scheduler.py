@@ -14,7 +14,8 @@ from tests.support.deployment import STRIPE_KEY, Deployment, wait_until
 
 from refund_worker.store.refunds import Filters, find_ids
 from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.health import check_health
+from refund_worker.worker.constants import QUEUES
+from refund_worker.worker.health import check_health, check_heartbeat
 
 pytestmark = pytest.mark.slow
 
@@ -147,4 +148,6 @@ def test_no_secret_is_in_the_process_list_or_in_a_log(running: Deployment) -> No
 def test_both_are_healthy_while_they_run(running: Deployment) -> None:
     running.celery()
     assert check_health("worker", running.settings)[0]
+    database_url = running.settings.database_url.get_secret_value()
+    assert all(check_heartbeat("worker", database_url, queue)[0] for queue in QUEUES)
     assert check_health("scheduler", running.settings)[0]

@@ -29,7 +29,7 @@ class Life(NamedTuple):
 
 
 def plain_check(words: Sequence[str]) -> Life | None:
-    """The answer to `worker`, `scheduler`, `web` or `web --port N`, the forms that machines use.
+    """The answer to `worker`, `worker --queues A,B`, `scheduler`, `web` or `web --port N`, the forms that machines use.
 
     None for everything else (help, wrong options, settings that can't be read): the whole command line explains those.
     """
@@ -37,6 +37,8 @@ def plain_check(words: Sequence[str]) -> Life | None:
         match list(words):
             case ["worker"]:
                 return heartbeat("worker")
+            case ["worker", "--queues", queues] if names_of(queues):
+                return worker(names_of(queues))
             case ["scheduler"]:
                 return heartbeat("scheduler")
             case ["web"]:
@@ -48,11 +50,22 @@ def plain_check(words: Sequence[str]) -> Life | None:
     return None
 
 
-def heartbeat(kind: WorkerKind) -> Life:
+def names_of(queues: str) -> list[str]:
+    """The queues that are named, separated by commas."""
+    return [name.strip() for name in queues.split(",") if name.strip()]
+
+
+def worker(queues: Sequence[str]) -> Life:
+    """Whether each of the queues has a worker that lives; the line is about the first that has none."""
+    lives = [heartbeat("worker", queue) for queue in queues]
+    return next((life for life in lives if not life.lives), lives[0])
+
+
+def heartbeat(kind: WorkerKind, queue: str | None = None) -> Life:
     """By the age of its heartbeat. Raises `BadSettings` when the file that holds the database's URL can't be read."""
     from refund_worker.worker.health import check_heartbeat
 
-    return Life(*check_heartbeat(kind, _database_url()))
+    return Life(*check_heartbeat(kind, _database_url(), queue))
 
 
 def _database_url() -> str:

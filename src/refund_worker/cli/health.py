@@ -9,6 +9,7 @@ import typer
 from refund_worker.cli import alive
 from refund_worker.cli.options import command, group
 from refund_worker.cli.shown import say
+from refund_worker.errors import InvalidRequest
 
 EXIT_UNHEALTHY = 1
 
@@ -16,10 +17,17 @@ EXIT_UNHEALTHY = 1
 def add_to(app: typer.Typer) -> None:
     inner = group("health", "Exit 0 if such a process lives on this machine, 1 if not.", app)
 
-    @command(inner, "worker", "health worker")
-    def worker() -> None:
+    @command(inner, "worker", "health worker --queues bulk")
+    def worker(
+        queues: Annotated[
+            str, typer.Option("--queues", help="each must have a worker that lives; if not said, any worker will do")
+        ] = "",
+    ) -> None:
         """Look at the age of the worker's heartbeat."""
-        _end(alive.heartbeat("worker"))
+        names = alive.names_of(queues)
+        if queues and not names:
+            raise InvalidRequest("--queues names no queue: leave it out to look for any worker", field="queues")
+        _end(alive.worker(names) if names else alive.heartbeat("worker"))
 
     @command(inner, "scheduler", "health scheduler")
     def scheduler() -> None:

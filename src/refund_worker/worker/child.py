@@ -43,7 +43,7 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     place = Workplace(settings)
     app = make_app(settings)
     add_tasks(app, place)
-    heartbeat = Heartbeat("worker", settings)
+    heartbeat = Heartbeat("worker", settings, queues)
     add_heartbeat(app, heartbeat)
     _connect_signals(place)
     _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
 
 WorkerKind = Literal["worker", "scheduler"]
 
+ALIVE = ".alive"
 BEAT_SECONDS = 2.0
 # The worker's parent only waits for messages. The scheduler may do work itself, one round of which can take a minute.
 AGE_SECONDS_MAX: dict[WorkerKind, float] = {"worker": 20.0, "scheduler": 120.0}
 
 
 class Heartbeat:
-    """The file of one kind of process in this deployment; the liveliest of several on one machine counts."""
+    """The file of one kind of process in this deployment; the liveliest of several on one machine counts.
 
-    def __init__(self, kind: WorkerKind, settings: Settings) -> None:
-        self.path: Path = _path(kind, settings.database_url.get_secret_value())
+    Workers of different queues have different files: one that hangs is not hidden by another that does other work.
+    """
+
+    def __init__(self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = ()) -> None:
+        folder = folder_of(settings.database_url.get_secret_value())
+        self.path: Path = folder / f"{'-'.join((kind, *queues))}{ALIVE}"
 
     def beat(self) -> None:
         """Touch the file. A full disk must not end the process that says it lives."""
@@ -40,21 +46,31 @@ class Heartbeat:
             self.path.unlink()
 
 
-def _path(kind: WorkerKind, database_url: str) -> Path:
-    return folder_of(database_url) / f"{kind}.alive"
-
-
 def check_health(kind: WorkerKind, settings: Settings) -> tuple[bool, str]:
     """Whether a process of this kind lives here, and a line that says so."""
     return check_heartbeat(kind, settings.database_url.get_secret_value())
 
 
-def check_heartbeat(kind: WorkerKind, database_url: str) -> tuple[bool, str]:
-    """The same by the database's URL alone."""
-    try:
-        age = time.time() - _path(kind, database_url).stat().st_mtime
-    except OSError:
-        return False, f"no {kind} runs here"
+def check_heartbeat(kind: WorkerKind, database_url: str, queue: str | None = None) -> tuple[bool, str]:
+    """The same by the database's URL alone, for a worker of this queue if one is named."""
+    folder = folder_of(database_url)
+    who = f"{kind} of {queue}" if queue else kind
+    heard_at = max((_heard_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
+    if not heard_at:
+        return False, f"no {who} runs here"
+    age = time.time() - heard_at
     if age > AGE_SECONDS_MAX[kind]:
-        return False, f"the {kind} was last heard of {age:.0f} seconds ago"
-    return True, f"the {kind} was heard of {max(age, 0):.0f} seconds ago"
+        return False, f"the {who} was last heard of {age:.0f} seconds ago"
+    return True, f"the {who} was heard of {max(age, 0):.0f} seconds ago"
+
+
+def _works_on(file: Path, queue: str | None) -> bool:
+    return queue is None or queue in file.name.removesuffix(ALIVE).split("-")[1:]
+
+
+def _heard_at(file: Path) -> float:
+    """0 where it is gone meanwhile."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
