@@ -30,6 +30,7 @@ ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 INTERRUPTED = ("tests/engine/test_interrupted.py",)
+SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 MEETINGS = (
     "tests/interleavings/test_interleavings.py"
     "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
@@ -713,5 +714,56 @@ DEFECTS = (
         '    return headers.get("Idempotent-Replayed", "").lower() == "true"',
         "    return True",
         ADAPTER,
+    ),
+    # --- giving up and haste, which no sum shows: seen by the simulation
+    Defect(
+        "the simulation sees a 401 taken for a refusal for good",
+        DOMAIN + "hear.py",
+        "            _wait_unexecuted(draft, leg, code, min(PAUSE_SECONDS, draft.policy.retry_max_seconds))",
+        '            _take_verdict(draft, leg, "refused", code, message)',
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees a failed connection taken for a refusal for good",
+        DOMAIN + "hear.py",
+        "            _wait_unexecuted(draft, leg, reason, None, counts=begun)",
+        '            _take_verdict(draft, leg, "refused", "not_sent", reason)',
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees a person called while the key lives",
+        DOMAIN + "hear.py",
+        "    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):",
+        "    elif leg.doubtful:",
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees a key replayed hours after its life",
+        DOMAIN + "draft.py",
+        "now - leg.first_sent_at < policy.key_life_seconds",
+        "now - leg.first_sent_at < policy.key_life_seconds + 14_040",
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees a replayed server error taken for a proof",
+        DOMAIN + "hear.py",
+        "    if leg.doubtful and asked_at < quiet_end:",
+        "    if leg.doubtful and not leg.look_first and asked_at < quiet_end:",
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees polls put off by weeks",
+        DOMAIN + "hear.py",
+        "    return max(draft.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
+        "    return max(draft.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
+        SCHEDULES,
+    ),
+    Defect(
+        "the simulation sees answers that this program breaks on",
+        DOMAIN + "hear.py",
+        "    draft = Draft(refund, now, policy, PROCESSOR)\n    for leg_id, call, reply, asked_at in replies:",
+        "    draft = Draft(refund, now, policy, PROCESSOR)\n    if refund.version % 4 == 3:\n"
+        '        raise RuntimeError("broken")\n    for leg_id, call, reply, asked_at in replies:',
+        SCHEDULES,
     ),
 )

@@ -135,6 +135,7 @@ def test_rabbitmqs_queues_survive_the_loss_of_a_server() -> None:
     assert [queue.name for queue in queues] == list(QUEUES)
     for queue in queues:
         assert queue.queue_arguments["x-queue-type"] == "quorum"
+        assert queue.queue_arguments["x-delivery-limit"] == -1, "a request that waits is not deleted"
         assert queue.durable
         assert queue.exchange.type == "topic"
     # Quorum queues know no prefetch of the whole channel: Celery looks for them and sets it for each consumer.
