@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.domain.builders import POLICY, START, a_leg, a_refund
 from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
+import refund_worker
 from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import LegOutcome, RefundOutcome
 from refund_worker.engine.advance import advance_until_idle
 from refund_worker.engine.shown import money
 from refund_worker.store.tables import attempts, events, legs, refunds
 from refund_worker.web.console.history import in_money, lights
+from refund_worker.web.console.words import EVENT_WORDS
 
 SENT = {"last_sent_at": 1.0}
 
@@ -167,3 +172,12 @@ def _attempt(web: Web, id: str, **answer: str | None) -> str:
     web.context.database.run(end)
     person = visitor(web, "operator", f"o{len(str(answer))}")
     return text_of(person.get(f"/refunds/{id}")).partition("Every attempt")[2]
+
+
+def test_everything_that_can_stand_in_a_timeline_has_words() -> None:
+    source = Path(refund_worker.__file__).parent
+    texts = [file.read_text("utf-8") for part in ("domain", "engine") for file in (source / part).glob("*.py")]
+    noted = {kind for text in texts for kind in re.findall(r'(?:\bnote\(|\bEvent\()\s*"([a-z_]+)"', text)}
+    assert len(noted) >= 8
+    moved = {f"leg_{outcome}" for outcome in LegOutcome} | {f"refund_{outcome}" for outcome in RefundOutcome}
+    assert noted | moved <= EVENT_WORDS.keys()
