@@ -205,6 +205,24 @@ def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_loo
     assert not reconcile(world.context).agrees
 
 
+def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world: World) -> None:
+    """Found by the simulation (seed 1010360): the one wrong answer must not make the right word old news."""
+    world.pay()
+    refund_id = world.withdraw(50)
+    world.work()
+    failed = world.processor.become("re_1", "failed")
+    world.processor.objects["re_1"] = replace(failed, amount_minor=501)
+    watch(world.context)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    world.processor.become("re_1", "succeeded")
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], amount_minor=500)
+    assert [watch(world.context), watch(world.context)] == [1, 0], "what is as it should be is no news any more"
+    world.processor.objects["re_1"] = failed
+    watch(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED
+
+
 def test_a_strange_object_of_a_refund_under_way_is_told_once_too(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "timeout")

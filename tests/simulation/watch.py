@@ -216,6 +216,7 @@ class Watch:
             if before != row:
                 if before is not None:
                     self._check_leg(before, row)
+                self._note_intent(row)
                 self.legs[row["leg_id"]] = row
         self._check_limits([self.refunds[refund_id] for refund_id in known], new)
         for object_id, state in self.connection.raw("SELECT processor_refund_id, state FROM refund_objects"):
@@ -286,6 +287,10 @@ class Watch:
         if len(claims) > CLAIMS_AN_HOUR * max(legs, 1):
             raise Violation(f"L8 {refund_id} was worked on {len(claims)} times in an hour: a hot loop")
 
+    def _note_intent(self, leg: Row) -> None:
+        if leg["status"] == "sending":
+            self.intents.setdefault((leg["leg_id"], leg["attempt"]), (self.world.now, self.world.database_now))
+
     def _check_leg(self, before: Row, row: Row) -> None:
         leg_id, was, now = row["leg_id"], before["status"], row["status"]
         if was != now:
@@ -295,8 +300,6 @@ class Watch:
                 allowed = allowed | LEG_CONTRADICTED.get(was, set())
             if now not in allowed:
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
-        if now == "sending":
-            self.intents.setdefault((leg_id, row["attempt"]), (self.world.now, self.world.database_now))
         if now in GONE and was not in GONE and row["amount_minor"]:
             self._check_cause(row)
         if row["attention"] and row["attention"] != before["attention"]:

@@ -294,7 +294,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float) -> None:
 
 def _take_object(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
     """Join what the processor says of one object with what is known; order and repetition make no difference."""
-    fault = _mismatch(draft, leg, thing)
+    fault = mismatch(leg, thing, draft.policy.live)
     if fault:
         return _distrust(draft, leg, thing, fault)
     state = _STATE_OF_WORD.get(thing.status or "")
@@ -303,6 +303,8 @@ def _take_object(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
     known = {seen.processor_refund_id: seen for seen in leg.objects}
     old = known.get(thing.processor_refund_id)
     if old is not None and (old.state is state or OBJECT_RANK[old.state] > OBJECT_RANK[state]):
+        if old.state is state:
+            _keep_word(draft, leg, thing)  # the last word may have been one that was not believed
         return _heard_again(draft, leg, thing)
     known[thing.processor_refund_id] = SeenObject(thing.processor_refund_id, state, thing.attempt)
     draft.objects.append(ObjectSeen(leg.leg_id, state, thing))
@@ -414,14 +416,15 @@ def _poll_seconds(draft: Draft, leg: Leg) -> float:
     return max(draft.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
 
 
-def _mismatch(draft: Draft, leg: Leg, thing: RefundObject) -> str | None:
+def mismatch(leg: Leg, thing: RefundObject, live: bool | None) -> str | None:
+    """What makes the object another one than this leg asked for, in words; None if nothing does."""
     if thing.leg_id is not None and thing.leg_id != leg.leg_id:
         return "another leg's refund"
     if (thing.amount_minor, thing.currency) != (leg.amount_minor, leg.currency):
         return f"{thing.amount_minor} {thing.currency} instead of {leg.amount_minor} {leg.currency}"
     if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:
         return "another payment's refund"
-    if draft.policy.live is not None and thing.live is not None and thing.live != draft.policy.live:
+    if live is not None and thing.live is not None and thing.live != live:
         return "another mode (live or test)"
     return None
 
@@ -431,7 +434,7 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     if leg.attention != ANSWER_MISMATCH:  # once, however often the same is heard
         draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
     if thing.leg_id == leg.leg_id:
-        _keep_word(draft, leg, thing)
+        _keep_word(draft, leg, replace(thing, status=distrusted(thing, fault)))
     told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
     waits = replace(leg, backoffs=leg.backoffs + 1)
     next_at = draft.now + backoff_seconds(draft.policy, waits)
@@ -464,6 +467,11 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
             draft, leg, pending, [SeenObject(thing.processor_refund_id, ObjectState.PENDING)], ObjectState.PENDING
         )
     return draft.change(leg, next_at=draft.now + _poll_seconds(draft, leg), **told)
+
+
+def distrusted(thing: RefundObject, fault: str) -> str:
+    """The word that is kept of an object which is not believed: what it says when it is right is news all the same."""
+    return f"{thing.status}: {fault}"
 
 
 def _keep_word(draft: Draft, leg: Leg, thing: RefundObject) -> None:

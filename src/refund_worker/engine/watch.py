@@ -13,12 +13,13 @@ restored or a person says `processors resume`. Other installations on the same a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
+from refund_worker.domain.hear import distrusted, mismatch
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, record_evidence
@@ -108,16 +109,18 @@ def _read(context: Context, processor: str, days: float) -> _Found:
     # First the list, then our legs: these are committed before anything is sent.
     _, things = recent(context, processor, days)
     with context.database.read() as connection:
-        return _sorted_out(connection, processor, things)
+        return _sorted_out(connection, context.policy, processor, things)
 
 
-def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundObject]) -> _Found:
+def _sorted_out(connection: Connection, policy: Policy, processor: str, things: Iterable[RefundObject]) -> _Found:
     ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
     known = known_words(connection, processor, ours)
     new = [thing for object_id, thing in ours.items() if object_id not in known or known[object_id] != thing.status]
     places: dict[str, str] = {}
     for leg_ids in batched((thing.leg_id for thing in new if thing.leg_id), IDS_AT_ONCE):
         places |= refunds.refunds_of_legs(connection, leg_ids)
+    told = _told_already(connection, policy, new, known, places)
+    new = [thing for thing in new if thing.processor_refund_id not in told]
     me, (_, told_until) = installation_id(connection), processors.last_look(connection, processor)
     return _Found(
         news=[Evidence(places[t.leg_id], t.leg_id, None, Answered(t)) for t in new if t.leg_id in places],
@@ -128,6 +131,25 @@ def _sorted_out(connection: Connection, processor: str, things: Iterable[RefundO
             and thing.installation == me
             and thing.created_at.timestamp() > (told_until or 0)
         ],
+    )
+
+
+def _told_already(
+    connection: Connection,
+    policy: Policy,
+    things: Iterable[RefundObject],
+    known: Mapping[str, str | None],
+    places: Mapping[str, str],
+) -> frozenset[str]:
+    """Those of which a person has heard that they are not what was asked for, and nothing has changed since."""
+    strange = [t for t in things if t.leg_id in places and ": " in (known.get(t.processor_refund_id) or "")]
+    loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
+    legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
+    faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
+    return frozenset(
+        t.processor_refund_id
+        for t, fault in faults.items()
+        if fault and known[t.processor_refund_id] == distrusted(t, fault)
     )
 
 
