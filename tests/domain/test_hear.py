@@ -511,6 +511,16 @@ def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -
     assert (status_of(again), again.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
 
 
+def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent() -> None:
+    """No path leads here; whatever did, money would go out a second time."""
+    paid = SeenObject("re_1", ObjectState.SUCCEEDED, 1)
+    leg = replace(silent().legs[0], attempt=2, doubtful=False, objects=(paid,))
+    refund = replace(silent(), legs=(leg,))
+    shown = found(refund, Found((an_object("pending", attempt=1),)), START + 5_000)
+    assert (status_of(shown), shown.after.legs[0].attempt) == (LegStatus.BLOCKED, 2)
+    assert shown.after.failure_code == "answer_mismatch"
+
+
 def test_a_strange_answer_is_forgotten_when_the_look_up_finds_the_right_object() -> None:
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
     mended = found(refund, Found((an_object(),)), START + 5)
