@@ -22,6 +22,7 @@ from tests.domain.builders import (
 from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import CLOCK_SLACK_SECONDS
+from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import Answered, Busy, Found, NotSent, Refused, Unanswered
 from refund_worker.domain.wake import woken
@@ -126,3 +127,11 @@ def test_a_clock_put_right_by_a_little_changes_nothing() -> None:
 
 def answer_to_look_up(refund: Refund, reply: Found, at: float) -> Decision:
     return found(refund, reply, at, asked_at=at)
+
+
+def test_a_look_up_that_the_clock_was_set_back_under_proves_nothing() -> None:
+    """Found by the simulation (seed 2099861): the question seemed to be asked a day after the send."""
+    refund = silent()
+    look_up = LookUp("r-1", "stripe", "ch_1")
+    told = heard(refund, "r-1", look_up, NOTHING, SET_BACK, POLICY, asked_at=START + 3)
+    assert (status_of(told), told.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)

@@ -13,6 +13,7 @@ from tests.domain.builders import (
     POLICY,
     START,
     a_leg,
+    a_refund,
     an_object,
     answer,
     begun,
@@ -24,7 +25,8 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import Fetch, LookUp, Pause, Send
+from refund_worker.domain.decision import Fetch, LookUp, Pause, Policy, Send
+from refund_worker.domain.draft import PROCESSOR_KEY_SECONDS
 from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard, heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
@@ -196,6 +198,17 @@ def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
     assert isinstance(inside, Send)
     for after in (POLICY.key_life_seconds, POLICY.key_life_seconds + 1, 10**7):
         assert isinstance(the_call(woken(refund, START + after, POLICY)), LookUp)
+
+
+def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forgotten() -> None:
+    """Found by the simulation (seed 2060303): repeated in the twentieth hour, four hours on its way."""
+    policy = Policy()
+    refund = answer(woken(a_refund(), START, policy).after, SILENCE).after
+    last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
+    refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
+    assert last - START < policy.key_life_seconds
+    assert isinstance(the_call(woken(refund, last, policy)), Send)
+    assert isinstance(the_call(woken(refund, last + 1, policy)), LookUp)
 
 
 def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_room_kept() -> None:

@@ -128,7 +128,7 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "wake.py",
-        "leg.look_first or not key_lives(leg, draft.now, draft.policy) or",
+        "leg.look_first or not may_replay(leg, draft.now, draft.policy) or",
         "leg.look_first or",
     ),
     Defect(
@@ -423,6 +423,19 @@ DEFECTS = (
         "    if not has_turn or _seconds_left(context, began) <= 0:",
         "    if not has_turn:",
         ("tests/engine/test_kill_switch.py",),
+    ),
+    Defect(
+        "a key is repeated so late that it may be forgotten when it lands",
+        DOMAIN + "draft.py",
+        "    return lands_by <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
+        "    return True",
+    ),
+    Defect(
+        "a look-up that the clock was set back under counts as asked late",
+        DOMAIN + "hear.py",
+        "min(asked_at, now)",
+        "asked_at",
+        CLOCK,
     ),
     Defect(
         "cancel keeps the reservation",

@@ -50,6 +50,8 @@ from refund_worker.domain.workflow import (
 )
 
 BY_HAND_PREFIX = "manual:"
+# As long as Stripe keeps a key, at the least (docs.stripe.com/api/idempotent_requests, read 2026-11).
+PROCESSOR_KEY_SECONDS = 86_400.0
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
 CLOCK_SLACK_SECONDS = 60.0
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
@@ -80,6 +82,14 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
     """Whether the current key may still be replayed. After a clock that went back `look_first` forbids it as well."""
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
+
+
+def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
+    """Whether the current key may be sent again: what lands as late as can be must meet a key that is still known."""
+    if leg.first_sent_at is None or not key_lives(leg, now, policy):
+        return False
+    lands_by = now + policy.lease_seconds + policy.quiet_seconds
+    return lands_by <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:

@@ -127,7 +127,8 @@ def heard_all(
             case Answered(object=thing):
                 _take_object(draft, leg, thing)
             case Found():
-                _take_found(draft, leg, reply, now if asked_at is None else asked_at)
+                # Nothing was asked later than now: where it seems so, the clock was set back while the answer came.
+                _take_found(draft, leg, reply, now if asked_at is None else min(asked_at, now))
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
                 _take_answer(draft, leg, reply)
             case _:

@@ -19,8 +19,8 @@ from refund_worker.domain.draft import (
     Draft,
     credits_to_return,
     fresh_attempt,
-    key_lives,
     leg_id_of,
+    may_replay,
     unplaced_legs,
 )
 from refund_worker.domain.internal_step import post_internal_step
@@ -164,7 +164,7 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
         draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
     hold = paused.get(leg.processor)
-    no_replay = leg.look_first or not key_lives(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
+    no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
     if leg.status is LegStatus.UNKNOWN and no_replay:
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
