@@ -59,8 +59,8 @@ class Harm:
             if time.monotonic() >= next_at:
                 way = first.pop() if first else self._chance.choices(self._ways, weights)[0][1]
                 if way():
-                    self.ways[way.__name__.removeprefix("_")] += 1
-                elif way.__name__.removeprefix("_") not in self.ways:
+                    self.ways[way.__name__] += 1
+                elif way.__name__ not in self.ways:
                     first.insert(0, way)
                 next_at = time.monotonic() + self._chance.uniform(0.5, 2.5)
             time.sleep(0.05)

@@ -15,10 +15,10 @@ from tests.chaos.audit import Findings, audit
 from tests.chaos.harm import Harm
 from tests.chaos.stage import Stage
 from tests.support.processes import temporary_folder
+from tests.support.progress import Progress
 
 HEAL_SECONDS_MAX = 60.0
 INTENSITY = 0.4
-PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
         harm = Harm(stage)
         began = time.monotonic()
         stage.begin_asking()
-        harm.go_on(began + seconds, _progress(began, seconds, harm, stage, say))
+        progress = Progress(say)
+        harm.go_on(began + seconds, lambda: progress.tell(_so_far(seconds, began, harm, stage)))
         lasted = time.monotonic() - began
         say(f"{lasted:4.0f} s: all faults end; now everything must come to its end within {HEAL_SECONDS_MAX:.0f} s")
         findings, heal_seconds = _heal(stage, harm)
@@ -67,21 +68,9 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
     return result
 
 
-def _progress(
-    began: float, seconds: float, harm: Harm, stage: Stage, say: Callable[[str], object]
-) -> Callable[[], None]:
-    """To be called often: says every ten seconds how far it is."""
-    told = began
-
-    def tick() -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told >= PROGRESS_SECONDS:
-            told = now
-            done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in harm.done.items())
-            say(f"{now - began:4.0f} of {seconds:.0f} s: {done}; {len(stage.promises.ids)} refunds accepted")
-
-    return tick
+def _so_far(seconds: float, began: float, harm: Harm, stage: Stage) -> str:
+    done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in harm.done.items())
+    return f"{time.monotonic() - began:4.0f} of {seconds:.0f} s: {done}; {len(stage.promises.ids)} refunds accepted"
 
 
 def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:

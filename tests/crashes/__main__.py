@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from tests.crashes.crash_run import Crashed, run_path, trace_of
 from tests.crashes.paths import PATHS
+from tests.support.progress import Progress
 
 BY_NAME = {path.name: path for path in PATHS}
-PROGRESS_SECONDS = 10.0
 Job = tuple[str, tuple[int, ...]]
 
 
@@ -64,12 +64,10 @@ def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int) -> tu
         failures += report(name, (first,), result)
         passed[first] = result.points
     jobs = list(pairs_of(name, passed, every))
-    told = time.monotonic()
+    progress = Progress()
     for done, ((_, crash_at), result) in enumerate(pool.imap_unordered(run_job, jobs, 20), 1):
         failures += report(name, crash_at, result)
-        if time.monotonic() - told >= PROGRESS_SECONDS:
-            told = time.monotonic()
-            print(f"          {name}: {done} of {len(jobs)} pairs", file=sys.stderr, flush=True)
+        progress.tell(f"          {name}: {done} of {len(jobs)} pairs")
     return count, len(jobs), failures
 
 

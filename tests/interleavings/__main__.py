@@ -20,6 +20,7 @@ from tests.interleavings.scenes import SCENES
 from tests.interleavings.schedules import BY_NAME, MEETINGS, Meeting, Tally, run_meeting
 from tests.interleavings.turns import Hangs
 from tests.support.migrated import migrate
+from tests.support.progress import Progress
 from tests.support.servers import PostgresDatabases, PostgresServer
 
 # Of the pairs of preemptions on Postgres, where every statement of both can stand between any two of the other.
@@ -107,16 +108,14 @@ def _open(opener: Callable[[], Place]) -> None:
 
 
 def _run_all(opener: Callable[[], Place], database: str, meetings: list[Meeting], every: int, processes: int) -> Tally:
-    tally, shown, started = Tally(), time.monotonic(), time.monotonic()
+    tally, progress, started = Tally(), Progress(), time.monotonic()
     with multiprocessing.Pool(processes, _open, (opener,)) as pool:
         numbers = [(MEETINGS.index(meeting), every) for meeting in meetings]
         for done, one in enumerate(pool.imap_unordered(_run_number, numbers), 1):
             tally.add(one)
             for failure in one.failures:
                 print(f"FAILURE {failure}", flush=True)
-            if time.monotonic() - shown > 10:
-                shown = time.monotonic()
-                print(f"{database}: {done}/{len(meetings)} meetings, {tally.schedules} schedules", file=sys.stderr)
+            progress.tell(f"{database}: {done}/{len(meetings)} meetings, {tally.schedules} schedules")
     minutes = (time.monotonic() - started) / 60
     print(f"{database}: schedules={tally.schedules} blocked={tally.blocked} minutes={minutes:.1f}", flush=True)
     return tally

@@ -12,6 +12,7 @@ from collections import Counter
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.schedule import run_schedule, run_schedule_briefly
+from tests.support.progress import Progress
 
 REPLAY = ".venv/bin/python -m tests.simulation --replay"
 
@@ -60,7 +61,7 @@ def run_many(first: int, schedules: int, processes: int) -> int:
     ends: Counter[str] = Counter()
     attention: Counter[str] = Counter()
     seeds = range(first, first + schedules)
-    shown = started
+    progress = Progress()
     with multiprocessing.Pool(processes, _prepare, maxtasksperchild=5_000) as pool:
         for result in pool.imap_unordered(run_schedule_briefly, seeds, chunksize=20):
             done += 1
@@ -71,9 +72,7 @@ def run_many(first: int, schedules: int, processes: int) -> int:
             if result.violation:
                 violations += 1
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
-            if time.monotonic() - shown > 5:
-                shown = time.monotonic()
-                print(f"{done}/{schedules} schedules, {violations} violations", file=sys.stderr, flush=True)
+            progress.tell(f"{done}/{schedules} schedules, {violations} violations")
     minutes = (time.monotonic() - started) / 60
     print_faults(faults)
     print("ends: " + ", ".join(f"{count} {status}" for status, count in sorted(ends.items())))
