@@ -392,12 +392,6 @@ def test_a_late_answer_after_a_webhook_told_it_first_changes_nothing() -> None:
     assert silence.after.status is RefundStatus.SUCCEEDED
 
 
-def the_call_of(refund: Refund) -> Send:
-    from tests.domain.builders import send_of
-
-    return send_of(refund)
-
-
 WORDS = st.lists(
     st.tuples(st.sampled_from(["re_1", "re_2"]), st.sampled_from(["pending", "succeeded", "failed"])),
     min_size=1,

@@ -76,8 +76,8 @@ DEFECTS = (
     Defect(
         "the quiet window counted from the first send",
         DOMAIN + "hear.py",
-        "sent_by = (leg.last_sent_at or 0) + draft.policy.lease_seconds",
-        "sent_by = (leg.first_sent_at or 0) + draft.policy.lease_seconds",
+        "lands_by(leg.last_sent_at or 0, draft.policy)",
+        "lands_by(leg.first_sent_at or 0, draft.policy)",
     ),
     Defect(
         "the quiet window forgotten",
@@ -427,7 +427,7 @@ DEFECTS = (
     Defect(
         "a key is repeated so late that it may be forgotten when it lands",
         DOMAIN + "draft.py",
-        "    return lands_by <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
+        "    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
         "    return True",
     ),
     Defect(

@@ -84,12 +84,16 @@ def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
 
 
+def lands_by(sent_at: float, policy: Policy) -> float:
+    """When a send whose intent is dated so can land no more: its call may have begun at any time within the lease."""
+    return sent_at + policy.lease_seconds + policy.quiet_seconds
+
+
 def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     """Whether the current key may be sent again: what lands as late as can be must meet a key that is still known."""
     if leg.first_sent_at is None or not key_lives(leg, now, policy):
         return False
-    lands_by = now + policy.lease_seconds + policy.quiet_seconds
-    return lands_by <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
+    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:

@@ -24,6 +24,7 @@ from refund_worker.domain.draft import (
     credits_to_return,
     fresh_attempt,
     key_lives,
+    lands_by,
     leg_number,
 )
 from refund_worker.domain.internal_step import post_after_all
@@ -71,6 +72,7 @@ BACKOFFS_BEFORE_ATTENTION = 12
 UNREACHABLE = "processor_unreachable"
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
+BUT = ": "  # between the word of an object that is not believed and why
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
 # Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
@@ -229,9 +231,7 @@ def _key_outlives_what_may_land(draft: Draft, leg: Leg) -> bool:
 
 def _quiet_end(draft: Draft, leg: Leg) -> float:
     """When nothing that was sent can land any more."""
-    # The intent is what is dated; its call may have begun at any time within the lease.
-    sent_by = (leg.last_sent_at or 0) + draft.policy.lease_seconds
-    return sent_by + draft.policy.quiet_seconds
+    return lands_by(leg.last_sent_at or 0, draft.policy)
 
 
 def _take_verdict(draft: Draft, leg: Leg, verdict: str, code: str, message: str) -> None:
@@ -472,7 +472,11 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
 
 def distrusted(thing: RefundObject, fault: str) -> str:
     """The word that is kept of an object which is not believed: what it says when it is right is news all the same."""
-    return f"{thing.status}: {fault}"
+    return f"{thing.status}{BUT}{fault}"
+
+
+def is_distrusted(word: str | None) -> bool:
+    return BUT in (word or "")
 
 
 def _keep_word(draft: Draft, leg: Leg, thing: RefundObject) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
-from refund_worker.domain.hear import distrusted, mismatch
+from refund_worker.domain.hear import distrusted, is_distrusted, mismatch
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, record_evidence
@@ -142,7 +142,7 @@ def _told_already(
     places: Mapping[str, str],
 ) -> frozenset[str]:
     """Those of which a person has heard that they are not what was asked for, and nothing has changed since."""
-    strange = [t for t in things if t.leg_id in places and ": " in (known.get(t.processor_refund_id) or "")]
+    strange = [t for t in things if t.leg_id in places and is_distrusted(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
     faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
