@@ -75,10 +75,12 @@ class Harm:
         self._stage.parts.revive(REVIVE_SECONDS)
 
     def heal(self) -> None:
-        """Undo everything now."""
+        """Undo everything now, and let the broker die for the last time: whoever that leaves deaf is not killed and
+        started again by accident afterwards."""
         self._stage.parts.thaw_all()
         self._later = [(0.0, undo) for _, undo in self._later]
         self.tend()
+        self._kill_redis()
         self._stage.sandbox.clear_faults()
 
     # --- processes ---------------------------------------------------------------------------------------------------

@@ -728,6 +728,17 @@ DEFECTS = (
         "    return True",
         ADAPTER,
     ),
+    # --- the broker
+    Defect(
+        "a worker that was busy when the broker died stays deaf",
+        "src/refund_worker/worker/transport.py",
+        "            self._quick_ack(delivery_tag)\n            raise\n\n    def reject",
+        "            raise\n\n    def reject",
+        (
+            "tests/worker/test_worker_and_scheduler.py"
+            "::test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_back",
+        ),
+    ),
     # --- giving up and haste, which no sum shows: seen by the simulation
     Defect(
         "the simulation sees a 401 taken for a refusal for good",

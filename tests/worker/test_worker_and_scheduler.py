@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from celery import Celery
-from tests.support.deployment import STRIPE_KEY, Deployment, wait_until
+from tests.support.deployment import CONCURRENCY, STRIPE_KEY, Deployment, wait_until
+from tests.support.servers import ValkeyServer
 
 from refund_worker.store.refunds import Filters, find_ids
 from refund_worker.worker.celery_app import make_app
@@ -60,6 +61,23 @@ def test_a_broker_that_forgets_everything_loses_no_refund_and_pays_none_twice(ru
             ids += running.ask(count=20, wake=True)
     running.settle(ids)
     assert running.paid_minor() - paid == 200 * 500
+
+
+def test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_back(tmp_path: Path) -> None:
+    # The sweep comes once a minute here: only the worker itself can find back.
+    with ValkeyServer() as valkey, Deployment(tmp_path, {"SWEEP_SECONDS": "60"}, broker_url=valkey.url) as deployment:
+        deployment.start("worker")
+        deployment.celery()
+        deployment.sandbox.add_fault({"delay_seconds": 1.5}, match={"path_kind": "create"}, times=CONCURRENCY)
+        ids = [refund_id for _ in range(CONCURRENCY) for refund_id in deployment.ask(wake=True)]
+        wait_until(lambda: deployment.statuses(ids) == ["sending"] * CONCURRENCY)
+        valkey.crash()
+        # Every one of them ends its task while there is nobody to tell.
+        wait_until(lambda: deployment.statuses(ids) == ["succeeded"] * CONCURRENCY)
+        wait_until(lambda: "can't be reached" in (log := deployment.log("worker")) or log.count("Couldn't ack") == 2)
+        valkey.start()
+        deployment.settle(deployment.ask(wake=True))
+        assert "is started again" not in deployment.log("worker")
 
 
 def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(running: Deployment) -> None:

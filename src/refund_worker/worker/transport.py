@@ -1,7 +1,11 @@
-"""kombu's Redis transport, with a reader that a message can't end.
+"""kombu's Redis transport, with a reader that a message can't end and a lost broker can't make deaf.
 
 kombu 5.7 parses what it popped outside of every handler: text that is not JSON, a list, or bad base64 ends its worker.
 What is popped is gone already, so throwing it away loses nothing that a restart would bring back.
+
+It also goes on counting a message that it could not acknowledge as being worked on. When the broker dies while every
+process of a worker is busy, all acknowledgements fail, no place is free ever again, and a worker that may take nothing
+asks nothing: it never sees that its connection is dead, while its heart goes on beating.
 """
 
 from __future__ import annotations
@@ -16,8 +20,29 @@ from redis.exceptions import DataError
 log = logging.getLogger("refund_worker.worker")
 
 
+class QoS(kombu_redis.QoS):
+    """Counts what is being worked on. What could not be acknowledged is over all the same; the broker may bring it
+    again, which harms nothing."""
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
+
 class Channel(kombu_redis.Channel):
     """A message whose envelope can't be read, or names something impossible, is thrown away with an alarm."""
+
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -37,6 +62,6 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's, with that channel."""
+    """kombu's, with these two."""
 
     Channel = Channel
