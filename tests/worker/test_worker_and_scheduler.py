@@ -20,6 +20,9 @@ from refund_worker.worker.health import check_health, check_heartbeat
 
 pytestmark = pytest.mark.slow
 
+# kombu's list of what was taken and not yet acknowledged, with the time it was taken.
+TAKEN_AT = "unacked_index"
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -78,6 +81,24 @@ def test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_b
         valkey.start()
         deployment.settle(deployment.ask(wake=True))
         assert "is started again" not in deployment.log("worker")
+
+
+def test_a_message_that_comes_again_while_its_work_is_being_done_is_refused_by_the_lease(tmp_path: Path) -> None:
+    clocks = {"SWEEP_SECONDS": "60", "LEASE_SECONDS": "60"}
+    with ValkeyServer() as valkey, Deployment(tmp_path, clocks, broker_url=valkey.url) as deployment:
+        deployment.start("worker")
+        deployment.celery()
+        deployment.sandbox.add_fault({"delay_seconds": 20.0}, match={"path_kind": "create"}, times=1)
+        ids = deployment.ask(wake=True)
+        wait_until(lambda: deployment.statuses(ids) == ["sending"])
+        with deployment.broker() as broker:
+            [(tag, _)] = broker.zrange(TAKEN_AT, 0, -1, withscores=True)
+            broker.zadd(TAKEN_AT, {tag: 1.0})  # taken so long ago that the broker gives it to somebody else
+            wait_until(lambda: broker.info("commandstats")["cmdstat_hset"]["calls"] == 2)  # one for each taking
+            wait_until(lambda: not broker.zcard(TAKEN_AT))  # the other process has looked, and is done
+        assert deployment.statuses(ids) == ["sending"]
+        deployment.settle(ids)
+        assert deployment.sandbox.book()["requests"]["POST create"] == {"200": 1}
 
 
 def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(running: Deployment) -> None:
