@@ -18,6 +18,10 @@ from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
 
 
+# At once in one schedule.
+PROCESSES_MAX = 1000
+
+
 class Deadlock(sqlite3.OperationalError):
     """What a Postgres says to the loser of two; `Database.run` begins again."""
 
@@ -145,7 +149,8 @@ class SimulatedDatabase:
 
     def __init__(self) -> None:
         # Not ":memory:", for which SQLAlchemy takes another pool than in production; nothing is ever opened there.
-        self.database = Database("sqlite:///simulated.db")
+        # One pool stands for those of all processes: it must have a place for each of them, however many are frozen.
+        self.database = Database("sqlite:///simulated.db", pool_size=PROCESSES_MAX)
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, factory=GatedConnection, cached_statements=512
         )

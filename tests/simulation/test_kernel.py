@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
+from tests.simulation.database import simulated_database
 from tests.simulation.kernel import Loop, World
 
 
@@ -24,3 +26,9 @@ def test_a_process_that_stands_still_inside_its_event_loop_does_not_lend_it_to_t
 
     assert heard == [("deliverer", True), ("caller", True)]
     assert asyncio._get_running_loop() is None
+
+
+def test_processes_that_stand_still_keep_no_connection_from_the_others() -> None:
+    engine = simulated_database().database.engine
+    with ExitStack() as held:
+        assert len([held.enter_context(engine.connect()) for _ in range(50)]) == 50
