@@ -17,7 +17,6 @@ from sqlalchemy import event
 from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
 
-
 # At once in one schedule.
 PROCESSES_MAX = 1000
 
