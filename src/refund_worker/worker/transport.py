@@ -62,6 +62,6 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's, with these two."""
+    """kombu's, with that channel."""
 
     Channel = Channel
