@@ -9,7 +9,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-annotate --custom-compile-command "make lock" $(UPGRADE) pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench simulate crashes interleavings mutants chaos lock clean runtime-installed dev-installed
+.PHONY: help demo dev test check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -47,6 +47,11 @@ bench: dev-installed ## measure throughput and latency
 mutants: dev-installed ## switch each defence off alone and see that a test notices; WORDS="quiet window" narrows
 	@.venv/bin/python -m tests.mutants $(WORDS)
 
+SAMPLE ?= 20
+
+mutation: dev-installed ## small defects drawn at random, each against the tests that run its line; SAMPLE=n a folder, SEED=s
+	@.venv/bin/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED) $(ARGS)
+
 SECONDS ?= 60
 
 chaos: dev-installed ## harm a whole deployment on real servers, then compare the books; SECONDS=n SEED=s
@@ -58,7 +63,7 @@ lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade
 	@$(LOCK) --constraints requirements-dev.lock -o requirements.lock
 
 clean: ## remove everything that the targets above have made
-	@rm -rf .venv .refund-worker .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules
+	@rm -rf .venv .refund-worker .mutation .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime-installed:

@@ -1,0 +1,134 @@
+"""`make mutation SAMPLE=40 SEED=1`: small defects drawn at random, each alone, against the tests that run its line.
+
+A defect that every test passes is a survivor: a test is missing, or the change is harmless, which `harmless.py` then
+says in one line. Prints the rate by folder; `--record` runs the suite once to learn which tests run which lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+from tests.mutation.changes import Change, Make, offered, to_change
+from tests.mutation.harmless import HARMLESS
+from tests.mutation.nearest import FOLDER, MAP, ROOT, Nearest, record
+
+SOURCE = ROOT / "src" / "refund_worker"
+FOLDERS = ("domain", "engine", "store", "worker", "processors", "web")
+# Not of the product's own making: a server for tests, and files that are the same for ever.
+LEFT_OUT = ("sandbox", "migrations")
+TESTS_MAX = 60
+SECONDS_MAX = 150
+# What a unit test does not see the simulation may: a second look for what decides about money.
+SECOND = {"domain": "tests/simulation/test_who_gives_up.py", "engine": "tests/simulation/test_who_gives_up.py"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--sample", type=int, default=20, help="defects of each folder")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", action="append", choices=FOLDERS, help="only these")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--record", action="store_true", help="learn anew which tests run which lines")
+    parser.add_argument("--no-simulation", action="store_true", help="unit tests alone")
+    options = parser.parse_args()
+    if options.record or not MAP.exists():
+        record()
+    nearest = Nearest()
+    chosen = [change for folder in options.folder or FOLDERS for change in draw(folder, options.sample, options.seed)]
+    started = time.monotonic()
+    print(f"{len(chosen)} defects", flush=True)
+    with ThreadPoolExecutor(options.processes) as pool:
+        fates = list(pool.map(lambda change: _fate(change, nearest, simulate=not options.no_simulation), chosen))
+    _report(chosen, fates, time.monotonic() - started)
+    return 1 if "survived" in fates else 0
+
+
+def draw(folder: str, sample: int, seed: int) -> list[Change]:
+    """So many different defects of the folder: a line at random first, then one of the changes that it offers."""
+    random = Random(f"{seed}/{folder}")
+    files = [f for f in sorted((SOURCE / folder).rglob("*.py")) if not set(LEFT_OUT) & set(f.relative_to(SOURCE).parts)]
+    # A large file has more lines to be wrong in. Its changes are made only when one of its lines is drawn.
+    lines = [(f, n) for f in files for n in range(1, 1 + len(f.read_text("utf-8").splitlines()))]
+    random.shuffle(lines)
+    of_files: dict[Path, dict[int, list[Make]]] = {}
+    drawn: list[Change] = []
+    for file, line in lines:
+        if file not in of_files:
+            of_files[file] = offered(file.read_text("utf-8"))
+        if line in of_files[file]:
+            change = to_change(ROOT, file, random.choice(of_files[file][line])())
+            if change is not None:
+                drawn.append(change)
+        if len(drawn) == sample:
+            break
+    return drawn
+
+
+def _fate(change: Change, nearest: Nearest, *, simulate: bool) -> str:
+    started = time.monotonic()
+    if change.name in HARMLESS:
+        fate = "harmless"
+    else:
+        tests = nearest.tests_of(change.path, change.line)[:TESTS_MAX]
+        second = SECOND.get(Path(change.path).parts[2])
+        fate = _run(change, tests)
+        if fate == "survived" and simulate and second:
+            fate = "killed by the simulation" if _run(change, [second]) == "killed" else "survived"
+    line = f"{time.monotonic() - started:5.1f} s {fate}: {change.path}:{change.line}"
+    print(f"{line}\n        - {change.before}\n        + {change.after}", flush=True)
+    return fate
+
+
+def _run(change: Change, tests: list[str]) -> str:
+    if not tests:
+        return "survived"
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        (Path(folder) / change.path).write_text(change.source, "utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        try:
+            done = subprocess.run(
+                [*command, "--no-header", "--timeout=60", *tests],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                timeout=SECONDS_MAX,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "killed"  # it hangs: whoever runs the tests sees that
+    return "survived" if done.returncode == 0 else "killed"
+
+
+def _report(changes: list[Change], fates: list[str], seconds: float) -> None:
+    by_folder: dict[str, Counter[str]] = {}
+    for change, fate in zip(changes, fates, strict=True):
+        by_folder.setdefault(Path(change.path).parts[2], Counter())[fate] += 1
+    for folder, counts in by_folder.items():
+        of = sum(counts.values()) - counts["harmless"]
+        killed = counts["killed"] + counts["killed by the simulation"]
+        print(f"{folder:12} {killed} of {of} killed ({killed / max(of, 1):.0%}), {dict(counts)}")
+    survivors = [c for c, fate in zip(changes, fates, strict=True) if fate == "survived"]
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "survived.txt").write_text("".join(f"{c.name}\n" for c in survivors), "utf-8")
+    total = Counter(fates)
+    of = len(fates) - total["harmless"]
+    print(
+        f"mutations={len(fates)} killed={of - total['survived']} survived={total['survived']} "
+        f"harmless={total['harmless']} rate={(of - total['survived']) / max(of, 1):.1%} seconds={seconds:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Which small changes a source file offers, each a defect that somebody could make: what `make mutation` draws from.
+
+The changes are mutmut's (an argument left out, a comparison turned, a value lost, …) and two that a reader makes by
+hand: a statement left out, a condition that always holds. What changes only a message's words is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import libcst
+from libcst.metadata import MetadataWrapper, PositionProvider
+from mutmut.mutation.file_mutation import Mutation, create_mutations
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One defect: `source` is the whole file with the change in it, `line` the first one that differs."""
+
+    path: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        """Names the change without its line's number, so that a list of harmless ones survives an edit elsewhere."""
+        return f"{self.path}: {self.before} -> {self.after}"
+
+
+# Makes the whole source with one change in it: much work, done only for what is drawn.
+Make = Callable[[], str]
+
+
+def offered(source: str) -> dict[int, list[Make]]:
+    """By line, the changes that can be made there."""
+    found: dict[int, list[Make]] = {}
+    for line, make in (*_changes_of_mutmut(source), *_changes_by_hand(source)):
+        found.setdefault(line, []).append(make)
+    return found
+
+
+def to_change(root: Path, path: Path, changed: str) -> Change | None:
+    """The change as it is shown; None where it changes nothing that runs, or leaves no Python."""
+    source = path.read_text("utf-8")
+    try:
+        if _what_runs(changed) == _what_runs(source):
+            return None
+    except SyntaxError:
+        return None
+    old, new = source.splitlines(), changed.splitlines()
+    first = next((n for n, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), 0)
+    return Change(str(path.relative_to(root)), first + 1, old[first].strip(), new[first].strip(), changed)
+
+
+def _changes_of_mutmut(source: str) -> Iterator[tuple[int, Make]]:
+    module, mutations, _, _ = create_mutations("source.py", source)
+    positions = MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
+
+    def make(mutation: Mutation) -> str:
+        changed = module.deep_replace(mutation.original_node, mutation.mutated_node)
+        assert isinstance(changed, libcst.Module)
+        return changed.code
+
+    for mutation in mutations:
+        if not _is_of_words(mutation.original_node):
+            yield positions[mutation.original_node].start.line, partial(make, mutation)
+
+
+def _is_of_words(node: libcst.CSTNode) -> bool:
+    """Sentences are read, not run."""
+    return isinstance(node, libcst.BaseString) and " " in libcst.Module([]).code_for_node(node)
+
+
+def _changes_by_hand(source: str) -> Iterator[tuple[int, Make]]:
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Call() | ast.Await()) | ast.Raise() | ast.AugAssign():
+                yield node.lineno, partial(_with, source, node, "pass")
+            case ast.If(test=test):
+                yield test.lineno, partial(_with, source, test, "True")
+                yield test.lineno, partial(_with, source, test, "False")
+
+
+def _with(source: str, node: Any, instead: str) -> str:
+    lines = source.encode().splitlines(keepends=True)
+    start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
+    text = source.encode()
+    return (text[:start] + instead.encode() + text[end:]).decode()
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Annotations and docstrings change nothing that runs: every module begins with the future import."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> Any:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> Any:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
+        node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
+
+
+def _what_runs(source: str) -> str:
+    return ast.dump(_WithoutAnnotations().visit(ast.parse(source)))

@@ -1,0 +1,22 @@
+"""A pytest plugin for `coverage run`: each line that runs is recorded under the test that it ran for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import coverage
+import pytest
+
+BETWEEN_TESTS = "between tests"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    recorder = coverage.Coverage.current()
+    if recorder is None:
+        return (yield)
+    recorder.switch_context(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        recorder.switch_context(BETWEEN_TESTS)
