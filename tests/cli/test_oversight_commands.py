@@ -27,6 +27,12 @@ def stuck(shop: Cli, migrated_sqlite_url: str) -> Cli:
     return shop
 
 
+def test_waiting_for_a_refund_that_needs_a_person_ends_at_once_and_not_as_success(stuck: Cli) -> None:
+    refund_id = stuck("refunds", "list", "-o", "json").json["data"][0]["id"]
+    waited = stuck("refunds", "wait", refund_id, "--timeout", "60", "-o", "json")
+    assert (waited.code, waited.json["status"]) == (3, "needs_attention")
+
+
 def test_failures_are_retried_together_or_not_at_all(stuck: Cli) -> None:
     retry = ("failures", "retry", "declined", "--reason", "all is well", "-o", "json")
     refused = stuck(*retry, "--expected", "3")

@@ -23,6 +23,7 @@ from refund_worker.engine.views import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
 from refund_worker.processors.base import Refused
 from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.store import outbox
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -164,6 +165,22 @@ def test_what_is_refused_is_sent_again_under_the_same_id_after_growing_waits(wor
     assert len({received.headers["webhook-id"] for received in receiver.received}) == 1
     (message,) = stored(world)
     assert (message["state"], message["tries"], message["last_error"]) == ("delivered", 5, None)
+
+
+def test_only_the_latest_try_says_what_became_of_a_message(world: World) -> None:
+    """Whoever was frozen in an older try must not end what was asked to be delivered again since."""
+    world.withdraw(10)
+    with world.database.write() as connection:
+        (claimed,) = outbox.claim(connection, world.now, 10, world.now + 60)
+        stale = (claimed["message_id"], claimed["tries"] - 1)
+        outbox.mark_delivered(connection, [stale], world.now)
+        failed = {"id": stale[0], "try": stale[1], "next_at": None, "given_up_at": world.now, "last_error": "late"}
+        outbox.mark_failed(connection, [failed])
+    (message,) = stored(world)
+    assert (message["state"], message["last_error"]) == ("waiting", None)
+    with world.database.write() as connection:
+        outbox.mark_delivered(connection, [(claimed["message_id"], claimed["tries"])], world.now)
+    assert stored(world)[0]["state"] == "delivered"
 
 
 def test_what_can_not_be_delivered_is_given_up_shown_and_sent_again_when_asked(

@@ -76,3 +76,13 @@ def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_o
     watch(world.context)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
+
+
+def test_two_refund_objects_for_one_leg_are_a_difference_that_names_both_counts(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    (first,) = world.processor.objects.values()
+    world.processor.objects["re_again"] = replace(first, processor_refund_id="re_again")
+    twice = [d for d in reconcile(world.context).differences if d.kind == "refunded_twice"]
+    assert [(d.subject, d.ours, d.theirs) for d in twice] == [(f"{refund_id}-1", 1, 2)]

@@ -790,4 +790,32 @@ DEFECTS = (
         '        raise RuntimeError("broken")\n    for leg_id, call, reply, asked_at in replies:',
         SCHEDULES,
     ),
+    Defect(
+        "two objects for one leg are no difference",
+        ENGINE + "reconcile.py",
+        "for leg, n in sorted(objects.items()) if n > 1]",
+        "for leg, n in sorted(objects.items()) if n > 2]",
+        ("tests/engine/test_reconcile.py",),
+    ),
+    Defect(
+        "a bulk retry of others than the person saw",
+        ENGINE + "bulk_retry.py",
+        "if len(still) != expected or mark not in (None, stuck.mark):",
+        "if len(still) != expected:",
+        ("tests/engine/test_bulk_retry.py",),
+    ),
+    Defect(
+        "an older try says what became of a notification",
+        STORE + "outbox.py",
+        '_THIS_TRY = (outbox.c.message_id == bindparam("id"), outbox.c.tries == bindparam("try"))',
+        '_THIS_TRY = (outbox.c.message_id == bindparam("id"), bindparam("try") > -1)',
+        ("tests/engine/test_notify.py",),
+    ),
+    Defect(
+        "waiting for what needs a person ends as success",
+        "src/refund_worker/cli/refunds.py",
+        'if refund["status"] != RefundStatus.SUCCEEDED:',
+        'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
+        ("tests/cli/test_oversight_commands.py",),
+    ),
 )
