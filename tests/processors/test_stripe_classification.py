@@ -31,6 +31,7 @@ from refund_worker.processors.base import (
     NotSent,
     Refused,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.stripe import BODY_BYTES_MAX, PAGE_SIZE, StripeProcessor
@@ -219,10 +220,17 @@ SAID = "in Stripe's words"
         (error(400, INVALID, "charge_disputed"), Blocked("charge_disputed", SAID, "req_1")),
         (error(400, INVALID, "refund_disputed_payment"), Blocked("refund_disputed_payment", SAID, "req_1")),
         (error(400, INVALID, param="amount"), Refused("amount_exceeds_unrefunded", SAID, "req_1")),
-        (error(400, INVALID), Refused(INVALID, SAID, "req_1")),
+        (error(400, INVALID), UnknownRefusal(INVALID, SAID, "req_1")),
+        (error(400, INVALID, "charge_not_refundable"), Refused("charge_not_refundable", SAID, "req_1")),
         (error(400, INVALID, "parameter_invalid_integer", param="amount"),
-         Refused("parameter_invalid_integer", SAID, "req_1")),
-        (error(400, INVALID, "a_code_of_next_year"), Refused("a_code_of_next_year", SAID, "req_1")),
+         Misconfigured("parameter_invalid_integer", SAID, "req_1")),
+        (error(400, INVALID, "parameter_unknown", param="idempotency_key"),
+         Denied("parameter_unknown", SAID, maybe_kept=True)),
+        (error(400, INVALID, "parameter_unknown", Idempotent_Replayed="true"),
+         Denied("parameter_unknown", SAID, maybe_kept=True, replayed=True)),
+        (error(400, INVALID, "a_code_of_next_year"), UnknownRefusal("a_code_of_next_year", SAID, "req_1")),
+        (error(422, INVALID, "a_code_of_next_year", param="amount"),
+         UnknownRefusal("a_code_of_next_year", SAID, "req_1")),
         (error(404, INVALID, "resource_missing", param="charge"), Misconfigured("resource_missing", SAID, "req_1")),
         (error(400, INVALID, "resource_missing"), Misconfigured("resource_missing", SAID, "req_1")),
         (error(404, INVALID), Misconfigured("not_found", SAID, "req_1")),
@@ -234,7 +242,7 @@ SAID = "in Stripe's words"
         (error(401, INVALID), Denied("http_401", SAID)),
         (error(401, INVALID, "api_key_expired"), Denied("api_key_expired", SAID)),
         (error(403, INVALID, "account_invalid"), Denied("account_invalid", SAID)),
-        (answers(403, b"<html>blocked</html>"), Denied("http_403", "HTTP 403")),
+        (answers(403, b"<html>blocked</html>"), Unanswered("HTTP 403")),
         (error(400, "idempotency_error"), KeyConflict(SAID)),
         (error(409, "idempotency_error", "idempotency_key_in_use"), Busy("idempotency_key_in_use")),
         (error(409, INVALID, "lock_timeout"), Busy("lock_timeout")),
@@ -255,7 +263,7 @@ SAID = "in Stripe's words"
         (answers(503, b""), Unanswered("HTTP 503", server_error=True)),
         (answers(504, {}), Unanswered("HTTP 504", server_error=True)),
         (error(400, INVALID, "odd", Stripe_Should_Retry="true"), Unanswered(f"HTTP 400 {INVALID} odd")),
-        (error(400, API_ERROR, "odd"), Unanswered("HTTP 400 api_error odd")),
+        (error(400, API_ERROR, "odd"), UnknownRefusal("odd", SAID, "req_1")),
         (error(400, None, "odd"), Unanswered("HTTP 400 odd")),
         (error(408, INVALID), Unanswered(f"HTTP 408 {INVALID}")),
         (error(424, INVALID, "dependency"), Unanswered(f"HTTP 424 {INVALID} dependency")),
@@ -491,6 +499,8 @@ def _frozen(**changes: Any) -> str:
         (400, "charge_already_refunded", AlreadyRefunded),
         (400, "balance_insufficient", Blocked),
         (404, "resource_missing", Misconfigured),
+        (400, "a_code_of_next_year", UnknownRefusal),
+        (400, "parameter_unknown", Denied),
     ],
 )
 def test_a_refusal_says_whether_it_is_the_stored_answer_of_its_key(
@@ -498,7 +508,7 @@ def test_a_refusal_says_whether_it_is_the_stored_answer_of_its_key(
 ) -> None:
     reply = bench.send(error(status, INVALID, code, **({"Idempotent_Replayed": "true"} if stored else {})))
     assert isinstance(reply, kind)
-    assert getattr(reply, "replayed") is stored  # noqa: B009 -- each of the four has it
+    assert getattr(reply, "replayed") is stored  # noqa: B009 -- each of these has it
 
 
 # --- What is answered -------------------------------------------------------------------------------------------------
@@ -550,7 +560,7 @@ def test_fetch_and_cancel_ask_for_the_object_and_judge_the_answer_alike(bench: B
     refused = bench.run(adapter.cancel("re_2"))
     assert isinstance(fetched, Answered)
     assert isinstance(canceled, Answered)
-    assert refused == Refused("odd", SAID, "req_1")
+    assert refused == UnknownRefusal("odd", SAID, "req_1")
     asked = [(request.method, request.target, request.body) for request in bench.server.requests]
     assert asked == [
         ("GET", "/v1/refunds/re_1", ""),
@@ -659,7 +669,9 @@ def test_a_search_of_many_slow_pages_ends_with_the_deadline_of_one_call(bench: B
     ("act", "expected"),
     [
         (error(404, INVALID, "resource_missing", param="charge"), Misconfigured("resource_missing", SAID, "req_1")),
-        (error(400, INVALID, "odd"), Misconfigured("odd", SAID, "req_1")),
+        (error(400, INVALID, "odd"), Misconfigured("unknown_refusal", f"odd: {SAID}", "req_1")),
+        (error(400, INVALID, "charge_disputed"), Misconfigured("charge_disputed", SAID, "req_1")),
+        (error(400, INVALID, "parameter_unknown"), Denied("parameter_unknown", SAID, maybe_kept=True)),
         (error(400, INVALID, "charge_already_refunded"), Unanswered("an answer that no list gives")),
         (error(401, INVALID), Denied("http_401", SAID)),
         (error(429, INVALID, "rate_limit"), Busy("rate_limit")),
