@@ -403,6 +403,7 @@ def test_the_frozen_body_is_what_stripe_gets_under_the_key_given(bench: Bench) -
     bench.run(adapter.send("key_1", body))
     first, second = bench.server.requests
     assert first.headers["idempotency-key"] == "key_1"
+    assert not any("key_1" in part for part in (first.target, first.body)), "the key is a header and nothing else"
     assert first.headers["authorization"] == f"Bearer {API_KEY}"
     assert first.form == {
         "amount": "1500",

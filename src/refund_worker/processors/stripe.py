@@ -148,6 +148,8 @@ class StripeProcessor:
         if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
             raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
         params = json.loads(body)
+        # `raw_request` has no argument of its own for options: the SDK takes the key out of these and sends it as a
+        # header. A version that sent it as a parameter would be refused by Stripe (stripe-python#853) and by our tests.
         return await self._one("post", "/v1/refunds", {**params, "idempotency_key": key})
 
     async def fetch(self, processor_refund_id: str) -> Reply:
