@@ -362,6 +362,8 @@ class Watch:
                 good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
             case "balance_insufficient":
                 good = any(isinstance(sent.told, Blocked) for sent in bank.sent[f"{leg_id}:{leg['attempt']}"])
+            case "insufficient_funds":
+                good = any(thing.is_void and thing.failure == reason for thing in things)
             case "outcome_unknown":
                 good = self._was_silent_too_long(leg, things)
             case "answer_mismatch":

@@ -36,8 +36,8 @@ _DISPUTED = Explanation(
     "The customer asked their bank for the money. While that is open, the processor refunds nothing over this payment.",
     "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid by hand, "
     "with the dispute as reference. If it is won, retry; if that is of no use, give the credits back.",
-    at_end="The credits are back on the balance, and the dispute decides who keeps the money. Answer it at the processor; "
-    "if it is lost, take the credits off by a correction.",
+    at_end="The credits are back on the balance, and the dispute decides who keeps the money. Answer it at the "
+    "processor; if it is lost, take the credits off by a correction.",
 )
 _CARD_GONE = Explanation(
     "The card is gone",
@@ -131,8 +131,8 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "charge_already_refunded": Explanation(
             "The payment is already refunded",
             "The processor says that nothing is left of the payment, and no refund there is of our making.",
-            "Look at the payment in the processor's dashboard: somebody refunded it there. Resolve as paid by hand with "
-            "that refund as reference, or give the credits back if it was for something else.",
+            "Look at the payment in the processor's dashboard: somebody refunded it there. Resolve as paid by hand "
+            "with that refund as reference, or give the credits back if it was for something else.",
             at_end="Look at the payment in the processor's dashboard: somebody refunded it there.",
         ),
         "unknown_refusal": Explanation(
