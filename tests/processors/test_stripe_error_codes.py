@@ -43,10 +43,16 @@ INVALID = "invalid_request_error"
 def refusal(status: int = 400, **error: Any) -> Failure:
     """What the adapter makes of an answer with this error object, read by the SDK as it reads every answer."""
     body = {"error": {"type": INVALID, "message": "in Stripe's words", **error}}
-    client = stripe.StripeClient("sk_test_1")
+    return classify(read_by_the_sdk(json.dumps(body), status, {"Request-Id": "req_1"}))
+
+
+CLIENT = stripe.StripeClient("sk_test_1")
+
+
+def read_by_the_sdk(body: str, status: int, headers: dict[str, str]) -> stripe.StripeError:
     with pytest.raises(stripe.StripeError) as raised:
-        client._requestor._interpret_response(json.dumps(body), status, {"Request-Id": "req_1"}, "V1")
-    return classify(raised.value)
+        CLIENT._requestor._interpret_response(body, status, headers, "V1")
+    return raised.value
 
 
 def published() -> Iterator[str]:
@@ -149,10 +155,7 @@ def test_a_status_that_says_nothing_about_the_request_stays_unknown_or_busy_what
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
 @pytest.mark.parametrize("body", ["<html>no</html>", "{}", '{"error": {"code": 403, "message": "denied"}}'])
 def test_a_proxys_refusal_is_no_answer(status: int, body: str) -> None:
-    client = stripe.StripeClient("sk_test_1")
-    with pytest.raises(stripe.StripeError) as raised:
-        client._requestor._interpret_response(body, status, {}, "V1")
-    assert classify(raised.value) == Unanswered(f"HTTP {status}")
+    assert classify(read_by_the_sdk(body, status, {})) == Unanswered(f"HTTP {status}")
 
 
 def test_a_refusal_of_a_kind_that_is_new_but_has_stripes_request_id_is_stripes_own() -> None:
