@@ -142,8 +142,10 @@ def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before
 
 
 def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
-    direct = answer(begun(), UnknownRefusal("odd", "no")).after
+    told = answer(begun(), UnknownRefusal("odd", "no"))
+    direct = told.after
     assert (direct.failure_code, direct.failure_message) == ("unknown_refusal", "odd: no")
+    assert [event.detail for event in told.events if event.alarm] == [{"said": "odd: no"}]
     assert available_actions(direct) == (Action.RETRY, Action.RESOLVE)
     sent_again = woken(silent(), START + 500, POLICY).after
     doubted = answer(sent_again, UnknownRefusal("odd", "no"), START + 501)

@@ -534,6 +534,11 @@ def test_any_status_is_passed_on_and_none_is_guessed_at(bench: Bench, status: st
     assert bench.send(answers(200, refund(status=status))).object.status == status
 
 
+def test_a_pending_refund_that_waits_for_our_balance_is_pending_and_nothing_else(bench: Bench) -> None:
+    answered = bench.send(answers(200, refund(status="pending", pending_reason="insufficient_funds"))).object
+    assert (answered.status, answered.failure_code) == ("pending", None)
+
+
 @pytest.mark.parametrize(
     ("changes", "refs", "leg_id", "attempt"),
     [

@@ -274,6 +274,7 @@ def _execute_verdict(draft: Draft, leg: Leg, verdict: str) -> None:
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
         alarm=leg.attention != attention,  # once, however often it is tried again
+        detail={"said": leg.failure_message} if verdict == UNKNOWN_REFUSAL else None,
         attention=attention,
         next_at=draft.now + draft.policy.retry_max_seconds if again else None,
         backoffs=leg.backoffs + 1,
