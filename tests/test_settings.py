@@ -28,6 +28,50 @@ def test_a_live_key_starts_only_in_production_and_is_never_sent_to_a_test_server
     assert settings(STRIPE_API_KEY=key, ENVIRONMENT="production").stripe_api_key is not None
 
 
+@pytest.mark.parametrize("environment", ["development", "production"])
+@pytest.mark.parametrize("base", [{}, {"STRIPE_API_BASE": "http://127.0.0.1:1"}])
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("sk_org_" + "live_0123456789", "organisation"),
+        ("sk_org_" + "test_0123456789", "organisation"),
+        ("rk_org_" + "live_0123456789", "organisation"),
+        ("pk_" + "live_0123456789", "publishable"),
+        ("pk_" + "test_0123456789", "publishable"),
+        ("ek_" + "live_0123456789", "ephemeral"),
+        ("whsec_" + "0123456789", "STRIPE_WEBHOOK_SECRET"),
+        ("0123456789", "sk_"),
+        ("SK_" + "LIVE_0123456789", "sk_"),
+        ("sk_", "sk_"),
+        ("sk_test_0123456789 ", "blanks"),
+        ("sk_test_0123 456789", "blanks"),
+        ("sk_test_0123456789\n", "blanks"),
+    ],
+)
+def test_what_is_no_key_for_one_account_does_not_start_says_why_and_is_not_shown(
+    environment: str, base: dict[str, str], key: str, why: str
+) -> None:
+    with pytest.raises(BadSettings, match=f"^{PREFIX}STRIPE_API_KEY: .*{why}") as told:
+        settings(STRIPE_API_KEY=key, ENVIRONMENT=environment, **base)
+    assert "0123" not in str(told.value)
+
+
+@pytest.mark.parametrize("key", ["sk_test_0123456789", "rk_test_0123456789", "sk_12345"])
+def test_a_secret_or_restricted_test_key_starts_anywhere(key: str) -> None:
+    for environment in ("development", "production"):
+        for base in ({}, {"STRIPE_API_BASE": "http://127.0.0.1:1"}):
+            assert settings(STRIPE_API_KEY=key, ENVIRONMENT=environment, **base).stripe_api_key is not None
+
+
+def test_a_key_with_live_anywhere_in_it_is_never_sent_to_a_test_server() -> None:
+    with pytest.raises(BadSettings, match="live key"):
+        settings(
+            STRIPE_API_KEY="sk_of_" + "live_0123456789",
+            ENVIRONMENT="production",
+            STRIPE_API_BASE="http://127.0.0.1:1",
+        )
+
+
 @pytest.mark.parametrize(
     "url",
     [

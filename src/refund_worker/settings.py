@@ -36,6 +36,15 @@ _PLACE = re.compile(
     r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
     re.DOTALL,
 )
+# What else is called a key at Stripe, and why it can't work here. Told instead of the key, which is never shown.
+_OTHER_KEYS = {
+    "sk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
+    "rk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
+    "pk_": "a publishable key, which can't make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "ek_": "an ephemeral key, which can't make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
+}
+_STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -116,6 +125,17 @@ class Settings(BaseSettings):
             raise ValueError("must have each @ of its password written as %40")
         return value
 
+    @field_validator("stripe_api_key")
+    @classmethod
+    def _a_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value is not None else ""
+        for prefix, why in _OTHER_KEYS.items():
+            if key.startswith(prefix):
+                raise ValueError(f"is {why}")
+        if value is not None and not _STRIPE_KEY.fullmatch(key):
+            raise ValueError("must be a secret or a restricted key of Stripe: sk_… or rk_…, without blanks")
+        return value
+
     @field_validator("stripe_webhook_secret")
     @classmethod
     def _a_secret_in_it(cls, value: SecretStr | None) -> SecretStr | None:
@@ -150,7 +170,7 @@ class Settings(BaseSettings):
         key = self.stripe_api_key.get_secret_value() if self.stripe_api_key else ""
         if "_live_" in key and self.environment != "production":
             raise ValueError("STRIPE_API_KEY is a live key: it starts only with REFUND_WORKER_ENVIRONMENT=production")
-        if key.startswith(("sk_live_", "rk_live_")) and self.stripe_api_base:
+        if "_live_" in key and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
         if self.notify_url is not None and self.notify_secret is None:
             raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: what is sent there is signed")

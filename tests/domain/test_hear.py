@@ -44,6 +44,7 @@ from refund_worker.domain.replies import (
     Refused,
     Reply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.domain.wake import woken
 from refund_worker.domain.workflow import Action, available_actions
@@ -64,6 +65,8 @@ EVERY_REPLY: list[Reply] = [
     Denied("authentication_error", "bad key"),
     Misconfigured("resource_missing", "no such charge"),
     KeyConflict("other parameters"),
+    UnknownRefusal("odd", "no"),
+    Denied("parameter_unknown", "our form", maybe_kept=True),
 ]
 
 
@@ -93,6 +96,10 @@ def silent() -> Refund:
         (Denied("authentication_error", "bad key"), "waiting", "sending"),
         (Misconfigured("resource_missing", "no such charge"), "blocked", "needs_attention"),
         (KeyConflict("other parameters"), "blocked", "needs_attention"),
+        (UnknownRefusal("odd", "no"), "blocked", "needs_attention"),
+        (Denied("parameter_unknown", "our form", maybe_kept=True), "unknown", "sending"),
+        (Answered(an_object("failed", failure_code="insufficient_funds")), "blocked", "needs_attention"),
+        (Answered(an_object("canceled", failure_code="insufficient_funds")), "canceled", "sending"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
@@ -110,6 +117,72 @@ def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(repl
     assert decision.payments == {}
     assert decision.postings == ()
     assert decision.after.legs[0].attempt == 1
+
+
+def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it() -> None:
+    told = answer(begun(), Denied("parameter_unknown", "our form", maybe_kept=True))
+    assert told.pauses == (Pause("stripe", "parameter_unknown", "our form"),)
+    leg = told.after.legs[0]
+    assert (leg.attempt, leg.attention, told.payments, told.postings) == (1, None, {}, ())
+    later = leg.next_at or 0
+    assert isinstance(the_call(woken(told.after, later, POLICY)), LookUp)
+    absent = found(told.after, NOTHING, later).after
+    sent = the_call(woken(absent, later, POLICY))
+    assert isinstance(sent, Send)
+    assert (sent.attempt, sent.key) == (2, "r-1:2")
+
+
+def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before_a_new_key() -> None:
+    sent_again = woken(silent(), START + 500, POLICY).after
+    told = answer(sent_again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
+    soon = found(told, NOTHING, START + 900)
+    assert (status_of(soon), soon.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
+    late = found(soon.after, NOTHING, START + 500 + 1_000)
+    assert (status_of(late), late.after.legs[0].attempt) == (LegStatus.WAITING, 2)
+
+
+def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
+    told = answer(begun(), UnknownRefusal("odd", "no"))
+    direct = told.after
+    assert (direct.failure_code, direct.failure_message) == ("unknown_refusal", "odd: no")
+    assert [event.detail for event in told.events if event.alarm] == [{"said": "odd: no"}]
+    assert available_actions(direct) == (Action.RETRY, Action.RESOLVE)
+    sent_again = woken(silent(), START + 500, POLICY).after
+    doubted = answer(sent_again, UnknownRefusal("odd", "no"), START + 501)
+    assert status_of(doubted) is LegStatus.UNKNOWN
+    looked = found(doubted.after, NOTHING, START + 500 + 1_000)
+    assert (status_of(looked), looked.after.failure_code) == (LegStatus.BLOCKED, "unknown_refusal")
+
+
+@pytest.mark.parametrize("status", ["pending", "requires_action"])
+def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fresh_attempt(status: str) -> None:
+    open_ = answer(begun(), Answered(an_object(status))).after
+    blocked = news(open_, an_object("failed", failure_code="insufficient_funds"))
+    leg = blocked.after.legs[0]
+    assert (leg.status, leg.attention, leg.attempt, leg.attempts) == (LegStatus.BLOCKED, "insufficient_funds", 2, 1)
+    assert (blocked.payments, blocked.postings) == ({}, ())
+    assert [event.alarm for event in blocked.events if event.kind == "leg_unfunded"] == [True]
+    again = news(blocked.after, an_object("failed", failure_code="insufficient_funds"), START + 6)
+    assert (again.after.legs[0].attempt, again.events) == (2, ())
+
+
+def test_a_retry_of_what_failed_for_want_of_balance_sends_a_fresh_attempt_after_a_look() -> None:
+    failed = an_object("failed", failure_code="insufficient_funds")
+    blocked = answer(begun(), Answered(failed)).after
+    retried = commanded(blocked, Action.RETRY, START + 10, POLICY, actor="anna", reason="topped up").after
+    looked = found(retried, Found((failed,)), START + 11).after
+    sent = the_call(woken(looked, START + 12, POLICY))
+    assert isinstance(sent, Send)
+    assert (sent.attempt, sent.key) == (2, "r-1:2")
+
+
+def test_a_block_that_is_met_again_is_told_once() -> None:
+    refund, alarms = begun(), 0
+    for number in range(5):
+        told = answer(refund, Blocked("balance_insufficient", "not now"), START + 1 + 700 * number)
+        alarms += sum(event.alarm for event in told.events)
+        refund = woken(told.after, START + 700 * (number + 1), POLICY).after
+    assert alarms == 1
 
 
 @pytest.mark.parametrize("reply", [SILENCE, FIVE_HUNDRED])

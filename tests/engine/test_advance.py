@@ -262,6 +262,23 @@ def test_denied_pauses_the_processor_fails_nothing_and_is_tried_again_later(worl
     assert {world.refund(r).status for r in (first, second)} == {RefundStatus.SUCCEEDED}
 
 
+def test_a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once(world: World) -> None:
+    def alarms() -> list[str | None]:
+        with world.database.read() as connection:
+            told = connection.exec_driver_sql("SELECT reason FROM events WHERE alarm AND kind = 'processor_paused'")
+            return [row[0] for row in told]
+
+    world.pay()
+    world.processor.script("ch_1", *[Denied("authentication_error", "bad key")] * 500)
+    world.withdraw(100)
+    world.work_for(DAY - 3_600)
+    assert len(world.processor.sends) > 50, "it is tried again all the time"
+    assert alarms() == ["bad key"]
+    world.processor.rescript("ch_1", *[Denied("parameter_unknown", "our form", maybe_kept=True)] * 500)
+    world.work_for(3_600)
+    assert alarms() == ["bad key", "our form"]
+
+
 @pytest.mark.parametrize("switch", ["stripe", "all"])
 def test_the_kill_switch_stops_new_sends_while_look_ups_go_on(world: World, switch: str) -> None:
     world.pay(1)

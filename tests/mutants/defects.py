@@ -29,6 +29,7 @@ CONTRADICTED = ("tests/engine/test_contradictions.py",)
 ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
+REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
 INTERRUPTED = ("tests/engine/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 MEETINGS = (
@@ -238,10 +239,111 @@ DEFECTS = (
     ),
     Defect(
         "a disputed charge taken for a refusal for good",
-        "src/refund_worker/processors/stripe.py",
-        '"insufficient_balance_for_refund", "charge_disputed", "refund_disputed_payment"}',
-        '"insufficient_balance_for_refund"}',
+        "src/refund_worker/processors/stripe_errors.py",
+        "BLOCKED: Final = DISPUTED | EMPTY",
+        "BLOCKED: Final = EMPTY",
         ADAPTER,
+    ),
+    Defect(
+        "a code that nobody knows ends a leg",
+        "src/refund_worker/processors/stripe.py",
+        "    return UnknownRefusal(answer.code or answer.kind, *told)",
+        "    return Refused(answer.code or answer.kind, *told)",
+        REFUSALS,
+    ),
+    Defect(
+        "a fault of the request's form taken for a person's concern",
+        "src/refund_worker/processors/stripe_errors.py",
+        "        return Meaning.PERSON if name in RECORD_PARAMS else Meaning.OURS",
+        "        return Meaning.PERSON",
+        REFUSALS,
+    ),
+    Defect(
+        "one record's odd value stops all sending",
+        "src/refund_worker/processors/stripe_errors.py",
+        "        return Meaning.PERSON if name in RECORD_PARAMS else Meaning.OURS",
+        "        return Meaning.OURS",
+        REFUSALS,
+    ),
+    Defect(
+        "an expired key taken for a word that nobody knows",
+        "src/refund_worker/processors/stripe_errors.py",
+        "    **dict.fromkeys(OURS, Meaning.OURS),\n",
+        "",
+        REFUSALS,
+    ),
+    Defect(
+        "a proxy's refusal taken for the processor's",
+        "src/refund_worker/processors/stripe.py",
+        "    if not answer.is_stripes_own:",
+        "    if False:",
+        REFUSALS,
+    ),
+    Defect(
+        "a refusal that its key repeats is met for ever",
+        DOMAIN + "hear.py",
+        "    if denied.maybe_kept:",
+        "    if False:",
+        ("tests/engine/test_refusals.py", *NEAR[DOMAIN + "hear.py"]),
+    ),
+    Defect(
+        "a stored fault of ours gets a new key without a look",
+        DOMAIN + "hear.py",
+        "        _wait(draft, leg, LegOutcome.SILENCE, denied.code, seconds=seconds, look_first=True)",
+        "        _wait(draft, fresh_attempt(leg), LegOutcome.NOT_EXECUTED, denied.code, seconds=seconds)",
+    ),
+    Defect(
+        "a pause for a fault of ours tells nobody",
+        ENGINE + "apply.py",
+        "        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):",
+        "        if False:",
+        (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+    ),
+    Defect(
+        "a pause for a fault of ours is told at each try",
+        ENGINE + "apply.py",
+        "        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):",
+        "        if True:",
+        (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+    ),
+    Defect(
+        "an empty balance told as a failed object ends the leg",
+        DOMAIN + "hear.py",
+        "    if outcome is LegOutcome.OBJECT_FAILED and leg.status in OPEN and thing.failure_code in FAILED_FOR_FUNDS:",
+        "    if False:",
+    ),
+    Defect(
+        "an object that failed for want of balance is asked for under its old key",
+        DOMAIN + "hear.py",
+        "        replace(fresh_attempt(leg), attempt=leg.attempt + 1),",
+        "        leg,",
+    ),
+    Defect(
+        "a block is told anew at each try",
+        DOMAIN + "hear.py",
+        "        alarm=leg.attention != attention,",
+        "        alarm=True,",
+    ),
+    Defect(
+        "an organisation's key starts",
+        "src/refund_worker/settings.py",
+        "            if key.startswith(prefix):",
+        "            if False:",
+        ("tests/test_settings.py",),
+    ),
+    Defect(
+        "a live key of an unusual kind goes to a test server",
+        "src/refund_worker/settings.py",
+        '        if "_live_" in key and self.stripe_api_base:',
+        '        if key.startswith(("sk_live_", "rk_live_")) and self.stripe_api_base:',
+        ("tests/test_settings.py",),
+    ),
+    Defect(
+        "advice for what has ended says to retry it",
+        ENGINE + "failure_codes.py",
+        "    if ended and found.at_end is not None:",
+        "    if False:",
+        ("tests/engine/test_failure_codes.py",),
     ),
     Defect(
         "an object that came to nothing undoes a payment by hand",
@@ -558,8 +660,8 @@ DEFECTS = (
     Defect(
         "401 fails the refund instead of pausing the processor",
         DOMAIN + "hear.py",
-        "            draft.pauses.append(Pause(leg.processor, code, message))\n            _wait_unexecuted",
-        "            _wait_unexecuted",
+        "    draft.pauses.append(Pause(leg.processor, denied.code, denied.message))\n    seconds",
+        "    seconds",
     ),
     Defect(
         "a retry by hand counts the attempts anew",
@@ -743,8 +845,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a 401 taken for a refusal for good",
         DOMAIN + "hear.py",
-        "            _wait_unexecuted(draft, leg, code, min(PAUSE_SECONDS, draft.policy.retry_max_seconds))",
-        '            _take_verdict(draft, leg, "refused", code, message)',
+        "        _wait_unexecuted(draft, leg, denied.code, seconds)",
+        '        _take_verdict(draft, leg, "refused", denied.code, denied.message)',
         SCHEDULES,
     ),
     Defect(

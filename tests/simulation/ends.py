@@ -88,6 +88,11 @@ def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "balance_insufficient":
         of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
         return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
+    if leg["attention"] == "insufficient_funds":
+        return (
+            sum(t.leg_id == leg["leg_id"] and t.failure == "insufficient_funds" for t in bank.things)
+            >= BLOCKED_TRIES_MIN
+        )
     return leg["attention"] in LASTING
 
 

@@ -82,7 +82,7 @@ FAULTS: Mapping[str, Fault] = {
     "canceled": Fault(0.2, (54,)),
     "unknown status": Fault(0.3, (55,)),
     "pending": Fault(0.5),
-    "pending, then failed": Fault(0.2),
+    "pending, then failed": Fault(0.2, (80,)),  # for want of balance
     "failed at once": Fault(0.2),
     "failed later": Fault(0.25, (64,)),
     "asked again after failure": Fault(0.9, (65,)),

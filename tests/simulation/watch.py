@@ -37,6 +37,7 @@ from refund_worker.domain.replies import (
     Misconfigured,
     NotSent,
     Refused,
+    UnknownRefusal,
 )
 from tests.simulation.bank import KEY_SECONDS, LATE_SECONDS_MAX, Bank, Sent, Thing
 from tests.simulation.database import GatedConnection
@@ -86,7 +87,7 @@ GONE = {"failed", "canceled"}
 CLAIMS_AN_HOUR = 40
 # What its sender may conclude of a call: that it was not executed, or that it was and made nothing.
 NOT_EXECUTED = (Busy, NotSent, Denied)
-MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured)
+MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured, UnknownRefusal)
 SYSTEM = ("processor", "refund-worker")
 # Nobody can be called unreachable any more so long after the last fault.
 REACHABLE_AFTER_SECONDS = 2 * 86_400
@@ -298,6 +299,8 @@ class Watch:
             allowed = LEG_MOVES[was]
             if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
                 allowed = allowed | LEG_CONTRADICTED.get(was, set())
+            if row["attention"] == "insufficient_funds" and was not in GONE | {"succeeded"}:
+                allowed = allowed | {"blocked"}  # its object failed; the next attempt has not begun
             if now not in allowed:
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
         if now in GONE and was not in GONE and row["amount_minor"]:
@@ -362,6 +365,8 @@ class Watch:
                 good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
             case "balance_insufficient":
                 good = any(isinstance(sent.told, Blocked) for sent in bank.sent[f"{leg_id}:{leg['attempt']}"])
+            case "insufficient_funds":
+                good = any(thing.is_void and thing.failure == reason for thing in things)
             case "outcome_unknown":
                 good = self._was_silent_too_long(leg, things)
             case "answer_mismatch":

@@ -87,6 +87,10 @@ class ScriptedProcessor:
     def script(self, payment: str, *ways: str | Reply) -> None:
         self._script[payment].extend(ways)
 
+    def rescript(self, payment: str, *ways: str | Reply) -> None:
+        """`script` in the place of what is left of the one before."""
+        self._script[payment] = deque(ways)
+
     def become(self, processor_refund_id: str, status: str) -> RefundObject:
         failure = "declined" if status in ("failed", "canceled") else None
         changed = replace(self.objects[processor_refund_id], status=status, failure_code=failure)

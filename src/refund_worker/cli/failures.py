@@ -67,7 +67,7 @@ def _failure_row(group: Json) -> tuple[object, ...]:
         monies((line["currency"], line["amount_minor"]) for line in group["amounts"]),
         moment(group["first_seen"]),
         moment(group["last_seen"]),
-        explain(group["failure_code"]).advice,
+        explain(group["failure_code"], ended=not group["needs_attention"]).advice,
     )
 
 

@@ -31,6 +31,7 @@ def leg_diagram() -> str:
         LegOutcome.PAID,
         LegOutcome.OBJECT_FAILED,
         LegOutcome.OBJECT_CANCELED,
+        LegOutcome.UNFUNDED,
     }
     lines = ["stateDiagram-v2", "    [*] --> planned"]
     for status, row in LEG_TABLE.items():

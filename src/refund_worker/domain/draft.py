@@ -57,6 +57,8 @@ CLOCK_SLACK_SECONDS = 60.0
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
 # Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
 FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
+# Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
+FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
@@ -102,8 +104,12 @@ def clock_went_back(refund: Refund, now: float) -> bool:
 
 
 def fresh_attempt(leg: Leg) -> Leg:
-    """The next attempt, with a key of its own; only ever after proof that the last one created nothing."""
-    return replace(leg, attempt=leg.attempt + 1, sends=0, first_sent_at=None, look_first=False, verdict=None)
+    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
+
+    One that was never sent is still the next one.
+    """
+    number = leg.attempt + 1 if leg.sends else leg.attempt
+    return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
 
 
 class Draft:

@@ -20,6 +20,7 @@ from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
     BY_HAND_PREFIX,
     FAILED_BY_A_DISPUTE,
+    FAILED_FOR_FUNDS,
     Draft,
     credits_to_return,
     fresh_attempt,
@@ -45,6 +46,7 @@ from refund_worker.domain.refund import (
     SeenObject,
 )
 from refund_worker.domain.replies import (
+    UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -59,6 +61,7 @@ from refund_worker.domain.replies import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.domain.workflow import (
     NO_MONEY,
@@ -151,6 +154,8 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
             _take_verdict(draft, leg, "already_refunded", "charge_already_refunded", message)
         case Misconfigured(code=code, message=message):
             _take_verdict(draft, leg, "misconfigured", code, message)
+        case UnknownRefusal(code=code, message=message):
+            _take_verdict(draft, leg, UNKNOWN_REFUSAL, UNKNOWN_REFUSAL, f"{code}: {message}")
         case KeyConflict(message=message):
             _take_verdict(draft, leg, "key_conflict", "idempotency_key_conflict", message)
         case Unanswered(reason=reason, server_error=server_error):
@@ -159,11 +164,21 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
             _wait_unexecuted(draft, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
             _wait_unexecuted(draft, leg, reason, None, counts=begun)
-        case Denied(code=code, message=message):
-            draft.pauses.append(Pause(leg.processor, code, message))
-            _wait_unexecuted(draft, leg, code, min(PAUSE_SECONDS, draft.policy.retry_max_seconds))
+        case Denied():
+            _wait_for_our_set_up(draft, leg, reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
+
+
+def _wait_for_our_set_up(draft: Draft, leg: Leg, denied: Denied) -> None:
+    """Nothing was made, and nothing is refused: the leg goes on by itself once the set-up is mended."""
+    draft.pauses.append(Pause(leg.processor, denied.code, denied.message))
+    seconds = min(PAUSE_SECONDS, draft.policy.retry_max_seconds)
+    if denied.maybe_kept:
+        # The old key may repeat this answer for ever. A new one only after a look at what exists, just before it.
+        _wait(draft, leg, LegOutcome.SILENCE, denied.code, seconds=seconds, look_first=True)
+    else:
+        _wait_unexecuted(draft, leg, denied.code, seconds)
 
 
 def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
@@ -177,6 +192,8 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
     attention = _attention_of_silence(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
         attention = getattr(reply, "code", "unexpected_answer")
+    elif isinstance(reply, UnknownRefusal):
+        attention = UNKNOWN_REFUSAL
     draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
 
 
@@ -251,12 +268,14 @@ def _execute_verdict(draft: Draft, leg: Leg, verdict: str) -> None:
         draft.move(leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, **calm)
         return
     again = verdict == "blocked" and leg.backoffs < BLOCKED_TRIES
+    attention = leg.failure_code or verdict
     draft.move(
         leg,
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
-        alarm=verdict != "blocked",
-        attention=leg.failure_code or verdict,
+        alarm=leg.attention != attention,  # once, however often it is tried again
+        detail={"said": leg.failure_message} if verdict == UNKNOWN_REFUSAL else None,
+        attention=attention,
         next_at=draft.now + draft.policy.retry_max_seconds if again else None,
         backoffs=leg.backoffs + 1,
         **calm,
@@ -334,6 +353,8 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
         draft.note("paid_by_hand_stands", leg=leg, processor_refund_id=thing.processor_refund_id, state=state)
         return leg
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
+    if outcome is LegOutcome.OBJECT_FAILED and leg.status in OPEN and thing.failure_code in FAILED_FOR_FUNDS:
+        return _wait_for_funds(draft, leg, thing)
     disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE
     if best:
         leg = _take_up_again(draft, leg)
@@ -355,6 +376,29 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
     detail = {"processor_refund_id": thing.processor_refund_id}
     alarm = twice or late or by_hand or disputed
     return draft.move(leg, outcome, reason=thing.failure_code, alarm=alarm, detail=detail, **changes)
+
+
+def _wait_for_funds(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
+    """The object came to nothing because our balance was too low: blocked, as when the call says so at once.
+
+    It is a proof, so the next attempt has a key of its own. Each one's object shows how often it was tried.
+    """
+    tries = sum(seen.state is ObjectState.FAILED for seen in leg.objects)
+    again = max(tries - 1, leg.backoffs) < BLOCKED_TRIES
+    return draft.move(
+        replace(fresh_attempt(leg), attempt=leg.attempt + 1),
+        LegOutcome.UNFUNDED,
+        reason=thing.failure_code,
+        alarm=tries == 1,
+        detail={"processor_refund_id": thing.processor_refund_id},
+        attention=thing.failure_code,
+        failure_code=thing.failure_code,
+        failure_message=f"the processor says failed: {thing.failure_code}",
+        processor_refund_id=thing.processor_refund_id,
+        doubtful=False,
+        backoffs=max(tries, leg.backoffs + 1),
+        next_at=draft.now + draft.policy.retry_max_seconds if again else None,
+    )
 
 
 def _take_up_again(draft: Draft, leg: Leg) -> Leg:

@@ -40,7 +40,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Executed and refused for good: this call created nothing and the same again never will.
+    """Refused for good, by a code that is known to be about this payment: this call created nothing and the same again
+    never will.
 
     `replayed`, here and below: the processor says that this is the stored answer to an earlier call under the same key.
     """
@@ -99,15 +100,35 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The processor does not accept our credentials (401, 403): no refund has failed; stop asking and tell a person."""
+    """Our set-up is at fault, and every refund would meet it: credentials (401, 403), the request's form, the account,
+    the API version or the mode. No refund has failed; stop asking and tell a person.
+
+    `maybe_kept`: the processor may repeat this answer to the same key for ever, so a later try needs a new one.
+    """
 
     code: str
     message: str
+    maybe_kept: bool = False
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """The payment is not known there (404: wrong account, wrong mode, wrong id): a person must mend the set-up."""
+    """Refused for what one record or one request has wrong (404: wrong account, wrong mode, wrong id; an amount, a
+    currency, a connected account): created nothing; a person must look at that one."""
+
+    code: str
+    message: str
+    request_id: str | None = None
+    replayed: bool = False
+
+
+UNKNOWN_REFUSAL = "unknown_refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownRefusal:
+    """Refused in the processor's own words, and by a `code` that we do not know: a person must read them."""
 
     code: str
     message: str
@@ -131,7 +152,7 @@ class Found:
 
 
 NoAnswer = Busy | NotSent | Unanswered | Denied
-Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | KeyConflict | NoAnswer
+Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
 
 

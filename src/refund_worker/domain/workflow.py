@@ -23,6 +23,7 @@ class LegOutcome(StrEnum):
     OBJECT_CANCELED = "object_canceled"
     REFUSED = "refused"  # for good, and nothing exists
     BLOCKED = "blocked"  # for now, and nothing exists
+    UNFUNDED = "unfunded"  # the object failed because our balance at the processor was too low
     NOT_EXECUTED = "not_executed"
     SILENCE = "silence"  # no answer, a dead worker, or a refusal that does not explain an earlier silence
     ABSENT = "absent"  # proved that nothing exists: a new attempt is allowed
@@ -64,30 +65,32 @@ _SAID_BY_THE_PROCESSOR = {
     _LO.OBJECT_FAILED: _L.FAILED,
     _LO.OBJECT_CANCELED: _L.CANCELED,
 }
+# An empty balance ends nothing while the leg is open; a refund that had succeeded and fails for it comes back like any.
+_SAID_WHILE_OPEN = {**_SAID_BY_THE_PROCESSOR, _LO.UNFUNDED: _L.BLOCKED}
 _BY_A_PERSON = {_LO.GIVEN_UP: _L.CANCELED, _LO.PAID_BY_HAND: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
-    _L.PLANNED: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
+    _L.PLANNED: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.NOT_EXECUTED: _L.WAITING,
         _LO.SILENCE: _L.UNKNOWN,
-        **_SAID_BY_THE_PROCESSOR,
+        **_SAID_WHILE_OPEN,
     },
-    _L.WAITING: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
+    _L.WAITING: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,
         _LO.SILENCE: _L.UNKNOWN,
         _LO.ABSENT: _L.WAITING,
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
-        **_SAID_BY_THE_PROCESSOR,
+        **_SAID_WHILE_OPEN,
     },
-    _L.BLOCKED: {_LO.SENT: _L.SENDING, _LO.SILENCE: _L.UNKNOWN, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
+    _L.BLOCKED: {_LO.SENT: _L.SENDING, _LO.SILENCE: _L.UNKNOWN, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     # Silence here: what was pending belonged to an older attempt, and the present one is still unanswered.
-    _L.PENDING: {_LO.SILENCE: _L.UNKNOWN, **_SAID_BY_THE_PROCESSOR},
-    _L.REQUIRES_ACTION: {_LO.SILENCE: _L.UNKNOWN, **_SAID_BY_THE_PROCESSOR},
+    _L.PENDING: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
+    _L.REQUIRES_ACTION: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     # A leg worth nothing is never sent and counts as paid, until all the others have failed.
     _L.SUCCEEDED: {_LO.GIVEN_UP: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
     # By hand: a person paid while another way was still to be found.

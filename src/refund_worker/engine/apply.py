@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision
+from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision, Event, Pause
 from refund_worker.engine.notify import announce_changes
 from refund_worker.store import accounts, ledger, processors, refunds
+
+log = logging.getLogger("refund_worker.apply")
+
+# A cause that lasts is tried again and again; who was told of it today need not hear of each try.
+TELL_AGAIN_SECONDS = 86_400.0
 
 
 def apply(
@@ -41,12 +47,26 @@ def apply(
         if d.room and d.after.transaction_id:
             rooms[d.after.transaction_id] += d.room
     accounts.change_rooms(connection, rooms)
-    for d in decisions:
-        for p in d.pauses:
-            until = now + PAUSE_SECONDS
-            processors.pause(
-                connection, p.processor, now, by="refund-worker", code=p.code, reason=p.message, until=until
-            )
+    _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
+
+
+def _pause(connection: Connection, pauses: Iterable[Pause], now: float) -> None:
+    """Stop sending where our set-up is at fault; an operator is told once a day of each cause, not at each try."""
+    for pause in pauses:
+        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):
+            log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
+            detail = {"processor": pause.processor, "code": pause.code}
+            told = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
+            refunds.insert_events(connection, [(None, told)], now)
+        processors.pause(
+            connection,
+            pause.processor,
+            now,
+            by="refund-worker",
+            code=pause.code,
+            reason=pause.message,
+            until=now + PAUSE_SECONDS,
+        )
 
 
 def _customers(decisions: Sequence[Decision]) -> dict[str, CustomerChange]:

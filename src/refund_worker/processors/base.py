@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from refund_worker.domain.replies import (
+    UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -26,9 +27,11 @@ from refund_worker.domain.replies import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 
 __all__ = [
+    "UNKNOWN_REFUSAL",
     "AlreadyRefunded",
     "Answered",
     "Blocked",
@@ -46,6 +49,7 @@ __all__ = [
     "Reply",
     "SearchReply",
     "Unanswered",
+    "UnknownRefusal",
 ]
 
 

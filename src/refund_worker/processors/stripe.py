@@ -20,6 +20,7 @@ import aiohttp
 import stripe
 
 from refund_worker.processors.base import (
+    UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -35,7 +36,9 @@ from refund_worker.processors.base import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
+from refund_worker.processors.stripe_errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
 from refund_worker.processors.stripe_objects import (
     METADATA_ATTEMPT,
     METADATA_INSTALLATION,
@@ -71,19 +74,14 @@ RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
 NO_MONEY_WENT_OUT: Final = frozenset({"failed", "canceled"})
 
-BUSY_CODES: Final = frozenset({"idempotency_key_in_use", "lock_timeout", "rate_limit"})
-# A dispute returns the money itself: while it is open, neither another payment nor the credits may stand in for it.
-BLOCKED_CODES: Final = frozenset(
-    {"balance_insufficient", "insufficient_balance_for_refund", "charge_disputed", "refund_disputed_payment"}
-)
-DEFINITE_TYPES: Final = frozenset({"invalid_request_error", "card_error"})
 # 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
 INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
 
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
 
 _Page = tuple[list[RefundObject], bool]  # and whether there is more
-Failure = Refused | AlreadyRefunded | Blocked | Misconfigured | KeyConflict | Busy | NotSent | Unanswered | Denied
+Refusal = Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal
+Failure = Refusal | KeyConflict | Busy | NotSent | Unanswered | Denied
 
 
 class StripeProcessor:
@@ -150,6 +148,8 @@ class StripeProcessor:
         if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
             raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
         params = json.loads(body)
+        # `raw_request` has no argument of its own for options: the SDK takes the key out of these and sends it as a
+        # header. A version that sent it as a parameter would be refused by Stripe (stripe-python#853) and by our tests.
         return await self._one("post", "/v1/refunds", {**params, "idempotency_key": key})
 
     async def fetch(self, processor_refund_id: str) -> Reply:
@@ -338,6 +338,11 @@ class _ErrorAnswer:
     retry_after_seconds: float | None
     replayed: bool
 
+    @property
+    def is_stripes_own(self) -> bool:
+        """Whether the answer carries Stripe's error object: of a type that we know, or with Stripe's request id."""
+        return self.kind in STRIPE_TYPES or bool(self.kind and self.request_id)
+
     @classmethod
     def of(cls, error: stripe.StripeError) -> _ErrorAnswer:
         # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
@@ -368,40 +373,49 @@ def _classify_answer(answer: _ErrorAnswer) -> Failure:
     """The table of Stripe's answers, from the most general proof to the most particular."""
     if answer.status >= 500:
         return Unanswered(_what(answer), server_error=True)
-    if answer.status in (401, 403):
-        return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
     if _is_busy(answer):
         return Busy(answer.code or "rate_limit", answer.retry_after_seconds)
     if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
         return Unanswered(_what(answer))
+    if not answer.is_stripes_own:
+        # A proxy or a load balancer may have answered for a request that went through.
+        return Unanswered(_what(answer))
+    if answer.status in (401, 403):
+        return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
     if answer.kind == "idempotency_error":
         return KeyConflict(answer.message or _what(answer))
-    if answer.kind not in DEFINITE_TYPES:
-        # Not Stripe's own words: a proxy or a load balancer may have answered for a request that went through.
-        return Unanswered(_what(answer))
     return _classify_refusal(answer)
 
 
 def _is_busy(answer: _ErrorAnswer) -> bool:
     if answer.status == 409:
-        return answer.code in BUSY_CODES or answer.kind == "idempotency_error"
-    return answer.status == 429 or (answer.status == 400 and answer.code in BUSY_CODES)
+        return answer.code in BUSY or answer.kind == "idempotency_error"
+    return answer.status == 429 or (answer.is_stripes_own and answer.code in BUSY)
 
 
 def _classify_refusal(answer: _ErrorAnswer) -> Failure:
     message = answer.message or _what(answer)
-    if answer.code == "charge_already_refunded":
-        return AlreadyRefunded(message, answer.request_id, answer.replayed)
-    for code in (answer.code, answer.message_code):
-        if code in BLOCKED_CODES:
-            return Blocked(code, message, answer.request_id, answer.replayed)
-    if answer.code == "resource_missing" or answer.status == 404:
-        return Misconfigured(answer.code or "not_found", message, answer.request_id, answer.replayed)
-    if answer.should_retry:
-        return Unanswered(_what(answer))
-    # The only refusal Stripe gives no code to: asking for more than is left of the payment.
-    fallback = "amount_exceeds_unrefunded" if answer.param == "amount" else answer.kind
-    return Refused(answer.code or fallback, message, answer.request_id, answer.replayed)
+    told = message, answer.request_id, answer.replayed
+    if answer.message_code in BLOCKED:
+        return Blocked(answer.message_code, *told)
+    match meaning_of(answer.code, answer.param, answer.message):
+        case Meaning.ENDS:
+            return Refused(answer.code, *told)
+        case Meaning.MORE_THAN_LEFT:
+            return Refused("amount_exceeds_unrefunded", *told)
+        case Meaning.ALREADY_REFUNDED:
+            return AlreadyRefunded(*told)
+        case Meaning.BLOCKED:
+            return Blocked(answer.code, *told)
+        case Meaning.PERSON:
+            return Misconfigured(answer.code, *told)
+        case Meaning.OURS:
+            return Denied(answer.code or answer.kind, message, maybe_kept=True, replayed=answer.replayed)
+        case _ if answer.should_retry:
+            return Unanswered(_what(answer))
+        case _ if answer.status == 404 and not answer.code:
+            return Misconfigured("not_found", *told)
+    return UnknownRefusal(answer.code or answer.kind, *told)
 
 
 def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unanswered | Denied:
@@ -414,6 +428,8 @@ def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unansw
             return failure
         case Refused(code, message, request_id) | Blocked(code, message, request_id):
             return Misconfigured(code, message, request_id)
+        case UnknownRefusal(code, message, request_id):
+            return Misconfigured(UNKNOWN_REFUSAL, f"{code}: {message}", request_id)
         case AlreadyRefunded() | KeyConflict():
             return Unanswered("an answer that no list gives")
 

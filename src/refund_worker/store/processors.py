@@ -30,6 +30,14 @@ def pause(
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values, where=where))
 
 
+def is_news(connection: Connection, name: str, code: str, since: float) -> bool:
+    """Whether a pause of `name` for `code` is news: it was not stopped for that since then, nor is it by a person."""
+    p = processors.c
+    known = select(p.name).where(p.name == name, p.paused_by.is_not(None))
+    lasting = p.paused_until.is_(None) | ((p.code == code) & (p.paused_at > since))
+    return connection.execute(known.where(lasting)).first() is None
+
+
 def resume(connection: Connection, name: str) -> bool:
     """Send again; False if it was not paused."""
     p = processors.c

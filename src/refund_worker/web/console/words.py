@@ -93,6 +93,7 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_object_canceled": "Canceled at the processor",
     "leg_refused": "Refused for good",
     "leg_blocked": "Refused for now; nothing was made",
+    "leg_unfunded": "Failed for want of balance; tried again",
     "leg_not_executed": "Not executed; will be sent again",
     "leg_silence": "No certain answer: looking first",
     "leg_absent": "Looked up: nothing exists there",
@@ -111,8 +112,9 @@ OUTCOME_WORDS: Mapping[str, str] = {
     "Busy": "not executed: busy",
     "NotSent": "not sent: no connection",
     "Unanswered": "no answer: it may have been made or not",
-    "Denied": "our key was not accepted",
-    "Misconfigured": "it does not know the payment",
+    "Denied": "our set-up is at fault; sending stopped",
+    "Misconfigured": "it does not take this payment or a value of it",
+    "UnknownRefusal": "refused by a word that we do not know",
     "KeyConflict": "the key was used with another request",
 }
 

@@ -1,0 +1,162 @@
+"""What each refusal means: over every code that Stripe publishes, over invented ones, and over none at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, get_args
+
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.processors.published_codes import GROUPS, UNKNOWN_BY_SUBJECT
+
+from refund_worker.processors.base import (
+    AlreadyRefunded,
+    Blocked,
+    Busy,
+    Denied,
+    Misconfigured,
+    Refused,
+    Unanswered,
+    UnknownRefusal,
+)
+from refund_worker.processors.stripe import Failure, classify
+from refund_worker.processors.stripe_errors import ENDS, RECORD_PARAMS, STRIPE_TYPES, Meaning
+
+REPLIES: dict[Meaning, type] = {
+    Meaning.ENDS: Refused,
+    Meaning.ALREADY_REFUNDED: AlreadyRefunded,
+    Meaning.BLOCKED: Blocked,
+    Meaning.BUSY: Busy,
+    Meaning.OURS: Denied,
+    Meaning.PERSON: Misconfigured,
+    Meaning.UNKNOWN: UnknownRefusal,
+}
+SORTED = [(code, meaning) for meaning, codes in GROUPS.items() for code in sorted(codes)]
+STATUSES = (400, 402, 404, 422)
+INVALID = "invalid_request_error"
+
+
+def refusal(status: int = 400, **error: Any) -> Failure:
+    """What the adapter makes of an answer with this error object, read by the SDK as it reads every answer."""
+    body = {"error": {"type": INVALID, "message": "in Stripe's words", **error}}
+    return classify(read_by_the_sdk(json.dumps(body), status, {"Request-Id": "req_1"}))
+
+
+CLIENT = stripe.StripeClient("sk_test_1")
+
+
+def read_by_the_sdk(body: str, status: int, headers: dict[str, str]) -> stripe.StripeError:
+    with pytest.raises(stripe.StripeError) as raised:
+        CLIENT._requestor._interpret_response(body, status, headers, "V1")
+    return raised.value
+
+
+def published() -> Iterator[str]:
+    def flat(annotation: Any) -> Iterator[str]:
+        for part in get_args(annotation):
+            yield from [part] if isinstance(part, str) else flat(part)
+
+    return flat(stripe.PaymentIntent.LastPaymentError.__annotations__["code"])
+
+
+def test_every_code_that_stripe_publishes_stands_in_exactly_one_group() -> None:
+    listed = [code for code, _ in SORTED]
+    assert len(listed) == len(set(listed)), "a code stands in two groups"
+    assert sum(map(len, UNKNOWN_BY_SUBJECT.values())) == len(GROUPS[Meaning.UNKNOWN])
+    assert set(published()) == set(listed), "sort the new codes: read what each says about a refund"
+    assert len(listed) > 200
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_published_code_means_what_its_group_says_whatever_the_status(status: int) -> None:
+    told = {code: type(refusal(status, code=code)) for code, _ in SORTED}
+    assert told == {code: REPLIES[meaning] for code, meaning in SORTED}
+
+
+@given(
+    st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True),
+    st.sampled_from(STATUSES),
+    st.sampled_from(sorted(STRIPE_TYPES - {"idempotency_error"})),
+    st.sampled_from(["", "amount", "charge", "reason", "metadata[x]", "idempotency_key"]),
+)
+def test_a_code_that_nobody_knows_ends_no_leg_and_pauses_only_for_the_requests_form(
+    code: str, status: int, kind: str, param: str
+) -> None:
+    known = frozenset(chain.from_iterable(GROUPS.values())) | ENDS
+    if code in known:
+        return
+    reply = refusal(status, code=code, type=kind, **({"param": param} if param else {}))
+    if code.startswith(("parameter_", "parameters_")):
+        expected = Misconfigured if param.partition("[")[0] in RECORD_PARAMS else Denied
+        assert isinstance(reply, expected)
+    else:
+        assert reply == UnknownRefusal(code, "in Stripe's words", "req_1")
+
+
+@pytest.mark.parametrize("param", ["amount", "currency", "charge", "payment_intent", "metadata[x]", "metadata", "id"])
+@pytest.mark.parametrize("code", ["parameter_unknown", "parameter_missing", "parameter_invalid_integer"])
+def test_a_parameter_that_one_record_can_spoil_is_a_persons_concern_and_never_pauses(code: str, param: str) -> None:
+    assert refusal(code=code, param=param) == Misconfigured(code, "in Stripe's words", "req_1")
+
+
+@pytest.mark.parametrize("param", [None, "idempotency_key", "reason", "expand[]", "limit"])
+@pytest.mark.parametrize("code", ["parameter_unknown", "parameter_missing", "parameter_invalid_string"])
+def test_a_parameter_that_every_request_has_is_ours(code: str, param: str | None) -> None:
+    reply = refusal(code=code, param=param)
+    assert reply == Denied(code, "in Stripe's words", maybe_kept=True)
+
+
+CHARGED_BACK = "Charge ch_1 has been charged back; cannot issue a refund."
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ({"param": "amount"}, Refused),
+        ({"param": "charge"}, UnknownRefusal),
+        ({"param": "metadata[a]"}, UnknownRefusal),
+        ({"param": "status", "message": "A refund can only be canceled in requires_action."}, UnknownRefusal),
+        ({"param": "reason"}, Denied),
+        ({"param": "idempotency_key", "message": "Received unknown parameter: idempotency_key"}, Denied),
+        ({}, UnknownRefusal),
+        ({"message": CHARGED_BACK}, UnknownRefusal),
+        ({"message": "Charge ch_1 has already been refunded."}, UnknownRefusal),
+        ({"message": "The card was closed."}, UnknownRefusal),
+        ({"message": "This Connect account cannot currently make live charges."}, UnknownRefusal),
+        ({"message": "Your account cannot currently make live charges."}, Denied),
+        ({"message": "This account is not currently able to refund charges. Please contact us."}, Denied),
+        ({"message": "Invalid Stripe API version: 2019-01-01."}, Denied),
+        ({"message": "Organization API keys need the `Stripe-Context` header."}, Denied),
+        ({"message": "No such charge: 'x: Invalid Stripe API version'"}, UnknownRefusal),
+        ({"message": "Refund for 'your account has been closed' failed"}, UnknownRefusal),
+    ],
+)
+def test_without_a_code_only_a_named_parameter_ends_and_a_sentence_can_only_pause(
+    error: dict[str, Any], expected: type
+) -> None:
+    assert isinstance(refusal(**error), expected)
+
+
+@given(st.text(max_size=200), st.sampled_from(STATUSES))
+def test_no_wording_of_a_message_ends_a_leg(message: str, status: int) -> None:
+    assert not isinstance(refusal(status, message=message), Refused | AlreadyRefunded | Blocked)
+
+
+@pytest.mark.parametrize("status", [408, 409, 424, 425, 429])
+def test_a_status_that_says_nothing_about_the_request_stays_unknown_or_busy_whatever_the_code(status: int) -> None:
+    told = {type(refusal(status, code=code)) for code, _ in SORTED}
+    assert told <= {Unanswered, Busy}
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+@pytest.mark.parametrize("body", ["<html>no</html>", "{}", '{"error": {"code": 403, "message": "denied"}}'])
+def test_a_proxys_refusal_is_no_answer(status: int, body: str) -> None:
+    assert classify(read_by_the_sdk(body, status, {})) == Unanswered(f"HTTP {status}")
+
+
+def test_a_refusal_of_a_kind_that_is_new_but_has_stripes_request_id_is_stripes_own() -> None:
+    assert isinstance(refusal(type="error_of_next_year", code="odd"), UnknownRefusal)
