@@ -28,9 +28,9 @@ LEGS = """
                 sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand
 planned         sending pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled succeeded
 sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .
-waiting         sending pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled succeeded
-unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        .
-blocked         sending pending  requires_action succeeded failed        canceled        .       .       .            unknown .       canceled succeeded
+waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded
+unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded
+blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded
 pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .
 requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .
 succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .
@@ -107,11 +107,13 @@ def test_no_command_is_possible_at_an_end() -> None:
         ("queued", "planned", "cancel"),
         ("awaiting_approval", "planned", "approve reject cancel"),
         ("sending", "sending", ""),
+        ("sending", "waiting", ""),
+        ("sending", "unknown", "resolve"),
         ("pending", "pending", ""),
         ("reversing", "failed", ""),
         ("needs_attention", "blocked", "retry resolve"),
         ("needs_attention", "waiting", "retry resolve"),
-        ("needs_attention", "unknown", "retry"),
+        ("needs_attention", "unknown", "retry resolve"),
         ("needs_attention", "sending", "retry"),
         ("needs_attention", "pending", "retry"),
         ("needs_attention", "requires_action", "retry"),
