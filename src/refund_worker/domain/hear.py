@@ -291,9 +291,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before
             _conclude(draft, leg, asked_at, strange, elsewhere)
 
 
-def _go_on_to_send(
-    draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]
-) -> None:
+def _go_on_to_send(draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]) -> None:
     """Nothing was under way for this leg: the list alone decides whether it is sent."""
     if strange:
         _execute_verdict(draft, leg, ANSWER_MISMATCH)
