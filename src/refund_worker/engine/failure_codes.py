@@ -64,10 +64,13 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         ),
         "resource_missing": _UNKNOWN_THERE,
         "not_found": _UNKNOWN_THERE,
-        "over_refund": Explanation(
-            "The payment is already refunded",
-            "The processor says that nothing is left of the payment, and part of that is not of our making.",
-            "Look at the payment in the processor's dashboard: somebody refunded it there. Resolve accordingly.",
+        "refunded_elsewhere": Explanation(
+            "Somebody refunded this payment elsewhere",
+            "Beside this refund the same payment was refunded in the processor's dashboard, or by another program on the "
+            "same account. Nothing more was sent; the refunds made there are named.",
+            "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as the reference. "
+            "If the customer is to have both, retry: it takes what is named as seen and sends.",
+            retry_helps=True,
         ),
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",
@@ -88,7 +91,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         ),
         "refunded_twice": Explanation(
             "The processor shows two refunds",
-            "More than one refund object exists for the same part of this refund. We asked once.",
+            "More than one refund object exists for the same part of this refund, or one beside a payment by hand.",
             "Look at both at the processor, and cancel or claim back the one too many. Tell the developers.",
         ),
         "answer_mismatch": Explanation(
