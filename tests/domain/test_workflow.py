@@ -26,7 +26,7 @@ from refund_worker.domain.workflow import (
 # One column a leg outcome, one row a state; a dot where the move is impossible.
 LEGS = """
                 sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand
-planned         sending pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled succeeded
+planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded
 sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .
 waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded
 unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded

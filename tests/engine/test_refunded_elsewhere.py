@@ -18,7 +18,7 @@ from refund_worker.engine import views
 from refund_worker.engine.advance import advance
 from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.engine.reconcile import reconcile
-from refund_worker.engine.watch import watch
+from refund_worker.engine.watch import look, watch
 from refund_worker.errors import ActionNotAllowed
 
 ERROR = Unanswered("HTTP 500", server_error=True)
@@ -120,6 +120,65 @@ def test_where_the_processor_has_nothing_left_even_what_was_seen_stops_it(world:
         world.work()
         assert_stopped(world, refund_id, by_hand)
     assert len(world.processor.sends) == 2, "the second retry was sent, with the object seen, and refused"
+
+
+# --- the first attempt ------------------------------------------------------------------------------------------------
+
+
+def test_the_first_attempt_over_a_payment_that_others_refunded_looks_first(world: World) -> None:
+    world.pay()
+    by_hand = world.refund_in_the_dashboard(300)
+    world.pass_time(3_600)
+    look(world.context)
+    refund_id = world.withdraw(30)
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.sends == []
+    world.command(refund_id, Action.RETRY)
+    look(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert [key for key, _ in world.processor.sends] == [f"{refund_id}-1:1"]
+
+
+def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world: World) -> None:
+    world.pay(1)
+    world.pay(2)
+    by_hand = world.refund_in_the_dashboard(300, 1)
+    look(world.context)
+    world.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
+    refund_id = world.withdraw(30)
+    world.work_for(DAY)
+    assert world.refund(refund_id).legs[1].blocked_by == (by_hand.processor_refund_id,)
+    assert len(world.processor.sends) == 1
+
+
+@pytest.mark.parametrize("change", [{"status": "failed"}, {"payment_refs": ("ch_9",)}], ids=["failed", "another's"])
+def test_other_payments_are_sent_to_without_a_look(world: World, change: dict[str, Any]) -> None:
+    world.pay()
+    world.refund_in_the_dashboard(300, **change)
+    look(world.context)
+    refund_id = world.withdraw(30)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert world.processor.asked == []
+
+
+def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None:
+    world.pay()
+    world.refund_in_the_dashboard(300)
+    look(world.context)
+
+    async def find(processor_payment_id: str, leg_id: str) -> Unanswered:
+        return Unanswered("timeout")
+
+    world.processor.find = find  # type: ignore[method-assign]
+    refund_id = world.withdraw(30)
+    for _ in range(60):
+        look(world.context)
+        world.work_for(90)
+    assert world.processor.sends == []
+    assert world.refund(refund_id).failure_code == "processor_unreachable"
 
 
 # --- after a pause ----------------------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def is_watched(leg: Leg) -> bool:
 
 def fresh_attempt(leg: Leg) -> Leg:
     """The next attempt, with a key of its own; only ever after proof that the last one created nothing."""
-    return replace(leg, attempt=leg.attempt + 1, sends=0, first_sent_at=None, look_first=False, verdict=None)
+    attempt = leg.attempt + 1 if leg.sends else leg.attempt  # one under which nothing was sent is as good as new
+    return replace(leg, attempt=attempt, sends=0, first_sent_at=None, look_first=False, verdict=None)
 
 
 class Draft:

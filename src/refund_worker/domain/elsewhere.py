@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.draft import Draft
 from refund_worker.domain.money import as_text
@@ -17,14 +19,15 @@ NO_MONEY_WENT_OUT = frozenset({"failed", "canceled"})
 TOLD_MAX, NAMED_MAX = 5, 20
 
 
-def must_look(leg: Leg, now: float, policy: Policy) -> bool:
+def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
     """Whether the processor's list has to be read before this leg is sent.
 
-    Not before its very first send, which relies on the look at all that the processor made lately; nor before the same
-    key is sent again, unless it waited through a pause or for a person.
+    Not before its very first send, which relies on the look at all that the processor made lately, unless that made the
+    payment `suspect`; nor before the same key is sent again, unless it waited through a pause or for a person.
     """
+    first = leg.last_sent_at is None and leg.status is LegStatus.PLANNED
     same_key = leg.sends > 0 and leg.status is not LegStatus.BLOCKED
-    if leg.last_sent_at is None or (same_key and not leg.held):
+    if (first and not suspect) or (same_key and not leg.held):
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)
     return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds
@@ -40,7 +43,7 @@ def what_stops(leg: Leg, found: Found, *, nothing_left: bool = False) -> tuple[R
     if nothing_left:
         return tuple(standing)
     unseen = tuple(thing for thing in standing if thing.processor_refund_id not in leg.seen_elsewhere)
-    since = (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
+    since = math.inf if leg.last_sent_at is None else (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
     older_minor = sum(thing.amount_minor for thing in standing if thing.created_at.timestamp() < since)
     if older_minor > found.explained_minor or any(thing.created_at.timestamp() >= since for thing in unseen):
         return unseen

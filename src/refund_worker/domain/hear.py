@@ -74,6 +74,7 @@ PROCESSOR = "processor"
 BACKOFFS_BEFORE_ATTENTION = 12
 UNREACHABLE = "processor_unreachable"
 TWICE = "refunded_twice"
+TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
 BUT = ": "  # between the word of an object that is not believed and why
@@ -180,7 +181,7 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
         waits = replace(leg, backoffs=leg.backoffs + 1)
         draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits))
         return
-    if leg.status not in OPEN or leg.status in (LegStatus.SENDING, LegStatus.PLANNED):
+    if leg.status not in OPEN or leg.status is LegStatus.SENDING:
         return
     counts = not isinstance(reply, NotSent) or reply.begun
     waits = replace(leg, backoffs=leg.backoffs + counts)
@@ -280,7 +281,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before
     older = {o.processor_refund_id for o in leg.objects if o.state not in STANDING and o.attempt != leg.attempt}
     strange = any(thing.processor_refund_id not in older for thing in found.objects)
     elsewhere = what_stops(leg, found, nothing_left=leg.verdict in LOOK_FIRST)
-    if before_sending and leg.status in (LegStatus.WAITING, LegStatus.BLOCKED) and leg.next_at is not None:
+    if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
         _go_on_to_send(draft, leg, asked_at, strange, elsewhere)
     elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
         if leg.doubtful and asked_at < _quiet_end(draft, leg):

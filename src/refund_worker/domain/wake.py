@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -78,11 +78,12 @@ def woken(
     *,
     paused: Mapping[str, Hold] = NOBODY,
     rooms: Iterable[PaymentRoom] = (),
+    suspect: Collection[str] = (),
 ) -> Decision:
     """The refund was claimed because something is due: post, give back, find another way, or make calls.
 
     `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
-    empty.
+    empty. `suspect` are the payments that others are known to have refunded.
     """
     draft = Draft(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
@@ -96,10 +97,10 @@ def woken(
     _find_another_way(draft, rooms)
     if draft.refund.posted:
         for leg in tuple(draft.legs.values()):
-            if leg.status is LegStatus.PLANNED or (
-                (leg.status in OPEN or is_watched(leg)) and leg.next_at is not None and leg.next_at <= now
-            ):
-                _plan_call(draft, leg, paused)
+            not_begun = leg.status is LegStatus.PLANNED and leg.next_at is None
+            due = leg.next_at is not None and leg.next_at <= now
+            if not_begun or (due and (leg.status in OPEN or is_watched(leg))):
+                _plan_call(draft, leg, paused, suspect)
     return draft.decision()
 
 
@@ -159,7 +160,7 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
         draft.change(leg, settled=True, returned_credits=unplaced)
 
 
-def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
+def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], suspect: Collection[str]) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
@@ -175,7 +176,8 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
     if hold is not None:
         draft.change(leg, next_at=hold.until)
         return
-    if must_look(leg, draft.now, draft.policy):
+    if must_look(leg, draft.now, draft.policy, suspect=leg.payment_id in suspect):
+        draft.change(leg, next_at=draft.now)
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
     if leg.status is LegStatus.BLOCKED:

@@ -67,7 +67,8 @@ _SAID_BY_THE_PROCESSOR = {
 _BY_A_PERSON = {_LO.GIVEN_UP: _L.CANCELED, _LO.PAID_BY_HAND: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
-    _L.PLANNED: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
+    # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
+    _L.PLANNED: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
@@ -75,7 +76,6 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.SILENCE: _L.UNKNOWN,
         **_SAID_BY_THE_PROCESSOR,
     },
-    # Blocked here and from blocked: the list that is read before a send shows what forbids it.
     _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_BY_THE_PROCESSOR},
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,

@@ -66,9 +66,9 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "not_found": _UNKNOWN_THERE,
         "refunded_elsewhere": Explanation(
             "Somebody refunded this payment elsewhere",
-            "Beside this refund the same payment was refunded in the processor's dashboard, or by another program on the "
-            "same account. Nothing more was sent; the refunds made there are named.",
-            "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as the reference. "
+            "The same payment was refunded in the processor's dashboard too, or by another program on the account. "
+            "Nothing more was sent; the refunds made there are named.",
+            "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as reference. "
             "If the customer is to have both, retry: it takes what is named as seen and sends.",
             retry_helps=True,
         ),

@@ -35,12 +35,12 @@ class LookedUp:
 def look_up(
     database: Database, make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX
 ) -> list[LookedUp]:
-    """Ask about every leg for which money was ever asked, side by side; never raises for what a processor does.
+    """Ask about every leg that was sent, or that others' refunds stop; never raises for what a processor does.
 
     No transaction may be open; `database` says afterwards whose the objects are. Processors are made for this one look
     and closed after it: call it where no event loop runs.
     """
-    legs = [leg for leg in refund.legs if leg.last_sent_at is not None]
+    legs = [leg for leg in refund.legs if leg.last_sent_at is not None or leg.blocked_by]
     looked_up = asyncio.run(_look(make_processors, legs, seconds))
     with database.read() as connection:
         return [_parted(connection, one) for one in looked_up]

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
+from refund_worker.domain.elsewhere import NO_MONEY_WENT_OUT
 from refund_worker.domain.hear import distrusted, is_distrusted, mismatch
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.ownership import sorted_out
 from refund_worker.engine.reconcile import DAYS, recent
-from refund_worker.store import processors, refunds
+from refund_worker.store import payments, processors, refunds
 from refund_worker.store.reconciliation import known_words
 
 log = logging.getLogger("refund_worker.restored")
@@ -99,10 +100,12 @@ def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> in
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """In a processor's list: words that are `news`, and refunds of this installation whose legs are `unknown` here."""
+    """In a processor's list: words that are `news`, refunds of this installation whose legs are `unknown` here, and the
+    payments that were refunded `elsewhere`, by the processor's names for them."""
 
     news: Sequence[Evidence]
     unknown: Sequence[RefundObject]
+    elsewhere: frozenset[str]
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
@@ -127,6 +130,12 @@ def _sorted_out(connection: Connection, policy: Policy, processor: str, things: 
             if owned.thing.processor_refund_id not in told
         ],
         unknown=[thing for thing in whose.forgotten if thing.created_at.timestamp() > (told_until or 0)],
+        elsewhere=frozenset(
+            ref
+            for thing in (*whose.foreign, *whose.forgotten)
+            if thing.status not in NO_MONEY_WENT_OUT
+            for ref in thing.payment_refs
+        ),
     )
 
 
@@ -153,6 +162,8 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
     """Unknown refunds first: nothing may be sent between hearing of them and stopping."""
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
+    if found.elsewhere:
+        context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
     for start in range(0, len(found.news), NEWS_AT_ONCE):
         record_evidence(context, found.news[start : start + NEWS_AT_ONCE])
 

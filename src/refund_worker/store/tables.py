@@ -96,6 +96,7 @@ payments = Table(
     _amount("credits_taken", server_default="0"),
     _amount("money_taken", server_default="0"),
     Column("created_at", Double, nullable=False),
+    _flag("refunded_elsewhere"),
     UniqueConstraint("processor", "processor_payment_id"),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
