@@ -57,6 +57,7 @@ class Leg(TypedDict):
     processor_refund_id: str | None
     attempts: int
     failure_code: str | None
+    blocked_by: list[str]
 
 
 class Refund(TypedDict):

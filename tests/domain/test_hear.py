@@ -48,6 +48,7 @@ from refund_worker.domain.replies import (
 )
 from refund_worker.domain.wake import woken
 from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.errors import ActionNotAllowed
 
 NOTHING = Found(())
 SILENCE = Unanswered("timeout")
@@ -567,7 +568,9 @@ def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> No
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
     early = found(refund, strange, START + 999)
     assert (status_of(early), early.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
-    assert Action.RESOLVE not in available_actions(early.after)
+    assert available_actions(early.after) == (Action.RETRY, Action.RESOLVE)
+    with pytest.raises(ActionNotAllowed, match="can't be given back yet"):
+        commanded(early.after, Action.RESOLVE, START + 1_000, POLICY, actor="op", reason="x")
     assert [event for event in early.events if event.kind == "answer_mismatch"] == [], "told before"
     late = found(early.after, strange, START + 1_000)
     assert (status_of(late), late.after.failure_code, late.after.due_at) == (LegStatus.BLOCKED, "answer_mismatch", None)

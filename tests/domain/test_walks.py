@@ -33,7 +33,7 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.domain.workflow import Action, available_actions, is_missing
 from refund_worker.errors import Refusal
 
 T = TypeVar("T")
@@ -316,6 +316,8 @@ def _tell(world: World, thing: RefundObject) -> None:
 
 def _command(world: World, refund_id: str, action: Action, reference: str | None) -> None:
     note(f"{world.now} {refund_id} {action} {reference}")
+    if action is Action.RESOLVE and is_missing(world.refunds[refund_id]):
+        reference = "cheque-1"  # while an answer is missing nobody gives credits back
     world.write(
         commanded(
             world.refunds[refund_id], action, world.now, world.policy, actor="op", reason="because", reference=reference

@@ -51,7 +51,8 @@ def given_up(world: World) -> str:
 def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_ended(world: World) -> None:
     first = given_up(world)
     second = world.withdraw(100, "b")
-    its = an_object(leg_id=f"{first}-1", payment_refs=("ch_1",))
+    marks = {"leg_id": f"{first}-1", "installation": world.installation}
+    its = an_object(payment_refs=("ch_1",), **marks)
     tell(world, first, its)  # it did pay: now the one payment is taken twice
     assert world.refund(first).status is RefundStatus.SUCCEEDED
     world.processor.script("ch_1", AlreadyRefunded("nothing left"))
@@ -61,7 +62,7 @@ def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_e
     assert_books_balance(world.database)
     with pytest.raises(Refusal):
         world.withdraw(100, "c")
-    tell(world, first, an_object("failed", leg_id=f"{first}-1", payment_refs=("ch_1",)))
+    tell(world, first, an_object("failed", payment_refs=("ch_1",), **marks))
     world.work()
     assert world.refund(first).status is RefundStatus.FAILED
     assert world.account.balance == 100
@@ -72,7 +73,8 @@ def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_e
 
 
 def made_lately(world: World, *, payment: str = "ch_1", **changes: Any) -> RefundObject:
-    return replace(an_object(), payment_refs=(payment,), created_at=datetime.fromtimestamp(world.now, UTC), **changes)
+    its = {"created_at": datetime.fromtimestamp(world.now, UTC), "installation": world.installation}
+    return replace(an_object(), payment_refs=(payment,), **its | changes)
 
 
 def sent_elsewhere(world: World, refund_id: str, status: str = "succeeded", amount_minor: int = 500) -> RefundObject:

@@ -70,13 +70,26 @@ def described(database: Database) -> set[tuple[str, ...]]:
         stored = connection.execute(
             text("SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'index')")
         )
-        # Each column and constraint has a line of its own; in which order they stand is of no account.
+        # In which order columns and constraints stand is of no account.
         return {
-            (table, name, " ".join(line.rstrip(", ").split()))
+            (table, name, part)
             for table, name, sql in stored
             if table != "alembic_version"
-            for line in (sql or "").splitlines()
+            for part in parts_of(sql or "")
         }
+
+
+def parts_of(sql: str) -> Iterator[str]:
+    """The columns and constraints of a definition, each with its words one blank apart."""
+    depth, part = 0, ""
+    for character in " ".join(sql.split()):
+        depth += (character == "(") - (character == ")")
+        if (character == "," and depth == 1) or (character == "(" and depth == 1) or (character == ")" and depth == 0):
+            yield part.strip()
+            part = ""
+        else:
+            part += character
+    yield part.strip()
 
 
 def test_indexes_and_constraints_are_those_of_the_tables_to_the_word_also_after_down_and_up(database: Database) -> None:

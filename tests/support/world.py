@@ -39,6 +39,7 @@ from refund_worker.processors.base import (
 )
 from refund_worker.store import accounts, refunds
 from refund_worker.store.database import Database
+from refund_worker.store.installation import installation_id
 from refund_worker.store.tables import (
     customers,
     ledger_entries,
@@ -154,7 +155,7 @@ class ScriptedProcessor:
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         self.asked.append(leg_id)
-        found = Found(tuple(o for o in self.objects.values() if o.leg_id == leg_id))
+        found = Found(tuple(o for o in self.objects.values() if processor_payment_id in o.payment_refs))
         self.while_answering_a_look_up()
         return found
 
@@ -236,6 +237,23 @@ class World:
             raise answer
         return record
 
+    def refund_in_the_dashboard(self, amount_minor: int = 1_000, number: int = 1, **changes: Any) -> RefundObject:
+        """A person refunds a payment at the processor, past this program; `changes` may put marks on it."""
+        thing = RefundObject(
+            processor_refund_id=f"re_by_hand_{len(self.processor.objects) + 1}",
+            status="succeeded",
+            amount_minor=amount_minor,
+            currency="USD",
+            payment_refs=(f"ch_{number}",),
+            leg_id=None,
+            attempt=None,
+            failure_code=None,
+            created_at=datetime.fromtimestamp(self.now, UTC),
+        )
+        thing = replace(thing, **changes)
+        self.processor.objects[thing.processor_refund_id] = thing
+        return thing
+
     # --- what is done ------------------------------------------------------------------------------------------------
 
     def request(self, request: RefundRequest) -> Taken:
@@ -285,6 +303,12 @@ class World:
         with self.database.read() as connection:
             (found,) = refunds.load(connection, [refund_id])
         return found
+
+    @property
+    def installation(self) -> str:
+        """What marks an object at the processor as this database's."""
+        with self.database.read() as connection:
+            return installation_id(connection)
 
     @property
     def account(self) -> CustomerAccount:

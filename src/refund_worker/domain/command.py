@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from refund_worker.domain.decision import (
@@ -27,6 +28,7 @@ from refund_worker.domain.workflow import (
     LegOutcome,
     RefundOutcome,
     is_allowed,
+    is_missing,
 )
 from refund_worker.errors import ActionNotAllowed
 
@@ -38,7 +40,8 @@ def commanded(
 
     Raises `ActionNotAllowed` where the table does not allow it, or where the approver is the requester.
     """
-    if not is_allowed(action, refund):
+    by_reversal = action is Action.RESOLVE and reference is None
+    if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
         raise ActionNotAllowed(_why_not(action, refund))
     draft = Draft(refund, now, policy, actor)
     match action:
@@ -57,6 +60,11 @@ def commanded(
 
 
 def _why_not(action: Action, refund: Refund) -> str:
+    if action is Action.RESOLVE and is_allowed(action, refund):
+        return (
+            "the processor may still pay a leg of this refund, so its credits can't be given back yet: "
+            "resolve it as paid_manually with the reference of the payment, or wait until the answer is known"
+        )
     if action is Action.RESOLVE and refund.status is RefundStatus.NEEDS_ATTENTION:
         return "the processor may still pay a leg of this refund: retry asks it first; resolve once that is known"
     return f"{action} is not possible while the refund is {refund.status}"
@@ -70,24 +78,38 @@ def _retry(draft: Draft, reason: str) -> None:
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
-            draft.move(leg, LegOutcome.SILENCE, reason=reason, look_first=True, verdict=verdict, **asked_now)
+            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *leg.blocked_by)))
+            draft.move(
+                replace(leg, seen_elsewhere=seen, blocked_by=()),
+                LegOutcome.SILENCE,
+                reason=reason,
+                look_first=True,
+                verdict=verdict,
+                **asked_now,
+            )
         elif leg.attention and leg.status in OPEN:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            draft.change(leg, look_first=look, **asked_now)
+            draft.change(leg, look_first=look, held=leg.last_sent_at is not None, **asked_now)
         elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
             draft.change(leg, attention=None)
 
 
 def _resolve(draft: Draft, reason: str, reference: str | None) -> None:
-    """Everything that has no end yet ends by the person's word: paid by hand under `reference`, or given back."""
-    calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None}
+    """Everything that has no end yet ends by the person's word: paid by hand under `reference`, or given back.
+
+    What is with the processor stays there, and what may still land there is looked for until it can't.
+    """
+    calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None, "blocked_by": ()}
     for leg in tuple(draft.legs.values()):
+        if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+            continue
         stranded = leg.status in NO_MONEY and not leg.settled
         if leg.status not in OPEN and not stranded:
             draft.change(leg, attention=None)
         elif reference is not None:
+            looked_for = {"next_at": draft.now, "verdict": leg.verdict} if leg.doubtful else {}
             by_hand = BY_HAND_PREFIX + reference
-            draft.move(leg, LegOutcome.PAID_BY_HAND, reason=reason, processor_refund_id=by_hand, **calm)
+            draft.move(leg, LegOutcome.PAID_BY_HAND, reason=reason, processor_refund_id=by_hand, **calm | looked_for)
         elif stranded:
             draft.change(leg, settled=True, returned_credits=leg.credits, **calm)
         else:

@@ -37,11 +37,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Ask which refund objects of ours exist for this leg."""
+    """Ask which refund objects exist over this leg's payment, ours and others'.
+
+    `before_sending`: a send waits for nothing but this list.
+    """
 
     leg_id: str
     processor: str
     processor_payment_id: str
+    before_sending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ def clock_went_back(refund: Refund, now: float) -> bool:
     return refund.updated_at > now + CLOCK_SLACK_SECONDS
 
 
+def is_watched(leg: Leg) -> bool:
+    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
+    return leg.status is LegStatus.SUCCEEDED and leg.doubtful
+
+
 def fresh_attempt(leg: Leg) -> Leg:
     """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
 
@@ -193,7 +198,7 @@ class Draft:
         lease_until = _at_most(refund.lease_until, now + self.policy.lease_seconds)
         self.refund = replace(refund, due_at=_at_most(refund.due_at, now), lease_until=lease_until)
         for leg in refund.legs:
-            if leg.status not in OPEN:
+            if leg.status not in OPEN and not is_watched(leg):
                 continue
             in_doubt = leg.status in IN_DOUBT
             if in_doubt:

@@ -11,6 +11,7 @@ from refund_worker.domain.decision import (
     PAUSE_SECONDS,
     Call,
     Decision,
+    LookUp,
     ObjectSeen,
     Pause,
     Policy,
@@ -24,10 +25,12 @@ from refund_worker.domain.draft import (
     Draft,
     credits_to_return,
     fresh_attempt,
+    is_watched,
     key_lives,
     lands_by,
     leg_number,
 )
+from refund_worker.domain.elsewhere import stop, what_stops
 from refund_worker.domain.internal_step import post_after_all
 from refund_worker.domain.ledger import (
     CLEARING,
@@ -73,6 +76,8 @@ PROCESSOR = "processor"
 # A processor that stays unreachable is a person's concern after so many tries; the tries go on all the same.
 BACKOFFS_BEFORE_ATTENTION = 12
 UNREACHABLE = "processor_unreachable"
+TWICE = "refunded_twice"
+TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
 BUT = ": "  # between the word of an object that is not believed and why
@@ -133,7 +138,9 @@ def heard_all(
                 _take_object(draft, leg, thing)
             case Found():
                 # Nothing was asked later than now: where it seems so, the clock was set back while the answer came.
-                _take_found(draft, leg, reply, now if asked_at is None else min(asked_at, now))
+                asked = now if asked_at is None else min(asked_at, now)
+                waiting = isinstance(call, LookUp) and call.before_sending
+                _take_found(draft, leg, reply, asked, before_sending=waiting)
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
                 _take_answer(draft, leg, reply)
             case _:
@@ -165,7 +172,7 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
         case NotSent(reason=reason, begun=begun):
             _wait_unexecuted(draft, leg, reason, None, counts=begun)
         case Denied():
-            _wait_for_our_set_up(draft, leg, reply)
+            _wait_for_our_set_up(draft, replace(leg, held=True), reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
 
@@ -185,7 +192,11 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
     """A look-up or a poll that told nothing about the leg: ask again later."""
     if isinstance(reply, Denied):
         draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
-    if leg.status not in OPEN or leg.status in (LegStatus.SENDING, LegStatus.PLANNED):
+    if is_watched(leg):
+        waits = replace(leg, backoffs=leg.backoffs + 1)
+        draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits))
+        return
+    if leg.status not in OPEN or leg.status is LegStatus.SENDING:
         return
     counts = not isinstance(reply, NotSent) or reply.begun
     waits = replace(leg, backoffs=leg.backoffs + counts)
@@ -282,25 +293,58 @@ def _execute_verdict(draft: Draft, leg: Leg, verdict: str) -> None:
     )
 
 
-def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float) -> None:
+def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before_sending: bool = False) -> None:
     for thing in found.objects:
         leg = _take_object(draft, leg, thing)
-    if leg.status is not LegStatus.UNKNOWN:
-        return
     # What failed under an older attempt says nothing about the present one.
     older = {o.processor_refund_id for o in leg.objects if o.state not in STANDING and o.attempt != leg.attempt}
     strange = any(thing.processor_refund_id not in older for thing in found.objects)
-    quiet_end = _quiet_end(draft, leg)
-    if leg.doubtful and asked_at < quiet_end:
-        waits = replace(_reached(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
-        # Often at first, since most late effects land soon, and once more when the window has passed.
-        soon = draft.now + backoff_seconds(draft.policy, waits)
-        draft.change(waits, next_at=min(soon, quiet_end))
+    elsewhere = what_stops(leg, found, nothing_left=leg.verdict in LOOK_FIRST)
+    if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
+        _go_on_to_send(draft, leg, asked_at, strange, elsewhere)
+    elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
+        if leg.doubtful and asked_at < _quiet_end(draft, leg):
+            _await_what_may_land(draft, leg, asked_at, before_sending=before_sending and not elsewhere)
+        elif is_watched(leg):
+            draft.change(leg, doubtful=False, next_at=None)
+        else:
+            _conclude(draft, leg, asked_at, strange, elsewhere)
+
+
+def _go_on_to_send(draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]) -> None:
+    """Nothing was under way for this leg: the list alone decides whether it is sent."""
+    if strange:
+        _execute_verdict(draft, leg, ANSWER_MISMATCH)
+    elif elsewhere:
+        stop(draft, leg, elsewhere)
+    else:
+        _allow(draft, _reached(leg), asked_at)
+
+
+def _allow(draft: Draft, leg: Leg, asked_at: float) -> Leg:
+    """It keeps its place among what is due: behind all others its list would be too old again when its turn comes."""
+    return draft.change(leg, looked_at=asked_at, next_at=min(draft.now, leg.next_at or draft.now))
+
+
+def _await_what_may_land(draft: Draft, leg: Leg, asked_at: float, *, before_sending: bool) -> None:
+    """Nothing shows yet of a send that is unanswered. Where only this list was missing, its key is sent again."""
+    if before_sending and not leg.look_first:
+        _allow(draft, _reached(leg), asked_at)
         return
+    waits = replace(_reached(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
+    # Often at first, since most late effects land soon, and once more when the window has passed.
+    soon = draft.now + backoff_seconds(draft.policy, waits)
+    draft.change(waits, next_at=min(soon, _quiet_end(draft, leg)))
+
+
+def _conclude(draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]) -> None:
+    """It is proved that nothing of this leg exists and nothing can land any more."""
     if strange:
         # Something bears this leg's name and is not what was asked for: a person must look at both books.
         _execute_verdict(draft, leg, ANSWER_MISMATCH)
-    elif leg.verdict == "over_refund" and not found.foreign_minor:
+    elif elsewhere:
+        stop(draft, leg, elsewhere)
+    elif leg.verdict == "over_refund":
         _execute_verdict(draft, leg, "refused")
     elif leg.verdict:
         _execute_verdict(draft, leg, leg.verdict)
@@ -309,7 +353,8 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float) -> None:
         _execute_verdict(draft, blocked, "outcome_unknown")
     else:
         fresh = fresh_attempt(replace(leg, doubtful=False))
-        draft.move(fresh, LegOutcome.ABSENT, reason="looked up: nothing exists", next_at=draft.now, attention=None)
+        absent = draft.move(fresh, LegOutcome.ABSENT, reason="looked up: nothing exists", attention=None)
+        _allow(draft, absent, asked_at)
 
 
 def _take_object(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
@@ -346,12 +391,10 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
         default=None,
     )
     outcome = _OUTCOME_OF_STATE[best.state if best else state]
-    twice = len(standing) > 1
-    by_hand = (leg.processor_refund_id or "").startswith(BY_HAND_PREFIX)
-    if by_hand and leg.status is LegStatus.SUCCEEDED and not best:
-        # What came to nothing at the processor does not contradict who paid in another way.
-        draft.note("paid_by_hand_stands", leg=leg, processor_refund_id=thing.processor_refund_id, state=state)
-        return leg
+    by_hand = _is_paid_by_another(leg, best.processor_refund_id if best else thing.processor_refund_id)
+    twice = len(standing) > 1 or by_hand
+    if by_hand and outcome is not LegOutcome.PAID:
+        return _stand_by_hand(draft, leg, thing, best)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
     if outcome is LegOutcome.OBJECT_FAILED and leg.status in OPEN and thing.failure_code in FAILED_FOR_FUNDS:
         return _wait_for_funds(draft, leg, thing)
@@ -364,7 +407,7 @@ def _become(draft: Draft, leg: Leg, thing: RefundObject, standing: list[SeenObje
         "look_first": False,
         "verdict": None,
         "backoffs": 0,
-        "attention": "refunded_twice" if twice else thing.failure_code if disputed else None,
+        "attention": TWICE if twice else thing.failure_code if disputed else None,
         "failure_code": None if best else thing.failure_code or str(state),
         "failure_message": None if best else f"the processor says {state}: {thing.failure_code or 'no reason given'}",
         "next_at": None,
@@ -399,6 +442,24 @@ def _wait_for_funds(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         backoffs=max(tries, leg.backoffs + 1),
         next_at=draft.now + draft.policy.retry_max_seconds if again else None,
     )
+
+
+def _is_paid_by_another(leg: Leg, object_id: str) -> bool:
+    """Whether a person said that they paid it, and not by this very object."""
+    paid_by = leg.processor_refund_id or ""
+    is_by_hand = leg.status is LegStatus.SUCCEEDED and paid_by.startswith(BY_HAND_PREFIX)
+    return is_by_hand and paid_by != BY_HAND_PREFIX + object_id
+
+
+def _stand_by_hand(draft: Draft, leg: Leg, thing: RefundObject, best: SeenObject | None) -> Leg:
+    """What came to nothing at the processor does not contradict who paid in another way; what may still pay does."""
+    object_id = thing.processor_refund_id
+    if best is None:
+        draft.note("paid_by_hand_stands", leg=leg, processor_refund_id=object_id, state=thing.status)
+        return draft.change(leg, attention=None) if leg.attention == TWICE else leg
+    if leg.attention != TWICE:
+        draft.note(TWICE, alarm=True, leg=leg, processor_refund_id=object_id, state=thing.status)
+    return draft.change(leg, attention=TWICE, doubtful=False, next_at=None)
 
 
 def _take_up_again(draft: Draft, leg: Leg) -> Leg:
@@ -476,7 +537,7 @@ def mismatch(leg: Leg, thing: RefundObject, live: bool | None) -> str | None:
 
 def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it."""
-    if leg.attention != ANSWER_MISMATCH:  # once, however often the same is heard
+    if ANSWER_MISMATCH not in (leg.attention, leg.verdict):  # once, however often the same is heard
         draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
     if thing.leg_id == leg.leg_id:
         _keep_word(draft, leg, replace(thing, status=distrusted(thing, fault)))
@@ -489,12 +550,18 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
         return draft.move(waits, LegOutcome.SILENCE, reason=fault, next_at=next_at, **told)
     if leg.status in OPEN:
         return draft.change(waits, next_at=next_at, **told)
+    if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:
+        return draft.change(leg, attention=ANSWER_MISMATCH, verdict=ANSWER_MISMATCH)
     return leg
 
 
 def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
     """A status nobody has heard of: the object exists, so it is kept as pending, shown to a person, and asked again."""
     word = thing.status or "none"
+    if is_watched(leg):
+        draft.objects.append(ObjectSeen(leg.leg_id, None, thing))
+        seen = SeenObject(thing.processor_refund_id, ObjectState.PENDING)
+        return _become(draft, leg, replace(thing, status="pending"), [seen], ObjectState.PENDING)
     if leg.attention != "unknown_status":
         draft.note("unknown_status", alarm=True, leg=leg, status=word, processor_refund_id=thing.processor_refund_id)
     told: dict[str, Any] = {

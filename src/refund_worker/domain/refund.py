@@ -129,6 +129,7 @@ class Leg:
     attempt: int = 1
     sends: int = 0
     backoffs: int = 0
+    first_intent_at: float | None = None  # of any attempt: what others refund since then is of this leg's concern
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
     doubtful: bool = False  # an earlier send's outcome is not known yet
@@ -142,6 +143,10 @@ class Leg:
     returned_credits: int = 0  # credits to give back to the balance for it
     replaces: str | None = None  # the failed leg it stands in for
     next_at: float | None = None
+    looked_at: float | None = None  # when the list was asked that shows nothing against the next send
+    held: bool = False  # it waited through a pause or for a person: the list is read before anything is sent
+    blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
+    seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
     objects: tuple[SeenObject, ...] = ()
 
     @property

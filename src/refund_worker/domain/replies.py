@@ -145,10 +145,16 @@ class KeyConflict:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All refund objects of ours for one leg, searched to the end of the list; empty is a miss, not a proof."""
+    """Refund objects, searched to the end of the list; empty is a miss, not a proof.
+
+    An adapter gives all that were asked for as `objects`, whoever made them. The engine, which knows whose they are,
+    leaves the leg's own there and puts what others made over its payment into `foreign`. `explained_minor` is how much
+    of that our books know of: what persons paid by hand over this payment, in minor units.
+    """
 
     objects: tuple[RefundObject, ...]
-    foreign_minor: int = 0  # sum of non-failed refunds on the same payment that are not ours
+    foreign: tuple[RefundObject, ...] = ()
+    explained_minor: int = 0
 
 
 NoAnswer = Busy | NotSent | Unanswered | Denied

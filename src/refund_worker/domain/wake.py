@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -19,10 +19,12 @@ from refund_worker.domain.draft import (
     Draft,
     credits_to_return,
     fresh_attempt,
+    is_watched,
     leg_id_of,
     may_replay,
     unplaced_legs,
 )
+from refund_worker.domain.elsewhere import must_look
 from refund_worker.domain.internal_step import post_internal_step
 from refund_worker.domain.ledger import (
     CLEARING,
@@ -76,11 +78,12 @@ def woken(
     *,
     paused: Mapping[str, Hold] = NOBODY,
     rooms: Iterable[PaymentRoom] = (),
+    suspect: Collection[str] = (),
 ) -> Decision:
     """The refund was claimed because something is due: post, give back, find another way, or make calls.
 
     `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
-    empty.
+    empty. `suspect` are the payments that others are known to have refunded.
     """
     draft = Draft(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
@@ -94,10 +97,10 @@ def woken(
     _find_another_way(draft, rooms)
     if draft.refund.posted:
         for leg in tuple(draft.legs.values()):
-            if leg.status is LegStatus.PLANNED or (
-                leg.status in OPEN and leg.next_at is not None and leg.next_at <= now
-            ):
-                _plan_call(draft, leg, paused)
+            not_begun = leg.status is LegStatus.PLANNED and leg.next_at is None
+            due = leg.next_at is not None and leg.next_at <= now
+            if not_begun or (due and (leg.status in OPEN or is_watched(leg))):
+                _plan_call(draft, leg, paused, suspect)
     return draft.decision()
 
 
@@ -157,19 +160,25 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
         draft.change(leg, settled=True, returned_credits=unplaced)
 
 
-def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
+def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], suspect: Collection[str]) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
         draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
     hold = paused.get(leg.processor)
+    if hold is not None and leg.last_sent_at is not None:
+        leg = draft.change(leg, held=True)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    if leg.status is LegStatus.UNKNOWN and no_replay:
+    if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and no_replay):
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
     if hold is not None:
         draft.change(leg, next_at=hold.until)
+        return
+    if must_look(leg, draft.now, draft.policy, suspect=leg.payment_id in suspect):
+        draft.change(leg, next_at=draft.now)
+        draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
     if leg.status is LegStatus.BLOCKED:
         leg = fresh_attempt(leg)
@@ -179,10 +188,14 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
         LegOutcome.SENT,
         detail={"attempt": leg.attempt, "send": leg.sends + 1},
         sends=leg.sends + 1,
+        first_intent_at=draft.now if leg.first_intent_at is None else leg.first_intent_at,
         first_sent_at=draft.now if first else leg.first_sent_at,
         last_sent_at=draft.now,
         next_at=draft.now + draft.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
         verdict=None,
+        held=False,
+        looked_at=None,
+        blocked_by=(),
     )
     key = attempt_key(leg.leg_id, leg.attempt)
     draft.calls.append(Send(leg.leg_id, leg.processor, leg.attempt, key, order_of(draft.refund, leg)))

@@ -70,7 +70,8 @@ _SAID_WHILE_OPEN = {**_SAID_BY_THE_PROCESSOR, _LO.UNFUNDED: _L.BLOCKED}
 _BY_A_PERSON = {_LO.GIVEN_UP: _L.CANCELED, _LO.PAID_BY_HAND: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
-    _L.PLANNED: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
+    _L.PLANNED: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
@@ -78,16 +79,23 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.SILENCE: _L.UNKNOWN,
         **_SAID_WHILE_OPEN,
     },
-    _L.WAITING: {_LO.SENT: _L.SENDING, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,
         _LO.SILENCE: _L.UNKNOWN,
         _LO.ABSENT: _L.WAITING,
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
+        _LO.PAID_BY_HAND: _L.SUCCEEDED,
         **_SAID_WHILE_OPEN,
     },
-    _L.BLOCKED: {_LO.SENT: _L.SENDING, _LO.SILENCE: _L.UNKNOWN, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    _L.BLOCKED: {
+        _LO.SENT: _L.SENDING,
+        _LO.BLOCKED: _L.BLOCKED,
+        _LO.SILENCE: _L.UNKNOWN,
+        **_BY_A_PERSON,
+        **_SAID_WHILE_OPEN,
+    },
     # Silence here: what was pending belonged to an older attempt, and the present one is still unanswered.
     _L.PENDING: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     _L.REQUIRES_ACTION: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
@@ -145,7 +153,7 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.REJECT: frozenset({_R.AWAITING_APPROVAL}),
     Action.CANCEL: frozenset({_R.QUEUED, _R.AWAITING_APPROVAL}),
     Action.RETRY: frozenset({_R.NEEDS_ATTENTION}),
-    Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION}),
+    Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
 
 OPEN = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
@@ -203,8 +211,17 @@ def available_actions(refund: Refund) -> tuple[Action, ...]:
 
 
 def is_allowed(action: Action, refund: Refund) -> bool:
+    """Whether the table offers it now. Of `resolve` only the word "paid by hand" where an answer `is_missing`."""
     if refund.status not in ACTIONS[action]:
         return False
-    if action is Action.RESOLVE:
-        return not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)
-    return True
+    if action is not Action.RESOLVE:
+        return True
+    if is_missing(refund):
+        return not any(leg.status is _L.SENDING for leg in refund.legs)
+    nobody_may_pay = not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)
+    return refund.status is _R.NEEDS_ATTENTION and nobody_may_pay
+
+
+def is_missing(refund: Refund) -> bool:
+    """Whether an answer of the processor's is missing: a person may say that they paid, not that nobody did."""
+    return any(leg.status is _L.UNKNOWN for leg in refund.legs)

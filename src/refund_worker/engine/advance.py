@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import unplaced_legs
-from refund_worker.domain.refund import Leg
+from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.replies import Denied, NotSent
 from refund_worker.domain.wake import woken
 from refund_worker.engine.apply import apply
@@ -28,7 +28,7 @@ from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
 from refund_worker.processors.base import Processor
 from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor
-from refund_worker.store import accounts, processors, refunds
+from refund_worker.store import accounts, payments, processors, refunds
 from refund_worker.store.installation import installation_id
 
 log = logging.getLogger("refund_worker.advance")
@@ -132,15 +132,25 @@ def claim_due(
     if stranded:
         accounts.lock_customers(connection, stranded)
     rooms = accounts.payments_of(connection, stranded) if stranded else {}
+    suspect = _refunded_elsewhere(connection, claimed, rooms.values())
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
-        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms)
+        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect)
         decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+
+
+def _refunded_elsewhere(
+    connection: Connection, claimed: Iterable[Refund], rooms: Iterable[Iterable[PaymentRoom]]
+) -> frozenset[str]:
+    """Of the payments over which something may be sent for the first time, those that others refunded too."""
+    firsts = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status is LegStatus.PLANNED}
+    ways = {room.payment_id for its in rooms for room in its}
+    return payments.refunded_elsewhere(connection, firsts | ways) if firsts or ways else frozenset()
 
 
 def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:

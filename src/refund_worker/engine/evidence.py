@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,11 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Call, Decision, Send
 from refund_worker.domain.hear import heard_all
-from refund_worker.domain.replies import Answered, Busy, Denied, NotSent, Unanswered
+from refund_worker.domain.refund import Refund
+from refund_worker.domain.replies import Answered, Busy, Denied, Found, NotSent, Unanswered
 from refund_worker.engine.apply import apply
 from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.ownership import found_for, sorted_out
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.store import refunds
 
@@ -81,7 +83,8 @@ def take_evidence(
         if lease_token is not None and (refund.lease_token != lease_token or (refund.lease_until or 0) <= now):
             continue
         items = by_refund[refund.refund_id]
-        decision = heard_all(refund, [(e.leg_id, e.call, e.reply, e.asked_at) for e in items], now, context.policy)
+        read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items)]
+        decision = heard_all(refund, read, now, context.policy)
         if lease_token is not None:
             decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
         decisions.append(decision)
@@ -89,6 +92,26 @@ def take_evidence(
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)
     refunds.end_attempts(connection, [_answer(e, e.call, now) for e in heard_of if isinstance(e.call, Send)])
     return decisions
+
+
+def _as_our_books_read(connection: Connection, refund: Refund, evidence: Iterable[Evidence]) -> Iterator[Evidence]:
+    """Each list parted into the leg's own objects and others', each object under the name that our books know it by.
+
+    An answer to a send is what its key made, whatever marks it bears. What was told unasked of an object that is not
+    the leg's is left out.
+    """
+    legs = {leg.leg_id: leg for leg in refund.legs}
+    for item in evidence:
+        leg = legs[item.leg_id]
+        match item.reply:
+            case Found(objects=things):
+                yield replace(item, reply=found_for(connection, leg, things))
+            case Answered(object=thing) if not isinstance(item.call, Send):
+                ours = [o.thing for o in sorted_out(connection, leg.processor, [thing]).ours if o.leg_id == leg.leg_id]
+                if ours or item.call is not None:
+                    yield replace(item, reply=replace(item.reply, object=ours[0] if ours else thing))
+            case _:
+                yield item
 
 
 def _answer(evidence: Evidence, send: Send, now: float) -> dict[str, Any]:

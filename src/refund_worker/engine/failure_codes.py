@@ -163,11 +163,13 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         ),
         "resource_missing": _UNKNOWN_THERE,
         "not_found": _UNKNOWN_THERE,
-        "over_refund": Explanation(
-            "The payment is already refunded",
-            "The processor says that nothing is left of the payment, and part of that is not of our making.",
-            "Look at the payment in the processor's dashboard: somebody refunded it there. Resolve accordingly.",
-            at_end="Look at the payment in the processor's dashboard: somebody refunded it there.",
+        "refunded_elsewhere": Explanation(
+            "Somebody refunded this payment elsewhere",
+            "The same payment was refunded in the processor's dashboard too, or by another program on the account. "
+            "Nothing more was sent; the refunds made there are named.",
+            "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as reference. "
+            "If the customer is to have both, retry: it takes what is named as seen and sends.",
+            retry_helps=True,
         ),
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",
@@ -190,7 +192,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         ),
         "refunded_twice": Explanation(
             "The processor shows two refunds",
-            "More than one refund object exists for the same part of this refund. We asked once.",
+            "More than one refund object exists for the same part of this refund, or one beside a payment by hand.",
             "Look at both at the processor, and cancel or claim back the one too many. Tell the developers.",
         ),
         "answer_mismatch": Explanation(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from refund_worker.domain.refund import Leg, Refund
 from refund_worker.domain.replies import Busy, Denied, Found, Misconfigured, NotSent, RefundObject, Unanswered
+from refund_worker.engine.ownership import found_for
 from refund_worker.processors.base import Processor
+from refund_worker.store.database import Database
 
 # A person waits for it.
 SECONDS_MAX = 8.0
@@ -19,22 +23,32 @@ MakeProcessors = Callable[[], Mapping[str, Processor]]
 class LookedUp:
     """One leg as its processor knows it now. `problem` says why it could not be asked; then nothing is known.
 
-    `foreign_minor` is what others than we refunded of the same payment, in minor units of the leg's currency.
+    `objects` are the leg's own, `foreign` what others than we made over the same payment.
     """
 
     leg: Leg
     objects: tuple[RefundObject, ...] = ()
-    foreign_minor: int = 0
+    foreign: tuple[RefundObject, ...] = ()
     problem: str | None = None
 
 
-def look_up(make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX) -> list[LookedUp]:
-    """Ask about every leg for which money was ever asked, side by side; never raises for what a processor does.
+def look_up(
+    database: Database, make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX
+) -> list[LookedUp]:
+    """Ask about every leg that was sent, or that others' refunds stop; never raises for what a processor does.
 
-    No transaction may be open. Processors are made for this one look and closed after it: call it where no event loop
-    runs.
+    No transaction may be open; `database` says afterwards whose the objects are. Processors are made for this one look
+    and closed after it: call it where no event loop runs.
     """
-    return asyncio.run(_look(make_processors, [leg for leg in refund.legs if leg.last_sent_at is not None], seconds))
+    legs = [leg for leg in refund.legs if leg.last_sent_at is not None or leg.blocked_by]
+    looked_up = asyncio.run(_look(make_processors, legs, seconds))
+    with database.read() as connection:
+        return [_parted(connection, one) for one in looked_up]
+
+
+def _parted(connection: Connection, listed: LookedUp) -> LookedUp:
+    found = found_for(connection, listed.leg, listed.objects)
+    return replace(listed, objects=found.objects, foreign=found.foreign)
 
 
 async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LookedUp]:
@@ -57,8 +71,8 @@ async def _ask(processor: Processor | None, leg: Leg, seconds: float) -> LookedU
     except Exception as error:  # noqa: BLE001 - an adapter promises never to raise; if it does, nothing is known
         return LookedUp(leg, problem=f"the adapter raised {type(error).__name__}")
     match reply:
-        case Found(objects=objects, foreign_minor=foreign):
-            return LookedUp(leg, objects, foreign)
+        case Found(objects=objects):
+            return LookedUp(leg, objects)
         case Unanswered(reason=reason) | NotSent(reason=reason):
             return LookedUp(leg, problem=reason)
         case Misconfigured(message=message) | Denied(message=message):

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.replies import Answered, Found, RefundObject
 from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.ownership import sorted_out
 from refund_worker.errors import Unavailable
 from refund_worker.store import ledger, reconciliation
 
@@ -55,7 +56,7 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
     since, things = recent(context, processor, days)
     listed = {thing.processor_refund_id for thing in things}
     with context.database.read() as connection:
-        report = _compare(connection, things, since)
+        report = _compare(connection, processor, things, since)
         differing = [d.subject for d in report.differences if d.kind == "money"][:ASKED_ALONE_MAX]
         unseen = [o for o in reconciliation.objects_of_legs(connection, processor, differing) if o not in listed]
     if not unseen:
@@ -63,7 +64,7 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
     found = context.run(_fetch_all(context, processor, unseen))
     more = tuple(answer.object for answer in found if isinstance(answer, Answered))
     with context.database.read() as connection:
-        return _compare(connection, (*things, *more), since)
+        return _compare(connection, processor, (*things, *more), since)
 
 
 async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]) -> list[Answer]:
@@ -88,12 +89,13 @@ def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[
     return since, reply.objects
 
 
-def _compare(connection: Connection, things: Iterable[RefundObject], since: float) -> Report:
+def _compare(connection: Connection, processor: str, things: Iterable[RefundObject], since: float) -> Report:
     ours = reconciliation.money_by_leg(connection, since)
     theirs: defaultdict[str, int] = defaultdict(int)
     objects: defaultdict[str, int] = defaultdict(int)
     foreign = 0
-    for thing in things:
+    whose = sorted_out(connection, processor, things)
+    for thing in (*(owned.thing for owned in whose.ours), *whose.forgotten, *whose.foreign):
         if thing.leg_id is None:
             foreign += 1
         elif thing.status == "succeeded":

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
+from refund_worker.domain.elsewhere import NO_MONEY_WENT_OUT
 from refund_worker.domain.hear import distrusted, is_distrusted, mismatch
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, record_evidence
+from refund_worker.engine.ownership import sorted_out
 from refund_worker.engine.reconcile import DAYS, recent
-from refund_worker.store import processors, refunds
-from refund_worker.store.installation import installation_id
-from refund_worker.store.reconciliation import IDS_AT_ONCE, batched, known_words
+from refund_worker.store import payments, processors, refunds
+from refund_worker.store.reconciliation import known_words
 
 log = logging.getLogger("refund_worker.restored")
 
@@ -99,10 +100,12 @@ def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> in
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """In a processor's list: words that are `news`, and refunds of this installation whose legs are `unknown` here."""
+    """In a processor's list: words that are `news`, refunds of this installation whose legs are `unknown` here, and the
+    payments that were refunded `elsewhere`, by the processor's names for them."""
 
     news: Sequence[Evidence]
     unknown: Sequence[RefundObject]
+    elsewhere: frozenset[str]
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
@@ -113,24 +116,26 @@ def _read(context: Context, processor: str, days: float) -> _Found:
 
 
 def _sorted_out(connection: Connection, policy: Policy, processor: str, things: Iterable[RefundObject]) -> _Found:
-    ours = {thing.processor_refund_id: thing for thing in things if thing.leg_id}
+    whose = sorted_out(connection, processor, things)
+    ours = {owned.thing.processor_refund_id: owned for owned in whose.ours}
     known = known_words(connection, processor, ours)
-    new = [thing for object_id, thing in ours.items() if object_id not in known or known[object_id] != thing.status]
-    places: dict[str, str] = {}
-    for leg_ids in batched((thing.leg_id for thing in new if thing.leg_id), IDS_AT_ONCE):
-        places |= refunds.refunds_of_legs(connection, leg_ids)
-    told = _told_already(connection, policy, new, known, places)
-    new = [thing for thing in new if thing.processor_refund_id not in told]
-    me, (_, told_until) = installation_id(connection), processors.last_look(connection, processor)
+    new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.thing.status]
+    places = {owned.leg_id: owned.refund_id for owned in new}
+    told = _told_already(connection, policy, [owned.thing for owned in new], known, places)
+    _, told_until = processors.last_look(connection, processor)
     return _Found(
-        news=[Evidence(places[t.leg_id], t.leg_id, None, Answered(t)) for t in new if t.leg_id in places],
-        unknown=[
-            thing
-            for thing in new
-            if thing.leg_id not in places
-            and thing.installation == me
-            and thing.created_at.timestamp() > (told_until or 0)
+        news=[
+            Evidence(owned.refund_id, owned.leg_id, None, Answered(owned.thing))
+            for owned in new
+            if owned.thing.processor_refund_id not in told
         ],
+        unknown=[thing for thing in whose.forgotten if thing.created_at.timestamp() > (told_until or 0)],
+        elsewhere=frozenset(
+            ref
+            for thing in (*whose.foreign, *whose.forgotten)
+            if thing.status not in NO_MONEY_WENT_OUT
+            for ref in thing.payment_refs
+        ),
     )
 
 
@@ -157,6 +162,8 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
     """Unknown refunds first: nothing may be sent between hearing of them and stopping."""
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
+    if found.elsewhere:
+        context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
     for start in range(0, len(found.news), NEWS_AT_ONCE):
         record_evidence(context, found.news[start : start + NEWS_AT_ONCE])
 

@@ -68,10 +68,13 @@ class Processor(Protocol):
         """What the processor says of this refund object now."""
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """Every refund object of this payment that carries `leg_id`, all pages read."""
+        """Every refund object of this payment, whoever made it, all pages read.
+
+        `leg_id` is for a processor that can list no payment's refunds, but finds what bears our name.
+        """
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """Every refund object made since then, ours and foreign, all pages read; `foreign_minor` stays 0."""
+        """Every refund object made since then, ours and foreign, all pages read."""
 
     async def cancel(self, processor_refund_id: str) -> Reply:
         """Cancel a refund object that still waits for the customer (at Stripe: requires_action)."""

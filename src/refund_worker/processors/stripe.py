@@ -72,7 +72,6 @@ RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 
 # Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
 DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
-NO_MONEY_WENT_OUT: Final = frozenset({"failed", "canceled"})
 
 # 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
 INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
@@ -166,12 +165,9 @@ class StripeProcessor:
         return await self._one("post", f"/v1/refunds/{processor_refund_id}/cancel", {})
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """All refund objects whose metadata names `leg_id`, among all of this payment's, within one deadline.
+        """All refund objects of this payment, whoever made them, within one deadline; `leg_id` is of no use here.
 
-        `foreign_minor` is the sum over the payment's objects that carry no leg of ours at all (made in the dashboard
-        or by other software) and whose status is neither failed nor canceled: a status that is null or unknown
-        counts, as its money may be gone. Objects of our other legs are in neither. Raises ValueError for a payment
-        id that is no charge or payment intent.
+        Raises ValueError for a payment id that is no charge or payment intent.
         """
         where = {_payment_parameter(processor_payment_id): processor_payment_id}
         try:
@@ -179,15 +175,7 @@ class StripeProcessor:
                 listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _search_failure(error)
-        # A server that ignores the filter must not turn other payments' refunds into foreign ones of this payment.
-        foreign = (
-            refund.amount_minor
-            for refund in listed
-            if refund.leg_id is None
-            and refund.status not in NO_MONEY_WENT_OUT
-            and (not refund.payment_refs or processor_payment_id in refund.payment_refs)
-        )
-        return Found(tuple(refund for refund in listed if refund.leg_id == leg_id), sum(foreign))
+        return Found(tuple(listed))
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
@@ -30,6 +31,24 @@ def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[
 def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
     if records:
         connection.execute(payments.insert(), [asdict(record) | {"created_at": now} for record in records])
+
+
+def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs: Iterable[str]) -> None:
+    """Others refunded these payments, by any of the processor's names for them; those not recorded here are passed."""
+    p = payments.c
+    for chunk in batched(payment_refs, IDS_AT_ONCE):
+        these = (p.processor == processor, p.processor_payment_id.in_(chunk), p.refunded_elsewhere.is_(False))
+        connection.execute(update(payments).where(*these).values(refunded_elsewhere=True))
+
+
+def refunded_elsewhere(connection: Connection, payment_ids: Collection[str]) -> frozenset[str]:
+    """Which of these payments others are known to have refunded."""
+    p = payments.c
+    found: list[str] = []
+    for chunk in batched(payment_ids, IDS_AT_ONCE):
+        query = select(p.payment_id).where(p.payment_id.in_(chunk), p.refunded_elsewhere.is_(True))
+        found += connection.execute(query).scalars()
+    return frozenset(found)
 
 
 def find_at_processor(connection: Connection, processor: str, processor_payment_id: str) -> PaymentRecord | None:

@@ -372,6 +372,8 @@ def wake_those_waiting_for(connection: Connection, processor: str | None, now: f
     # The refunds first, as everybody does: who has one claimed would write its legs as they were.
     connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))
     connection.execute(update(legs).where(waiting, legs.c.next_at > now).values(next_at=now))
+    # Meanwhile somebody may have paid by hand: what was sent before is sent again only after a look.
+    connection.execute(update(legs).where(waiting, legs.c.last_sent_at.is_not(None)).values(held=True))
     connection.execute(
         update(refunds).where(of_it, refunds.c.due_at > now).values(due_at=now, version=refunds.c.version + 1)
     )

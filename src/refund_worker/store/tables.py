@@ -6,6 +6,8 @@ compare and sort alike on SQLite and Postgres.
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
@@ -42,6 +45,23 @@ def _amount(name: str, **options: object) -> Column[int]:
 
 def _count(name: str) -> Column[int]:
     return Column(name, Integer, nullable=False, server_default="0")
+
+
+class Ids(TypeDecorator[tuple[str, ...]]):
+    """A processor's ids in their order, as JSON in a text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: object) -> str:
+        return json.dumps(value) if value else "[]"
+
+    def process_result_value(self, value: str | None, dialect: object) -> tuple[str, ...]:
+        return tuple(json.loads(value)) if value and value != "[]" else ()
+
+
+def _ids(name: str) -> Column[tuple[str, ...]]:
+    return Column(name, Ids, nullable=False, server_default="[]")
 
 
 def _flag(name: str) -> Column[bool]:
@@ -76,6 +96,7 @@ payments = Table(
     _amount("credits_taken", server_default="0"),
     _amount("money_taken", server_default="0"),
     Column("created_at", Double, nullable=False),
+    _flag("refunded_elsewhere"),
     UniqueConstraint("processor", "processor_payment_id"),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
@@ -239,6 +260,11 @@ legs = Table(
     _amount("returned_credits", server_default="0"),
     Column("replaces", Text),
     Column("next_at", Double),
+    Column("first_intent_at", Double),
+    Column("looked_at", Double),
+    _flag("held"),
+    _ids("blocked_by"),
+    _ids("seen_elsewhere"),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
     # With what sums over many refunds are made of.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),

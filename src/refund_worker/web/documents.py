@@ -67,6 +67,7 @@ class LegShape(Shape):
     processor_refund_id: str | None
     attempts: int
     failure_code: str | None
+    blocked_by: list[str]
 
 
 class RefundShape(Shape):

@@ -131,7 +131,7 @@ def _retry_page(
         refund = views.find_refund(connection, refund_id, client=page.identity.sees)
     # No transaction is open here: a processor may take its time.
     possible = Action.RETRY in available_actions(refund)
-    looked_up = look_up(lambda: processors_of(page.settings), refund) if possible else []
+    looked_up = look_up(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
     values: Json = {
         "refund": views.refund_view(refund),
         "possible": possible,
