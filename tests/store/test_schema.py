@@ -70,12 +70,13 @@ def described(database: Database) -> set[tuple[str, ...]]:
         stored = connection.execute(
             text("SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'index')")
         )
-        # Each column and constraint has a line of its own; in which order they stand is of no account.
+        # Each column and constraint gets a line of its own, also where ALTER TABLE has put it behind another one; in
+        # which order they stand is of no account.
         return {
             (table, name, " ".join(line.rstrip(", ").split()))
             for table, name, sql in stored
             if table != "alembic_version"
-            for line in (sql or "").splitlines()
+            for line in (sql or "").replace(", ", ",\n").splitlines()
         }
 
 

@@ -43,6 +43,20 @@ class PaymentRoom:
         """What of the payment no refund can ever return, since it is less than a step of the currency."""
         return self.amount_minor - down_to_step(self.amount_minor, self.step)
 
+    def with_gone(self, captured_minor: int | None, gone_minor: int) -> PaymentRoom:
+        """The room where less was captured, or where `gone_minor` went back elsewhere with its share of the credits.
+
+        What was captured beyond the amount was paid for something else.
+        """
+        amount_minor = self.amount_minor if captured_minor is None else min(self.amount_minor, captured_minor)
+        gone_minor = min(gone_minor, amount_minor)
+        return replace(
+            self,
+            amount_minor=amount_minor,
+            credits_taken=self.credits_taken + proportion(self.credits, gone_minor, amount_minor),
+            money_taken=self.money_taken + gone_minor,
+        )
+
     def less(self, credits: int, amount_minor: int) -> PaymentRoom:
         """The room after so many credits and so much money more are taken."""
         return replace(self, credits_taken=self.credits_taken + credits, money_taken=self.money_taken + amount_minor)

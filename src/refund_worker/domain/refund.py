@@ -143,6 +143,7 @@ class Leg:
     replaces: str | None = None  # the failed leg it stands in for
     next_at: float | None = None
     objects: tuple[SeenObject, ...] = ()
+    unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
 
     @property
     def attempts(self) -> int:

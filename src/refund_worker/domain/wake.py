@@ -31,6 +31,7 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
+from refund_worker.domain.payment_check import PaymentFacts, checked, stands_in_the_way
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -49,6 +50,7 @@ from refund_worker.domain.workflow import (
 
 SYSTEM = "refund-worker"
 NOBODY: Mapping[str, Hold] = MappingProxyType({})
+NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
 
 def attempt_key(leg_id: str, attempt: int) -> str:
@@ -76,11 +78,12 @@ def woken(
     *,
     paused: Mapping[str, Hold] = NOBODY,
     rooms: Iterable[PaymentRoom] = (),
+    facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
 ) -> Decision:
     """The refund was claimed because something is due: post, give back, find another way, or make calls.
 
     `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
-    empty.
+    empty. `facts` are what is known of the payments by payment_id; one without any is not checked.
     """
     draft = Draft(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
@@ -94,11 +97,16 @@ def woken(
     _find_another_way(draft, rooms)
     if draft.refund.posted:
         for leg in tuple(draft.legs.values()):
-            if leg.status is LegStatus.PLANNED or (
-                leg.status in OPEN and leg.next_at is not None and leg.next_at <= now
-            ):
-                _plan_call(draft, leg, paused)
+            if _is_due(leg, now):
+                _plan_call(draft, leg, paused, facts.get(leg.payment_id))
     return draft.decision()
+
+
+def _is_due(leg: Leg, now: float) -> bool:
+    """What was planned and waits for nothing is due too; what waits for a person is not."""
+    if leg.next_at is None:
+        return leg.status is LegStatus.PLANNED and leg.attention is None
+    return leg.status in OPEN and leg.next_at <= now
 
 
 def _begin(draft: Draft, paused: Mapping[str, Hold]) -> None:
@@ -157,7 +165,7 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
         draft.change(leg, settled=True, returned_credits=unplaced)
 
 
-def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
+def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], facts: PaymentFacts | None) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
@@ -165,12 +173,17 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold]) -> None:
         return
     hold = paused.get(leg.processor)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    if leg.status is LegStatus.UNKNOWN and no_replay:
+    if leg.status is LegStatus.UNKNOWN and (no_replay or stands_in_the_way(facts, draft.policy.live)):
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
     if hold is not None:
         draft.change(leg, next_at=hold.until)
         return
+    if leg.status is not LegStatus.UNKNOWN:
+        may_go = checked(draft, leg, facts)
+        if may_go is None:
+            return
+        leg = may_go
     if leg.status is LegStatus.BLOCKED:
         leg = fresh_attempt(leg)
     first = leg.sends == 0

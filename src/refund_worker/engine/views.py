@@ -66,6 +66,7 @@ def leg_view(leg: Leg) -> Json:
         "processor_refund_id": leg.processor_refund_id,
         "attempts": leg.attempts,
         "failure_code": leg.failure_code,
+        "unreturnable_minor": leg.unreturnable_minor,
     }
 
 

@@ -21,6 +21,10 @@ from refund_worker.domain.replies import (
     Misconfigured,
     NoAnswer,
     NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
     RefundObject,
     Refused,
     Reply,
@@ -40,6 +44,10 @@ __all__ = [
     "Misconfigured",
     "NoAnswer",
     "NotSent",
+    "PaymentRead",
+    "PaymentReply",
+    "PaymentUnreadable",
+    "PaymentWord",
     "Processor",
     "RefundObject",
     "Refused",
@@ -53,6 +61,7 @@ class Processor(Protocol):
     """One payment processor account. Made after the fork, used by one event loop, closed at the end."""
 
     name: str
+    reads_payments: bool  # whether `find_payment` can ever say more than `PaymentUnreadable`
 
     def freeze(self, order: LegOrder) -> str:
         """The request body as canonical JSON. Pure: it is stored before the first call and sent again unchanged."""
@@ -65,6 +74,12 @@ class Processor(Protocol):
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """Every refund object of this payment that carries `leg_id`, all pages read."""
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """What the processor itself says of this payment: what was captured and refunded, currency, mode, dispute.
+
+        `PaymentUnreadable` where there is no way to ask, or where this reading alone is refused.
+        """
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Every refund object made since then, ours and foreign, all pages read; `foreign_minor` stays 0."""

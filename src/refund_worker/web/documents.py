@@ -67,6 +67,7 @@ class LegShape(Shape):
     processor_refund_id: str | None
     attempts: int
     failure_code: str | None
+    unreturnable_minor: int
 
 
 class RefundShape(Shape):
@@ -117,6 +118,15 @@ class EventListShape(Shape):
     has_more: bool
 
 
+class PaymentWordShape(Shape):
+    captured_minor: int | None
+    currency: str
+    live: bool | None
+    disputed: bool | None
+    refunded_minor: int | None
+    read_at: str
+
+
 class PaymentShape(Shape):
     payment_id: str
     customer_id: str
@@ -126,6 +136,10 @@ class PaymentShape(Shape):
     currency: str
     credits: int
     captured_at: str
+    captured_minor: int
+    refunded_minor: int
+    verified: bool | None
+    processor_says: PaymentWordShape | None
 
 
 class TransactionShape(Shape):
@@ -157,6 +171,7 @@ class PlannedLegShape(Shape):
     amount_minor: int
     currency: str
     credits: int
+    unreturnable_minor: int
 
 
 class RefusalShape(Shape):
