@@ -136,6 +136,11 @@ class PaymentShape(Shape):
     currency: str
     credits: int
     captured_at: str
+    captured_minor: int | None = None  # these two only where they were given
+    refunded_minor: int | None = None
+
+
+class PaymentReadShape(PaymentShape):
     captured_minor: int
     refunded_minor: int
     verified: bool | None
