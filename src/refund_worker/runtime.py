@@ -85,6 +85,7 @@ def policy_of(settings: Settings) -> Policy:
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
         live=live,
+        verify_payments=settings.verify_payments == "on",
     )
 
 

@@ -93,6 +93,8 @@ class Settings(BaseSettings):
 
     allocation: Literal["newest_first", "oldest_first", "pro_rata"] = "newest_first"
     stripe_rate_per_second: Number = Field(25, ge=0, le=10_000)
+    # Whether what the processor itself says of a payment is read before the first money moves over it.
+    verify_payments: Literal["on", "off"] = "on"
     approval_threshold_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
     velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from refund_worker.domain.allocation import PaymentRoom, allocate, replace_share
 
+STEPS = {"ISK": 100, "KWD": 10}
 ALLOCATIONS = ["newest_first", "oldest_first", "pro_rata"]
 
 
@@ -36,7 +37,7 @@ def taken(payment: PaymentRoom, credits: int, money: int) -> PaymentRoom:
     st.sampled_from(["USD", "JPY", "ISK", "KWD"]),
     st.lists(st.integers(1, 400), max_size=30),
 )
-def test_any_sequence_of_parts_returns_exactly_what_was_paid_and_never_more(
+def test_any_sequence_of_parts_returns_exactly_what_was_paid_in_steps_of_its_currency_and_never_more(
     amount: int, credits: int, currency: str, parts: list[int]
 ) -> None:
     payment = a_payment(1, amount, credits, currency=currency)
@@ -46,10 +47,12 @@ def test_any_sequence_of_parts_returns_exactly_what_was_paid_and_never_more(
         assert 0 <= worth <= payment.money_left
         payment = taken(payment, part, worth)
         so_far = amount * payment.credits_taken / credits
-        step = 100 if currency == "ISK" and amount % 100 == 0 else 10 if currency == "KWD" and amount % 10 == 0 else 1
-        assert abs(payment.money_taken - so_far) <= step / 2 + 1e-3, "rounding must not add up"
-        assert payment.money_taken % step == 0
-    assert payment.money_taken == amount
+        step = STEPS.get(currency, 1)
+        below = amount % step if payment.money_taken == amount // step * step else 0
+        assert abs(payment.money_taken - so_far) <= max(step / 2 + 1e-3, below), "rounding must not add up"
+        assert worth % step == 0
+    assert payment.money_taken == amount // step * step
+    assert payment.money_taken + payment.unreturnable_minor == amount
 
 
 def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
@@ -101,21 +104,51 @@ def test_an_allocation_takes_exactly_the_credits_asked_and_no_payment_beyond_its
     st.integers(0, 300),
     st.lists(st.tuples(st.integers(1, 2_000), st.integers(1, 50), st.integers(0, 50)), max_size=4),
     st.sampled_from(ALLOCATIONS),
+    st.sampled_from(["USD", "ISK", "KWD"]),
 )
-def test_another_way_conserves_money_and_credits(
-    amount: int, credits: int, given_payments: list[tuple[int, int, int]], allocation: str
+def test_another_way_conserves_money_and_credits_and_keeps_to_the_currencys_step(
+    amount: int, credits: int, given_payments: list[tuple[int, int, int]], allocation: str, currency: str
 ) -> None:
+    step = STEPS.get(currency, 1)
     payments = []
     for number, (minor, of, used) in enumerate(given_payments):
-        payment = a_payment(number, minor, of)
+        payment = a_payment(number, minor, of, currency=currency)
         payments.append(taken(payment, min(used, of), payment.worth(min(used, of))))
     shares, unplaced = replace_share(amount, credits, payments, allocation)
     placed = sum(s.amount_minor for s in shares)
     assert sum(s.credits for s in shares) + unplaced == credits
-    assert placed == min(amount, sum(p.money_left for p in payments if p.credits_left))
+    assert placed == min(amount // step * step, sum(p.money_left for p in payments if p.credits_left))
     assert unplaced == 0 or placed < amount
     for share in shares:
+        assert share.amount_minor % step == 0
         assert 0 < share.amount_minor <= share.payment.money_left
         assert 0 <= share.payment_credits <= share.payment.credits_left
         after = taken(share.payment, share.payment_credits, share.amount_minor)
         assert after.worth(after.credits_left) <= after.money_left
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "returned", "rest"), [("ISK", 4_010, 4_000, 10), ("KWD", 5_124, 5_120, 4), ("USD", 5, 5, 0)]
+)
+def test_a_whole_payment_that_breaks_the_step_returns_what_keeps_it_and_shows_the_rest(
+    currency: str, amount: int, returned: int, rest: int
+) -> None:
+    payment = a_payment(1, amount, 400, currency=currency)
+    (whole,) = allocate(400, [payment], "newest_first")
+    assert (whole.amount_minor, whole.unreturnable_minor, whole.credits) == (returned, rest, 400)
+    (part,) = allocate(200, [payment], "newest_first")
+    assert part.unreturnable_minor == 0
+    (last,) = allocate(200, [taken(payment, 200, part.amount_minor)], "newest_first")
+    assert (part.amount_minor + last.amount_minor, last.unreturnable_minor) == (returned, rest)
+
+
+def test_an_amount_of_before_that_breaks_the_step_gives_the_rest_up() -> None:
+    """A leg of 40.10 ISK was refused: 40 go over the other payment, and the tenth has no way."""
+    shares, unplaced = replace_share(4_010, 401, [a_payment(1, 100_000, 10_000, currency="ISK")], "newest_first")
+    assert [(s.amount_minor, s.credits) for s in shares] == [(4_000, 400)]
+    assert unplaced == 1
+
+
+def test_what_is_gone_elsewhere_leaves_no_room_below_nothing() -> None:
+    overdrawn = a_payment(1, 1_000, 100, credits_taken=120, money_taken=1_200)
+    assert (overdrawn.credits_left, overdrawn.money_left) == (0, 0)

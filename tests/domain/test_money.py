@@ -28,21 +28,31 @@ def test_exponents_are_stripes_own(exponent: int, currencies: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("currency", "amount", "step"),
-    [("USD", 5, 1), ("JPY", 500, 1), ("ISK", 500, 100), ("UGX", 100, 100), ("KWD", 120, 10), ("ISK", 501, 1)],
+    ("currencies", "step"), [("USD JPY EUR", 1), ("ISK UGX", 100), ("KWD BHD JOD OMR TND", 10)], ids=str
 )
-def test_parts_keep_to_stripes_smallest_step_where_the_whole_does(currency: str, amount: int, step: int) -> None:
-    assert smallest_step(currency, amount) == step
+def test_the_smallest_steps_are_stripes_own(currencies: str, step: int) -> None:
+    assert {smallest_step(currency) for currency in currencies.split()} == {step}
 
 
 @given(AMOUNTS, st.integers(1, 10**12), st.data(), st.sampled_from([1, 10, 100]))
 def test_a_proportion_is_exact_and_rounds_half_up(whole: int, of: int, data: st.DataObject, step: int) -> None:
     part = data.draw(st.integers(0, of))
     found = proportion(whole, part, of, step)
+    whole_in_steps = whole // step * step
     if part == of:
-        assert found == whole
+        assert found == whole_in_steps
     else:
-        assert found == floor(Fraction(whole * part, of * step) + Fraction(1, 2)) * step
+        assert found == min(whole_in_steps, floor(Fraction(whole * part, of * step) + Fraction(1, 2)) * step)
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "of", "step", "expected"),
+    [(4_010, 401, 401, 100, 4_000), (5_124, 5_124, 5_124, 10, 5_120), (4_070, 4_069, 4_070, 100, 4_000)],
+)
+def test_a_whole_that_breaks_the_step_comes_to_the_step_below(
+    whole: int, part: int, of: int, step: int, expected: int
+) -> None:
+    assert proportion(whole, part, of, step) == expected
 
 
 @pytest.mark.parametrize(

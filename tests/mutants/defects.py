@@ -26,6 +26,7 @@ INTAKE = "tests/engine/test_intake.py::test_"
 LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/test_contradictions.py",)
+PAYMENT_CHECK = ("tests/engine/test_payment_check.py",)
 ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
@@ -354,8 +355,8 @@ DEFECTS = (
     Defect(
         "a turn waited for past the lease",
         ENGINE + "advance.py",
-        "        async with asyncio.timeout(left):\n            await context.limiter.acquire(processor)",
-        "        await context.limiter.acquire(processor)",
+        "        async with asyncio.timeout(left):\n            await context.limiter.acquire(turn)",
+        "        await context.limiter.acquire(turn)",
         ("tests/engine/test_turns.py",),
     ),
     Defect(
@@ -588,8 +589,104 @@ DEFECTS = (
     Defect(
         "rounding that drifts: each part for itself",
         DOMAIN + "allocation.py",
-        "self.credits_taken + credits, self.credits, step)\n        # Legs",
-        "credits, self.credits, step) + self.money_taken\n        # Legs",
+        "self.credits_taken + credits, self.credits, self.step)\n        # Legs",
+        "credits, self.credits, self.step) + self.money_taken\n        # Legs",
+    ),
+    Defect(
+        "a whole that breaks its currency's step is asked for whole",
+        DOMAIN + "money.py",
+        "    most = down_to_step(whole_minor, step)",
+        "    most = whole_minor",
+    ),
+    Defect(
+        "a leg that stands in knows no step",
+        DOMAIN + "allocation.py",
+        "    in_steps = down_to_step(amount_minor, ordered[0].step) if ordered else 0",
+        "    in_steps = amount_minor",
+    ),
+    Defect(
+        "what can't be returned of a payment is not shown",
+        DOMAIN + "allocation.py",
+        "    rest = payment.unreturnable_minor if credits == payment.credits_left else 0",
+        "    rest = 0",
+    ),
+    # --- the processor's own word on a payment
+    Defect(
+        "no payment is read before money moves over it",
+        DOMAIN + "payment_check.py",
+        "    return not facts.is_read or",
+        "    return False and not facts.is_read or",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a payment in another currency is none of our business",
+        DOMAIN + "payment_check.py",
+        "    if word.currency != facts.currency:",
+        "    if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a payment captured for another amount is none of our business",
+        DOMAIN + "payment_check.py",
+        "    if word.captured_minor is not None and word.captured_minor != facts.expected_minor:",
+        "    if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a payment of the other mode is none of our business",
+        DOMAIN + "payment_check.py",
+        "    if live is not None and word.live is not None and word.live != live:",
+        "    if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a disputed payment is refunded unasked",
+        DOMAIN + "payment_check.py",
+        "    if word.disputed:",
+        "    if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "money that went back elsewhere before is not noticed",
+        DOMAIN + "payment_check.py",
+        "    if facts.outside_minor > facts.seen_minor:",
+        "    if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "money that went back elsewhere leaves its room",
+        STORE + "accounts.py",
+        "payment.with_gone(captured, refunded + outside)",
+        "payment.with_gone(captured, refunded)",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "our own refunds count as refunds made elsewhere",
+        STORE + "payment_words.py",
+        " - payments.c.refunded_minor - _ours",
+        " - payments.c.refunded_minor",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a person's retry believes the old word",
+        DOMAIN + "command.py",
+        "        if leg.attention in STOPS:",
+        "        if False:",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a refund in another currency proves nothing for the next one",
+        DOMAIN + "hear.py",
+        "        draft.words[leg.payment_id] = proof",
+        "        pass",
+        PAYMENT_CHECK,
+    ),
+    Defect(
+        "a key that may not read charges stops every refund",
+        "src/refund_worker/processors/stripe_payments.py",
+        "NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})",
+        "NO_SUCH_PATH: Final = frozenset({405, 501})",
+        ("tests/processors/test_stripe_payments.py",),
     ),
     Defect(
         "rounding down",

@@ -24,6 +24,9 @@ from refund_worker.processors.base import (
     LegOrder,
     Misconfigured,
     NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentWord,
     RefundObject,
     Refused,
     Reply,
@@ -363,6 +366,7 @@ class SimulatedProcessor:
     """The adapter's place: the engine's port to the bank."""
 
     name = "stripe"
+    reads_payments = False  # each reading draws from the schedule's chance, so that with them all schedules are others
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -452,6 +456,19 @@ class SimulatedProcessor:
             return Misconfigured("resource_missing", "no such refund")
 
         reply: Reply = await bank.call("fetch", execute)
+        return reply
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        bank = self.bank
+
+        def execute() -> PaymentReply:
+            payment = bank.payments.get(processor_payment_id)
+            if payment is None:
+                return Misconfigured("resource_missing", "no such charge")
+            refunded = payment.amount - bank.room(processor_payment_id)
+            return PaymentRead(PaymentWord(payment.amount, payment.currency, False, payment.disputed, refunded))
+
+        reply: PaymentReply = await bank.call("find_payment", execute)
         return reply
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:

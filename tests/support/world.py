@@ -32,6 +32,10 @@ from refund_worker.processors.base import (
     Answered,
     Found,
     LegOrder,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
     RefundObject,
     Reply,
     SearchReply,
@@ -72,7 +76,12 @@ class ScriptedProcessor:
     `script(payment, …)` says what becomes of the next sends over a payment, one word or `Reply` each:
     "pays" · "pending" · "requires_action" · "timeout" (nothing happened) · "pays_silently" (paid, never answered) ·
     "dies" and "pays_and_dies" (the caller's process ends) · "raises" · any `Reply`, which creates nothing.
+
+    Its payments can be asked about once `reads_payments` is set: `payments` are its own words on them, and `readings`
+    what is answered first, one `PaymentReply` each.
     """
+
+    reads_payments = False
 
     def __init__(self, name: str = "stripe") -> None:
         self.name = name
@@ -84,6 +93,9 @@ class ScriptedProcessor:
         self.indent: int | None = None  # of the bodies that it freezes: the next version may write them otherwise
         self.while_sending: Callable[[], None] = lambda: None
         self.while_answering_a_look_up: Callable[[], None] = lambda: None
+        self.payments: dict[str, PaymentWord] = {}
+        self.readings: deque[PaymentReply] = deque()
+        self.read: list[str] = []
 
     def script(self, payment: str, *ways: str | Reply) -> None:
         self._script[payment].extend(ways)
@@ -158,6 +170,13 @@ class ScriptedProcessor:
         found = Found(tuple(o for o in self.objects.values() if processor_payment_id in o.payment_refs))
         self.while_answering_a_look_up()
         return found
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        self.read.append(processor_payment_id)
+        if self.readings:
+            return self.readings.popleft()
+        word = self.payments.get(processor_payment_id)
+        return PaymentUnreadable("HTTP 404") if word is None else PaymentRead(word)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         return Found(tuple(self.objects.values()))
@@ -261,6 +280,13 @@ class World:
         if isinstance(answer, Refusal):
             raise answer
         return answer
+
+    def request_or_code(self, credits: int | None, key: str) -> str:
+        """The id of an accepted withdrawal, or the code of the refusal."""
+        try:
+            return self.withdraw(credits, key)
+        except Refusal as refusal:
+            return refusal.code
 
     def withdraw(self, credits: int | None = 100, key: str = "k") -> str:
         """The id of an accepted withdrawal."""

@@ -31,6 +31,47 @@ def test_a_payment_in_a_currency_of_lower_case_is_the_same_payment(web: Web) -> 
     assert (again.status_code, again.json()) == (200, PAYMENT)
 
 
+def test_a_payment_is_shown_as_recorded_with_what_its_processor_says_of_it(web: Web) -> None:
+    told = {"captured_minor": 2000, "refunded_minor": 0, "verified": None, "processor_says": None}
+    shown = web.call("GET", "/v1/payments/pay-1")
+    assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
+    advance_until_idle(web.context)
+    assert is_problem(web.call("GET", "/v1/payments/pay-2"), 404, "not_found")
+
+
+def test_what_was_captured_and_returned_before_may_be_told_with_a_payment(web: Web) -> None:
+    more = {"captured_minor": 1500, "refunded_minor": 500}
+    other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"} | more
+    for status in (201, 200):
+        answer = web.call("POST", "/v1/payments", other)
+        assert (answer.status_code, answer.json()) == (status, other)
+    shown = web.call("GET", "/v1/payments/pay-2").json()
+    assert {name: shown[name] for name in more} == more
+    assert is_problem(web.call("POST", "/v1/payments", other | {"captured_minor": 1400}), 409, "already_recorded")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"refunded_minor": 2001},
+        {"captured_minor": 1500, "refunded_minor": 1501},
+        {"captured_minor": 0},
+        {"captured_minor": -1},
+        {"captured_minor": "1500"},
+        {"captured_minor": 1.5},
+        {"refunded_minor": -1},
+        {"refunded_minor": True},
+    ],
+    ids=str,
+)
+def test_what_was_captured_and_returned_before_makes_sense_or_nothing_is_stored(
+    web: Web, wrong: dict[str, object]
+) -> None:
+    other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"} | wrong
+    assert is_problem(web.call("POST", "/v1/payments", other), 422, "invalid_request")
+    assert web.call("GET", "/v1/payments/pay-2").status_code == 404
+
+
 def test_a_spend_told_twice_lowers_the_balance_once(web: Web) -> None:
     again = web.call("POST", "/v1/transactions", SPEND)
     assert again.status_code == 200

@@ -23,6 +23,7 @@ EXPECTED = {
     ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
     ("GET", "/v1/customers/{customer_id}"): "vraom",
     ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
+    ("GET", "/v1/payments/{payment_id}"): "vraom",
     ("GET", "/v1/refund-batches/{batch_id}"): "vraom",
     ("GET", "/v1/refunds"): "vraom",
     ("GET", "/v1/refunds/{refund_id}"): "vraom",
@@ -52,7 +53,7 @@ LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.
 
 
 def filled(path: str) -> str:
-    for name in ("transaction_id", "customer_id", "refund_id", "batch_id"):
+    for name in ("transaction_id", "customer_id", "payment_id", "refund_id", "batch_id"):
         path = path.replace(f"{{{name}}}", "nothing")
     return path.replace("{name}", "nothing")
 

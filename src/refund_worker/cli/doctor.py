@@ -78,6 +78,7 @@ def examine() -> Iterator[Finding]:
     yield _stripe_key(settings)
     yield _stripe_server(settings)
     yield _webhook_secret(settings)
+    yield from _payments(settings)
 
 
 def _database(settings: Settings) -> Finding:
@@ -193,6 +194,32 @@ def _stripe_server(settings: Settings) -> Finding:
     if why:
         return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", "check the network and STRIPE_API_BASE")
     return Finding("stripe server", Verdict.OK, f"{_place(base)} is reachable")
+
+
+def _payments(settings: Settings) -> Iterator[Finding]:
+    """Whether refunds go out over payments that nobody could check. Nothing where the database can't tell."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from refund_worker.store.payment_words import count_unreadable
+    from refund_worker.store.schema import current, head
+
+    if settings.verify_payments == "off":
+        todo = "refunds go out unchecked: set VERIFY_PAYMENTS=on"
+        yield Finding("payments", Verdict.WARN, "not held against the processor's own word (VERIFY_PAYMENTS=off)", todo)
+        return
+    try:
+        with session.database() as database:
+            if current(database) != head():
+                return
+            with database.read() as connection:
+                unread = count_unreadable(connection)
+    except (RefundWorkerError, SQLAlchemyError):
+        return  # what is wrong with the database is said above
+    if unread:
+        todo = "let the key read charges and payment intents; refunds over these went out unchecked"
+        yield Finding("payments", Verdict.WARN, f"{unread} with verified: false, they can't be read there", todo)
+    else:
+        yield Finding("payments", Verdict.OK, "held against the processor's own word before money moves")
 
 
 def _webhook_secret(settings: Settings) -> Finding:

@@ -217,4 +217,5 @@ def _planned(refund_id: str, number: int, share: Share) -> Leg:
         # A share worth nothing is never sent; its credits go the way of the others.
         status=LegStatus.PLANNED if share.amount_minor else LegStatus.SUCCEEDED,
         attempt=1,
+        unreturnable_minor=share.unreturnable_minor,
     )

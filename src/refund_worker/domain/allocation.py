@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from refund_worker.domain.money import proportion, smallest_step, split
+from refund_worker.domain.money import down_to_step, proportion, smallest_step, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRoom:
-    """A payment and what is already taken of it, by refunds in flight or paid; amounts in minor units."""
+    """A payment and what is already taken of it, by refunds in flight or paid; amounts in minor units.
+
+    What is gone elsewhere counts as taken, so that more can be taken than there is: what is left is then 0.
+    """
 
     payment_id: str
     processor: str
@@ -24,31 +27,56 @@ class PaymentRoom:
 
     @property
     def credits_left(self) -> int:
-        return self.credits - self.credits_taken
+        return max(0, self.credits - self.credits_taken)
+
+    @property
+    def step(self) -> int:
+        return smallest_step(self.currency)
 
     @property
     def money_left(self) -> int:
-        return self.amount_minor - self.money_taken
+        """What the processor can still return: no less than a whole step of the currency."""
+        return down_to_step(max(0, self.amount_minor - self.money_taken), self.step)
+
+    @property
+    def unreturnable_minor(self) -> int:
+        """What of the payment no refund can ever return, since it is less than a step of the currency."""
+        return self.amount_minor - down_to_step(self.amount_minor, self.step)
+
+    def with_gone(self, captured_minor: int | None, gone_minor: int) -> PaymentRoom:
+        """The room where less was captured, or where `gone_minor` went back elsewhere with its share of the credits.
+
+        What was captured beyond the amount was paid for something else.
+        """
+        amount_minor = self.amount_minor if captured_minor is None else min(self.amount_minor, captured_minor)
+        gone_minor = min(gone_minor, amount_minor)
+        return replace(
+            self,
+            amount_minor=amount_minor,
+            credits_taken=self.credits_taken + proportion(self.credits, gone_minor, amount_minor),
+            money_taken=self.money_taken + gone_minor,
+        )
 
     def less(self, credits: int, amount_minor: int) -> PaymentRoom:
         """The room after so many credits and so much money more are taken."""
         return replace(self, credits_taken=self.credits_taken + credits, money_taken=self.money_taken + amount_minor)
 
     def worth(self, credits: int) -> int:
-        """Minor units for `credits` more, cumulative, so that taking all returns exactly what was paid."""
-        step = smallest_step(self.currency, self.amount_minor)
-        so_far = proportion(self.amount_minor, self.credits_taken + credits, self.credits, step)
+        """Minor units for `credits` more, cumulative, so that taking all returns exactly what was paid.
+
+        Where that breaks the currency's step, it is what was paid without the `unreturnable_minor`.
+        """
+        so_far = proportion(self.amount_minor, self.credits_taken + credits, self.credits, self.step)
         # Legs of zero worth that were released again can leave more money taken than their share: never ask below 0.
-        return max(0, so_far - self.money_taken)
+        return down_to_step(max(0, so_far - self.money_taken), self.step)
 
     def credits_for(self, amount_minor: int) -> int:
         """The fewest credits of this payment that cover `amount_minor` more, at most all that is left."""
         target = self.money_taken + amount_minor
         low, high = 0, self.credits_left
-        step = smallest_step(self.currency, self.amount_minor)
         while low < high:
             middle = (low + high) // 2
-            if proportion(self.amount_minor, self.credits_taken + middle, self.credits, step) >= target:
+            if proportion(self.amount_minor, self.credits_taken + middle, self.credits, self.step) >= target:
                 high = middle
             else:
                 low = middle + 1
@@ -57,12 +85,17 @@ class PaymentRoom:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part to give back over one payment: `credits` of the refund, taking `payment_credits` of the payment's room."""
+    """A part to give back over one payment: `credits` of the refund, taking `payment_credits` of the payment's room.
+
+    `unreturnable_minor` is what the customer paid and no refund can return: the share that takes the last credits of a
+    payment shows it.
+    """
 
     payment: PaymentRoom
     credits: int
     payment_credits: int
     amount_minor: int
+    unreturnable_minor: int = 0
 
 
 def in_order(payments: Iterable[PaymentRoom], allocation: str) -> list[PaymentRoom]:
@@ -74,7 +107,12 @@ def allocate(credits: int, payments: Iterable[PaymentRoom], allocation: str) -> 
     """Spread `credits` over the room of `payments`; raises ValueError when there is not enough of it."""
     ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
     parts = _pro_rata(credits, ordered) if allocation == "pro_rata" else _one_after_another(credits, ordered)
-    return tuple(Share(p, part, part, p.worth(part)) for p, part in zip(ordered, parts, strict=True) if part)
+    return tuple(_share(p, part) for p, part in zip(ordered, parts, strict=True) if part)
+
+
+def _share(payment: PaymentRoom, credits: int) -> Share:
+    rest = payment.unreturnable_minor if credits == payment.credits_left else 0
+    return Share(payment, credits, credits, payment.worth(credits), rest)
 
 
 def replace_share(
@@ -82,10 +120,12 @@ def replace_share(
 ) -> tuple[tuple[Share, ...], int]:
     """Another way for a leg that failed: the same money over other payments, and the credits for which there is none.
 
-    The credits of the failed leg follow the money by largest remainder.
+    The credits of the failed leg follow the money by largest remainder. All payments are of one currency. What is less
+    than a step of it has no way: an earlier version asked for such amounts.
     """
     ordered = [p for p in in_order(payments, allocation) if p.money_left > 0 and p.credits_left > 0]
-    parts = _one_after_another_up_to(amount_minor, [p.money_left for p in ordered])
+    in_steps = down_to_step(amount_minor, ordered[0].step) if ordered else 0
+    parts = _one_after_another_up_to(in_steps, [p.money_left for p in ordered])
     unplaced = amount_minor - sum(parts)
     *credit_parts, credits_unplaced = split(credits, [*parts, unplaced])
     shares = (

@@ -16,6 +16,7 @@ from refund_worker.domain.draft import (
     Draft,
 )
 from refund_worker.domain.internal_step import release
+from refund_worker.domain.payment_check import PAYMENT_MISMATCH, STOPS
 from refund_worker.domain.refund import (
     LegStatus,
     Refund,
@@ -75,6 +76,8 @@ def _retry(draft: Draft, reason: str) -> None:
     draft.note("retry_requested", reason=reason)
     asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0}
     for leg in tuple(draft.legs.values()):
+        if leg.attention in STOPS:
+            draft.read_again[leg.payment_id] = leg.attention == PAYMENT_MISMATCH
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.refund import ObjectState, Refund
-from refund_worker.domain.replies import LegOrder, RefundObject
+from refund_worker.domain.replies import LegOrder, PaymentRead, PaymentUnreadable, RefundObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Policy:
     poll_seconds: float = 300
     allocation: str = "newest_first"
     live: bool | None = None  # whether the processor's objects must be live ones; None where unknown
+    verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,16 @@ class Fetch:
     processor_refund_id: str
 
 
-Call = Send | LookUp | Fetch
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask what the processor says of the payment that the leg would go over."""
+
+    leg_id: str
+    processor: str
+    processor_payment_id: str
+
+
+Call = Send | LookUp | Fetch | Verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +141,6 @@ class Decision:
     room: int = 0  # credits of the refund's transaction taken (negative: given free)
     calls: tuple[Call, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
+    # Payments by payment_id whose word is read again: in any case, or (False) where it stands in the way.
+    read_again: Mapping[str, bool] = field(default_factory=dict)

@@ -39,6 +39,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
+from refund_worker.domain.replies import PaymentRead, PaymentUnreadable
 from refund_worker.domain.workflow import (
     NO_MONEY,
     OPEN,
@@ -132,6 +133,8 @@ class Draft:
         self.objects: list[ObjectSeen] = []
         self.calls: list[Call] = []
         self.pauses: list[Pause] = []
+        self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
+        self.read_again: dict[str, bool] = {}
         self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
         if clock_went_back(refund, now):
             self._date_anew()
@@ -254,6 +257,8 @@ class Draft:
             room=self.room,
             calls=tuple(self.calls),
             pauses=tuple(self.pauses),
+            words=self.words,
+            read_again=self.read_again,
         )
 
     def _pay_out(self, leg: Leg) -> None:

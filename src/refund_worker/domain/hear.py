@@ -16,6 +16,7 @@ from refund_worker.domain.decision import (
     Pause,
     Policy,
     Send,
+    Verify,
 )
 from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
@@ -39,6 +40,7 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
+from refund_worker.domain.payment_check import hold_back, proved_by
 from refund_worker.domain.refund import (
     OBJECT_RANK,
     STANDING,
@@ -59,6 +61,9 @@ from refund_worker.domain.replies import (
     KeyConflict,
     Misconfigured,
     NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
     RefundObject,
     Refused,
     Reply,
@@ -87,6 +92,7 @@ BLOCKED_TRIES = 48
 OVER_REFUND = "amount_exceeds_unrefunded"
 LOOK_FIRST = ("already_refunded", "over_refund")
 POLL_SECONDS_MAX = 86_400.0
+UNSENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
 
 _STATE_OF_WORD = {state.value: state for state in ObjectState}
 _OUTCOME_OF_STATE = {
@@ -110,7 +116,7 @@ def heard(
     refund: Refund,
     leg_id: str,
     call: Call | None,
-    reply: Reply | SearchReply,
+    reply: Reply | SearchReply | PaymentReply,
     now: float,
     policy: Policy,
     *,
@@ -125,7 +131,7 @@ def heard(
 
 def heard_all(
     refund: Refund,
-    replies: Iterable[tuple[str, Call | None, Reply | SearchReply, float | None]],
+    replies: Iterable[tuple[str, Call | None, Reply | SearchReply | PaymentReply, float | None]],
     now: float,
     policy: Policy,
 ) -> Decision:
@@ -141,6 +147,8 @@ def heard_all(
                 asked = now if asked_at is None else min(asked_at, now)
                 waiting = isinstance(call, LookUp) and call.before_sending
                 _take_found(draft, leg, reply, asked, before_sending=waiting)
+            case _ if isinstance(call, Verify):
+                _take_word(draft, leg, reply)
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
                 _take_answer(draft, leg, reply)
             case _:
@@ -148,7 +156,28 @@ def heard_all(
     return draft.decision()
 
 
-def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
+def _take_word(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+    """The processor's word on the payment, before the first send over it; without one nothing is sent."""
+    if isinstance(reply, PaymentRead | PaymentUnreadable):
+        draft.words[leg.payment_id] = reply
+    if isinstance(reply, Denied):
+        draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
+    if leg.status not in UNSENT:
+        return
+    match reply:
+        case PaymentRead() | PaymentUnreadable():
+            draft.change(_reached(leg), next_at=draft.now)
+        case Misconfigured(code=code, message=message):
+            hold_back(draft, leg, code, message, event="payment_not_found")
+        case _:
+            told = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
+            waits = replace(leg, backoffs=leg.backoffs + (not isinstance(reply, NotSent) or reply.begun))
+            pause = max(backoff_seconds(draft.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
+            attention = _attention_of_silence(waits)
+            draft.change(waits, next_at=draft.now + pause, failure_message=told, attention=attention)
+
+
+def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
     """The answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and _key_outlives_what_may_land(draft, leg):
         leg = replace(leg, doubtful=False)
@@ -188,7 +217,7 @@ def _wait_for_our_set_up(draft: Draft, leg: Leg, denied: Denied) -> None:
         _wait_unexecuted(draft, leg, denied.code, seconds)
 
 
-def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply) -> None:
+def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
     """A look-up or a poll that told nothing about the leg: ask again later."""
     if isinstance(reply, Denied):
         draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
@@ -542,6 +571,10 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     if thing.leg_id == leg.leg_id:
         _keep_word(draft, leg, replace(thing, status=distrusted(thing, fault)))
     told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
+    if proof := proved_by(leg, thing):
+        draft.words[leg.payment_id] = proof
+    if thing.leg_id == leg.leg_id and leg.processor_refund_id is None:
+        told["processor_refund_id"] = thing.processor_refund_id
     waits = replace(leg, backoffs=leg.backoffs + 1)
     next_at = draft.now + backoff_seconds(draft.policy, waits)
     if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):

@@ -37,19 +37,25 @@ def as_text(amount_minor: int, currency: str) -> str:
     return f"{Decimal(amount_minor).scaleb(-stripe_exponent(currency)):,} {currency}"
 
 
-def smallest_step(currency: str, amount_minor: int) -> int:
-    """The step in minor units that parts of `amount_minor` must keep to; 1 where the whole does not keep it itself."""
-    step = STRIPE_STEP.get(currency, 1)
-    return step if amount_minor % step == 0 else 1
+def smallest_step(currency: str) -> int:
+    """The step in minor units that every amount of `currency` (upper case) must keep to."""
+    return STRIPE_STEP.get(currency, 1)
+
+
+def down_to_step(amount_minor: int, step: int) -> int:
+    """The largest multiple of `step` that is no more than `amount_minor`."""
+    return amount_minor // step * step
 
 
 def proportion(whole_minor: int, part: int, of: int, step: int = 1) -> int:
-    """`whole_minor` × `part` / `of`, rounded half up to a multiple of `step`. Needs 0 <= part <= of and of > 0."""
+    """`whole_minor` × `part` / `of`, rounded half up to a multiple of `step`, and never above the whole.
+
+    The whole of a whole that does not keep the step is the multiple below it. Needs 0 <= part <= of and of > 0.
+    """
     if not (of > 0 and 0 <= part <= of and whole_minor >= 0 and step > 0):
         raise ValueError("a proportion needs 0 <= part <= of, of > 0 and a whole that is not negative")
-    if part == of:
-        return whole_minor
-    return (2 * whole_minor * part + of * step) // (2 * of * step) * step
+    most = down_to_step(whole_minor, step)
+    return most if part == of else min(most, (2 * whole_minor * part + of * step) // (2 * of * step) * step)
 
 
 def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:

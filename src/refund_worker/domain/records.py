@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRecord:
-    """Money once paid in and the credits it bought; `amount_minor` in minor units, `captured_at` in epoch seconds."""
+    """Money once paid in and the credits it bought; `amount_minor` in minor units, `captured_at` in epoch seconds.
+
+    `captured_minor` is what the processor captured, where that is not the amount; `refunded_minor` is what was returned
+    before we knew of the payment.
+    """
 
     payment_id: str
     customer_id: str
@@ -17,6 +21,8 @@ class PaymentRecord:
     currency: str
     credits: int
     captured_at: float
+    captured_minor: int | None = None
+    refunded_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

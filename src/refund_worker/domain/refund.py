@@ -148,6 +148,7 @@ class Leg:
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
     seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
     objects: tuple[SeenObject, ...] = ()
+    unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
 
     @property
     def attempts(self) -> int:

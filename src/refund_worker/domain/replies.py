@@ -157,9 +157,39 @@ class Found:
     explained_minor: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PaymentWord:
+    """What the processor says of a payment. Untrusted. None stands for what it does not say.
+
+    `captured_minor` and `refunded_minor` are in the minor units of `currency` (upper case); `refunded_minor` is all
+    that was refunded of it so far, by us too. `disputed`: its refunds are refused while the dispute is open.
+    """
+
+    captured_minor: int | None
+    currency: str
+    live: bool | None = None
+    disputed: bool | None = None
+    refunded_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRead:
+    """The processor described a payment."""
+
+    word: PaymentWord
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentUnreadable:
+    """Payments can't be read there (the adapter or the server has no way, or our key may not): refunds go on."""
+
+    reason: str
+
+
 NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
+PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
 
 
 @dataclass(frozen=True, slots=True)

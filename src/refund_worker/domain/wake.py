@@ -33,6 +33,7 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
+from refund_worker.domain.payment_check import PaymentFacts, checked, is_suspect, stands_in_the_way
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -51,6 +52,7 @@ from refund_worker.domain.workflow import (
 
 SYSTEM = "refund-worker"
 NOBODY: Mapping[str, Hold] = MappingProxyType({})
+NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
 
 def attempt_key(leg_id: str, attempt: int) -> str:
@@ -79,11 +81,13 @@ def woken(
     paused: Mapping[str, Hold] = NOBODY,
     rooms: Iterable[PaymentRoom] = (),
     suspect: Collection[str] = (),
+    facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
 ) -> Decision:
     """The refund was claimed because something is due: post, give back, find another way, or make calls.
 
     `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
-    empty. `suspect` are the payments that others are known to have refunded.
+    empty. `suspect` are the payments that others are known to have refunded; `facts` are what is known of the payments
+    by payment_id: one without any is not checked.
     """
     draft = Draft(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
@@ -97,11 +101,17 @@ def woken(
     _find_another_way(draft, rooms)
     if draft.refund.posted:
         for leg in tuple(draft.legs.values()):
-            not_begun = leg.status is LegStatus.PLANNED and leg.next_at is None
-            due = leg.next_at is not None and leg.next_at <= now
-            if not_begun or (due and (leg.status in OPEN or is_watched(leg))):
-                _plan_call(draft, leg, paused, suspect)
+            if _is_due(leg, now):
+                known = facts.get(leg.payment_id)
+                _plan_call(draft, leg, paused, known, suspect=leg.payment_id in suspect or is_suspect(known))
     return draft.decision()
+
+
+def _is_due(leg: Leg, now: float) -> bool:
+    """What was planned and waits for nothing is due too; what waits for a person is not."""
+    if leg.next_at is None:
+        return leg.status is LegStatus.PLANNED and leg.attention is None
+    return (leg.status in OPEN or is_watched(leg)) and leg.next_at <= now
 
 
 def _begin(draft: Draft, paused: Mapping[str, Hold]) -> None:
@@ -160,7 +170,9 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
         draft.change(leg, settled=True, returned_credits=unplaced)
 
 
-def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], suspect: Collection[str]) -> None:
+def _plan_call(
+    draft: Draft, leg: Leg, paused: Mapping[str, Hold], facts: PaymentFacts | None, *, suspect: bool
+) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
@@ -170,16 +182,22 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], suspect: Coll
     if hold is not None and leg.last_sent_at is not None:
         leg = draft.change(leg, held=True)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and no_replay):
+    in_the_way = stands_in_the_way(facts, draft.policy.live)
+    if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
     if hold is not None:
         draft.change(leg, next_at=hold.until)
         return
-    if must_look(leg, draft.now, draft.policy, suspect=leg.payment_id in suspect):
+    if must_look(leg, draft.now, draft.policy, suspect=suspect):
         draft.change(leg, next_at=draft.now)
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
+    if leg.status is not LegStatus.UNKNOWN:
+        may_go = checked(draft, leg, facts)
+        if may_go is None:
+            return
+        leg = may_go
     if leg.status is LegStatus.BLOCKED:
         leg = fresh_attempt(leg)
     first = leg.sends == 0

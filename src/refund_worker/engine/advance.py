@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
+from refund_worker.domain.decision import Call, Decision, Fetch, Hold, LookUp, Send, Verify
 from refund_worker.domain.draft import unplaced_legs
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.replies import Denied, NotSent
@@ -24,6 +24,7 @@ from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.kill_switch import KillSwitch
+from refund_worker.engine.payment_facts import facts_for, reading_turn
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
 from refund_worker.processors.base import Processor
@@ -42,7 +43,7 @@ class Question:
     """One call to make, with the frozen body where it is a send or its processor is one that nobody here serves."""
 
     refund_id: str
-    call: Send | LookUp | Fetch
+    call: Call
     payment: str
     body: str = ""
 
@@ -133,10 +134,11 @@ def claim_due(
         accounts.lock_customers(connection, stranded)
     rooms = accounts.payments_of(connection, stranded) if stranded else {}
     suspect = _refunded_elsewhere(connection, claimed, rooms.values())
+    facts = facts_for(connection, context, claimed, rooms)
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
-        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect)
+        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
         decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
@@ -201,7 +203,7 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
     return questions
 
 
-def _is_asked_with_its_body(context: Context, call: Send | LookUp | Fetch, leg: Leg) -> bool:
+def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
     return leg.sends > 1 if isinstance(call, Send) else _is_unserved(context, call.processor)
 
 
@@ -223,8 +225,13 @@ async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]
         by_payment[question.call.processor, question.payment].append(index)
 
     async def ask_in_turn(indices: list[int]) -> None:
+        reading: Answer | None = None  # of the payment: one is enough for all its legs
         for index in indices:
-            answers[index] = await _ask(context, claim.questions[index], began, switch)
+            question = claim.questions[index]
+            if not isinstance(question.call, Verify):
+                answers[index] = await _ask(context, question, began, switch)
+            else:
+                reading = answers[index] = reading or await _ask(context, question, began, switch)
 
     await asyncio.gather(*(ask_in_turn(indices) for indices in by_payment.values()))
     return [answers[index] for index in range(len(claim.questions))]
@@ -236,7 +243,9 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
         processor = UnservedProcessor(question.call.processor, question.body)
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
-    has_turn = await _has_turn(context, question.call.processor, began)
+    name = question.call.processor
+    turn = reading_turn(name) if isinstance(question.call, Verify) else name
+    has_turn = await _has_turn(context, turn, began)
     if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
         return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
     # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
@@ -245,7 +254,7 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     return await answer_of(context, question.call.processor, _call(processor, question))
 
 
-async def _has_turn(context: Context, processor: str, began: float) -> bool:
+async def _has_turn(context: Context, turn: str, began: float) -> bool:
     """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
 
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
@@ -256,7 +265,7 @@ async def _has_turn(context: Context, processor: str, began: float) -> bool:
         return False
     try:
         async with asyncio.timeout(left):
-            await context.limiter.acquire(processor)
+            await context.limiter.acquire(turn)
     except TimeoutError:
         return False
     return True
@@ -275,3 +284,5 @@ async def _call(processor: Processor, question: Question) -> Answer:
             return await processor.find(payment, leg_id)
         case Fetch(processor_refund_id=processor_refund_id):
             return await processor.fetch(processor_refund_id)
+        case Verify(processor_payment_id=payment):
+            return await processor.find_payment(payment)

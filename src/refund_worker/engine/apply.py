@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision, Event, Pause
 from refund_worker.engine.notify import announce_changes
-from refund_worker.store import accounts, ledger, processors, refunds
+from refund_worker.store import accounts, ledger, payment_words, processors, refunds
 
 log = logging.getLogger("refund_worker.apply")
 
@@ -42,6 +42,8 @@ def apply(
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
     _change_payments(connection, decisions, money_went_out)
+    payment_words.keep_words(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
+    payment_words.read_again(connection, {p: always for d in decisions for p, always in d.read_again.items()})
     rooms: defaultdict[str, int] = defaultdict(int)
     for d in decisions:
         if d.room and d.after.transaction_id:

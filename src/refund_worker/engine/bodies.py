@@ -122,6 +122,17 @@ class PaymentBody(Body):
     currency: Currency
     credits: Positive
     captured_at: Timestamp
+    captured_minor: Annotated[Positive | None, Field(description="what was captured, where not the amount")] = None
+    refunded_minor: Annotated[
+        Annotated[int, Field(ge=0, le=AMOUNT_MAX)] | None, Field(description="what was returned before")
+    ] = None
+
+    @model_validator(mode="after")
+    def _refunded_within_captured(self) -> PaymentBody:
+        captured = self.amount_minor if self.captured_minor is None else self.captured_minor
+        if (self.refunded_minor or 0) > captured:
+            raise ValueError(f"refunded_minor is more than was captured, which is {captured}")
+        return self
 
     @model_validator(mode="after")
     def _known_to_stripe(self) -> PaymentBody:
@@ -130,7 +141,7 @@ class PaymentBody(Body):
         return self
 
     def record(self) -> PaymentRecord:
-        return PaymentRecord(**self.model_dump())
+        return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
 
 
 class SpendBody(Body):

@@ -183,6 +183,13 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             retry_helps=True,
             at_end=_ASK_ANEW,
         ),
+        "payment_mismatch": Explanation(
+            "The payment is another one than was recorded",
+            "The processor has the payment with another amount, currency or mode. Nothing was sent over it.",
+            "Compare the two sides in the message. Retry reads the payment again; if it was recorded wrong, pay the "
+            "customer in another way and resolve.",
+            retry_helps=True,
+        ),
         "outcome_unknown": Explanation(
             "Nobody knows whether it was paid",
             "A send was never answered, nothing was found there afterwards, and its key is too old to be sent again.",

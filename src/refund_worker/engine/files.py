@@ -42,6 +42,7 @@ PAYMENT_COLUMNS = (
     "credits",
     "captured_at",
 )
+PAYMENT_COLUMNS_OPTIONAL = ("captured_minor", "refunded_minor")
 SPEND_COLUMNS = ("transaction_id", "customer_id", "kind", "credits", "description", "occurred_at")
 REFUND_COLUMNS = (
     "idempotency_key",
@@ -57,8 +58,11 @@ REFUND_COLUMNS = (
 )
 REFUND_COLUMNS_OPTIONAL = ("currency",)
 # An empty cell in these means that nothing is said; in the others it is an empty text, which they mostly refuse.
-MAY_BE_EMPTY = ("transaction_id", "credits", "currency", "note", "requested_by", "requested_at")
-INTEGERS = ("amount_minor", "credits")
+MAY_BE_EMPTY = (
+    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at"),
+    *PAYMENT_COLUMNS_OPTIONAL,
+)
+INTEGERS = ("amount_minor", "credits", *PAYMENT_COLUMNS_OPTIONAL)
 _INTEGER = re.compile(r"-?[0-9]+")
 
 # What people have in their hands when it is not text, by its first bytes.
@@ -98,7 +102,9 @@ class _Asked(Body):
 
 def read_payments(path: Path) -> Rows[PaymentRecord]:
     """The payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
-    return _csv_rows(path, PAYMENT_COLUMNS, (), lambda cells: parse_body(PaymentBody, cells).record())
+    return _csv_rows(
+        path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_body(PaymentBody, cells).record()
+    )
 
 
 def read_spends(path: Path) -> Rows[SpendRecord]:

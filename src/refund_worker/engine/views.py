@@ -67,6 +67,7 @@ def leg_view(leg: Leg) -> Json:
         "attempts": leg.attempts,
         "failure_code": leg.failure_code,
         "blocked_by": list(leg.blocked_by),
+        "unreturnable_minor": leg.unreturnable_minor,
     }
 
 

@@ -22,6 +22,10 @@ from refund_worker.domain.replies import (
     Misconfigured,
     NoAnswer,
     NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
     RefundObject,
     Refused,
     Reply,
@@ -43,6 +47,10 @@ __all__ = [
     "Misconfigured",
     "NoAnswer",
     "NotSent",
+    "PaymentRead",
+    "PaymentReply",
+    "PaymentUnreadable",
+    "PaymentWord",
     "Processor",
     "RefundObject",
     "Refused",
@@ -57,6 +65,7 @@ class Processor(Protocol):
     """One payment processor account. Made after the fork, used by one event loop, closed at the end."""
 
     name: str
+    reads_payments: bool  # whether `find_payment` can ever say more than `PaymentUnreadable`
 
     def freeze(self, order: LegOrder) -> str:
         """The request body as canonical JSON. Pure: it is stored before the first call and sent again unchanged."""
@@ -71,6 +80,12 @@ class Processor(Protocol):
         """Every refund object of this payment, whoever made it, all pages read.
 
         `leg_id` is for a processor that can list no payment's refunds, but finds what bears our name.
+        """
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """What the processor itself says of this payment: what was captured and refunded, currency, mode, dispute.
+
+        `PaymentUnreadable` where there is no way to ask, or where this reading alone is refused.
         """
 
     async def recent(self, created_gte: datetime) -> SearchReply:

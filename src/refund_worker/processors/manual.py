@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from refund_worker.processors.base import Blocked, Found, LegOrder, Misconfigured, Reply, SearchReply
+from refund_worker.processors.base import (
+    Blocked,
+    Found,
+    LegOrder,
+    Misconfigured,
+    PaymentReply,
+    PaymentUnreadable,
+    Reply,
+    SearchReply,
+)
 
 PAY_BY_HAND = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
@@ -13,6 +22,8 @@ NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no re
 
 class ManualProcessor:
     """Implements `Processor` without any I/O: it moves no money, so its answer to every send is `Blocked`."""
+
+    reads_payments = False
 
     def __init__(self, *, name: str = "manual") -> None:
         self.name = name
@@ -41,6 +52,10 @@ class ManualProcessor:
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """Always an empty `Found`."""
         return Found(())
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """Always `PaymentUnreadable`."""
+        return PaymentUnreadable("a payment by hand is recorded nowhere else")
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Always an empty `Found`."""

@@ -31,6 +31,10 @@ from refund_worker.processors.base import (
     LegOrder,
     Misconfigured,
     NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
     RefundObject,
     Refused,
     Reply,
@@ -50,6 +54,7 @@ from refund_worker.processors.stripe_objects import (
     to_page,
     to_refund_object,
 )
+from refund_worker.processors.stripe_payments import is_no_way_to_read, to_charge_word, to_intent_word
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
 stripe.enable_telemetry = False
@@ -91,6 +96,8 @@ class StripeProcessor:
     Stripe-Account). The SDK never retries by itself; when to send again is the engine's decision. Raises ValueError
     for a key that can't be sent in a header.
     """
+
+    reads_payments = True
 
     def __init__(
         self,
@@ -176,6 +183,28 @@ class StripeProcessor:
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _search_failure(error)
         return Found(tuple(listed))
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """GET the charge, or the payment intent with its charge, within one deadline. A payment id that is no charge
+        or payment intent is `Misconfigured`; nothing was asked then."""
+        try:
+            intent = _payment_parameter(processor_payment_id) == "payment_intent"
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                word = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return _reading_failure(error)
+        return PaymentRead(word)
+
+    async def _charge(self, charge_id: str) -> PaymentWord:
+        return to_charge_word((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)
+
+    async def _intent(self, intent_id: str) -> PaymentWord:
+        answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
+        word, charge_id = to_intent_word(answer.data, intent_id)
+        return word if charge_id is None else await self._charge(charge_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
@@ -420,6 +449,15 @@ def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unansw
             return Misconfigured(UNKNOWN_REFUSAL, f"{code}: {message}", request_id)
         case AlreadyRefunded() | KeyConflict():
             return Unanswered("an answer that no list gives")
+
+
+def _reading_failure(error: Exception) -> PaymentUnreadable | Misconfigured | Busy | NotSent | Unanswered | Denied:
+    """A refund that needs no reading must not wait for one that this server or this key does not allow."""
+    if isinstance(error, stripe.StripeError) and error.http_status is not None:
+        answer = _ErrorAnswer.of(error)
+        if is_no_way_to_read(answer.status, answer.code, answer.param):
+            return PaymentUnreadable(answer.message or _what(answer))
+    return _search_failure(error)
 
 
 def _payment_parameter(processor_payment_id: str) -> str:

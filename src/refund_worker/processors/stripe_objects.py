@@ -18,7 +18,7 @@ MESSAGE_LENGTH_MAX: Final = 500
 CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_CURRENCY = re.compile(r"[A-Za-z]{3}")
+CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 
 
@@ -40,7 +40,7 @@ def to_refund_object(data: object) -> RefundObject:
         raise Unreadable("a refund object whose amount is not a whole number of minor units")
     if type(created) is not int or not 0 <= created < CREATED_MAX:
         raise Unreadable("a refund object without a usable time of creation")
-    if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
+    if not isinstance(currency, str) or not CURRENCY.fullmatch(currency):
         raise Unreadable("a refund object without a currency")
     if not isinstance(status, str | None):
         raise Unreadable("a refund object whose status is no text")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from refund_worker.processors.base import Blocked, Found, LegOrder, Misconfigured, Reply, SearchReply
+from refund_worker.processors.base import (
+    Blocked,
+    Found,
+    LegOrder,
+    Misconfigured,
+    PaymentReply,
+    PaymentUnreadable,
+    Reply,
+    SearchReply,
+)
 from refund_worker.processors.manual import ManualProcessor
 
 # Processors that this version has an adapter for. One that is not configured is waited for: its key may come.
@@ -20,6 +29,8 @@ class UnservedProcessor:
     `frozen` is the body of the attempt at hand, "" where none is known. One that this class has not made was sent by
     a version that served the processor: what became of it nobody here can say, so nothing is concluded.
     """
+
+    reads_payments = False
 
     def __init__(self, name: str, frozen: str = "") -> None:
         self.name = name
@@ -42,6 +53,10 @@ class UnservedProcessor:
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """An empty `Found` where this class has sent nothing, else `Misconfigured`."""
         return self._no_access if self._was_sent else Found(())
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """Always `PaymentUnreadable`."""
+        return PaymentUnreadable("this version can't ask there")
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """`Misconfigured`: its list can't be read."""

@@ -60,7 +60,9 @@ def find_customer(connection: Connection, customer_id: str) -> CustomerAccount |
     return CustomerAccount(**row) if row else None
 
 
-_PAYMENTS = select(payments.c.customer_id, *_ROOM).where(
+# What of a payment is not there to be returned: see `PaymentRoom.with_gone`.
+_GONE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
+_PAYMENTS = select(payments.c.customer_id, *_GONE, *_ROOM).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
 )
 
@@ -68,8 +70,11 @@ _PAYMENTS = select(payments.c.customer_id, *_ROOM).where(
 def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[PaymentRoom]]:
     """Every payment of these customers with what is taken of it; read it under the customers' lock."""
     found: dict[str, list[PaymentRoom]] = defaultdict(list)
-    for customer_id, *values in connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)}):
-        found[customer_id].append(_payment(values))
+    rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
+    for customer_id, captured, refunded, outside, *values in rows:
+        payment = _payment(values)
+        untouched = captured is None and not refunded and not outside
+        found[customer_id].append(payment if untouched else payment.with_gone(captured, refunded + outside))
     return found
 
 

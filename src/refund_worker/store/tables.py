@@ -97,6 +97,20 @@ payments = Table(
     _amount("money_taken", server_default="0"),
     Column("created_at", Double, nullable=False),
     _flag("refunded_elsewhere"),
+    # As recorded: what was captured where it is not the amount, and what was returned before we knew of it.
+    Column("captured_minor", BigInteger),
+    _amount("refunded_minor", server_default="0"),
+    # The processor's own word on it: none yet, `read`, or `unreadable`; then what it said, and when it was asked.
+    Column("word", Text),
+    Column("word_captured", BigInteger),
+    Column("word_currency", Text),
+    Column("word_live", Boolean),
+    Column("word_disputed", Boolean),
+    Column("word_refunded", BigInteger),
+    Column("word_read_at", Double),
+    # What is refunded there and not in our books, and how much of that a person has said to go on beside.
+    _amount("word_outside", server_default="0"),
+    _amount("word_seen", server_default="0"),
     UniqueConstraint("processor", "processor_payment_id"),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
@@ -265,6 +279,7 @@ legs = Table(
     _flag("held"),
     _ids("blocked_by"),
     _ids("seen_elsewhere"),
+    _amount("unreturnable_minor", server_default="0"),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
     # With what sums over many refunds are made of.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),

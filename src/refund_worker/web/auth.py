@@ -46,6 +46,7 @@ OPERATE = frozenset({Role.OPERATOR, Role.ADMIN})
 # A requester works for its own client; what it may cancel is what it can see.
 ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/payments"): RECORD,
+    ("GET", "/v1/payments/{payment_id}"): READ,
     ("POST", "/v1/transactions"): RECORD,
     ("DELETE", "/v1/transactions/{transaction_id}"): RECORD,
     ("GET", "/v1/customers/{customer_id}"): READ,

@@ -68,6 +68,7 @@ class LegShape(Shape):
     attempts: int
     failure_code: str | None
     blocked_by: list[str]
+    unreturnable_minor: int
 
 
 class RefundShape(Shape):
@@ -118,6 +119,15 @@ class EventListShape(Shape):
     has_more: bool
 
 
+class PaymentWordShape(Shape):
+    captured_minor: int | None
+    currency: str
+    live: bool | None
+    disputed: bool | None
+    refunded_minor: int | None
+    read_at: str
+
+
 class PaymentShape(Shape):
     payment_id: str
     customer_id: str
@@ -127,6 +137,15 @@ class PaymentShape(Shape):
     currency: str
     credits: int
     captured_at: str
+    captured_minor: int | None = None  # these two only where they were given
+    refunded_minor: int | None = None
+
+
+class PaymentReadShape(PaymentShape):
+    captured_minor: int
+    refunded_minor: int
+    verified: bool | None
+    processor_says: PaymentWordShape | None
 
 
 class TransactionShape(Shape):
@@ -158,6 +177,7 @@ class PlannedLegShape(Shape):
     amount_minor: int
     currency: str
     credits: int
+    unreturnable_minor: int
 
 
 class RefusalShape(Shape):

@@ -50,6 +50,7 @@ REFUSALS: dict[str, StripeError] = {
     "charge_disputed": StripeError(400, "The charge is disputed.", "charge_disputed"),
     "refund_disputed_payment": StripeError(400, "The payment is disputed.", "refund_disputed_payment"),
     "balance_insufficient": StripeError(400, "The account's balance is too small.", "balance_insufficient"),
+    "path_missing": StripeError(404, "Unrecognized request URL. This server has no such path."),
     "insufficient_balance_for_refund": StripeError(
         402,
         "The account's balance is too small.",

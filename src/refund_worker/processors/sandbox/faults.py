@@ -42,7 +42,8 @@ What a rule can `do`, one thing or several at once:
                                                     sticky: the key replays the error for ever
     {"refuse": {"status": 400, "code": "expired_or_canceled_card", "message": "…", "param": null, "type": "…"}}
     {"refuse": "charge_already_refunded"}           or charge_disputed, refund_disputed_payment, balance_insufficient,
-                                                    insufficient_balance_for_refund (a 402 with message_code only)
+                                                    insufficient_balance_for_refund (a 402 with message_code only),
+                                                    or path_missing (a 404 as from a server without the path)
     {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
                                                     the refund's statuses, the first at once; any word or null
     {"answer": {"amount": 1, "currency": "usd"}}    the answer lies about these fields, the book does not

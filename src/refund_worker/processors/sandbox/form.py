@@ -65,6 +65,12 @@ def text_of(params: Params, name: str) -> str | None:
     return value
 
 
+def expands(params: Params, name: str) -> bool:
+    """Whether the answer is to hold the whole object at `name` in place of its id: `expand[]=name`."""
+    value = params.get("expand")
+    return isinstance(value, dict) and name in value.values()
+
+
 def integer_of(value: str, name: str, least: int = 0) -> int:
     """`value` as an integer of at least `least`. Raises StripeError (400 parameter_invalid_integer)."""
     if not INTEGER.match(value):

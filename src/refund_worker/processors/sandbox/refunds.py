@@ -216,15 +216,15 @@ def charge_object(payment: Payment) -> JsonObject:
     }
 
 
-def payment_intent_object(payment: Payment) -> JsonObject:
-    """The payment as Stripe shows its payment intent."""
+def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonObject:
+    """The payment as Stripe shows its payment intent; `expanded` with the whole charge in place of its id."""
     return {
         "id": payment.id,
         "object": "payment_intent",
         "amount": payment.amount,
         "amount_received": payment.amount,
         "currency": payment.currency,
-        "latest_charge": payment.charge_id,
+        "latest_charge": charge_object(payment) if expanded else payment.charge_id,
         "livemode": False,
         "metadata": {},
         "status": "succeeded",

@@ -12,7 +12,7 @@ from refund_worker.processors.sandbox.book import Book, Payment, Refund, StoredK
 from refund_worker.processors.sandbox.calls import Call, Request, Route, read_call, route_of
 from refund_worker.processors.sandbox.counts import Counts
 from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
-from refund_worker.processors.sandbox.form import Params, refuse_unknown
+from refund_worker.processors.sandbox.form import Params, expands, refuse_unknown
 from refund_worker.processors.sandbox.listing import list_refunds
 from refund_worker.processors.sandbox.refunds import (
     SUCCEEDS_AT_ONCE,
@@ -218,7 +218,8 @@ class Service:
             case "charge":
                 return Decision((), charge_object(self._payment(object_id, "charge")))
             case _:
-                return Decision((), payment_intent_object(self._payment(object_id, "payment_intent")))
+                payment = self._payment(object_id, "payment_intent")
+                return Decision((), payment_intent_object(payment, expanded=expands(call.params, "latest_charge")))
 
     def _refund(self, refund_id: str) -> Refund:
         refund = self.book.refunds.get(refund_id)

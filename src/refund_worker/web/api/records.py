@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
+from refund_worker.engine import payment_views
 from refund_worker.engine.bodies import PaymentBody, SpendBody, iso
 from refund_worker.engine.records import Recorded, record_payments, record_spends, reverse_transaction
 from refund_worker.engine.views import transaction_view
@@ -14,7 +15,7 @@ from refund_worker.errors import RefundWorkerError
 from refund_worker.store import ledger
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.auth import Caller
-from refund_worker.web.documents import AT, PaymentShape, TransactionShape, document
+from refund_worker.web.documents import AT, PaymentReadShape, PaymentShape, TransactionShape, document
 from refund_worker.web.door import TheContext
 from refund_worker.web.json_bodies import json_body
 
@@ -35,6 +36,7 @@ _PAYMENT = document(
         "captured_at": AT,
     },
 )
+_PAYMENT_READ = document({200: PaymentReadShape}, (404,))
 _SPEND = document(
     {201: TransactionShape, 200: TransactionShape},
     (409,),
@@ -62,8 +64,15 @@ def record_payment(context: TheContext, body: Annotated[PaymentBody, Depends(jso
     """Record money that was paid in: it raises the balance once."""
     record = body.record()
     (answer,) = record_payments(context, [record])
-    view: dict[str, Any] = body.model_dump() | {"captured_at": iso(record.captured_at)}
+    view: dict[str, Any] = body.model_dump(exclude_none=True) | {"captured_at": iso(record.captured_at)}
     return JSONResponse(view, 201 if _is_new(answer) else 200)
+
+
+@router.get("/v1/payments/{payment_id:path}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)
+def show_payment(context: TheContext, payment_id: PathId) -> JSONResponse:
+    """A payment as recorded, and what its processor says of it: `verified` tells whether the two agree."""
+    with context.database.read() as connection:
+        return JSONResponse(payment_views.payment(connection, context, payment_id))
 
 
 @router.post("/v1/transactions", status_code=201, responses=_SPEND.responses, openapi_extra=_SPEND.extra)

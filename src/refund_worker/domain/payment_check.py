@@ -1,0 +1,155 @@
+"""The processor's own word on a payment, held against what was recorded, before money moves over it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from refund_worker.domain.decision import Policy, Verify
+from refund_worker.domain.draft import Draft
+from refund_worker.domain.money import as_text
+from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.replies import PaymentRead, PaymentWord, RefundObject
+
+PAYMENT_MISMATCH = "payment_mismatch"
+REFUNDED_ELSEWHERE = "refunded_elsewhere"
+CHARGE_DISPUTED = "charge_disputed"
+# Why a leg waits before its send: the payment's word, not an answer to a send.
+STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentFacts:
+    """A payment as recorded beside what its processor says of it; amounts in minor units.
+
+    `is_read` is False while nobody has asked, and `word` None too where it can't be read. `outside_minor` is what is
+    refunded there and not in our books, of which a person has said to go on beside `seen_minor`. `readable`: the
+    processor's payments can be asked about at all.
+    """
+
+    payment_id: str
+    amount_minor: int
+    currency: str
+    captured_minor: int | None = None
+    refunded_minor: int = 0
+    readable: bool = True
+    is_read: bool = False
+    read_at: float = 0.0
+    word: PaymentWord | None = None
+    outside_minor: int = 0
+    seen_minor: int = 0
+
+    @property
+    def expected_minor(self) -> int:
+        """What must have been captured there."""
+        return self.amount_minor if self.captured_minor is None else self.captured_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why nothing may be sent over a payment; `passes` by itself where only the processor's next word ends it."""
+
+    code: str
+    message: str
+    passes: bool = False
+
+
+def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
+    """What of the processor's word stands in the way of a send; None if nothing does. `live` is the mode we work in."""
+    word = facts.word
+    if word is None:
+        return None
+    if fault := _difference(facts, word, live):
+        return Objection(PAYMENT_MISMATCH, f"nothing was sent: {fault}")
+    if word.disputed:
+        return Objection(CHARGE_DISPUTED, "nothing was sent: the processor says that the payment is disputed", True)
+    if is_suspect(facts):
+        return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_gone(facts, word)}")
+    return None
+
+
+def _difference(facts: PaymentFacts, word: PaymentWord, live: bool | None) -> str | None:
+    ours = as_text(facts.expected_minor, facts.currency)
+    if word.currency != facts.currency:
+        theirs = word.currency if word.captured_minor is None else as_text(word.captured_minor, word.currency)
+        return f"the payment is recorded as {ours}, the processor has it in another currency: {theirs}"
+    if live is not None and word.live is not None and word.live != live:
+        return f"the payment is a {_mode(word.live)} one at the processor, and our key is for {_mode(live)} payments"
+    if word.captured_minor is not None and word.captured_minor != facts.expected_minor:
+        theirs = as_text(word.captured_minor, word.currency)
+        return f"the payment is recorded as {ours}, the processor captured {theirs}"
+    return None
+
+
+def _mode(live: bool) -> str:
+    return "live" if live else "test"
+
+
+def _gone(facts: PaymentFacts, word: PaymentWord) -> str:
+    there = word.refunded_minor or 0
+    known = as_text(there - facts.outside_minor, word.currency)
+    left = as_text(max(0, facts.expected_minor - there), word.currency)
+    return (
+        f"the processor has refunded {as_text(there, word.currency)} of the payment, our books know of {known}: "
+        f"{as_text(facts.outside_minor, word.currency)} went back elsewhere, {left} is left there"
+    )
+
+
+def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
+    """The leg if it may be sent as far as its payment is concerned; None if it waits for the word or for a person."""
+    if facts is None:
+        return leg
+    objection = objection_to(facts, draft.policy.live)
+    if _is_to_be_read(facts, objection, draft.now, draft.policy):
+        draft.change(leg, next_at=draft.now + draft.policy.lease_seconds)
+        draft.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
+        return None
+    if objection is not None:
+        again = facts.read_at + draft.policy.retry_max_seconds if objection.passes else None
+        hold_back(draft, leg, objection.code, objection.message, next_at=again, alarm=not objection.passes)
+        return None
+    is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
+    return draft.change(leg, attention=None) if leg.attention and is_over else leg
+
+
+def _is_to_be_read(facts: PaymentFacts, objection: Objection | None, now: float, policy: Policy) -> bool:
+    if not facts.readable or not policy.verify_payments:
+        return False
+    passes = objection is not None and objection.passes
+    return not facts.is_read or (passes and facts.read_at + policy.retry_max_seconds <= now)
+
+
+def hold_back(
+    draft: Draft,
+    leg: Leg,
+    code: str,
+    message: str,
+    *,
+    event: str | None = None,
+    next_at: float | None = None,
+    alarm: bool = True,
+) -> None:
+    """The leg waits, unsent; a person hears of it once, however often the same is found."""
+    if leg.attention != code:
+        draft.note(event or code, alarm=alarm, leg=leg, reason=message, payment_id=leg.payment_id)
+    told: dict[str, Any] = {"attention": code, "failure_code": code, "failure_message": message}
+    draft.change(leg, next_at=next_at, **told)
+
+
+def is_suspect(facts: PaymentFacts | None) -> bool:
+    """Whether more is refunded there than our books and a person know of: its list names what."""
+    return facts is not None and facts.outside_minor > facts.seen_minor
+
+
+def stands_in_the_way(facts: PaymentFacts | None, live: bool | None) -> bool:
+    """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
+    return facts is not None and objection_to(facts, live) is not None
+
+
+def proved_by(leg: Leg, thing: RefundObject) -> PaymentRead | None:
+    """What a refund object of this leg proves of its payment: a refund is in the payment's own currency."""
+    if thing.leg_id != leg.leg_id or thing.currency == leg.currency:
+        return None
+    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:
+        return None
+    return PaymentRead(PaymentWord(None, thing.currency))

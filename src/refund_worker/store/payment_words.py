@@ -1,0 +1,150 @@
+"""What processors say of payments, kept with each payment beside what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
+
+from refund_worker.domain.payment_check import PaymentFacts
+from refund_worker.domain.replies import PaymentRead, PaymentUnreadable, PaymentWord
+from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.tables import legs, payments
+
+READ, UNREADABLE = "read", "unreadable"
+
+_FACTS = select(
+    payments.c.payment_id,
+    payments.c.processor,
+    payments.c.amount_minor,
+    payments.c.currency,
+    payments.c.captured_minor,
+    payments.c.refunded_minor,
+    payments.c.word,
+    payments.c.word_captured,
+    payments.c.word_currency,
+    payments.c.word_live,
+    payments.c.word_disputed,
+    payments.c.word_refunded,
+    payments.c.word_read_at,
+    payments.c.word_outside,
+    payments.c.word_seen,
+).where(payments.c.payment_id.in_(bindparam("payment_ids", expanding=True)))
+
+
+def facts_of(
+    connection: Connection, payment_ids: Collection[str], readable: Collection[str]
+) -> dict[str, PaymentFacts]:
+    """What is known of these payments by payment_id; `readable` are the processors that can be asked about payments."""
+    found = {}
+    for some in batched(sorted(set(payment_ids)), IDS_AT_ONCE):
+        for row in connection.execute(_FACTS, {"payment_ids": list(some)}).mappings():
+            found[row["payment_id"]] = _facts(row, row["processor"] in readable)
+    return found
+
+
+def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
+    word = None
+    if row["word"] == READ:
+        word = PaymentWord(
+            captured_minor=row["word_captured"],
+            currency=row["word_currency"],
+            live=row["word_live"],
+            disputed=row["word_disputed"],
+            refunded_minor=row["word_refunded"],
+        )
+    return PaymentFacts(
+        payment_id=row["payment_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        captured_minor=row["captured_minor"],
+        refunded_minor=row["refunded_minor"],
+        readable=readable,
+        is_read=row["word"] is not None,
+        read_at=row["word_read_at"] or 0.0,
+        word=word,
+        outside_minor=row["word_outside"],
+        seen_minor=row["word_seen"],
+    )
+
+
+def keep_words(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
+    """Keep what was said of each payment, by payment_id, and what of it is refunded there but not in our books."""
+    rows = [
+        {
+            "id": payment_id,
+            "read_at": now,
+            "state": READ if isinstance(said, PaymentRead) else UNREADABLE,
+            **_said(said),
+        }
+        for payment_id, said in sorted(words.items())
+    ]
+    if rows:
+        connection.execute(_KEEP_WORD, rows)
+
+
+def _said(said: PaymentRead | PaymentUnreadable) -> dict[str, Any]:
+    word = said.word if isinstance(said, PaymentRead) else None
+    return {
+        "captured": word.captured_minor if word else None,
+        "its_currency": word.currency if word else None,
+        "live": word.live if word else None,
+        "disputed": word.disputed if word else None,
+        "refunded": word.refunded_minor if word else None,
+    }
+
+
+def read_again(connection: Connection, payment_ids: Mapping[str, bool]) -> None:
+    """Forget the word on these payments: in any case, or (False) only where money is gone elsewhere.
+
+    A person has seen what is refunded elsewhere by now: only what comes on top of it stops a leg again. Nor does the
+    word that a payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
+    """
+    rows = [{"id": payment_id, "always": always} for payment_id, always in sorted(payment_ids.items())]
+    if rows:
+        connection.execute(_FORGET_WORD, rows)
+
+
+def count_unreadable(connection: Connection) -> int:
+    """Payments whose word could not be read, so that refunds over them go out unchecked."""
+    return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
+
+
+# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
+_ours = (
+    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
+    .where(
+        legs.c.payment_id == bindparam("id"),
+        legs.c.status != "failed",
+        legs.c.status != "canceled",
+        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
+    )
+    .scalar_subquery()
+)
+_unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
+_KEEP_WORD = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(
+        word=bindparam("state"),
+        word_captured=bindparam("captured"),
+        word_currency=bindparam("its_currency"),
+        word_live=bindparam("live"),
+        word_disputed=bindparam("disputed"),
+        word_refunded=bindparam("refunded"),
+        word_read_at=bindparam("read_at"),
+        # Where nothing is said of refunds, the comparison is neither true nor false, and nothing is outside.
+        word_outside=case((_unexplained > 0, _unexplained), else_=0),
+    )
+)
+_stands_in_the_way = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
+_FORGET_WORD = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(
+        word=case((_stands_in_the_way, None), else_=payments.c.word),
+        word_disputed=False,
+        word_seen=payments.c.word_outside,
+    )
+)

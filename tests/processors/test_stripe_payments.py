@@ -1,0 +1,204 @@
+"""What the Stripe adapter says of a payment, from an answer alone and from the sandbox over the network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from refund_worker.processors.base import (
+    Busy,
+    Denied,
+    Misconfigured,
+    NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
+    Unanswered,
+)
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.processors.stripe import StripeProcessor
+from refund_worker.processors.stripe_objects import Unreadable
+from refund_worker.processors.stripe_payments import to_charge_word, to_intent_word
+
+CHARGE: dict[str, Any] = {
+    "id": "ch_1",
+    "object": "charge",
+    "amount": 5_000,
+    "amount_captured": 4_000,
+    "amount_refunded": 1_000,
+    "captured": True,
+    "currency": "eur",
+    "disputed": False,
+    "livemode": True,
+}
+INTENT: dict[str, Any] = {
+    "id": "pi_1",
+    "object": "payment_intent",
+    "amount": 5_000,
+    "amount_received": 4_000,
+    "currency": "eur",
+    "latest_charge": "ch_1",
+    "livemode": True,
+}
+WORD = PaymentWord(captured_minor=4_000, currency="EUR", live=True, disputed=False, refunded_minor=1_000)
+
+
+def test_a_charge_says_what_was_captured_and_refunded() -> None:
+    assert to_charge_word(CHARGE, "ch_1") == WORD
+
+
+@pytest.mark.parametrize(
+    ("changes", "captured"),
+    [({"amount_captured": 0, "captured": False}, 0), ({"captured": False}, 0), ({"captured": True}, 5_000)],
+)
+def test_an_older_charge_is_captured_whole_or_not_at_all(changes: dict[str, Any], captured: int) -> None:
+    old = {name: value for name, value in CHARGE.items() if name != "amount_captured"}
+    assert to_charge_word(old | changes, "ch_1").captured_minor == captured
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"object": "refund"},
+        {"id": "ch_2"},
+        {"amount_captured": "4000"},
+        {"amount_captured": 4_000.0},
+        {"amount_captured": True},
+        {"amount_captured": -1},
+        {"amount_captured": 10**13},
+        {"amount_captured": None},
+        {"amount_refunded": None},
+        {"amount_refunded": "0"},
+        {"currency": None},
+        {"currency": "euro"},
+        {"currency": ["eur"]},
+    ],
+    ids=str,
+)
+def test_a_charge_that_does_not_say_what_it_should_is_unreadable(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        to_charge_word(CHARGE | wrong, "ch_1")
+
+
+@pytest.mark.parametrize("nothing", [None, [], "charge", 1], ids=str)
+def test_what_is_no_object_is_unreadable(nothing: object) -> None:
+    with pytest.raises(Unreadable):
+        to_charge_word(nothing, "ch_1")
+    with pytest.raises(Unreadable):
+        to_intent_word(nothing, "pi_1")
+
+
+def test_a_mode_or_dispute_that_is_no_truth_value_is_none() -> None:
+    word = to_charge_word(CHARGE | {"livemode": "false", "disputed": 0}, "ch_1")
+    assert (word.live, word.disputed) == (None, None)
+
+
+def test_a_payment_intent_says_it_by_its_charge() -> None:
+    assert to_intent_word(INTENT | {"latest_charge": CHARGE}, "pi_1") == (WORD, None)
+    assert to_intent_word(INTENT, "pi_1") == (PaymentWord(4_000, "EUR", True), "ch_1")
+    assert to_intent_word(INTENT | {"latest_charge": None}, "pi_1") == (PaymentWord(4_000, "EUR", True), None)
+    with pytest.raises(Unreadable):
+        to_intent_word(INTENT | {"id": "pi_2"}, "pi_1")
+
+
+# --- over the network -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        running.register_payment("ch_1", 5_000, "EUR")
+        running.register_payment("pi_1", 5_000, "EUR")
+        running.register_payment("ch_disputed", 5_000, "EUR", disputed=True)
+        yield running
+
+
+def read(sandbox: Sandbox, payment_id: str, *, key: str = "sk_test_reading", timeout: float = 10) -> PaymentReply:
+    async def ask() -> PaymentReply:
+        adapter = StripeProcessor(key, base=sandbox.url, timeout_seconds=timeout)
+        try:
+            return await adapter.find_payment(payment_id)
+        finally:
+            await adapter.close()
+
+    return asyncio.run(ask())
+
+
+def failing(sandbox: Sandbox, payment_id: str, do: dict[str, Any], **options: Any) -> PaymentReply:
+    kind = "payment_intent" if payment_id.startswith("pi_") else "charge"
+    sandbox.add_fault(do, match={"path_kind": kind}, times=None)
+    try:
+        return read(sandbox, payment_id, **options)
+    finally:
+        sandbox.clear_faults()
+
+
+@pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])
+def test_a_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
+    said = PaymentWord(captured_minor=5_000, currency="EUR", live=False, disputed=False, refunded_minor=0)
+    assert read(sandbox, payment_id) == PaymentRead(said)
+
+
+def test_a_dispute_is_told(sandbox: Sandbox) -> None:
+    reply = read(sandbox, "ch_disputed")
+    assert isinstance(reply, PaymentRead)
+    assert reply.word.disputed is True
+
+
+@pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])
+@pytest.mark.parametrize(
+    "do",
+    [
+        {"refuse": "path_missing"},
+        {"refuse": {"status": 404, "message": "Not found", "code": "resource_missing"}},
+        {"refuse": {"status": 405, "message": "no"}},
+        {"forbidden": True},
+    ],
+    ids=str,
+)
+def test_a_server_or_a_key_without_a_way_to_read_stops_nobody(
+    sandbox: Sandbox, payment_id: str, do: dict[str, Any]
+) -> None:
+    assert isinstance(failing(sandbox, payment_id, do), PaymentUnreadable)
+
+
+def test_a_server_that_can_not_expand_stops_nobody(sandbox: Sandbox) -> None:
+    do = {"refuse": {"status": 400, "message": "no", "code": "parameter_unknown", "param": "expand"}}
+    assert isinstance(failing(sandbox, "pi_1", do), PaymentUnreadable)
+
+
+@pytest.mark.parametrize(
+    ("do", "kind"),
+    [
+        ({"unauthorized": True}, Denied),
+        ({"rate_limit": {"retry_after_seconds": 3}}, Busy),
+        ({"server_error": {"status": 500}}, Unanswered),
+        ({"truncate": True}, Unanswered),
+        ({"reset": "mid_body"}, Unanswered),
+        ({"answer": {"amount_captured": "5000"}}, Unanswered),
+        ({"answer": {"id": "ch_other"}}, Unanswered),
+    ],
+    ids=str,
+)
+def test_no_answer_is_none_and_401_is_told_as_ever(sandbox: Sandbox, do: dict[str, Any], kind: type[Any]) -> None:
+    assert isinstance(failing(sandbox, "ch_1", do), kind)
+
+
+@pytest.mark.parametrize("payment_id", ["ch_nobody", "pi_nobody"])
+def test_a_payment_that_is_not_there_is_no_missing_path(sandbox: Sandbox, payment_id: str) -> None:
+    # The sandbox learns of payments by their first refund, not by being asked about them.
+    reply = read(sandbox, payment_id)
+    assert isinstance(reply, Misconfigured)
+    assert reply.code == "resource_missing"
+
+
+def test_what_is_no_payment_id_of_stripe_is_asked_of_nobody(sandbox: Sandbox) -> None:
+    assert isinstance(read(sandbox, "ch_a/../../refunds"), Misconfigured)
+
+
+def test_a_reading_is_bounded_in_time(sandbox: Sandbox) -> None:
+    assert isinstance(failing(sandbox, "ch_1", {"delay_seconds": 5}, timeout=0.5), Unanswered | NotSent)
