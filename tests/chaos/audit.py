@@ -13,8 +13,8 @@ import psycopg
 
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 VOID = {"failed", "canceled"}
-# A person is asked for these by the faults themselves, and nothing else may keep a refund from its end.
-EXPLAINED: frozenset[str] = frozenset()
+# A person is asked for these by what others did over the same payment; nothing else may keep a refund from its end.
+EXPLAINED = frozenset({"refunded_elsewhere"})
 
 PAID_BY_LEG = """
 SELECT t.refers_to, -sum(e.amount) FROM ledger_transactions t JOIN ledger_entries e USING (transaction_id)
@@ -25,6 +25,9 @@ SELECT c.customer_id FROM customers c LEFT JOIN ledger_entries e
 ON e.account = 'customer:' || c.customer_id AND e.unit = 'credits'
 GROUP BY c.customer_id, c.balance HAVING c.balance <> coalesce(sum(e.amount), 0)"""
 CLEARING = "SELECT coalesce(sum(amount), 0) FROM ledger_entries WHERE account = 'house:clearing' AND unit = 'credits'"
+ASKED_A_PERSON = """
+SELECT r.refund_id, l.attention, l.processor_payment_id
+FROM legs l JOIN refunds r USING (refund_id) WHERE r.status = 'needs_attention' AND l.attention IS NOT NULL"""
 PAID_TO_END = """
 SELECT r.refund_id, r.status, r.credits, r.returned_credits,
   coalesce(sum(l.credits) FILTER (WHERE l.status = 'succeeded'), 0),
@@ -61,13 +64,12 @@ def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Finding
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
         statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
         keys = dict(_rows(connection, "SELECT idempotency_key, refund_id FROM refunds"))
-        attention = {
-            row[0]: row[1]
-            for row in _rows(connection, "SELECT refund_id, attention FROM legs WHERE attention IS NOT NULL")
-        }
+        asked_a_person = _rows(connection, ASKED_A_PERSON)
         mismatch = [*_money(connection, things), *_sums(connection)]
         clearing = int(_rows(connection, CLEARING)[0][0])
-    parked = {r for r, status in statuses.items() if status == "needs_attention" and attention.get(r) in EXPLAINED}
+    attention = {refund_id: why for refund_id, why, _ in asked_a_person}
+    by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["status"] not in VOID}
+    parked = {r for r, why, payment in asked_a_person if why in EXPLAINED and payment in by_others}
     open_ = [f"{r} is {s} ({attention.get(r)})" for r, s in statuses.items() if s not in ENDS and r not in parked]
     lost = [f"{key} was promised {r}, there is {keys.get(key)}" for key, r in promises.items() if keys.get(key) != r]
     if clearing and not open_ and not parked:
@@ -89,11 +91,18 @@ def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 thing.update(record["set"])
             else:
                 continue
-            leg = thing["metadata"].get("refund_worker_leg", "?")
+            leg = _leg_of(thing)
+            if not leg:
+                continue
             (standing[leg].discard if thing["status"] in VOID else standing[leg].add)(thing["id"])
             if len(standing[leg]) > 1:
                 double[leg] = f"{leg} stood for {sorted(standing[leg])} at once"
     return list(things.values()), list(double.values())
+
+
+def _leg_of(thing: Mapping[str, Any]) -> str:
+    """Ours, that is; empty for what a person made in the dashboard."""
+    return str(thing["metadata"].get("refund_worker_leg", ""))
 
 
 def _rows(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ...]]:
@@ -103,8 +112,8 @@ def _rows(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ..
 def _money(connection: psycopg.Connection[Any], things: list[dict[str, Any]]) -> list[str]:
     theirs: Counter[str] = Counter()
     for thing in things:
-        if thing["status"] == "succeeded":
-            theirs[thing["metadata"].get("refund_worker_leg", "?")] += thing["amount"]
+        if thing["status"] == "succeeded" and _leg_of(thing):
+            theirs[_leg_of(thing)] += thing["amount"]
     ours = {leg: int(amount) for leg, amount in _rows(connection, PAID_BY_LEG)}
     return [
         f"{leg}: the ledger says {ours.get(leg, 0)}, the book {theirs.get(leg, 0)}"

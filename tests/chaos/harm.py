@@ -1,4 +1,5 @@
-"""What goes wrong, in an order that the seed decides: kills, freezes, and servers that crash, forget or are full."""
+"""What goes wrong, in an order that the seed decides: kills, freezes, servers that crash, forget or are full, a person
+who refunds the same payments in the dashboard, and somebody who writes odd messages to the broker."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import psutil
 import redis
 
+from tests.chaos.others import odd_message, refund_by_hand
 from tests.chaos.stage import LEASE_SECONDS, Stage
 from tests.support.parts import Part
 
@@ -19,7 +21,8 @@ REDIS_SECONDS = 2.0
 
 
 class Harm:
-    """Does harm to a stage; `done` counts kills, freezes, pg_crashes and redis_losses, `ways` how often each way did.
+    """Does harm to a stage; `ways` says how often each way did. `done` counts kills, freezes, pg_crashes, redis_losses,
+    refunds in the dashboard, and odd messages.
 
     A way says whether it found something to harm: what is dead or frozen already can't be killed.
     """
@@ -27,7 +30,7 @@ class Harm:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._chance = random.Random(stage.seed)
-        self.done: Counter[str] = Counter(kills=0, freezes=0, pg_crashes=0, redis_losses=0)
+        self.done: Counter[str] = Counter(kills=0, freezes=0, pg_crashes=0, redis_losses=0, by_hand=0, odd_messages=0)
         self._later: list[tuple[float, Callable[[], object]]] = []
         self.ways: Counter[str] = Counter()
         self._ways: list[tuple[float, Callable[[], bool]]] = [
@@ -43,6 +46,8 @@ class Harm:
             (1, self._kill_redis),
             (1, self._flush_redis),
             (1, self._fill_redis),
+            (2, self._refund_in_the_dashboard),
+            (3, self._write_odd_messages),
         ]
 
     def go_on(self, until: float, tick: Callable[[], object] = lambda: None) -> None:
@@ -142,6 +147,23 @@ class Harm:
 
     def _freeze_scheduler(self) -> bool:
         return self._freeze("scheduler", list)
+
+    # --- others ------------------------------------------------------------------------------------------------------
+
+    def _refund_in_the_dashboard(self) -> bool:
+        made = refund_by_hand(self._stage, self._chance)
+        self.done["by_hand"] += made
+        return made
+
+    def _write_odd_messages(self) -> bool:
+        messages = [odd_message(self._chance) for _ in range(self._chance.randint(1, 5))]
+        with redis.from_url(self._stage.valkey.url, socket_timeout=5) as client:
+            try:
+                client.lpush(self._chance.choice(("refunds", "bulk")), *messages)
+            except redis.RedisError:  # full just now
+                return False
+        self.done["odd_messages"] += len(messages)
+        return True
 
     # --- servers -----------------------------------------------------------------------------------------------------
 

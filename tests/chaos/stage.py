@@ -33,6 +33,8 @@ CLOCKS = {
     "POLL_SECONDS": 0.5,
     "STRIPE_RATE_PER_SECOND": 0,
 }
+SANDBOX_KEY = "sk_test_ofTheChaosRun"
+PAYMENTS_EACH = 2
 CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 40, 4, 2, 2
 # Much more than is ever asked for: a second refund of the same thing must not be refused for want of room.
 PAYMENT_CREDITS, SPEND_CREDITS = 100_000, 50_000
@@ -91,7 +93,7 @@ class Stage:
         settings = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.valkey.url,
-            "STRIPE_API_KEY": "sk_test_ofTheChaosRun",
+            "STRIPE_API_KEY": SANDBOX_KEY,
             "STRIPE_API_BASE": self.sandbox.url,
             "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
         } | {name: str(value) for name, value in CLOCKS.items()}
@@ -117,7 +119,7 @@ class Stage:
                 credits=PAYMENT_CREDITS,
             )
             for customer in range(CUSTOMERS)
-            for number in range(2)
+            for number in range(PAYMENTS_EACH)
         ]
         spends = [
             spent(n, transaction_id=f"t{n}", customer_id=f"c{n}", credits=SPEND_CREDITS) for n in range(CUSTOMERS)

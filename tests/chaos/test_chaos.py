@@ -12,7 +12,7 @@ from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 SECONDS, SEED = 60, 4
 MUTANT_SECONDS = 20
 # Of doing harm, see `Harm`; each at least once in a run.
-WAYS = 12
+WAYS = 14
 
 # One at a time: a run has more than a dozen processes.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]

@@ -26,12 +26,14 @@ from refund_worker.processors.base import (
     NotSent,
     PaymentRead,
     PaymentReply,
+    PaymentUnreadable,
     PaymentWord,
     RefundObject,
     Refused,
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.processors.stripe_objects import clean
 from tests.simulation.faults import Faults
@@ -43,6 +45,7 @@ LATE_SECONDS_MAX = 4.9 * HOUR
 LAG_SECONDS_MAX = 1 * HOUR
 TIMEOUT = 30.0
 VOID = ("failed", "canceled")
+EXECUTED = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | Denied
 # What the processor quotes in its messages and no row of ours may ever hold (I14).
 PLANTED_KEY = "sk_test_51PlantedByTheSimulation0000"
 PLANTED_CARD = "4242 4242 4242 4242"
@@ -56,13 +59,15 @@ class Thing:
     payment: str
     amount: int
     currency: str
-    leg_id: str | None
+    leg_id: str | None  # whose it is in truth; None: somebody else made it
     attempt: int | None
     created: float
     listed_from: float
     words: list[str | None]
     said_at: float  # the last of them
     failure: str | None = None
+    mark: str | None = None  # what its metadata says: anybody with access to the account can edit it
+    installation: str | None = None
 
     @property
     def status(self) -> str | None:
@@ -86,6 +91,14 @@ class Payment:
     currency: str
     disputed: bool = False
     declines: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the list of a payment showed when it was last read: who looked, and what others had made by then."""
+
+    at: float
+    others: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -112,6 +125,9 @@ class Bank:
     denials: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)
     very_late: bool = False  # effects after days: only where no new attempt is ever made
+    recorded_wrong: set[str] = field(default_factory=set)  # payments of which our books say something else
+    unreadable: bool = False  # the server has no way to read payments
+    listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
     calls: int = 0
     on_news: Callable[[Thing], None] = lambda _thing: None
     on_created: Callable[[Thing], None] = lambda _thing: None
@@ -130,7 +146,7 @@ class Bank:
                 return KeyConflict("the key was used with other parameters")
             if record.reply is None:
                 return Busy("idempotency_key_in_use")
-            told = isinstance(record.reply, Answered | Refused | AlreadyRefunded | Blocked | Misconfigured)
+            told = isinstance(record.reply, EXECUTED)
             return replace(record.reply, replayed=True) if told else record.reply  # type: ignore[call-arg]
         if self.faults.strikes("refused, not kept"):
             return Refused("processing_error", "not possible just now")
@@ -164,13 +180,26 @@ class Bank:
             self.faults.count("balance empty")
         if empty or self.faults.strikes("blocked"):
             return Blocked("balance_insufficient", "the balance is empty")
+        if self.faults.strikes("refusal of an unknown code"):
+            return UnknownRefusal("refund_moon_phase_unsupported", "not on this day")
+        if self.faults.strikes("our set-up refused"):
+            return Denied("parameter_unknown", "Received unknown parameter: moon", maybe_kept=True)
         if self.faults.strikes("declined"):
             payment.declines = "expired_or_canceled_card"
             return Refused(payment.declines, clean(f"the card {PLANTED_CARD} has expired"))
-        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"])
+        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"], order["installation"])
         return Answered(self.describe(thing))
 
-    def add(self, payment: str, amount: int, leg_id: str | None, attempt: int | None) -> Thing:
+    def add(
+        self,
+        payment: str,
+        amount: int,
+        leg_id: str | None,
+        attempt: int | None,
+        installation: str | None = None,
+        mark: str | None = None,
+    ) -> Thing:
+        """A refund object comes into being. `mark` is for one that bears another leg's name than its own."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
         life = self._life() if leg_id else [(0.0, "succeeded", None)]
@@ -186,6 +215,8 @@ class Bank:
             words=[life[0][1]],
             said_at=world.now,
             failure=life[0][2],
+            mark=mark or leg_id,
+            installation=installation,
         )
         self.things.append(thing)
         world.note("BOOK", thing.id, thing.status, amount, leg_id, attempt)
@@ -222,6 +253,8 @@ class Bank:
 
         if strikes("failed at once"):
             return [(0, "failed", "expired_or_canceled_card")]
+        if strikes("balance empty, told by the object"):
+            return [(0, "pending", None), (random.choice((0.0, uniform(1, DAY))), "failed", "insufficient_funds")]
         life: list[tuple[float, str | None, str | None]] = [(0, "succeeded", None)]
         if strikes("pending"):
             life = [(0, "pending", None), (uniform(60, 5 * DAY), "succeeded", None)]
@@ -231,7 +264,7 @@ class Bank:
         if strikes("requires action"):
             life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "succeeded", None)]
         if strikes("pending, then failed"):
-            life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "insufficient_funds")]
+            life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "declined")]
         if strikes("canceled"):
             life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "canceled", None)]
         if life[-1][1] == "succeeded" and strikes("failed later"):
@@ -248,11 +281,12 @@ class Bank:
             amount_minor=thing.amount,
             currency=thing.currency,
             payment_refs=(thing.payment,),
-            leg_id=thing.leg_id,
-            attempt=thing.attempt,
+            leg_id=thing.mark,
+            attempt=thing.attempt if thing.mark else None,
             failure_code=thing.failure if word in VOID else None,
             created_at=datetime.fromtimestamp(thing.created, UTC),
             live=False,
+            installation=thing.installation,
         )
 
     def listed(self, things: list[Thing]) -> SearchReply:
@@ -366,7 +400,7 @@ class SimulatedProcessor:
     """The adapter's place: the engine's port to the bank."""
 
     name = "stripe"
-    reads_payments = False  # each reading draws from the schedule's chance, so that with them all schedules are others
+    reads_payments = True
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -375,6 +409,7 @@ class SimulatedProcessor:
         body = {
             "amount": order.amount_minor,
             "attempt": order.attempt,
+            "installation": order.installation,
             "leg": order.leg_id,
             "payment": order.processor_payment_id,
         }
@@ -458,28 +493,36 @@ class SimulatedProcessor:
         reply: Reply = await bank.call("fetch", execute)
         return reply
 
-    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        bank = self.bank
-
-        def execute() -> PaymentReply:
-            payment = bank.payments.get(processor_payment_id)
-            if payment is None:
-                return Misconfigured("resource_missing", "no such charge")
-            refunded = payment.amount - bank.room(processor_payment_id)
-            return PaymentRead(PaymentWord(payment.amount, payment.currency, False, payment.disputed, refunded))
-
-        reply: PaymentReply = await bank.call("find_payment", execute)
-        return reply
-
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         bank = self.bank
         bank.world.note("FIND", leg_id)
 
         def execute() -> SearchReply:
             now = bank.world.now
-            return bank.listed([t for t in bank.things if t.leg_id == leg_id and t.listed_from <= now])
+            things = [t for t in bank.things if t.payment == processor_payment_id and t.listed_from <= now]
+            others = frozenset(t.id for t in things if t.leg_id is None and not t.is_void)
+            bank.listings[leg_id] = Listing(now, others)
+            return bank.listed(things)
 
         reply: SearchReply = await bank.call("find", execute)
+        return reply
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        bank = self.bank
+        bank.world.note("PAYMENT", processor_payment_id)
+
+        def execute() -> PaymentReply:
+            payment = bank.payments.get(processor_payment_id)
+            if bank.unreadable:
+                return PaymentUnreadable("no such path")
+            if payment is None:
+                return Misconfigured("resource_missing", "no such charge")
+            if processor_payment_id in bank.recorded_wrong:
+                bank.faults.count("recorded wrong")
+            refunded = payment.amount - bank.room(processor_payment_id)
+            return PaymentRead(PaymentWord(payment.amount, payment.currency, False, payment.disputed, refunded))
+
+        reply: PaymentReply = await bank.call("find payment", execute)
         return reply
 
     async def recent(self, created_gte: datetime) -> SearchReply:

@@ -38,7 +38,11 @@ LASTING = {
     "manual_processor",
     "no_automatic_refund",
     "outcome_unknown",
+    "payment_mismatch",
+    "refunded_elsewhere",
+    "refunded_twice",
     "resource_missing",
+    "unknown_refusal",
 }
 # An empty balance is tried again by itself, and left to a person no sooner than after so many tries.
 BLOCKED_TRIES_MIN = 40
@@ -59,6 +63,7 @@ def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -
     _check_budget(watch)
     _check_nothing_changed(watch)
     _check_no_secret(watch)
+    _check_twice(watch, bank)
     return ends
 
 
@@ -89,10 +94,8 @@ def _lasts(bank: Bank, leg: Row) -> bool:
         of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
         return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
     if leg["attention"] == "insufficient_funds":
-        return (
-            sum(t.leg_id == leg["leg_id"] and t.failure == "insufficient_funds" for t in bank.things)
-            >= BLOCKED_TRIES_MIN
-        )
+        failed = [thing for thing in bank.things if thing.leg_id == leg["leg_id"] and thing.is_void]
+        return len(failed) >= BLOCKED_TRIES_MIN
     return leg["attention"] in LASTING
 
 
@@ -108,6 +111,15 @@ def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str]
         known = watch.objects.get(thing.id, "missing")
         if known != thing.status and thing.status in ("pending", "requires_action", "succeeded", "failed", "canceled"):
             raise Violation(f"L5 {thing.id} is {thing.status} at the processor and {known} in our records")
+
+
+def _check_twice(watch: Watch, bank: Bank) -> None:
+    """I16: what a person called paid and the processor paid as well is with a person, or was."""
+    told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
+    for leg_id in watch.paid_in_doubt:
+        paid = any(thing.leg_id == leg_id and thing.status == "succeeded" for thing in bank.things)
+        if paid and leg_id not in told and watch.legs[leg_id]["attention"] != "refunded_twice":
+            raise Violation(f"I16 {leg_id} is paid by hand and by the processor, and nobody was told")
 
 
 def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:

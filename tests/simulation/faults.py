@@ -74,7 +74,15 @@ FAULTS: Mapping[str, Fault] = {
     # what a refund becomes
     "declined": Fault(0.35, (51,)),
     "refused, not kept": Fault(0.12),  # a refusal that says nothing about an earlier send under the same key
-    "refunded elsewhere": Fault(0, (52,)),
+    "refunded elsewhere": Fault(0, (52, 75)),
+    "refunded by hand while in doubt": Fault(0.5, (75,)),
+    "refunded by another installation": Fault(0, (76,)),
+    "refusal of an unknown code": Fault(0.1, (77,)),
+    "our set-up refused": Fault(0.08, (77,)),
+    "marks edited away": Fault(0.4, (78,)),
+    "recorded wrong": Fault(0, (79,)),
+    "balance empty, told by the object": Fault(0.15, (80,)),
+    "paid by hand while in doubt": Fault(0.3, (69, 75)),
     "disputed": Fault(0),
     "blocked": Fault(0.15, (53,)),
     "balance empty": Fault(0, (53,)),

@@ -42,6 +42,8 @@ class Plan:
     empty: list[tuple[float, float]]
     database_outages: list[tuple[float, float]]
     unknown_payments: set[str]
+    recorded_wrong: dict[str, tuple[int, str]]  # payments of which the processor knows another amount and currency
+    unreadable: bool = False  # a server that can't tell what a payment is
     notify: bool = False
     velocity_count: int | None = None
     polling_only: bool = False  # no webhook and no look at the list: what polling must come to by itself
@@ -70,6 +72,8 @@ def compose(random: Random) -> Plan:
         empty=_windows(random, horizon, 0.08, longest=60 * HOUR),
         database_outages=_windows(random, horizon, 0.08, longest=HOUR),
         unknown_payments=set(),
+        recorded_wrong={},
+        unreadable=random.random() < 0.15,
         notify=random.random() < 0.12,
         velocity_count=random.choice((1, 2, 3)) if random.random() < 0.1 else None,
     )
@@ -131,6 +135,10 @@ def _customer(random: Random, plan: Plan, name: str) -> None:
         bought += credits
         if random.random() < 0.02:
             plan.unknown_payments.add(f"ch_{payment_id}")
+        elif random.random() < 0.03 and not plan.unreadable:
+            plan.recorded_wrong[f"ch_{payment_id}"] = random.choice(
+                ((amount * 100, plan.payments[-1].currency), (max(1, amount // 100), "USD"), (amount, "HUF"))
+            )
     for number in range(random.choice((0, 1, 1, 2))):
         credits = random.randint(1, max(1, bought // 2))
         if credits > bought:
@@ -209,7 +217,8 @@ def _world(random: Random, plan: Plan) -> None:
         at = random.uniform(0, plan.horizon)
         plan.acts.append(Act(at, "pause"))
         plan.acts.append(Act(at + random.choice((60, HOUR, 26 * HOUR)) * random.random(), "resume"))
-    for name, chance in (("refund elsewhere", 0.2), ("dispute", 0.08)):
+    others = (("refund elsewhere", 0.2), ("refund by another installation", 0.08), ("dispute", 0.08))
+    for name, chance in others:
         if random.random() < chance:
             payment = random.choice(plan.payments).processor_payment_id
             part = random.choice((1.0, 0.5))

@@ -27,7 +27,7 @@ from tests.simulation.gate import FaultyGate
 from tests.simulation.kernel import Died, Loop, Process, Violation, World
 from tests.simulation.plan import DAY, HOUR, START, Plan, compose
 from tests.simulation.receiver import SimulatedDeliverer, check_told
-from tests.simulation.watch import ENDS, Watch
+from tests.simulation.watch import ENDS, Row, Watch
 
 HEALING_DAYS = 75
 # After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
@@ -101,6 +101,9 @@ class Schedule:
             self.bank.on_created = self.watch.created
         self.bank.on_news = self._tell
         self.bank.on_silence = self._fall_silent
+        self.bank.recorded_wrong = set(plan.recorded_wrong)
+        self.bank.unreadable = plan.unreadable
+        self.watch.on_doubt = self._somebody_pays
         self.requests: dict[tuple[str, str], RefundRequest] = {}
         self.overtaken: dict[str, tuple[str, str]] = {}
         self.gate = FaultyGate(world, self.faults, plan.database_outages, self._committed)
@@ -148,7 +151,10 @@ class Schedule:
         world, plan = self.world, self.plan
         for payment in plan.payments:
             if payment.processor == "stripe" and payment.processor_payment_id not in plan.unknown_payments:
-                self.bank.payments[payment.processor_payment_id] = Payment(payment.amount_minor, payment.currency)
+                known = plan.recorded_wrong.get(payment.processor_payment_id)
+                self.bank.payments[payment.processor_payment_id] = Payment(
+                    *(known or (payment.amount_minor, payment.currency))
+                )
         self.client("recorder", self._record)
         for start, end in plan.outages:
             world.at(start, lambda end=end: self.world.note("OUTAGE", round(end - START)))
@@ -420,6 +426,7 @@ class Schedule:
         if self.healing:
             self._look_at_the_list(2 * HOUR)
             self.world.after(IN_TIME_SECONDS, self._check_in_time)
+        self._edit_marks(thing)
         if thing.is_void and thing.leg_id and self.faults.strikes("asked again after failure"):
             self._ask_again(thing.leg_id)
         if not self.plan.webhooks or self.faults.strikes("webhook lost"):
@@ -427,10 +434,10 @@ class Schedule:
         if thing.leg_id is None and self.faults.on:
             self.faults.count("webhook of an unknown refund")
         random = self.world.random
-        metadata = {"refund_worker_leg": thing.leg_id} if thing.leg_id else {}
+        metadata = {"refund_worker_leg": thing.mark} if thing.mark else {}
         body = json.dumps({"data": {"object": {"object": "refund", "id": thing.id, "metadata": metadata}}})
         event_id = f"evt_{thing.id}_{len(thing.words)}"
-        if thing.leg_id is None:
+        if thing.mark is None and thing.leg_id is None:
             self.foreign.append(event_id)
         if thing.id not in self.overtaken and self.faults.strikes("webhook overtaken"):
             self.overtaken[thing.id] = event_id, body
@@ -445,6 +452,22 @@ class Schedule:
                 late = random.uniform(HOUR, 3 * DAY)
             self.world.after(late, lambda: self._webhook(event_id, body))
         self.world.after(3, lambda: self._send_overtaken(thing.id))
+
+    def _somebody_pays(self, leg: Row) -> None:
+        """An operator who sees a refund that hangs pays it in the dashboard, or edits what our object bears."""
+        if self.healing or leg["processor"] != "stripe":
+            return
+        random, payment = self.world.random, leg["processor_payment_id"]
+        if self.faults.strikes("refunded by hand while in doubt"):
+            amount = random.choice((leg["amount_minor"], leg["amount_minor"], 1))
+            after = random.choice((1, 30, HOUR, 8 * HOUR)) * random.random()
+            self.world.after(after, lambda: self._refund_by_others(payment, amount, "refunded elsewhere"))
+
+    def _edit_marks(self, thing: Thing) -> None:
+        """Only of what our books know by its id: before that nobody could tell whose it is."""
+        if thing.leg_id and thing.id in self.watch.objects and self.faults.strikes("marks edited away"):
+            self.world.note("MARKS", thing.id)
+            thing.mark = thing.installation = None
 
     def _send_overtaken(self, thing_id: str) -> None:
         if thing_id in self.overtaken:
@@ -487,6 +510,7 @@ class Schedule:
         getattr(self, "_act_" + what.replace(" ", "_"))(**arguments)
 
     def _act_request(self, requests: list[RefundRequest]) -> None:
+        self.watch.acted |= {request.actor for request in requests}
         self.client("client", lambda context: self._request(context, requests))
 
     def _request(self, context: Context, requests: list[RefundRequest]) -> None:
@@ -505,6 +529,8 @@ class Schedule:
             self.world.note("REQUEST", *key, answer.code if isinstance(answer, Refusal) else answer.refund_id)
 
     def _act_correct(self, customer_id: str, credits: int, key: str) -> None:
+        self.watch.acted.add("otto")
+
         def work(context: Context) -> None:
             try:
                 row, _ = records.correct(
@@ -567,6 +593,7 @@ class Schedule:
         if not made:
             return
         transaction_id = made[int(pick * len(made))]
+        self.watch.acted.add("otto")
 
         def work(context: Context) -> None:
             try:
@@ -601,6 +628,8 @@ class Schedule:
             action = Action.APPROVE if choice < 0.7 else Action.REJECT if choice < 0.85 else Action.CANCEL
         elif seen["status"] == "needs_attention":
             action = Action.RETRY if choice < 0.4 and not self.plan.very_late else Action.RESOLVE
+        elif choice < 0.4 and self._is_in_doubt(refund_id) and self.faults.strikes("paid by hand while in doubt"):
+            return self._command(refund_id, Action.RESOLVE, "olga", f"bank-{refund_id}", None)
         else:
             action = Action.CANCEL if choice < 0.6 else Action.RETRY
         reference = None if choice < 0.8 else f"bank-{refund_id}"
@@ -608,9 +637,14 @@ class Schedule:
         actor = "olga" if pick < 0.9 else "anna"
         return self._command(refund_id, action, actor, reference, seen["version"] if pick < 0.5 else None)
 
+    def _is_in_doubt(self, refund_id: str) -> bool:
+        return any(leg["refund_id"] == refund_id and leg["status"] == "unknown" for leg in self.watch.legs.values())
+
     def _command(
         self, refund_id: str, action: Action, actor: str, reference: str | None, version: int | None
     ) -> Callable[[Context], None]:
+        self.watch.acted.add(actor)
+
         def work(context: Context) -> None:
             try:
                 operations.command(
@@ -631,17 +665,29 @@ class Schedule:
         return work
 
     def _act_pause(self) -> None:
+        self.watch.acted.add("olga")
         self.client("operator", lambda c: operations.pause_processor(c, "stripe", actor="olga", reason="maintenance"))
 
     def _act_resume(self) -> None:
-        self.client("operator", lambda context: operations.resume_processor(context, "stripe"))
+        self.watch.acted.add("olga")
+        self.client("operator", lambda context: operations.resume_processor(context, "stripe", actor="olga"))
 
     def _act_refund_elsewhere(self, payment: str, part: float) -> None:
         if payment in self.bank.payments:
+            self._refund_by_others(payment, int(self.bank.room(payment) * part), "refunded elsewhere")
+
+    def _act_refund_by_another_installation(self, payment: str, part: float) -> None:
+        """Its marks look like ours; the leg may even be called the same."""
+        if payment in self.bank.payments:
+            ours = sorted(self.watch.legs)
+            mark = ours[0] if ours and self.world.random.random() < 0.5 else "rf_000099-1"
             amount = int(self.bank.room(payment) * part)
-            if amount:
-                self.faults.count("refunded elsewhere")
-                self.bank.add(payment, amount, None, None)
+            self._refund_by_others(payment, amount, "refunded by another installation", mark)
+
+    def _refund_by_others(self, payment: str, amount: int, why: str, mark: str | None = None) -> None:
+        if payment in self.bank.payments and 0 < amount <= self.bank.room(payment):
+            self.faults.count(why)
+            self.bank.add(payment, amount, None, None, "inst_other" if mark else None, mark)
 
     def _act_dispute(self, payment: str, part: float) -> None:
         if payment in self.bank.payments:

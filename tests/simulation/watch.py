@@ -16,6 +16,8 @@
 - I14 no secret in a row: `ends._check_no_secret`
 - I15 above the threshold only with a second person, and never above the velocity limit: `_check_limits`,
   `_check_approval`
+- I16 nobody is paid again for what others have paid, as far as a list had shown it: `_check_others`
+- I19 whoever stands in the trail is who acted: `_check_actor`
 - L1 nothing is given up or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
 
 Nothing here calls the engine or the domain; the tables of allowed moves are written out once more on purpose.
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,14 +47,15 @@ from tests.simulation.database import GatedConnection
 from tests.simulation.kernel import Process, Violation, World
 
 REACHED = {"pending", "requires_action", "succeeded", "failed", "canceled"}
+# Blocked: by the payment's own word, before it is sent; or by an object that failed for want of funds.
 LEG_MOVES = {
-    "planned": {"sending"} | REACHED,
+    "planned": {"sending", "blocked"} | REACHED,
     "sending": {"waiting", "unknown", "blocked"} | REACHED,
-    "waiting": {"sending"} | REACHED,
+    "waiting": {"sending", "unknown", "blocked"} | REACHED,
     "unknown": {"sending", "waiting", "blocked"} | REACHED,
-    "blocked": {"sending", "unknown"} | REACHED,
-    "pending": REACHED,
-    "requires_action": REACHED,
+    "blocked": {"sending", "unknown", "waiting"} | REACHED,
+    "pending": {"blocked"} | REACHED,
+    "requires_action": {"blocked"} | REACHED,
     "succeeded": {"failed", "canceled"},
     "failed": {"canceled"},
     "canceled": {"failed"},
@@ -91,6 +95,8 @@ MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured, UnknownRefusal
 SYSTEM = ("processor", "refund-worker")
 # Nobody can be called unreachable any more so long after the last fault.
 REACHABLE_AFTER_SECONDS = 2 * 86_400
+# From the claim that a list allows to the call: a lease, and what a lease may begin in.
+LIST_SLACK_SECONDS = 180
 # Of the limits, as in production by default.
 WINDOW_SECONDS = 86_400
 
@@ -122,6 +128,10 @@ class Watch:
     contradicted: set[str] = field(default_factory=set)
     approved_by: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)  # legs, by a person
+    paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while nobody knew
+    accepted_others: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by leg, by a retry
+    acted: set[str] = field(default_factory=set)  # persons who did something
+    on_doubt: Callable[[Row], None] = lambda _leg: None
     intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
     claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     next_due: float | None = None
@@ -154,8 +164,24 @@ class Watch:
                 self.approved_by[refund_id] = actor
             if kind == "leg_given_up" and actor not in SYSTEM:
                 self.given_up.add(leg_id)
+            self._check_actor(row)
+            self._note_words_of_people(refund_id, kind, leg_id)
             if kind == "internal_error":  # the engine lives on; that it broke at all is what we look for
                 raise Violation(f"L1 this program broke on {refund_id}")
+
+    def _check_actor(self, event: tuple[Any, ...]) -> None:
+        """I19: only who has acted can stand in the trail."""
+        _, refund_id, kind, actor, *_ = event
+        if actor not in SYSTEM and actor not in self.acted:
+            raise Violation(f"I19 {kind} of {refund_id} is said to be of {actor}, who has done nothing")
+
+    def _note_words_of_people(self, refund_id: str, kind: str, leg_id: str | None) -> None:
+        if kind == "leg_paid_by_hand" and leg_id and self.legs[leg_id]["status"] == "unknown":
+            self.paid_in_doubt.add(leg_id)
+        if kind == "retry_requested":  # whoever asks for it has seen what the lists had shown
+            for known, leg in self.legs.items():
+                if leg["refund_id"] == refund_id and known in self.bank.listings:
+                    self.accepted_others[known] |= self.bank.listings[known].others
 
     def _read_ledger(self) -> None:
         """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
@@ -305,6 +331,8 @@ class Watch:
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
         if now in GONE and was not in GONE and row["amount_minor"]:
             self._check_cause(row)
+        if was != now and now in ("unknown", "blocked"):
+            self.on_doubt(row)
         if row["attention"] and row["attention"] != before["attention"]:
             self._check_attention(row)
         if row["attempt"] < before["attempt"]:
@@ -354,31 +382,33 @@ class Watch:
         leg_id, reason, bank = leg["leg_id"], leg["attention"], self.bank
         payment = bank.payments.get(leg["processor_payment_id"])
         things = [thing for thing in bank.things if thing.leg_id == leg_id]
-        match reason:
-            case _ if leg["processor"] == "manual":
-                good = True
-            case "resource_missing":
-                good = payment is None
-            case "charge_disputed":
-                good = payment is not None and payment.disputed
-            case "charge_already_refunded":
-                good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
-            case "balance_insufficient":
-                good = any(isinstance(sent.told, Blocked) for sent in bank.sent[f"{leg_id}:{leg['attempt']}"])
-            case "insufficient_funds":
-                good = any(thing.is_void and thing.failure == reason for thing in things)
-            case "outcome_unknown":
-                good = self._was_silent_too_long(leg, things)
-            case "answer_mismatch":
-                good = leg_id in bank.falsified
-            case "unknown_status":
-                good = any(word not in REACHED for thing in things for word in thing.words)
-            case "processor_unreachable":
-                good = self.calm_since is None or self.world.now < self.calm_since + REACHABLE_AFTER_SECONDS
-            case _:
-                good = False
+        calm = self.calm_since is not None and self.world.now >= self.calm_since + REACHABLE_AFTER_SECONDS
+        causes: dict[str, Callable[[], bool]] = {
+            "resource_missing": lambda: payment is None,
+            "charge_disputed": lambda: payment is not None and payment.disputed,
+            "charge_already_refunded": lambda: self._others_paid(leg),
+            "refunded_elsewhere": lambda: self._others_paid(leg),
+            "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
+            "unknown_refusal": lambda: self._was_told(leg, UnknownRefusal),
+            "refunded_twice": lambda: leg_id in self.paid_in_doubt and any(not thing.is_void for thing in things),
+            "insufficient_funds": lambda: any(thing.failure == "insufficient_funds" for thing in things),
+            "balance_insufficient": lambda: self._was_told(leg, Blocked),
+            "outcome_unknown": lambda: self._was_silent_too_long(leg, things),
+            "answer_mismatch": lambda: leg_id in bank.falsified,
+            "unknown_status": lambda: any(word not in REACHED for thing in things for word in thing.words),
+            "processor_unreachable": lambda: not calm,
+        }
+        cause = causes.get(reason)
+        good = leg["processor"] == "manual" or (cause is not None and cause())
         if not good:
             raise Violation(f"L1 {leg_id} is left to a person as {reason}, which it is not")
+
+    def _others_paid(self, leg: Row) -> bool:
+        return any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in self.bank.things)
+
+    def _was_told(self, leg: Row, kind: type) -> bool:
+        keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]
+        return any(isinstance(sent.told, kind) for key in keys for sent in self.bank.sent.get(key, ()))
 
     def _was_silent_too_long(self, leg: Row, things: list[Thing]) -> bool:
         """Since the first intent of this attempt its key's life has passed, by one clock or the other, and whoever
@@ -397,8 +427,11 @@ class Watch:
         refund_id = self.legs[thing.leg_id]["refund_id"]
         legs = {leg["leg_id"]: leg for leg in self.legs.values() if leg["refund_id"] == refund_id}
         asked = sum(leg["amount_minor"] for leg in legs.values() if leg["replaces"] is None)
+        # What a person called paid while nobody knew may turn out to be paid by us as well: they took it upon them.
         by_hand = sum(
-            leg["amount_minor"] for leg in legs.values() if str(leg["processor_refund_id"]).startswith("manual:")
+            leg["amount_minor"]
+            for leg in legs.values()
+            if str(leg["processor_refund_id"]).startswith("manual:") and leg["leg_id"] not in self.paid_in_doubt
         )
         paid = sum(t.amount for t in self.bank.things if t.leg_id in legs and not t.is_void)
         if paid + by_hand > asked:
@@ -422,6 +455,7 @@ class Watch:
         if self.bank.bodies.setdefault(key, body) != body:
             raise Violation(f"I9 {key} is sent with another body")
         self._check_proof(leg_id, attempt)
+        self._check_others(leg_id, attempt, key)
         self._check_age(key)
         self._check_approval(leg_id)
 
@@ -432,6 +466,18 @@ class Watch:
             sent = self.bank.sent.get(f"{leg_id}:{number}")
             if sent and not self._is_proved(leg_id, number, sent):
                 raise Violation(f"I10 {leg_id} begins attempt {attempt} without proof that {number} made nothing")
+
+    def _check_others(self, leg_id: str, attempt: int, key: str) -> None:
+        """I16: a new attempt begins with the list read anew; nothing is sent beside what others were seen to pay."""
+        if leg_id in self.paid_in_doubt:
+            raise Violation(f"I16 {leg_id} is sent although a person has called it paid")
+        listing = self.bank.listings.get(leg_id)
+        if attempt > 1 and key not in self.bank.sent:
+            oldest = self.world.now - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
+            if listing is None or listing.at < oldest:
+                raise Violation(f"I16 {leg_id} begins attempt {attempt} without a look at what others have paid")
+        if listing is not None and (unseen := listing.others - self.accepted_others[leg_id]):
+            raise Violation(f"I16 {leg_id} is sent beside {', '.join(sorted(unseen))}, which others have paid")
 
     def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
         """All of it is void, or each send had its own answer, or one answer that is every copy's, or it is quiet."""
