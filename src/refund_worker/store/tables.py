@@ -163,7 +163,9 @@ refunds = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    # Who was authenticated when it was asked for; the caller's own word on who asked stands in the note.
     Column("requested_by", Text, nullable=False),
+    Column("requested_by_note", Text),
     _flag("of_correction"),
     _flag("posted"),
     _count("returns"),
@@ -289,7 +291,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    # None: about a processor's switch, named in the detail.
+    # None: about a processor's switch or a link between persons, named in the detail.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
@@ -422,6 +424,16 @@ console_users = Table(
     Column("password_hash", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
+)
+
+# Other names of the person that a console user is, each as it stands in the trail as an actor.
+person_links = Table(
+    "person_links",
+    metadata,
+    Column("console_user", Text, primary_key=True),
+    Column("identity", Text, primary_key=True),
+    Column("linked_at", Double, nullable=False),
+    Column("linked_by", Text, nullable=False),
 )
 
 console_sessions = Table(
