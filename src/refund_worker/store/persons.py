@@ -14,8 +14,8 @@ _l = person_links.c
 def insert_link(connection: Connection, link: Link, *, now: float, by: str) -> bool:
     """False where it was there already."""
     row = {"console_user": link.user, "identity": link.identity, "linked_at": now, "linked_by": by}
-    statement = insert_into(connection, person_links).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    statement = insert_into(connection, person_links).values(**row).on_conflict_do_nothing().returning(_l.identity)
+    return connection.execute(statement).first() is not None
 
 
 def delete_link(connection: Connection, link: Link) -> bool:
