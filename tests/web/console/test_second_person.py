@@ -63,9 +63,11 @@ def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
 
 def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
     ivy, ivy_again = visitor(web, "admin", "Ivy"), visitor(web, "admin", "ivy")
-    page = ivy.get("/return-money", customer="cust-1")
-    answer = ivy.submit(page, "/return-money", credits="60", reason="asked")
-    refund_id = answer.headers["location"].rpartition("/")[2].partition("?")[0]
+    web.refund("k-1", credits=10)
+    panel = ivy.get("/refund-transaction", id="tx-1")
+    assert ivy.submit(panel, "/refund-transaction", to="source", reason="asked").status_code == 303
+    waits = web.call("GET", "/v1/refunds?status=awaiting_approval").json()["data"]
+    refund_id = waits[0]["id"]
     assert status_of(web, refund_id) == "awaiting_approval"
     assert "Not for you to approve: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
 
