@@ -18,11 +18,14 @@ NEAR = {
     DOMAIN + "internal_step.py": ("tests/domain/test_wake.py", "tests/domain/test_command.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
+    DOMAIN + "persons.py": ("tests/domain/test_persons.py",),
     DOMAIN + "wake.py": ("tests/domain/test_wake.py", "tests/domain/test_hear.py"),
     DOMAIN + "workflow.py": ("tests/domain/test_workflow.py", "tests/domain/test_command.py"),
 }
 ADVANCE = "tests/engine/test_advance.py::test_"
 INTAKE = "tests/engine/test_intake.py::test_"
+WHO_ACTS = ("tests/cli/test_who_acts.py",)
+CELERY_CLIENTS = ("tests/worker/test_celery_clients.py",)
 LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/test_contradictions.py",)
@@ -505,8 +508,95 @@ DEFECTS = (
     Defect(
         "whoever asked may approve",
         DOMAIN + "command.py",
-        "            if actor == refund.requested_by:",
-        "            if False:",
+        "            if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:",
+        "            if (why_not := None) is not None:",
+    ),
+    Defect(
+        "approval compares names, not persons",
+        DOMAIN + "persons.py",
+        "    if persons_behind(actor, links).isdisjoint(persons_behind(requested_by, links)):",
+        "    if True:",
+    ),
+    Defect(
+        "Ivy and ivy are two persons",
+        DOMAIN + "persons.py",
+        '    return unicodedata.normalize("NFKC", actor).casefold()',
+        "    return actor",
+    ),
+    Defect(
+        "two users of one key are one person",
+        DOMAIN + "persons.py",
+        " if start in through and to.startswith(CONSOLE_PREFIX)}",
+        " if start in found}",
+    ),
+    Defect(
+        "a second name of a console user inherits nothing",
+        DOMAIN + "persons.py",
+        "        more = not users <= found",
+        "        more = False",
+    ),
+    Defect(
+        "links are not read where somebody approves",
+        ENGINE + "operations.py",
+        "        links = persons.links(connection) if action is Action.APPROVE else ()",
+        "        links = ()",
+        ("tests/engine/test_persons.py",),
+    ),
+    Defect(
+        "a link leaves no line in the trail",
+        ENGINE + "persons.py",
+        """            _note(connection, "person_linked", link, now, by)""",
+        "            pass",
+        ("tests/engine/test_persons.py",),
+    ),
+    Defect(
+        "a key that never was is linked",
+        ENGINE + "persons.py",
+        """        if not persons.has_key(connection, key["client"], key["name"]):""",
+        "        if False:",
+        ("tests/engine/test_persons.py",),
+    ),
+    Defect(
+        "a file says who its actor is",
+        ENGINE + "files.py",
+        "            actor=actor,",
+        "            actor=body.requested_by or actor,",
+        WHO_ACTS,
+    ),
+    Defect(
+        "a variable says who runs the command",
+        "src/refund_worker/cli/options.py",
+        "pwd.getpwuid(uid).pw_name",
+        "os.environ['USER']",
+        WHO_ACTS,
+    ),
+    Defect(
+        "a message's client is its actor",
+        "src/refund_worker/worker/tasks.py",
+        """    actor = DOOR if declared is None else f"{DOOR}:{client}\"""",
+        """    actor = f"{DOOR}:{client}\"""",
+        CELERY_CLIENTS,
+    ),
+    Defect(
+        "the Celery door takes clients that are not declared",
+        "src/refund_worker/worker/tasks.py",
+        "    if declared is not None and client not in declared:",
+        "    if False:",
+        CELERY_CLIENTS,
+    ),
+    Defect(
+        "a message takes the console's keys",
+        "src/refund_worker/worker/tasks.py",
+        "    if client in OTHER_DOORS and client not in (declared or ()):",
+        "    if False:",
+        CELERY_CLIENTS,
+    ),
+    Defect(
+        "the threshold looks at payments alone",
+        DOMAIN + "limits.py",
+        """for (subject, _), amount in totals.items() if subject[0] != "actor")""",
+        """for (subject, _), amount in totals.items() if subject[0] == "payment")""",
+        (LIMITS + "several_payments_do_not_split_a_threshold",),
     ),
     Defect(
         "resolve while the processor may still pay",
