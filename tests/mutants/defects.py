@@ -24,8 +24,6 @@ NEAR = {
 }
 ADVANCE = "tests/engine/test_advance.py::test_"
 INTAKE = "tests/engine/test_intake.py::test_"
-WHO_ACTS = ("tests/cli/test_who_acts.py",)
-CELERY_CLIENTS = ("tests/worker/test_celery_clients.py",)
 LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/test_contradictions.py",)
@@ -540,56 +538,60 @@ DEFECTS = (
         ENGINE + "operations.py",
         "        links = persons.links(connection) if action is Action.APPROVE else ()",
         "        links = ()",
-        ("tests/engine/test_persons.py",),
+        (
+            "tests/engine/test_persons.py::test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before",
+        ),
     ),
     Defect(
         "a link leaves no line in the trail",
         ENGINE + "persons.py",
         """            _note(connection, "person_linked", link, now, by)""",
         "            pass",
-        ("tests/engine/test_persons.py",),
+        ("tests/engine/test_persons.py::test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail",),
     ),
     Defect(
         "a key that never was is linked",
         ENGINE + "persons.py",
         """        if not persons.has_key(connection, key["client"], key["name"]):""",
         "        if False:",
-        ("tests/engine/test_persons.py",),
+        ("tests/engine/test_persons.py::test_a_slip_links_nobody",),
     ),
     Defect(
         "a file says who its actor is",
         ENGINE + "files.py",
         "            actor=actor,",
         "            actor=body.requested_by or actor,",
-        WHO_ACTS,
+        (
+            "tests/cli/test_who_acts.py::test_who_submits_a_file_is_its_actor_and_can_not_approve_what_it_says_another_asked_for",
+        ),
     ),
     Defect(
         "a variable says who runs the command",
         "src/refund_worker/cli/options.py",
         "pwd.getpwuid(uid).pw_name",
         "os.environ['USER']",
-        WHO_ACTS,
+        ("tests/cli/test_who_acts.py::test_the_actor_is_the_user_of_the_process_whatever_the_environment_says",),
     ),
     Defect(
         "a message's client is its actor",
         "src/refund_worker/worker/tasks.py",
         """    actor = DOOR if declared is None else f"{DOOR}:{client}\"""",
         """    actor = f"{DOOR}:{client}\"""",
-        CELERY_CLIENTS,
+        ("tests/worker/test_celery_clients.py::test_a_new_name_for_each_message_evades_no_limit",),
     ),
     Defect(
         "the Celery door takes clients that are not declared",
         "src/refund_worker/worker/tasks.py",
         "    if declared is not None and client not in declared:",
         "    if False:",
-        CELERY_CLIENTS,
+        ("tests/worker/test_celery_clients.py::test_a_client_that_is_not_declared_keeps_its_keys",),
     ),
     Defect(
         "a message takes the console's keys",
         "src/refund_worker/worker/tasks.py",
         "    if client in OTHER_DOORS and client not in (declared or ()):",
         "    if False:",
-        CELERY_CLIENTS,
+        ("tests/worker/test_celery_clients.py::test_a_message_never_takes_a_key_of_the_console_or_the_command_line",),
     ),
     Defect(
         "the threshold looks at payments alone",

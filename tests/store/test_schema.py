@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
@@ -72,10 +73,12 @@ def described(database: Database) -> set[tuple[str, ...]]:
         )
         # Each column and constraint has a line of its own; in which order they stand is of no account.
         return {
-            (table, name, " ".join(line.rstrip(", ").split()))
+            (table, name, " ".join(part.rstrip(", ").split()))
             for table, name, sql in stored
             if table != "alembic_version"
             for line in (sql or "").splitlines()
+            # A column that was added later stands in the line of the one before it.
+            for part in re.split(r", (?![^()]*\))", line)
         }
 
 

@@ -163,9 +163,8 @@ refunds = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    # Who was authenticated when it was asked for; the caller's own word on who asked stands in the note.
+    # Who was authenticated when it was asked for.
     Column("requested_by", Text, nullable=False),
-    Column("requested_by_note", Text),
     _flag("of_correction"),
     _flag("posted"),
     _count("returns"),
@@ -176,6 +175,8 @@ refunds = Table(
     Column("due_at", Double),
     Column("lease_until", Double),
     Column("lease_token", Text),
+    # Who asked, in the caller's own word.
+    Column("requested_by_note", Text),
     # The key first: whoever sees all clients looks for a key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
