@@ -332,6 +332,24 @@ def test_the_doctor_fails_with_what_to_do_where_nothing_answers(cli: Cli, monkey
     assert found["broker"]["do"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({}, "ok"),
+        ({"ENVIRONMENT": "production"}, "ok"),
+        ({"ENVIRONMENT": "production", "BROKER_URL": "redis://127.0.0.1:1"}, "warn"),
+        ({"ENVIRONMENT": "production", "BROKER_URL": "redis://127.0.0.1:1", "CELERY_CLIENTS": "shop,desk"}, "ok"),
+    ],
+)
+def test_the_doctor_warns_where_a_shared_broker_takes_any_clients_name(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"REFUND_WORKER_{name}", value)
+    found = {line["check"]: line for line in cli("doctor", "-o", "json").json["data"]}
+    assert found["celery clients"]["verdict"] == verdict
+
+
 def test_the_doctor_tells_a_wrong_setting_as_a_finding(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_SURPRISE", "1")
     ran = cli("doctor")
