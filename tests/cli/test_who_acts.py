@@ -106,6 +106,7 @@ def test_linked_names_are_one_person_on_the_command_line(shop: Cli, become: Beco
     assert (own.code, own.problem["code"]) == (5, "action_not_allowed")
     assert "cli:anna" in own.problem["detail"]
     assert "cli:root" in shop("users", "links").out
+    assert "identity cli:anna, user console/anna" in " ".join(shop("audit", "list").out.split())
     assert shop("users", "unlink", "anna", "cli:root", "-o", "json").json["linked"] is False
     assert shop("refunds", "approve", refund["id"], "--reason", "fine").code == 0
     assert shop("users", "link", "nobody", "cli:root").code == 4

@@ -136,7 +136,8 @@ LEDGER_COLUMNS = (
 
 def _timeline_row(entry: Json) -> tuple[object, ...]:
     what = f"{entry['what']}{' (alarm)' if entry['alarm'] else ''}"
-    of = entry["refund_id"] or f"processor {entry['detail']['processor']}"
+    # What is about no refund is about a processor, or about names of a person.
+    of = entry["refund_id"] or ", ".join(f"{name} {value}" for name, value in entry["detail"].items())
     return moment(entry["at"]), entry["who"], what, entry["to"], of, entry["why"]
 
 

@@ -30,6 +30,8 @@ def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for
     boss, anna = visitor(web, "approver", "boss"), visitor(web, "approver", "anna")
     before = boss.get(f"/refunds/{refund_id}")
     link_person(web.context, "boss", "key:backend/boss", by="cli:root")
+    trail = text_of(boss.get("/audit"))
+    assert "cli:root Two names said to be one person identity backend/boss , user console/boss" in trail
     page = boss.get(f"/refunds/{refund_id}")
     assert f"Not for you to approve: {WHY}" in text_of(page)
     assert f"/refunds/{refund_id}/approve" not in page.text
