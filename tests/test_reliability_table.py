@@ -11,8 +11,8 @@ from tests.support.pages import ROOT, missing_tests, named_tests, tables_of
 
 PAGE = ROOT / "docs" / "reliability.md"
 COMMANDS, FAULT_ROWS, PROMISES = tables_of(PAGE)
-NUMBERS = [*range(1, 75), 77, 79, 80]
-NAMES = [*(f"I{n}" for n in range(1, 16)), *(f"L{n}" for n in range(1, 12))]
+NUMBERS = [*range(1, 83), 87]
+NAMES = [*(f"I{n}" for n in range(1, 17)), "I19", *(f"L{n}" for n in range(1, 12))]
 SIMULATION = "\n".join(file.read_text("utf-8") for file in sorted((ROOT / "tests" / "simulation").glob("*.py")))
 
 

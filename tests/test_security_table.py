@@ -15,6 +15,7 @@ CONTROLS = [
     "object and function authorisation",
     "unknown fields",
     "two persons above a threshold",
+    "actors can't be chosen",
     "splitting",
     "velocity limits",
     "original method only",

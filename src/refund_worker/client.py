@@ -77,7 +77,8 @@ class Refund(TypedDict):
     metadata: dict[str, str]
     idempotency_key: str
     client: str
-    requested_by: str
+    actor: str
+    requested_by: str | None
     failure_code: str | None
     failure_message: str | None
     available_actions: list[str]
@@ -458,6 +459,7 @@ class Client(_Base):
         credits: int | None = None,
         currency: str | None = None,
         note: str | None = None,
+        requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Refund:
@@ -650,6 +652,7 @@ class AsyncClient(_Base):
         credits: int | None = None,
         currency: str | None = None,
         note: str | None = None,
+        requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Refund:

@@ -45,6 +45,7 @@ _OTHER_KEYS = {
     "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -100,6 +101,9 @@ class Settings(BaseSettings):
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
     velocity_amount_minor: Integer | None = Field(None, ge=1, le=AMOUNT_MAX)
 
+    # Client names that the Celery door takes, separated by commas; not set: any.
+    celery_clients: str | None = None
+
     notify_url: str | None = None
     notify_secret: SecretStr | None = None
 
@@ -141,7 +145,7 @@ class Settings(BaseSettings):
     @field_validator("stripe_webhook_secret")
     @classmethod
     def _a_secret_in_it(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not any(part.strip() for part in value.get_secret_value().split(",")):
+        if value is not None and not _listed(value.get_secret_value()):
             raise ValueError("must have a secret between its commas")
         return value
 
@@ -157,6 +161,19 @@ class Settings(BaseSettings):
             secret = b""
         if not NOTIFY_SECRET_BYTES_MIN <= len(secret) <= NOTIFY_SECRET_BYTES_MAX:
             raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
+        return value
+
+    @field_validator("celery_clients")
+    @classmethod
+    def _client_names(cls, value: str | None) -> str | None:
+        for name in _listed(value or ""):
+            if not _CLIENT.fullmatch(name) or name == "console":
+                raise ValueError(
+                    "must be client names of 1 to 100 letters, digits or . _ @ + - with commas between them,"
+                    " and not console, which is the console's own"
+                )
+        if value is not None and not _listed(value):
+            raise ValueError("must have a client's name between its commas")
         return value
 
     @field_validator("broker_url")
@@ -184,15 +201,25 @@ class Settings(BaseSettings):
         return min(self.processor_timeout_seconds, self.lease_seconds * 0.4)
 
     @property
+    def declared_clients(self) -> frozenset[str] | None:
+        """The clients that the Celery door takes; None for any."""
+        return None if self.celery_clients is None else frozenset(_listed(self.celery_clients))
+
+    @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The accepted webhook secrets, several during a rotation; empty if none is set."""
         if self.stripe_webhook_secret is None:
             return ()
-        return tuple(s.strip() for s in self.stripe_webhook_secret.get_secret_value().split(",") if s.strip())
+        return tuple(_listed(self.stripe_webhook_secret.get_secret_value()))
 
     def redacted(self) -> dict[str, str]:
         """Every setting as text for people, secrets hidden (URLs keep everything but the password)."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
+
+
+def _listed(text: str) -> list[str]:
+    """What stands between the commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _split(url: str) -> SplitResult | None:

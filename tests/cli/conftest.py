@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_tem
 
 from refund_worker.cli.app import run_command
 
-__all__ = ["cli", "migrated_sqlite_url", "migrated_url", "shop", "sqlite_template"]
+__all__ = ["become", "cli", "migrated_sqlite_url", "migrated_url", "shop", "sqlite_template"]
 
 PAYMENTS = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
 TRANSACTIONS = "transaction_id,customer_id,kind,credits,description,occurred_at\n"
@@ -39,6 +41,7 @@ class Ran:
 
 
 Cli = Callable[..., Ran]
+Become = Callable[[str], None]
 
 
 @pytest.fixture
@@ -58,6 +61,16 @@ def cli(
         return Ran(code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def become(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`become("anna")`: the operating system says from now on that this process is anna's."""
+
+    def run_as(name: str) -> None:
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=name, pw_uid=uid))
+
+    return run_as
 
 
 @pytest.fixture

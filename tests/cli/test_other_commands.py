@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Become, Cli
 
 from refund_worker.cli import dev
 from refund_worker.cli.app import app
@@ -234,12 +234,13 @@ def test_a_correction_that_can_not_be_changes_no_balance(shop: Cli, credits: str
     assert shop("customers", "show", "ann", "-o", "json").json["balance"] == 600
 
 
-def test_a_paused_processor_is_shown_with_who_and_why_until_it_is_resumed(cli: Cli) -> None:
-    paused = cli("processors", "pause", "stripe", "--reason", "wrong amounts", "--actor", "anna", "-o", "json").json
+def test_a_paused_processor_is_shown_with_who_and_why_until_it_is_resumed(cli: Cli, become: Become) -> None:
+    become("anna")
+    paused = cli("processors", "pause", "stripe", "--reason", "wrong amounts", "-o", "json").json
     assert (paused["name"], paused["paused"], paused["paused_by"], paused["reason"]) == (
         "stripe",
         True,
-        "anna",
+        "cli:anna",
         "wrong amounts",
     )
     states = {line["name"]: line["paused"] for line in cli("processors", "status", "-o", "json").json["data"]}
@@ -248,15 +249,16 @@ def test_a_paused_processor_is_shown_with_who_and_why_until_it_is_resumed(cli: C
     assert cli("processors", "pause", "strip", "--reason", "x").code == 4
 
 
-def test_turning_a_switch_tells_the_object_of_the_http_call_that_turns_it(cli: Cli) -> None:
+def test_turning_a_switch_tells_the_object_of_the_http_call_that_turns_it(cli: Cli, become: Become) -> None:
+    become("anna")
     for name in ("stripe", "manual", "all"):
-        paused = cli("processors", "pause", name, "--actor", "anna", "-o", "json").json
+        paused = cli("processors", "pause", name, "-o", "json").json
         assert paused.pop("paused_at") is not None
         reason = "paused on the command line"
         assert paused == {
             "name": name,
             "paused": True,
-            "paused_by": "anna",
+            "paused_by": "cli:anna",
             "paused_until": None,
             "code": "paused_by_hand",
             "reason": reason,
@@ -328,6 +330,24 @@ def test_the_doctor_fails_with_what_to_do_where_nothing_answers(cli: Cli, monkey
         "warn",
     )
     assert found["broker"]["do"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({}, "ok"),
+        ({"ENVIRONMENT": "production"}, "ok"),
+        ({"ENVIRONMENT": "production", "BROKER_URL": "redis://127.0.0.1:1"}, "warn"),
+        ({"ENVIRONMENT": "production", "BROKER_URL": "redis://127.0.0.1:1", "CELERY_CLIENTS": "shop,desk"}, "ok"),
+    ],
+)
+def test_the_doctor_warns_where_a_shared_broker_takes_any_clients_name(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], verdict: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"REFUND_WORKER_{name}", value)
+    found = {line["check"]: line for line in cli("doctor", "-o", "json").json["data"]}
+    assert found["celery clients"]["verdict"] == verdict
 
 
 def test_the_doctor_tells_a_wrong_setting_as_a_finding(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Become, Cli
 
 from refund_worker.engine.audit import Sealer
 from refund_worker.runtime import build_runtime
@@ -33,25 +33,29 @@ def test_waiting_for_a_refund_that_needs_a_person_ends_at_once_and_not_as_succes
     assert (waited.code, waited.json["status"]) == (3, "needs_attention")
 
 
-def test_failures_are_retried_together_or_not_at_all(stuck: Cli) -> None:
+def test_failures_are_retried_together_or_not_at_all(stuck: Cli, become: Become) -> None:
+    become("omar")
     retry = ("failures", "retry", "declined", "--reason", "all is well", "-o", "json")
     refused = stuck(*retry, "--expected", "3")
     assert refused.code == 5
     assert refused.problem["code"] == "set_changed"
     assert stuck("audit", "list", "--kind", "retry_requested", "-o", "json").json["data"] == []
-    assert stuck(*retry, "--expected", "2", "--actor", "omar").json == {"failure_code": "declined", "retried": 2}
+    assert stuck(*retry, "--expected", "2").json == {"failure_code": "declined", "retried": 2}
     assert stuck(*retry, "--expected", "2").code == 5, "they are retried already"
-    lines = stuck("audit", "list", "--kind", "retry_requested", "--actor", "omar", "-o", "json").json["data"]
+    lines = stuck("audit", "list", "--kind", "retry_requested", "--actor", "cli:omar", "-o", "json").json["data"]
     assert [line["why"] for line in lines] == ["all is well"] * 2
 
 
-def test_what_waits_for_approval_is_listed_with_who_asked(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_approval_is_listed_with_who_asked(
+    shop: Cli, become: Become, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    become("eve")
     assert shop("approvals", "list", "-o", "json").json == {"data": [], "has_more": False}
     monkeypatch.setenv("REFUND_WORKER_APPROVAL_THRESHOLD_MINOR", "1")
-    assert shop(*ASK, "--customer", "ann", "--actor", "eve").code == 0
+    assert shop(*ASK, "--customer", "ann").code == 0
     (waiting,) = shop("approvals", "list", "-o", "json").json["data"]
-    assert (waiting["status"], waiting["requested_by"]) == ("awaiting_approval", "eve")
-    assert "eve" in shop("approvals", "list").out
+    assert (waiting["status"], waiting["actor"]) == ("awaiting_approval", "cli:eve")
+    assert "cli:eve" in shop("approvals", "list").out
 
 
 def test_filters_are_called_as_in_the_api(stuck: Cli) -> None:
@@ -60,12 +64,13 @@ def test_filters_are_called_as_in_the_api(stuck: Cli) -> None:
     assert stuck("refunds", "list", "--customer-id", "bob", "-o", "json").json["data"] == []
 
 
-def test_the_state_of_the_audit_chain_is_told(stuck: Cli) -> None:
+def test_the_state_of_the_audit_chain_is_told(stuck: Cli, become: Become) -> None:
+    become("anna")
     before = stuck("audit", "status", "-o", "json").json
     assert (before["sealed"]["seal"] > 0, before["verified_all"]) == (True, None)
-    assert stuck("audit", "verify", "--actor", "anna").code == 0
+    assert stuck("audit", "verify").code == 0
     after = stuck("audit", "status", "-o", "json").json
-    assert after["verified_all"]["actor"] == "anna"
+    assert after["verified_all"]["actor"] == "cli:anna"
     assert "anna" in stuck("audit", "status").out
 
 

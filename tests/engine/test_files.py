@@ -69,9 +69,10 @@ def test_a_request_says_who_asked_and_empty_cells_say_nothing(tmp_path: Path) ->
     (_, first), (_, second) = rows
     assert isinstance(first, RefundRequest)
     assert isinstance(second, RefundRequest)
-    assert (first.actor, first.client, first.bulk, first.requested_at) == ("anna", "cli", True, 1_767_225_600.0)
-    assert (second.actor, second.transaction_id, second.credits, second.kind) == (
-        "somebody",
+    assert (first.requested_by, first.client, first.bulk, first.requested_at) == ("anna", "cli", True, 1_767_225_600.0)
+    assert (first.actor, second.actor) == ("somebody", "somebody"), "who submits the file, whatever a row says"
+    assert (second.requested_by, second.transaction_id, second.credits, second.kind) == (
+        None,
         None,
         None,
         Kind.WITHDRAWAL,

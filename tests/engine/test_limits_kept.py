@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,10 +17,12 @@ from tests.web.client import settings_for
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.domain.workflow import Action
+from refund_worker.engine.bulk import submit_requests, try_requests
+from refund_worker.engine.files import read_refund_requests
 from refund_worker.engine.intake import request_refunds
 from refund_worker.engine.operations import command
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
-from refund_worker.store.refunds import Filters, find_ids
+from refund_worker.store.refunds import Filters, find_ids, load
 from refund_worker.worker.wake import make_wake
 
 
@@ -127,6 +131,81 @@ def test_splitting_does_not_get_round_the_threshold_and_nothing_of_it_is_sent(wo
     assert world.refund(first).status == "succeeded"
     assert world.refund(second).status == "awaiting_approval"
     assert world.processor.paid_minor() == 1_000
+
+
+def asked(world: World, key: str, credits: int, actor: str = "anna", **changes: Any) -> str:
+    """How a withdrawal is taken: its status, or the code of its refusal."""
+    try:
+        request = withdrawal(credits, key, actor=actor, **changes)
+        return world.refund(world.request(request).refund_id).status
+    except VelocityExceeded as refusal:
+        return refusal.code
+
+
+def test_several_payments_do_not_split_a_threshold(world: World) -> None:
+    """Each refund goes over another payment: no payment's own total comes near the threshold."""
+    limited(world, Limits(approval_threshold_minor=2_500))
+    for number in (2, 3, 4):
+        world.pay(number, amount_minor=1_000, credits=100)
+    statuses = [asked(world, f"k{number}", 100) for number in range(3)]
+    assert statuses == ["queued", "queued", "awaiting_approval"]
+
+
+def test_the_legs_of_one_refund_are_added_up(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=2_500))
+    for number in (2, 3, 4):
+        world.pay(number, amount_minor=1_000, credits=100)
+    over = world.refund(world.withdraw(251, "a"))
+    assert (over.status, [leg.amount_minor for leg in over.legs]) == ("awaiting_approval", [1_000, 1_000, 510])
+
+
+def test_the_charge_and_the_intent_of_one_payment_recorded_apart_do_not_split_a_threshold(world: World) -> None:
+    """Nothing in the books says that they are one payment: the customer's total decides."""
+    limited(world, Limits(approval_threshold_minor=1_500))
+    world.pay(2, amount_minor=1_000, credits=100, processor_payment_id="ch_9")
+    world.pay(3, amount_minor=1_000, credits=100, processor_payment_id="pi_9")
+    assert [asked(world, "a", 100), asked(world, "b", 100)] == ["queued", "awaiting_approval"]
+    with world.database.read() as connection:
+        both = load(connection, find_ids(connection, Filters(customer_id="c")))
+    assert sorted(leg.processor_payment_id for refund in both for leg in refund.legs) == ["ch_9", "pi_9"]
+
+
+def test_another_currency_is_counted_for_itself(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=1_500))
+    world.pay(2, amount_minor=1_000, credits=100, currency="EUR")
+    assert asked(world, "a", 100, currency="EUR") == "queued"
+    assert asked(world, "b", 150, currency="USD") == "queued"
+    assert asked(world, "c", 1, currency="USD") == "awaiting_approval"
+
+
+def test_several_keys_of_one_client_share_what_a_customer_may_be_refunded(world: World) -> None:
+    """Each key has a limit of its own; a customer has one, whichever of them asks."""
+    limited(world, Limits(velocity_count=2))
+    for number in (2, 3, 4):
+        world.pay(number, customer_id=f"c{number}")
+    keys = ("backend/a", "backend/b")
+    assert [asked(world, "1", 1, keys[0]), asked(world, "2", 1, keys[1]), asked(world, "3", 1, keys[1])] == [
+        "queued",
+        "queued",
+        "velocity_exceeded",
+    ]
+    assert asked(world, "4", 1, keys[0], customer_id="c2") == "queued"
+    assert asked(world, "5", 1, keys[0], customer_id="c3") == "velocity_exceeded"
+    assert asked(world, "6", 1, keys[1], customer_id="c3") == "queued"
+
+
+def test_a_files_rows_are_counted_for_who_submits_it_whoever_they_say_has_asked(world: World, tmp_path: Path) -> None:
+    limited(world, Limits(velocity_count=3))
+    lines = ["idempotency_key,kind,to,customer_id,transaction_id,credits,reason,note,requested_by,requested_at"]
+    for number in range(2, 7):
+        world.pay(number, customer_id=f"c{number}")
+        lines.append(f"k{number},withdrawal,source,c{number},,1,asked,,somebody-{number},")
+    file = tmp_path / "requests.csv"
+    file.write_text("\n".join(lines) + "\n")
+    for round_trip in (try_requests, submit_requests):
+        report = round_trip(world.context, read_refund_requests(file, client="cli", actor="cli:anna"))
+        assert [(row.line, row.code) for row in report.rejected] == [(5, "velocity_exceeded"), (6, "velocity_exceeded")]
+        assert report.accepted == 3
 
 
 def test_what_waits_for_approval_is_reserved_like_everything_else(world: World) -> None:

@@ -72,6 +72,24 @@ def stored(engine: Engine) -> tuple[int, int, int]:
 NOTHING = (0, 0, 0)
 
 
+def test_the_callers_code_says_who_acts_and_whose_word_stands_beside_it(engine: Engine) -> None:
+    request = RefundRequest(
+        idempotency_key="k",
+        kind=Kind.WITHDRAWAL,
+        to=To.SOURCE,
+        customer_id="c",
+        credits=10,
+        reason="asked",
+        actor="backend/desk",
+        requested_by="Mrs Smith",
+    )
+    with Session(engine) as session, session.begin():
+        refund_id = request_refund(session, request, settings=Settings()).refund_id
+    with closing(World(engine.url.render_as_string(hide_password=False))) as world:
+        refund = world.refund(refund_id)
+    assert (refund.requested_by, refund.requested_by_note) == ("backend/desk", "Mrs Smith")
+
+
 def test_a_rollback_leaves_no_refund(engine: Engine) -> None:
     with Session(engine) as session:
         ask(session)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import session
-from refund_worker.cli.options import ActorOption, OutputOption, command, default_actor, group
+from refund_worker.cli.options import OutputOption, acting_user, command, group
 from refund_worker.cli.shown import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
 
 EXIT_DIFFERENCES = 5
@@ -26,7 +26,6 @@ def _add_verify(app: typer.Typer) -> None:
     @command(app, "verify", "audit verify --anchor /backup/refunds.anchor")
     def verify_(
         anchor: Annotated[Path | None, typer.Option("--anchor", help="a file of audit anchor, kept elsewhere")] = None,
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Find rows that were changed, deleted, moved, added or cut off since they were sealed.
@@ -36,7 +35,7 @@ def _add_verify(app: typer.Typer) -> None:
         from refund_worker.engine.audit import verify
 
         with session.context() as context:
-            report = verify(context, anchor, actor=actor or default_actor())
+            report = verify(context, anchor, actor=acting_user())
         told = {"whole": report.whole, **as_json(report)}
         if output is Output.JSON:
             print_json(told)
@@ -54,14 +53,13 @@ def _add_anchor(app: typer.Typer) -> None:
     @command(app, "anchor", "audit anchor /backup/refunds.anchor")
     def anchor(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="on another machine or medium; a line is added")],
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Note the last hash in a file: who then rewrites database and chain together is found out by it."""
         from refund_worker.engine.audit import write_anchor
 
         with session.context() as context:
-            line = write_anchor(context, file, actor=actor or default_actor())
+            line = write_anchor(context, file, actor=acting_user())
         if output is Output.JSON:
             print_json(line)
         else:
@@ -138,7 +136,8 @@ LEDGER_COLUMNS = (
 
 def _timeline_row(entry: Json) -> tuple[object, ...]:
     what = f"{entry['what']}{' (alarm)' if entry['alarm'] else ''}"
-    of = entry["refund_id"] or f"processor {entry['detail']['processor']}"
+    # What is about no refund is about a processor, or about names of a person.
+    of = entry["refund_id"] or ", ".join(f"{name} {value}" for name, value in entry["detail"].items())
     return moment(entry["at"]), entry["who"], what, entry["to"], of, entry["why"]
 
 

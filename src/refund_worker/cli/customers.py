@@ -10,11 +10,10 @@ import typer
 from refund_worker.cli import session
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
-    ActorOption,
     ClientOption,
     OutputOption,
+    acting_user,
     command,
-    default_actor,
     group,
 )
 from refund_worker.cli.shown import Column, Json, Output, moment, print_facts, print_json, print_table, say
@@ -62,7 +61,6 @@ def _add_customers(app: typer.Typer) -> None:
             str | None, typer.Option("--idempotency-key", help="the same key again does nothing new; made if missing")
         ] = None,
         client: ClientOption = "cli",
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Correct a customer's balance."""
@@ -83,7 +81,7 @@ def _add_customers(app: typer.Typer) -> None:
                 reason=body.reason,
                 client=client,
                 idempotency_key=checked_key(idempotency_key),
-                actor=actor or default_actor(),
+                actor=acting_user(),
             )
         if not new:
             say("this key was used before: this is the correction it made")
@@ -113,7 +111,6 @@ def _add_transactions(app: typer.Typer) -> None:
     @command(app, "reverse", "transactions reverse txn_0199…")
     def reverse(
         transaction_id: Annotated[str, typer.Argument(metavar="ID", help="a correction or a credit refund to balance")],
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Undo a transaction by a linked reversal entry, once; the same again shows the same entry.
@@ -124,7 +121,7 @@ def _add_transactions(app: typer.Typer) -> None:
         from refund_worker.engine.views import transaction_view
 
         with session.context() as context:
-            row = reverse_transaction(context, transaction_id, actor=actor or default_actor())
+            row = reverse_transaction(context, transaction_id, actor=acting_user())
         _show(transaction_view(row), output)
 
 

@@ -75,6 +75,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", Verdict.OK, f"{settings.environment}, {given} named REFUND_WORKER_…")
     yield _database(settings)
     yield _broker(settings)
+    yield _celery_clients(settings)
     yield _stripe_key(settings)
     yield _stripe_server(settings)
     yield _webhook_secret(settings)
@@ -131,6 +132,17 @@ def _broker(settings: Settings) -> Finding:
     if why:
         return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
     return Finding("broker", Verdict.OK, place)
+
+
+def _celery_clients(settings: Settings) -> Finding:
+    declared = settings.declared_clients
+    if declared is not None:
+        return Finding("celery clients", Verdict.OK, ", ".join(sorted(declared)))
+    shared = not settings.broker_url.get_secret_value().startswith(("embedded", "memory:"))
+    if settings.environment == "production" and shared:
+        todo = "name the backends that ask over the broker in CELERY_CLIENTS"
+        return Finding("celery clients", Verdict.WARN, "any client's name and idempotency key is taken", todo)
+    return Finding("celery clients", Verdict.OK, "any; the limits count the Celery door as a whole")
 
 
 def _answers_redis(url: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import refused, session
-from refund_worker.cli.options import ActorOption, OutputOption, ReasonOption, command, default_actor, group
+from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
 from refund_worker.cli.shown import (
     Column,
     Json,
@@ -77,7 +77,6 @@ def _add_retry(app: typer.Typer) -> None:
         failure_code: Annotated[str, typer.Argument(metavar="CODE", help="which failure, as failures list names it")],
         expected: Annotated[int, typer.Option("--expected", min=1, help="how many need you, as failures list says")],
         reason: ReasonOption,
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Retry all refunds that need a person for one cause; each is looked up at the processor first.
@@ -92,7 +91,7 @@ def _add_retry(app: typer.Typer) -> None:
                 context,
                 failure_code,
                 expected=expected,
-                actor=actor or default_actor(),
+                actor=acting_user(),
                 reason=checked_reason(reason),
             )
         if output is Output.JSON:
@@ -138,7 +137,7 @@ def _approval_row(refund: Json) -> tuple[object, ...]:
         refund["id"],
         refund["customer_id"],
         monies((line["currency"], line["requested_minor"]) for line in refund["amounts"]),
-        refund["requested_by"],
+        refund["actor"],
         refund["reason"],
         moment(refund["created_at"]),
     )

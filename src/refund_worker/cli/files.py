@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refund_worker.cli import session
-from refund_worker.cli.options import ActorOption, ClientOption, OutputOption, command, default_actor, group
+from refund_worker.cli.options import ClientOption, OutputOption, acting_user, command, group
 from refund_worker.cli.shown import Output, as_json, console, count, monies, plain, print_facts, print_json
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def add_submit(app: typer.Typer) -> None:
             bool, typer.Option("--dry-run", help="check everything, store nothing, hold up nobody")
         ] = False,
         client: ClientOption = "cli",
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Request many refunds, in the order of the file.
@@ -76,7 +75,7 @@ def add_submit(app: typer.Typer) -> None:
         from refund_worker.engine.bulk import submit_requests, try_requests
         from refund_worker.engine.files import read_refund_requests
 
-        rows = read_refund_requests(file, client=client, actor=actor or default_actor())
+        rows = read_refund_requests(file, client=client, actor=acting_user())
         with session.context() as context, _progress(file, rows.count) as progress:
             report = (try_requests if dry_run else submit_requests)(context, rows, progress)
         if output is Output.JSON:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import doctor, session
-from refund_worker.cli.options import ActorOption, OutputOption, ReasonOption, command, default_actor, group
+from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
 from refund_worker.cli.shown import (
     Column,
     Json,
@@ -92,7 +92,6 @@ def _add_processors(app: typer.Typer) -> None:
     def pause(
         name: ProcessorArgument,
         reason: ReasonOption = "paused on the command line",
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Send nothing more to a processor; looking up what was sent goes on."""
@@ -100,14 +99,13 @@ def _add_processors(app: typer.Typer) -> None:
         from refund_worker.engine.operations import pause_processor
 
         with session.context() as context:
-            pause_processor(context, _known(name), actor=actor or default_actor(), reason=checked_reason(reason))
+            pause_processor(context, _known(name), actor=acting_user(), reason=checked_reason(reason))
         _show_switch(name, output)
 
     @command(app, "resume", "processors resume stripe")
     def resume(
         name: ProcessorArgument,
         reason: Annotated[str | None, typer.Option("--reason", help="why; it is kept in the audit trail")] = None,
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Send to a processor again; what waited is due at once."""
@@ -116,7 +114,7 @@ def _add_processors(app: typer.Typer) -> None:
 
         why = None if reason is None else checked_reason(reason)
         with session.context() as context:
-            resume_processor(context, _known(name), actor=actor or default_actor(), reason=why)
+            resume_processor(context, _known(name), actor=acting_user(), reason=why)
         _show_switch(name, output)
 
     @command(app, "status", "processors status")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from refund_worker.cli.shown import Output
+from refund_worker.errors import InvalidRequest
 
 # As over HTTP (web/api/queries.py, whose import is too heavy for --help).
 LIMIT_DEFAULT = 20
@@ -24,20 +26,22 @@ class Invocation:
     debug: bool = False
 
 
-def default_actor() -> str:
-    """Who acts, unless said: this machine's user."""
-    import getpass
+def acting_user() -> str:
+    """Who acts: the user of the operating system whose process this is, not what a variable such as $USER says."""
+    import os
 
     try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container whose user has no name
-        return "cli:unknown"
+        import pwd
+    except ImportError:  # Windows
+        return f"cli:{os.getlogin()}"
+    uid = os.getuid()
+    try:
+        return f"cli:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # a container whose user has no name: two of them are still two
+        return f"cli:uid-{uid}"
 
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs")]
-ActorOption = Annotated[
-    str, typer.Option("--actor", help="who does this; cli: and this machine's user, if not said", show_default=False)
-]
 ClientOption = Annotated[str, typer.Option("--client", help="whose idempotency keys these are")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; it is kept in the timeline")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
@@ -50,6 +54,21 @@ def group(name: str, help: str, app: typer.Typer) -> typer.Typer:
     return inner
 
 
+class Command(TyperCommand):
+    """A command that says why it takes no `--actor`, which there was once."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            if getattr(error, "option_name", None) == "--actor":
+                raise InvalidRequest(
+                    f"--actor: the actor is who runs the command ({acting_user()}) and can't be chosen: leave it out",
+                    field="actor",
+                ) from None
+            raise
+
+
 def command(app: typer.Typer, name: str, example: str) -> Callable[[F], F]:
     """Register a command with an example at the end of its help."""
-    return app.command(name, epilog=f"Example: refund-worker {example}")
+    return app.command(name, cls=Command, epilog=f"Example: refund-worker {example}")

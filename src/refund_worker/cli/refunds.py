@@ -13,13 +13,12 @@ import typer
 from refund_worker.cli import export, files, session
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
-    ActorOption,
     ClientOption,
     OutputOption,
     ReasonOption,
     RefundArgument,
+    acting_user,
     command,
-    default_actor,
     group,
 )
 from refund_worker.cli.shown import Column, Json, Output, moment, monies, print_facts, print_json, print_table, say
@@ -74,6 +73,9 @@ def _add_requests(app: typer.Typer) -> None:
         credits: CreditsOption = None,
         currency: CurrencyOption = None,
         note: Annotated[str | None, typer.Option("--note", help="for your colleagues")] = None,
+        requested_by: Annotated[
+            str | None, typer.Option("--requested-by", help="who asked you, as a note; the actor is who runs this")
+        ] = None,
         metadata: Annotated[
             list[str] | None,
             typer.Option("--metadata", metavar="KEY=VALUE", help="your own; may be given several times"),
@@ -83,7 +85,6 @@ def _add_requests(app: typer.Typer) -> None:
             typer.Option("--idempotency-key", help="the same key again asks for nothing new; made if missing"),
         ] = None,
         client: ClientOption = "cli",
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Request one refund.
@@ -97,7 +98,8 @@ def _add_requests(app: typer.Typer) -> None:
             say(f"idempotency key: {idempotency_key}")
         values = _body(kind, to, customer, transaction, credits, currency, reason, note)
         values |= {"metadata": _words(metadata)} if metadata else {}
-        request = _request(values, idempotency_key, client, actor)
+        values |= {"requested_by": requested_by} if requested_by is not None else {}
+        request = _request(values, idempotency_key, client)
         with session.context() as context:
             (answer,) = request_refunds(context, [request])
             if isinstance(answer, Refusal):
@@ -126,7 +128,7 @@ def _add_requests(app: typer.Typer) -> None:
 
         values = _body(kind, to, customer, transaction, credits, currency, reason, None)
         with session.context() as context:
-            told = previewed(context, _request(values, "preview", "cli", ""))
+            told = previewed(context, _request(values, "preview", "cli"))
         if output is Output.JSON:
             print_json(told)
         else:
@@ -171,10 +173,10 @@ def _words(pairs: Iterable[str]) -> dict[str, str]:
     return words
 
 
-def _request(values: dict[str, Any], key: str, client: str, actor: str) -> RefundRequest:
+def _request(values: dict[str, Any], key: str, client: str) -> RefundRequest:
     from refund_worker.engine.bodies import RefundBody, parse_body
 
-    return parse_body(RefundBody, values).request(idempotency_key=key, client=client, actor=actor or default_actor())
+    return parse_body(RefundBody, values).request(idempotency_key=key, client=client, actor=acting_user())
 
 
 def _look(context: Any, refund_id: str) -> Json:
@@ -336,10 +338,9 @@ def _add_decisions(app: typer.Typer) -> None:
             refund_id: RefundArgument,
             reason: ReasonOption,
             version: VersionOption = None,
-            actor: ActorOption = "",
             output: OutputOption = Output.TABLE,
         ) -> None:
-            _decide(refund_id, action, reason, version, actor, output)
+            _decide(refund_id, action, reason, version, output)
 
         decide.__doc__ = text
         command(app, action, f"refunds {action} rf_0199… --reason 'checked with the customer'")(decide)
@@ -356,7 +357,6 @@ def _add_resolve(app: typer.Typer) -> None:
         reference: Annotated[str | None, typer.Option("--reference", help="of the payment made by hand")] = None,
         reason: Annotated[str | None, typer.Option("--reason", help="why; required to reverse")] = None,
         version: VersionOption = None,
-        actor: ActorOption = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """End a refund that needs attention: paid by hand, or its credits given back."""
@@ -367,7 +367,7 @@ def _add_resolve(app: typer.Typer) -> None:
             raise InvalidRequest("--outcome must be paid_manually or reverse", field="outcome")
         elif reference is not None:
             raise InvalidRequest("--reference goes with paid_manually only", field="reference")
-        _decide(refund_id, Action.RESOLVE, reason or "", version, actor, output, reference)
+        _decide(refund_id, Action.RESOLVE, reason or "", version, output, reference)
 
 
 def checked_reason(reason: str) -> str:
@@ -398,7 +398,6 @@ def _decide(
     action: Action,
     reason: str,
     version: int | None,
-    actor: str,
     output: Output,
     reference: str | None = None,
 ) -> None:
@@ -411,7 +410,7 @@ def _decide(
             context,
             refund_id,
             action,
-            actor=actor or default_actor(),
+            actor=acting_user(),
             reason=reason,
             reference=reference,
             version=version,
@@ -483,7 +482,8 @@ def show_refund(refund: Json, output: Output) -> None:
             ("paid", _sum(refund["amounts"], "succeeded_minor")),
             ("reason", refund["reason"]),
             ("note", refund["note"]),
-            ("requested by", f"{refund['requested_by']} ({refund['client']})"),
+            ("requested by", f"{refund['actor']} ({refund['client']})"),
+            ("in their words", refund["requested_by"]),
             ("key", refund["idempotency_key"]),
             ("created", f"{moment(refund['created_at'])} UTC"),
             ("updated", f"{moment(refund['updated_at'])} UTC, version {refund['version']}"),

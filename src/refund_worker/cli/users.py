@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import links, session
 from refund_worker.cli.options import OutputOption, command, group
 from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table, say
 
@@ -17,6 +17,7 @@ COLUMNS = (Column("name"), Column("role"), Column("status"), Column("created (UT
 def add_to(app: typer.Typer) -> None:
     inner = group("users", "People who sign in to the console.", app)
     _add_create(inner)
+    links.add_to(inner)
 
     @command(inner, "list", "users list")
     def list_(output: OutputOption = Output.TABLE) -> None:

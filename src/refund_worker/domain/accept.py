@@ -108,6 +108,7 @@ def accept(
         created_at=now,
         updated_at=now,
         requested_by=request.actor,
+        requested_by_note=request.requested_by,
         of_correction=of_correction,
         priority=1 if request.bulk else 0,
         due_at=now,

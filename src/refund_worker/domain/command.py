@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from refund_worker.domain.draft import (
 )
 from refund_worker.domain.internal_step import release
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, STOPS
+from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.refund import (
     LegStatus,
     Refund,
@@ -35,11 +37,20 @@ from refund_worker.errors import ActionNotAllowed
 
 
 def commanded(
-    refund: Refund, action: Action, now: float, policy: Policy, *, actor: str, reason: str, reference: str | None = None
+    refund: Refund,
+    action: Action,
+    now: float,
+    policy: Policy,
+    *,
+    actor: str,
+    reason: str,
+    reference: str | None = None,
+    links: Collection[Link] = (),
 ) -> Decision:
     """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
 
-    Raises `ActionNotAllowed` where the table does not allow it, or where the approver is the requester.
+    `links` say which names stand for one person. Raises `ActionNotAllowed` where the table does not allow it, or where
+    the approver may be the person who asked.
     """
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
@@ -47,8 +58,8 @@ def commanded(
     draft = Draft(refund, now, policy, actor)
     match action:
         case Action.APPROVE:
-            if actor == refund.requested_by:
-                raise ActionNotAllowed("whoever asked for a refund can't approve it: a second person must")
+            if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:
+                raise ActionNotAllowed(why_not)
             draft.turn(RefundOutcome.APPROVED, reason=reason)
         case Action.REJECT | Action.CANCEL:
             release(draft)

@@ -80,7 +80,11 @@ STANDING = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectSt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRequest:
-    """One request to give back, checked for syntax. `client` scopes the idempotency key; `actor` is who asked."""
+    """One request to give back, checked for syntax.
+
+    `client` scopes the idempotency key. `actor` is who was authenticated by the door; `requested_by` is the caller's
+    own word on who asked, a note that decides nothing.
+    """
 
     idempotency_key: str
     kind: Kind
@@ -94,6 +98,7 @@ class RefundRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     client: str = "default"
     actor: str = "unknown"
+    requested_by: str | None = None
     requested_at: float | None = None
     bulk: bool = False
 
@@ -175,7 +180,8 @@ class Refund:
     version: int
     created_at: float
     updated_at: float
-    requested_by: str
+    requested_by: str  # who was authenticated
+    requested_by_note: str | None = None  # who asked, in the caller's word
     metadata: Mapping[str, str] = field(default_factory=dict)
     of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
     posted: bool = False  # the ledger entries are made

@@ -182,6 +182,7 @@ class RefundBody(Body):
     currency: Currency | None = None
     reason: Annotated[Text, Field(min_length=1)]
     note: Text | None = None
+    requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     metadata: Metadata = {}
 
     def request(

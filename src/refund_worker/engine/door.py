@@ -39,9 +39,11 @@ class _Terms:
 def request_refund(session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None) -> Taken:
     """Accept `request` in the transaction of `session` and return the refund's id; it is worked on after the commit.
 
-    The same key and body again gives the same refund, with `replayed` True. Raises a `Refusal` (its `code` says why)
-    and then has written nothing; the transaction stays usable. Raises `UnsafeSavepoint` on SQLite inside a savepoint
-    that may be no transaction's. `settings` default to the environment's.
+    The caller's code is trusted: `request.actor` is recorded as it is, counted by the limits, and can't approve;
+    `request.requested_by` is a note beside it. The same key and body again gives the same refund, with `replayed` True.
+    Raises a `Refusal` (its `code` says why) and then has written nothing; the transaction stays usable. Raises
+    `UnsafeSavepoint` on SQLite inside a savepoint that may be no transaction's. `settings` default to the
+    environment's.
     """
     settings = settings or load_settings()
     values = {name: value for name, value in asdict(request).items() if name not in ASKED_BY}

@@ -15,13 +15,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any, Generic, TypeVar
-
-from pydantic import Field
+from typing import IO, Any, Generic, TypeVar
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.bodies import Body, PaymentBody, RefundBody, SpendBody, Text, Timestamp, parse_body
+from refund_worker.engine.bodies import Body, PaymentBody, RefundBody, SpendBody, Timestamp, parse_body
 from refund_worker.errors import InvalidRequest, UnreadableFile
 
 T = TypeVar("T")
@@ -93,10 +91,9 @@ class Rows(Generic[T]):
 
 
 class _Asked(Body):
-    """What a row says beside the body of the request: under which key, by whom, and when."""
+    """What a row says beside the body of the request: under which key, and when."""
 
     idempotency_key: str
-    requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     requested_at: Timestamp | None = None
 
 
@@ -113,7 +110,7 @@ def read_spends(path: Path) -> Rows[SpendRecord]:
 
 
 def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:
-    """The requests of a `.csv` or `.jsonl` file, all of them bulk; `actor` asks where a row names nobody.
+    """The requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits it, whoever a row says has asked.
 
     Raises `UnreadableFile`.
     """
@@ -125,7 +122,7 @@ def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundR
         return body.request(
             idempotency_key=asked.idempotency_key,
             client=client,
-            actor=asked.requested_by or actor,
+            actor=actor,
             bulk=True,
             requested_at=asked.requested_at,
         )

@@ -213,7 +213,9 @@ def _accepted(refund: Refund) -> Event:
         refund.requested_by,
         to_status=refund.status,
         reason=refund.reason,
-        detail={"credits": refund.credits} | ({"money": money} if money else {}),
+        detail={"credits": refund.credits}
+        | ({"money": money} if money else {})
+        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
     )
 
 

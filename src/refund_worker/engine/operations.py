@@ -17,7 +17,7 @@ from refund_worker.engine.apply import apply
 from refund_worker.engine.context import Context
 from refund_worker.engine.records import check_same_act
 from refund_worker.errors import NotFound, StaleVersion
-from refund_worker.store import keys, processors, refunds
+from refund_worker.store import keys, persons, processors, refunds
 
 
 class Key(NamedTuple):
@@ -58,7 +58,11 @@ def command(
             return refund
         if version is not None and version != refund.version:
             raise StaleVersion(f"the refund is at version {refund.version} now: look at it again")
-        decision = commanded(refund, action, now, context.policy, actor=actor, reason=reason, reference=reference)
+        # Read under the refund's lock: what was linked by now counts, however long ago the refund was asked for.
+        links = persons.links(connection) if action is Action.APPROVE else ()
+        decision = commanded(
+            refund, action, now, context.policy, actor=actor, reason=reason, reference=reference, links=links
+        )
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
         decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
         apply(connection, [decision], now, notify=context.notify)

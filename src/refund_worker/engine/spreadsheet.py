@@ -11,8 +11,8 @@ PLAIN = ("id", "status", "kind", "to", "customer_id", "transaction_id", "credits
 MONEY = ("currency", "requested_minor", "succeeded_minor")
 # fmt: off
 REST = (
-    "reason", "note", "requested_by", "client", "idempotency_key", "failure_code", "failure_message", "created_at",
-    "updated_at",
+    "reason", "note", "actor", "requested_by", "client", "idempotency_key", "failure_code", "failure_message",
+    "created_at", "updated_at",
 )
 # fmt: on
 HEADER = PLAIN + MONEY + REST

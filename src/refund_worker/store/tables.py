@@ -198,6 +198,7 @@ refunds = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    # Who was authenticated when it was asked for.
     Column("requested_by", Text, nullable=False),
     _flag("of_correction"),
     _flag("posted"),
@@ -209,6 +210,8 @@ refunds = Table(
     Column("due_at", Double),
     Column("lease_until", Double),
     Column("lease_token", Text),
+    # Who asked, in the caller's own word.
+    Column("requested_by_note", Text),
     # The key first: whoever sees all clients looks for a key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
@@ -330,7 +333,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    # None: about a processor's switch, named in the detail.
+    # None: about a processor's switch or a link between persons, named in the detail.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
@@ -463,6 +466,16 @@ console_users = Table(
     Column("password_hash", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
+)
+
+# Other names of the person that a console user is, each as it stands in the trail as an actor.
+person_links = Table(
+    "person_links",
+    metadata,
+    Column("console_user", Text, primary_key=True),
+    Column("identity", Text, primary_key=True),
+    Column("linked_at", Double, nullable=False),
+    Column("linked_by", Text, nullable=False),
 )
 
 console_sessions = Table(

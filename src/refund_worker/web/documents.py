@@ -86,7 +86,8 @@ class RefundShape(Shape):
     metadata: dict[str, str]
     idempotency_key: str
     client: str
-    requested_by: str
+    actor: str
+    requested_by: str | None
     failure_code: str | None
     failure_message: str | None
     available_actions: list[Action]

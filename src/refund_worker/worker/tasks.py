@@ -38,6 +38,8 @@ NO_ROUND_AFTER_SECONDS = 20.0
 REQUEST_AGAIN_SECONDS = 2.0
 CLIENT_DEFAULT = "celery"
 DOOR = "celery"
+# Whose idempotency keys are the console's forms' and the command line's: no message takes one of them.
+OTHER_DOORS = frozenset({"console", "cli"})
 
 
 class Workplace:
@@ -119,7 +121,8 @@ def _request(workplace: Workplace, fields: Mapping[str, Any], *, unnamed: int) -
     try:
         if unnamed:
             raise InvalidRequest("a request has named fields only")
-        answer = request_refunds(workplace.open(), [parsed_request(fields)])[0]
+        request = parsed_request(fields, workplace.settings.declared_clients)
+        answer = request_refunds(workplace.open(), [request])[0]
         if isinstance(answer, Refusal):
             raise answer
     except Unavailable as error:
@@ -130,15 +133,25 @@ def _request(workplace: Workplace, fields: Mapping[str, Any], *, unnamed: int) -
         _refused(workplace, fields, refusal)
 
 
-def parsed_request(fields: Mapping[str, Any]) -> RefundRequest:
-    """The request that a message asks for. Raises `InvalidRequest` naming the field."""
+def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = None) -> RefundRequest:
+    """The request that a message asks for. Raises `InvalidRequest` naming the field.
+
+    Nobody is authenticated here but whoever may write to the broker: the door itself asks, whatever client a message
+    names. Only where the clients are `declared` does each ask for itself: then no message can make up another one.
+    """
     body = {name: value for name, value in fields.items() if name not in ("idempotency_key", "client")}
     key, client = fields.get("idempotency_key"), fields.get("client", CLIENT_DEFAULT)
     if not isinstance(key, str):
         raise InvalidRequest("the idempotency key is missing", field="idempotency_key")
     if not isinstance(client, str) or not 0 < len(client) <= ID_LENGTH_MAX or not client.isprintable():
         raise InvalidRequest("client must be a short text", field="client")
-    return parse_body(RefundBody, body).request(idempotency_key=key, client=client, actor=f"celery:{client}")
+    if client in OTHER_DOORS and client not in (declared or ()):
+        raise InvalidRequest(f"client {client} is another door's own: name the backend that asks", field="client")
+    if declared is not None and client not in declared:
+        named = to_redacted(client)
+        raise InvalidRequest(f"client {named} is not in REFUND_WORKER_CELERY_CLIENTS: declare it there", field="client")
+    actor = DOOR if declared is None else f"{DOOR}:{client}"
+    return parse_body(RefundBody, body).request(idempotency_key=key, client=client, actor=actor)
 
 
 def _refused(workplace: Workplace, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:

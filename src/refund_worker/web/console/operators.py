@@ -14,6 +14,7 @@ from refund_worker.engine.bodies import parse_body
 from refund_worker.engine.failure_codes import FAILURE_CODES
 from refund_worker.engine.failures import FAILED_AT_MOST, failures
 from refund_worker.engine.operations import Key, pause_processor, resume_processor
+from refund_worker.engine.persons import why_not_approve
 from refund_worker.engine.refused import refused_requests
 from refund_worker.engine.switches import BUILT_IN, switches
 from refund_worker.engine.views import Json
@@ -114,7 +115,8 @@ def approvals(page: ThePage) -> HTMLResponse:
     wanted = refunds.Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=LATEST)
     with page.context.database.read() as connection:
         found = views.list_refunds(connection, wanted)
-    return page.show("approvals.html", found=found)
+        why_not = why_not_approve(connection, page.identity.actor, {refund["actor"] for refund in found["data"]})
+    return page.show("approvals.html", found=found, why_not=why_not)
 
 
 @router.get("/processors")

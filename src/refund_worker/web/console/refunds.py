@@ -16,6 +16,7 @@ from refund_worker.engine import spreadsheet, views
 from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
 from refund_worker.engine.operations import Key, command
+from refund_worker.engine.persons import why_not_approve
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
 from refund_worker.store import console, ledger
@@ -159,12 +160,15 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
         objects = console.objects_of(connection, refund_id)
         now = page.context.clock(connection)
+        barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
     view = views.refund_view(refund)
-    actions = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
+    allowed = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
+    actions = [a for a in allowed if not (barred and a == Action.APPROVE)]
     values = {
         "refund": view,
         "actions": actions,
-        "not_allowed": [a for a in view["available_actions"] if a not in actions],
+        "not_allowed": [a for a in view["available_actions"] if a not in allowed],
+        "why_not_approve": barred if Action.APPROVE in allowed else None,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],

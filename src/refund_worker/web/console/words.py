@@ -101,6 +101,8 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_paid_by_hand": "Paid by hand",
     "processor_paused": "Sending stopped",
     "processor_resumed": "Sending goes on",
+    "person_linked": "Two names said to be one person",
+    "person_unlinked": "Two names no longer said to be one person",
 }
 
 # What became of an attempt, by the engine's names for answers.

@@ -1,0 +1,69 @@
+"""Which names are one person's, and whom that keeps from approving."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from refund_worker.domain.persons import Link, why_not_approve
+
+ANNA, BOB = "console/anna", "console/bob"
+
+
+def may_approve(actor: str, requested_by: str, *links: tuple[str, str]) -> bool:
+    """Asked both ways round: whether two names may be one person's has no direction."""
+    declared = [Link(*link) for link in links]
+    one = why_not_approve(actor, requested_by, declared) is None
+    assert one == (why_not_approve(requested_by, actor, declared) is None)
+    return one
+
+
+@pytest.mark.parametrize("other", [BOB, "backend/anna", "cli:anna", "celery", "unknown"])
+def test_another_name_that_is_linked_to_nobody_is_another_person(other: str) -> None:
+    assert may_approve(other, ANNA)
+    assert may_approve(other, ANNA, (BOB, "backend/ops"))
+
+
+@pytest.mark.parametrize("name", [ANNA, "backend/anna", "cli:anna", "celery:shop"])
+def test_nobody_is_a_second_person_beside_themselves(name: str) -> None:
+    assert not may_approve(name, name)
+    assert not may_approve(name, name, (ANNA, name), (BOB, name))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("console/Ivy", "console/ivy"), ("backend/STRASSE", "backend/straße"), ("cli:ｉｖｙ", "cli:ivy")],
+)
+def test_names_that_people_do_not_tell_apart_are_one(one: str, other: str) -> None:
+    assert not may_approve(one, other)
+    assert not may_approve(other, ANNA, (ANNA, one))
+
+
+def test_what_is_linked_is_one_person_whichever_of_the_names_asked() -> None:
+    links = ((ANNA, "backend/boss"), (ANNA, "cli:anna"))
+    for actor, asked in permutations((ANNA, "backend/boss", "cli:anna"), 2):
+        assert not may_approve(actor, asked, *links)
+    assert may_approve(BOB, "backend/boss", *links)
+
+
+def test_a_key_that_two_people_use_stands_for_both_and_makes_them_no_one_person() -> None:
+    links = ((ANNA, "backend/ops"), (BOB, "backend/ops"))
+    assert not may_approve(ANNA, "backend/ops", *links)
+    assert not may_approve(BOB, "backend/ops", *links)
+    assert may_approve(BOB, ANNA, *links)
+    assert may_approve("console/carl", "backend/ops", *links)
+
+
+def test_a_new_name_of_a_console_user_inherits_what_the_old_one_stands_for() -> None:
+    links = ((ANNA, "cli:anna"), ("console/anna2", ANNA), ("console/anna3", "console/anna2"))
+    for actor, asked in permutations(("console/anna3", ANNA, "cli:anna", "console/anna2"), 2):
+        assert not may_approve(actor, asked, *links)
+    assert may_approve(BOB, "cli:anna", *links)
+
+
+def test_the_reason_names_who_asked_and_why_that_is_the_same_person() -> None:
+    why = why_not_approve(ANNA, "backend/boss", [Link(ANNA, "backend/boss")])
+    assert why is not None
+    assert why.startswith("backend/boss asked for this refund")
+    assert ANNA in why

@@ -1,0 +1,90 @@
+"""Approval compares persons through every door, and the console says why somebody is none."""
+
+from __future__ import annotations
+
+import pytest
+from tests.web.client import Web, is_problem
+from tests.web.console.visitor import form_on, text_of, visitor
+
+from refund_worker.domain.workflow import Action
+from refund_worker.engine.operations import command
+from refund_worker.engine.persons import link_person
+from refund_worker.errors import ActionNotAllowed
+
+WHY = "backend/boss asked for this refund, and is linked to the same person as console/boss"
+
+
+def asked_for(web: Web, key: str) -> str:
+    """A refund above the threshold, asked for with this key."""
+    refund = web.refund(f"k-{key[-6:]}", key=key, credits=60).json()
+    assert refund["status"] == "awaiting_approval"
+    return str(refund["id"])
+
+
+def status_of(web: Web, refund_id: str) -> str:
+    return str(web.call("GET", f"/v1/refunds/{refund_id}").json()["status"])
+
+
+def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for(web: Web) -> None:
+    refund_id = asked_for(web, web.key("requester", name="boss"))
+    boss, anna = visitor(web, "approver", "boss"), visitor(web, "approver", "anna")
+    before = boss.get(f"/refunds/{refund_id}")
+    link_person(web.context, "boss", "key:backend/boss", by="cli:root")
+    trail = text_of(boss.get("/audit"))
+    assert "cli:root Two names said to be one person identity backend/boss , user console/boss" in trail
+    page = boss.get(f"/refunds/{refund_id}")
+    assert f"Not for you to approve: {WHY}" in text_of(page)
+    assert f"/refunds/{refund_id}/approve" not in page.text
+    assert f"/refunds/{refund_id}/reject" in page.text, "whoever asked may take it back"
+    assert "asked for this refund" in text_of(boss.get("/approvals"))
+    # The page of before the link still has its form: the server decides.
+    form = form_on(before, f"/console/refunds/{refund_id}/approve")
+    pressed = boss.post(f"/refunds/{refund_id}/approve", form | {"reason": "fine"})
+    assert pressed.status_code == 409
+    assert status_of(web, refund_id) == "awaiting_approval"
+    assert "Decide" in text_of(anna.get("/approvals"))
+    done = anna.submit(anna.get(f"/refunds/{refund_id}"), f"/refunds/{refund_id}/approve", reason="fine")
+    assert done.status_code == 303
+    assert status_of(web, refund_id) == "queued"
+
+
+def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
+    refund_id = asked_for(web, web.key("requester", name="boss"))
+    visitor(web, "viewer", "boss")
+    second_key = web.key("approver", name="boss-approves", client="office")
+    for identity in ("key:backend/boss", "key:office/boss-approves", "cli:boss"):
+        link_person(web.context, "boss", identity, by="cli:root")
+    path = f"/v1/refunds/{refund_id}/approve"
+    assert is_problem(web.call("POST", path, {"reason": "fine"}, key=second_key), 409, "action_not_allowed")
+    with pytest.raises(ActionNotAllowed):
+        command(web.context, refund_id, Action.APPROVE, actor="cli:boss", reason="fine")
+    assert status_of(web, refund_id) == "awaiting_approval"
+    answer = web.call("POST", path, {"reason": "fine"}, key=web.key("approver", name="somebody"))
+    assert answer.json()["status"] == "queued"
+
+
+def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
+    ivy, ivy_again = visitor(web, "admin", "Ivy"), visitor(web, "admin", "ivy")
+    web.refund("k-1", credits=10)
+    panel = ivy.get("/refund-transaction", id="tx-1")
+    assert ivy.submit(panel, "/refund-transaction", to="source", reason="asked").status_code == 303
+    waits = web.call("GET", "/v1/refunds?status=awaiting_approval").json()["data"]
+    refund_id = waits[0]["id"]
+    assert status_of(web, refund_id) == "awaiting_approval"
+    assert "Not for you to approve: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
+
+
+def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> None:
+    key = web.key("admin", name="shop")
+    refund = web.refund("k-1", key=key, credits=60, requested_by="console/anna").json()
+    assert (refund["actor"], refund["requested_by"]) == ("backend/shop", "console/anna")
+    (accepted,) = web.call("GET", f"/v1/refunds/{refund['id']}/events").json()["data"]
+    assert (accepted["who"], accepted["detail"]["requested_by"]) == ("backend/shop", "console/anna")
+    again = web.refund("k-1", key=key, credits=60, requested_by="somebody else")
+    assert (again.status_code, again.json()["requested_by"]) == (200, "console/anna")
+    own = web.call("POST", f"/v1/refunds/{refund['id']}/approve", {"reason": "fine"}, key=key)
+    assert is_problem(own, 409, "action_not_allowed")
+    anna = visitor(web, "approver", "anna")
+    assert "in their words: console/anna" in text_of(anna.get("/approvals"))
+    page = text_of(anna.get(f"/refunds/{refund['id']}"))
+    assert "Asked by backend/shop Asked by, in their words console/anna" in page
