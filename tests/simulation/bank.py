@@ -60,6 +60,7 @@ class Thing:
     words: list[str | None]
     said_at: float  # the last of them
     failure: str | None = None
+    installation: str | None = None
 
     @property
     def status(self) -> str | None:
@@ -164,10 +165,12 @@ class Bank:
         if self.faults.strikes("declined"):
             payment.declines = "expired_or_canceled_card"
             return Refused(payment.declines, clean(f"the card {PLANTED_CARD} has expired"))
-        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"])
+        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"], order["installation"])
         return Answered(self.describe(thing))
 
-    def add(self, payment: str, amount: int, leg_id: str | None, attempt: int | None) -> Thing:
+    def add(
+        self, payment: str, amount: int, leg_id: str | None, attempt: int | None, installation: str | None = None
+    ) -> Thing:
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
         life = self._life() if leg_id else [(0.0, "succeeded", None)]
@@ -183,6 +186,7 @@ class Bank:
             words=[life[0][1]],
             said_at=world.now,
             failure=life[0][2],
+            installation=installation,
         )
         self.things.append(thing)
         world.note("BOOK", thing.id, thing.status, amount, leg_id, attempt)
@@ -247,6 +251,7 @@ class Bank:
             payment_refs=(thing.payment,),
             leg_id=thing.leg_id,
             attempt=thing.attempt,
+            installation=thing.installation,
             failure_code=thing.failure if word in VOID else None,
             created_at=datetime.fromtimestamp(thing.created, UTC),
             live=False,
@@ -371,6 +376,7 @@ class SimulatedProcessor:
         body = {
             "amount": order.amount_minor,
             "attempt": order.attempt,
+            "installation": order.installation,
             "leg": order.leg_id,
             "payment": order.processor_payment_id,
         }
@@ -460,7 +466,7 @@ class SimulatedProcessor:
 
         def execute() -> SearchReply:
             now = bank.world.now
-            return bank.listed([t for t in bank.things if t.leg_id == leg_id and t.listed_from <= now])
+            return bank.listed([t for t in bank.things if t.payment == processor_payment_id and t.listed_from <= now])
 
         reply: SearchReply = await bank.call("find", execute)
         return reply

@@ -38,6 +38,8 @@ LASTING = {
     "manual_processor",
     "no_automatic_refund",
     "outcome_unknown",
+    "refunded_elsewhere",
+    "refunded_twice",
     "resource_missing",
 }
 # An empty balance is tried again by itself, and left to a person no sooner than after so many tries.

@@ -44,9 +44,9 @@ from tests.simulation.kernel import Process, Violation, World
 
 REACHED = {"pending", "requires_action", "succeeded", "failed", "canceled"}
 LEG_MOVES = {
-    "planned": {"sending"} | REACHED,
+    "planned": {"sending", "blocked"} | REACHED,
     "sending": {"waiting", "unknown", "blocked"} | REACHED,
-    "waiting": {"sending"} | REACHED,
+    "waiting": {"sending", "blocked"} | REACHED,
     "unknown": {"sending", "waiting", "blocked"} | REACHED,
     "blocked": {"sending", "unknown"} | REACHED,
     "pending": REACHED,
@@ -121,6 +121,7 @@ class Watch:
     contradicted: set[str] = field(default_factory=set)
     approved_by: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)  # legs, by a person
+    by_hand: set[str] = field(default_factory=set)  # legs, paid by a person
     intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
     claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     next_due: float | None = None
@@ -153,6 +154,8 @@ class Watch:
                 self.approved_by[refund_id] = actor
             if kind == "leg_given_up" and actor not in SYSTEM:
                 self.given_up.add(leg_id)
+            if kind == "leg_paid_by_hand":
+                self.by_hand.add(leg_id)
             if kind == "internal_error":  # the engine lives on; that it broke at all is what we look for
                 raise Violation(f"L1 this program broke on {refund_id}")
 
@@ -360,6 +363,10 @@ class Watch:
                 good = payment is not None and payment.disputed
             case "charge_already_refunded":
                 good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
+            case "refunded_elsewhere":
+                good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
+            case "refunded_twice":  # paid by hand while its answer was missing, and here it is
+                good = leg_id in self.by_hand and any(not thing.is_void for thing in things)
             case "balance_insufficient":
                 good = any(isinstance(sent.told, Blocked) for sent in bank.sent[f"{leg_id}:{leg['attempt']}"])
             case "outcome_unknown":
