@@ -361,9 +361,7 @@ class Watch:
                 good = payment is None
             case "charge_disputed":
                 good = payment is not None and payment.disputed
-            case "charge_already_refunded":
-                good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
-            case "refunded_elsewhere":
+            case "charge_already_refunded" | "refunded_elsewhere":
                 good = any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in bank.things)
             case "refunded_twice":  # paid by hand while its answer was missing, and here it is
                 good = leg_id in self.by_hand and any(not thing.is_void for thing in things)
