@@ -74,7 +74,7 @@ FAULTS: Mapping[str, Fault] = {
     # what a refund becomes
     "declined": Fault(0.35, (51,)),
     "refused, not kept": Fault(0.12),  # a refusal that says nothing about an earlier send under the same key
-    "refunded elsewhere": Fault(0, (52,)),
+    "refunded elsewhere": Fault(0, (52, 75)),
     "disputed": Fault(0),
     "blocked": Fault(0.15, (53,)),
     "balance empty": Fault(0, (53,)),
