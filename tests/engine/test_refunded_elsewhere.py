@@ -217,7 +217,7 @@ def test_after_a_pause_the_same_key_is_sent_at_once_when_nothing_was_made_meanwh
 
 def test_a_leg_that_slept_through_the_whole_pause_looks_first_too(world: World) -> None:
     world.pay()
-    world.processor.script("ch_1", EMPTY)
+    world.processor.script("ch_1", Busy("rate_limit", 3_600.0))
     refund_id = world.withdraw()
     world.work()
     pause_processor(world.context, "stripe", actor="op", reason="we look into it")

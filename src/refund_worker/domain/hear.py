@@ -518,7 +518,7 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         draft.objects.append(ObjectSeen(leg.leg_id, None, thing))
         seen = SeenObject(thing.processor_refund_id, ObjectState.PENDING)
         return _become(draft, leg, replace(thing, status="pending"), [seen], ObjectState.PENDING)
-    if leg.attention != "unknown_status":
+    if leg.attention not in ("unknown_status", TWICE):
         draft.note("unknown_status", alarm=True, leg=leg, status=word, processor_refund_id=thing.processor_refund_id)
     told: dict[str, Any] = {
         "attention": "unknown_status",

@@ -177,7 +177,7 @@ def _plan_call(draft: Draft, leg: Leg, paused: Mapping[str, Hold], suspect: Coll
         draft.change(leg, next_at=hold.until)
         return
     if must_look(leg, draft.now, draft.policy, suspect=leg.payment_id in suspect):
-        draft.change(leg, next_at=draft.now)
+        draft.change(leg, next_at=draft.now if leg.next_at is None else leg.next_at)
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
     if leg.status is LegStatus.BLOCKED:
