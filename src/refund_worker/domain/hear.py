@@ -294,7 +294,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before
 
 def _go_on_to_send(draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]) -> None:
     """Nothing was under way for this leg: the list alone decides whether it is sent."""
-    if strange:
+    if strange:  # as in `_conclude`
         _execute_verdict(draft, leg, ANSWER_MISMATCH)
     elif elsewhere:
         stop(draft, leg, elsewhere)
