@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,12 @@ from refund_worker.domain.replies import AlreadyRefunded, Blocked, Busy, Denied,
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import views
 from refund_worker.engine.advance import advance
+from refund_worker.engine.news import take_inbox
 from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.engine.reconcile import reconcile
 from refund_worker.engine.watch import look, watch
 from refund_worker.errors import ActionNotAllowed
+from refund_worker.store import inbox
 
 ERROR = Unanswered("HTTP 500", server_error=True)
 EMPTY = Blocked("balance_insufficient", "not now")
@@ -217,7 +220,7 @@ def test_after_a_pause_the_same_key_is_sent_at_once_when_nothing_was_made_meanwh
 
 def test_a_leg_that_slept_through_the_whole_pause_looks_first_too(world: World) -> None:
     world.pay()
-    world.processor.script("ch_1", EMPTY)
+    world.processor.script("ch_1", Busy("rate_limit", 3_600.0))
     refund_id = world.withdraw()
     world.work()
     pause_processor(world.context, "stripe", actor="op", reason="we look into it")
@@ -420,6 +423,28 @@ def test_marks_that_were_edited_away_make_no_refund_of_ours_foreign(world: World
     second = world.withdraw(30, "k2")
     world.work_for(DAY)
     assert [world.refund(r).status for r in (first, second)] == [RefundStatus.SUCCEEDED] * 2
+
+
+@pytest.mark.parametrize("installation", ["inst_other", None])
+def test_a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice(
+    world: World, installation: str | None
+) -> None:
+    world.pay()
+    refund_id = world.withdraw(30)
+    world.work()
+    marks = {"leg_id": f"{refund_id}-1", "attempt": 1, "installation": installation}
+    theirs = world.refund_in_the_dashboard(300, **marks)
+    thing = {
+        "object": "refund",
+        "id": theirs.processor_refund_id,
+        "metadata": {"refund_worker_leg": theirs.leg_id},
+    }
+    body = json.dumps({"data": {"object": thing}})
+    world.database.run(lambda c: inbox.insert_event(c, "stripe", "evt_1", "refund.created", body, world.now))
+    assert take_inbox(world.context) == 1
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code) == (RefundStatus.SUCCEEDED, None)
+    assert refund.legs[0].processor_refund_id == "re_1"
 
 
 def test_a_late_failure_of_a_refund_without_its_marks_is_found_and_it_is_no_difference(world: World) -> None:

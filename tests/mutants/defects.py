@@ -14,6 +14,7 @@ NEAR = {
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
     DOMAIN + "command.py": ("tests/domain/test_command.py",),
     DOMAIN + "draft.py": ("tests/domain/test_hear.py", "tests/domain/test_wake.py"),
+    DOMAIN + "elsewhere.py": ("tests/domain/test_elsewhere.py",),
     DOMAIN + "hear.py": ("tests/domain/test_hear.py",),
     DOMAIN + "internal_step.py": ("tests/domain/test_wake.py", "tests/domain/test_command.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
@@ -32,6 +33,8 @@ ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
+ELSEWHERE = ("tests/domain/test_elsewhere.py",)
+OTHERS = "tests/engine/test_refunded_elsewhere.py::test_"
 INTERRUPTED = ("tests/engine/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 MEETINGS = (
@@ -85,7 +88,7 @@ DEFECTS = (
     Defect(
         "the quiet window forgotten",
         DOMAIN + "hear.py",
-        "if leg.doubtful and asked_at < quiet_end:",
+        "if leg.doubtful and asked_at < _quiet_end(draft, leg):",
         "if False:",
     ),
     Defect(
@@ -222,7 +225,7 @@ DEFECTS = (
     Defect(
         "two refund objects for one leg pass unnoticed",
         DOMAIN + "hear.py",
-        '"attention": "refunded_twice" if twice else thing.failure_code if disputed else None',
+        '"attention": TWICE if twice else thing.failure_code if disputed else None',
         '"attention": thing.failure_code if disputed else None',
     ),
     Defect(
@@ -350,7 +353,7 @@ DEFECTS = (
     Defect(
         "an object that came to nothing undoes a payment by hand",
         DOMAIN + "hear.py",
-        "if by_hand and leg.status is LegStatus.SUCCEEDED and not best:",
+        "if by_hand and outcome is not LegOutcome.PAID:",
         "if False:",
     ),
     Defect(
@@ -430,8 +433,136 @@ DEFECTS = (
     Defect(
         "a new attempt beside a strange object",
         DOMAIN + "hear.py",
-        "    if strange:",
+        "    if strange:\n",
+        "    if False:\n",
+    ),
+    # --- what others refund over the same payment
+    Defect(
+        "elsewhere: what others refunded stops nothing",
+        DOMAIN + "elsewhere.py",
+        "        return unseen\n",
+        "        return ()\n",
+    ),
+    Defect(
+        "elsewhere: a new attempt without reading the list",
+        DOMAIN + "elsewhere.py",
+        "    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds",
+        "    return False",
+    ),
+    Defect(
+        "elsewhere: a list is good for ever",
+        DOMAIN + "elsewhere.py",
+        "    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds",
+        "    return leg.looked_at is None",
+    ),
+    Defect(
+        "elsewhere: one list allows many sends",
+        DOMAIN + "wake.py",
+        "        looked_at=None,\n",
+        "",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a key that waited through a pause is sent again without a look",
+        DOMAIN + "wake.py",
+        "    if hold is not None and leg.last_sent_at is not None:",
         "    if False:",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a key refused for our credentials is sent again without a look",
+        DOMAIN + "hear.py",
+        "replace(leg, held=True), code",
+        "leg, code",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a leg that slept through a pause is sent again without a look",
+        STORE + "refunds.py",
+        "legs.c.last_sent_at.is_not(None)).values(held=True)",
+        "legs.c.last_sent_at.is_not(None)).values(held=False)",
+        (OTHERS + "a_leg_that_slept_through_the_whole_pause_looks_first_too",),
+    ),
+    Defect(
+        "elsewhere: payments by hand explain everything",
+        DOMAIN + "elsewhere.py",
+        "older_minor > found.explained_minor or",
+        "older_minor > 10**18 or",
+    ),
+    Defect(
+        "elsewhere: what a person has seen is forgotten",
+        DOMAIN + "command.py",
+        "(*leg.seen_elsewhere, *leg.blocked_by)",
+        "leg.seen_elsewhere",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: what was seen does not count where nothing is left",
+        DOMAIN + "elsewhere.py",
+        "    if nothing_left:",
+        "    if False:",
+    ),
+    Defect(
+        "elsewhere: the first attempt over a payment that others refunded looks at nothing",
+        ENGINE + "watch.py",
+        "    if found.elsewhere:",
+        "    if False:",
+        (OTHERS + "the_first_attempt_over_a_payment_that_others_refunded_looks_first",),
+    ),
+    Defect(
+        "elsewhere: a refund without its marks is taken for another's",
+        ENGINE + "ownership.py",
+        "        if booked := by_id.get(thing.processor_refund_id):",
+        "        if False and (booked := by_id.get(thing.processor_refund_id)):",
+        (OTHERS + "marks_that_were_edited_away_make_no_refund_of_ours_foreign",),
+    ),
+    Defect(
+        "elsewhere: another installation's refund is taken for ours",
+        ENGINE + "ownership.py",
+        "        elif thing.leg_id is None or thing.installation != me:",
+        "        elif thing.leg_id is None:",
+        (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
+    ),
+    Defect(
+        "elsewhere: copied marks make a refund of another amount ours",
+        ENGINE + "ownership.py",
+        "owned is None or asked.get(owned.leg_id) != (thing.amount_minor, thing.currency):",
+        "owned is None:",
+        (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
+    ),
+    Defect(
+        "elsewhere: refunds of other payments stop a leg",
+        ENGINE + "ownership.py",
+        "        elif thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:",
+        "        elif False:",
+        (OTHERS + "what_gave_the_customer_nothing_over_this_payment_does_not_count",),
+    ),
+    Defect(
+        "elsewhere: what was told of another's refund is taken in as ours",
+        ENGINE + "evidence.py",
+        "                if ours or item.call is not None:",
+        "                if True:",
+        (OTHERS + "a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice",),
+    ),
+    Defect(
+        "elsewhere: after a payment by hand nobody looks any more",
+        DOMAIN + "command.py",
+        """{"next_at": draft.now, "verdict": leg.verdict} if leg.doubtful else {}""",
+        "{}",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a refund of ours beside a payment by hand passes unnoticed",
+        DOMAIN + "hear.py",
+        "    twice = len(standing) > 1 or by_hand",
+        "    twice = len(standing) > 1",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: credits go back while the answer is missing",
+        DOMAIN + "command.py",
+        " or (by_reversal and is_missing(refund)):",
+        ":",
     ),
     # --- credits
     Defect(
@@ -802,14 +933,14 @@ DEFECTS = (
     Defect(
         "resolve while the processor may still pay",
         DOMAIN + "workflow.py",
-        "        return not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)",
-        "        return True",
+        "    nobody_may_pay = not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)",
+        "    nobody_may_pay = True",
     ),
     Defect(
         "a retry by hand sends without looking",
         DOMAIN + "command.py",
-        "LegOutcome.SILENCE, reason=reason, look_first=True",
-        "LegOutcome.SILENCE, reason=reason, look_first=False",
+        "                look_first=True,",
+        "                look_first=False,",
     ),
     Defect(
         "the kill switch does nothing",
@@ -1062,8 +1193,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a replayed server error taken for a proof",
         DOMAIN + "hear.py",
-        "    if leg.doubtful and asked_at < quiet_end:",
-        "    if leg.doubtful and not leg.look_first and asked_at < quiet_end:",
+        "        if leg.doubtful and asked_at < _quiet_end(draft, leg):",
+        "        if leg.doubtful and not leg.look_first and asked_at < _quiet_end(draft, leg):",
         SCHEDULES,
     ),
     Defect(

@@ -6,8 +6,11 @@ the official SDK over HTTP to the sandbox, a separate process with its own book.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +24,10 @@ from refund_worker.cli.shown import money
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.workflow import Action
 from refund_worker.engine import intake, reconcile, records, views
 from refund_worker.engine.context import Context
+from refund_worker.engine.operations import command
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
@@ -52,6 +57,7 @@ FAULTS = {
             "match": {"path_kind": "create", "payment": "ch_ben"},
             "do": {"refuse": {"status": 400, "code": "charge_not_refundable", "message": "The card was closed."}},
         },
+        {"match": {"path_kind": "create", "payment": "ch_pia"}, "do": {"refuse": "balance_insufficient"}},
         {
             "match": {"path_kind": "create", "payment": "ch_eva"},
             "do": {
@@ -98,14 +104,22 @@ class Demo:
         with self.context.database.read() as connection:
             return int(views.customer(connection, customer_id)["balance"])
 
-    def wait(self, refund_id: str, statuses: Sequence[str] = ENDED, what: str = "working") -> views.Json:
-        """The refund once it is in one of these states, or as it is when the time is up."""
+    def wait(
+        self, refund_id: str, statuses: Sequence[str] = ENDED, what: str = "working", *, blocked: bool = False
+    ) -> views.Json:
+        """The refund once it is in one of these states, or as it is when the time is up.
+
+        `blocked`: and once others' refunds of its payment stop it.
+        """
         end = time.monotonic() + WAIT_SECONDS_MAX
         with self.console.status(f"  {what}…"):
-            while (refund := self.refund(refund_id))["status"] not in statuses and time.monotonic() < end:
+            while time.monotonic() < end:
+                refund = self.refund(refund_id)
+                if refund["status"] in statuses and (not blocked or refund["legs"][0]["blocked_by"]):
+                    return refund
                 self.stack.check()
                 time.sleep(0.05)
-        return refund
+        return self.refund(refund_id)
 
     def pay_in(self, customer_id: str, *payments: tuple[str, int, int]) -> None:
         """A customer tops up: (processor's id, minor units of USD, credits). The processor captures, we record."""
@@ -290,6 +304,35 @@ def _a_wiped_broker(demo: Demo) -> None:
     demo.check(f"{money(BURST * 1000, 'USD')} went out, not a cent more", paid == BURST * 1000, paid)
 
 
+def _refunded_in_the_dashboard(demo: Demo) -> None:
+    demo.chapter("8 · Our balance there is empty, and meanwhile somebody refunds in the processor's dashboard")
+    demo.pay_in("pia", ("ch_pia", 2000, 200))
+    refund_id = demo.ask("pia-1", Kind.WITHDRAWAL, To.SOURCE, "pia")
+    refund = demo.wait(refund_id)
+    demo.check("it waits until the balance is topped up", refund["failure_code"] == "balance_insufficient", refund)
+    by_hand = _refund_by_hand(demo, "ch_pia", 2000)
+    demo.say("the balance is topped up; before it sends again, the worker reads what exists over this payment")
+    refund = demo.wait(refund_id, what="its own retry comes", blocked=True)
+    demo.check("it was not paid again: a person must decide", refund["failure_code"] == "refunded_elsewhere", refund)
+    demo.check("the other refund is named", refund["legs"][0]["blocked_by"] == [by_hand], refund["legs"])
+    command(demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=by_hand)
+    refund = demo.refund(refund_id)
+    demo.check("resolved: that was the payment", refund["status"] == "succeeded", refund["status"])
+    demo.check("20.00 went out, once", _amounts_at(demo, "ch_pia") == [2000], _amounts_at(demo, "ch_pia"))
+
+
+def _refund_by_hand(demo: Demo, charge: str, amount_minor: int) -> str:
+    """The id of a refund that a person makes at the processor, past this program."""
+    key = demo.stack.environment[PREFIX + "STRIPE_API_KEY"]
+    request = urllib.request.Request(  # noqa: S310 -- the sandbox on this machine
+        f"{demo.stack.sandbox.url}/v1/refunds",
+        urllib.parse.urlencode({"charge": charge, "amount": amount_minor}).encode(),
+        {"Authorization": f"Bearer {key}", "Idempotency-Key": f"by-hand-{charge}"},
+    )
+    with urllib.request.urlopen(request, timeout=WAIT_SECONDS_MAX) as answer:  # noqa: S310
+        return str(json.load(answer)["id"])
+
+
 CHAPTERS: tuple[Callable[[Demo], None], ...] = (
     _credits_back_to_the_balance,
     _money_back_to_the_source,
@@ -298,6 +341,7 @@ CHAPTERS: tuple[Callable[[Demo], None], ...] = (
     _a_late_failure,
     _duplicates,
     _a_wiped_broker,
+    _refunded_in_the_dashboard,
 )
 
 
@@ -312,6 +356,7 @@ def _proof(demo: Demo) -> dict[str, Any]:
     demo.check("both books agree, leg by leg", report.agrees, report.differences)
     book = _paid_in_book(demo.stack.sandbox.refunds())
     demo.check("and to the penny in all", report.ledger_minor == book, f"{report.ledger_minor} and {book}")
+    demo.check("what was refunded in the dashboard stands apart", report.foreign == 1, report.foreign)
     demo.check("nothing is in flight", report.in_flight == 0, report.in_flight)
     return {"ledger_minor": report.ledger_minor, "processor_minor": book, "legs": len(report.lines)}
 
@@ -368,4 +413,5 @@ def _amounts_at(demo: Demo, charge: str) -> list[int]:
 
 
 def _paid_in_book(refunds: Sequence[dict[str, Any]]) -> int:
-    return sum(refund["amount"] for refund in refunds if refund["status"] == "succeeded")
+    """By the processor's own word, of what bears our marks."""
+    return sum(refund["amount"] for refund in refunds if refund["status"] == "succeeded" and refund["metadata"])

@@ -342,7 +342,7 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before
 
 def _go_on_to_send(draft: Draft, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]) -> None:
     """Nothing was under way for this leg: the list alone decides whether it is sent."""
-    if strange:
+    if strange:  # as in `_conclude`
         _execute_verdict(draft, leg, ANSWER_MISMATCH)
     elif elsewhere:
         stop(draft, leg, elsewhere)
@@ -595,7 +595,7 @@ def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:
         draft.objects.append(ObjectSeen(leg.leg_id, None, thing))
         seen = SeenObject(thing.processor_refund_id, ObjectState.PENDING)
         return _become(draft, leg, replace(thing, status="pending"), [seen], ObjectState.PENDING)
-    if leg.attention != "unknown_status":
+    if leg.attention not in ("unknown_status", TWICE):
         draft.note("unknown_status", alarm=True, leg=leg, status=word, processor_refund_id=thing.processor_refund_id)
     told: dict[str, Any] = {
         "attention": "unknown_status",

@@ -190,7 +190,7 @@ def _plan_call(
         draft.change(leg, next_at=hold.until)
         return
     if must_look(leg, draft.now, draft.policy, suspect=suspect):
-        draft.change(leg, next_at=draft.now)
+        draft.change(leg, next_at=draft.now if leg.next_at is None else leg.next_at)
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
     if leg.status is not LegStatus.UNKNOWN:

@@ -1,0 +1,350 @@
+"""What others refunded over the payment: what stops a leg, when the list is read, and what a person's word changes."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from tests.domain.builders import (
+    POLICY,
+    START,
+    a_leg,
+    a_refund,
+    an_object,
+    answer,
+    begun,
+    found,
+    look_up_of,
+    news,
+    status_of,
+    the_call,
+)
+
+from refund_worker.domain.command import commanded
+from refund_worker.domain.decision import Decision, Hold, LookUp, Send
+from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
+from refund_worker.domain.hear import heard, heard_all
+from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.replies import (
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    NotSent,
+    RefundObject,
+    Refused,
+    SearchReply,
+    Unanswered,
+)
+from refund_worker.domain.wake import woken
+from refund_worker.domain.workflow import Action, available_actions
+
+FIVE_HUNDRED = Unanswered("500", server_error=True)
+EMPTY = Blocked("balance_insufficient", "not now")
+NOTHING = Found(())
+LATER = START + 2_000
+
+
+def by_hand(name: str = "re_x", at: float = START + 10, minor: int = 1_000, status: str = "succeeded") -> RefundObject:
+    made = datetime.fromtimestamp(at, UTC)
+    return an_object(status, name, leg_id=None, attempt=None, amount_minor=minor, created_at=made)
+
+
+def shows(*things: RefundObject, explained_minor: int = 0) -> Found:
+    return Found((), things, explained_minor)
+
+
+def blocked(refund: Refund | None = None) -> Refund:
+    """Refused for now, and due again."""
+    refund = answer(refund or begun(), EMPTY).after
+    return replace(refund, legs=(replace(refund.legs[0], next_at=LATER), *refund.legs[1:]))
+
+
+def looked(refund: Refund, reply: SearchReply, at: float = LATER) -> Decision:
+    """The list that is read before a send, answered at once."""
+    waiting = woken(refund, at, POLICY)
+    call = the_call(waiting)
+    assert isinstance(call, LookUp)
+    return heard(waiting.after, call.leg_id, call, reply, at, POLICY, asked_at=at)
+
+
+def assert_stopped(decision: Decision, *names: str) -> None:
+    refund, leg = decision.after, decision.after.legs[0]
+    assert (leg.status, leg.blocked_by, leg.next_at) == (LegStatus.BLOCKED, names, None)
+    assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
+    assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
+    assert decision.payments == {}
+    (told,) = [event for event in decision.events if event.alarm]
+    assert told.detail == {"objects": " ".join(names)}
+
+
+def retried(refund: Refund, at: float = LATER) -> Refund:
+    return commanded(refund, Action.RETRY, at, POLICY, actor="op", reason="seen").after
+
+
+# --- when the list is read --------------------------------------------------------------------------------------------
+
+
+def test_a_blocked_leg_is_sent_again_only_after_its_list_was_read() -> None:
+    allowed = looked(blocked(), NOTHING).after
+    assert allowed.legs[0].status is LegStatus.BLOCKED, "while only its list is read it is as it was"
+    send = the_call(woken(allowed, LATER, POLICY))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:2"
+
+
+def test_one_list_allows_one_send() -> None:
+    sent = woken(looked(blocked(), NOTHING).after, LATER, POLICY).after
+    again = blocked(sent)
+    assert isinstance(the_call(woken(again, LATER, POLICY)), LookUp)
+
+
+@pytest.mark.parametrize(("age", "is_old"), [(0.0, False), (300.0, False), (301.0, True), (-1.0, True)])
+def test_a_list_is_good_for_as_long_as_a_sync_is(age: float, is_old: bool) -> None:
+    leg = replace(blocked().legs[0], looked_at=LATER - age)
+    assert isinstance(the_call(woken(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
+
+
+def test_a_look_up_that_is_not_answered_allows_nothing_and_waits_longer_each_time() -> None:
+    refund, at, waits = blocked(), LATER, []
+    for _ in range(8):
+        refund = looked(refund, Unanswered("timeout"), at).after
+        assert refund.due_at is not None
+        waits.append(refund.due_at - at)
+        at = refund.due_at
+        assert refund.legs[0].looked_at is None
+    assert waits[-1] > 50 * waits[0]
+
+
+def test_what_is_allowed_keeps_its_place_among_what_is_due() -> None:
+    refund = blocked()
+    assert looked(refund, NOTHING, LATER + 500).after.due_at == LATER
+
+
+@pytest.mark.parametrize("answered", [Busy("rate_limit"), Unanswered("timeout"), NotSent("refused")])
+@pytest.mark.parametrize("look_ups", [True, False])
+def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: Busy, look_ups: bool) -> None:
+    waiting = answer(begun(), answered).after
+    at = waiting.due_at or 0.0
+    held = woken(waiting, at, POLICY, paused={"stripe": Hold(at + 10, look_ups)})
+    assert held.after.legs[0].held
+    refund = held.after
+    if held.calls:  # what may have been paid is looked up meanwhile
+        refund = heard(refund, "r-1", held.calls[0], NOTHING, at, POLICY, asked_at=at).after
+    at = max(at + 10, refund.due_at or 0)
+    assert not isinstance(the_call(woken(refund, at, POLICY)), Send)
+    sent = woken(looked(refund, NOTHING, at).after, at, POLICY)
+    send = the_call(sent)
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1", "no new attempt: the same key"
+    assert not sent.after.legs[0].held
+    later = answer(sent.after, answered, at).after
+    assert isinstance(the_call(woken(later, at + 400, POLICY)), Send), "one pause, one look"
+
+
+def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refund() -> None:
+    waiting = answer(begun(), Unanswered("timeout")).after
+    held = replace(waiting, legs=(replace(waiting.legs[0], held=True),))
+    at = START + 400
+    told = looked(held, shows(by_hand()), at).after
+    for _ in range(50):
+        if told.legs[0].status is not LegStatus.UNKNOWN:
+            break
+        assert told.due_at is not None
+        assert told.due_at > at
+        at = told.due_at
+        last = looked(told, shows(by_hand()), at)
+        told = last.after
+    assert_stopped(last, "re_x")
+    assert at == START + 1_000
+
+
+def test_who_was_refused_our_credentials_looks_before_the_key_is_sent_again() -> None:
+    denied = answer(begun(), Denied("api_key_expired", "no")).after
+    assert isinstance(the_call(woken(denied, START + 700, POLICY)), LookUp)
+
+
+def test_a_first_attempt_is_looked_up_only_where_others_are_known_to_have_refunded_the_payment() -> None:
+    assert isinstance(the_call(woken(a_refund(), START, POLICY, suspect={"pay9"})), Send)
+    refund = woken(a_refund(), START, POLICY, suspect={"pay1"})
+    call = the_call(refund)
+    assert isinstance(call, LookUp)
+    stopped = heard(refund.after, "r-1", call, shows(by_hand(at=START - 9_999)), START, POLICY, asked_at=START)
+    assert_stopped(stopped, "re_x")
+    allowed = heard(refund.after, "r-1", call, NOTHING, START, POLICY, asked_at=START).after
+    assert isinstance(the_call(woken(allowed, START, POLICY, suspect={"pay1"})), Send)
+    silent = heard(refund.after, "r-1", call, Unanswered("timeout"), START, POLICY, asked_at=START).after
+    assert silent.due_at is not None
+    assert silent.due_at > START
+    assert woken(silent, START, POLICY, suspect={"pay1"}).calls == ()
+    # Nothing was sent under the first key: it is as good as new.
+    go_on = found(retried(stopped.after), shows(by_hand(at=START - 9_999)), LATER).after
+    send = the_call(woken(go_on, LATER, POLICY, suspect={"pay1"}))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1"
+
+
+# --- what stops it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [START - 10**6, START - CLOCK_DIFFERENCE_SECONDS, START, LATER])
+@pytest.mark.parametrize("status", ["succeeded", "pending", "requires_action", "in_review"])
+def test_what_stands_stops_it_whenever_it_was_made(at: float, status: str) -> None:
+    assert_stopped(looked(blocked(), shows(by_hand(at=at, status=status))), "re_x")
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_what_came_to_nothing_does_not(status: str) -> None:
+    assert looked(blocked(), shows(by_hand(status=status))).after.legs[0].looked_at == LATER
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [(-301, False), (-300, True), (0, True)])
+def test_our_books_explain_only_what_was_made_before_the_first_intent(seconds: float, stops: bool) -> None:
+    decision = looked(blocked(), shows(by_hand(at=START + seconds), explained_minor=1_000))
+    assert bool(decision.after.legs[0].blocked_by) is stops
+
+
+@pytest.mark.parametrize(("explained", "stops"), [(1_499, True), (1_500, False)])
+def test_more_money_gone_than_our_books_say_stops_it(explained: int, stops: bool) -> None:
+    old = [by_hand("re_a", START - 9_999, 1_000), by_hand("re_b", START - 9_998, 500)]
+    decision = looked(blocked(), shows(*old, explained_minor=explained))
+    assert decision.after.legs[0].blocked_by == (("re_a", "re_b") if stops else ())
+
+
+def test_the_first_intent_counts_over_all_attempts() -> None:
+    again = blocked(woken(looked(blocked(), NOTHING).after, LATER, POLICY).after)
+    again = replace(again, legs=(replace(again.legs[0], next_at=LATER + 900),))
+    made = by_hand(at=START + 5)
+    assert_stopped(looked(again, shows(made, explained_minor=9_999), LATER + 900), "re_x")
+
+
+@pytest.mark.parametrize(
+    "reply", [FIVE_HUNDRED, Refused("expired_or_canceled_card", "no"), EMPTY], ids=lambda r: type(r).__name__
+)
+def test_in_doubt_it_is_stopped_when_nothing_can_land_any_more_and_no_other_way_is_sought(reply: SearchReply) -> None:
+    """Also where the send was refused for good meanwhile: the customer has the money of this payment."""
+    silent = answer(begun(), Unanswered("timeout")).after
+    refund = answer(woken(silent, START + 500, POLICY).after, reply, START + 501).after
+    early = found(refund, shows(by_hand()), START + 1_499).after
+    assert early.legs[0].status is LegStatus.UNKNOWN
+    assert_stopped(found(early, shows(by_hand()), START + 1_501), "re_x")
+
+
+def test_after_the_life_of_the_key_it_is_known_why_nothing_was_found() -> None:
+    silent = answer(begun(), Unanswered("timeout")).after
+    assert_stopped(found(silent, shows(by_hand()), START + 20_000), "re_x")
+
+
+def test_an_object_of_its_own_goes_before_those_of_others() -> None:
+    paid = found(answer(begun(), FIVE_HUNDRED).after, Found((an_object(),), (by_hand(),)), START + 50)
+    assert paid.after.status is RefundStatus.SUCCEEDED
+    strange = looked(blocked(), Found((an_object(amount_minor=7),), (by_hand(),)))
+    assert (status_of(strange), strange.after.failure_code) == (LegStatus.BLOCKED, "answer_mismatch")
+    assert strange.after.due_at is None
+
+
+# --- what a person has seen -------------------------------------------------------------------------------------------
+
+
+def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again() -> None:
+    stopped = looked(blocked(), shows(by_hand("re_a"))).after
+    again = retried(stopped)
+    assert (again.legs[0].seen_elsewhere, again.legs[0].blocked_by) == (("re_a",), ())
+    assert found(again, shows(by_hand("re_a")), LATER).after.legs[0].status is LegStatus.WAITING
+    both = found(again, shows(by_hand("re_a"), by_hand("re_b")), LATER)
+    assert_stopped(both, "re_b")
+    assert retried(both.after).legs[0].seen_elsewhere == ("re_a", "re_b")
+
+
+@pytest.mark.parametrize("code", ["amount_exceeds_unrefunded", "charge_already_refunded"])
+def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_left(code: str) -> None:
+    again = retried(looked(blocked(), shows(by_hand())).after)
+    sent = woken(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
+    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
+    assert isinstance(the_call(woken(refused, LATER + 1, POLICY)), LookUp)
+    assert_stopped(found(refused, shows(by_hand()), LATER + 2), "re_x")
+
+
+# --- paid by hand while the answer is missing -------------------------------------------------------------------------
+
+
+def paid_by_hand(reference: str = "bank-1") -> Refund:
+    in_doubt = answer(begun(), FIVE_HUNDRED).after
+    assert available_actions(in_doubt) == (Action.RESOLVE,)
+    said = commanded(in_doubt, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference=reference)
+    assert said.after.status is RefundStatus.SUCCEEDED
+    return said.after
+
+
+def test_after_a_payment_by_hand_nothing_is_sent_and_the_list_is_read_until_nothing_can_land() -> None:
+    refund, looks = paid_by_hand(), 0
+    while refund.due_at is not None:
+        at = refund.due_at
+        call = the_call(woken(refund, at, POLICY))
+        assert isinstance(call, LookUp)
+        refund = heard(refund, "r-1", call, NOTHING, at, POLICY, asked_at=at).after
+        looks += 1
+        assert refund.status is RefundStatus.SUCCEEDED
+    assert 5 < looks < 20
+    assert at == START + 1_000
+
+
+def test_no_news_after_a_payment_by_hand_is_waited_for_with_growing_pauses() -> None:
+    refund, waits = paid_by_hand(), []
+    for _ in range(8):
+        at = refund.due_at or 0.0
+        call = the_call(woken(refund, at, POLICY))
+        refund = heard(refund, "r-1", call, Unanswered("timeout"), at, POLICY, asked_at=at).after
+        waits.append((refund.due_at or 0) - at)
+    assert waits[0] > 0
+    assert waits[-1] > 50 * waits[0]
+
+
+WORDS = ("pending", "succeeded", "in_review", None)
+
+
+@pytest.mark.parametrize("unasked", [True, False], ids=["told unasked", "found in the list"])
+@pytest.mark.parametrize("word", WORDS, ids=str)
+def test_an_object_of_ours_beside_a_payment_by_hand_is_refunded_twice_once(word: str | None, unasked: bool) -> None:
+    refund, alarms = paid_by_hand(), 0
+    for step in range(3):
+        at = START + 70 + step
+        call, reply = (None, Answered(an_object(word))) if unasked else (look_up_of(refund), Found((an_object(word),)))
+        decision = heard(refund, "r-1", call, reply, at, POLICY, asked_at=at)
+        alarms += sum(event.alarm for event in decision.events)
+        refund = decision.after
+        assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
+    assert (alarms, refund.due_at) == (1, None)
+    assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
+def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
+    told = [("r-1", None, Answered(an_object(word)), None) for word in order]
+    refund = heard_all(paid_by_hand(), told, LATER, POLICY).after
+    assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
+    assert refund.legs[0].attention is None
+
+
+def test_a_payment_by_hand_that_names_our_own_object_is_that_object() -> None:
+    told = news(paid_by_hand("re_1"), an_object())
+    assert (told.after.status, told.after.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "re_1")
+    assert not any(event.alarm for event in told.events)
+    failed = news(paid_by_hand("re_1"), an_object("failed"))
+    assert failed.after.status is RefundStatus.REVERSING, "what the person named has come back"
+
+
+def test_what_is_with_the_processor_stays_there_when_the_rest_is_paid_by_hand() -> None:
+    refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
+    refund = answer(refund, Answered(an_object("pending", "re_2", 2)), number=2).after
+    said = commanded(refund, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference="bank-1").after
+    assert [leg.status for leg in said.legs] == ["succeeded", "pending"]
+
+
+def test_nobody_says_so_while_a_call_is_under_way() -> None:
+    refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
+    assert [leg.status for leg in refund.legs] == ["unknown", "sending"]
+    assert available_actions(refund) == ()
