@@ -22,7 +22,7 @@ STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
 class PaymentFacts:
     """A payment as recorded beside what its processor says of it; amounts in minor units.
 
-    `is_read` is False while nobody has asked, and `word` None too where it can't be read. `outside_minor` is what is
+    `is_read` is False while it is to be asked for, and `word` None where there is none. `outside_minor` is what is
     refunded there and not in our books, of which a person has said to go on beside `seen_minor`. `readable`: the
     processor's payments can be asked about at all.
     """
