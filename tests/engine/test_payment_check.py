@@ -346,6 +346,31 @@ def test_what_goes_back_elsewhere_after_the_retry_stops_it_again(asked: World) -
     assert asked.processor.sends == []
 
 
+@pytest.mark.parametrize(
+    ("reference", "end", "balance"),
+    [(None, RefundStatus.PARTIALLY_SUCCEEDED, 30), ("re_by_hand", RefundStatus.SUCCEEDED, 0)],
+)
+def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_person(
+    asked: World, reference: str | None, end: RefundStatus, balance: int
+) -> None:
+    asked.pay()
+    says(asked, refunded_minor=300)
+    refund_id = asked.withdraw(100)
+    asked.work()
+    for _ in range(2):
+        asked.command(refund_id, Action.RETRY)
+        asked.work()
+        refund = asked.refund(refund_id)
+        assert [(leg.amount_minor, leg.credits) for leg in refund.legs] == [(700, 70), (300, 30)]
+        assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
+        assert asked.processor.paid_minor() == 700
+        assert_books_balance(asked.database)
+        says(asked, refunded_minor=1_000)  # ours counts there by now
+    asked.command(refund_id, Action.RESOLVE, reference)
+    asked.work()
+    assert (asked.refund(refund_id).status, asked.account.balance) == (end, balance)
+
+
 def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> None:
     """As after an upgrade: refunds were made over the payment before anybody asked for its word."""
     off = replace(asked.context.policy, verify_payments=False)

@@ -15,7 +15,20 @@ from refund_worker.store.tables import legs, payments
 # What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
 READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
 
+# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
+_ours = (
+    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
+    .where(
+        legs.c.payment_id == payments.c.payment_id,
+        legs.c.status != "failed",
+        legs.c.status != "canceled",
+        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
+    )
+    .correlate(payments)
+    .scalar_subquery()
+)
 _FACTS = select(
+    case((payments.c.word_outside > 0, _ours), else_=0).label("ours"),
     payments.c.payment_id,
     payments.c.processor,
     payments.c.amount_minor,
@@ -67,6 +80,7 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
         word=word,
         outside_minor=row["word_outside"],
         seen_minor=row["word_seen"],
+        ours_minor=int(row["ours"]),  # Postgres sums integers to a decimal
     )
 
 
@@ -109,17 +123,6 @@ def count_unreadable(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
 
 
-# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
-_ours = (
-    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
-    .where(
-        legs.c.payment_id == bindparam("id"),
-        legs.c.status != "failed",
-        legs.c.status != "canceled",
-        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
-    )
-    .scalar_subquery()
-)
 _unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
 _KEEP_WORD = (
     update(payments)
