@@ -8,6 +8,7 @@ import pytest
 
 from refund_worker.domain import money
 from refund_worker.errors import BadSettings
+from refund_worker.runtime import policy_of
 from refund_worker.settings import AMOUNT_MAX, PREFIX, Settings, load_settings
 from refund_worker.worker.folder import folder_of
 
@@ -124,6 +125,15 @@ def test_one_broker_is_taken_and_no_list(url: str) -> None:
 def test_a_wrong_value_and_an_unknown_name_are_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(BadSettings, match=PREFIX + name):
         settings(**{name: value})
+
+
+def test_verifying_payments_is_on_until_it_is_switched_off() -> None:
+    assert (policy_of(settings()).verify_payments, policy_of(settings(VERIFY_PAYMENTS="off")).verify_payments) == (
+        True,
+        False,
+    )
+    with pytest.raises(BadSettings, match=f"{PREFIX}VERIFY_PAYMENTS"):
+        settings(VERIFY_PAYMENTS="no")
 
 
 SECONDS = [name.upper() for name in Settings.model_fields if name.endswith("_seconds")]

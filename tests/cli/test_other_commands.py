@@ -21,8 +21,10 @@ from refund_worker.cli.app import app
 from refund_worker.cli.operate import SWITCH_FIELDS
 from refund_worker.cli.shown import money, plain
 from refund_worker.cli.stack import Stack
+from refund_worker.processors.base import PaymentUnreadable
 from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
+from refund_worker.store.payment_words import keep_words
 from refund_worker.web.documents import SwitchShape
 
 
@@ -141,6 +143,23 @@ def test_the_doctor_says_where_the_broker_should_be_and_what_is_wrong(
     (broker,) = [line for line in ran.json["data"] if line["check"] == "broker"]
     assert (ran.code, broker["verdict"], broker["found"]) == (1, "fail", found)
     assert "donotshow" not in ran.out + ran.err
+
+
+def test_the_doctor_tells_of_payments_that_nobody_could_hold_against_the_processors_word(
+    shop: Cli, monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str
+) -> None:
+    def about_payments() -> tuple[str, str]:
+        ran = shop("doctor", "-o", "json")
+        (line,) = [line for line in ran.json["data"] if line["check"] == "payments"]
+        return line["verdict"], line["found"]
+
+    assert about_payments()[0] == "ok"
+    database = Database(migrated_sqlite_url)
+    database.run(lambda connection: keep_words(connection, {"p1": PaymentUnreadable("HTTP 403")}, 1.0))
+    database.close()
+    assert about_payments() == ("warn", "1 with verified: false, they can't be read there")
+    monkeypatch.setenv("REFUND_WORKER_VERIFY_PAYMENTS", "off")
+    assert about_payments()[0] == "warn"
 
 
 def test_secrets_are_in_no_output(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,27 @@ def test_a_payment_is_read_with_the_number_of_its_line(tmp_path: Path) -> None:
     assert (rows.count, list(rows)) == (1, [(2, record)])
 
 
+@pytest.mark.parametrize(
+    ("cells", "captured", "refunded"), [("900,100", 900, 100), (",", None, 0), (",5", None, 5), ("900,", 900, 0)]
+)
+def test_what_was_captured_and_returned_before_may_follow_a_payments_columns(
+    tmp_path: Path, cells: str, captured: int | None, refunded: int
+) -> None:
+    header, row = PAYMENTS.strip() + ",captured_minor,refunded_minor\n", PAYMENT.strip() + f",{cells}\n"
+    ((_, record),) = read_payments(written(tmp_path, header + row))
+    assert isinstance(record, PaymentRecord)
+    assert (record.captured_minor, record.refunded_minor) == (captured, refunded)
+
+
+@pytest.mark.parametrize("cells", ["1001.0,", "0,", ",-1", "900,901", ",1001", "x,"])
+def test_a_payment_that_was_captured_or_returned_in_a_way_that_makes_no_sense_is_refused(
+    tmp_path: Path, cells: str
+) -> None:
+    header, row = PAYMENTS.strip() + ",captured_minor,refunded_minor\n", PAYMENT.strip() + f",{cells}\n"
+    ((_, wrong),) = read_payments(written(tmp_path, header + row))
+    assert isinstance(wrong, InvalidRequest)
+
+
 def test_bom_crlf_blank_lines_and_another_order_of_columns_change_nothing(tmp_path: Path) -> None:
     content = "\ufeffkind,transaction_id,customer_id,credits,description,occurred_at\r\n\r\n"
     content += 'spend,t1,c1,7,"a, ""b""\nand more",2026-01-01T01:00:00+01:00\r\n'

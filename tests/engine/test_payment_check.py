@@ -346,6 +346,31 @@ def test_what_goes_back_elsewhere_after_the_retry_stops_it_again(asked: World) -
     assert asked.processor.sends == []
 
 
+@pytest.mark.parametrize(
+    ("reference", "end", "balance"),
+    [(None, RefundStatus.PARTIALLY_SUCCEEDED, 30), ("re_by_hand", RefundStatus.SUCCEEDED, 0)],
+)
+def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_person(
+    asked: World, reference: str | None, end: RefundStatus, balance: int
+) -> None:
+    asked.pay()
+    says(asked, refunded_minor=300)
+    refund_id = asked.withdraw(100)
+    asked.work()
+    for _ in range(2):
+        asked.command(refund_id, Action.RETRY)
+        asked.work()
+        refund = asked.refund(refund_id)
+        assert [(leg.amount_minor, leg.credits) for leg in refund.legs] == [(700, 70), (300, 30)]
+        assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
+        assert asked.processor.paid_minor() == 700
+        assert_books_balance(asked.database)
+        says(asked, refunded_minor=1_000)  # ours counts there by now
+    asked.command(refund_id, Action.RESOLVE, reference)
+    asked.work()
+    assert (asked.refund(refund_id).status, asked.account.balance) == (end, balance)
+
+
 def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> None:
     """As after an upgrade: refunds were made over the payment before anybody asked for its word."""
     off = replace(asked.context.policy, verify_payments=False)
@@ -400,6 +425,9 @@ def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_
     world.work_for(HOUR)
     assert world.refund(second).failure_code == "payment_mismatch"
     assert "HUF" in (world.refund(second).failure_message or "")
+    world.command(second, Action.RETRY)
+    world.work_for(HOUR)
+    assert world.refund(second).failure_code == "payment_mismatch", "a retry does not undo what is proved"
     world.command(first, Action.RESOLVE, resolved)
     world.work_for(HOUR)
     third = world.withdraw(10, "c")
@@ -408,3 +436,32 @@ def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_
     assert len(world.processor.sends) == 1
     assert shown(world)["verified"] is False
     assert_books_balance(world.database)
+
+
+def test_what_was_proved_is_undone_by_the_payments_own_word_alone(asked: World) -> None:
+    """One answer had another currency than was asked for; the payment itself says that all is well."""
+    asked.pay()
+    asked.processor.readings.append(PaymentUnreadable("HTTP 404"))
+    first = asked.withdraw(10, "a")
+    sent = asked.processor.send
+
+    async def lies(key: str, body: str) -> Any:
+        answer = await sent(key, body)
+        assert isinstance(answer, Answered)
+        return Answered(replace(answer.object, currency="HUF"))
+
+    asked.processor.send = lies  # type: ignore[method-assign]
+    advance(asked.context)
+    advance(asked.context)
+    asked.processor.send = sent  # type: ignore[method-assign]
+    asked.work_for(HOUR)
+    assert asked.refund(first).status is RefundStatus.SUCCEEDED, "the list shows it right"
+    second = asked.withdraw(10, "b")
+    asked.work_for(HOUR)
+    assert asked.refund(second).failure_code == "payment_mismatch"
+    for word in (PaymentUnreadable("HTTP 404"), None):
+        says(asked, refunded_minor=100)
+        asked.processor.readings.extend([word] if word else [])
+        asked.command(second, Action.RETRY)
+        asked.work()
+        assert (asked.refund(second).status is RefundStatus.SUCCEEDED) is (word is None)

@@ -26,6 +26,8 @@ from refund_worker.processors.base import (
     KeyConflict,
     LegOrder,
     Misconfigured,
+    PaymentRead,
+    PaymentUnreadable,
     Processor,
     RefundObject,
     Refused,
@@ -163,6 +165,19 @@ def test_a_full_refund_is_made_once_and_carries_our_marks(client: Client) -> Non
     assert (made.leg_id, made.attempt) == (client.leg_id, 1)
     assert abs(datetime.now(UTC) - made.created_at) < timedelta(minutes=2)
     assert client.booked_amounts(payment_id) == [5000]
+
+
+def test_a_payment_is_read_with_what_was_refunded_of_it_or_can_not_be_read_at_all(client: Client) -> None:
+    payment_id = client.server.new_payment(5000)
+    client.refund(payment_id, 1000)
+    reply = client.run(client.adapter.find_payment(payment_id))
+    if isinstance(reply, PaymentUnreadable):
+        assert client.server.name == THIRD_PARTY
+        return
+    assert isinstance(reply, PaymentRead), reply
+    word = reply.word
+    assert (word.captured_minor, word.currency, word.refunded_minor) == (5000, "GBP", 1000)
+    assert (word.live, word.disputed) == (False, False)
 
 
 def test_two_equal_partial_refunds_under_two_keys_are_two_refunds(client: Client) -> None:

@@ -190,7 +190,6 @@ def test_no_answer_is_none_and_401_is_told_as_ever(sandbox: Sandbox, do: dict[st
 
 @pytest.mark.parametrize("payment_id", ["ch_nobody", "pi_nobody"])
 def test_a_payment_that_is_not_there_is_no_missing_path(sandbox: Sandbox, payment_id: str) -> None:
-    # The sandbox learns of payments by their first refund, not by being asked about them.
     reply = read(sandbox, payment_id)
     assert isinstance(reply, Misconfigured)
     assert reply.code == "resource_missing"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refund_worker.domain.decision import Policy, Verify
-from refund_worker.domain.draft import Draft
-from refund_worker.domain.money import as_text
+from refund_worker.domain.draft import Draft, leg_id_of
+from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.replies import PaymentRead, PaymentWord, RefundObject
 
@@ -22,7 +22,7 @@ STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
 class PaymentFacts:
     """A payment as recorded beside what its processor says of it; amounts in minor units.
 
-    `is_read` is False while nobody has asked, and `word` None too where it can't be read. `outside_minor` is what is
+    `is_read` is False while it is to be asked for, and `word` None where there is none. `outside_minor` is what is
     refunded there and not in our books, of which a person has said to go on beside `seen_minor`. `readable`: the
     processor's payments can be asked about at all.
     """
@@ -38,11 +38,20 @@ class PaymentFacts:
     word: PaymentWord | None = None
     outside_minor: int = 0
     seen_minor: int = 0
+    ours_minor: int = 0  # what was sent of our own refunds; told only where something is outside
 
     @property
     def expected_minor(self) -> int:
         """What must have been captured there."""
         return self.amount_minor if self.captured_minor is None else self.captured_minor
+
+    @property
+    def left_minor(self) -> int | None:
+        """What the processor still has room for beside what went back elsewhere; None where nothing did."""
+        if not self.outside_minor:
+            return None
+        left = self.expected_minor - self.refunded_minor - self.outside_minor - self.ours_minor
+        return down_to_step(max(0, left), smallest_step(self.currency))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +117,37 @@ def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
         again = facts.read_at + draft.policy.retry_max_seconds if objection.passes else None
         hold_back(draft, leg, objection.code, objection.message, next_at=again, alarm=not objection.passes)
         return None
+    left = facts.left_minor
+    if left is not None and left < leg.amount_minor and leg.status is LegStatus.PLANNED:
+        return _cut_down(draft, leg, left)
     is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
     return draft.change(leg, attention=None) if leg.attention and is_over else leg
+
+
+def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
+    """A leg that a person has sent on beside money gone elsewhere: what is left is sent, the rest stays with a person.
+
+    The processor would refuse the whole. The rest may have reached the customer already: no credits go back unasked.
+    """
+    rest_minor = leg.amount_minor - left_minor
+    told = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
+    if left_minor == 0:
+        stop(draft, leg, REFUNDED_ELSEWHERE, told)
+        return None
+    credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
+    of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
+    rest = replace(
+        leg,
+        leg_id=leg_id_of(leg.refund_id, len(draft.legs) + 1),
+        amount_minor=rest_minor,
+        credits=rest_credits,
+        payment_credits=rest_of_room,
+        attention=None,
+    )
+    stop(draft, rest, REFUNDED_ELSEWHERE, told)
+    return draft.change(
+        leg, amount_minor=left_minor, credits=credits, payment_credits=of_room, unreturnable_minor=0, attention=None
+    )
 
 
 def _is_to_be_read(facts: PaymentFacts, objection: Objection | None, now: float, policy: Policy) -> bool:

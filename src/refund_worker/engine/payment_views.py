@@ -33,7 +33,7 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Json:
 
 
 def _is_verified(facts: PaymentFacts, live: bool | None) -> bool | None:
-    if not facts.is_read:
-        return None
+    if facts.word is None:
+        return False if facts.is_read else None
     objection = objection_to(facts, live)
-    return facts.word is not None and (objection is None or objection.code != PAYMENT_MISMATCH)
+    return objection is None or objection.code != PAYMENT_MISMATCH

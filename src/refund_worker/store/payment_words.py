@@ -12,9 +12,23 @@ from refund_worker.domain.replies import PaymentRead, PaymentUnreadable, Payment
 from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import legs, payments
 
-READ, UNREADABLE = "read", "unreadable"
+# What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
+READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
 
+# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
+_ours = (
+    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
+    .where(
+        legs.c.payment_id == payments.c.payment_id,
+        legs.c.status != "failed",
+        legs.c.status != "canceled",
+        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
+    )
+    .correlate(payments)
+    .scalar_subquery()
+)
 _FACTS = select(
+    case((payments.c.word_outside > 0, _ours), else_=0).label("ours"),
     payments.c.payment_id,
     payments.c.processor,
     payments.c.amount_minor,
@@ -46,7 +60,7 @@ def facts_of(
 
 def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
     word = None
-    if row["word"] == READ:
+    if row["word"] in (READ, PROVED, DOUBTED):
         word = PaymentWord(
             captured_minor=row["word_captured"],
             currency=row["word_currency"],
@@ -61,37 +75,35 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
         captured_minor=row["captured_minor"],
         refunded_minor=row["refunded_minor"],
         readable=readable,
-        is_read=row["word"] is not None,
+        is_read=row["word"] not in (None, DOUBTED),
         read_at=row["word_read_at"] or 0.0,
         word=word,
         outside_minor=row["word_outside"],
         seen_minor=row["word_seen"],
+        ours_minor=int(row["ours"]),  # Postgres sums integers to a decimal
     )
 
 
 def keep_words(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
     """Keep what was said of each payment, by payment_id, and what of it is refunded there but not in our books."""
-    rows = [
-        {
-            "id": payment_id,
-            "read_at": now,
-            "state": READ if isinstance(said, PaymentRead) else UNREADABLE,
-            **_said(said),
-        }
-        for payment_id, said in sorted(words.items())
-    ]
-    if rows:
-        connection.execute(_KEEP_WORD, rows)
+    read = {payment_id: said.word for payment_id, said in words.items() if isinstance(said, PaymentRead)}
+    if read:
+        connection.execute(_KEEP_WORD, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
+    unread = sorted(words.keys() - read.keys())
+    if unread:
+        connection.execute(_KEEP_UNREADABLE, [{"id": payment_id, "read_at": now} for payment_id in unread])
 
 
-def _said(said: PaymentRead | PaymentUnreadable) -> dict[str, Any]:
-    word = said.word if isinstance(said, PaymentRead) else None
+def _row(payment_id: str, word: PaymentWord, now: float) -> dict[str, Any]:
     return {
-        "captured": word.captured_minor if word else None,
-        "its_currency": word.currency if word else None,
-        "live": word.live if word else None,
-        "disputed": word.disputed if word else None,
-        "refunded": word.refunded_minor if word else None,
+        "id": payment_id,
+        "read_at": now,
+        "state": PROVED if word.captured_minor is None else READ,
+        "captured": word.captured_minor,
+        "its_currency": word.currency,
+        "live": word.live,
+        "disputed": word.disputed,
+        "refunded": word.refunded_minor,
     }
 
 
@@ -111,17 +123,6 @@ def count_unreadable(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
 
 
-# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
-_ours = (
-    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
-    .where(
-        legs.c.payment_id == bindparam("id"),
-        legs.c.status != "failed",
-        legs.c.status != "canceled",
-        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
-    )
-    .scalar_subquery()
-)
 _unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
 _KEEP_WORD = (
     update(payments)
@@ -138,12 +139,18 @@ _KEEP_WORD = (
         word_outside=case((_unexplained > 0, _unexplained), else_=0),
     )
 )
+_is_proved = payments.c.word.in_((PROVED, DOUBTED))
+_KEEP_UNREADABLE = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(word=case((_is_proved, PROVED), else_=UNREADABLE), word_read_at=bindparam("read_at"))
+)
 _stands_in_the_way = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
 _FORGET_WORD = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
     .values(
-        word=case((_stands_in_the_way, None), else_=payments.c.word),
+        word=case((_is_proved, DOUBTED), (_stands_in_the_way, None), else_=payments.c.word),
         word_disputed=False,
         word_seen=payments.c.word_outside,
     )
