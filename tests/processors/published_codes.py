@@ -28,7 +28,7 @@ KNOWN: Mapping[Meaning, frozenset[str]] = {
     Meaning.OURS: _codes(
         "api_key_expired platform_api_key_expired secret_key_required account_invalid platform_account_required "
         "livemode_mismatch testmode_charges_only payment_evaluation_on_api_version_not_supported "
-        "tls_version_unsupported url_invalid "
+        "tls_version_unsupported "
         "parameter_invalid_empty parameter_invalid_integer parameter_invalid_string_blank "
         "parameter_invalid_string_empty parameter_missing parameter_unknown parameters_exclusive"
     ),
@@ -124,7 +124,7 @@ UNKNOWN_BY_SUBJECT: Mapping[str, frozenset[str]] = {
         "forwarding_api_upstream_error resource_already_exists return_intent_already_processed "
         "smart_disputes_not_available status_transition_invalid terminal_location_country_unsupported "
         "terminal_reader_busy terminal_reader_hardware_fault terminal_reader_invalid_location_for_activation "
-        "terminal_reader_invalid_location_for_payment terminal_reader_offline terminal_reader_timeout"
+        "terminal_reader_invalid_location_for_payment terminal_reader_offline terminal_reader_timeout url_invalid"
     ),
 }
 

@@ -70,12 +70,11 @@ OURS: Final = frozenset(
         # The account: the one that our key or header names, or what it may do.
         "account_invalid",
         "platform_account_required",
-        # The mode, the version of the API, the encryption of the connection, the address asked.
+        # The mode, the version of the API, the encryption of the connection.
         "livemode_mismatch",
         "testmode_charges_only",
         "payment_evaluation_on_api_version_not_supported",
         "tls_version_unsupported",
-        "url_invalid",
     }
 )
 # The request's form, whatever Stripe finds wrong with it: parameter_unknown (stripe-python#849: every request of one
