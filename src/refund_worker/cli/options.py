@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from refund_worker.cli.shown import Output
+from refund_worker.domain.ids import spelled
 
 # As over HTTP (web/api/queries.py, whose import is too heavy for --help).
 LIMIT_DEFAULT = 20
@@ -41,6 +42,16 @@ ActorOption = Annotated[
 ClientOption = Annotated[str, typer.Option("--client", help="whose idempotency keys these are")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; it is kept in the timeline")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
+
+
+def spelled_if_given(value: str | None) -> str | None:
+    """An id to look for as it is stored, however the terminal writes its accents."""
+    return None if value is None else spelled(value)
+
+
+def trimmed_if_given(value: str | None) -> str | None:
+    """An idempotency key to look for: blanks at its ends are no part of it."""
+    return None if value is None else value.strip()
 
 
 def group(name: str, help: str, app: typer.Typer) -> typer.Typer:

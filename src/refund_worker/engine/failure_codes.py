@@ -102,6 +102,13 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "The payment came through a processor that this program has no way to. It asked nobody for the money.",
             "Pay it back at that processor or by hand, then resolve with the reference. A later version may serve it.",
         ),
+        "payment_id_unusable": Explanation(
+            "The payment's id is none of the processor's",
+            "An earlier version recorded the payment under an id that the processor can't be asked about. Nobody was "
+            "asked for the money.",
+            "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
+            "under ids such as ch_… or pi_….",
+        ),
         "manual_processor": Explanation(
             "To be paid back by hand",
             "The payment was cash or a bank transfer, which no program can send back.",

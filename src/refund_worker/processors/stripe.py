@@ -44,6 +44,7 @@ from refund_worker.processors.stripe_objects import (
     OPAQUE_ID,
     Unreadable,
     clean,
+    payment_parameter,
     to_page,
     to_refund_object,
 )
@@ -137,7 +138,7 @@ class StripeProcessor:
         if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
             raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
         body = {
-            _payment_parameter(order.processor_payment_id): order.processor_payment_id,
+            payment_parameter(order.processor_payment_id): order.processor_payment_id,
             "amount": order.amount_minor,
             "reason": _stripe_reason(order.reason),
             "metadata": metadata,
@@ -173,7 +174,7 @@ class StripeProcessor:
         counts, as its money may be gone. Objects of our other legs are in neither. Raises ValueError for a payment
         id that is no charge or payment intent.
         """
-        where = {_payment_parameter(processor_payment_id): processor_payment_id}
+        where = {payment_parameter(processor_payment_id): processor_payment_id}
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
@@ -416,15 +417,6 @@ def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unansw
             return Misconfigured(code, message, request_id)
         case AlreadyRefunded() | KeyConflict():
             return Unanswered("an answer that no list gives")
-
-
-def _payment_parameter(processor_payment_id: str) -> str:
-    if OPAQUE_ID.fullmatch(processor_payment_id):
-        if processor_payment_id.startswith(("ch_", "py_")):
-            return "charge"
-        if processor_payment_id.startswith("pi_"):
-            return "payment_intent"
-    raise ValueError("a Stripe payment id begins with ch_, py_ or pi_")
 
 
 def _stripe_reason(reason: str) -> str:
