@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from sqlalchemy import Connection
 
@@ -13,6 +14,7 @@ from refund_worker.domain.replies import Answered, Found, RefundObject
 from refund_worker.engine.context import Answer, Context
 from refund_worker.errors import Unavailable
 from refund_worker.store import ledger, reconciliation
+from refund_worker.store.installation import installation_id
 
 # A refund can still turn to failed about a month after it succeeded; a few days more cost little.
 DAYS = 35
@@ -32,12 +34,17 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now; `foreign` are not ours."""
+    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now.
+
+    Objects that are not ours: `foreign` ones carry no mark (a person's or other software's), `other_installations`
+    made theirs on the same account and compare them themselves.
+    """
 
     compared: int
     differences: tuple[Difference, ...]
     in_flight: int
     foreign: int
+    other_installations: int
     ledger_minor: int
     processor_minor: int
     lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
@@ -55,7 +62,7 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
     since, things = recent(context, processor, days)
     listed = {thing.processor_refund_id for thing in things}
     with context.database.read() as connection:
-        report = _compare(connection, things, since)
+        report = _compare(connection, processor, things, since)
         differing = [d.subject for d in report.differences if d.kind == "money"][:ASKED_ALONE_MAX]
         unseen = [o for o in reconciliation.objects_of_legs(connection, processor, differing) if o not in listed]
     if not unseen:
@@ -63,7 +70,7 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
     found = context.run(_fetch_all(context, processor, unseen))
     more = tuple(answer.object for answer in found if isinstance(answer, Answered))
     with context.database.read() as connection:
-        return _compare(connection, (*things, *more), since)
+        return _compare(connection, processor, (*things, *more), since)
 
 
 async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]) -> list[Answer]:
@@ -88,17 +95,38 @@ def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[
     return since, reply.objects
 
 
-def _compare(connection: Connection, things: Iterable[RefundObject], since: float) -> Report:
+class Whose(StrEnum):
+    """Who made a refund object at the processor."""
+
+    OURS = "ours"
+    ANOTHER_INSTALLATION = "another installation's"
+    FOREIGN = "foreign"
+
+
+def whose(thing: RefundObject, known: Collection[str], installation: str) -> Whose:
+    """`known` are the ids of refund objects in our books: they count first, since anybody can edit a mark.
+
+    An object with a leg's mark and no installation's is of a version that wrote none: its leg tells.
+    """
+    if thing.processor_refund_id in known:
+        return Whose.OURS
+    if thing.installation is not None and thing.installation != installation:
+        return Whose.ANOTHER_INSTALLATION
+    return Whose.FOREIGN if thing.leg_id is None else Whose.OURS
+
+
+def _compare(connection: Connection, processor: str, things: Sequence[RefundObject], since: float) -> Report:
     ours = reconciliation.money_by_leg(connection, since)
+    known = reconciliation.legs_of_objects(connection, processor, [t.processor_refund_id for t in things])
+    me = installation_id(connection)
     theirs: defaultdict[str, int] = defaultdict(int)
     objects: defaultdict[str, int] = defaultdict(int)
-    foreign = 0
+    owners = Counter(whose(thing, known, me) for thing in things)
     for thing in things:
-        if thing.leg_id is None:
-            foreign += 1
-        elif thing.status == "succeeded":
-            theirs[thing.leg_id] += thing.amount_minor
-            objects[thing.leg_id] += 1
+        leg_id = known.get(thing.processor_refund_id, thing.leg_id)
+        if leg_id is not None and thing.status == "succeeded" and whose(thing, known, me) is Whose.OURS:
+            theirs[leg_id] += thing.amount_minor
+            objects[leg_id] += 1
     in_flight = reconciliation.open_legs(connection)
     lines = tuple((leg, ours.get(leg, 0), theirs.get(leg, 0)) for leg in sorted(ours.keys() | theirs.keys()))
     differences = [
@@ -110,7 +138,8 @@ def _compare(connection: Connection, things: Iterable[RefundObject], since: floa
         compared=len(lines),
         differences=tuple(differences),
         in_flight=len(in_flight),
-        foreign=foreign,
+        foreign=owners[Whose.FOREIGN],
+        other_installations=owners[Whose.ANOTHER_INSTALLATION],
         ledger_minor=sum(ours.values()),
         processor_minor=sum(theirs.values()),
         lines=lines,

@@ -72,6 +72,18 @@ def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[st
     return found
 
 
+def legs_of_objects(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str]:
+    """The leg by the id of each of these refund objects that stands in our books."""
+    o = refund_objects.c
+    found: dict[str, str] = {}
+    for chunk in batched(ids, IDS_AT_ONCE):
+        query = select(o.processor_refund_id, o.leg_id).where(
+            o.processor == processor, o.processor_refund_id.in_(chunk)
+        )
+        found |= {row[0]: row[1] for row in connection.execute(query)}
+    return found
+
+
 def known_words(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
     """What the processor last said of these refund objects, in its own words."""
     o = refund_objects.c
