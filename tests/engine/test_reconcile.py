@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
+import pytest
+from tests.support.migrated import migrate
 from tests.support.world import ScriptedProcessor, World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Found, Refused, SearchReply
+from refund_worker.domain.replies import Found, RefundObject, Refused, SearchReply
 from refund_worker.engine.advance import advance
-from refund_worker.engine.reconcile import reconcile
+from refund_worker.engine.reconcile import Whose, reconcile, whose
 from refund_worker.engine.watch import watch
 
 REFUSED = Refused("expired_or_canceled_card", "no")
@@ -76,3 +79,58 @@ def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_o
     watch(world.context)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
+
+
+def test_two_installations_on_one_account_are_no_difference_to_either(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('other') / 'refunds.db'}"
+    migrate(url)  # a database of its own, with an installation's id of its own
+    with closing(World(url)) as other:
+        other.processor.objects = world.processor.objects  # one account
+        other.context = replace(other.context, processors={"stripe": other.processor})
+        for each, amount in ((world, 20), (other, 30)):
+            each.pay()
+            each.withdraw(amount)
+            each.work()
+        reports = [reconcile(each.context) for each in (world, other)]
+    assert [(r.differences, r.foreign, r.other_installations) for r in reports] == [((), 0, 1)] * 2
+    assert [(r.ledger_minor, r.processor_minor) for r in reports] == [(200, 200), (300, 300)]
+
+
+@pytest.mark.parametrize("mark", [{"leg_id": None, "installation": None}, {"installation": "inst_other"}])
+def test_a_mark_that_was_edited_makes_ours_no_difference(world: World, mark: dict[str, str | None]) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], **mark)  # type: ignore[arg-type]
+    report = reconcile(world.context)
+    assert (report.differences, report.foreign, report.other_installations) == ((), 0, 0)
+    assert report.processor_minor == 200
+
+
+def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: World) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    ours = world.processor.objects["re_1"]
+    world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id="rf_lost-1", amount_minor=70)
+    assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context).differences] == [("money", "rf_lost-1", 70)]
+
+
+@pytest.mark.parametrize(
+    ("known", "marks", "expected"),
+    [
+        (("re_1",), {}, Whose.OURS),
+        (("re_1",), {"leg_id": "l", "installation": "other"}, Whose.OURS),
+        ((), {"leg_id": "l", "installation": "me"}, Whose.OURS),
+        ((), {"leg_id": "l"}, Whose.OURS),
+        ((), {"leg_id": "l", "installation": "other"}, Whose.ANOTHER_INSTALLATION),
+        ((), {"installation": "other"}, Whose.ANOTHER_INSTALLATION),
+        ((), {"installation": "me"}, Whose.FOREIGN),
+        ((), {}, Whose.FOREIGN),
+    ],
+)
+def test_whose_an_object_is(known: tuple[str, ...], marks: dict[str, str], expected: Whose) -> None:
+    bare = RefundObject("re_1", "succeeded", 1, "USD", ("ch_1",), None, None, None, datetime(2026, 1, 1, tzinfo=UTC))
+    assert whose(replace(bare, **marks), known, "me") is expected  # type: ignore[arg-type]
