@@ -168,6 +168,26 @@ def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Cl
     assert client.resume_processor("stripe", reason="out")["paused"] is False
 
 
+@pytest.mark.parametrize("key", [None, "", " ", "k ", "\tk", 7])
+def test_the_client_makes_no_key_of_its_own(client: Client, key: Any) -> None:
+    asked: dict[str, Any] = {"kind": "withdrawal", "to": "source", "customer_id": "ann", "credits": 1, "reason": "a"}
+    with pytest.raises(ValueError, match="idempotency_key"):
+        client.create_refund(**asked, idempotency_key=key)
+    with pytest.raises(ValueError, match="idempotency_key"):
+        client.correct("ann", credits=1, reason="a", idempotency_key=key)
+    for act in (lambda: client.create_refund(**asked), lambda: client.correct("ann", credits=1, reason="a")):
+        with pytest.raises(TypeError, match="idempotency_key"):
+            act()
+    assert count(client, customer_id="ann") == 0
+
+
+def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, client: Client) -> None:
+    worker.add_payment("shop/transactions", amount_minor=100, credits=10)
+    assert client.customer("shop/transactions")["balance"] == 10
+    assert [each["kind"] for each in client.transactions("shop/transactions")] == ["purchase"]
+    assert client.correct("shop/transactions", credits=1, reason="r", idempotency_key="s")["credits"] == 1
+
+
 def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> None:
     calls = [
         Calls.create_refund({}, "k"),
