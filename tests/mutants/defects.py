@@ -594,10 +594,12 @@ DEFECTS = (
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
         '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
         "        made = ledger.reversal_id(transaction_id)\n"
-        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
+        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
         "            return earlier\n",
         "        made = ledger.reversal_id(transaction_id)\n"
-        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
+        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
         "            return earlier\n"
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
         MEETINGS,
