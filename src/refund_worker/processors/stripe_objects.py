@@ -18,8 +18,8 @@ MESSAGE_LENGTH_MAX: Final = 500
 CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
-# Charges (`py_…` are charges too) and payment intents, as Stripe has always written them.
-_PAYMENT_ID = re.compile(r"(ch|py|pi)_[A-Za-z0-9_]{1,250}")
+# Charges (`py_…` are charges too) and payment intents. Stripe's own have no hyphen; those of compatible servers may.
+_PAYMENT_ID = re.compile(r"(ch|py|pi)_[A-Za-z0-9_-]{1,250}")
 _PARAMETERS: Final = {"ch": "charge", "py": "charge", "pi": "payment_intent"}
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
@@ -41,7 +41,7 @@ def payment_parameter(processor_payment_id: str) -> str:
         raise ValueError("is a client secret and no payment: send only what stands before _secret_")
     found = _PAYMENT_ID.fullmatch(processor_payment_id)
     if found is None:
-        raise ValueError("at stripe must be ch_, py_ or pi_ and then letters, digits and _ only")
+        raise ValueError("at stripe must be ch_, py_ or pi_ and then letters, digits, _ and - only")
     return _PARAMETERS[found[1]]
 
 
