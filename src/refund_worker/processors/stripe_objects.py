@@ -41,7 +41,7 @@ def payment_parameter(processor_payment_id: str) -> str:
         raise ValueError("is a client secret and no payment: send only what stands before _secret_")
     found = _PAYMENT_ID.fullmatch(processor_payment_id)
     if found is None:
-        raise ValueError("at stripe must be ch_, py_ or pi_ and then letters, digits, _ and - only")
+        raise ValueError("at stripe begins with ch_, py_ or pi_ and has letters, digits, _ and - only")
     return _PARAMETERS[found[1]]
 
 
