@@ -123,7 +123,13 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     plan = client.preview_refund(kind="withdrawal", to="source", customer_id="ann", credits=10, reason="asked")
     assert (plan["would_be"], plan["balance_after"]) == ("accepted", 140)
     refund = client.create_refund(
-        kind="credit_refund", to="balance", customer_id="ann", transaction_id="tx/1", credits=20, reason="broke off"
+        kind="credit_refund",
+        to="balance",
+        customer_id="ann",
+        transaction_id="tx/1",
+        credits=20,
+        reason="broke off",
+        idempotency_key="r-1",
     )
     worker.settle()
     assert client.refund(refund["id"])["status"] == "succeeded"
@@ -140,7 +146,9 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     with pytest.raises(ApiError) as refused:
         client.resolve(refund["id"], reason="paid by hand", outcome="paid_manually", reference="b-1")
     assert refused.value.code == "action_not_allowed"
-    waiting = client.create_refund(kind="withdrawal", to="source", customer_id="ann", credits=1, reason="asked")
+    waiting = client.create_refund(
+        kind="withdrawal", to="source", customer_id="ann", credits=1, reason="asked", idempotency_key="r-2"
+    )
     with pytest.raises(ApiError) as stale:
         client.cancel(waiting["id"], reason="no", version=waiting["version"] + 1)
     assert stale.value.code == "stale_version"
@@ -160,9 +168,29 @@ def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Cl
     assert client.resume_processor("stripe", reason="out")["paused"] is False
 
 
+@pytest.mark.parametrize("key", [None, "", " ", "k ", "\tk", 7])
+def test_the_client_makes_no_key_of_its_own(client: Client, key: Any) -> None:
+    asked: dict[str, Any] = {"kind": "withdrawal", "to": "source", "customer_id": "ann", "credits": 1, "reason": "a"}
+    with pytest.raises(ValueError, match="idempotency_key"):
+        client.create_refund(**asked, idempotency_key=key)
+    with pytest.raises(ValueError, match="idempotency_key"):
+        client.correct("ann", credits=1, reason="a", idempotency_key=key)
+    for act in (lambda: client.create_refund(**asked), lambda: client.correct("ann", credits=1, reason="a")):
+        with pytest.raises(TypeError, match="idempotency_key"):
+            act()
+    assert count(client, customer_id="ann") == 0
+
+
+def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, client: Client) -> None:
+    worker.add_payment("shop/transactions", amount_minor=100, credits=10)
+    assert client.customer("shop/transactions")["balance"] == 10
+    assert [each["kind"] for each in client.transactions("shop/transactions")] == ["purchase"]
+    assert client.correct("shop/transactions", credits=1, reason="r", idempotency_key="s")["credits"] == 1
+
+
 def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> None:
     calls = [
-        Calls.create_refund({}, None),
+        Calls.create_refund({}, "k"),
         Calls.preview_refund({}),
         Calls.refund("_"),
         Calls.refunds({}),
@@ -170,7 +198,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         *(Calls.act("_", action, {}, None) for action in ("approve", "reject", "cancel", "retry", "resolve")),
         Calls.customer("_"),
         Calls.transactions("_", 1, None),
-        Calls.correct("_", 1, "", None),
+        Calls.correct("_", 1, "", "k"),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),
@@ -213,7 +241,9 @@ def test_a_request_whose_answer_is_lost_is_repeated_under_its_key_and_makes_one_
     customer = f"lost-{trouble}".replace(" ", "-")
     worker.add_payment(customer, amount_minor=100, credits=10)
     with Line(door.url, trouble, trouble) as line, Client(line.url, door.key, retries=QUICK) as client:
-        refund = client.create_refund(kind="withdrawal", to="source", customer_id=customer, credits=1, reason="asked")
+        refund = client.create_refund(
+            kind="withdrawal", to="source", customer_id=customer, credits=1, reason="asked", idempotency_key=customer
+        )
         assert len(line.keys) == 3
         assert len(set(line.keys)) == 1
         assert [r["id"] for r in client.refunds(customer_id=customer)] == [refund["id"]]
@@ -228,7 +258,9 @@ def test_a_server_that_hangs_is_given_up_in_bounded_time(worker: RefundWorker, d
     ):
         began = time.monotonic()
         with pytest.raises(ApiError) as error:
-            client.create_refund(kind="withdrawal", to="source", customer_id="hangs", credits=1, reason="asked")
+            client.create_refund(
+                kind="withdrawal", to="source", customer_id="hangs", credits=1, reason="asked", idempotency_key="r-2"
+            )
         assert time.monotonic() - began < 5
         assert (error.value.code, error.value.retryable, len(line.keys)) == ("unreachable", True, 2)
         assert door.key not in str(error.value)
@@ -272,7 +304,9 @@ def test_a_signed_key_serves_whoever_has_its_secret_and_each_try_is_signed(worke
                 client.customer("signed")
             assert error.value.status == 401
         with Client(line.url, door.key, signing_secret=door.signing_secret, retries=QUICK) as client:
-            refund = client.create_refund(kind="withdrawal", to="source", customer_id="signed", credits=1, reason="a")
+            refund = client.create_refund(
+                kind="withdrawal", to="source", customer_id="signed", credits=1, reason="a", idempotency_key="r-3"
+            )
             assert count(client, customer_id="signed") == 1
             assert client.cancel(refund["id"], reason="no", version=refund["version"])["status"] == "canceled"
             assert str(door.signing_secret) not in repr(vars(client)["_headers"])
@@ -313,13 +347,25 @@ def test_the_asynchronous_client_does_the_same(worker: RefundWorker, door: Door)
         with Line(door.url, "lose the answer", 503) as line:
             async with AsyncClient(line.url, door.key, retries=QUICK) as client:
                 refund = await client.create_refund(
-                    kind="withdrawal", to="source", customer_id="async", credits=1, reason="asked"
+                    kind="withdrawal",
+                    to="source",
+                    customer_id="async",
+                    credits=1,
+                    reason="asked",
+                    idempotency_key="a-0",
                 )
                 assert len(line.keys) == 3
                 assert len(set(line.keys)) == 1
                 several = [
-                    client.create_refund(kind="withdrawal", to="source", customer_id="async", credits=1, reason="asked")
-                    for _ in range(5)
+                    client.create_refund(
+                        kind="withdrawal",
+                        to="source",
+                        customer_id="async",
+                        credits=1,
+                        reason="asked",
+                        idempotency_key=f"a-{n}",
+                    )
+                    for n in range(1, 6)
                 ]
                 made = {r["id"] for r in await asyncio.gather(*several)} | {refund["id"]}
                 assert {r["id"] async for r in client.refunds(customer_id="async", page_size=2)} == made

@@ -21,7 +21,7 @@ def number(row: list[str]) -> int:
 
 
 def test_every_fault_and_every_promise_has_exactly_one_row() -> None:
-    assert [number(row) for row in FAULT_ROWS] == list(NUMBERS)
+    assert [number(row) for row in FAULT_ROWS] == NUMBERS
     assert [row[0] for row in PROMISES] == NAMES
 
 

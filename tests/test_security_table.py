@@ -13,6 +13,8 @@ CONTROLS = [
     "authentication on every route",
     "signed requests",
     "object and function authorisation",
+    "what a URL names",
+    "one key, one request",
     "unknown fields",
     "two persons above a threshold",
     "actors can't be chosen",

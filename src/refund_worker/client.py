@@ -14,7 +14,6 @@ import json
 import random
 import select
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -296,10 +295,11 @@ def final(outcome: Answer | NotReached) -> Any:
 
 
 def _path(*parts: str) -> str:
-    # Ids may hold slashes, which stay as they are; nothing else of an id can change where a path leads.
-    if any(part in ("", ".", "..") for whole in parts for part in whole.split("/")):
+    # Everything of an id is quoted, its slashes too: nothing in it can change where a path leads. Dots can't be quoted,
+    # and whoever passes the request on may take them for "one level up".
+    if "" in parts or any(part in (".", "..") for whole in parts for part in whole.split("/")):
         raise ValueError(f"no id of a path: {'/'.join(parts)!r}")
-    return "/v1/" + "/".join(quote(part, safe="/@:") for part in parts)
+    return "/v1/" + "/".join(quote(part, safe="@:") for part in parts)
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,15 +311,18 @@ def _query(path: str, values: Mapping[str, Any]) -> str:
     return f"{path}?{given}" if given else path
 
 
-def _key(given: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": given or f"py-{uuid.uuid4()}"}
+def _key(given: str) -> dict[str, str]:
+    # None is made here: a caller that crashed and asks again would have another one, and be paid twice.
+    if not isinstance(given, str) or not given or given != given.strip():
+        raise ValueError("idempotency_key must be a text without blanks at its ends: one for each intent, kept with it")
+    return {"Idempotency-Key": given}
 
 
 class Calls:
-    """The API, call by call; both clients send these. A new idempotency key is made where none is given."""
+    """The API, call by call; both clients send these. Raises ValueError for an id or a key that can't be sent."""
 
     @staticmethod
-    def create_refund(fields: Mapping[str, Any], idempotency_key: str | None) -> Call[Refund]:
+    def create_refund(fields: Mapping[str, Any], idempotency_key: str) -> Call[Refund]:
         return Call("POST", "/v1/refunds", _without_none(fields), _key(idempotency_key))
 
     @staticmethod
@@ -353,7 +356,7 @@ class Calls:
         return Call("GET", _query(path, {"limit": limit, "starting_after": after}))
 
     @staticmethod
-    def correct(customer_id: str, credits: int, reason: str, key: str | None) -> Call[Transaction]:
+    def correct(customer_id: str, credits: int, reason: str, key: str) -> Call[Transaction]:
         body = {"credits": credits, "reason": reason}
         return Call("POST", _path("customers", customer_id, "corrections"), body, _key(key))
 
@@ -461,9 +464,9 @@ class Client(_Base):
         note: str | None = None,
         requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: str,
     ) -> Refund:
-        """Ask for a refund. Keep a key of your own with what it is for: then a crash of yours asks once, too."""
+        """Ask for a refund. The key is your own, kept with what it is for: then a crash of yours asks once, too."""
         fields = {name: value for name, value in locals().items() if name not in ("self", "idempotency_key")}
         return self._do(Calls.create_refund(fields, idempotency_key))
 
@@ -545,9 +548,7 @@ class Client(_Base):
                 return
             after = page["data"][-1]["transaction_id"]
 
-    def correct(
-        self, customer_id: str, *, credits: int, reason: str, idempotency_key: str | None = None
-    ) -> Transaction:
+    def correct(self, customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Transaction:
         """`credits` is signed."""
         return self._do(Calls.correct(customer_id, credits, reason, idempotency_key))
 
@@ -654,9 +655,9 @@ class AsyncClient(_Base):
         note: str | None = None,
         requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: str,
     ) -> Refund:
-        """Ask for a refund. Keep a key of your own with what it is for: then a crash of yours asks once, too."""
+        """Ask for a refund. The key is your own, kept with what it is for: then a crash of yours asks once, too."""
         fields = {name: value for name, value in locals().items() if name not in ("self", "idempotency_key")}
         return await self._do(Calls.create_refund(fields, idempotency_key))
 
@@ -741,9 +742,7 @@ class AsyncClient(_Base):
                 return
             after = page["data"][-1]["transaction_id"]
 
-    async def correct(
-        self, customer_id: str, *, credits: int, reason: str, idempotency_key: str | None = None
-    ) -> Transaction:
+    async def correct(self, customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Transaction:
         """`credits` is signed."""
         return await self._do(Calls.correct(customer_id, credits, reason, idempotency_key))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
+import pytest
+from tests.support.migrated import migrate
 from tests.support.world import ScriptedProcessor, World
 
 from refund_worker.domain.refund import RefundStatus
@@ -86,3 +89,40 @@ def test_two_refund_objects_for_one_leg_are_a_difference_that_names_both_counts(
     world.processor.objects["re_again"] = replace(first, processor_refund_id="re_again")
     twice = [d for d in reconcile(world.context).differences if d.kind == "refunded_twice"]
     assert [(d.subject, d.ours, d.theirs) for d in twice] == [(f"{refund_id}-1", 1, 2)]
+
+
+def test_two_installations_on_one_account_are_no_difference_to_either(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('other') / 'refunds.db'}"
+    migrate(url)  # a database of its own, with an installation's id of its own
+    with closing(World(url)) as other:
+        other.processor.objects = world.processor.objects  # one account
+        other.context = replace(other.context, processors={"stripe": other.processor})
+        for each, amount in ((world, 20), (other, 30)):
+            each.pay()
+            each.withdraw(amount)
+            each.work()
+        reports = [reconcile(each.context) for each in (world, other)]
+    assert [(r.differences, r.foreign, r.other_installations) for r in reports] == [((), 0, 1)] * 2
+    assert [(r.ledger_minor, r.processor_minor) for r in reports] == [(200, 200), (300, 300)]
+
+
+@pytest.mark.parametrize("mark", [{"leg_id": None, "installation": None}, {"installation": "inst_other"}])
+def test_a_mark_that_was_edited_makes_ours_no_difference(world: World, mark: dict[str, str | None]) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], **mark)  # type: ignore[arg-type]
+    report = reconcile(world.context)
+    assert (report.differences, report.foreign, report.other_installations) == ((), 0, 0)
+    assert report.processor_minor == 200
+
+
+def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: World) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    ours = world.processor.objects["re_1"]
+    world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id="rf_lost-1", amount_minor=70)
+    assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context).differences] == [("money", "rf_lost-1", 70)]

@@ -1016,10 +1016,12 @@ DEFECTS = (
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
         '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
         "        made = ledger.reversal_id(transaction_id)\n"
-        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
+        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
         "            return earlier\n",
         "        made = ledger.reversal_id(transaction_id)\n"
-        "        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):\n"
+        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
+        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
         "            return earlier\n"
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
         MEETINGS,
@@ -1133,6 +1135,156 @@ DEFECTS = (
         ', "recursive_triggers=ON")',
         ")",
         ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+    ),
+    # --- ids and keys of callers
+    Defect(
+        "ids and keys: blanks behind a header's value are part of it",
+        "src/refund_worker/web/edge.py",
+        '[(name, value.strip(b" \\t")) for',
+        "[(name, value) for",
+        ("tests/web/test_raw_requests.py",),
+    ),
+    Defect(
+        "ids and keys: a key with blanks is another key",
+        DOMAIN + "ids.py",
+        '    if key != key.strip(" "):',
+        "    if False:",
+        ("tests/engine/test_names_at_every_door.py::test_a_files_key_with_blanks_is_refused_by_name",),
+    ),
+    Defect(
+        "ids and keys: a stored key keeps its blanks",
+        STORE + "migrations/versions/0006_keys.py",
+        "        if trimmed and",
+        "        if not trimmed and",
+        ("tests/store/test_keys_with_blanks.py",),
+    ),
+    Defect(
+        "ids and keys: a trimmed key takes the place of another",
+        STORE + "migrations/versions/0006_keys.py",
+        "padded.order_by(t.created_at, t[row_id])",
+        "padded.order_by(t.created_at.desc(), t[row_id])",
+        ("tests/store/test_keys_with_blanks.py",),
+    ),
+    Defect(
+        "ids and keys: two spellings of a name are two ids",
+        DOMAIN + "ids.py",
+        '    composed = unicodedata.normalize("NFC", value)',
+        "    composed = value",
+        ("tests/domain/test_ids.py",),
+    ),
+    Defect(
+        "ids and keys: an id has characters that nobody sees",
+        DOMAIN + "ids.py",
+        "not composed.isprintable() or INVISIBLE.search(composed)",
+        "INVISIBLE.search(composed)",
+        ("tests/domain/test_ids.py",),
+    ),
+    Defect(
+        "ids and keys: an id has a dot segment",
+        DOMAIN + "ids.py",
+        "    if any(part.lower() in _DOTS for part in _SLASHES.split(found)):",
+        "    if False:",
+        ("tests/domain/test_ids.py",),
+    ),
+    Defect(
+        "ids and keys: a path is decoded before it is routed",
+        "src/refund_worker/web/edge.py",
+        'if scope.get("raw_path", b"").startswith(API):',
+        "if False:",
+        ("tests/web/test_ids_over_http.py::test_an_id_names_its_own_object_on_every_route",),
+    ),
+    Defect(
+        "ids and keys: a client secret passes for a payment",
+        "src/refund_worker/processors/stripe_objects.py",
+        '    if "_secret_" in processor_payment_id:',
+        "    if False:",
+        ("tests/engine/test_unusable_payments.py",),
+    ),
+    Defect(
+        "ids and keys: a payment that can't be asked about breaks its batch",
+        ENGINE + "advance.py",
+        "    if not can_be_sent(processor, payment):",
+        "    if False:",
+        ("tests/engine/test_unusable_payments.py",),
+    ),
+    Defect(
+        "ids and keys: a processor is called as the switch of all",
+        "src/refund_worker/processors/payment_ids.py",
+        'RESERVED: Final = frozenset({"all"})',
+        'RESERVED: Final = frozenset({""})',
+        ("tests/engine/test_unusable_payments.py", "tests/engine/test_names_at_every_door.py"),
+    ),
+    Defect(
+        "ids and keys: a name of metadata is a card number",
+        ENGINE + "bodies.py",
+        "Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX), AfterValidator(_no_card_number)]",
+        "Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX)]",
+        ("tests/engine/test_names_at_every_door.py",),
+    ),
+    Defect(
+        "ids and keys: an error says a card number again",
+        ENGINE + "bodies.py",
+        "    names = [to_redacted(str(part))[:_NAME_SHOWN_MAX]",
+        "    names = [str(part)[:_NAME_SHOWN_MAX]",
+        ("tests/engine/test_names_at_every_door.py",),
+    ),
+    Defect(
+        "ids and keys: the client makes a key of its own",
+        "src/refund_worker/client.py",
+        "    if not isinstance(given, str) or not given or given != given.strip():\n        raise",
+        '    if not given:\n        return {"Idempotency-Key": str(id(given))}\n'
+        "    if given != given.strip():\n        raise",
+        ("tests/test_client.py::test_the_client_makes_no_key_of_its_own",),
+    ),
+    Defect(
+        "ids and keys: a requester deletes another client's correction",
+        ENGINE + "records.py",
+        '    return row["kind"] != EntryKind.CORRECTION or keys.is_result(',
+        "    return True or keys.is_result(",
+        ("tests/web/test_ids_over_http.py::test_a_requester_deletes_the_corrections_of_its_own_client_alone",),
+    ),
+    Defect(
+        "ids and keys: a backend's spend passes for a reversal",
+        ENGINE + "records.py",
+        "    if record.transaction_id.startswith(ledger.MADE_HERE):",
+        "    if False:",
+        ("tests/web/test_ids_over_http.py::test_a_backends_spend_never_passes_for_an_entry_that_is_made_here",),
+    ),
+    Defect(
+        "a positive correction is refused for a negative balance",
+        ENGINE + "records.py",
+        "        if credits < 0 and account.available + credits < 0:",
+        "        if account.available + credits < 0:",
+        ("tests/engine/test_corrections_of_a_negative_balance.py",),
+    ),
+    # --- reconciliation with others on the account, and events that say little
+    Defect(
+        "another installation's refund is a difference",
+        ENGINE + "reconcile.py",
+        "    if thing.installation is not None and thing.installation != installation:",
+        "    if False:",
+        ("tests/engine/test_reconcile.py",),
+    ),
+    Defect(
+        "a mark that was edited away makes a refund of ours foreign",
+        ENGINE + "reconcile.py",
+        "    if thing.processor_refund_id in known:",
+        "    if False:",
+        ("tests/engine/test_reconcile.py",),
+    ),
+    Defect(
+        "a thin event is dropped",
+        ENGINE + "news.py",
+        '(inner.get("object"), event.get("related_object"), inner.get("related_object"), inner)',
+        '(inner.get("object"),)',
+        ("tests/engine/test_thin_events.py",),
+    ),
+    Defect(
+        "a thin event that comes before the answer is not asked about",
+        ENGINE + "news.py",
+        "(hint.place or not hint.told_all)",
+        "hint.place",
+        ("tests/engine/test_thin_events.py",),
     ),
     # --- the adapter
     Defect(

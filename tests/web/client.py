@@ -77,6 +77,18 @@ class Web:
         (answer,) = self.calls([(method, path, json)], key=key, headers=headers, client=client, **options)
         return answer
 
+    def raw(self, method: str, path: str) -> httpx.Response:
+        """One request of an admin with this very path: clients take dot segments out before they send one."""
+        url = httpx.URL("http://door", raw_path=path.encode("ascii"))
+        request = httpx.Request(method, url, headers={"Authorization": f"Bearer {self.admin}"})
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False, client=ELSEWHERE)
+            async with httpx.AsyncClient(transport=transport) as http:
+                return await http.send(request)
+
+        return self._runner.run(send())
+
     def calls(
         self,
         requests: Iterable[tuple[str, str, Any]],

@@ -175,8 +175,8 @@ def test_the_transactions_list_is_paged(web: Web) -> None:
 def test_ids_with_slashes_are_reachable(web: Web) -> None:
     odd = {"payment_id": "p/2", "processor_payment_id": "ch_2", "customer_id": "shop/7"}
     assert web.call("POST", "/v1/payments", PAYMENT | odd).status_code == 201
-    for path in ("/v1/customers/shop/7", "/v1/customers/shop%2F7"):
-        assert web.call("GET", path).json()["balance"] == 200
+    assert web.call("GET", "/v1/customers/shop%2F7").json()["balance"] == 200
+    assert is_problem(web.call("GET", "/v1/customers/shop/7"), 404, "not_found")
     assert len(web.call("GET", "/v1/customers/shop%2F7/transactions").json()["data"]) == 1
     assert correct(web, 5, "c-1", "shop%2F7").status_code == 201
 

@@ -99,3 +99,23 @@ def test_a_request_without_a_usable_key_is_kept_too(workplace: Workplace, send: 
     send(idempotency_key=key, client=["x"])
     (row,) = kept(workplace)
     assert (row["client"], row["idempotency_key"], row["code"]) == ("", "", "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"idempotency_key": "k "}, "blanks at its ends"),
+        ({"client": "shop "}, "blanks at its ends"),
+        ({"customer_id": "c "}, "blanks at its ends"),
+        ({"customer_id": ".."}, "dot segment"),
+        ({"metadata": {"4111 1111 1111 1111": "x"}}, "card number"),
+    ],
+)
+def test_a_name_that_breaks_the_rules_of_every_door_is_refused_and_shown(
+    workplace: Workplace, send: Send, change: dict[str, Any], said: str
+) -> None:
+    send(**({"idempotency_key": "k"} | change))
+    (refusal,) = kept(workplace)
+    assert said in refusal["message"]
+    assert "4111" not in json.dumps(refusal)
+    assert count_refunds(workplace) == 0

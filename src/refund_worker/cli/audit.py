@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import session
-from refund_worker.cli.options import OutputOption, acting_user, command, group
+from refund_worker.cli.options import OutputOption, acting_user, command, group, spelled_if_given
 from refund_worker.cli.shown import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
 
 EXIT_DIFFERENCES = 5
@@ -101,7 +101,10 @@ def _add_list(app: typer.Typer) -> None:
         kind: Annotated[str | None, typer.Option("--kind", help="what was done")] = None,
         refund_id: Annotated[str | None, typer.Option("--refund-id", help="of this refund")] = None,
         customer: Annotated[
-            str | None, typer.Option("--customer", "--customer-id", help="of this customer, in the ledger")
+            str | None,
+            typer.Option(
+                "--customer", "--customer-id", help="of this customer, in the ledger", callback=spelled_if_given
+            ),
         ] = None,
         alarm: Annotated[bool, typer.Option("--alarm", help="alarms only, in the timeline")] = False,
         limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="how many")] = 50,

@@ -15,10 +15,12 @@ from refund_worker.cli.options import (
     acting_user,
     command,
     group,
+    spelled_if_given,
 )
 from refund_worker.cli.shown import Column, Json, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.domain.ids import spelled
 
-CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id")]
+CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
 LIMIT_MAX = 500
 COLUMNS = (
     Column("id", whole=True),
@@ -93,7 +95,9 @@ def _add_transactions(app: typer.Typer) -> None:
     def list_(
         customer_id: CustomerArgument,
         limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="how many")] = LIMIT_DEFAULT,
-        starting_after: Annotated[str | None, typer.Option("--starting-after", help="the last id already seen")] = None,
+        starting_after: Annotated[
+            str | None, typer.Option("--starting-after", help="the last id already seen", callback=spelled_if_given)
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List a customer's transactions, newest first."""
@@ -110,7 +114,9 @@ def _add_transactions(app: typer.Typer) -> None:
 
     @command(app, "reverse", "transactions reverse txn_0199…")
     def reverse(
-        transaction_id: Annotated[str, typer.Argument(metavar="ID", help="a correction or a credit refund to balance")],
+        transaction_id: Annotated[
+            str, typer.Argument(metavar="ID", help="a correction or a credit refund to balance", callback=spelled)
+        ],
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Undo a transaction by a linked reversal entry, once; the same again shows the same entry.

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from refund_worker.cli.shown import Output
+from refund_worker.domain.ids import spelled
 from refund_worker.errors import InvalidRequest
 
 # As over HTTP (web/api/queries.py, whose import is too heavy for --help).
@@ -45,6 +46,16 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for 
 ClientOption = Annotated[str, typer.Option("--client", help="whose idempotency keys these are")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; it is kept in the timeline")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
+
+
+def spelled_if_given(value: str | None) -> str | None:
+    """An id to look for as it is stored, however the terminal writes its accents."""
+    return None if value is None else spelled(value)
+
+
+def trimmed_if_given(value: str | None) -> str | None:
+    """An idempotency key to look for: blanks at its ends are no part of it."""
+    return None if value is None else value.strip()
 
 
 def group(name: str, help: str, app: typer.Typer) -> typer.Typer:

@@ -20,6 +20,8 @@ from refund_worker.cli.options import (
     acting_user,
     command,
     group,
+    spelled_if_given,
+    trimmed_if_given,
 )
 from refund_worker.cli.shown import Column, Json, Output, moment, monies, print_facts, print_json, print_table, say
 from refund_worker.domain.refund import ENDS, Kind, RefundStatus, To
@@ -48,12 +50,16 @@ WhyOption = Annotated[str, typer.Option("--reason", help="why, in your own words
 VersionOption = Annotated[int | None, typer.Option("--version", help="act only if the refund is still at this version")]
 
 StatusFilter = Annotated[list[RefundStatus] | None, typer.Option("--status", help="may be given several times")]
-CustomerFilter = Annotated[str | None, typer.Option("--customer", "--customer-id", help="of this customer")]
+CustomerFilter = Annotated[
+    str | None, typer.Option("--customer", "--customer-id", help="of this customer", callback=spelled_if_given)
+]
 FailureFilter = Annotated[str | None, typer.Option("--failure-code", help="with this failure")]
 CreatedFilter = Annotated[
     str | None, typer.Option("--created-gte", metavar="TIME", help="made then or later, ISO 8601 or a day")
 ]
-KeyFilter = Annotated[str | None, typer.Option("--idempotency-key", help="requested under this key")]
+KeyFilter = Annotated[
+    str | None, typer.Option("--idempotency-key", help="requested under this key", callback=trimmed_if_given)
+]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -100,7 +100,7 @@ def purchase(
 ) -> Posting:
     """A payment was captured: its credits are on the balance, its money is with the processor."""
     return Posting(
-        transaction_id=f"purchase-{payment_id}",
+        transaction_id=f"{_PURCHASE}{payment_id}",
         customer_id=customer_id,
         kind=EntryKind.PURCHASE,
         credits=credits,
@@ -141,9 +141,14 @@ def correction(*, transaction_id: str, customer_id: str, credits: int, reason: s
     )
 
 
+# How ids begin that this program makes out of another one's.
+_REVERSAL, _PURCHASE = "reversal-", "purchase-"
+MADE_HERE = (_REVERSAL, _PURCHASE)
+
+
 def reversal_id(of: str) -> str:
     """The id of the "Delete" of a transaction: there is one at the most."""
-    return f"reversal-{of}"
+    return f"{_REVERSAL}{of}"
 
 
 def reversal(

@@ -132,7 +132,7 @@ def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
     rest_minor = leg.amount_minor - left_minor
     told = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
     if left_minor == 0:
-        stop(draft, leg, REFUNDED_ELSEWHERE, told)
+        hold_back(draft, leg, REFUNDED_ELSEWHERE, told)
         return None
     credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
     of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
@@ -144,7 +144,7 @@ def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
         payment_credits=rest_of_room,
         attention=None,
     )
-    stop(draft, rest, REFUNDED_ELSEWHERE, told)
+    hold_back(draft, rest, REFUNDED_ELSEWHERE, told)
     return draft.change(
         leg, amount_minor=left_minor, credits=credits, payment_credits=of_room, unreturnable_minor=0, attention=None
     )

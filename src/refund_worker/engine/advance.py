@@ -28,7 +28,8 @@ from refund_worker.engine.payment_facts import facts_for, reading_turn
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
 from refund_worker.processors.base import Processor
-from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor
+from refund_worker.processors.payment_ids import can_be_sent
+from refund_worker.processors.unserved import ADAPTERS, UnservedProcessor, UnusablePayment
 from refund_worker.store import accounts, payments, processors, refunds
 from refund_worker.store.installation import installation_id
 
@@ -204,15 +205,23 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
 
 
 def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
-    return leg.sends > 1 if isinstance(call, Send) else _is_unserved(context, call.processor)
+    if isinstance(call, Send):
+        return leg.sends > 1
+    return _stand_in(context, call.processor, leg.processor_payment_id) is not None
 
 
-def _is_unserved(context: Context, processor: str) -> bool:
-    return processor not in context.processors and processor not in ADAPTERS
+def _stand_in(context: Context, processor: str, payment: str, body: str = "") -> UnservedProcessor | None:
+    """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
+    if not can_be_sent(processor, payment):
+        return UnusablePayment(processor, body)
+    if processor not in context.processors and processor not in ADAPTERS:
+        return UnservedProcessor(processor, body)
+    return None
 
 
 def _body(context: Context, send: Send, installation: str) -> str:
-    processor = context.processors.get(send.processor) or UnservedProcessor(send.processor)
+    stand_in = _stand_in(context, send.processor, send.order.processor_payment_id)
+    processor = stand_in or context.processors.get(send.processor) or UnservedProcessor(send.processor)
     return processor.freeze(replace(send.order, installation=installation))
 
 
@@ -239,8 +248,7 @@ async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]
 
 async def _ask(context: Context, question: Question, began: float, switch: KillSwitch) -> Answer:
     processor = context.processors.get(question.call.processor)
-    if _is_unserved(context, question.call.processor):
-        processor = UnservedProcessor(question.call.processor, question.body)
+    processor = _stand_in(context, question.call.processor, question.payment, question.body) or processor
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
     name = question.call.processor

@@ -10,19 +10,32 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from refund_worker.domain import ids
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.currencies import CURRENCIES
 from refund_worker.errors import InvalidRequest
-from refund_worker.redaction import has_card_number
+from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
+from refund_worker.redaction import has_card_number, to_redacted
 
-ID_CHARACTERS = r"^[A-Za-z0-9][A-Za-z0-9._:@+\-/]*$"
-KEY_LENGTH_MAX = 255
+CLIENT_LENGTH_MAX = 200
 METADATA_KEYS_MAX = 20
-STRIPE_PAYMENTS = ("ch_", "py_", "pi_")
+METADATA_NAME_LENGTH_MAX = 40
+_NAME_SHOWN_MAX = 60
 # No payment and no key has a time outside of these; every one within can be shown again in any time zone.
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
 TIME_EXAMPLE = "2026-11-23T09:00:00Z"
@@ -71,7 +84,18 @@ def _midnight(value: object) -> object:
     return f"{value}T00:00:00Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=ID_CHARACTERS)]
+# What every id keeps to, for programs that make their checks from the API's description; the rest is in its words.
+ID_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": ids.ID_LENGTH_MAX,
+    "pattern": r"^\S(.*\S)?$",
+    "description": "printable characters, spaces inside allowed; no control or invisible formatting characters, no "
+    "segment . or .. between slashes; compared in Unicode's NFC. In a URL a slash is sent as %2F.",
+}
+# An id that a record brings in, and one of something that is recorded already.
+Id = Annotated[str, AfterValidator(ids.checked_id), WithJsonSchema(ID_SCHEMA)]
+KnownId = Annotated[str, AfterValidator(ids.known_id), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
 # As Stripe writes it or as ISO 4217 does; kept in upper case.
@@ -90,7 +114,7 @@ Timestamp = Annotated[
 _Short = Annotated[Text, Field(max_length=500)]
 _Words = Annotated[
     dict[
-        Annotated[str, Field(min_length=1, max_length=40)],
+        Annotated[str, Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX), AfterValidator(_no_card_number)],
         Annotated[_Short, BeforeValidator(_as_text, json_schema_input_type=_Short | int)],
     ],
     Field(max_length=METADATA_KEYS_MAX),
@@ -116,7 +140,7 @@ class PaymentBody(Body):
 
     payment_id: Id
     customer_id: Id
-    processor: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    processor: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$"), AfterValidator(check_processor_name)]
     processor_payment_id: Id
     amount_minor: Positive
     currency: Currency
@@ -134,11 +158,12 @@ class PaymentBody(Body):
             raise ValueError(f"refunded_minor is more than was captured, which is {captured}")
         return self
 
-    @model_validator(mode="after")
-    def _known_to_stripe(self) -> PaymentBody:
-        if self.processor == "stripe" and not self.processor_payment_id.startswith(STRIPE_PAYMENTS):
-            raise ValueError("processor_payment_id at stripe begins with ch_, py_ or pi_")
-        return self
+    @field_validator("processor_payment_id")
+    @classmethod
+    def _can_be_sent(cls, value: str, fields: ValidationInfo) -> str:
+        """By the adapter's own check, and never stored or said again where it fails: it may be a secret."""
+        check_payment_id(fields.data.get("processor", ""), value)
+        return value
 
     def record(self) -> PaymentRecord:
         return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
@@ -176,8 +201,8 @@ class RefundBody(Body):
 
     kind: Literal["credit_refund", "withdrawal"]
     to: Literal["balance", "source"]
-    customer_id: Id
-    transaction_id: Id | None = None
+    customer_id: KnownId
+    transaction_id: KnownId | None = None
     credits: Positive | None = None
     currency: Currency | None = None
     reason: Annotated[Text, Field(min_length=1)]
@@ -194,10 +219,10 @@ class RefundBody(Body):
         bulk: bool = False,
         requested_at: float | None = None,
     ) -> RefundRequest:
-        """With who asks and under which key. Raises `InvalidRequest` for an unusable key."""
+        """With who asks and under which key. Raises `InvalidRequest` for an unusable key or client."""
         return RefundRequest(
             idempotency_key=checked_key(idempotency_key),
-            client=client,
+            client=checked_client(client),
             actor=actor,
             bulk=bulk,
             requested_at=requested_at,
@@ -211,11 +236,28 @@ def parse_since(created_gte: str) -> float:
 
 
 def checked_key(key: str) -> str:
-    """The idempotency key, or `InvalidRequest`: 1 to 255 printable ASCII characters."""
-    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isascii() or not key.isprintable():
-        message = f"the idempotency key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters"
-        raise InvalidRequest(message, field="idempotency_key")
-    return key
+    """The idempotency key, or `InvalidRequest`: 1 to 255 printable ASCII characters without blanks at the ends."""
+    try:
+        return ids.checked_key(key)
+    except ValueError as wrong:
+        raise InvalidRequest(f"the idempotency key {wrong}", field="idempotency_key") from None
+
+
+def checked_client(client: object) -> str:
+    """The name of who asks, or `InvalidRequest`: another spelling of it would be another owner of the same keys."""
+    if isinstance(client, str) and 0 < len(client) <= CLIENT_LENGTH_MAX and client.isprintable():
+        if client == client.strip():
+            return client
+        raise InvalidRequest("client must have no blanks at its ends", field="client")
+    raise InvalidRequest("client must be a short text", field="client")
+
+
+def known_id(value: str, field: str) -> str:
+    """The id of something recorded, in the spelling that is stored, or `InvalidRequest` naming `field`."""
+    try:
+        return ids.known_id(value)
+    except ValueError as wrong:
+        raise InvalidRequest(f"{field}: {wrong}", field=field) from None
 
 
 class _CreatedSince(Body):
@@ -236,9 +278,16 @@ def parse_body(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
 def invalid(error: ValidationError) -> InvalidRequest:
     """The first thing wrong, in one line."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
+    field = _shown(first["loc"])
     message = _in_plain_words(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     return InvalidRequest(f"{field}: {message}" if field else message, field=field)
+
+
+def _shown(place: tuple[int | str, ...]) -> str | None:
+    """Where it is wrong. Names of metadata and of unknown fields are a caller's own text: a card number may be one."""
+    names = [to_redacted(str(part))[:_NAME_SHOWN_MAX] for part in place if part != "[key]"]
+    shown = ".".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) for name in names)
+    return shown or None
 
 
 def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:

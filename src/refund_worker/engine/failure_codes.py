@@ -215,6 +215,13 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "Pay it back at that processor or by hand, then resolve with the reference. A later version may serve it.",
             at_end=_ASK_ANEW,
         ),
+        "payment_id_unusable": Explanation(
+            "The payment's id is none of the processor's",
+            "An earlier version recorded the payment under an id that the processor can't be asked about. Nobody was "
+            "asked for the money.",
+            "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
+            "under ids such as ch_… or pi_….",
+        ),
         "manual_processor": Explanation(
             "To be paid back by hand",
             "The payment was cash or a bank transfer, which no program can send back.",

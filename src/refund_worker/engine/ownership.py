@@ -32,12 +32,18 @@ class Sorted:
     """Whose the objects of a list are, each part in the list's order.
 
     `forgotten` bear this installation's id and a leg that is not known here: the database is an older backup, or a
-    copy of it sends too. `foreign` are all others, another installation's among them.
+    copy of it sends too. `foreign` are all others, another installation's among them. `installation` is this one's id.
     """
 
     ours: tuple[Owned, ...]
     forgotten: tuple[RefundObject, ...]
     foreign: tuple[RefundObject, ...]
+    installation: str = ""
+
+    @property
+    def of_other_installations(self) -> tuple[RefundObject, ...]:
+        """Those that another installation of this program made: it compares them itself."""
+        return tuple(t for t in self.foreign if t.installation not in (None, self.installation))
 
 
 def sorted_out(connection: Connection, processor: str, things: Iterable[RefundObject]) -> Sorted:
@@ -61,7 +67,7 @@ def sorted_out(connection: Connection, processor: str, things: Iterable[RefundOb
             ours.append(Owned(thing, thing.leg_id, by_mark[thing.leg_id]))
         else:
             forgotten.append(thing)
-    return Sorted(tuple(ours), tuple(forgotten), tuple(foreign))
+    return Sorted(tuple(ours), tuple(forgotten), tuple(foreign), me)
 
 
 def _as_booked(thing: RefundObject, booked: books.Booked) -> RefundObject:

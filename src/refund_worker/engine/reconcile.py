@@ -33,12 +33,17 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now; `foreign` are not ours."""
+    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now.
+
+    Objects that are not ours: `foreign` ones carry no mark (a person's or other software's), `other_installations`
+    made theirs on the same account and compare them themselves.
+    """
 
     compared: int
     differences: tuple[Difference, ...]
     in_flight: int
     foreign: int
+    other_installations: int
     ledger_minor: int
     processor_minor: int
     lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
@@ -93,12 +98,9 @@ def _compare(connection: Connection, processor: str, things: Iterable[RefundObje
     ours = reconciliation.money_by_leg(connection, since)
     theirs: defaultdict[str, int] = defaultdict(int)
     objects: defaultdict[str, int] = defaultdict(int)
-    foreign = 0
     whose = sorted_out(connection, processor, things)
-    for thing in (*(owned.thing for owned in whose.ours), *whose.forgotten, *whose.foreign):
-        if thing.leg_id is None:
-            foreign += 1
-        elif thing.status == "succeeded":
+    for thing in (*(owned.thing for owned in whose.ours), *whose.forgotten):
+        if thing.leg_id is not None and thing.status == "succeeded":
             theirs[thing.leg_id] += thing.amount_minor
             objects[thing.leg_id] += 1
     in_flight = reconciliation.open_legs(connection)
@@ -112,7 +114,8 @@ def _compare(connection: Connection, processor: str, things: Iterable[RefundObje
         compared=len(lines),
         differences=tuple(differences),
         in_flight=len(in_flight),
-        foreign=foreign,
+        foreign=len(whose.foreign) - len(whose.of_other_installations),
+        other_installations=len(whose.of_other_installations),
         ledger_minor=sum(ours.values()),
         processor_minor=sum(theirs.values()),
         lines=lines,

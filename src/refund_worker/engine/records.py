@@ -21,6 +21,7 @@ from refund_worker.errors import (
     AlreadyRecorded,
     BalanceSpent,
     InsufficientBalance,
+    InvalidRequest,
     KeyReused,
     MoneyMoved,
     NotFound,
@@ -134,6 +135,10 @@ def _check_spend(
         if known[record.transaction_id] == record:
             return Recorded(new=False)
         return AlreadyRecorded(f"transaction {record.transaction_id} is already recorded with another body")
+    if record.transaction_id.startswith(ledger.MADE_HERE):
+        # Else a backend's own entry would pass for the reversal or the purchase of that name, or keep it from being.
+        begin = " or ".join(ledger.MADE_HERE)
+        return InvalidRequest(f"transaction_id: {begin} begins the ids that are made here", field="transaction_id")
     account = customers.get(record.customer_id)
     if account is None:
         return UnknownCustomer(f"customer {record.customer_id} is not known: import a payment of theirs first")
@@ -186,7 +191,8 @@ def correct(
             return _transaction(connection, earlier["result_id"]), False
         if account is None:
             raise NotFound(f"customer {customer_id} is not known")
-        if account.available + credits < 0:
+        # What puts credits on is never refused: a balance that a late failure left negative is filled up by steps.
+        if credits < 0 and account.available + credits < 0:
             raise InsufficientBalance(f"{-credits} credits to take off, {account.available} available on the balance")
         posting = ledger.correction(
             transaction_id=context.new_id("txn"),
@@ -222,7 +228,8 @@ def reverse_transaction(
 ) -> RowMapping:
     """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
 
-    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' entries are visible.
+    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' and corrections' entries
+    are visible.
 
     Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
     `BalanceSpent`.
@@ -231,12 +238,13 @@ def reverse_transaction(
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = _transaction(connection, transaction_id)
-        if client is not None and row["refund_id"] and not refunds.is_there(connection, row["refund_id"], client):
+        if client is not None and not _is_visible(connection, row, client):
             raise NotFound(f"transaction {transaction_id} is not known")
         account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
         # Only a "Delete" of before: what the worker gave back because no money could be sent is none.
         made = ledger.reversal_id(transaction_id)
-        if earlier := ledger_store.transactions_by_id(connection, [made]).get(made):
+        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)
+        if earlier is not None and earlier["refers_to"] == transaction_id:
             return earlier
         _check_reversible(connection, row)
         if account.available < row["credits"]:
@@ -266,6 +274,13 @@ def reverse_transaction(
         return _transaction(connection, posting.transaction_id)
 
     return context.database.run(work)
+
+
+def _is_visible(connection: Connection, row: RowMapping, client: str) -> bool:
+    """Refunds and corrections are their client's own; what the admin backend recorded of a customer is nobody's."""
+    if row["refund_id"]:
+        return refunds.is_there(connection, row["refund_id"], client)
+    return row["kind"] != EntryKind.CORRECTION or keys.is_result(connection, client, row["transaction_id"])
 
 
 def _check_reversible(connection: Connection, row: RowMapping) -> None:

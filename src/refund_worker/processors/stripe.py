@@ -51,6 +51,7 @@ from refund_worker.processors.stripe_objects import (
     OPAQUE_ID,
     Unreadable,
     clean,
+    payment_parameter,
     to_page,
     to_refund_object,
 )
@@ -141,7 +142,7 @@ class StripeProcessor:
         if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
             raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
         body = {
-            _payment_parameter(order.processor_payment_id): order.processor_payment_id,
+            payment_parameter(order.processor_payment_id): order.processor_payment_id,
             "amount": order.amount_minor,
             "reason": _stripe_reason(order.reason),
             "metadata": metadata,
@@ -176,7 +177,7 @@ class StripeProcessor:
 
         Raises ValueError for a payment id that is no charge or payment intent.
         """
-        where = {_payment_parameter(processor_payment_id): processor_payment_id}
+        where = {payment_parameter(processor_payment_id): processor_payment_id}
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
@@ -188,7 +189,7 @@ class StripeProcessor:
         """GET the charge, or the payment intent with its charge, within one deadline. A payment id that is no charge
         or payment intent is `Misconfigured`; nothing was asked then."""
         try:
-            intent = _payment_parameter(processor_payment_id) == "payment_intent"
+            intent = payment_parameter(processor_payment_id) == "payment_intent"
         except ValueError as error:
             return Misconfigured("bad_payment_id", str(error))
         try:
@@ -458,15 +459,6 @@ def _reading_failure(error: Exception) -> PaymentUnreadable | Misconfigured | Bu
         if is_no_way_to_read(answer.status, answer.code, answer.param):
             return PaymentUnreadable(answer.message or _what(answer))
     return _search_failure(error)
-
-
-def _payment_parameter(processor_payment_id: str) -> str:
-    if OPAQUE_ID.fullmatch(processor_payment_id):
-        if processor_payment_id.startswith(("ch_", "py_")):
-            return "charge"
-        if processor_payment_id.startswith("pi_"):
-            return "payment_intent"
-    raise ValueError("a Stripe payment id begins with ch_, py_ or pi_")
 
 
 def _stripe_reason(reason: str) -> str:

@@ -19,11 +19,30 @@ CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
+# Charges (`py_…` are charges too) and payment intents. Stripe's own have no hyphen; those of compatible servers may.
+_PAYMENT_ID = re.compile(r"(ch|py|pi)_[A-Za-z0-9_-]{1,250}")
+_PARAMETERS: Final = {"ch": "charge", "py": "charge", "pi": "payment_intent"}
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 
 
 class Unreadable(ValueError):
     """A 2xx answer that does not say what it should: what happened at the processor is unknown."""
+
+
+def check_payment_id(processor_payment_id: str) -> None:
+    """Raises ValueError, without the id in it, for what is no charge and no payment intent."""
+    payment_parameter(processor_payment_id)
+
+
+def payment_parameter(processor_payment_id: str) -> str:
+    """Under which name a refund names this payment. Raises ValueError as `check_payment_id` does."""
+    # First of all: whoever holds it can pay in the customer's name, so it goes nowhere and is not said again.
+    if "_secret_" in processor_payment_id:
+        raise ValueError("is a client secret and no payment: send only what stands before _secret_")
+    found = _PAYMENT_ID.fullmatch(processor_payment_id)
+    if found is None:
+        raise ValueError("at stripe begins with ch_, py_ or pi_ and has letters, digits, _ and - only")
+    return _PARAMETERS[found[1]]
 
 
 def to_refund_object(data: object) -> RefundObject:

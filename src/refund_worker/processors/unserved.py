@@ -1,8 +1,10 @@
-"""Payments of a processor that this version has no adapter for: each of their refunds ends with a person."""
+"""Payments that can't be asked about: of a processor without an adapter here, or under an id that its adapter can't
+send. Each of their refunds ends with a person."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 from refund_worker.processors.base import (
@@ -16,6 +18,7 @@ from refund_worker.processors.base import (
     SearchReply,
 )
 from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors.payment_ids import UNUSABLE
 
 # Processors that this version has an adapter for. One that is not configured is waited for: its key may come.
 ADAPTERS = frozenset({"stripe", "manual"})
@@ -68,6 +71,21 @@ class UnservedProcessor:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+class UnusablePayment(UnservedProcessor):
+    """Stands in for one payment that was recorded, by an earlier version, under an id that `name` can't be sent."""
+
+    def __init__(self, name: str, frozen: str = "") -> None:
+        super().__init__(name, frozen)
+        self._blocked = Blocked(
+            UNUSABLE, f"the payment was recorded under an id that {name} does not have: pay it back there, then resolve"
+        )
+        self._no_access = Misconfigured(UNUSABLE, f"{name} can't be asked under the payment's recorded id: look there")
+
+    def freeze(self, order: LegOrder) -> str:
+        """As above, without the id: it may be a client secret."""
+        return super().freeze(replace(order, processor_payment_id=""))
 
 
 def _is_ours(frozen: str) -> bool:

@@ -13,6 +13,13 @@ def find_act(connection: Connection, client: str, idempotency_key: str) -> RowMa
     return connection.execute(query).mappings().first()
 
 
+def is_result(connection: Connection, client: str, result_id: str) -> bool:
+    """Whether an act under one of this client's keys made it."""
+    k = keyed_acts.c
+    query = select(k.result_id).where(k.result_id == result_id, k.client == client)
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def insert_act(
     connection: Connection, client: str, idempotency_key: str, body: str, result_id: str, now: float
 ) -> None:

@@ -396,7 +396,8 @@ keyed_acts = Table(
     Column("client", Text, primary_key=True),
     Column("idempotency_key", Text, primary_key=True),
     Column("body", Text, nullable=False),
-    Column("result_id", Text, nullable=False),
+    # Whose correction it is, by its transaction.
+    Column("result_id", Text, nullable=False, index=True),
     Column("created_at", Double, nullable=False),
 )
 

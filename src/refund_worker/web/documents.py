@@ -251,7 +251,7 @@ HEADER_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     "description": "One for each intent: the same key and body again gives the same answer and does nothing new.",
     "example": "order-1001-refund-1",
 }

@@ -13,11 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
 from refund_worker.redaction import to_redacted
+from refund_worker.web.paths import routed
 from refund_worker.web.problems import internal_problem, problem_of
 
 log = logging.getLogger("refund_worker.web")
 access_log = logging.getLogger("refund_worker.web.access")
 
+# The console keeps ids out of its paths.
+API = b"/v1/"
 REQUEST_ID = "X-Request-ID"
 _A_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -43,6 +46,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = _as_meant(scope)
         request_id = _request_id(scope)
         started = time.perf_counter()
         status = 0
@@ -67,6 +71,16 @@ class Edge:
             await answer(scope, receive, send_with_headers)
         finally:
             access_log.info(_line(scope, request_id, status, time.perf_counter() - started))
+
+
+def _as_meant(scope: Scope) -> Scope:
+    """The request as its grammar means it: RFC 9110 says that blanks around a header's value are no part of it, and RFC
+    3986 that an encoded slash divides no path. Servers and frameworks leave both to us."""
+    headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+    meant = {**scope, "headers": headers}
+    if scope.get("raw_path", b"").startswith(API):
+        meant["path"] = routed(scope["raw_path"])
+    return meant
 
 
 def _request_id(scope: Scope) -> str:

@@ -13,7 +13,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.advance import advance
-from refund_worker.engine.bodies import RefundBody, parse_body
+from refund_worker.engine.bodies import RefundBody, checked_client, parse_body
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.intake import request_refunds
 from refund_worker.engine.refused import keep_refused
@@ -143,8 +143,7 @@ def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = 
     key, client = fields.get("idempotency_key"), fields.get("client", CLIENT_DEFAULT)
     if not isinstance(key, str):
         raise InvalidRequest("the idempotency key is missing", field="idempotency_key")
-    if not isinstance(client, str) or not 0 < len(client) <= ID_LENGTH_MAX or not client.isprintable():
-        raise InvalidRequest("client must be a short text", field="client")
+    client = checked_client(client)
     if client in OTHER_DOORS and client not in (declared or ()):
         raise InvalidRequest(f"client {client} is another door's own: name the backend that asks", field="client")
     if declared is not None and client not in declared:

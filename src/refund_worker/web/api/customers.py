@@ -30,9 +30,8 @@ _CORRECTION = document(
 )
 
 
-# These two come first: an id may have slashes, and would swallow what follows it.
 @router.get(
-    "/v1/customers/{customer_id:path}/transactions",
+    "/v1/customers/{customer_id}/transactions",
     responses=_TRANSACTIONS.responses,
     openapi_extra=_TRANSACTIONS.extra,
 )
@@ -43,7 +42,7 @@ def list_transactions(context: TheContext, customer_id: PathId, page: Annotated[
 
 
 @router.post(
-    "/v1/customers/{customer_id:path}/corrections",
+    "/v1/customers/{customer_id}/corrections",
     status_code=201,
     responses=_CORRECTION.responses,
     openapi_extra=_CORRECTION.extra,
@@ -69,7 +68,7 @@ def add_correction(
     return JSONResponse(views.transaction_view(row), 201 if new else 200, headers=headers)
 
 
-@router.get("/v1/customers/{customer_id:path}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
+@router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
     """The balance and recent corrections."""
     with context.database.read() as connection:

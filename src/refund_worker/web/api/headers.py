@@ -6,13 +6,15 @@ import re
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from pydantic import BeforeValidator
 
-from refund_worker.engine.bodies import ID_CHARACTERS, checked_key
+from refund_worker.engine.bodies import KnownId, checked_key
 from refund_worker.errors import StaleVersion
+from refund_worker.web.paths import decoded
 from refund_worker.web.problems import KeyMissing
 
-# A path that is no id of ours names nothing: 404. Ids of the backend may have slashes.
-PathId = Annotated[str, Path(max_length=200, pattern=ID_CHARACTERS)]
+# A path that is no id names nothing: 404. Ids of the backend may have slashes, which are sent as %2F.
+PathId = Annotated[KnownId, BeforeValidator(decoded), Path()]
 
 _VERSION = re.compile(r'(?:W/)?"([0-9]{1,9})"|([0-9]{1,9})')
 
@@ -27,7 +29,7 @@ async def _idempotency_key(request: Request) -> str:
 
 async def _version(request: Request) -> int | None:
     """The version in If-Match; None without one. What is no version of ours can't be the present one."""
-    text = request.headers.get("if-match", "").strip()
+    text = request.headers.get("if-match", "")
     if text in ("", "*"):
         return None
     found = _VERSION.fullmatch(text)

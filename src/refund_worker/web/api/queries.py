@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from refund_worker.domain.ids import KEY_LENGTH_MAX
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine import bodies
-from refund_worker.engine.bodies import ID_CHARACTERS
+from refund_worker.engine.bodies import KnownId
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
@@ -28,7 +29,12 @@ def _plus_restored(value: object) -> object:
     return value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=ID_CHARACTERS)]
+def _trimmed(value: object) -> object:
+    """As the header's value: blanks at its ends are no part of a key."""
+    return value.strip(" \t") if isinstance(value, str) else value
+
+
+Key = Annotated[str, BeforeValidator(_trimmed), Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern="^[ -~]+$")]
 Limit = Annotated[int, BeforeValidator(_digits, json_schema_input_type=int), Field(ge=1, le=LIMIT_MAX)]
 Since = Annotated[bodies.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
 
@@ -39,17 +45,17 @@ class Page(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     limit: Limit = LIMIT_DEFAULT
-    starting_after: Id | None = None
+    starting_after: KnownId | None = None
 
 
 class RefundQuery(Page):
     """Which refunds; `status` may come several times."""
 
     status: Annotated[list[RefundStatus], Field(max_length=20)] = []
-    customer_id: Id | None = None
+    customer_id: KnownId | None = None
     failure_code: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
     created_gte: Since | None = None
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern="^[ -~]+$")] | None = None
+    idempotency_key: Key | None = None
 
     def filters(self, client: str | None) -> Filters:
         """For the store; `client` is the one whose refunds are visible, None for all."""

@@ -85,7 +85,7 @@ def record_spend(context: TheContext, body: Annotated[SpendBody, Depends(json_bo
     return JSONResponse(transaction_view(row), 201 if new else 200)
 
 
-@router.delete("/v1/transactions/{transaction_id:path}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
+@router.delete("/v1/transactions/{transaction_id}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
 def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
     """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
     entry = reverse_transaction(context, transaction_id, actor=caller.actor, client=caller.sees)

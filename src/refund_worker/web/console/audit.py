@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import AfterValidator
 
+from refund_worker.domain.ids import spelled
 from refund_worker.engine import audited
 from refund_worker.engine.audit import verify
 from refund_worker.errors import InvalidRequest
@@ -18,7 +20,7 @@ PAGE = 50
 LATEST_SEALS = 20
 
 Json = dict[str, Any]
-Word = Annotated[str, Query(max_length=200)]
+Word = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/audit")

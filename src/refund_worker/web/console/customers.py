@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
+from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import Kind, To
 from refund_worker.engine import views
 from refund_worker.engine.bodies import CorrectionBody, parse_body
@@ -26,7 +28,7 @@ router = APIRouter()
 PAGE = 50
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/customers")

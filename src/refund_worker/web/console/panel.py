@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
+from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import Kind, RefundStatus, To
 from refund_worker.engine import views
 from refund_worker.engine.preview import preview
@@ -23,7 +25,7 @@ EARLIER = 20
 NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/refund-transaction")

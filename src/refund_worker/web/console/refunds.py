@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from pydantic import AfterValidator
 
+from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import ENDS, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import spreadsheet, views
@@ -38,7 +40,7 @@ GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
 }
 
 Json = dict[str, Any]
-Word = Annotated[str, Query(max_length=200)]
+Word = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 Words = Annotated[list[Word], Query(max_length=20)]
 
 

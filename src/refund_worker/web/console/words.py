@@ -128,6 +128,7 @@ OUR_CODES = frozenset(
         "refunded_twice",
         "answer_mismatch",
         "processor_unknown",
+        "payment_id_unusable",
         "manual_processor",
         "unknown_status",
         "internal_error",
