@@ -138,7 +138,8 @@ LEDGER_COLUMNS = (
 
 def _timeline_row(entry: Json) -> tuple[object, ...]:
     what = f"{entry['what']}{' (alarm)' if entry['alarm'] else ''}"
-    of = entry["refund_id"] or f"processor {entry['detail']['processor']}"
+    # What is done to a processor's switch or to a user is about no refund.
+    of = entry["refund_id"] or ", ".join(f"{name} {value}" for name, value in entry["detail"].items())
     return moment(entry["at"]), entry["who"], what, entry["to"], of, entry["why"]
 
 

@@ -222,7 +222,8 @@ def reverse_transaction(
 ) -> RowMapping:
     """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
 
-    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' entries are visible.
+    `reason` stands in the entry and in the refund's timeline. `client` limits whose entries can be reversed: those of
+    its own refunds and its own corrections.
 
     Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
     `BalanceSpent`.
@@ -231,7 +232,7 @@ def reverse_transaction(
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = _transaction(connection, transaction_id)
-        if client is not None and row["refund_id"] and not refunds.is_there(connection, row["refund_id"], client):
+        if client is not None and not _is_of_client(connection, row, client):
             raise NotFound(f"transaction {transaction_id} is not known")
         account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
         # Only a "Delete" of before: what the worker gave back because no money could be sent is none.
@@ -266,6 +267,15 @@ def reverse_transaction(
         return _transaction(connection, posting.transaction_id)
 
     return context.database.run(work)
+
+
+def _is_of_client(connection: Connection, row: RowMapping, client: str) -> bool:
+    """Whether this entry may be reversed by `client`. What the backend recorded belongs to no client: it is refused
+    by its kind."""
+    if row["refund_id"]:
+        return refunds.is_there(connection, row["refund_id"], client)
+    # A client has no slash in its name, so that no other client's actor begins alike.
+    return row["kind"] != EntryKind.CORRECTION or str(row["actor"]).startswith(f"{client}/")
 
 
 def _check_reversible(connection: Connection, row: RowMapping) -> None:

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from refund_worker.engine import audited
-from refund_worker.engine.audit import verify
 from refund_worker.errors import InvalidRequest
+from refund_worker.web.authorised import verify_audit
 from refund_worker.web.console.pages import ThePage
 
 router = APIRouter()
@@ -50,5 +50,5 @@ def show_audit(
 @router.post("/audit/verify")
 def verify_latest(page: ThePage) -> RedirectResponse:
     """Hold the latest rows against their seals; what came of it is noted and shown."""
-    report = verify(page.context, actor=page.identity.actor, latest=LATEST_SEALS)
+    report = verify_audit(page.context, page.identity, latest=LATEST_SEALS)
     return page.go("/audit", done="verified" if report.whole else "differs")

@@ -15,11 +15,12 @@ from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import spreadsheet, views
 from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
-from refund_worker.engine.operations import Key, command
+from refund_worker.engine.operations import Key
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
 from refund_worker.store import console, ledger
 from refund_worker.store.refunds import Filters
+from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.bodies import ResolveBody
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.history import attempt_view, is_not_known, lights, told
@@ -194,15 +195,14 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
     try:
         reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
-        command(
+        act_on_refund(
             page.context,
+            who,
             refund_id,
             action,
-            actor=who.actor,
             reason=reason,
             reference=reference,
             version=whole(form, "version", "Version"),
-            client=who.sees,
             key=Key(who.client, key_of(form)),
         )
     except NotFound:

@@ -100,6 +100,12 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_paid_by_hand": "Paid by hand",
     "processor_paused": "Sending stopped",
     "processor_resumed": "Sending goes on",
+    "user_created": "User created",
+    "user_password_set": "Password set",
+    "user_role_set": "Role set",
+    "user_enabled": "User enabled",
+    "user_disabled": "User disabled",
+    "user_unlocked": "Wrong passwords forgotten",
 }
 
 # What became of an attempt, by the engine's names for answers.
