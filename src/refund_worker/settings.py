@@ -9,6 +9,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -52,6 +53,7 @@ def _number(value: object) -> object:
     return value
 
 
+Network = IPv4Network | IPv6Network
 Integer = Annotated[int, BeforeValidator(_digits)]
 Number = Annotated[float, BeforeValidator(_number)]
 
@@ -91,6 +93,8 @@ class Settings(BaseSettings):
 
     notify_url: str | None = None
     notify_secret: SecretStr | None = None
+
+    trusted_proxies: str | None = None
 
     @field_validator("stripe_api_base", "notify_url")
     @classmethod
@@ -137,6 +141,11 @@ class Settings(BaseSettings):
             raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str | None) -> str | None:
+        return None if value is None else ",".join(str(network) for network in _read_networks(value))
+
     @field_validator("broker_url")
     @classmethod
     def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
@@ -168,6 +177,11 @@ class Settings(BaseSettings):
             return ()
         return tuple(s.strip() for s in self.stripe_webhook_secret.get_secret_value().split(",") if s.strip())
 
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks whose X-Forwarded-For and X-Forwarded-Proto are believed; empty if none is."""
+        return () if self.trusted_proxies is None else _read_networks(self.trusted_proxies)
+
     def redacted(self) -> dict[str, str]:
         """Every setting as text for people, secrets hidden (URLs keep everything but the password)."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
@@ -181,6 +195,21 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if usable else None
+
+
+def _read_networks(text: str) -> tuple[Network, ...]:
+    """Networks and single addresses, comma separated. Raises `ValueError` naming the first that is none."""
+    found: list[Network] = []
+    for part in (part.strip() for part in text.split(",")):
+        try:
+            network = ip_network(part, strict=False)
+        except ValueError:
+            what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
+            raise ValueError(f"{part[:50]!r} is no network: {what}") from None
+        if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
+            raise ValueError(f"{part[:50]} is more than one network: write {network}, or the address alone")
+        found.append(network)
+    return tuple(found)
 
 
 def _is_port(text: str | None) -> bool:
