@@ -104,6 +104,11 @@ def may(role: Role | ConsoleRole, act: Act) -> bool:
     return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
 
 
+def users_who_may(act: Act) -> list[ConsoleRole]:
+    """The roles of console users that may do `act`, as they are listed everywhere."""
+    return [role for role in ConsoleRole if may(role, act)]
+
+
 def needs_password(act: Act) -> bool:
     """Whether the console asks for the password before `act`, where it was not given just now."""
     permit = PERMITS.get(act)

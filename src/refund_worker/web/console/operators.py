@@ -14,6 +14,7 @@ from refund_worker.engine.bodies import parse_body
 from refund_worker.engine.failure_codes import FAILURE_CODES
 from refund_worker.engine.failures import FAILED_AT_MOST, failures
 from refund_worker.engine.operations import Key
+from refund_worker.engine.permissions import CONSOLE_ROLES
 from refund_worker.engine.refused import refused_requests
 from refund_worker.engine.switches import BUILT_IN, switches
 from refund_worker.engine.views import Json
@@ -186,4 +187,4 @@ def settings(page: ThePage) -> HTMLResponse:
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
     """How the seed's two procedures go, and what every failure code means."""
-    return page.show("help.html", codes=sorted(FAILURE_CODES.items()))
+    return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())

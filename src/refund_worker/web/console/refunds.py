@@ -16,6 +16,7 @@ from refund_worker.engine import spreadsheet, views
 from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
 from refund_worker.engine.operations import Key
+from refund_worker.engine.permissions import ACT_OF, may, users_who_may
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
 from refund_worker.store import console, ledger
@@ -161,11 +162,11 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         objects = console.objects_of(connection, refund_id)
         now = page.context.clock(connection)
     view = views.refund_view(refund)
-    actions = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
+    actions = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
     values = {
         "refund": view,
         "actions": actions,
-        "not_allowed": [a for a in view["available_actions"] if a not in actions],
+        "not_allowed": [(a, users_who_may(ACT_OF[Action(a)])) for a in view["available_actions"] if a not in actions],
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],
