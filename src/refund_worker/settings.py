@@ -198,16 +198,16 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _read_networks(text: str) -> tuple[Network, ...]:
-    """Networks and single addresses, comma separated. Raises `ValueError` naming the first that is none."""
+    """Networks and single addresses, comma separated. Raises `ValueError` saying which of them is none."""
     found: list[Network] = []
-    for part in (part.strip() for part in text.split(",")):
+    for number, part in enumerate((part.strip() for part in text.split(",")), 1):
         try:
             network = ip_network(part, strict=False)
         except ValueError:
             what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
-            raise ValueError(f"{part[:50]!r} is no network: {what}") from None
+            raise ValueError(f"its part {number} is no network: {what}") from None
         if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
-            raise ValueError(f"{part[:50]} is more than one network: write {network}, or the address alone")
+            raise ValueError(f"its part {number} is not the first address of its network: write {network}")
         found.append(network)
     return tuple(found)
 

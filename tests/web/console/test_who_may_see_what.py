@@ -272,6 +272,40 @@ def test_a_disabled_user_is_out_at_once_and_does_not_come_back(web: Web) -> None
     assert person.sign_in("anna").status_code == 403
 
 
+def test_a_user_enabled_again_comes_in_with_the_password_of_before(web: Web) -> None:
+    person = visitor(web, "viewer", "anna")
+    console_users.disable_user(web.context, "anna", actor="cli:boss")
+    console_users.enable_user(web.context, "anna", actor="cli:boss")
+    assert person.get("/").status_code == 303, "the session has ended all the same"
+    assert person.sign_in("anna").status_code == 303
+
+
+def test_a_role_that_is_set_counts_at_once_in_a_live_session(web: Web) -> None:
+    person = visitor(web, "viewer", "anna")
+    assert person.get("/settings").status_code == 403
+    console_users.set_role(web.context, "anna", "operator", actor="cli:boss")
+    assert person.get("/settings").status_code == 200
+    console_users.set_role(web.context, "anna", "viewer", actor="cli:boss")
+    assert person.get("/settings").status_code == 403
+
+
+def test_a_password_that_is_set_ends_the_users_sessions_and_no_others(web: Web) -> None:
+    anna, omar = visitor(web, "viewer", "anna"), visitor(web, "viewer", "omar")
+    _, password = console_users.set_password(web.context, "anna", actor="cli:boss")
+    assert anna.get("/").status_code == 303
+    assert omar.get("/").status_code == 200
+    assert anna.sign_in("anna", PASSWORD).status_code == 403
+    assert anna.sign_in("anna", password).status_code == 303
+
+
+def test_what_the_version_before_calls_requester_is_support(web: Web) -> None:
+    person = visitor(web, "viewer", "anna")
+    as_before = users_table.update().values(role="requester")
+    web.context.database.run(lambda connection: connection.execute(as_before))
+    assert person.get("/add-credits", customer="cust-1").status_code == 200
+    assert console_users.list_users(web.context)[0]["role"] == "support"
+
+
 def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
     person = visitor(web, "viewer")
     for column, seconds in (
