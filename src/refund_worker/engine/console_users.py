@@ -255,15 +255,18 @@ def confirm(context: Context, session: ConsoleSession, *, password: str) -> None
     context.database.run(work)
 
 
-def find_session(context: Context, cookie: str) -> ConsoleSession | None:
-    """The session behind a cookie; None where it has ended or its user is disabled."""
+def find_session(context: Context, cookie: str, *, seen: bool = True) -> ConsoleSession | None:
+    """The session behind a cookie; None where it has ended or its user is disabled.
+
+    `seen` is whether a person is there, and not just a page that refreshes itself: only that keeps it from ending.
+    """
     session_hash = _hash(cookie)
     with context.database.read() as connection:
         now = context.clock(connection)
         row = store.find_session(connection, session_hash)
     if row is None or now - row["created_at"] > SESSION_SECONDS or now - row["seen_at"] > IDLE_SECONDS:
         return None
-    if now - row["seen_at"] > SEEN_EVERY_SECONDS:
+    if seen and now - row["seen_at"] > SEEN_EVERY_SECONDS:
         context.database.run(lambda connection: store.change_session(connection, session_hash, seen_at=now))
     identity = Identity(f"user:{row['name']}", row["name"], CLIENT, _role_of(row))
     return ConsoleSession(session_hash, identity, now - row["confirmed_at"] <= CONFIRMED_SECONDS)

@@ -318,6 +318,18 @@ def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
         _shift(web, column, before)
 
 
+def test_a_page_left_open_does_not_keep_the_session_alive_and_a_person_does(web: Web) -> None:
+    person = visitor(web, "viewer")
+    most = console_users.IDLE_SECONDS - 60
+    _shift(web, "seen_at", -most)
+    assert person.get("/").status_code == 200
+    _shift(web, "seen_at", -most)
+    assert person.refresh("/").status_code == 200, "seen in between"
+    _shift(web, "seen_at", -120)
+    assert person.refresh("/").status_code == 303
+    assert person.get("/").status_code == 303
+
+
 def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")

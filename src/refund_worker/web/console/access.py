@@ -25,6 +25,8 @@ from refund_worker.web.problems import BodyTooLarge, Forbidden
 
 FORM_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 100
+# What a page says that fetches itself again with nobody pressing anything.
+REFRESH = "X-Refresh"
 
 
 class Open(Enum):
@@ -153,7 +155,10 @@ async def session_of(request: Request) -> ConsoleSession | None:
     """Who is signed in, if anybody is."""
     door: Door = request.app.state.door
     cookie = request.cookies.get(cookie_name(request), "")
-    return await run_in_threadpool(console_users.find_session, door.context, cookie) if cookie else None
+    if not cookie:
+        return None
+    seen = REFRESH not in request.headers
+    return await run_in_threadpool(console_users.find_session, door.context, cookie, seen=seen)
 
 
 async def _confirm(request: Request, session: ConsoleSession, password: str | None) -> None:
