@@ -56,8 +56,8 @@ def _add_create(app: typer.Typer) -> None:
         """Make a user of the console. A generated password is shown this once and stored as a hash only.
 
         viewer looks at everything. support also refunds credits, corrects balances, returns money and deletes wrong
-        entries. operator does what support does, and retries, resolves, pauses and resumes. approver looks at
-        everything and approves or rejects large refunds. admin does all of this.
+        entries. operator does what support does; retries and resolves refunds, pauses and resumes processors. approver
+        looks at everything, and approves or rejects large refunds. admin does all of this.
         """
         from refund_worker.engine.console_users import create_user
 
