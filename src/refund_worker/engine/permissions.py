@@ -88,7 +88,7 @@ ACT_OF: Mapping[Action, Act] = {
 # What each role is for, in words for those who choose one.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     ConsoleRole.VIEWER: "looks at everything and changes nothing",
-    ConsoleRole.SUPPORT: "looks at everything; refunds credits, corrects balances, returns money, deletes wrong entries",
+    ConsoleRole.SUPPORT: "looks at everything; refunds credits, corrects balances, returns money, deletes entries",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors",
     ConsoleRole.APPROVER: "looks at everything, and approves or rejects large refunds",
     ConsoleRole.ADMIN: "does all of this",
