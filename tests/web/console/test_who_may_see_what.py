@@ -455,6 +455,8 @@ def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, rol
         assert found.status_code == 200, path
         assert refund_id in found.text, path
     assert "1 waits for approval" in text_of(person.get("/"))
+    decides = role in (ConsoleRole.APPROVER, ConsoleRole.ADMIN)
+    assert ("Decide" in text_of(person.get("/approvals"))) is decides
 
 
 def test_who_may_not_is_told_which_role_may(web: Web) -> None:
