@@ -6,6 +6,7 @@ web, worker, cli → engine → {store, processors} → domain; settings, errors
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,3 +185,62 @@ def test_imports_that_go_down_are_not_complained_about(tmp_path: Path, file: str
     path.parent.mkdir(parents=True)
     path.write_text(code, encoding="utf-8")
     assert violations(tmp_path) == []
+
+
+# What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
+ACTS = {
+    "engine.operations.command",
+    "engine.operations.pause_processor",
+    "engine.operations.resume_processor",
+    "engine.records.correct",
+    "engine.records.reverse_transaction",
+    "engine.intake.request_refunds",
+    "engine.batches.take_batch",
+    "engine.bulk_retry.retry_all",
+    "engine.audit.verify",
+}
+AUTHORISED = "web/authorised.py"
+
+
+def unauthorised(source: Path) -> list[str]:
+    """Where a module of the web reaches for an act of the engine past the check: by its name, or by its module's."""
+    found = []
+    for path in sorted((source / PACKAGE / "web").rglob("*.py")):
+        place = str(path.relative_to(source / PACKAGE))
+        if place == AUTHORISED:
+            continue
+        imported = {module.removeprefix(f"{PACKAGE}.") for _, module in imported_modules(path, source)}
+        used = {
+            f"{node.value.id}.{node.attr}"
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        }
+        for act in sorted(ACTS):
+            module, _, name = act.rpartition(".")
+            if act in imported or (module in imported and f"{module.rpartition('.')[2]}.{name}" in used):
+                found.append(f"{place}: {act}")
+    return found
+
+
+def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None:
+    assert unauthorised(ROOT / "src") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from refund_worker.engine.records import reverse_transaction",
+        "from refund_worker.engine import records\nrecords.reverse_transaction",
+    ],
+)
+def test_an_act_that_goes_past_it_is_seen(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "console" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert unauthorised(tmp_path) == ["web/console/page.py: engine.records.reverse_transaction"]
+
+
+def test_each_act_that_is_looked_for_is_there() -> None:
+    for act in ACTS:
+        module, _, name = act.rpartition(".")
+        assert hasattr(importlib.import_module(f"{PACKAGE}.{module}"), name), act

@@ -30,6 +30,7 @@ CONTROLS = [
     "hash chain with an anchor outside",
     "secrets",
     "no card data",
+    "passwords and addresses",
     "console",
     "outgoing webhooks",
     "limits on body, depth, rows",

@@ -268,3 +268,34 @@ def test_no_secret_is_in_a_repr_an_error_or_what_is_shown(tmp_path: Path) -> Non
     with pytest.raises(BadSettings) as told:
         settings(STRIPE_API_KEY=LIVE)
     assert LIVE not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [
+        ("127.0.0.1", "127.0.0.1/32"),
+        ("10.0.0.0/8,fd00::/8", "10.0.0.0/8,fd00::/8"),
+        (" 10.0.0.0/8 ,\t::1 ", "10.0.0.0/8,::1/128"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+    ],
+)
+def test_trusted_proxies_are_networks_and_addresses(given: str, networks: str) -> None:
+    settings = load_settings({"REFUND_WORKER_TRUSTED_PROXIES": given})
+    assert ",".join(map(str, settings.trusted_networks)) == networks
+    assert settings.redacted()["REFUND_WORKER_TRUSTED_PROXIES"] == networks
+
+
+def test_nobody_is_trusted_unless_it_is_said() -> None:
+    assert load_settings({}).trusted_networks == ()
+    assert load_settings({"REFUND_WORKER_TRUSTED_PROXIES": ""}).trusted_networks == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [("*", 1), ("proxy.internal", 1), ("10.0.0.0/33", 1), ("10.0.0.1/8", 1), ("::1,", 2), ("::1,,::2", 2), (" ", 1),
+     ("127.0.0.1:80", 1), ("[::1]", 1), ("10.0.0.0/8 192.0.2.1", 1), ("010.0.0.1", 1)],
+)  # fmt: skip
+def test_what_is_no_network_refuses_to_start_and_says_which(given: str, part: int) -> None:
+    with pytest.raises(BadSettings, match=rf"^REFUND_WORKER_TRUSTED_PROXIES: its part {part} is no") as caught:
+        load_settings({"REFUND_WORKER_TRUSTED_PROXIES": given})
+    assert given.strip() == "" or given not in str(caught.value)

@@ -9,6 +9,7 @@ import base64
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -62,6 +63,7 @@ def _number(value: object) -> object:
     return value
 
 
+Network = IPv4Network | IPv6Network
 Integer = Annotated[int, BeforeValidator(_digits)]
 Number = Annotated[float, BeforeValidator(_number)]
 
@@ -106,6 +108,8 @@ class Settings(BaseSettings):
 
     notify_url: str | None = None
     notify_secret: SecretStr | None = None
+
+    trusted_proxies: str | None = None
 
     @field_validator("stripe_api_base", "notify_url")
     @classmethod
@@ -176,6 +180,11 @@ class Settings(BaseSettings):
             raise ValueError("must have a client's name between its commas")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str | None) -> str | None:
+        return None if value is None else ",".join(str(network) for network in _read_networks(value))
+
     @field_validator("broker_url")
     @classmethod
     def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
@@ -212,6 +221,11 @@ class Settings(BaseSettings):
             return ()
         return tuple(_listed(self.stripe_webhook_secret.get_secret_value()))
 
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """The networks whose X-Forwarded-For and X-Forwarded-Proto are believed; empty if none is."""
+        return () if self.trusted_proxies is None else _read_networks(self.trusted_proxies)
+
     def redacted(self) -> dict[str, str]:
         """Every setting as text for people, secrets hidden (URLs keep everything but the password)."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
@@ -230,6 +244,21 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if usable else None
+
+
+def _read_networks(text: str) -> tuple[Network, ...]:
+    """Networks and single addresses, comma separated. Raises `ValueError` saying which of them is none."""
+    found: list[Network] = []
+    for number, part in enumerate((part.strip() for part in text.split(",")), 1):
+        try:
+            network = ip_network(part, strict=False)
+        except ValueError:
+            what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
+            raise ValueError(f"its part {number} is no network: {what}") from None
+        if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
+            raise ValueError(f"its part {number} is not the first address of its network: write {network}")
+        found.append(network)
+    return tuple(found)
 
 
 def _is_port(text: str | None) -> bool:

@@ -53,6 +53,7 @@ def test_the_promised_commands_are_there() -> None:
     promised = {
         "refunds": "submit create preview list show events wait retry cancel approve reject resolve export",
         "keys": "create list revoke",
+        "users": "create list set-password set-role enable disable unlock",
         "import": "payments transactions",
         "processors": "pause resume status",
         "db": "upgrade current",

@@ -37,6 +37,9 @@ ELSEWHERE = ("tests/domain/test_elsewhere.py",)
 OTHERS = "tests/engine/test_refunded_elsewhere.py::test_"
 INTERRUPTED = ("tests/engine/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
+ROLES_OF_THE_CONSOLE = (
+    "tests/web/console/test_who_may_see_what.py::test_each_role_does_what_the_table_says_and_nothing_else"
+)
 MEETINGS = (
     "tests/interleavings/test_interleavings.py"
     "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
@@ -969,6 +972,151 @@ DEFECTS = (
         "    check_body(request, body)\n",
         "",
         ("tests/web/test_signed_requests.py",),
+    ),
+    Defect(
+        "a caller's own client is not asked for where an entry is deleted",
+        "src/refund_worker/web/authorised.py",
+        "reason=reason, client=who.sees)",
+        "reason=reason, client=None)",
+        (
+            "tests/web/test_who_may.py::test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only",
+        ),
+    ),
+    Defect(
+        "a requester deletes another client's correction",
+        ENGINE + "records.py",
+        'or str(row["actor"]).startswith(f"{client}/")',
+        "or True",
+        (
+            "tests/web/test_who_may.py::test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only",
+        ),
+    ),
+    Defect(
+        "a refund is approved in the console without the password",
+        ENGINE + "permissions.py",
+        "_APPROVER, password=True)",
+        "_APPROVER)",
+        (ROLES_OF_THE_CONSOLE,),
+    ),
+    Defect(
+        "credits are corrected in the console without the password",
+        ENGINE + "permissions.py",
+        "Act.CORRECT: Permit(_RECORDERS, _SUPPORT, password=True)",
+        "Act.CORRECT: Permit(_RECORDERS, _SUPPORT)",
+        (ROLES_OF_THE_CONSOLE,),
+    ),
+    Defect(
+        "an act does not ask the table itself",
+        "src/refund_worker/web/authorised.py",
+        "    if not may(who.role, act):",
+        "    if False:",
+        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+    ),
+    Defect(
+        "a user's role is taken for the key's role of that name",
+        ENGINE + "permissions.py",
+        "return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys",
+        "return role in permit.keys",
+        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+    ),
+    Defect(
+        "an act without a line is allowed",
+        ENGINE + "permissions.py",
+        "    if permit is None:\n        return False",
+        "    if permit is None:\n        return True",
+        (
+            "tests/web/test_who_may.py::test_an_act_without_a_line_in_the_table_is_allowed_to_nobody_and_asks_for_the_password",
+        ),
+    ),
+    Defect(
+        "a console user sees only what the console asked for",
+        ENGINE + "api_keys.py",
+        "if isinstance(self.role, ConsoleRole) or self.role in SEES_ALL_CLIENTS:",
+        "if self.role in SEES_ALL_CLIENTS:",
+        ("tests/web/console/test_who_may_see_what.py::test_every_role_sees_the_refunds_of_all_clients_and_what_waits",),
+    ),
+    Defect(
+        "wrong passwords hold a name back at every address",
+        ENGINE + "password_tries.py",
+        'return Tries(f"{by_name}|{place_of(address)}", by_name,',
+        "return Tries(by_name, None,",
+        ("tests/engine/test_password_tries.py::test_a_name_is_held_back_only_where_its_wrong_passwords_came_from",),
+    ),
+    Defect(
+        "a name attacked from everywhere is looked at as often as they like",
+        ENGINE + "password_tries.py",
+        "        if of_name >= FREE_TRIES_OF_NAME:",
+        "        if False:",
+        ("tests/engine/test_password_tries.py",),
+    ),
+    Defect(
+        "a name attacked from everywhere is held back where nobody was wrong",
+        ENGINE + "password_tries.py",
+        "    if count < FREE_TRIES:\n        return 0.0\n",
+        "",
+        ("tests/engine/test_password_tries.py",),
+    ),
+    Defect(
+        "the right password does not forget the wrong ones before it",
+        ENGINE + "console_users.py",
+        "        password_tries.forget_own(connection, tries)\n",
+        "",
+        (
+            "tests/web/console/test_signing_in.py::test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over",
+        ),
+    ),
+    Defect(
+        "guesses made side by side are all looked at",
+        ENGINE + "console_users.py",
+        "    with _checks:\n        with context",
+        "    if True:\n        with context",
+        ("tests/web/console/test_signing_in.py::test_guesses_side_by_side_are_held_back_after_the_free_ones",),
+    ),
+    Defect(
+        "confirming in a session counts for the name",
+        ENGINE + "console_users.py",
+        "password_tries.of_session(session.session_hash))",
+        'password_tries.of_sign_in(session.identity.name, "session"))',
+        (
+            "tests/web/console/test_signing_in.py::test_wrong_confirmations_hold_back_their_own_session_and_nothing_else",
+        ),
+    ),
+    Defect(
+        "a new password leaves the old sessions open",
+        ENGINE + "console_users.py",
+        '        store.end_sessions_of(connection, row["name"])\n',
+        "",
+        (
+            "tests/web/console/test_who_may_see_what.py::test_a_password_that_is_set_ends_the_users_sessions_and_no_others",
+        ),
+    ),
+    Defect(
+        "a name in other capitals is another person",
+        STORE + "console_users.py",
+        "func.lower(_u.name) == name.lower()",
+        "_u.name == name",
+        ("tests/cli/test_users.py::test_a_name_is_one_person_whatever_its_capitals",),
+    ),
+    Defect(
+        "everybody's word on the caller's address is taken",
+        "src/refund_worker/web/proxies.py",
+        "    if seen is None or not _is_among(seen, networks):",
+        "    if seen is None:",
+        ("tests/web/test_proxies.py",),
+    ),
+    Defect(
+        "the caller's own word on its address is taken",
+        "src/refund_worker/web/proxies.py",
+        "        if not _is_among(told, networks):\n            break\n",
+        "",
+        ("tests/web/test_proxies.py",),
+    ),
+    Defect(
+        "forwarded addresses are read from their beginning",
+        "src/refund_worker/web/proxies.py",
+        'for text in reversed(_listed(headers, b"x-forwarded-for")[-HOPS_MAX:]):',
+        'for text in _listed(headers, b"x-forwarded-for"):',
+        ("tests/web/test_proxies.py",),
     ),
     Defect(
         "two requests of one actor do not see each other",

@@ -122,6 +122,24 @@ def test_down_leaves_nothing_and_up_again_makes_the_same(database: Database) -> 
     assert schema.current(database) == schema.head()
 
 
+def test_requesters_of_the_console_become_support_and_those_of_keys_stay(database: Database) -> None:
+    people = {"ivy": "requester", "omar": "operator", "anna": "admin", "vera": "viewer", "paul": "approver"}
+    with database.write() as connection:
+        command.upgrade(schema.alembic_config(connection), "0002")
+        for name, role in people.items():
+            row = {"name": name, "role": role, "password_hash": "-", "created_at": 1.0}
+            connection.execute(metadata.tables["console_users"].insert().values(**row))
+        key = {"key_id": "k", "key_hash": "h", "name": "n", "client": "c", "role": "requester", "created_at": 1.0}
+        connection.execute(metadata.tables["api_keys"].insert().values(**key))
+    roles = text("SELECT name, role FROM console_users UNION ALL SELECT name, role FROM api_keys")
+    for upgrade, role in ((True, "support"), (False, "requester"), (True, "support")):
+        with database.write() as connection:
+            move = command.upgrade if upgrade else command.downgrade
+            move(schema.alembic_config(connection), "0007" if upgrade else "0002")
+        with database.read() as connection:
+            assert {row.name: row.role for row in connection.execute(roles)} == people | {"ivy": role, "n": "requester"}
+
+
 def test_the_head_read_from_file_names_is_alembics_only_head() -> None:
     assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [schema.head()]
 

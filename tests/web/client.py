@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import Connection
+from starlette.routing import Mount
 
 from refund_worker.engine.api_keys import create_key, create_signed_key
 from refund_worker.engine.context import Context
 from refund_worker.settings import Settings, load_settings
 from refund_worker.web.app import create_app
+from refund_worker.web.door import Door
 
 AT = "2026-11-01T09:00:00Z"
 ELSEWHERE = ("203.0.113.7", 50000)
@@ -51,6 +55,13 @@ class Web:
     def context(self) -> Context:
         context: Context = self.app.state.door.context
         return context
+
+    def use_clock(self, clock: Callable[[Connection], float]) -> None:
+        """Have the API and the console tell the time by this clock from now on."""
+        (console,) = [route.app for route in self.app.routes if isinstance(route, Mount)]
+        assert isinstance(console, FastAPI)
+        door: Door = self.app.state.door
+        self.app.state.door = console.state.door = replace(door, context=replace(door.context, clock=clock))
 
     def key(self, role: str, *, client: str = "backend", name: str | None = None, expires: float | None = None) -> str:
         """A new key of this role."""

@@ -120,6 +120,7 @@ def test_the_access_log_names_the_caller_and_holds_no_key_and_no_query(
         "status": 200,
         "request_id": "req-8",
         "actor": "backend/anna",
+        "address": "203.0.113.7",
     }
     assert "4242" not in second["path"]
     assert key not in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -10,12 +11,29 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 from tests.web.client import Web, is_problem
 
-from refund_worker.engine.api_keys import SEES_ALL_CLIENTS, Role, create_key, list_keys, revoke_key
-from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.domain.workflow import Action
+from refund_worker.engine import permissions
+from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.api_keys import (
+    SEES_ALL_CLIENTS,
+    ConsoleRole,
+    Identity,
+    Role,
+    create_key,
+    list_keys,
+    revoke_key,
+)
+from refund_worker.engine.bodies import RefundBody
+from refund_worker.engine.bulk_retry import Stuck
+from refund_worker.engine.operations import Key
+from refund_worker.engine.permissions import Act
+from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store.tables import metadata
+from refund_worker.web import authorised
 from refund_worker.web.api import ROUTERS
 from refund_worker.web.auth import CACHE_SECONDS, ROLES, Open, check_guarded
 from refund_worker.web.console.pages import PREFIX as CONSOLE
+from refund_worker.web.problems import Forbidden
 
 # Written out by hand, so that a change of the table shows here: v, r, a, o, m for viewer, requester, approver,
 # operator, admin.
@@ -50,6 +68,9 @@ NO_KEY_NEEDED = {
     ("POST", "/webhooks/stripe"),
 }
 LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.OPERATOR, "m": Role.ADMIN}
+
+
+EMPTY = Stuck(()).mark
 
 
 def filled(path: str) -> str:
@@ -130,28 +151,56 @@ def test_no_route_opens_to_a_missing_wrong_expired_revoked_or_unsigned_key_of_an
     assert everything(web) == before
 
 
-# Where a path names something that belongs to a client; customers and their transactions belong to none.
-OF_A_CLIENT = {line for line in EXPECTED if "{refund_id}" in line[1] or "{batch_id}" in line[1]}
+# Where a path names something that belongs to a client; customers and what the backend recorded belong to none.
+OF_A_CLIENT = {line for line in EXPECTED if "{refund_id}" in line[1] or "{batch_id}" in line[1]} | {
+    ("DELETE", "/v1/transactions/{transaction_id}")
+}
 
 
+def things_of(web: Web, client: str) -> dict[str, list[str]]:
+    """What one client has made, by its name in a path: a refund, a batch, the entry of a refund to the balance and a
+    correction."""
+    key = web.key("admin", client=client)
+    fields = {"kind": "credit_refund", "to": "balance", "transaction_id": "tx-1"}
+    to_balance = web.refund("k-0", key=key, **fields).json()["id"]
+    advance_until_idle(web.context)
+    reason, named = {"credits": 5, "reason": "goodwill"}, {"Idempotency-Key": "c-1"}
+    correction = web.call("POST", "/v1/customers/cust-1/corrections", reason, key=key, headers=named).json()
+    batch = web.call("POST", "/v1/refund-batches", {"refunds": []}, key=key).json()["batch_id"]
+    return {
+        "{refund_id}": [web.refund("k-1", key=key).json()["id"]],
+        "{batch_id}": [batch],
+        "{transaction_id}": [f"{to_balance}-credit", correction["transaction_id"]],
+    }
+
+
+def targets(path: str, things: dict[str, list[str]]) -> list[str]:
+    """The path with each of the things that it may name."""
+    (name,) = (name for name in things if name in path)
+    return [path.replace(name, thing) for thing in things[name]]
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
 @pytest.mark.parametrize("role", list(Role))
-def test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only(web: Web, role: Role) -> None:
-    refund = web.refund("k-1").json()["id"]
-    batch = web.call("POST", "/v1/refund-batches", {"refunds": []}).json()["batch_id"]
-    key = web.key(role, client="other-backend")
+def test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only(
+    web: Web, role: Role, whose: str
+) -> None:
+    things = things_of(web, "backend")
+    key = web.key(role, client="backend" if whose == "own" else "other-backend")
     body = {"reason": "mine", "outcome": "reverse"}
     before = everything(web)
     for method, path in sorted(OF_A_CLIENT):
-        target = path.replace("{refund_id}", refund).replace("{batch_id}", batch)
-        fields = {} if method == "GET" else body if path.endswith("resolve") else {"reason": body["reason"]}
-        answer = web.call(method, target, fields or None, key=key)
-        if role not in {LETTERS[letter] for letter in EXPECTED[method, path]}:
-            assert is_problem(answer, 403, "forbidden"), (method, path)
-        elif role not in SEES_ALL_CLIENTS:
-            assert is_problem(answer, 404, "not_found"), (method, path)
-        else:
-            assert answer.status_code in (200, 409), (method, path, answer.text)
-    if role not in SEES_ALL_CLIENTS:
+        fields = {} if method in ("GET", "DELETE") else body if path.endswith("resolve") else {"reason": body["reason"]}
+        for target in targets(path, things):
+            answer = web.call(method, target, fields or None, key=key)
+            if role not in {LETTERS[letter] for letter in EXPECTED[method, path]}:
+                assert is_problem(answer, 403, "forbidden"), (method, path)
+            elif whose == "another's" and role not in SEES_ALL_CLIENTS:
+                assert is_problem(answer, 404, "not_found"), (method, path)
+            else:
+                assert answer.status_code in (200, 409), (method, path, answer.text)
+                assert method != "DELETE" or answer.status_code == 200, (target, answer.text)
+    if whose == "another's" and role not in SEES_ALL_CLIENTS:
         assert everything(web) == before
 
 
@@ -239,6 +288,96 @@ def test_a_name_of_several_clients_is_revoked_only_when_the_client_is_said(web: 
         revoke_key(web.context, "same")
     assert revoke_key(web.context, "same", client="one")["client"] == "one"
     assert [k["client"] for k in list_keys(web.context) if k["name"] == "same" and k["status"] == "active"] == ["two"]
+
+
+def identity(role: Role | ConsoleRole, client: str = "backend") -> Identity:
+    return Identity("key-1", "somebody", client, role)
+
+
+# Every act as a caller does it, not as a route lets it begin.
+ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
+    Act.REQUEST: lambda web, who: authorised.request_refund(
+        web.context, who, RefundBody(**WITHDRAWAL), idempotency_key="k-9"
+    ),
+    Act.CORRECT: lambda web, who: authorised.correct(
+        web.context, who, "cust-1", credits=5, reason="goodwill", idempotency_key="c-9"
+    ),
+    Act.DELETE: lambda web, who: authorised.delete_transaction(web.context, who, "nothing"),
+    Act.APPROVE: lambda web, who: acted(web, who, Action.APPROVE),
+    Act.REJECT: lambda web, who: acted(web, who, Action.REJECT),
+    Act.CANCEL: lambda web, who: acted(web, who, Action.CANCEL),
+    Act.RETRY: lambda web, who: acted(web, who, Action.RETRY),
+    Act.RESOLVE: lambda web, who: acted(web, who, Action.RESOLVE),
+    Act.PAUSE: lambda web, who: authorised.pause_processor(web.context, who, "stripe", reason="why"),
+    Act.RESUME: lambda web, who: authorised.resume_processor(web.context, who, "stripe"),
+    Act.VERIFY: lambda web, who: authorised.verify_audit(web.context, who, latest=1),
+}
+WITHDRAWAL = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
+# By hand: of keys, then of the console's users.
+WHO_MAY_ACT = {
+    Act.REQUEST: ("rm", "som"),
+    Act.CORRECT: ("rom", "som"),
+    Act.DELETE: ("rom", "som"),
+    Act.APPROVE: ("am", "am"),
+    Act.REJECT: ("am", "am"),
+    Act.CANCEL: ("rom", "som"),
+    Act.RETRY: ("om", "om"),
+    Act.RESOLVE: ("om", "om"),
+    Act.PAUSE: ("om", "om"),
+    Act.RESUME: ("om", "om"),
+    Act.VERIFY: ("", "om"),
+}
+USERS = {
+    "v": ConsoleRole.VIEWER,
+    "s": ConsoleRole.SUPPORT,
+    "a": ConsoleRole.APPROVER,
+    "o": ConsoleRole.OPERATOR,
+    "m": ConsoleRole.ADMIN,
+}
+
+
+def acted(web: Web, who: Identity, action: Action) -> object:
+    return authorised.act_on_refund(web.context, who, "nothing", action, reason="why")
+
+
+@pytest.mark.parametrize("act", list(ACTS_DONE))
+def test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it(web: Web, act: Act) -> None:
+    of_keys, of_users = WHO_MAY_ACT[act]
+    allowed = {(Role, LETTERS[letter]) for letter in of_keys} | {(ConsoleRole, USERS[letter]) for letter in of_users}
+    for role in (*Role, *ConsoleRole):
+        before = everything(web)
+        try:
+            ACTS_DONE[act](web, identity(role))
+        except Forbidden:
+            assert (type(role), role) not in allowed, repr(role)
+            assert everything(web) == before
+            continue
+        except RefundWorkerError:
+            pass
+        assert (type(role), role) in allowed, repr(role)
+
+
+def test_an_act_without_a_line_in_the_table_is_allowed_to_nobody_and_asks_for_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(permissions, "PERMITS", {})
+    for act in Act:
+        assert not any(permissions.may(role, act) for role in (*Role, *ConsoleRole))
+        assert permissions.needs_password(act)
+
+
+def test_every_act_has_a_line_in_the_table() -> None:
+    assert set(permissions.PERMITS) == set(Act)
+    assert set(permissions.ACT_OF) == set(Action)
+
+
+def test_a_retry_of_all_clients_refunds_is_not_for_who_sees_one_clients(web: Web) -> None:
+    who = identity(ConsoleRole.OPERATOR)
+    key = Key("console", "k" * 20)
+    assert authorised.retry_all(web.context, who, None, expected=0, mark=EMPTY, reason="why", key=key).refunds == 0
+    for role in (Role.VIEWER, Role.REQUESTER, ConsoleRole.SUPPORT, ConsoleRole.APPROVER):
+        with pytest.raises(Forbidden):
+            authorised.retry_all(web.context, identity(role), None, expected=0, mark=EMPTY, reason="why", key=key)
 
 
 @pytest.mark.parametrize("role", ["viewer", "requester"])

@@ -13,6 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from refund_worker.cli.options import acting_user
 from refund_worker.cli.stack import Stack
 from refund_worker.engine.api_keys import create_key
 from refund_worker.engine.console_users import create_user, disable_user, list_users
@@ -108,8 +109,8 @@ def _welcome(console: Console, stack: Stack, port: int, given: Mapping[str, str]
         key = create_key(runtime.context, name=name, client="dev", role="admin", expires_at=now + KEY_SECONDS)
         for user in list_users(runtime.context):
             if user["name"].startswith("dev-") and not user["disabled_at"]:
-                disable_user(runtime.context, user["name"])
-        password = create_user(runtime.context, name=name, role="admin")
+                disable_user(runtime.context, user["name"], actor=acting_user())
+        password = create_user(runtime.context, name=name, role="admin", actor=acting_user())
     lines = [
         f"[bold]refund-worker[/bold] on http://127.0.0.1:{port} (Ctrl-C ends it)",
         f"  console: http://127.0.0.1:{port}/console/ as [bold]{name}[/bold] with [bold]{password}[/bold]",

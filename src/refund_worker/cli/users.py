@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from refund_worker.cli import links, session
-from refund_worker.cli.options import OutputOption, command, group
+from refund_worker.cli.options import OutputOption, acting_user, command, group
 from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table, say
 
 COLUMNS = (Column("name"), Column("role"), Column("status"), Column("created (UTC)"), Column("disabled (UTC)"))
+ROLES = "viewer|support|operator|approver|admin"
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the user's name; capitals make no difference")]
+PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 
 
 def add_to(app: typer.Typer) -> None:
     inner = group("users", "People who sign in to the console.", app)
     _add_create(inner)
     links.add_to(inner)
+    _add_list(inner)
+    _add_set_password(inner)
+    _add_set_role(inner)
+    _add_enable_and_disable(inner)
+    _add_unlock(inner)
 
-    @command(inner, "list", "users list")
+
+def _add_list(app: typer.Typer) -> None:
+    @command(app, "list", "users list")
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List all users, disabled ones too."""
         from refund_worker.engine.console_users import list_users
@@ -34,42 +45,115 @@ def add_to(app: typer.Typer) -> None:
             )
             print_table(COLUMNS, rows, empty="no users: make one with refund-worker users create")
 
-    @command(inner, "disable", "users disable anna")
-    def disable(
-        name: Annotated[str, typer.Argument(metavar="NAME", help="who is to sign in no more")],
+
+def _add_create(app: typer.Typer) -> None:
+    @command(app, "create", "users create anna --role support")
+    def create(
+        name: Annotated[str, typer.Argument(metavar="NAME", help="who it is; every act is recorded under this name")],
+        role: Annotated[str, typer.Option("--role", metavar=ROLES)],
+        password_stdin: PasswordOption = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
+        """Make a user of the console. A generated password is shown this once and stored as a hash only.
+
+        viewer looks at everything. support also refunds credits, corrects balances, returns money and deletes wrong
+        entries. operator does what support does; retries and resolves refunds, pauses and resumes processors. approver
+        looks at everything, and approves or rejects large refunds. admin does all of this.
+        """
+        from refund_worker.engine.console_users import create_user
+
+        with session.context() as context:
+            password = create_user(context, name=name, role=role, password=_given(password_stdin), actor=acting_user())
+        _show_password({"name": name, "role": role}, None if password_stdin else password, output)
+
+
+def _add_set_password(app: typer.Typer) -> None:
+    @command(app, "set-password", "users set-password anna")
+    def set_password(
+        name: NameArgument, password_stdin: PasswordOption = False, output: OutputOption = Output.TABLE
+    ) -> None:
+        """Give a user another password, end their sessions, and forget the wrong passwords given for them.
+
+        A generated password is shown this once and stored as a hash only.
+        """
+        from refund_worker.engine import console_users
+
+        with session.context() as context:
+            user, password = console_users.set_password(
+                context, name, password=_given(password_stdin), actor=acting_user()
+            )
+        _show_password({"name": user["name"], "role": user["role"]}, None if password_stdin else password, output)
+
+
+def _add_set_role(app: typer.Typer) -> None:
+    @command(app, "set-role", "users set-role anna operator")
+    def set_role(
+        name: NameArgument,
+        role: Annotated[str, typer.Argument(metavar=f"[{ROLES}]", show_default=False)] = "",
+        role_option: Annotated[
+            str, typer.Option("--role", metavar=ROLES, help="the same, as users create takes it", show_default=False)
+        ] = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Give a user another role; it counts at once, in sessions that are open too."""
+        from refund_worker.engine import console_users
+        from refund_worker.errors import InvalidRequest
+
+        if bool(role) == bool(role_option):
+            raise InvalidRequest(f"say one role: {ROLES.replace('|', ', ')}", field="role")
+        with session.context() as context:
+            changed = console_users.set_role(context, name, role or role_option, actor=acting_user())
+        _show(changed, output)
+
+
+def _add_enable_and_disable(app: typer.Typer) -> None:
+    @command(app, "enable", "users enable anna")
+    def enable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
+        """Let a disabled user sign in again, with the password and the role of before."""
+        from refund_worker.engine.console_users import enable_user
+
+        with session.context() as context:
+            enabled = enable_user(context, name, actor=acting_user())
+        _show(enabled, output)
+
+    @command(app, "disable", "users disable anna")
+    def disable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
         """Let a user in no more and end their sessions; the name stays theirs."""
         from refund_worker.engine.console_users import disable_user
 
         with session.context() as context:
-            disabled = disable_user(context, name)
-        if output is Output.JSON:
-            print_json(disabled)
-        else:
-            print_facts((field, disabled[field]) for field in ("name", "role", "status"))
+            disabled = disable_user(context, name, actor=acting_user())
+        _show(disabled, output)
 
 
-def _add_create(app: typer.Typer) -> None:
-    @command(app, "create", "users create anna --role operator")
-    def create(
-        name: Annotated[str, typer.Argument(metavar="NAME", help="who it is; every act is recorded under this name")],
-        role: Annotated[str, typer.Option("--role", metavar="viewer|requester|approver|operator|admin")],
-        password_stdin: Annotated[
-            bool, typer.Option("--password-stdin", help="read the password from standard input")
-        ] = False,
-        output: OutputOption = Output.TABLE,
-    ) -> None:
-        """Make a user of the console. A generated password is shown this once and stored as a hash only."""
-        from refund_worker.engine.console_users import create_user
+def _add_unlock(app: typer.Typer) -> None:
+    @command(app, "unlock", "users unlock anna")
+    def unlock(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
+        """Forget the wrong passwords given for a user, so that the next one is looked at at once."""
+        from refund_worker.engine.console_users import unlock_user
 
-        given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
         with session.context() as context:
-            password = create_user(context, name=name, role=role, password=given)
-        made = {"name": name, "role": role} | ({} if password_stdin else {"password": password})
-        if output is Output.JSON:
-            print_json(made)
-            return
-        print_facts(made.items())
-        if not password_stdin:
-            say("keep it now: it is not shown again")
+            unlocked = unlock_user(context, name, actor=acting_user())
+        _show(unlocked, output)
+
+
+def _given(password_stdin: bool) -> str | None:
+    return sys.stdin.readline().rstrip("\r\n") if password_stdin else None
+
+
+def _show(user: dict[str, Any], output: Output) -> None:
+    if output is Output.JSON:
+        print_json(user)
+    else:
+        print_facts((field, user[field]) for field in ("name", "role", "status"))
+
+
+def _show_password(user: dict[str, Any], password: str | None, output: Output) -> None:
+    """`password` is None where whoever runs the command has it already."""
+    facts = user | ({} if password is None else {"password": password})
+    if output is Output.JSON:
+        print_json(facts)
+        return
+    print_facts(facts.items())
+    if password is not None:
+        say("keep it now: it is not shown again")

@@ -40,7 +40,7 @@ _PAD = b"refund-worker: pad of the signing secret"
 
 
 class Role(StrEnum):
-    """What the holder of a key may do; `web/auth.py` has the table."""
+    """What the holder of a key may do; `engine/permissions.py` has the table."""
 
     VIEWER = "viewer"
     REQUESTER = "requester"
@@ -49,7 +49,17 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-# Whoever decides about refunds must see those of all clients; the others see their own client's only.
+class ConsoleRole(StrEnum):
+    """What a user of the console may do; the same table. Every one of them sees the refunds of all clients."""
+
+    VIEWER = "viewer"
+    SUPPORT = "support"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+# Of keys: whoever decides about refunds must see those of all clients; the others see their own client's only.
 SEES_ALL_CLIENTS = frozenset({Role.APPROVER, Role.OPERATOR, Role.ADMIN})
 
 
@@ -60,7 +70,7 @@ class Identity:
     key_id: str
     name: str
     client: str
-    role: Role
+    role: Role | ConsoleRole
     expires_at: float | None = None
     signing_secret: str | None = field(default=None, repr=False)
 
@@ -72,7 +82,9 @@ class Identity:
     @property
     def sees(self) -> str | None:
         """The one client whose refunds are visible, or None for all."""
-        return None if self.role in SEES_ALL_CLIENTS else self.client
+        if isinstance(self.role, ConsoleRole) or self.role in SEES_ALL_CLIENTS:
+            return None
+        return self.client
 
 
 def create_key(context: Context, *, name: str, client: str, role: str, expires_at: float | None = None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Connection, RowMapping, case, delete, func, select, text, update
 
-from sqlalchemy import Connection, RowMapping, delete, select, update
-
-from refund_worker.store.database import insert_into, locked
+from refund_worker.store.database import insert_into
 from refund_worker.store.tables import console_sessions, console_tries, console_users
 
 _u, _s, _t = console_users.c, console_sessions.c, console_tries.c
+# Any number will do, as long as every process that adds users takes the same.
+NAMES_LOCK = 7_203_118_557
 
 
 def insert_user(connection: Connection, *, name: str, role: str, password_hash: str, now: float) -> None:
@@ -18,8 +18,18 @@ def insert_user(connection: Connection, *, name: str, role: str, password_hash: 
     connection.execute(console_users.insert().values(**row))
 
 
+def lock_names(connection: Connection) -> None:
+    """Until the end of the transaction nobody else adds a user; an SQLite writer is alone anyway."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": NAMES_LOCK})
+
+
 def find_user(connection: Connection, name: str) -> RowMapping | None:
-    return connection.execute(select(console_users).where(_u.name == name)).mappings().first()
+    """The user of this name in capitals or small letters; where a database has both spellings, the very one."""
+    query = select(console_users).where(func.lower(_u.name) == name.lower())
+    found = list(connection.execute(query).mappings())
+    same = [row for row in found if row["name"] == name]
+    return same[0] if same else found[0] if len(found) == 1 else None
 
 
 def all_users(connection: Connection) -> list[RowMapping]:
@@ -29,6 +39,19 @@ def all_users(connection: Connection) -> list[RowMapping]:
 def disable_user(connection: Connection, name: str, now: float) -> None:
     """The user signs in no more, and every session ends."""
     connection.execute(update(console_users).where(_u.name == name, _u.disabled_at.is_(None)).values(disabled_at=now))
+    end_sessions_of(connection, name)
+
+
+def enable_user(connection: Connection, name: str) -> None:
+    connection.execute(update(console_users).where(_u.name == name).values(disabled_at=None))
+
+
+def set_role(connection: Connection, name: str, role: str) -> None:
+    """Live sessions have it at once: they read the role of their user."""
+    connection.execute(update(console_users).where(_u.name == name).values(role=role))
+
+
+def end_sessions_of(connection: Connection, name: str) -> None:
     connection.execute(delete(console_sessions).where(_s.name == name))
 
 
@@ -65,20 +88,34 @@ def end_old_sessions(connection: Connection, *, created_before: float, seen_befo
 
 
 def tries_of(connection: Connection, subject: str) -> tuple[int, float]:
-    """(how often, when last); locked, so that two tries at once are counted as two."""
-    row = connection.execute(locked(connection, select(_t.tries, _t.last_at).where(_t.subject == subject))).first()
+    """(how many wrong passwords, when the last)."""
+    row = connection.execute(select(_t.tries, _t.last_at).where(_t.subject == subject)).first()
     return (row.tries, row.last_at) if row else (0, 0.0)
 
 
-def write_tries(connection: Connection, subject: str, tries: int, now: float) -> None:
-    insert = insert_into(connection, console_tries)
-    values: dict[str, Any] = {"tries": tries, "last_at": now}
-    statement = insert.values(subject=subject, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["subject"], set_=values))
+def count_try(connection: Connection, subject: str, now: float, *, fresh_after: float) -> None:
+    """One wrong password more, in one statement, so that two at once are counted as two.
+
+    What was counted before `fresh_after` is forgotten.
+    """
+    statement = insert_into(connection, console_tries).values(subject=subject, tries=1, last_at=now)
+    tries = case((_t.last_at < fresh_after, 1), else_=_t.tries + 1)
+    counted = statement.on_conflict_do_update(index_elements=["subject"], set_={"tries": tries, "last_at": now})
+    connection.execute(counted)
 
 
 def forget_tries(connection: Connection, subject: str) -> None:
     connection.execute(delete(console_tries).where(_t.subject == subject))
+
+
+def forget_tries_below(connection: Connection, prefix: str) -> None:
+    """Those of every subject that begins so."""
+    connection.execute(delete(console_tries).where(_t.subject.startswith(prefix, autoescape=True)))
+
+
+def sessions_of(connection: Connection, name: str) -> list[str]:
+    """The hashes of a user's sessions."""
+    return list(connection.execute(select(_s.session_hash).where(_s.name == name)).scalars())
 
 
 def forget_old_tries(connection: Connection, before: float) -> None:

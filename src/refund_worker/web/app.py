@@ -23,6 +23,7 @@ from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.documents import PROBLEM_SCHEMA
 from refund_worker.web.door import Door, Wake
 from refund_worker.web.edge import Edge
+from refund_worker.web.proxies import TrustedProxies
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 
@@ -75,6 +76,7 @@ def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_
     app.add_route(CONSOLE, to_console, include_in_schema=False)
     app.mount(CONSOLE, console)
     app.add_middleware(Edge, production=settings.environment == "production")
+    app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last is the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -1,4 +1,6 @@
-"""Who may do what over HTTP, in one table; what has no line in it is refused, and the program does not start.
+"""Which act each route of the API does, in one table; a route without a line in it keeps the program from starting.
+
+Who may do an act is told by `engine/permissions.py`, for the API and the console alike.
 
 The way in is `Authorization: Bearer KEY`, and for keys made with `--signed` a signature of each request beside it.
 There is no default key: the command line makes the first one.
@@ -16,8 +18,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.api_keys import Identity, Role, authenticate
+from refund_worker.engine.api_keys import Identity, authenticate
 from refund_worker.engine.context import Context
+from refund_worker.engine.permissions import Act, may
 from refund_worker.web.door import Door
 from refund_worker.web.problems import Forbidden, Unauthenticated
 from refund_worker.web.signatures import check_signature
@@ -34,38 +37,31 @@ class Open(Enum):
     TO_LOOPBACK = "to loopback"  # to this machine without a key, to others with any
 
 
-Rule = frozenset[Role] | Open
+Rule = Act | Open
 
-READ = frozenset(Role)
-RECORD = frozenset({Role.REQUESTER, Role.OPERATOR, Role.ADMIN})
-REQUEST = frozenset({Role.REQUESTER, Role.ADMIN})
-PREVIEW = frozenset({Role.REQUESTER, Role.APPROVER, Role.OPERATOR, Role.ADMIN})
-APPROVE = frozenset({Role.APPROVER, Role.ADMIN})
-OPERATE = frozenset({Role.OPERATOR, Role.ADMIN})
-
-# A requester works for its own client; what it may cancel is what it can see.
+# Which act each route does; who may do it stands in `engine/permissions.py`.
 ROLES: Mapping[tuple[str, str], Rule] = {
-    ("POST", "/v1/payments"): RECORD,
-    ("GET", "/v1/payments/{payment_id}"): READ,
-    ("POST", "/v1/transactions"): RECORD,
-    ("DELETE", "/v1/transactions/{transaction_id}"): RECORD,
-    ("GET", "/v1/customers/{customer_id}"): READ,
-    ("GET", "/v1/customers/{customer_id}/transactions"): READ,
-    ("POST", "/v1/customers/{customer_id}/corrections"): RECORD,
-    ("POST", "/v1/refunds"): REQUEST,
-    ("GET", "/v1/refunds"): READ,
-    ("POST", "/v1/refunds/preview"): PREVIEW,
-    ("GET", "/v1/refunds/{refund_id}"): READ,
-    ("GET", "/v1/refunds/{refund_id}/events"): READ,
-    ("POST", "/v1/refunds/{refund_id}/approve"): APPROVE,
-    ("POST", "/v1/refunds/{refund_id}/reject"): APPROVE,
-    ("POST", "/v1/refunds/{refund_id}/cancel"): RECORD,
-    ("POST", "/v1/refunds/{refund_id}/retry"): OPERATE,
-    ("POST", "/v1/refunds/{refund_id}/resolve"): OPERATE,
-    ("POST", "/v1/refund-batches"): REQUEST,
-    ("GET", "/v1/refund-batches/{batch_id}"): READ,
-    ("POST", "/v1/processors/{name}/pause"): OPERATE,
-    ("POST", "/v1/processors/{name}/resume"): OPERATE,
+    ("POST", "/v1/payments"): Act.RECORD,
+    ("GET", "/v1/payments/{payment_id}"): Act.READ,
+    ("POST", "/v1/transactions"): Act.RECORD,
+    ("DELETE", "/v1/transactions/{transaction_id}"): Act.DELETE,
+    ("GET", "/v1/customers/{customer_id}"): Act.READ,
+    ("GET", "/v1/customers/{customer_id}/transactions"): Act.READ,
+    ("POST", "/v1/customers/{customer_id}/corrections"): Act.CORRECT,
+    ("POST", "/v1/refunds"): Act.REQUEST,
+    ("GET", "/v1/refunds"): Act.READ,
+    ("POST", "/v1/refunds/preview"): Act.PREVIEW,
+    ("GET", "/v1/refunds/{refund_id}"): Act.READ,
+    ("GET", "/v1/refunds/{refund_id}/events"): Act.READ,
+    ("POST", "/v1/refunds/{refund_id}/approve"): Act.APPROVE,
+    ("POST", "/v1/refunds/{refund_id}/reject"): Act.REJECT,
+    ("POST", "/v1/refunds/{refund_id}/cancel"): Act.CANCEL,
+    ("POST", "/v1/refunds/{refund_id}/retry"): Act.RETRY,
+    ("POST", "/v1/refunds/{refund_id}/resolve"): Act.RESOLVE,
+    ("POST", "/v1/refund-batches"): Act.REQUEST,
+    ("GET", "/v1/refund-batches/{batch_id}"): Act.READ,
+    ("POST", "/v1/processors/{name}/pause"): Act.PAUSE,
+    ("POST", "/v1/processors/{name}/resume"): Act.RESUME,
     ("POST", "/webhooks/stripe"): Open.TO_ALL,
     ("GET", "/healthz"): Open.TO_ALL,
     ("GET", "/readyz"): Open.TO_ALL,
@@ -120,7 +116,7 @@ async def guard(request: Request) -> None:
     if rule is Open.TO_ALL or (rule is Open.TO_LOOPBACK and _is_from_this_machine(request)):
         return
     identity = await _identified(request)
-    if isinstance(rule, frozenset) and identity.role not in rule:
+    if isinstance(rule, Act) and not may(identity.role, rule):
         raise Forbidden(f"the role {identity.role} may not do this")
     request.state.identity = identity
 

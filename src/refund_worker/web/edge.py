@@ -36,7 +36,8 @@ STRICT_TRANSPORT = "max-age=31536000"
 
 
 class Edge:
-    """ASGI middleware. The log holds method, path without the query, status and time: no header and no body."""
+    """ASGI middleware. The log holds the caller, method, path without the query, status and time: no body,
+    and no header but what a trusted proxy tells of the address."""
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
         self.app = app
@@ -106,5 +107,6 @@ def _line(scope: Scope, request_id: str, status: int, seconds: float) -> str:
             "ms": round(seconds * 1000, 1),
             "request_id": request_id,
             "actor": identity.actor if identity else None,
+            "address": scope["client"][0] if scope.get("client") else None,
         }
     )

@@ -51,7 +51,8 @@ def run_web(
         host=host,
         port=port,
         workers=workers,
-        # The client's address decides who may read /metrics: nobody else's word for it is taken.
+        # The client's address decides who may read /metrics and whose passwords are counted: `web/proxies.py` takes
+        # the word of those only that TRUSTED_PROXIES names.
         proxy_headers=False,
         server_header=False,
         access_log=False,

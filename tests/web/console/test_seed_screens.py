@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
@@ -251,3 +253,49 @@ def _entry(web: Web, kind: str) -> str:
     with web.context.database.read() as connection:
         query = ledger_transactions.select().where(ledger_transactions.c.kind == kind)
         return str(connection.execute(query).mappings().one()["transaction_id"])
+
+
+@pytest.mark.parametrize("role", ["support", "operator", "admin"])
+def test_the_seeds_two_procedures_from_the_first_step_to_the_last_by_each_role_that_is_for_them(
+    web: Web, role: str
+) -> None:
+    """Only what the pages offer is followed."""
+    ivy = visitor(web, role, "ivy")
+    # 1: Transactions, Refund, the panel, the new entry, Delete.
+    listed = ivy.get("/transactions", customer="cust-1")
+    assert "/console/refund-transaction?id=tx-1" in listed.text
+    panel = ivy.get("/refund-transaction", id="tx-1")
+    assert ivy.submit(panel, "/refund-transaction", credits="20", reason="camera").status_code == 303
+    advance_until_idle(web.context)
+    assert balance(web) == 170
+    listed = ivy.get("/transactions", customer="cust-1")
+    (delete,) = re.findall(r"/console(/delete-transaction\?id=[^\"]+)", listed.text)
+    assert ivy.submit(ivy.get(delete), "/delete-transaction", reason="wrong one").status_code == 303
+    assert balance(web) == 150
+    # 2: Manage Customers, the plus, a negative amount, Return money.
+    assert "/console/add-credits?customer=cust-1" in ivy.get("/customers").text
+    form = ivy.get("/add-credits", customer="cust-1")
+    entered = ivy.follow(ivy.submit(form, "/add-credits", credits="-40", reason="withdrawal"))
+    assert balance(web) == 110
+    (pay_out,) = re.findall(r"/console(/return-money\?id=[^\"]+)", entered.text)
+    asked = ivy.submit(ivy.get(pay_out), "/return-money", reason="withdrawal")
+    assert "Accepted: see below how far it is." in text_of(ivy.follow(asked))
+    assert balance(web) == 110
+
+
+@pytest.mark.parametrize("role", ["viewer", "approver"])
+def test_who_may_not_take_a_step_is_offered_none(web: Web, role: str) -> None:
+    web.call(
+        "POST", "/v1/customers/cust-1/corrections", {"credits": -5, "reason": "x"}, headers={"Idempotency-Key": "c"}
+    )
+    person = visitor(web, role)
+    for path in ("/transactions?customer=cust-1", "/customers", "/customer?id=cust-1"):
+        page = person.get(path)
+        assert page.status_code == 200
+        for step in (
+            "/console/refund-transaction",
+            "/console/delete-",
+            "/console/add-credits",
+            "/console/return-money",
+        ):
+            assert step not in page.text, path

@@ -262,6 +262,15 @@ def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(s
     expect(page.locator("#balance")).to_contain_text("50")
 
 
+def test_what_a_page_fetches_by_itself_says_so_and_what_a_person_opens_does_not(shop: Shop) -> None:
+    with shop.page.expect_request(lambda request: request.resource_type == "document") as opened:
+        shop.page.goto("/console/transactions")
+    with shop.page.expect_request(lambda request: request.resource_type == "fetch") as fetched:
+        pass
+    assert "x-refresh" not in opened.value.headers
+    assert fetched.value.headers["x-refresh"] == "1"
+
+
 def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> None:
     page = shop.page
     page.goto("/console/refunds")

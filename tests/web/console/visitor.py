@@ -27,6 +27,10 @@ class Visitor:
     def get(self, path: str, **query: object) -> httpx.Response:
         return self._call("GET", path + (f"?{urlencode(query)}" if query else ""))
 
+    def refresh(self, path: str) -> httpx.Response:
+        """As a page left open fetches itself again."""
+        return self._call("GET", path, headers={"X-Refresh": "1"})
+
     def post(self, path: str, fields: Mapping[str, object], **headers: str) -> httpx.Response:
         return self._call("POST", path, urlencode(fields), headers)
 

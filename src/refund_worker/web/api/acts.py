@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.domain.workflow import Action
 from refund_worker.engine.context import Context
-from refund_worker.engine.operations import command
 from refund_worker.engine.views import refund_view
 from refund_worker.web.api.headers import PathId, Version, etag
 from refund_worker.web.auth import Caller
+from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.bodies import ActBody, ResolveBody
 from refund_worker.web.documents import HEADER_VERSION, RefundShape, document
 from refund_worker.web.door import TheContext
@@ -85,14 +85,5 @@ def _done(
     action: Action,
     reference: str | None = None,
 ) -> JSONResponse:
-    refund = command(
-        context,
-        refund_id,
-        action,
-        actor=caller.actor,
-        reason=body.reason,
-        reference=reference,
-        version=version,
-        client=caller.sees,
-    )
+    refund = act_on_refund(context, caller, refund_id, action, reason=body.reason, reference=reference, version=version)
     return JSONResponse(refund_view(refund), headers=etag(refund.version))

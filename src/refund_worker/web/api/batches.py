@@ -10,13 +10,14 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.api_keys import Identity
-from refund_worker.engine.batches import batch_view, take_batch
+from refund_worker.engine.batches import batch_view
 from refund_worker.engine.bodies import RefundBody, parse_body
 from refund_worker.errors import InvalidRequest, Refusal
 from refund_worker.signing import body_hash
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
+from refund_worker.web.authorised import take_batch
 from refund_worker.web.bodies import BatchRow
 from refund_worker.web.documents import BatchShape, document
 from refund_worker.web.door import TheContext
@@ -56,7 +57,7 @@ def create_batch(context: TheContext, caller: Caller, body: Annotated[tuple[str,
     """
     text, sha256 = body
     _check_readable(text)
-    view = take_batch(context, _requests(text, caller), client=caller.client, actor=caller.actor, body_sha256=sha256)
+    view = take_batch(context, caller, _requests(text, caller), body_sha256=sha256)
     return JSONResponse(view, 202, headers={"Location": f"/v1/refund-batches/{view['batch_id']}"})
 
 

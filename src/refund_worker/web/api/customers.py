@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine import views
 from refund_worker.engine.bodies import CorrectionBody
-from refund_worker.engine.records import correct
 from refund_worker.web.api.headers import IdempotencyKey, PathId
 from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
+from refund_worker.web.authorised import correct
 from refund_worker.web.documents import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
 from refund_worker.web.door import TheContext
 from refund_worker.web.json_bodies import json_body
@@ -55,15 +55,7 @@ def add_correction(
     body: Annotated[CorrectionBody, Depends(json_body(CorrectionBody))],
 ) -> JSONResponse:
     """Put credits on a balance, or with a negative figure take them off."""
-    row, new = correct(
-        context,
-        customer_id=customer_id,
-        credits=body.credits,
-        reason=body.reason,
-        client=caller.client,
-        idempotency_key=key,
-        actor=caller.actor,
-    )
+    row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
     return JSONResponse(views.transaction_view(row), 201 if new else 200, headers=headers)
 

@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
-from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.errors import NotFound
 from refund_worker.store import figures, processors
 from refund_worker.web.auth import Caller
+from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.bodies import SwitchBody
 from refund_worker.web.documents import SwitchShape, document
 from refund_worker.web.door import TheContext
@@ -40,7 +40,7 @@ Reason = Annotated[SwitchBody, Depends(json_body(SwitchBody, may_be_empty=True))
 def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
     """Stop sending there; looking up what is under way goes on."""
     _check_known(context, name)
-    pause_processor(context, name, actor=caller.actor, reason=body.reason or BY_HAND)
+    pause_processor(context, caller, name, reason=body.reason or BY_HAND)
     return JSONResponse(_switch(context, name))
 
 
@@ -48,7 +48,7 @@ def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSON
 def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
     """Send there again; what waited goes at once."""
     _check_known(context, name)
-    resume_processor(context, name, actor=caller.actor, reason=body.reason)
+    resume_processor(context, caller, name, reason=body.reason)
     return JSONResponse(_switch(context, name))
 
 

@@ -9,10 +9,11 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine import payment_views
 from refund_worker.engine.bodies import PaymentBody, SpendBody, iso
-from refund_worker.engine.records import Recorded, record_payments, record_spends, reverse_transaction
+from refund_worker.engine.records import Recorded, record_payments, record_spends
 from refund_worker.engine.views import transaction_view
 from refund_worker.errors import RefundWorkerError
 from refund_worker.store import ledger
+from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.auth import Caller
 from refund_worker.web.documents import AT, PaymentReadShape, PaymentShape, TransactionShape, document
@@ -88,5 +89,5 @@ def record_spend(context: TheContext, body: Annotated[SpendBody, Depends(json_bo
 @router.delete("/v1/transactions/{transaction_id}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
 def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
     """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
-    entry = reverse_transaction(context, transaction_id, actor=caller.actor, client=caller.sees)
+    entry = authorised.delete_transaction(context, caller, transaction_id)
     return JSONResponse(transaction_view(entry))

@@ -9,12 +9,11 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine import views
 from refund_worker.engine.bodies import RefundBody
-from refund_worker.engine.intake import request_refunds
 from refund_worker.engine.preview import preview
-from refund_worker.errors import Refusal
 from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
 from refund_worker.web.api.queries import RefundQuery
 from refund_worker.web.auth import Caller
+from refund_worker.web.authorised import request_refund
 from refund_worker.web.bodies import PreviewBody
 from refund_worker.web.documents import (
     HEADER_KEY,
@@ -58,10 +57,7 @@ def create_refund(
     body: Annotated[RefundBody, Depends(json_body(RefundBody))],
 ) -> JSONResponse:
     """Accept a refund: everything it takes is reserved; the workers do the rest."""
-    request = body.request(idempotency_key=key, client=caller.client, actor=caller.actor)
-    (answer,) = request_refunds(context, [request])
-    if isinstance(answer, Refusal):
-        raise answer
+    answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
         refund = views.find_refund(connection, answer.refund_id)
     headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)

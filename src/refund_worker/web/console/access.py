@@ -1,87 +1,87 @@
-"""Who may see and do what in the console, in one table; a route without a line in it keeps the program from starting.
+"""Which act each route of the console does, in one table; a route without a line in it keeps the program from starting.
 
-Every form carries the session's token; an act with money needs a password given just now.
+Who may do an act is told by `engine/permissions.py`, for the API and the console alike. Every form carries the
+session's token; an act with money needs a password given just now.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine import console_users
-from refund_worker.engine.api_keys import Role
+from refund_worker.engine import console_users, permissions
 from refund_worker.engine.console_users import ConsoleSession
+from refund_worker.engine.permissions import Act, users_who_may
 from refund_worker.errors import InvalidRequest, RefundWorkerError
-from refund_worker.web.auth import APPROVE, OPERATE, READ, RECORD, REQUEST, lines_of
+from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.door import Door
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
 FORM_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 100
+# What a page says that fetches itself again with nobody pressing anything.
+REFRESH = "X-Refresh"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`roles` is None for what needs no session. `money` asks for the password where it was not given just now."""
+class Open(Enum):
+    """Routes that need no session."""
 
-    roles: frozenset[Role] | None
-    money: bool = False
+    TO_ALL = "to all"
 
 
-OPEN = Rule(None)
-# Groups and queues are made over all clients' refunds.
-OVERSEE = frozenset({Role.APPROVER, Role.OPERATOR, Role.ADMIN})
+Rule = Act | Open
 
+# Which act each route does; who may do it, and with the password or without, stands in `engine/permissions.py`.
 RULES: Mapping[tuple[str, str], Rule] = {
-    ("GET", "/static/{name}"): OPEN,
-    ("GET", "/sign-in"): OPEN,
-    ("POST", "/sign-in"): OPEN,
-    ("POST", "/sign-out"): Rule(READ),
-    ("GET", "/"): Rule(READ),
-    ("GET", "/customers"): Rule(READ),
-    ("GET", "/customer"): Rule(READ),
-    ("GET", "/transactions"): Rule(READ),
-    ("GET", "/refund-transaction"): Rule(REQUEST),
-    ("POST", "/refund-transaction"): Rule(REQUEST, money=True),
-    ("GET", "/refund-transaction/preview"): Rule(REQUEST),
-    ("POST", "/refund-transaction/preview"): Rule(REQUEST),
-    ("GET", "/delete-transaction"): Rule(RECORD),
-    ("POST", "/delete-transaction"): Rule(RECORD, money=True),
-    ("GET", "/add-credits"): Rule(RECORD),
-    ("POST", "/add-credits"): Rule(RECORD, money=True),
-    ("GET", "/return-money"): Rule(REQUEST),
-    ("POST", "/return-money"): Rule(REQUEST, money=True),
-    ("GET", "/refunds"): Rule(READ),
-    ("GET", "/refunds.csv"): Rule(READ),
-    ("GET", "/refunds/{refund_id}"): Rule(READ),
-    ("GET", "/refunds/{refund_id}/retry"): Rule(OPERATE),
-    ("POST", "/refunds/{refund_id}/approve"): Rule(APPROVE, money=True),
-    ("POST", "/refunds/{refund_id}/reject"): Rule(APPROVE),
-    ("POST", "/refunds/{refund_id}/cancel"): Rule(RECORD),
-    ("POST", "/refunds/{refund_id}/retry"): Rule(OPERATE, money=True),
-    ("POST", "/refunds/{refund_id}/resolve"): Rule(OPERATE, money=True),
-    ("GET", "/failures"): Rule(OVERSEE),
-    ("GET", "/failures/retry"): Rule(OPERATE),
-    ("POST", "/failures/retry"): Rule(OPERATE, money=True),
-    ("GET", "/failures/watch"): Rule(OVERSEE),
-    ("GET", "/approvals"): Rule(OVERSEE),
-    ("GET", "/batches"): Rule(READ),
-    ("GET", "/batches/{batch_id}"): Rule(READ),
-    ("GET", "/audit"): Rule(OVERSEE),
-    ("POST", "/audit/verify"): Rule(OPERATE),
-    ("GET", "/processors"): Rule(READ),
-    ("POST", "/processors/pause"): Rule(OPERATE),
-    ("POST", "/processors/resume"): Rule(OPERATE, money=True),
-    ("GET", "/webhooks"): Rule(OPERATE),
-    ("GET", "/figures"): Rule(OVERSEE),
-    ("GET", "/settings"): Rule(OPERATE),
-    ("GET", "/help"): Rule(READ),
+    ("GET", "/static/{name}"): Open.TO_ALL,
+    ("GET", "/sign-in"): Open.TO_ALL,
+    ("POST", "/sign-in"): Open.TO_ALL,
+    ("POST", "/sign-out"): Act.SIGN_OUT,
+    ("GET", "/"): Act.READ,
+    ("GET", "/customers"): Act.READ,
+    ("GET", "/customer"): Act.READ,
+    ("GET", "/transactions"): Act.READ,
+    ("GET", "/refund-transaction"): Act.REQUEST,
+    ("POST", "/refund-transaction"): Act.REQUEST,
+    ("GET", "/refund-transaction/preview"): Act.PREVIEW,
+    ("POST", "/refund-transaction/preview"): Act.PREVIEW,
+    ("GET", "/delete-transaction"): Act.DELETE,
+    ("POST", "/delete-transaction"): Act.DELETE,
+    ("GET", "/add-credits"): Act.CORRECT,
+    ("POST", "/add-credits"): Act.CORRECT,
+    ("GET", "/return-money"): Act.REQUEST,
+    ("POST", "/return-money"): Act.REQUEST,
+    ("GET", "/refunds"): Act.READ,
+    ("GET", "/refunds.csv"): Act.READ,
+    ("GET", "/refunds/{refund_id}"): Act.READ,
+    ("GET", "/refunds/{refund_id}/retry"): Act.RETRY,
+    ("POST", "/refunds/{refund_id}/approve"): Act.APPROVE,
+    ("POST", "/refunds/{refund_id}/reject"): Act.REJECT,
+    ("POST", "/refunds/{refund_id}/cancel"): Act.CANCEL,
+    ("POST", "/refunds/{refund_id}/retry"): Act.RETRY,
+    ("POST", "/refunds/{refund_id}/resolve"): Act.RESOLVE,
+    ("GET", "/failures"): Act.READ,
+    ("GET", "/failures/retry"): Act.RETRY,
+    ("POST", "/failures/retry"): Act.RETRY,
+    ("GET", "/failures/watch"): Act.READ,
+    ("GET", "/approvals"): Act.READ,
+    ("GET", "/batches"): Act.READ,
+    ("GET", "/batches/{batch_id}"): Act.READ,
+    ("GET", "/audit"): Act.READ,
+    ("POST", "/audit/verify"): Act.VERIFY,
+    ("GET", "/processors"): Act.READ,
+    ("POST", "/processors/pause"): Act.PAUSE,
+    ("POST", "/processors/resume"): Act.RESUME,
+    ("GET", "/webhooks"): Act.INSPECT,
+    ("GET", "/figures"): Act.READ,
+    ("GET", "/settings"): Act.INSPECT,
+    ("GET", "/help"): Act.READ,
 }
 
 
@@ -111,7 +111,7 @@ def check_ruled(routers: Iterable[APIRouter]) -> None:
 def may(session: ConsoleSession | None, method: str, path: str) -> bool:
     """Whether this session's role may use this route; what it may not, it is not shown."""
     rule = RULES[method, path]
-    return rule.roles is None or (session is not None and session.identity.role in rule.roles)
+    return rule is Open.TO_ALL or (session is not None and permissions.may(session.identity.role, rule))
 
 
 def cookie_name(request: Request) -> str:
@@ -132,21 +132,22 @@ async def console_guard(request: Request) -> None:
         raise Forbidden("nobody may use this")
     request.state.session = None
     request.state.form = await _form(request) if request.method == "POST" else {}
-    if rule.roles is None:
+    if rule is Open.TO_ALL:
         return
     session = await session_of(request)
     if session is None:
         raise SignInNeeded("sign in first")
     request.state.session = session
     request.state.identity = session.identity
-    if session.identity.role not in rule.roles:
-        raise Forbidden(f"your role, {session.identity.role}, may not do this")
+    if not permissions.may(session.identity.role, rule):
+        others = ", ".join(users_who_may(rule))
+        raise Forbidden(f"your role, {session.identity.role}, may not do this. Roles that may: {others}")
     if request.method == "POST":
         form = request.state.form
         if not hmac.compare_digest(form.pop("token", "").encode(), session.form_token.encode()):
             raise Forbidden("this form is from another session: open the page again and repeat it there")
         password = form.pop("password", None)
-        if rule.money and not session.confirmed:
+        if permissions.needs_password(rule) and not session.confirmed:
             await _confirm(request, session, password)
 
 
@@ -154,16 +155,18 @@ async def session_of(request: Request) -> ConsoleSession | None:
     """Who is signed in, if anybody is."""
     door: Door = request.app.state.door
     cookie = request.cookies.get(cookie_name(request), "")
-    return await run_in_threadpool(console_users.find_session, door.context, cookie) if cookie else None
+    if not cookie:
+        return None
+    seen = REFRESH not in request.headers
+    return await run_in_threadpool(console_users.find_session, door.context, cookie, seen=seen)
 
 
 async def _confirm(request: Request, session: ConsoleSession, password: str | None) -> None:
     if password is None:
         raise PasswordNeeded
     door: Door = request.app.state.door
-    address = address_of(request)
     try:
-        await run_in_threadpool(console_users.confirm, door.context, session, password=password, address=address)
+        await run_in_threadpool(console_users.confirm, door.context, session, password=password)
     except console_users.WrongPassword:
         # The name is on the page already: only one of the two can be wrong.
         raise PasswordNeeded("The password is wrong.") from None

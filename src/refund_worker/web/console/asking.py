@@ -10,9 +10,9 @@ from sqlalchemy import RowMapping
 from refund_worker.domain.refund import Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine import views
 from refund_worker.engine.bodies import RefundBody, parse_body
-from refund_worker.engine.intake import request_refunds
-from refund_worker.errors import KeyReused, RefundWorkerError, Refusal
+from refund_worker.errors import KeyReused, RefundWorkerError
 from refund_worker.store import refunds
+from refund_worker.web.authorised import request_refund
 from refund_worker.web.console.forms import key_of
 from refund_worker.web.console.pages import Page, new_request_id
 
@@ -34,13 +34,8 @@ def trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> 
 
 def ask(page: Page, fields: Mapping[str, Any]) -> str:
     """The id of the refund that answers this form. Raises a `Refusal`."""
-    who = page.identity
     body = parse_body(RefundBody, fields)
-    request = body.request(idempotency_key=key_of(page.form), client=who.client, actor=who.actor)
-    (answer,) = request_refunds(page.context, [request])
-    if isinstance(answer, Refusal):
-        raise answer
-    return answer.refund_id
+    return request_refund(page.context, page.identity, body, idempotency_key=key_of(page.form)).refund_id
 
 
 def was_sent(page: Page) -> bool:

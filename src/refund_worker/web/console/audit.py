@@ -10,8 +10,8 @@ from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
 from refund_worker.engine import audited
-from refund_worker.engine.audit import verify
 from refund_worker.errors import InvalidRequest
+from refund_worker.web.authorised import verify_audit
 from refund_worker.web.console.pages import ThePage
 
 router = APIRouter()
@@ -52,5 +52,5 @@ def show_audit(
 @router.post("/audit/verify")
 def verify_latest(page: ThePage) -> RedirectResponse:
     """Hold the latest rows against their seals; what came of it is noted and shown."""
-    report = verify(page.context, actor=page.identity.actor, latest=LATEST_SEALS)
+    report = verify_audit(page.context, page.identity, latest=LATEST_SEALS)
     return page.go("/audit", done="verified" if report.whole else "differs")

@@ -16,9 +16,9 @@ from refund_worker.domain.refund import Kind, To
 from refund_worker.engine import views
 from refund_worker.engine.bodies import CorrectionBody, parse_body
 from refund_worker.engine.preview import preview
-from refund_worker.engine.records import correct, reverse_transaction
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import accounts, console, ledger, refunds
+from refund_worker.web import authorised
 from refund_worker.web.console.asking import accepted, ask, form_id, trial
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, ThePage
@@ -140,7 +140,7 @@ def delete_transaction(page: ThePage) -> Response:
     try:
         # Made once, whoever presses again: no id of the form is needed for that.
         reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
-        entry = reverse_transaction(page.context, id, actor=page.identity.actor, reason=reason)
+        entry = authorised.delete_transaction(page.context, page.identity, id, reason=reason)
     except NotFound:
         raise
     except RefundWorkerError as error:
@@ -173,18 +173,17 @@ def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
 @router.post("/add-credits", response_model=None)
 def add_credits(page: ThePage) -> Response:
     """Enter the correction; the same form sent twice is one correction."""
-    form, who = page.form, page.identity
+    form = page.form
     try:
         given = {"credits": whole(form, "credits", "Amount"), "reason": words(form, "reason", "Reason")}
         body = parse_body(CorrectionBody, given)
-        correct(
+        authorised.correct(
             page.context,
-            customer_id=form.get("customer", ""),
+            page.identity,
+            form.get("customer", ""),
             credits=body.credits,
             reason=body.reason,
-            client=who.client,
             idempotency_key=key_of(form),
-            actor=who.actor,
         )
     except NotFound:
         raise

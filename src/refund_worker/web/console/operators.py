@@ -13,13 +13,15 @@ from refund_worker.engine import bulk_retry, views
 from refund_worker.engine.bodies import parse_body
 from refund_worker.engine.failure_codes import FAILURE_CODES
 from refund_worker.engine.failures import FAILED_AT_MOST, failures
-from refund_worker.engine.operations import Key, pause_processor, resume_processor
+from refund_worker.engine.operations import Key
+from refund_worker.engine.permissions import CONSOLE_ROLES
 from refund_worker.engine.persons import why_not_approve
 from refund_worker.engine.refused import refused_requests
 from refund_worker.engine.switches import BUILT_IN, switches
 from refund_worker.engine.views import Json
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import console, figures, processors, refunds
+from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 
@@ -72,12 +74,12 @@ def retry(page: ThePage) -> Response:
     form = page.form
     code = form.get("code", "")
     try:
-        retried = bulk_retry.retry_all(
+        retried = authorised.retry_all(
             page.context,
+            page.identity,
             code or None,
             expected=whole(form, "expected", "Expected"),
             mark=form.get("mark", ""),
-            actor=page.identity.actor,
             reason=words(form, "reason", "Reason"),
             key=Key(page.identity.client, key_of(form)),
         )
@@ -138,13 +140,13 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
 @router.post("/processors/pause", response_model=None)
 def pause(page: ThePage) -> Response:
     """The kill switch."""
-    return _switch(page, pause_processor, "paused")
+    return _switch(page, authorised.pause_processor, "paused")
 
 
 @router.post("/processors/resume", response_model=None)
 def resume(page: ThePage) -> Response:
     """Send there again."""
-    return _switch(page, resume_processor, "resumed")
+    return _switch(page, authorised.resume_processor, "resumed")
 
 
 def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
@@ -153,7 +155,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
         name = _known(page, page.form.get("name", ""))
         reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
         key = Key(who.client, key_of(page.form))
-        turn(page.context, name, actor=who.actor, reason=reason, key=key)
+        turn(page.context, who, name, reason=reason, key=key)
     except NotFound:
         raise
     except RefundWorkerError as error:
@@ -187,4 +189,4 @@ def settings(page: ThePage) -> HTMLResponse:
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
     """How the seed's two procedures go, and what every failure code means."""
-    return page.show("help.html", codes=sorted(FAILURE_CODES.items()))
+    return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())

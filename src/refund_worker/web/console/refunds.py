@@ -17,12 +17,14 @@ from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import spreadsheet, views
 from refund_worker.engine.bodies import parse_body, parse_since
 from refund_worker.engine.looked_up import look_up
-from refund_worker.engine.operations import Key, command
+from refund_worker.engine.operations import Key
+from refund_worker.engine.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.persons import why_not_approve
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
 from refund_worker.store import console, ledger
 from refund_worker.store.refunds import Filters
+from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.bodies import ResolveBody
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.history import attempt_view, is_not_known, lights, told
@@ -164,12 +166,12 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         now = page.context.clock(connection)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
     view = views.refund_view(refund)
-    allowed = [a for a in view["available_actions"] if page.may("POST", f"/refunds/{{refund_id}}/{a}")]
+    allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
     actions = [a for a in allowed if not (barred and a == Action.APPROVE)]
     values = {
         "refund": view,
         "actions": actions,
-        "not_allowed": [a for a in view["available_actions"] if a not in allowed],
+        "not_allowed": [(a, users_who_may(ACT_OF[Action(a)])) for a in view["available_actions"] if a not in allowed],
         "why_not_approve": barred if Action.APPROVE in allowed else None,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
@@ -200,15 +202,14 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
     try:
         reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
-        command(
+        act_on_refund(
             page.context,
+            who,
             refund_id,
             action,
-            actor=who.actor,
             reason=reason,
             reference=reference,
             version=whole(form, "version", "Version"),
-            client=who.sees,
             key=Key(who.client, key_of(form)),
         )
     except NotFound:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from refund_worker.engine import console_users
+from refund_worker.engine.permissions import CONSOLE_ROLES
 from refund_worker.errors import NotFound
 from refund_worker.web.console.access import address_of, cookie_name, is_secure
 from refund_worker.web.console.pages import HEADERS, PREFIX, STATIC, VERSION, Page, ThePage
@@ -74,7 +75,9 @@ def _form(
 ) -> HTMLResponse:
     token = page.request.cookies.get(_form_cookie(page)) or secrets.token_urlsafe(24)
     status = error.status if error else 200
-    answer = page.show("sign_in.html", status, token=token, next=next, name=name, error=error)
+    answer = page.show(
+        "sign_in.html", status, token=token, next=next, name=name, roles=CONSOLE_ROLES.items(), error=error
+    )
     _set_cookie(page, answer, _form_cookie(page), token, strict=True)
     if isinstance(error, console_users.TooManyTries):
         answer.headers["Retry-After"] = str(max(1, round(error.wait_seconds)))

@@ -103,6 +103,12 @@ EVENT_WORDS: Mapping[str, str] = {
     "processor_resumed": "Sending goes on",
     "person_linked": "Two names said to be one person",
     "person_unlinked": "Two names no longer said to be one person",
+    "user_created": "User created",
+    "user_password_set": "Password set",
+    "user_role_set": "Role set",
+    "user_enabled": "User enabled",
+    "user_disabled": "User disabled",
+    "user_unlocked": "Wrong passwords forgotten",
 }
 
 # What became of an attempt, by the engine's names for answers.
