@@ -544,7 +544,7 @@ DEFECTS = (
     Defect(
         "a signed request may be given another body",
         "src/refund_worker/web/json_bodies.py",
-        "    check_body(request, body)\n",
+        "        check_body(request, its_hash.hexdigest())\n",
         "",
         ("tests/web/test_signed_requests.py",),
     ),

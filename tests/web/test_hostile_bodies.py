@@ -229,9 +229,9 @@ def test_numbers_with_very_many_digits_cost_no_time() -> None:
 
 def test_a_large_batch_is_read_row_by_row() -> None:
     row = json.dumps({**REFUND, "idempotency_key": "k", "metadata": {"note": "x" * 200}})
-    text = '{"refunds": [' + ",\n".join([row] * 20_000) + "]}"
+    raw = ('{"refunds": [' + ",\n".join([row] * 20_000) + "]}").encode()
     tracemalloc.start()
-    count = sum(1 for _ in rows_of(text, "refunds"))
+    count = sum(1 for _ in rows_of(raw, "refunds"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 20_000

@@ -19,6 +19,7 @@ from refund_worker.engine.console_users import ConsoleSession
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.web.auth import APPROVE, OPERATE, READ, RECORD, REQUEST, lines_of
 from refund_worker.web.console.forms import sentence
+from refund_worker.web.console.hashing import Hashing
 from refund_worker.web.door import Door
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
@@ -163,12 +164,18 @@ async def _confirm(request: Request, session: ConsoleSession, password: str | No
     door: Door = request.app.state.door
     address = address_of(request)
     try:
-        await run_in_threadpool(console_users.confirm, door.context, session, password=password, address=address)
+        await hashing_of(request).run(console_users.confirm, door.context, session, password=password, address=address)
     except console_users.WrongPassword:
         # The name is on the page already: only one of the two can be wrong.
         raise PasswordNeeded("The password is wrong.") from None
     except console_users.TooManyTries as error:
         raise PasswordNeeded(sentence(error.message)) from None
+
+
+def hashing_of(request: Request) -> Hashing:
+    """Where this process looks at passwords."""
+    hashing: Hashing = request.app.state.hashing
+    return hashing
 
 
 def address_of(request: Request) -> str:

@@ -1,0 +1,89 @@
+"""Very many who try passwords at once: the API does not wait for them, and the right password is looked at too."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from tests.web.client import Web, settings_for
+from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
+from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
+
+from refund_worker.engine.console_users import create_user
+from refund_worker.runtime import build_runtime
+from refund_worker.web.console.hashing import THREADS, WAITING_MAX
+
+GUESSERS = 60
+
+
+def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web: Web) -> None:
+    create_user(web.context, name="anna", role="viewer", password=PASSWORD)
+    person, free = Visitor(web), threading.Event()
+    page = person.get("/sign-in")
+    hashing = web.app.state.hashing
+
+    async def fill() -> list[asyncio.Task[bool]]:
+        line = [asyncio.create_task(hashing.run(free.wait)) for _ in range(THREADS + WAITING_MAX)]
+        await asyncio.sleep(0)
+        return line
+
+    line = web._runner.run(fill())
+    try:
+        fields = form_on(page, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
+        full = person.post("/sign-in", fields)
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+        assert "sign in just now" in text_of(full)
+        # As many as there are threads that all routes share, at once.
+        answers = web.calls([("GET", "/v1/refunds", None)] * 40)
+        assert {answer.status_code for answer in answers} == {200}
+    finally:
+        free.set()
+        web._runner.run(_all_of(line))
+    assert person.post("/sign-in", fields).status_code == 303
+
+
+async def _all_of(line: list[asyncio.Task[bool]]) -> None:
+    await asyncio.gather(*line)
+
+
+@pytest.fixture
+def door(migrated_sqlite_url: str) -> Iterator[Door]:
+    with build_runtime(settings_for(migrated_sqlite_url), processors=False) as runtime:
+        create_user(runtime.context, name="anna", role="viewer", password=PASSWORD)
+    with serving(migrated_sqlite_url) as door:
+        yield door
+
+
+def sign_in(door: Door, address: str, name: str, password: str) -> int:
+    """From an address of this machine's own network, whichever."""
+    transport = httpx.HTTPTransport(local_address=address)
+    with httpx.Client(base_url=door.process.url, transport=transport, timeout=PATIENCE_SECONDS) as browser:
+        fields = form_on(browser.get("/console/sign-in"), "/console/sign-in")
+        return browser.post("/console/sign-in", data=fields | {"name": name, "password": password}).status_code
+
+
+def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:
+    statuses: list[int] = []
+    names, ended = itertools.count(), threading.Event()
+
+    def guess(address: str) -> None:
+        while not ended.is_set():
+            statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
+
+    guessers = [threading.Thread(target=guess, args=(f"127.0.1.{number}",)) for number in range(1, GUESSERS + 1)]
+    for each in guessers:
+        each.start()
+    try:
+        assert [door.listed() for _ in range(10)] == [200] * 10
+        assert door.health() == 200
+        assert sign_in(door, "127.0.2.1", "anna", PASSWORD) == 303
+    finally:
+        ended.set()
+        for each in guessers:
+            each.join(PATIENCE_SECONDS)
+    assert set(statuses) <= {403, 429}
+    assert 403 in statuses
