@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -15,7 +18,7 @@ from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
 
 from refund_worker.engine.console_users import create_user
 from refund_worker.runtime import build_runtime
-from refund_worker.web.console.hashing import THREADS, WAITING_MAX
+from refund_worker.web.console.hashing import THREADS, WAITING_MAX, Hashing, SignInBusy
 
 GUESSERS = 60
 
@@ -27,7 +30,7 @@ def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web:
     hashing = web.app.state.hashing
 
     async def fill() -> list[asyncio.Task[bool]]:
-        line = [asyncio.create_task(hashing.run(free.wait)) for _ in range(THREADS + WAITING_MAX)]
+        line = [asyncio.create_task(hashing.run(person.client[0], free.wait)) for _ in range(THREADS + WAITING_MAX)]
         await asyncio.sleep(0)
         return line
 
@@ -60,10 +63,39 @@ def door(migrated_sqlite_url: str) -> Iterator[Door]:
 
 def sign_in(door: Door, address: str, name: str, password: str) -> int:
     """From an address of this machine's own network, whichever."""
-    transport = httpx.HTTPTransport(local_address=address)
-    with httpx.Client(base_url=door.process.url, transport=transport, timeout=PATIENCE_SECONDS) as browser:
-        fields = form_on(browser.get("/console/sign-in"), "/console/sign-in")
-        return browser.post("/console/sign-in", data=fields | {"name": name, "password": password}).status_code
+    browser = HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS, source_address=(address, 0))
+    with contextlib.closing(browser):
+        browser.request("GET", "/console/sign-in")
+        page = browser.getresponse()
+        cookie = (page.getheader("set-cookie") or "").partition(";")[0]
+        fields = form_on(httpx.Response(200, text=page.read().decode()), "/console/sign-in")
+        headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+        browser.request("POST", "/console/sign-in", urlencode(fields | {"name": name, "password": password}), headers)
+        return browser.getresponse().status
+
+
+def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> None:
+    order: list[str] = []
+
+    async def come() -> list[BaseException | None]:
+        hashing, free = Hashing(waiting_max=3), threading.Event()
+        guesses = [asyncio.create_task(hashing.run("guesser", free.wait)) for _ in range(THREADS)]
+        await asyncio.sleep(0)
+        guesses += [asyncio.create_task(hashing.run("guesser", order.append, "guess")) for _ in range(4)]
+        await asyncio.sleep(0)
+        person = asyncio.create_task(hashing.run("person", order.append, "right password"))
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*guesses, person, return_exceptions=True)
+        hashing.close()
+        return [guess.exception() for guess in guesses]
+
+    told = asyncio.run(come())
+    # One finds the line full, another gives way to the person.
+    assert [type(each) for each in told if each] == [SignInBusy] * 2
+    # Two threads: whichever of the first two is written down first.
+    assert "right password" in order[:2]
+    assert len(order) == 3
 
 
 def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:

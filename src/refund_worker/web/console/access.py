@@ -164,7 +164,9 @@ async def _confirm(request: Request, session: ConsoleSession, password: str | No
     door: Door = request.app.state.door
     address = address_of(request)
     try:
-        await hashing_of(request).run(console_users.confirm, door.context, session, password=password, address=address)
+        await hashing_of(request).run(
+            address, console_users.confirm, door.context, session, password=password, address=address
+        )
     except console_users.WrongPassword:
         # The name is on the page already: only one of the two can be wrong.
         raise PasswordNeeded("The password is wrong.") from None

@@ -45,12 +45,9 @@ async def sign_in(page: ThePage) -> Response:
     if not known or not hmac.compare_digest(form.get("token", "").encode(), known.encode()):
         return _form(page, next, name, Forbidden("the page was open for too long: sign in again"))
     try:
+        password, address = form.get("password", ""), address_of(page.request)
         cookie = await hashing_of(page.request).run(
-            console_users.sign_in,
-            page.context,
-            name=name,
-            password=form.get("password", ""),
-            address=address_of(page.request),
+            address, console_users.sign_in, page.context, name=name, password=password, address=address
         )
     except (console_users.WrongPassword, console_users.TooManyTries) as error:
         return _form(page, next, name, error)
