@@ -33,6 +33,13 @@ class QoS(kombu_redis.QoS):
             self._quick_ack(delivery_tag)
             raise
 
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        try:
+            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
+
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put back what was not acknowledged in time; what somebody else wrote into that list is thrown away."""
         broker = self.channel.connection
@@ -43,13 +50,6 @@ class QoS(kombu_redis.QoS):
         except Exception as error:  # noqa: BLE001 - whatever somebody's bytes can bring about
             log.error("alarm: a message to be put back can't be read and is thrown away (%s)", type(error).__name__)
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        try:
-            super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
-        except Exception:
-            self._quick_ack(delivery_tag)
-            raise
 
 
 class Channel(kombu_redis.Channel):

@@ -2,7 +2,8 @@
 
 A check takes a tenth of a second and 64 MiB. In the threads that all routes share, sixty guessers were waited for by
 every call of the API. Here who comes waits in a line, which costs no thread. Those whose address tried less often in
-the last minute go first, so that a person's right password does not wait behind everybody who guesses.
+the last minute go first, and of these who came last: a person's right password does not wait behind all who guess, and
+where not all can be served in time, some are.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Hashing:
             heapq.heapify(self._line)
             last[2].set_exception(SignInBusy())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._line, (tries, next(self._numbers), turn))
+        heapq.heappush(self._line, (tries, -next(self._numbers), turn))
         await turn
 
     def _hand_on(self) -> None:
