@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -294,10 +295,14 @@ def test_other_forms_of_requests_are_answered(door: Door, call: str) -> None:
 
 
 def test_a_connection_is_used_again_and_kept_longer_than_a_balancer_keeps_it(door: Door) -> None:
-    with door.connect() as connection:
+    with contextlib.closing(HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS)) as connection:
+        places = set()
         for _ in range(3):
-            connection.sendall(GET)
-            assert b" 401 " in connection.recv(1 << 16)
+            connection.request("GET", "/v1/refunds")
+            places.add(connection.sock.getsockname())
+            answer = connection.getresponse()
+            assert (answer.status, bool(answer.read())) == (401, True)
+    assert len(places) == 1
     assert IDLE_SECONDS >= 65
 
 

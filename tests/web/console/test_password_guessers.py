@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlencode
 
 import httpx
 import pytest
+from tests.support.deployment import wait_until
 from tests.web.client import Web, settings_for
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
 from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
@@ -104,7 +105,8 @@ def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right
 
     def guess(address: str) -> None:
         while not ended.is_set():
-            statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
+            with contextlib.suppress(OSError, HTTPException):  # who waits behind others for a minute gives up
+                statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
 
     guessers = [threading.Thread(target=guess, args=(f"127.0.1.{number}",)) for number in range(1, GUESSERS + 1)]
     for each in guessers:
@@ -113,9 +115,10 @@ def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right
         assert [door.listed() for _ in range(10)] == [200] * 10
         assert door.health() == 200
         assert sign_in(door, "127.0.2.1", "anna", PASSWORD) == 303
+        wait_until(lambda: 403 in statuses, PATIENCE_SECONDS)
     finally:
         ended.set()
+        door.process.crash()  # with it end all that still wait
         for each in guessers:
             each.join(PATIENCE_SECONDS)
     assert set(statuses) <= {403, 429}
-    assert 403 in statuses
