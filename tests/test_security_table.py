@@ -34,6 +34,7 @@ CONTROLS = [
     "console",
     "outgoing webhooks",
     "limits on body, depth, rows",
+    "clients that hold connections, guess passwords",
     "money parsing",
     "fail closed",
     "errors",

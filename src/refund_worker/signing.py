@@ -23,7 +23,7 @@ HEADER = "Refund-Worker-Signature"
 SIGNED_HEADERS = ("Idempotency-Key", "If-Match")
 
 
-def body_hash(body: bytes) -> str:
+def body_hash(body: bytes | bytearray) -> str:
     return hashlib.sha256(body).hexdigest()
 
 

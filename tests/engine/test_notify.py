@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp.abc import ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support.receiver import Deaf, Received, Receiver
 from tests.support.world import Died, World, credit_refund
@@ -18,7 +21,7 @@ from refund_worker.domain.workflow import Action
 from refund_worker.engine.deliver import TRIES_MAX, Deliverer
 from refund_worker.engine.intake import request_refunds, take_in
 from refund_worker.engine.notify import notifications, redeliver
-from refund_worker.engine.outgoing import is_allowed
+from refund_worker.engine.outgoing import Poster, is_allowed
 from refund_worker.engine.views import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
 from refund_worker.processors.base import Refused
@@ -334,6 +337,102 @@ def test_in_production_nothing_is_sent_to_this_machine(world: World, receiver: R
     # A number in place of a host is not even taken for a URL.
     told = "not reached (InvalidUrlClientError)" if how == "in other words" else "not public"
     assert told in stored(world)[0]["last_error"]
+
+
+# Every way to write this machine's address, or another of the inside, that a library may read as one. The port follows.
+SPELLINGS = [
+    "１２７.0.0.1",
+    "127。0.0.1",
+    "127．0．0．1",
+    "127｡0.0.1",
+    "①②⑦.0.0.1",
+    "𝟏𝟐𝟕.0.0.1",
+    "127.0.0.1.",
+    "127.0.0.1。",
+    "127.1",
+    "127.0.1",
+    "0x7f.1",
+    "0x7f000001",
+    "0x7f.0x0.0x0.0x1",
+    "017700000001",
+    "0177.0.0.1",
+    "127.000.000.001",
+    "2130706433",
+    "０x7f.1",
+    "0",
+    "0.0.0.0",
+    "%31%32%37.0.0.1",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[0:0:0:0:0:ffff:127.0.0.1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b:1::127.0.0.1]",
+    "[2002:7f00:1::]",
+    "[::1%25lo]",
+    "[::1%lo]",
+    "[fe80::1%25lo]",
+    "localhost",
+    "LOCALHOST",
+    "localhost.",
+    "ｌｏｃａｌｈｏｓｔ",
+    "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+    "good.example@127.0.0.1",
+    "good.example:80@127.0.0.1",
+    "good.example%2f@127.0.0.1",
+    "good.example\\@127.0.0.1",
+    "127.0.0.1#@good.example",
+    "127.0.0.1\\.good.example",
+]
+
+
+@pytest.mark.parametrize("host", SPELLINGS)
+def test_no_spelling_of_an_address_leads_to_this_machine(receiver: Receiver, host: str) -> None:
+    async def post() -> str | None:
+        async with Poster(f"http://{host}:{receiver.port}/", seconds_max=5, lookup=only_what_is_here) as poster:
+            return await poster.post(b"{}", {})
+
+    assert asyncio.run(post())
+    assert receiver.received == []
+
+
+async def only_what_is_here(host: str, port: int) -> list[str]:
+    """As the system's own, which knows numbers in all their spellings; no name of the outside is asked for."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise OSError("no such name") from error
+    return [str(info[4][0]) for info in found]
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "//127.0.0.1/", "http:127.0.0.1", "http:///x", "", "http://[::1"])
+def test_what_is_no_url_of_a_server_is_refused_in_words(url: str) -> None:
+    async def post() -> str | None:
+        async with Poster(url, seconds_max=5) as poster:
+            return await poster.post(b"{}", {})
+
+    assert asyncio.run(post())
+
+
+def test_what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for(receiver: Receiver) -> None:
+    """Even where the look at the name is passed by, as it would be by a spelling that nobody thought of."""
+
+    async def post() -> str | None:
+        async with Poster(f"http://receiver.example:{receiver.port}/", seconds_max=5) as poster:
+            here = ResolveResult(
+                hostname="x", host="127.0.0.1", port=receiver.port, family=socket.AF_INET, proto=0, flags=0
+            )
+
+            async def resolve(*_: object, **__: object) -> list[ResolveResult]:
+                return [here]
+
+            poster._session.connector._resolver.resolve = resolve  # type: ignore[union-attr]
+            return await poster.post(b"{}", {})
+
+    assert asyncio.run(post())
+    assert receiver.received == []
 
 
 def test_a_name_is_looked_up_once_and_the_connection_goes_where_it_led_then(world: World, receiver: Receiver) -> None:

@@ -23,6 +23,12 @@ NEAR = {
     DOMAIN + "wake.py": ("tests/domain/test_wake.py", "tests/domain/test_hear.py"),
     DOMAIN + "workflow.py": ("tests/domain/test_workflow.py", "tests/domain/test_command.py"),
 }
+WORKER = "src/refund_worker/worker/"
+WEB = "src/refund_worker/web/"
+MESSAGES = "tests/worker/test_messages.py::test_"
+SLOW = "tests/web/test_slow_clients.py::test_"
+GUESSERS = "tests/web/console/test_password_guessers.py::test_"
+NOTIFY = "tests/engine/test_notify.py::test_"
 ADVANCE = "tests/engine/test_advance.py::test_"
 INTAKE = "tests/engine/test_intake.py::test_"
 LIMITS = "tests/engine/test_limits_kept.py::test_"
@@ -969,7 +975,7 @@ DEFECTS = (
     Defect(
         "a signed request may be given another body",
         "src/refund_worker/web/json_bodies.py",
-        "    check_body(request, body)\n",
+        "        check_body(request, its_hash.hexdigest())\n",
         "",
         ("tests/web/test_signed_requests.py",),
     ),
@@ -1482,6 +1488,113 @@ DEFECTS = (
         "    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):",
         "    elif leg.doubtful:",
         SCHEDULES,
+    ),
+    # --- what a message or a client without a key can do
+    Defect(
+        "Celery is handed a message's own headers",
+        WORKER + "consumer.py",
+        "    message.headers, message.body = task.headers, task.body\n",
+        "    message.headers, message.body = message.headers | task.headers, task.body\n",
+        (MESSAGES + "a_message_of_rabbitmq_holds_nothing_else_either",),
+    ),
+    Defect(
+        "calls stored in a message's body are run after it",
+        WORKER + "messages.py",
+        "        args, kwargs, _ = content\n",
+        "        args, kwargs, embed = content\n        return Cleaned(_headers(TASKS[0], said), "
+        "_written([args, kwargs, embed]))\n",
+        (MESSAGES + "no_header_and_no_stored_call_of_protocol_2_reaches_celery",),
+    ),
+    Defect(
+        "Celery's own tasks may be sent by anybody",
+        WORKER + "messages.py",
+        "if not isinstance(name, str) or name not in TASKS:",
+        "if not isinstance(name, str):",
+        (MESSAGES + "a_task_that_is_not_ours_is_refused_celerys_own_included",),
+    ),
+    Defect(
+        "a compressed message may unpack to any size",
+        WORKER + "messages.py",
+        "unpacker.decompress(packed, BODY_BYTES_MAX + 1)",
+        "unpacker.decompress(packed)",
+        (MESSAGES + "what_a_caller_compressed_is_read_up_to_the_size_of_a_body",),
+    ),
+    Defect(
+        "a message may take another's tag and queue",
+        WORKER + "messages.py",
+        '            "delivery_tag": str(uuid.uuid4()),\n',
+        '            "delivery_tag": properties.get("delivery_tag"),\n',
+        (MESSAGES + "the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours",),
+    ),
+    Defect(
+        "silent connections keep their places",
+        WEB + "http_protocol.py",
+        "        if waiting:\n",
+        "        if False:\n",
+        (SLOW + "however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_key",),
+    ),
+    Defect(
+        "a connection that says nothing is kept for ever",
+        WEB + "http_protocol.py",
+        "            self._arm(seconds if owed else None)",
+        "            self._arm(seconds if owed and self._heads else None)",
+        (SLOW + "a_connection_that_says_nothing_is_ended",),
+    ),
+    Defect(
+        "a body may come a byte at a time for ever",
+        WEB + "http_protocol.py",
+        "        if left > 0:\n",
+        "        if left > -3600:\n",
+        (SLOW + "a_body_that_comes_a_byte_at_a_time_is_told_and_ended",),
+    ),
+    Defect(
+        "a head may be of any size",
+        WEB + "http_protocol.py",
+        "if self._too_many or max(self._head_bytes, self._unused_bytes) > self._limits.head_bytes:",
+        "if self._too_many:",
+        (SLOW + "a_head_that_is_too_large_is_told",),
+    ),
+    Defect(
+        "an answer that nobody reads is kept for ever",
+        WEB + "http_protocol.py",
+        "            self._unread_timer = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)",
+        "            pass",
+        (SLOW + "an_answer_that_nobody_reads_is_given_up",),
+    ),
+    Defect(
+        "large bodies have room without end",
+        WEB + "json_bodies.py",
+        "        if size > self._free:\n",
+        "        if False:\n",
+        ("tests/web/test_large_bodies.py",),
+    ),
+    Defect(
+        "room for a large body is not given back",
+        WEB + "json_bodies.py",
+        "        room.give_back(taken)\n",
+        "        pass\n",
+        ("tests/web/test_large_bodies.py",),
+    ),
+    Defect(
+        "the line of those who sign in has no end",
+        WEB + "console/hashing.py",
+        "        if len(self._line) >= self._waiting_max:\n",
+        "        if False:\n",
+        (GUESSERS + "while_the_line_is_full_others_are_told_at_once_and_the_api_answers",),
+    ),
+    Defect(
+        "a person's password waits behind all guesses",
+        WEB + "console/hashing.py",
+        "(tries, -next(self._numbers), turn)",
+        "(0, next(self._numbers), turn)",
+        (GUESSERS + "an_address_that_did_not_try_before_goes_ahead_of_those_that_guess",),
+    ),
+    Defect(
+        "a notification's socket is opened unlooked",
+        ENGINE + "outgoing.py",
+        "        if not is_allowed(str(address), loopback=self._loopback):\n",
+        "        if False:\n",
+        (NOTIFY + "what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for",),
     ),
     Defect(
         "the simulation sees a key replayed hours after its life",

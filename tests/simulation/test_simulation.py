@@ -1,7 +1,8 @@
 """Seeded schedules of faults against the production code, and what makes them worth believing.
 
-2,000 schedules in two halves, each run once in its test process and looked at by several tests; half of each half is
-run again elsewhere. `make simulate SCHEDULES=n SEED=s` runs more; a failure names its seed and how to see its trace.
+2,000 schedules in eight parts, each run once in its test process and looked at by several tests; half of each part is
+run again elsewhere. No part is near its time limit, also where others work. `make simulate SCHEDULES=n SEED=s` runs
+more; a failure names its seed and how to see its trace.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ from tests.simulation.faults import FAULTS
 from tests.simulation.kernel import Process
 from tests.simulation.schedule import Schedule, run_schedule
 
-SCHEDULES_IN_A_HALF = 1_000
-REPEATED_IN_A_HALF = 500
+SCHEDULES_IN_A_PART = 250
+REPEATED_IN_A_PART = 125
+PARTS_IN_A_HALF = 4
 # Of the table of faults: those that are a hook of this simulation (its letter S).
 ROWS = {3, 4, 5, 6, 7, 22, 23, 24, *range(39, 70), *range(74, 81)}
 
 # Each half stays in one test process, so that its schedules are run once.
-halves = pytest.mark.parametrize(
-    "half", [pytest.param(n, marks=pytest.mark.xdist_group(f"simulation-{n}")) for n in (0, 1)]
+HALVES = [pytest.mark.xdist_group(f"simulation-{half}") for half in (0, 1)]
+halves = pytest.mark.parametrize("half", [pytest.param(half, marks=mark) for half, mark in enumerate(HALVES)])
+parts = pytest.mark.parametrize(
+    "part", [pytest.param(n, marks=HALVES[n // PARTS_IN_A_HALF]) for n in range(len(HALVES) * PARTS_IN_A_HALF)]
 )
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 
 @dataclass(slots=True)
-class Half:
-    """What became of the schedules of one half."""
+class Part:
+    """What became of the schedules of one part."""
 
     broken: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -46,10 +50,10 @@ class Half:
 
 
 @cache
-def half_of_them(half: int) -> Half:
-    seen = Half()
-    first = half * SCHEDULES_IN_A_HALF + 1
-    for seed in range(first, first + SCHEDULES_IN_A_HALF):
+def part_of_them(part: int) -> Part:
+    seen = Part()
+    first = part * SCHEDULES_IN_A_PART + 1
+    for seed in range(first, first + SCHEDULES_IN_A_PART):
         result = run_schedule(seed)
         seen.ends += result.ends
         seen.faults += result.faults_while_open
@@ -59,30 +63,31 @@ def half_of_them(half: int) -> Half:
     return seen
 
 
-@halves
-def test_no_schedule_of_faults_pays_twice_loses_a_refund_or_leaves_the_books_apart(half: int) -> None:
-    seen = half_of_them(half)
+@parts
+def test_no_schedule_of_faults_pays_twice_loses_a_refund_or_leaves_the_books_apart(part: int) -> None:
+    seen = part_of_them(part)
     assert not seen.broken, "\n".join(seen.broken)
-    assert seen.ends["succeeded"] > SCHEDULES_IN_A_HALF / 4, "hardly any refund succeeded: giving up is no proof"
+    assert seen.ends["succeeded"] > SCHEDULES_IN_A_PART / 4, "hardly any refund succeeded: giving up is no proof"
 
 
 @halves
 def test_each_kind_of_fault_strikes_while_a_refund_is_open(half: int) -> None:
-    seen = half_of_them(half)
-    assert [name for name in FAULTS if not seen.faults[name]] == []
+    first = half * PARTS_IN_A_HALF
+    struck = sum((part_of_them(part).faults for part in range(first, first + PARTS_IN_A_HALF)), Counter[str]())
+    assert [name for name in FAULTS if not struck[name]] == []
 
 
 def test_each_row_of_the_fault_table_that_is_a_hook_of_the_simulation_has_a_fault() -> None:
     assert ROWS - {row for fault in FAULTS.values() for row in fault.rows} == set()
 
 
-@halves
+@parts
 def test_the_same_seed_gives_the_same_trace_in_another_process_in_another_order_under_another_hash_seed(
-    half: int,
+    part: int,
 ) -> None:
     """Sets of texts have another order in every process; no decision may hang on it, nor on what ran before."""
-    here = half_of_them(half).traces
-    seeds = sorted(here, reverse=True)[:REPEATED_IN_A_HALF]
+    here = part_of_them(part).traces
+    seeds = sorted(here, reverse=True)[:REPEATED_IN_A_PART]
     program = (
         "import sys\n"
         "from tests.simulation.schedule import run_schedule\n"
@@ -91,7 +96,7 @@ def test_the_same_seed_gives_the_same_trace_in_another_process_in_another_order_
     )
     there = subprocess.run(
         [sys.executable, "-c", program, *map(str, seeds)],
-        env={**os.environ, "PYTHONHASHSEED": str(half + 7)},
+        env={**os.environ, "PYTHONHASHSEED": str(part + 7)},
         capture_output=True,
         text=True,
         check=True,

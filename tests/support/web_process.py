@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,23 +14,28 @@ from tests.support.processes import ServerProcess
 
 WEBHOOK_SECRET = "whsec_for_this_test"
 SERVE = """
-import sys
+import json, sys
 from refund_worker.settings import load_settings
+from refund_worker.web.http_protocol import Limits
 from refund_worker.web.run import run_web
 if __name__ == "__main__":
-    sys.exit(run_web(load_settings(), int(sys.argv[1]), workers=int(sys.argv[2])))
+    port, workers, limits = map(json.loads, sys.argv[1:])
+    sys.exit(run_web(load_settings(), port, workers=workers, limits=Limits(**limits)))
 """
 
 
 class WebProcess(ServerProcess):
-    """Serves the database at `url` from `workers` processes; `settings` as in the environment, without the prefix."""
+    """Serves the database at `url` from `workers` processes; `settings` as in the environment, without the prefix.
+
+    `limits`: fields of `Limits` that are to be others, such as shorter deadlines.
+    """
 
     # Several processes of Python, each with all its imports, on a machine that runs other tests beside them.
     start_seconds_max = 120
 
-    def __init__(self, url: str, workers: int = 1, **settings: str) -> None:
+    def __init__(self, url: str, workers: int = 1, limits: Mapping[str, float] | None = None, **settings: str) -> None:
         super().__init__("web")
-        self._workers = workers
+        self._workers, self._limits = workers, dict(limits or {})
         self._settings = {"DATABASE_URL": url, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET, **settings}
         (self.folder / "serve.py").write_text(SERVE, encoding="utf-8")
 
@@ -38,7 +44,8 @@ class WebProcess(ServerProcess):
         return f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, str(self.folder / "serve.py"), str(self.port), str(self._workers)]
+        script = str(self.folder / "serve.py")
+        return [sys.executable, script, str(self.port), str(self._workers), json.dumps(self._limits)]
 
     def environment(self) -> Mapping[str, str]:
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

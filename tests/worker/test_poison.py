@@ -13,18 +13,22 @@ import pickle
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from celery.canvas import Signature
 from sqlalchemy import func, select
 from tests.support.deployment import CONCURRENCY, Deployment, wait_until
 from tests.support.migrated import migrate
 
 from refund_worker.store.database import Database
+from refund_worker.store.refunds import Filters, find_ids, load
 from refund_worker.store.tables import metadata
+from refund_worker.worker.celery_app import make_app
 from refund_worker.worker.constants import QUEUES
 from refund_worker.worker.embedded import url_if_running
 from refund_worker.worker.order import order
@@ -54,7 +58,7 @@ def envelope(
     body: bytes | str,
     kind: str = "application/json",
     encoding: str = "utf-8",
-    headers: Mapping[str, str] = OURS,
+    headers: Mapping[str, Any] = OURS,
     **properties: Any,
 ) -> str:
     raw = base64.b64encode(body).decode() if isinstance(body, bytes) else body
@@ -88,18 +92,64 @@ def poisons(path: Path) -> dict[str, str | bytes]:
         "bad base64": envelope("!!! not base64 !!!"),
         "null body": envelope(b"null"),
         "a body that is a number": envelope(b"7"),
-        "no delivery_info": envelope(b"[[], {}, {}]", delivery_info=None),
-        "an impossible tag": envelope(b"[[], {}, {}]", delivery_tag={"a": 1}),
-        "a tag of null": envelope(b"[[], {}, {}]", delivery_tag=None),
         "a list of the wrong length": envelope(f'[["{PRIVATE}"]]'.encode()),
         "no task is named": envelope(f'[["{PRIVATE}"], {{}}, {{}}]'.encode(), headers={}),
         "a task of somebody else": envelope(
             f'[["{PRIVATE}"], {{}}, {{}}]'.encode(), headers={"task": "os.system", "id": "c"}
         ),
+        "a task of Celery's own": envelope(
+            b'[[{"task": "refund_worker.advance"}, [[[]]]], {}, {}]', headers={"task": "celery.starmap", "id": "c"}
+        ),
+        "a body without an end": envelope(zlib.compress(b" " * (300 << 20)), headers=OURS | {"compression": "gzip"}),
         "a pickle that says so": envelope(pickled, "application/x-python-serialize", "binary"),
         "a pickle that lies": envelope(pickled),
         "a naked pickle": pickled,
     }
+
+
+# What has stopped Celery or held its places: of each type, empty and huge, in the past and far ahead.
+ODD_VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    0.001,
+    10**30,
+    "",
+    "y",
+    "x" * 100_000,
+    "2999-01-01T00:00:00",
+    "1999-01-01T00:00:00",
+    [],
+    ["x", "y"],
+    [None, "y"],
+    [0.001, 0.001],
+    [[[]]],
+    {"a": 1},
+    {"task": "refund_worker.advance", "args": [], "kwargs": {}, "options": {}},
+]
+IN_HEADERS = (
+    *("timelimit", "eta", "expires", "retries", "group", "root_id", "parent_id", "shadow", "origin", "ignore_result"),
+    *("id", "argsrepr", "kwargsrepr", "stamps", "stamped_headers", "replaced_task_nesting", "group_index", "lang"),
+)
+IN_PROPERTIES = ("delivery_info", "delivery_tag", "priority", "reply_to", "correlation_id", "delivery_mode", "x")
+IN_EMBED = ("callbacks", "errbacks", "chain", "chord", "x")
+IN_PROTOCOL_1 = ("id", "timelimit", "eta", "expires", "retries", "taskset", "callbacks", "errbacks", "chord", "utc")
+
+
+def odd_messages() -> Iterator[str]:
+    """A valid wake-up that names no refund, each time with one thing about it that is odd."""
+    valid = b"[[[]], {}, {}]"
+    for value in ODD_VALUES:
+        for name in IN_HEADERS:
+            yield envelope(valid, headers=OURS | {name: value})
+        for name in IN_PROPERTIES:
+            yield envelope(valid, **{name: value})
+        for name in IN_EMBED:
+            yield envelope(json.dumps([[[]], {}, {name: value}]).encode())
+        for name in IN_PROTOCOL_1:
+            fields = {"task": "refund_worker.advance", "id": "c", "args": [[]], "kwargs": {}, name: value}
+            yield envelope(json.dumps(fields).encode(), headers={})
 
 
 @pytest.fixture(scope="module", params=["postgres and redis", "sqlite and embedded"])
@@ -187,6 +237,64 @@ def test_nothing_is_written_changed_or_ended_and_somebody_is_told(
     assert running.sandbox.refunds() == refunds
     # The scheduler is of no help here: a wake-up goes the way that the poison went.
     assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+    assert pool(running) == processes
+
+
+def test_no_header_of_a_valid_task_stops_a_worker_holds_a_place_or_ends_a_process(running: Deployment) -> None:
+    usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    processes, refunds = pool(running), running.sandbox.refunds()
+    with running.broker() as broker:
+        for message in odd_messages():
+            broker.lpush("refunds", message)
+        wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
+        wait_until(lambda: broker.hlen("unacked") == 0, PATIENCE_SECONDS)  # none is kept for later
+    assert running.sandbox.refunds() == refunds
+    assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+    assert pool(running) == processes
+
+
+def test_a_backends_own_options_neither_stop_its_requests_nor_put_them_off(running: Deployment) -> None:
+    [earlier] = running.ask()
+    running.settle([earlier], PATIENCE_SECONDS)
+    processes = pool(running)
+    with running.runtime.database.read() as connection:
+        [customer] = [refund.customer_id for refund in load(connection, [earlier])]
+    again = Signature("refund_worker.advance")
+    slips: list[dict[str, Any]] = [
+        {"time_limit": "y"},
+        {"soft_time_limit": "x", "time_limit": "y"},
+        {"countdown": 30 * 86_400},
+        {"expires": -1},
+        {"priority": 9},
+        {"compression": "gzip"},
+        {"link": again, "link_error": Signature("nobody.knows")},
+        {"shadow": "x" * 1000, "headers": {"timelimit": "z"}, "reply_to": "nowhere"},
+    ]
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": customer, "credits": 5, "reason": "asked"}
+    with make_app(running.settings) as app:
+        for number, slip in enumerate(slips):
+            named = fields | {"idempotency_key": f"slip-{number}", "client": f"slips-{customer}"}
+            app.send_task("refund_worker.request_refund", queue="refunds", kwargs=named, **slip)
+
+    def stored() -> list[str]:
+        with running.runtime.database.read() as connection:
+            return find_ids(connection, Filters(client=f"slips-{customer}"))
+
+    wait_until(lambda: len(stored()) == len(slips), PATIENCE_SECONDS)
+    running.settle(stored(), PATIENCE_SECONDS)
+    assert pool(running) == processes
+
+
+def test_what_somebody_wrote_among_the_messages_being_worked_on_ends_no_worker(running: Deployment) -> None:
+    """The broker puts back from there what was not acknowledged in time."""
+    processes, alarms = pool(running), running.log("worker").count("alarm: ")
+    with running.broker() as broker:
+        for number, text in enumerate(("not JSON {", "[1]", "null", '[[], "", "refunds"]')):
+            broker.hset("unacked", f"odd-{number}", text)
+            broker.zadd("unacked_index", {f"odd-{number}": 1.0})
+        wait_until(lambda: broker.hlen("unacked") == broker.zcard("unacked_index") == 0, PATIENCE_SECONDS)
+    wait_until(lambda: running.log("worker").count("alarm: ") > alarms, PATIENCE_SECONDS)
+    running.settle(running.ask(wake=True), PATIENCE_SECONDS)
     assert pool(running) == processes
 
 

@@ -1,7 +1,8 @@
 """One POST to a server out there, which may be hostile: only to public addresses, bounded in time and size.
 
 The name is looked up once and the connection goes to the very address that was checked, so that a name which changes
-its answer between look and connection gains nothing. The name itself stays in Host and in the TLS handshake. No
+its answer between look and connection gains nothing. Whatever the spelling of an address, what is looked at last is
+what the socket is opened for. The name itself stays in Host and in the TLS handshake. No
 redirect is followed, no proxy of the environment is used, no cookie is kept and the answer's body is not read.
 """
 
@@ -12,11 +13,11 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 Address = IPv4Address | IPv6Address
 Lookup = Callable[[str, int], Awaitable[list[str]]]
@@ -28,6 +29,9 @@ _REFUSED_V4 = tuple(ip_network(net) for net in ("192.0.0.0/24", "192.88.99.0/24"
 # Global unicast is 2000::/3; tunnels within it carry IPv4 addresses of anybody's choice.
 _UNICAST_V6 = ip_network("2000::/3")
 _REFUSED_V6 = tuple(ip_network(net) for net in ("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20"))
+
+
+NOT_PUBLIC = "the receiver's address is not public"
 
 
 class AddressRefused(OSError):
@@ -91,11 +95,14 @@ class Poster:
     def __init__(
         self, url: str, *, loopback: bool = False, seconds_max: float = SECONDS_MAX, lookup: Lookup = look_up
     ) -> None:
-        self._url, self._loopback, self._seconds_max, self._lookup = url, loopback, seconds_max, lookup
+        self._said, self._loopback, self._seconds_max, self._lookup = url, loopback, seconds_max, lookup
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._lookup, loopback=self._loopback), ttl_dns_cache=None, limit=CONNECTIONS_MAX
+            resolver=_CheckedResolver(self._lookup, loopback=self._loopback),
+            socket_factory=self._checked_socket,
+            ttl_dns_cache=None,
+            limit=CONNECTIONS_MAX,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -114,6 +121,7 @@ class Poster:
     async def post(self, body: bytes, headers: Mapping[str, str]) -> str | None:
         """None if the receiver took it (2xx), else in few words why not; never raises for what the receiver does."""
         try:
+            self._url = URL(self._said)
             self._check_literal()
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 answer.close()
@@ -128,13 +136,19 @@ class Poster:
             return str(cause) if isinstance(cause, AddressRefused) else f"not reached ({type(error).__name__})"
 
     def _check_literal(self) -> None:
-        """An address written in the URL passes no resolver."""
-        parts = urlsplit(self._url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        """An address written in the URL passes no resolver; read as the library reads it, in whatever spelling."""
+        if self._url.scheme not in ("http", "https") or not self._url.host:
             raise AddressRefused("the receiver's URL is neither http:// nor https://")
         try:
-            ip_address(parts.hostname)
+            ip_address(self._url.host)
         except ValueError:
             return
-        if not is_allowed(parts.hostname, loopback=self._loopback):
-            raise AddressRefused("the receiver's address is not public")
+        if not is_allowed(self._url.host, loopback=self._loopback):
+            raise AddressRefused(NOT_PUBLIC)
+
+    def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """A socket for one address, the very one that is connected to next: no way leads past this look."""
+        family, kind, protocol, _, (address, *_) = info
+        if not is_allowed(str(address), loopback=self._loopback):
+            raise AddressRefused(NOT_PUBLIC)
+        return socket.socket(family, kind, protocol)

@@ -19,10 +19,12 @@ from refund_worker.web import problems
 from refund_worker.web.api import ROUTERS
 from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
+from refund_worker.web.console.hashing import Hashing
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.documents import PROBLEM_SCHEMA
 from refund_worker.web.door import Door, Wake
 from refund_worker.web.edge import Edge
+from refund_worker.web.json_bodies import Rooms
 from refund_worker.web.proxies import TrustedProxies
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
@@ -53,8 +55,10 @@ def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_
         runtime = await run_in_threadpool(build_runtime, settings, wake=make_wake(settings), processors=False)
         app.state.door = Door(settings, runtime.context)
         app.state.keys = KeyCache()
-        console.state.door = app.state.door
+        app.state.hashing = Hashing()
+        console.state.door, console.state.hashing = app.state.door, app.state.hashing
         yield
+        app.state.hashing.close()
         # Its loop for processors is not ours: it can be closed only from a thread without one running.
         await run_in_threadpool(runtime.close)
 
@@ -69,6 +73,7 @@ def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.rooms = Rooms()
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -9,6 +9,7 @@ import secrets
 import time
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
@@ -64,6 +65,8 @@ class Edge:
 
         try:
             await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # nobody is there to hear an answer
         except Exception as error:
             if status:
                 raise

@@ -58,6 +58,12 @@ class BodyTooLarge(Refusal):
     code, status = "body_too_large", 413
 
 
+class Crowded(RefundWorkerError):
+    """No room for a body of this size while others of that size are at work; nothing was done."""
+
+    code, status, retryable = "unavailable", 503, True
+
+
 class NotJson(Refusal):
     """The body is not said to be application/json."""
 
@@ -74,6 +80,18 @@ class BadSignature(Refusal):
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+def problem_fields(status: int, code: str, detail: str, *, retryable: bool = False) -> dict[str, Any]:
+    """What every problem has."""
+    return {
+        "type": f"urn:refund-worker:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+    }
+
+
 def problem(
     status: int,
     code: str,
@@ -85,14 +103,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """One problem; `field` is the one that is wrong, `fields` all that are."""
-    body: dict[str, Any] = {
-        "type": f"urn:refund-worker:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "retryable": retryable,
-    }
+    body = problem_fields(status, code, detail, retryable=retryable)
     named = fields or ((field,) if field else ())
     if named:
         body |= {"field": named[0], "fields": list(named)}

@@ -21,13 +21,14 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web.app import create_app, wake_nobody
 from refund_worker.web.door import Wake
+from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
 # Requests under way get this long; a request that needs longer was told nothing and is safe to send again.
 GRACE_SECONDS = 10
 # A process of several that does not answer its parent for so long is replaced; on a busy machine, starting takes long.
 START_SECONDS_MAX = 60
-# Bounds what a flood of slow connections can hold; above it the answer is 503.
-CONNECTIONS_MAX = 500
+# Above what a load balancer keeps an idle connection for (mostly 60 s), or a request now and then meets a closed one.
+IDLE_SECONDS = 75
 
 
 def run_web(
@@ -36,8 +37,9 @@ def run_web(
     host: str = "127.0.0.1",
     workers: int = 1,
     make_wake: Callable[[Settings], Wake] = wake_nobody,
+    limits: Limits = Limits(),
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then end what is under way; returns the exit code.
+    """Serve until SIGTERM or SIGINT, then end what is under way; returns the exit code. `limits` are each process's.
 
     `make_wake` is called in each process and must be a function of a module. Raises `BadSettings`, also for an address
     that can't be listened on, or `Unavailable` when the database can't be used.
@@ -60,7 +62,9 @@ def run_web(
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=START_SECONDS_MAX,
-        limit_concurrency=CONNECTIONS_MAX,
+        http=functools.partial(BoundedProtocol, limits),  # type: ignore[arg-type]
+        ws="none",
+        timeout_keep_alive=IDLE_SECONDS,
     )
     if workers > 1:
         for listener in sockets:

@@ -1,6 +1,6 @@
 """Requests of signed keys: whoever saw the key in a log or a proxy can send nothing new with it.
 
-The signature covers a hash of the body and is checked before the body is read; `read_limited` then holds the body
+The signature covers a hash of the body and is checked before the body is read; `limited_body` then holds the body
 against that hash. A request heard and sent again within the tolerance is answered as any repeat is: under its own
 idempotency key and version, both of which are signed.
 """
@@ -12,7 +12,7 @@ import time
 
 from fastapi import Request
 
-from refund_worker.signing import HEADER, SIGNED_HEADERS, body_hash, signature
+from refund_worker.signing import HEADER, SIGNED_HEADERS, signature
 from refund_worker.web.problems import SignatureInvalid, SignatureMissing, SignatureStale
 
 # For clocks that differ and calls that wait, in both directions.
@@ -42,10 +42,10 @@ def check_signature(request: Request, secret: str) -> None:
     request.state.body_sha256 = sha256
 
 
-def check_body(request: Request, body: bytes) -> None:
+def check_body(request: Request, sha256: str) -> None:
     """Raises `SignatureInvalid` where the request was signed for another body."""
     signed: str | None = getattr(request.state, "body_sha256", None)
-    if signed is not None and not hmac.compare_digest(signed, body_hash(body)):
+    if signed is not None and not hmac.compare_digest(signed, sha256):
         raise SignatureInvalid(f"the body is not the one that {HEADER} was made for")
 
 

@@ -18,7 +18,7 @@ from refund_worker.engine.context import Context
 from refund_worker.store import inbox
 from refund_worker.web.documents import WEBHOOK
 from refund_worker.web.door import TheDoor
-from refund_worker.web.json_bodies import BODY_BYTES_MAX, read_limited
+from refund_worker.web.json_bodies import BODY_BYTES_MAX, limited_body
 from refund_worker.web.problems import BadSignature
 
 log = logging.getLogger("refund_worker.web.webhooks")
@@ -62,11 +62,12 @@ def _parts(header: str) -> tuple[int, list[bytes]]:
 @router.post("/webhooks/stripe", openapi_extra=WEBHOOK.extra, responses=WEBHOOK.responses)
 async def take_stripe_event(request: Request, door: TheDoor) -> JSONResponse:
     """Store an event and answer; the same event again is answered and not stored."""
-    body = await read_limited(request, BODY_BYTES_MAX)
-    headers = request.headers.getlist("stripe-signature")
-    verify(headers[0] if len(headers) == 1 else "", body, door.settings.webhook_secrets, time.time())
-    event_id, kind = _event(body)
-    new = await run_in_threadpool(_store, door.context, event_id, kind, body)
+    async with limited_body(request, BODY_BYTES_MAX) as raw:
+        body = bytes(raw)
+        headers = request.headers.getlist("stripe-signature")
+        verify(headers[0] if len(headers) == 1 else "", body, door.settings.webhook_secrets, time.time())
+        event_id, kind = _event(body)
+        new = await run_in_threadpool(_store, door.context, event_id, kind, body)
     if new:
         log.info("stored event %s of kind %s", event_id, kind)
     return JSONResponse({"received": True})

@@ -16,8 +16,6 @@ from refund_worker.worker.embedded import url_if_running
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 600.0
 REDIS_TRANSPORT = "refund_worker.worker.transport:Transport"
-# A task that kills its process is tried again this often; the sweep comes back to its refunds anyway.
-RETRIES_MAX = 2
 
 
 def make_app(

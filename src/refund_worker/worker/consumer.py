@@ -1,5 +1,7 @@
 """A consumer that a message can't end: with Celery's own, one without a body comes back after every restart, for ever.
 
+Celery is handed no message as it came, but a task made anew (`messages.py`), with Redis as with RabbitMQ.
+
 What is broken earlier, within the envelope, is thrown away by the transport.
 """
 
@@ -11,13 +13,35 @@ from typing import Any
 
 from celery.worker import consumer, state
 
+from refund_worker.worker.messages import JSON, UTF_8, NotOurs, bound_compression, cleaned
+
 log = logging.getLogger("refund_worker.worker")
 
 AGAIN_SECONDS_MAX = 3
 
 
+def make_ours(message: Any) -> None:
+    """Write into a message of any transport what is left of it when it is cleaned. Raises `NotOurs`.
+
+    What the broker itself needs to hear of it, its tag, is left.
+    """
+    task = cleaned(message.headers, message.body, message.content_type, message.content_encoding)
+    came = message.delivery_info or {}
+    places = ((name, came.get(name)) for name in ("exchange", "routing_key"))
+    message.headers, message.body = task.headers, task.body
+    message.content_type, message.content_encoding = JSON, UTF_8
+    message.properties = {}
+    message.delivery_info = {name: place for name, place in places if isinstance(place, str)}
+    message.delivery_info["redelivered"] = came.get("redelivered") is True
+    message._decoded_cache = None  # where kombu keeps what it once decoded
+
+
 class Consumer(consumer.Consumer):
     """Celery's consumer; a message that breaks its handling is thrown away with an alarm."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        bound_compression()
+        super().__init__(*args, **named)
 
     def create_task_handler(self, *args: Any, **named: Any) -> Callable[[Any], Any]:
         handle = super().create_task_handler(*args, **named)
@@ -25,9 +49,12 @@ class Consumer(consumer.Consumer):
 
         def handle_safely(message: Any) -> Any:
             try:
+                make_ours(message)
                 return handle(message)
             except of_the_broker:
                 raise
+            except NotOurs as why:
+                return self._throw_away(message, str(why))
             except Exception:
                 log.exception("alarm: a message that can't be read is thrown away")
                 return message.reject_log_error(log, of_the_broker)

@@ -21,14 +21,11 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Una
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
-from refund_worker.worker.celery_app import RETRIES_MAX
+from refund_worker.worker.constants import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
 from refund_worker.worker.limiter import make_limiter
-from refund_worker.worker.wake import ADVANCE, make_wake
+from refund_worker.worker.wake import make_wake
 
 log = logging.getLogger("refund_worker.tasks")
-
-ADVANCE_DUE = "refund_worker.advance_due"
-REQUEST_REFUND = "refund_worker.request_refund"
 
 IDS_MAX = 500
 ID_LENGTH_MAX = 200

@@ -17,6 +17,8 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import DataError
 
+from refund_worker.worker.messages import cleaned_envelope
+
 log = logging.getLogger("refund_worker.worker")
 
 
@@ -37,6 +39,17 @@ class QoS(kombu_redis.QoS):
         except Exception:
             self._quick_ack(delivery_tag)
             raise
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put back what was not acknowledged in time; what somebody else wrote into that list is thrown away."""
+        broker = self.channel.connection
+        try:
+            super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
+        except (*broker.connection_errors, *broker.channel_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever somebody's bytes can bring about
+            log.error("alarm: a message to be put back can't be read and is thrown away (%s)", type(error).__name__)
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
 
 
 class Channel(kombu_redis.Channel):
@@ -62,6 +75,9 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's, with that channel."""
+    """kombu's, with that channel; what a message brings round itself is made anew before anything acts on it."""
 
     Channel = Channel
+
+    def _deliver(self, message: Any, queue: str) -> Any:
+        return super()._deliver(cleaned_envelope(message, queue), queue)  # type: ignore[no-untyped-call]

@@ -13,12 +13,11 @@ from kombu.exceptions import KombuError, OperationalError
 
 from refund_worker.settings import Settings
 from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.constants import queue_of
+from refund_worker.worker.constants import ADVANCE, queue_of
 from refund_worker.worker.embedded import MEMORY, url_if_running
 
 log = logging.getLogger("refund_worker.wake")
 
-ADVANCE = "refund_worker.advance"
 # As many as one claim takes: a message is one round of work.
 IDS_PER_MESSAGE = 50
 # A door answers its caller after this: better no message than a slow one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -21,7 +21,7 @@ from refund_worker.web.authorised import take_batch
 from refund_worker.web.bodies import BatchRow
 from refund_worker.web.documents import BatchShape, document
 from refund_worker.web.door import TheContext
-from refund_worker.web.json_bodies import check_is_json, decoded, read_limited, rows_of
+from refund_worker.web.json_bodies import check_is_json, limited_body, rows_of
 
 router = APIRouter(tags=["batches"])
 
@@ -41,23 +41,22 @@ _CREATE = document(
 _SHOW = document({200: BatchShape}, (404,))
 
 
-async def _text(request: Request) -> tuple[str, str]:
-    """The body as text, and its hash."""
+async def _raw(request: Request) -> AsyncIterator[bytearray]:
+    """The body, which has its room until all its rows are taken in."""
     check_is_json(request)
-    raw = await read_limited(request, BATCH_BYTES_MAX)
-    return decoded(raw), body_hash(raw)
+    async with limited_body(request, BATCH_BYTES_MAX) as raw:
+        yield raw
 
 
 @router.post("/v1/refund-batches", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)
-def create_batch(context: TheContext, caller: Caller, body: Annotated[tuple[str, str], Depends(_text)]) -> JSONResponse:
+def create_batch(context: TheContext, caller: Caller, raw: Annotated[bytearray, Depends(_raw)]) -> JSONResponse:
     """Take in up to 100,000 requests, each with its own key and its own answer; the same batch again does nothing new.
 
     A row that is refused does not hold up the others. The answer comes when all rows are taken in. Should that break
     off, the batch shows as stopped after three minutes; sent again, byte for byte, it goes on where it ended.
     """
-    text, sha256 = body
-    _check_readable(text)
-    view = take_batch(context, caller, _requests(text, caller), body_sha256=sha256)
+    _check_readable(raw)
+    view = take_batch(context, caller, _requests(raw, caller), body_sha256=body_hash(raw))
     return JSONResponse(view, 202, headers={"Location": f"/v1/refund-batches/{view['batch_id']}"})
 
 
@@ -68,15 +67,15 @@ def show_batch(context: TheContext, caller: Caller, batch_id: PathId) -> JSONRes
         return JSONResponse(batch_view(connection, batch_id, now=context.clock(connection), client=caller.sees))
 
 
-def _check_readable(text: str) -> None:
-    """The whole text before any of it is stored: half a batch must not be taken in because of a missing bracket."""
-    for count, _ in enumerate(rows_of(text, ROWS), 1):
+def _check_readable(raw: bytearray) -> None:
+    """The whole body before any of it is stored: half a batch must not be taken in because of a missing bracket."""
+    for count, _ in enumerate(rows_of(raw, ROWS), 1):
         if count > ROWS_MAX:
             raise InvalidRequest(f"a batch has at most {ROWS_MAX} rows", field=ROWS)
 
 
-def _requests(text: str, caller: Identity) -> Iterator[RefundRequest | Refusal]:
-    for row in rows_of(text, ROWS):
+def _requests(raw: bytearray, caller: Identity) -> Iterator[RefundRequest | Refusal]:
+    for row in rows_of(raw, ROWS):
         yield row if isinstance(row, Refusal) else _request(row, caller)
 
 

@@ -20,6 +20,7 @@ from refund_worker.engine.permissions import Act, users_who_may
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
+from refund_worker.web.console.hashing import Hashing
 from refund_worker.web.door import Door
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
@@ -166,12 +167,20 @@ async def _confirm(request: Request, session: ConsoleSession, password: str | No
         raise PasswordNeeded
     door: Door = request.app.state.door
     try:
-        await run_in_threadpool(console_users.confirm, door.context, session, password=password)
+        await hashing_of(request).run(
+            address_of(request), console_users.confirm, door.context, session, password=password
+        )
     except console_users.WrongPassword:
         # The name is on the page already: only one of the two can be wrong.
         raise PasswordNeeded("The password is wrong.") from None
     except console_users.TooManyTries as error:
         raise PasswordNeeded(sentence(error.message)) from None
+
+
+def hashing_of(request: Request) -> Hashing:
+    """Where this process looks at passwords."""
+    hashing: Hashing = request.app.state.hashing
+    return hashing
 
 
 def address_of(request: Request) -> str:

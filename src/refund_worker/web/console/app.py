@@ -22,7 +22,7 @@ ROUTERS = tuple(part.router for part in _PARTS)
 
 
 def create_console() -> FastAPI:
-    """The application; whoever mounts it at `PREFIX` gives it `state.door` before it serves.
+    """The application; whoever mounts it at `PREFIX` gives it `state.door` and `state.hashing` before it serves.
 
     Raises `RuntimeError` for a route without a line in `access.RULES`.
     """

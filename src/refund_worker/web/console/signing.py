@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from refund_worker.engine import console_users
 from refund_worker.engine.permissions import CONSOLE_ROLES
 from refund_worker.errors import NotFound
-from refund_worker.web.console.access import address_of, cookie_name, is_secure
+from refund_worker.web.console.access import address_of, cookie_name, hashing_of, is_secure
 from refund_worker.web.console.pages import HEADERS, PREFIX, STATIC, VERSION, Page, ThePage
 from refund_worker.web.problems import Forbidden
 
@@ -38,7 +38,7 @@ def ask_to_sign_in(page: ThePage, next: str = "") -> HTMLResponse:
 
 
 @router.post("/sign-in", response_model=None)
-def sign_in(page: ThePage) -> Response:
+async def sign_in(page: ThePage) -> Response:
     """Begin a session and go where the person wanted to."""
     form = page.form
     next, name = form.get("next", ""), form.get("name", "")
@@ -46,8 +46,9 @@ def sign_in(page: ThePage) -> Response:
     if not known or not hmac.compare_digest(form.get("token", "").encode(), known.encode()):
         return _form(page, next, name, Forbidden("the page was open for too long: sign in again"))
     try:
-        cookie = console_users.sign_in(
-            page.context, name=name, password=form.get("password", ""), address=address_of(page.request)
+        password, address = form.get("password", ""), address_of(page.request)
+        cookie = await hashing_of(page.request).run(
+            address, console_users.sign_in, page.context, name=name, password=password, address=address
         )
     except (console_users.WrongPassword, console_users.TooManyTries) as error:
         return _form(page, next, name, error)

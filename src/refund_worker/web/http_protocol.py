@@ -1,0 +1,261 @@
+"""HTTP with bounds on what a client without a key can hold: time for head and body, bytes of a head, and places.
+
+Uvicorn waits for ever for the rest of a request, keeps a head of any size, and counts silent connections like busy
+ones. Here whoever owes us something has a deadline, and when all places are taken the one that has owed for longest
+gives way to who comes: first those that never sent a whole request, then idle ones, then those still sending a body.
+Where every place has a request at work, others hear 503, and `/healthz` is answered all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from refund_worker.web.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem, problem_fields
+
+log = logging.getLogger("refund_worker.web")
+
+HEALTH = b"/healthz"
+# What is handed to the parser at a time: a head is bounded to within so many bytes.
+SLICE_BYTES = 8 << 10
+# Requests that one connection may send ahead of their answers; no client of ours sends any.
+AHEAD_MAX = 20
+# Above the number of places, so that health is answered when all are at work.
+SPARE_PLACES = 50
+# After a refusal, what still comes is thrown away for so long; a connection cut at once would take the answer with it.
+LINGER_SECONDS = 1.0
+WARN_SECONDS = 60.0
+
+CROWDED = "all places are taken: try again in a moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one process. A body may take `body_seconds`, and a second more for each `body_bytes_per_second` received."""
+
+    connections: int = 500
+    head_seconds: float = 15.0
+    head_bytes: int = 64 << 10
+    headers: int = 100
+    body_seconds: float = 15.0
+    body_bytes_per_second: int = 64 << 10
+    # How long a client may leave an answer unread.
+    answer_seconds: float = 60.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. What the client owes is a head (from its first byte on, or from the start), or a body."""
+
+    _warned_at = -WARN_SECONDS
+
+    def __init__(
+        self,
+        limits: Limits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = limits
+        self._in_head, self._heads = True, 0
+        self._head_bytes = self._unused_bytes = self._body_bytes = 0
+        self._progress = self._too_many = self._refused = False
+        self._owed: tuple[str, int] | None = None
+        self._owed_since = self.loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+
+    # --- places --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._make_room()
+        self._watch()
+
+    def _make_room(self) -> None:
+        others = (each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self)
+        waiting = [(rank, each._owed_since, each) for each in others if (rank := each._rank()) is not None]
+        if waiting:
+            _, _, given_up = min(waiting, key=lambda found: found[:2])
+            self.connections.discard(given_up)  # it is told later, and others may come before
+            given_up.transport.abort()
+        elif len(self.connections) > self._limits.connections + SPARE_PLACES:
+            self.transport.abort()
+
+    def _rank(self) -> int | None:
+        """Who gives way first; None for a request that is being worked on."""
+        if not self._in_head:
+            return None if self._is_busy() and self.flow.read_paused else 2
+        if self._is_busy():
+            return None
+        return 0 if self._heads == 0 or self._refused else 1
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _is_crowded(self) -> bool:
+        crowded = len(self.connections) > self._limits.connections
+        if crowded and self.loop.time() - BoundedProtocol._warned_at >= WARN_SECONDS:
+            BoundedProtocol._warned_at = self.loop.time()
+            log.warning("all %d places have a request at work: others are answered 503", self._limits.connections)
+        return crowded
+
+    # --- what comes ----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._refused or self.parser is None or self.transport.is_closing():
+                return
+            piece = data[start : start + SLICE_BYTES]
+            self._progress = False
+            super().data_received(piece)
+            self._count(len(piece))
+        self._watch()
+
+    def _count(self, size: int) -> None:
+        """Bytes that brought neither a head nor a body to us are held by the parser, or are none of a request."""
+        if self._in_head and not self._progress:
+            self._head_bytes += size
+        elif not self._progress:
+            self._unused_bytes += size
+        if self._too_many or max(self._head_bytes, self._unused_bytes) > self._limits.head_bytes:
+            self._refuse(431, "head_too_large", "the request's head is too large: send fewer or shorter headers")
+        elif len(self.pipeline) > AHEAD_MAX:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        self._too_many = False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What comes after the body (trailers) is read by nobody.
+        if self._in_head:
+            if len(self.headers) < self._limits.headers:
+                super().on_header(name, value)
+            else:
+                self._too_many = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._progress = False, True
+        self._heads += 1
+        self._head_bytes = self._unused_bytes = self._body_bytes = 0
+        if self._too_many:
+            return
+        health = self.url.partition(b"?")[0] == HEALTH
+        self.app = self.config.loaded_app if health or not self._is_crowded() else _answer_crowded
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._progress, self._unused_bytes = True, 0
+        self._body_bytes += len(body)
+        if not self._too_many:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._progress = True, True
+        if not self._too_many:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    # --- deadlines -----------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Have the timer that belongs to what the client owes now; an idle connection's is Uvicorn's own."""
+        owed = None
+        if not self._in_head:
+            owed = ("body", self._heads)
+        elif self._heads == 0 or self._head_bytes:
+            owed = ("head", self._heads)
+        if owed != self._owed:
+            self._owed, self._owed_since = owed, self.loop.time()
+            seconds = self._limits.body_seconds if owed and owed[0] == "body" else self._limits.head_seconds
+            self._arm(seconds if owed else None)
+
+    def _arm(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            if self._is_busy():  # sent ahead of an answer that we owe
+                self._arm(self._limits.head_seconds)
+            elif self._head_bytes:
+                self._refuse(408, "too_slow", "the request's head did not come in time")
+            else:
+                self.transport.abort()
+            return
+        answered = self.cycle is None or self.cycle.response_complete
+        if not answered and (self.flow.read_paused or self.cycle.waiting_for_100_continue):
+            self._arm(self._limits.body_seconds)  # it is we who let it wait
+            return
+        more = 0.0 if answered else self._body_bytes / self._limits.body_bytes_per_second
+        left = self._owed_since + self._limits.body_seconds + more - self.loop.time()
+        if left > 0:
+            self._arm(left)
+        else:
+            self._refuse(408, "too_slow", "the request's body did not come in time")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer, unless an answer has begun, and end the connection."""
+        self._refused = True
+        self._arm(None)
+        busy = self._is_busy()
+        if not busy or not self.cycle.response_started:
+            self.transport.write(_raw_problem(status, code, detail))
+        if busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_unread()
+
+    def _forget_unread(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arm(None)
+        self._forget_unread()
+        super().connection_lost(exc)
+
+
+async def _answer_crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS), "Connection": "close"}
+    await problem(503, "unavailable", CROWDED, retryable=True, headers=headers)(scope, receive, send)
+
+
+def _raw_problem(status: int, code: str, detail: str) -> bytes:
+    """The answer where there is no request yet that an application could answer."""
+    body = json.dumps(problem_fields(status, code, detail)).encode()
+    head = STATUS_LINE[HTTPStatus(status)] + (
+        f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+    )
+    return head + body

@@ -1,0 +1,124 @@
+"""Very many who try passwords at once: the API does not wait for them, and the right password is looked at too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from tests.support.deployment import wait_until
+from tests.web.client import Web, settings_for
+from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
+from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
+
+from refund_worker.engine.console_users import create_user
+from refund_worker.runtime import build_runtime
+from refund_worker.web.console.hashing import THREADS, WAITING_MAX, Hashing, SignInBusy
+
+GUESSERS = 60
+
+
+def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web: Web) -> None:
+    create_user(web.context, name="anna", role="viewer", password=PASSWORD)
+    person, free = Visitor(web), threading.Event()
+    page = person.get("/sign-in")
+    hashing = web.app.state.hashing
+
+    async def fill() -> list[asyncio.Task[bool]]:
+        line = [asyncio.create_task(hashing.run(person.client[0], free.wait)) for _ in range(THREADS + WAITING_MAX)]
+        await asyncio.sleep(0)
+        return line
+
+    line = web._runner.run(fill())
+    try:
+        fields = form_on(page, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
+        full = person.post("/sign-in", fields)
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+        assert "sign in just now" in text_of(full)
+        # As many as there are threads that all routes share, at once.
+        answers = web.calls([("GET", "/v1/refunds", None)] * 40)
+        assert {answer.status_code for answer in answers} == {200}
+    finally:
+        free.set()
+        web._runner.run(_all_of(line))
+    assert person.post("/sign-in", fields).status_code == 303
+
+
+async def _all_of(line: list[asyncio.Task[bool]]) -> None:
+    await asyncio.gather(*line)
+
+
+@pytest.fixture
+def door(migrated_sqlite_url: str) -> Iterator[Door]:
+    with build_runtime(settings_for(migrated_sqlite_url), processors=False) as runtime:
+        create_user(runtime.context, name="anna", role="viewer", password=PASSWORD)
+    with serving(migrated_sqlite_url) as door:
+        yield door
+
+
+def sign_in(door: Door, address: str, name: str, password: str) -> int:
+    """From an address of this machine's own network, whichever."""
+    browser = HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS, source_address=(address, 0))
+    with contextlib.closing(browser):
+        browser.request("GET", "/console/sign-in")
+        page = browser.getresponse()
+        cookie = (page.getheader("set-cookie") or "").partition(";")[0]
+        fields = form_on(httpx.Response(200, text=page.read().decode()), "/console/sign-in")
+        headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+        browser.request("POST", "/console/sign-in", urlencode(fields | {"name": name, "password": password}), headers)
+        return browser.getresponse().status
+
+
+def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> None:
+    order: list[str] = []
+
+    async def come() -> list[BaseException | None]:
+        hashing, free = Hashing(waiting_max=3), threading.Event()
+        guesses = [asyncio.create_task(hashing.run("guesser", free.wait)) for _ in range(THREADS)]
+        await asyncio.sleep(0)
+        guesses += [asyncio.create_task(hashing.run("guesser", order.append, "guess")) for _ in range(4)]
+        await asyncio.sleep(0)
+        person = asyncio.create_task(hashing.run("person", order.append, "right password"))
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*guesses, person, return_exceptions=True)
+        hashing.close()
+        return [guess.exception() for guess in guesses]
+
+    told = asyncio.run(come())
+    # One finds the line full, another gives way to the person.
+    assert [type(each) for each in told if each] == [SignInBusy] * 2
+    # Two threads: whichever of the first two is written down first.
+    assert "right password" in order[:2]
+    assert len(order) == 3
+
+
+def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:
+    statuses: list[int] = []
+    names, ended = itertools.count(), threading.Event()
+
+    def guess(address: str) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError, HTTPException):  # who waits behind others for a minute gives up
+                statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
+
+    guessers = [threading.Thread(target=guess, args=(f"127.0.1.{number}",)) for number in range(1, GUESSERS + 1)]
+    for each in guessers:
+        each.start()
+    try:
+        assert [door.listed() for _ in range(10)] == [200] * 10
+        assert door.health() == 200
+        assert sign_in(door, "127.0.2.1", "anna", PASSWORD) == 303
+        wait_until(lambda: 403 in statuses, PATIENCE_SECONDS)
+    finally:
+        ended.set()
+        door.process.crash()  # with it end all that still wait
+        for each in guessers:
+            each.join(PATIENCE_SECONDS)
+    assert set(statuses) <= {403, 429}

@@ -1,0 +1,168 @@
+"""Large bodies, on a real server: what they hold together is bounded, and small ones are taken meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from tests.support.deployment import wait_until
+from tests.web.client import Web, is_problem
+from tests.web.test_batches import row
+from tests.web.test_slow_clients import MIB, PATIENCE_SECONDS, Door, serving
+
+from refund_worker.errors import InvalidRequest
+from refund_worker.web.json_bodies import (
+    BATCHES_BYTES_MAX,
+    BODIES_BYTES_MAX,
+    BODY_BYTES_MAX,
+    FREE_BYTES,
+    ROW_BYTES,
+    ROW_BYTES_MAX,
+    rows_of,
+)
+
+LARGE = 59 * MIB
+
+
+@pytest.fixture
+def door(migrated_sqlite_url: str) -> Iterator[Door]:
+    with serving(migrated_sqlite_url, body_seconds=3600) as door:
+        yield door
+
+
+def post(door: Door, path: str, size: int, content: bytes) -> socket.socket:
+    """A connection on which a body of this size was begun with this content."""
+    connection = door.connect()
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: door",
+        f"Authorization: Bearer {door.key}",
+        "Idempotency-Key: k",
+        "Content-Type: application/json",
+        f"Content-Length: {size}",
+    )
+    connection.sendall("\r\n".join((*lines, "", "")).encode())
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(content)
+    return connection
+
+
+def status_of(connection: socket.socket) -> int:
+    return int(connection.recv(1 << 16).split()[1])
+
+
+def empty_batch(size: int) -> bytes:
+    return b'{"refunds": [' + b" " * (size - 15) + b"]}"
+
+
+def test_four_large_batches_at_once_take_the_memory_of_two_and_all_are_answered(door: Door) -> None:
+    door.listed()
+    before = highest = door.resident_bytes()
+    statuses: list[int] = []
+
+    def send() -> None:
+        with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
+            connection.settimeout(PATIENCE_SECONDS)
+            statuses.append(status_of(connection))
+
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for each in senders:
+        each.start()
+    while any(each.is_alive() for each in senders):
+        highest = max(highest, door.resident_bytes())
+        assert door.health() == 200
+    assert len(statuses) == 4
+    assert set(statuses) <= {202, 503}
+    assert 202 in statuses
+    assert highest - before < BATCHES_BYTES_MAX + 60 * MIB
+
+
+def test_a_batch_that_has_no_room_is_told_at_once_and_has_it_when_another_is_done(door: Door) -> None:
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)[:-1]))
+
+        def refused() -> bytes | None:
+            with post(door, "/v1/refund-batches", LARGE, b"{") as third:
+                third.settimeout(0.2)
+                with contextlib.suppress(TimeoutError):
+                    answer = third.recv(1 << 16)
+                    third.settimeout(PATIENCE_SECONDS)
+                    while answer and not answer.endswith(b"}"):
+                        answer += third.recv(1 << 16)
+                    return answer
+            return None
+
+        # Until the server has read what the two sent.
+        answer: bytes = wait_until(refused, PATIENCE_SECONDS)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 503 " in head.partition(b"\r\n")[0]
+        assert b"retry-after: 1" in head.lower()
+        assert json.loads(body)["code"] == "unavailable"
+        small = httpx.post(
+            f"{door.process.url}/v1/refund-batches",
+            json={"refunds": []},
+            headers={"Authorization": f"Bearer {door.key}"},
+            timeout=PATIENCE_SECONDS,
+        )
+        assert small.status_code == 202
+    # The two are gone without an end: their room is free again.
+    with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as last:
+        last.settimeout(PATIENCE_SECONDS)
+        wait_until(lambda: door.health() == 200)
+        assert status_of(last) in (202, 503)
+    wait_until(lambda: _is_taken(door), PATIENCE_SECONDS)
+
+
+def _is_taken(door: Door) -> bool:
+    with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
+        connection.settimeout(PATIENCE_SECONDS)
+        return status_of(connection) == 202
+
+
+def test_many_bodies_that_are_never_finished_hold_no_more_than_their_room_and_small_ones_are_taken(door: Door) -> None:
+    fitting = BODIES_BYTES_MAX // (BODY_BYTES_MAX - FREE_BYTES)
+    with contextlib.ExitStack() as held:
+        for _ in range(fitting):
+            held.enter_context(post(door, "/v1/refunds", BODY_BYTES_MAX, b" " * (BODY_BYTES_MAX - 1)))
+
+        def refused() -> bool:
+            with post(door, "/v1/refunds", BODY_BYTES_MAX, b"{") as more:
+                more.settimeout(0.2)
+                with contextlib.suppress(TimeoutError):
+                    return status_of(more) == 503
+            return False
+
+        wait_until(refused, PATIENCE_SECONDS)
+        with post(door, "/v1/refunds", 2, b"{}") as small:
+            assert status_of(small) == 422
+    with post(door, "/v1/refunds", BODY_BYTES_MAX + 1, b"") as too_large:
+        assert status_of(too_large) == 413
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_row_with_letters_of_several_bytes_is_read_wherever_a_bite_ends(before: int) -> None:
+    rows = [{"a": "x" * before + "😀é" * count} for count in (1, ROW_BYTES // 6, ROW_BYTES // 2)]
+    raw = json.dumps({"refunds": rows}, ensure_ascii=False).encode()
+    assert list(rows_of(raw, "refunds")) == rows
+
+
+def test_bytes_that_are_no_utf_8_are_refused_wherever_they_are(web: Web) -> None:
+    good = json.dumps(row("a")).encode()
+    for content in (good[:-1] + b', "note": "\xff"}', good + b",\xff", good + b', {"note": "' + b"x" * 9_000 + b"\xc3"):
+        headers = {"Content-Type": "application/json"}
+        body = b'{"refunds": [' + content + b"]}"
+        answer = web.call("POST", "/v1/refund-batches", headers=headers, content=body)
+        assert is_problem(answer, 422, "invalid_request")
+    assert web.call("GET", "/v1/refunds").json()["data"] == []
+
+
+def test_a_row_without_an_end_is_refused() -> None:
+    raw = b'{"refunds": [{"a": "' + b"x" * (ROW_BYTES_MAX + 10)
+    with pytest.raises(InvalidRequest):
+        list(rows_of(raw, "refunds"))
