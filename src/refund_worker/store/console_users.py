@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, select, update
 
+from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import console_sessions, console_tries, console_users
 
@@ -16,6 +17,7 @@ def insert_user(connection: Connection, *, name: str, role: str, password_hash: 
     """IntegrityError where the name is taken, by a disabled user too: a name stands for one person for ever."""
     row = {"name": name, "role": role, "password_hash": password_hash, "created_at": now}
     connection.execute(console_users.insert().values(**row))
+    snapshots.take_as_they_stand(connection, "console_users", [name])
 
 
 def find_user(connection: Connection, name: str) -> RowMapping | None:
@@ -29,11 +31,13 @@ def all_users(connection: Connection) -> list[RowMapping]:
 def disable_user(connection: Connection, name: str, now: float) -> None:
     """The user signs in no more, and every session ends."""
     connection.execute(update(console_users).where(_u.name == name, _u.disabled_at.is_(None)).values(disabled_at=now))
+    snapshots.take_as_they_stand(connection, "console_users", [name])
     connection.execute(delete(console_sessions).where(_s.name == name))
 
 
 def replace_hash(connection: Connection, name: str, password_hash: str) -> None:
     connection.execute(update(console_users).where(_u.name == name).values(password_hash=password_hash))
+    snapshots.take_as_they_stand(connection, "console_users", [name])
 
 
 def insert_session(connection: Connection, session_hash: str, name: str, now: float) -> None:

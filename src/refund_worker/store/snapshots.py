@@ -90,7 +90,7 @@ def take_as_they_stand(connection: Connection, table: str, row_ids: Collection[s
     """Append a snapshot of each of these rows, as this transaction sees them now."""
     if row_ids:
         rows = connection.execute(_ROWS[table], {"ids": sorted(row_ids)}).mappings()
-        take(connection, [(table, row) for row in rows])
+        take(connection, [(table, dict(row)) for row in rows])
 
 
 def changed_between(connection: Connection, after: int, upto: int) -> dict[str, set[str]]:
@@ -102,9 +102,7 @@ def changed_between(connection: Connection, after: int, upto: int) -> dict[str, 
     return found
 
 
-def standing(
-    connection: Connection, table: str, page: int, only: Collection[str] | None = None
-) -> Iterator[Standing]:
+def standing(connection: Connection, table: str, page: int, only: Collection[str] | None = None) -> Iterator[Standing]:
     """Every row of a covered table, or those of these ids, each beside its latest snapshot; then the ids without a row.
 
     Row and snapshot come from one statement, so nobody's change shows in one of them alone.
