@@ -133,6 +133,7 @@ async def console_guard(request: Request) -> None:
     request.state.session = None
     request.state.form = await _form(request) if request.method == "POST" else {}
     if rule.roles is None:
+        _refuse_nul(request)
         return
     session = await session_of(request)
     if session is None:
@@ -141,6 +142,7 @@ async def console_guard(request: Request) -> None:
     request.state.identity = session.identity
     if session.identity.role not in rule.roles:
         raise Forbidden(f"your role, {session.identity.role}, may not do this")
+    _refuse_nul(request)
     if request.method == "POST":
         form = request.state.form
         if not hmac.compare_digest(form.pop("token", "").encode(), session.form_token.encode()):
@@ -148,6 +150,13 @@ async def console_guard(request: Request) -> None:
         password = form.pop("password", None)
         if rule.money and not session.confirmed:
             await _confirm(request, session, password)
+
+
+def _refuse_nul(request: Request) -> None:
+    """Postgres takes no NUL in a text, wherever it would be compared. Raises `InvalidRequest`."""
+    given = (request.scope["path"], *request.query_params.values(), *request.state.form.values())
+    if any("\x00" in value for value in given):
+        raise InvalidRequest("a text can't hold the sign NUL: take it out of the address or the field")
 
 
 async def session_of(request: Request) -> ConsoleSession | None:
