@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
+from threading import Timer
 
 import pytest
 
 from refund_worker.dangers import dangers_of, is_this_machine, warn_of_dangers
 from refund_worker.errors import BadSettings
 from refund_worker.settings import PREFIX, Settings, load_settings
-from tests.cli.conftest import Cli, cli
+from tests.support.migrated import migrated_sqlite_url, sqlite_template
 
-__all__ = ["cli"]
+__all__ = ["migrated_sqlite_url", "sqlite_template"]
 POSTGRES = "postgresql+psycopg://u:secret@"
 NOTIFY = {"NOTIFY_SECRET": "whsec_" + "a" * 40}
 
@@ -26,6 +30,7 @@ DANGEROUS = [
     {"DATABASE_URL": POSTGRES + "db.example:6432/x?sslmode=prefer"},
     {"DATABASE_URL": POSTGRES + "db.example/x?sslmode=disable"},
     {"DATABASE_URL": POSTGRES + "10.0.0.5/x?sslmode=allow"},
+    {"DATABASE_URL": "postgresql://u:secret/with?all#of:it@db.example/x"},
     {"DATABASE_URL": POSTGRES + "[2001:db8::1]:5432/x"},
     {"DATABASE_URL": POSTGRES + "/x?host=db.example"},
     {"DATABASE_URL": POSTGRES + "127.0.0.1/x?hostaddr=10.0.0.5"},
@@ -94,27 +99,27 @@ def test_strict_is_on_or_off_and_nothing_else(value: str) -> None:
 
 
 def test_hosts_of_this_machine() -> None:
-    assert all(
-        is_this_machine(host) for host in ("", "localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "::1", "[::1]")
-    )
+    here = ("", "localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "::1", "[::1]")
+    assert all(is_this_machine(host) for host in here)
     assert not any(is_this_machine(host) for host in ("localhost.evil", "10.0.0.1", "0.0.0.0", "::", "127.0.0.1.x"))
 
 
-def test_doctor_tells_of_dangers_and_of_what_approval_covers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ({"ENVIRONMENT": "production", "NOTIFY_URL": "http://backend.example/"} | NOTIFY).items():
-        monkeypatch.setenv(PREFIX + name, value)
-    monkeypatch.setenv(PREFIX + "APPROVAL_THRESHOLD_MINOR", "5000")
-    told = {row["check"]: row for row in cli("doctor", "-o", "json").json["data"]}
-    assert told["production"]["verdict"] == "warn"
-    assert "NOTIFY_URL" in told["production"]["found"]
-    assert "https://" in told["production"]["do"]
-    assert "5000" in told["approval"]["found"]
-    assert "not refunds to a balance, and not corrections" in told["approval"]["found"]
-
-
-def test_every_long_running_process_warns_as_it_starts() -> None:
-    from refund_worker.web import run as web
-    from refund_worker.worker import run as worker
-
-    for start in (web.run_web, worker.run_worker, worker.run_scheduler):
-        assert "warn_of_dangers" in start.__code__.co_names, start.__name__
+@pytest.mark.parametrize("command", ["worker", "scheduler", "web --port 0"])
+def test_every_long_running_process_warns_as_it_starts(command: str, migrated_sqlite_url: str) -> None:
+    given = {"ENVIRONMENT": "production", "NOTIFY_URL": "http://backend.example/"} | NOTIFY
+    given |= {"DATABASE_URL": migrated_sqlite_url, "BROKER_URL": "memory://"}
+    environment = os.environ | {PREFIX + name: value for name, value in given.items()}
+    begin = [sys.executable, "-m", "refund_worker", *command.split()]
+    with subprocess.Popen(begin, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        alarm = Timer(60, process.kill)
+        alarm.start()
+        found = any("REFUND_WORKER_NOTIFY_URL is http://" in line for line in process.stderr)
+        alarm.cancel()
+        process.kill()
+    assert found
+    refused = subprocess.run(
+        begin, stderr=subprocess.PIPE, text=True, env=environment | {PREFIX + "STRICT": "on"}, timeout=60, check=False
+    )
+    assert refused.returncode == 2
+    assert "STRICT" in refused.stderr

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
-
-if TYPE_CHECKING:
-    import logging
-
-    from refund_worker.settings import Settings
 
 # With these libpq never falls back to plain text. `require` does not check whose certificate it is.
 ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
+
+
+class Secret(Protocol):
+    def get_secret_value(self) -> str: ...
+
+
+class Given(Protocol):
+    """What is looked at of the settings, which themselves ask this module."""
+
+    @property
+    def environment(self) -> str: ...
+    @property
+    def database_url(self) -> Secret: ...
+    @property
+    def broker_url(self) -> Secret: ...
+    @property
+    def notify_url(self) -> str | None: ...
+    @property
+    def stripe_api_base(self) -> str | None: ...
+
+
+# As SQLAlchemy reads it: a password may hold anything but an @.
+_POSTGRES = re.compile(
+    r"postgresql(?:\+psycopg)?://(?:[^:/]*(?::[^@]*)?@)?(?P<place>[^/?]*)(?:/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +52,12 @@ class Danger:
         return f"{self.setting} {self.what}: {self.do}"
 
 
-def dangers_of(settings: Settings) -> tuple[Danger, ...]:
+def dangers_of(settings: Given) -> tuple[Danger, ...]:
     """All of them, in production; in development there are none."""
     return tuple(_found(settings)) if settings.environment == "production" else ()
 
 
-def warn_of_dangers(settings: Settings, log: logging.Logger) -> None:
+def warn_of_dangers(settings: Given, log: logging.Logger) -> None:
     """One line of the log for each."""
     for danger in dangers_of(settings):
         log.warning("REFUND_WORKER_%s", danger)
@@ -52,7 +74,14 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
-def _found(settings: Settings) -> Iterator[Danger]:
+def without_port(place: str) -> str:
+    """The host of `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place if place.count(":") > 1 else place.partition(":")[0]
+
+
+def _found(settings: Given) -> Iterator[Danger]:
     if (settings.notify_url or "").startswith("http://"):
         yield Danger("NOTIFY_URL", "is http://: what we tell of refunds can be read on its way", "set an https:// URL")
     elsewhere = _postgres_in_plain_text(settings.database_url.get_secret_value())
@@ -73,19 +102,15 @@ def _postgres_in_plain_text(url: str) -> str | None:
 
     A path is a socket of this machine.
     """
-    if not url.startswith("postgresql"):
+    found = _POSTGRES.fullmatch(url)
+    if found is None:
         return None
-    parts = urlsplit(url)
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    options = {name: values[-1] for name, values in parse_qs(found["query"] or "").items()}
     if (options.get("sslmode") or os.environ.get("PGSSLMODE", "prefer")) in ENCRYPTED:
         return None
-    place = parts.netloc.rpartition("@")[2]
-    hosts = place if place.startswith("[") else place.partition(":")[0]
-    named = options.get("hostaddr") or options.get("host") or hosts or os.environ.get("PGHOST", "")
+    named = options.get("hostaddr") or options.get("host") or found["place"] or os.environ.get("PGHOST", "")
     for one in named.split(","):
-        host = (
-            one[1:].partition("]")[0] if one.startswith("[") else one if one.count(":") > 1 else one.partition(":")[0]
-        )
+        host = without_port(one)
         if not host.startswith("/") and not is_this_machine(host):
             return host
     return None

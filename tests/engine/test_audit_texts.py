@@ -1,4 +1,4 @@
-"""Texts are in the chain as salted hashes: they can be erased and the chain still holds, also one of an older version."""
+"""Texts are in the chain as salted hashes: they can be erased and the chain holds, also one of an older version."""
 
 from __future__ import annotations
 
@@ -123,9 +123,10 @@ def test_a_record_that_is_taken_away_or_changed_is_missed(world: World) -> None:
 
 def test_a_row_that_is_not_sealed_has_nothing_to_make_up_for(world: World) -> None:
     world.spend("later", 1)
-    with world.database.read() as connection, pytest.raises(NotFound):
+    with world.database.read() as connection:
         last = connection.execute(text("SELECT max(seq) FROM ledger_transactions")).scalar_one()
-        erasure_of(connection, "ledger_transactions", last, {"description": ""}, actor="x", at=START)
+        with pytest.raises(NotFound):
+            erasure_of(connection, "ledger_transactions", last, {"description": ""}, actor="x", at=START)
 
 
 def test_what_is_sealed_of_a_text_can_not_be_found_by_guessing_it(world: World) -> None:

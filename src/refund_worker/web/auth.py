@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.dangers import is_this_machine
+from refund_worker.dangers import is_this_machine, without_port
 from refund_worker.engine.api_keys import Identity, Role, authenticate
 from refund_worker.engine.context import Context
 from refund_worker.web.door import Door
@@ -135,11 +135,7 @@ def _is_from_this_machine(request: Request) -> bool:
     if forwarded or request.client is None or request.client.host not in ("127.0.0.1", "::1"):
         return False
     hosts = request.headers.getlist("host")
-    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(_without_port(hosts[0]))
-
-
-def _without_port(host: str) -> str:
-    return host.partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))
 
 
 async def _identified(request: Request) -> Identity:
