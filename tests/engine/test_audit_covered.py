@@ -14,7 +14,7 @@ from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.api_keys import create_key, revoke_key
-from refund_worker.engine.audit import Finding, verify
+from refund_worker.engine.audit import Finding, accept_rows, verify
 from refund_worker.engine.console_users import create_user, disable_user
 from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.store import snapshots
@@ -116,6 +116,24 @@ def test_a_change_is_also_seen_when_only_the_latest_seals_are_looked_at(world: W
         connection.execute(text("UPDATE refunds SET credits = 1 WHERE idempotency_key = 'later'"))
     told = [finding.table for finding in verify(world.context, latest=2).findings]
     assert told == ["refunds", "console_users"]
+
+
+def test_a_person_can_take_rows_for_right_and_it_stays_noted_who_did(world: World) -> None:
+    seal(world)
+    with world.database.write() as connection:
+        connection.execute(text("UPDATE payments SET money_taken = money_taken - 1 WHERE payment_id = 'pay1'"))
+        connection.execute(text("UPDATE console_users SET role = 'admin' WHERE name = 'anna'"))
+    differed = [finding.table for finding in findings(world)]
+    assert [finding.table for finding in accept_rows(world.context, actor="cli:omar")] == differed
+    assert differed == ["payments", "console_users"]
+    assert findings(world) == []
+    assert accept_rows(world.context, actor="cli:omar") == []
+    with world.database.read() as connection:
+        noted = connection.execute(
+            text("SELECT actor, rows, findings FROM audit_checks WHERE kind = 'accepted' ORDER BY seq LIMIT 1")
+        ).one()
+    assert noted[:2] == ("cli:omar", 2)
+    assert "money_taken of pay1" in noted[2]
 
 
 def test_a_snapshot_holds_no_text_of_people_and_no_password(world: World) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
-from refund_worker.engine.covered import check_covered
+from refund_worker.engine.covered import accept_as_they_stand, check_covered
 from refund_worker.engine.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.errors import NotFound, UnreadableFile
 from refund_worker.store import audit
@@ -123,7 +123,7 @@ def _seal_next(connection: Connection, context: Context, table: str, upto: int) 
 # --- verifying -------------------------------------------------------------------------------------------------------
 
 
-VERIFIED, ANCHORED = "verified", "anchored"
+VERIFIED, ANCHORED, ACCEPTED = "verified", "anchored", "accepted"
 
 
 def verify(
@@ -147,6 +147,23 @@ def verify(
     note |= {"rows": checker.rows, "findings": json.dumps([asdict(finding) for finding in findings])}
     _note(context, VERIFIED, actor, note)
     return report
+
+
+def accept_rows(context: Context, *, actor: str) -> list[Finding]:
+    """Take the covered rows that differ from their snapshots for right as they stand, and return what they differed in.
+
+    For what a program of the version before wrote during an upgrade, or a person repaired by hand. Who accepted what
+    stays noted. A row that is gone stays missed.
+    """
+
+    def work(connection: Connection) -> list[Finding]:
+        found = [Finding(table, seq, seq, what) for table, seq, what in accept_as_they_stand(connection)]
+        note: dict[str, Any] = {"first_seal": 0, "last_seal": 0, "rows": len(found)}
+        note |= {"findings": json.dumps([asdict(finding) for finding in found])}
+        audit.insert_check(connection, {"at": context.clock(connection), "kind": ACCEPTED, "actor": actor, **note})
+        return found
+
+    return context.database.run(work)
 
 
 def _note(context: Context, kind: str, actor: str, note: Mapping[str, Any]) -> None:

@@ -26,6 +26,18 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
                 yield table, row.seq, what
 
 
+def accept_as_they_stand(connection: Connection) -> list[tuple[str, int, str]]:
+    """Append a snapshot of each row that differs from its latest one; returns these as `check_covered` does."""
+    accepted = []
+    for table in COVERED:
+        differing = [row for row in snapshots.standing(connection, table, PAGE) if _difference(table, row)]
+        there = [row for row in differing if row.now is not None]
+        for start in range(0, len(there), PAGE):
+            snapshots.take_as_they_stand(connection, table, [row.row_id for row in there[start : start + PAGE]])
+        accepted += [(table, row.seq, str(_difference(table, row))) for row in there]
+    return accepted
+
+
 def _difference(table: str, row: Standing) -> str | None:
     if row.now is None:
         return f"deleted: {row.row_id}"
