@@ -34,6 +34,9 @@ CONTROLS = [
     "fail closed",
     "errors",
     "test and live kept apart",
+    "dangerous settings in production",
+    "metrics",
+    "containers",
 ]
 
 
