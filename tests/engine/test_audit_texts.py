@@ -15,7 +15,7 @@ from tests.support.world import START, World
 
 from refund_worker.domain.decision import Event
 from refund_worker.engine.audit import Finding, verify
-from refund_worker.engine.seals import FORM, erasure_of
+from refund_worker.engine.seals import FORM, digest_of, erasure_of
 from refund_worker.errors import NotFound
 from refund_worker.store import audit, refunds, schema
 
@@ -135,6 +135,8 @@ def test_what_is_sealed_of_a_text_can_not_be_found_by_guessing_it(world: World) 
         (row,) = audit.rows_between(connection, "events", seq - 1, seq, 1)
         seals = str(connection.execute(text("SELECT digests FROM audit_seals")).scalars().all())
         salts = connection.execute(text("SELECT salt FROM events")).scalars().all()
+    assert digest_of("events", FORM, row[1:]) in seals
+    assert digest_of("events", FORM, [*row[1:-1], None]) not in seals
     assert sha256(row[1:-1]) not in seals
     assert len(set(salts)) == len(salts)
     assert all(len(salt) == 32 for salt in salts)
