@@ -36,6 +36,7 @@ def _add_verify(app: typer.Typer) -> None:
     ) -> None:
         """Find rows that were changed, deleted, moved, added or cut off since they were sealed.
 
+        Also amounts, API keys, console users and switches that none of our programs changed so.
         Exit 0 if there are none, 5 if there are.
         """
         from refund_worker.engine.audit import verify
