@@ -39,6 +39,9 @@ CONTROLS = [
     "fail closed",
     "errors",
     "test and live kept apart",
+    "dangerous settings in production",
+    "metrics",
+    "containers",
 ]
 
 

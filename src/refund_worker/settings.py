@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from refund_worker.dangers import dangers_of
 from refund_worker.errors import BadSettings
 from refund_worker.redaction import url_without_password
 
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("sqlite:///.refund-worker/refunds.db")
     broker_url: SecretStr = SecretStr("embedded")
     environment: Literal["development", "production"] = "development"
+    # In production: what is dangerous and otherwise only warned of does not start.
+    strict: Literal["on", "off"] = "off"
 
     stripe_api_key: SecretStr | None = None
     stripe_api_base: str | None = None
@@ -202,6 +205,9 @@ class Settings(BaseSettings):
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
         if self.notify_url is not None and self.notify_secret is None:
             raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: what is sent there is signed")
+        dangers = dangers_of(self) if self.strict == "on" else ()
+        if dangers:
+            raise ValueError(f"{dangers[0]} (REFUND_WORKER_STRICT=on refuses it)")
         return self
 
     @property

@@ -18,7 +18,7 @@ def test_what_was_changed_is_named_with_exit_5_and_a_whole_chain_ends_well(
     assert shop("audit", "anchor", "anchor").code == 4
     with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
         assert Sealer().seal(runtime.context) > 0
-        assert shop("audit", "anchor", "anchor", "-o", "json").json["seal"] == 2
+        assert shop("audit", "anchor", "anchor", "-o", "json").json["seal"] == 3
         good = shop("audit", "verify", "--anchor", "anchor", "-o", "json")
         assert (good.code, good.json["whole"], good.json["anchors"]) == (0, True, 1)
         with runtime.database.write() as connection:
@@ -31,3 +31,35 @@ def test_what_was_changed_is_named_with_exit_5_and_a_whole_chain_ends_well(
     assert "ledger_entries" in shop("audit", "verify").out
     (tmp_path / "anchor").write_text("x")
     assert shop("audit", "verify", "--anchor", "anchor").code == 2
+
+
+def test_rows_forged_below_one_are_named_with_exit_5(shop: Cli, migrated_sqlite_url: str) -> None:
+    """A correction of 1,000 credits and an approval by nobody, at numbers that no chain looked at."""
+    with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
+        Sealer().seal(runtime.context)
+        assert shop("audit", "verify").code == 0
+        with runtime.database.write() as connection:
+            for table in ("events", "ledger_transactions"):
+                connection.execute(text(f"DROP TRIGGER {table}_number"))
+            connection.execute(
+                text(
+                    "INSERT INTO ledger_transactions"
+                    " (seq, transaction_id, customer_id, kind, credits, occurred_at, actor)"
+                    " SELECT -5, 'forged', min(customer_id), 'correction', 1000, 0, 'boss' FROM customers"
+                )
+            )
+            connection.execute(text("INSERT INTO events (seq, at, actor, kind) VALUES (-4, 0, 'boss', 'approved')"))
+    ran = shop("audit", "verify", "-o", "json")
+    assert ran.code == 5
+    assert {(f["table"], f["first_seq"]) for f in ran.json["findings"]} == {("ledger_transactions", -5), ("events", -4)}
+
+
+def test_a_role_raised_by_another_hand_is_named_until_somebody_accepts_it(shop: Cli, migrated_sqlite_url: str) -> None:
+    assert shop("users", "create", "anna", "--role", "viewer").code == 0
+    settings = load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url})
+    with build_runtime(settings, processors=False) as runtime, runtime.database.write() as connection:
+        connection.execute(text("UPDATE console_users SET role = 'admin'"))
+    assert shop("audit", "verify").code == 5
+    assert "changed: role of anna" in shop("audit", "accept").out
+    assert shop("audit", "verify").code == 0
+    assert shop("audit", "accept", "-o", "json").json == {"accepted": []}

@@ -537,3 +537,16 @@ def test_output_goes_where_it_belongs_in_a_real_process(shop: Cli) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, '{\n  "data": [],\n  "has_more": false\n}\n', "")
     assert time.monotonic() - started < 30
+
+
+def test_doctor_tells_of_dangers_and_of_what_approval_covers(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"ENVIRONMENT": "production", "NOTIFY_URL": "http://backend.example/", "APPROVAL_THRESHOLD_MINOR": "5000"}
+    given |= {"NOTIFY_SECRET": "whsec_" + "a" * 40}
+    for name, value in given.items():
+        monkeypatch.setenv("REFUND_WORKER_" + name, value)
+    told = {row["check"]: row for row in cli("doctor", "-o", "json").json["data"]}
+    assert told["production"]["verdict"] == "warn"
+    assert "NOTIFY_URL" in told["production"]["found"]
+    assert "https://" in told["production"]["do"]
+    assert "5000" in told["approval"]["found"]
+    assert "not refunds to a balance, and not corrections" in told["approval"]["found"]

@@ -8,6 +8,7 @@ from tests.cli.conftest import Become, Cli
 from refund_worker.engine.audit import Sealer
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
+from refund_worker.store import snapshots
 from refund_worker.store.tables import legs, refunds
 
 ASK = ("refunds", "create", "--kind", "withdrawal", "--to", "source", "--reason", "asked", "--credits", "10")
@@ -23,6 +24,8 @@ def stuck(shop: Cli, migrated_sqlite_url: str) -> Cli:
             stopped = {"status": "needs_attention", "failure_code": "declined", "due_at": None, "posted": True}
             connection.execute(refunds.update().values(**stopped))
             connection.execute(legs.update().values(status="blocked", attention="declined", next_at=None))
+            ids = connection.execute(refunds.select().with_only_columns(refunds.c.refund_id)).scalars().all()
+            snapshots.take_as_they_stand(connection, "refunds", ids)  # as the program would that stops them
         Sealer().seal(runtime.context)
     return shop
 

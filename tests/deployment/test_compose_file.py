@@ -68,6 +68,30 @@ def test_our_containers_can_change_nothing_but_their_own_memory(name: str) -> No
     assert {mount.split(":")[0] for mount in service["tmpfs"]} == {"/run/refund-worker", "/tmp"}
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_container_gains_rights_or_takes_all_of_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "devices", "pid", "ipc"} & set(service)
+    assert service["mem_limit"]
+    assert 0 < service["pids_limit"] <= 512
+    # What a server needs to make its volume its own and then be somebody else; nothing of the network or the kernel.
+    assert set(service.get("cap_add", [])) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    if name in OURS:
+        assert "cap_add" not in service
+
+
+def test_what_need_not_write_its_own_files_can_not() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("read_only")} == {*OURS, "redis"}
+    assert SERVICES["redis"]["volumes"] == ["redis:/data"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - set(OURS)))
+def test_an_image_of_others_is_named_by_an_exact_version(name: str) -> None:
+    assert re.fullmatch(r"[a-z/]+:v?[0-9]+(\.[0-9]+){1,2}(@sha256:[0-9a-f]{64})?", SERVICES[name]["image"])
+
+
 def test_the_image_is_slim_locked_by_hash_and_not_root() -> None:
     lines = OURS["web"]["build"]["dockerfile_inline"].splitlines()
     assert lines[0] == "FROM python:3.13-slim"

@@ -46,6 +46,10 @@ SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 ROLES_OF_THE_CONSOLE = (
     "tests/web/console/test_who_may_see_what.py::test_each_role_does_what_the_table_says_and_nothing_else"
 )
+COVERED = "tests/engine/test_audit_covered.py::test_"
+TEXTS = "tests/engine/test_audit_texts.py::test_"
+DANGERS = ("tests/test_dangers.py",)
+CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
 MEETINGS = (
     "tests/interleavings/test_interleavings.py"
     "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
@@ -1652,5 +1656,121 @@ DEFECTS = (
         'if refund["status"] != RefundStatus.SUCCEEDED:',
         'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
         ("tests/cli/test_oversight_commands.py",),
+    ),
+    # --- the sealed chain, and what is dangerous in production
+    Defect(
+        "the chain does not look at numbers below one",
+        STORE + "audit.py",
+        "select(t.c.seq).where(t.c.seq <= 0)",
+        "select(t.c.seq).where(t.c.seq < -1000)",
+        (COVERED + "rows_forged_below_one_with_the_guards_off_are_named",),
+    ),
+    Defect(
+        "SQLite takes a number among those that are sealed",
+        STORE + "migrations/versions/0009_audit_texts.py",
+        'f"WHEN NEW.seq <= 0 OR NEW.seq < (SELECT max(seq) FROM {table}) "',
+        'f"WHEN false "',
+        (
+            COVERED + "the_database_takes_no_number_below_one",
+            COVERED + "the_database_takes_no_number_in_a_gap_among_what_is_sealed",
+        ),
+    ),
+    Defect(
+        "Postgres takes a number among those that are sealed",
+        STORE + "migrations/versions/0009_audit_texts.py",
+        '"IF NEW.seq > coalesce(',
+        '"IF NEW.seq > -100 + coalesce(',
+        (COVERED + "the_database_takes_no_number_in_a_gap_among_what_is_sealed",),
+    ),
+    Defect(
+        "a row that another hand changed is no finding of the chain",
+        ENGINE + "covered.py",
+        "    if row.now == row.sealed:",
+        "    if row.sealed:",
+        (COVERED + "each_covered_column_that_another_hand_changes_is_named",),
+    ),
+    Defect(
+        "a row that another hand put in is no finding of the chain",
+        ENGINE + "covered.py",
+        '        return f"added: {row.row_id}, by none of our programs"',
+        "        return None",
+        (COVERED + "a_row_that_another_hand_put_in_or_took_away_is_named",),
+    ),
+    Defect(
+        "no snapshot of a payment whose money is taken",
+        STORE + "accounts.py",
+        '        snapshots.take(connection, [("payments", dict(row)) for row in stands])',
+        "        list(stands)",
+        (COVERED + "what_our_own_programs_change_is_no_finding",),
+    ),
+    Defect(
+        "the chain hashes texts without their salt",
+        ENGINE + "seals.py",
+        "    return _sha256([values[-1], *texts])",
+        "    return _sha256([None, *texts])",
+        (TEXTS + "what_is_sealed_of_a_text_can_not_be_found_by_guessing_it",),
+    ),
+    Defect(
+        "a record of an erasure also explains a changed amount",
+        ENGINE + "seals.py",
+        '    return form == 1 or digest_of(table, form, values, erasure["texts_hash"] or "") == was',
+        "    return True",
+        (TEXTS + "not_even_a_record_made_to_fit_lets_an_amount_change",),
+    ),
+    Defect(
+        "a seal of the version before is read in the new form",
+        ENGINE + "seals.py",
+        "    if form == 1 or not texts:",
+        "    if not texts:",
+        (TEXTS + "a_chain_of_the_version_before_goes_on_verifying_and_goes_on_in_the_new_form",),
+    ),
+    Defect(
+        "STRICT refuses nothing",
+        "src/refund_worker/settings.py",
+        'dangers_of(self) if self.strict == "on" else ()',
+        "()",
+        DANGERS,
+    ),
+    Defect(
+        "a Postgres elsewhere that may answer in plain text is no danger",
+        "src/refund_worker/dangers.py",
+        'ENCRYPTED = frozenset({"require",',
+        'ENCRYPTED = frozenset({"prefer", "require",',
+        DANGERS,
+    ),
+    Defect(
+        "a full-width sign begins a formula",
+        ENGINE + "spreadsheet.py",
+        '    return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False',
+        "    return first in FORMULA if first else False",
+        ("tests/engine/test_spreadsheet.py",),
+    ),
+    Defect(
+        "a formula stands behind another separator",
+        ENGINE + "spreadsheet.py",
+        r"(?<=[;,|\t\r\n])",
+        r"(?<=[\t\r\n])",
+        ("tests/engine/test_spreadsheet.py",),
+    ),
+    Defect(
+        "the metrics open to a name that was led to this machine",
+        "src/refund_worker/web/auth.py",
+        '    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))',
+        "    return True",
+        ("tests/web/test_who_may.py::test_a_name_that_was_led_to_this_machine_does_not_open_the_metrics",),
+    ),
+    Defect(
+        "a page of the console that breaks is the framework's",
+        "src/refund_worker/web/console/app.py",
+        "    app.add_middleware(_LastResort)\n",
+        "",
+        (CONSOLE_PAGES + "a_page_that_breaks_is_still_the_consoles_and_the_log_has_no_text_of_people",),
+    ),
+    Defect(
+        "the console takes the sign NUL",
+        "src/refund_worker/web/console/access.py",
+        '    if any("\\x00" in value for value in given):',
+        "    if not given:",
+        (CONSOLE_PAGES + "an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log",),
     ),
 )

@@ -331,6 +331,8 @@ _REPLACING = (
     " VALUES (2, 'events', 1, 1, 1, '', 'x', 0)",
     "INTO audit_seals (rowid, seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
     " VALUES (1, 2, 'events', 2, 2, 1, '', 'x', 0)",
+    "INTO snapshots (seq, table_name, row_id, form, state) VALUES (1, 'payments', 'p', 1, '[2]')",
+    "INTO erasures (seq, at, actor, table_name, row_seq, was, becomes) VALUES (1, 0, 'you', 'events', 1, 'a', 'c')",
     "INTO audit_checks (seq, at, kind, actor, first_seal, last_seal, rows) VALUES (1, 0, 'verified', 'you', 1, 1, 1)",
 )
 
@@ -386,5 +388,7 @@ _ROWS = (
     "INSERT INTO events (refund_id, at, actor, kind) VALUES ('r', 0, 'me', 'accepted')",
     "INSERT INTO audit_seals (seq, table_name, first_seq, last_seq, rows, digests, hash, sealed_at)"
     " VALUES (1, 'events', 1, 1, 1, '', '', 0)",
+    "INSERT INTO snapshots (table_name, row_id, form, state) VALUES ('payments', 'p', 1, '[1]')",
+    "INSERT INTO erasures (at, actor, table_name, row_seq, was, becomes) VALUES (0, 'me', 'events', 1, 'a', 'b')",
     "INSERT INTO audit_checks (at, kind, actor, first_seal, last_seal, rows) VALUES (0, 'verified', 'me', 1, 1, 1)",
 )

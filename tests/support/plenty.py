@@ -28,6 +28,7 @@ from refund_worker.engine.intake import Taken, request_refunds
 from refund_worker.engine.records import correct, record_payments, record_spends
 from refund_worker.engine.tally import tally
 from refund_worker.processors.base import Blocked, Busy, Refused, Reply
+from refund_worker.store import snapshots
 from refund_worker.store.database import Database
 from refund_worker.store.tables import inbox, metadata, outbox, refund_objects, refunds
 from tests.support.migrated import migrate
@@ -40,8 +41,10 @@ PROCESSORS = ("stripe", "manual", "acquirer")
 CURRENCIES = ("GBP", "USD", "EUR", "JPY")
 LARGE_MINOR = 50_000
 GROUP = 10
-# Of one installation, or of its users: a copy of these would not be another of them.
-NOT_COPIED = {"api_keys", "audit_seals", "console_sessions", "console_tries", "console_users", "installation"}
+# Of one installation, or of its users: a copy of these would not be another of them. Of copies there are new snapshots.
+NOT_COPIED = {
+    "api_keys", "audit_seals", "console_sessions", "console_tries", "console_users", "installation", "snapshots",
+}  # fmt: skip
 
 # What is asked for and what becomes of it, and how often of a thousand.
 SCENARIOS: Mapping[tuple[str, str], int] = {
@@ -133,12 +136,23 @@ def _finish(database: Database, sealed: bool) -> None:
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
     if sealed:
+        for name in ("payments", "refunds", "legs"):
+            _take_snapshots(database, metadata.tables[name])
         world = World(str(database.url.render_as_string(hide_password=False)), clock=lambda _connection: time.time())
         sealer = Sealer()
         while not sealer.seal(world.context):
             pass
         tally(world.context)
         world.close()
+
+
+def _take_snapshots(database: Database, table: Table) -> None:
+    key = next(iter(table.primary_key.columns))
+    with database.read() as connection:
+        ids = list(connection.execute(select(key)).scalars())
+    for start in range(0, len(ids), 500):
+        with database.write() as connection:
+            snapshots.take_as_they_stand(connection, table.name, ids[start : start + 500])
 
 
 def _count(connection: Connection, table: Table) -> int:

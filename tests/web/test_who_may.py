@@ -414,11 +414,28 @@ def test_who_decides_sees_all_clients(web: Web, role: str) -> None:
 
 def test_metrics_are_for_this_machine_or_for_a_key(web: Web) -> None:
     here, away = ("127.0.0.1", 50000), ("203.0.113.7", 50000)
-    assert web.call("GET", "/metrics", key=None, client=here).status_code == 200
+    local = {"Host": "127.0.0.1:8000"}
+    assert web.call("GET", "/metrics", key=None, client=here, headers=local).status_code == 200
     assert is_problem(web.call("GET", "/metrics", key=None, client=away), 401, "unauthenticated")
     assert web.call("GET", "/metrics", key=web.key("viewer"), client=away).status_code == 200
     for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
-        answer = web.call("GET", "/metrics", key=None, client=here, headers={header: "127.0.0.1"})
+        answer = web.call("GET", "/metrics", key=None, client=here, headers=local | {header: "127.0.0.1"})
         assert is_problem(answer, 401, "unauthenticated")
     for path in ("/healthz", "/readyz", "/openapi.json"):
         assert web.call("GET", path, key=None, client=away).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "127.0.0.2"])
+def test_prometheus_on_this_machine_needs_no_key_under_any_of_its_names(web: Web, host: str) -> None:
+    answer = web.call("GET", "/metrics", key=None, client=("127.0.0.1", 50000), headers={"Host": host})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.5", ""]
+)
+def test_a_name_that_was_led_to_this_machine_does_not_open_the_metrics(web: Web, host: str) -> None:
+    here = ("127.0.0.1", 50000)
+    answer = web.call("GET", "/metrics", key=None, client=here, headers={"Host": host})
+    assert is_problem(answer, 401, "unauthenticated")
+    assert web.call("GET", "/metrics", key=web.key("viewer"), client=here, headers={"Host": host}).status_code == 200

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +12,16 @@ from refund_worker.cli import session
 from refund_worker.cli.options import OutputOption, acting_user, command, group, spelled_if_given
 from refund_worker.cli.shown import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
 
+if TYPE_CHECKING:
+    from refund_worker.engine.audit import Finding
+
 EXIT_DIFFERENCES = 5
 
 
 def add_to(app: typer.Typer) -> None:
     audit = group("audit", "Whether ledger and timeline are as they were written.", app)
     _add_verify(audit)
+    _add_accept(audit)
     _add_anchor(audit)
     _add_status(audit)
     _add_list(audit)
@@ -30,6 +35,7 @@ def _add_verify(app: typer.Typer) -> None:
     ) -> None:
         """Find rows that were changed, deleted, moved, added or cut off since they were sealed.
 
+        Also amounts, API keys, console users and switches that none of our programs changed so.
         Exit 0 if there are none, 5 if there are.
         """
         from refund_worker.engine.audit import verify
@@ -43,10 +49,32 @@ def _add_verify(app: typer.Typer) -> None:
             print_facts((name, str(value)) for name, value in told.items() if name != "findings")
             if report.findings:
                 print()
-                columns = Column("table"), Column("first row", right=True), Column("last row", right=True), Column("is")
-                print_table(columns, ((f.table, f.first_seq, f.last_seq, f.what) for f in report.findings))
+                _print_findings(report.findings)
         if not report.whole:
             raise typer.Exit(EXIT_DIFFERENCES)
+
+
+def _print_findings(findings: Iterable[Finding]) -> None:
+    columns = Column("table"), Column("first row", right=True), Column("last row", right=True), Column("is")
+    print_table(columns, ((f.table, f.first_seq, f.last_seq, f.what) for f in findings), empty="no row differed")
+
+
+def _add_accept(app: typer.Typer) -> None:
+    @command(app, "accept", "audit accept")
+    def accept(output: OutputOption = Output.TABLE) -> None:
+        """Take payments, refunds, keys, users and switches for right as they stand now, and print which had differed.
+
+        Once after an upgrade, when the last process of the version before has ended, or after a repair by hand: what
+        our programs did not write is a finding of audit verify until then. Who accepted what is noted.
+        """
+        from refund_worker.engine.audit import accept_rows
+
+        with session.context() as context:
+            found = accept_rows(context, actor=acting_user())
+        if output is Output.JSON:
+            print_json({"accepted": [as_json(finding) for finding in found]})
+        else:
+            _print_findings(found)
 
 
 def _add_anchor(app: typer.Typer) -> None:

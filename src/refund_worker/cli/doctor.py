@@ -73,6 +73,8 @@ def examine() -> Iterator[Finding]:
         return
     given = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
     yield Finding("settings", Verdict.OK, f"{settings.environment}, {given} named REFUND_WORKER_…")
+    yield from _dangers(settings)
+    yield _approval(settings)
     yield _database(settings)
     yield _broker(settings)
     yield _celery_clients(settings)
@@ -80,6 +82,21 @@ def examine() -> Iterator[Finding]:
     yield _stripe_server(settings)
     yield _webhook_secret(settings)
     yield from _payments(settings)
+
+
+def _dangers(settings: Settings) -> Iterator[Finding]:
+    from refund_worker.dangers import dangers_of
+
+    for danger in dangers_of(settings):
+        yield Finding("production", Verdict.WARN, f"{danger.setting} {danger.what}", danger.do)
+
+
+def _approval(settings: Settings) -> Finding:
+    """What another person has to approve, and what nobody has to: credits are no money until they are paid out."""
+    if settings.approval_threshold_minor is None:
+        return Finding("approval", Verdict.OK, "off: no refund waits for a second person")
+    limit = f"refunds to a payment above {settings.approval_threshold_minor} minor units"
+    return Finding("approval", Verdict.OK, f"{limit}; not refunds to a balance, and not corrections")
 
 
 def _database(settings: Settings) -> Finding:

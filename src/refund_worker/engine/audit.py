@@ -6,7 +6,6 @@ can rewrite the chain as well: that is what an anchor is for, the last hash kept
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,13 @@ from sqlalchemy import Connection
 
 from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
+from refund_worker.engine.covered import accept_as_they_stand, check_covered
+from refund_worker.engine.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.errors import NotFound, UnreadableFile
 from refund_worker.store import audit
 
 ROWS_PER_SEAL = 500
-SEALS = "audit_seals"
+SEALS, SNAPSHOTS = "audit_seals", "snapshots"
 ANCHOR_BYTES_MAX = 16 << 20
 
 
@@ -111,31 +112,18 @@ def _seal_next(connection: Connection, context: Context, table: str, upto: int) 
         "first_seq": rows[0][0],
         "last_seq": rows[-1][0],
         "rows": len(rows),
-        "digests": "\n".join(f"{row[0]}:{_digest(row[1:])}" for row in rows),
+        "digests": "\n".join(f"{row[0]}:{digest_of(table, FORM, row[1:])}" for row in rows),
+        "form": FORM,
     }
-    seal |= {"hash": _hash(last["hash"] if last else "", seal), "sealed_at": context.clock(connection)}
+    seal |= {"hash": hash_of(last["hash"] if last else "", seal), "sealed_at": context.clock(connection)}
     audit.insert_seal(connection, seal)
     return len(rows)
-
-
-def _digest(values: Sequence[Any]) -> str:
-    """Of a row without its number, so that a row that was moved is recognised where it is now."""
-    return hashlib.sha256(_canonical(values)).hexdigest()
-
-
-def _hash(previous: str, seal: Mapping[str, Any]) -> str:
-    names = ("seq", "table_name", "first_seq", "last_seq", "rows", "digests")
-    return hashlib.sha256(_canonical([previous, *(seal[name] for name in names)])).hexdigest()
-
-
-def _canonical(values: Sequence[Any]) -> bytes:
-    return json.dumps(list(values), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 # --- verifying -------------------------------------------------------------------------------------------------------
 
 
-VERIFIED, ANCHORED = "verified", "anchored"
+VERIFIED, ANCHORED, ACCEPTED = "verified", "anchored", "accepted"
 
 
 def verify(
@@ -151,13 +139,31 @@ def verify(
         last = audit.last_seal(connection)
         skip = max(0, last["seq"] - latest) if last is not None and latest is not None else 0
         checker = _Checker(connection, skip)
-        findings = tuple(_ranges([*checker.check(), *_check_anchors(anchors, checker.hashes)]))
+        found = [*_unnumbered(connection), *checker.check(), *checker.check_covered()]
+        findings = tuple(_ranges([*found, *_check_anchors(anchors, checker.hashes)]))
         unsealed = sum(audit.count_after(connection, table, seq) for table, seq in checker.sealed_upto.items())
     report = Report(skip + 1, checker.seals, checker.rows, unsealed, len(anchors), findings)
     note: dict[str, Any] = {"first_seal": skip + 1, "last_seal": max(checker.hashes, default=0)}
     note |= {"rows": checker.rows, "findings": json.dumps([asdict(finding) for finding in findings])}
     _note(context, VERIFIED, actor, note)
     return report
+
+
+def accept_rows(context: Context, *, actor: str) -> list[Finding]:
+    """Take the covered rows that differ from their snapshots for right as they stand, and return what they differed in.
+
+    For what a program of the version before wrote during an upgrade, or a person repaired by hand. Who accepted what
+    stays noted. A row that is gone stays missed.
+    """
+
+    def work(connection: Connection) -> list[Finding]:
+        found = [Finding(table, seq, seq, what) for table, seq, what in accept_as_they_stand(connection)]
+        note: dict[str, Any] = {"first_seal": 0, "last_seal": 0, "rows": len(found)}
+        note |= {"findings": json.dumps([asdict(finding) for finding in found])}
+        audit.insert_check(connection, {"at": context.clock(connection), "kind": ACCEPTED, "actor": actor, **note})
+        return found
+
+    return context.database.run(work)
 
 
 def _note(context: Context, kind: str, actor: str, note: Mapping[str, Any]) -> None:
@@ -175,6 +181,7 @@ class _Checker:
         self._connection = connection
         self._skip = skip
         self.sealed_upto = audit.sealed_seqs_at(connection, skip) if skip else dict.fromkeys(audit.COLUMNS, 0)
+        self._looked_at_from = self.sealed_upto[SNAPSHOTS]
         self.hashes: dict[int, str] = {}
         self.seals = self.rows = 0
 
@@ -187,7 +194,7 @@ class _Checker:
                 chained = seal["seq"] == number + 1
                 if not chained:
                     yield Finding(SEALS, number + 1, seal["seq"] - 1, "missing")
-                elif seal["hash"] != _hash(previous, seal):
+                elif seal["hash"] != hash_of(previous, seal):
                     yield Finding(SEALS, seal["seq"], seal["seq"], "changed")
                 yield from self._check_rows(seal, chained)
                 number, previous = seal["seq"], seal["hash"]
@@ -200,8 +207,9 @@ class _Checker:
             return
         # Where a seal is missing, it is not known which rows lay before this one.
         after = self.sealed_upto[table] if chained else seal["first_seq"] - 1
-        sealed = _parsed(seal["digests"])
-        found = self._digests(table, after, seal["last_seq"])
+        sealed = parsed(seal["digests"])
+        rows = self._rows(table, after, seal["last_seq"])
+        found = {seq: digest_of(table, seal["form"], values) for seq, values in rows.items()}
         places = {digest: seq for seq, digest in sealed.items()}
         for seq in sorted(sealed.keys() | found.keys()):
             was, now = sealed.get(seq), found.get(seq)
@@ -209,24 +217,34 @@ class _Checker:
                 yield Finding(table, seq, seq, "deleted")
             elif was is None:
                 yield Finding(table, seq, seq, "added")
-            elif was != now:
+            elif was != now and not self._erased(table, seal["form"], seq, was, rows[seq]):
                 place = places.get(now)
                 yield Finding(table, seq, seq, f"moved: sealed as row {place}" if place else "changed")
         self.sealed_upto[table] = max(self.sealed_upto[table], seal["last_seq"])
         self.rows += len(sealed)
 
-    def _digests(self, table: str, after: int, upto: int) -> dict[int, str]:
-        found: dict[int, str] = {}
+    def _rows(self, table: str, after: int, upto: int) -> dict[int, Sequence[Any]]:
+        found: dict[int, Sequence[Any]] = {}
         while rows := audit.rows_between(self._connection, table, after, upto, ROWS_PER_SEAL):
-            found |= {row[0]: _digest(row[1:]) for row in rows}
+            found |= {row[0]: row[1:] for row in rows}
             after = rows[-1][0]
         return found
 
+    def _erased(self, table: str, form: int, seq: int, was: str, values: Sequence[Any]) -> bool:
+        records = audit.erasures_of(self._connection, table, seq) if table in audit.TEXTS else []
+        return any(explained_by(record, table, form, was, values) for record in records)
 
-def _parsed(digests: str) -> dict[int, str]:
-    """Digest by row number; a seal that was written over may hold anything, and then its hash has said so."""
-    pairs = (line.partition(":") for line in digests.splitlines())
-    return {int(seq): digest for seq, _, digest in pairs if seq.isascii() and seq.isdigit() and len(seq) < 19}
+    def check_covered(self) -> Iterator[Finding]:
+        """Rows that may change against their snapshots: all of them, or what the seals looked at tell of."""
+        upto = self.sealed_upto[SNAPSHOTS]
+        span = (self._looked_at_from, upto) if self._skip else None
+        for table, seq, what in check_covered(self._connection, span):
+            yield Finding(table, seq, seq, what)
+
+
+def _unnumbered(connection: Connection) -> Iterator[Finding]:
+    for table, seq in audit.numbers_below_one(connection):
+        yield Finding(table, seq, seq, "added: the database gives no such number")
 
 
 def _check_anchors(anchors: Mapping[int, str], hashes: Mapping[int, str]) -> Iterator[Finding]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +18,10 @@ REST = (
 )
 # fmt: on
 HEADER = PLAIN + MONEY + REST
-# What makes a spreadsheet take a cell for a formula, a tab or line end in front included.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# What makes a spreadsheet take a cell for a formula, once its full-width and small forms are written plainly.
+FORMULA = frozenset("=+-@\u2212")
+# Where a spreadsheet of another country, or one that imports by other rules, begins a new cell or line.
+_SEPARATORS = re.compile(r"(?<=[;,|\t\r\n])")
 
 
 def rows_of(refund: Json) -> Iterator[list[object]]:
@@ -28,7 +32,23 @@ def rows_of(refund: Json) -> Iterator[list[object]]:
 
 
 def harmless(value: object) -> object:
-    """A text that a spreadsheet would calculate gets an apostrophe in front; nothing is an empty cell."""
+    """A text that a spreadsheet would calculate gets an apostrophe in front, and so does each part of it that would be
+    a cell of its own where another separator is used; nothing is an empty cell.
+    """
     if value is None:
         return ""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    cell = "".join(f"'{part}" if _calculates(part) else part for part in _SEPARATORS.split(value))
+    # Taken away by some that read it, and then the next sign begins the cell.
+    return f"'{cell}" if value.startswith(("\t", "\r", "\n")) else cell
+
+
+def _calculates(part: str) -> bool:
+    """Whether the first sign that can be seen begins a formula; blanks and invisible signs before it do not count."""
+    first = next((sign for sign in part if not _is_unseen(sign)), "")
+    return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False
+
+
+def _is_unseen(sign: str) -> bool:
+    return sign.isspace() or unicodedata.category(sign) in ("Cc", "Cf", "Zs")

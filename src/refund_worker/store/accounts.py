@@ -11,6 +11,7 @@ from refund_worker.domain.accept import CustomerAccount, TransactionRoom
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import CustomerChange
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import customers, legs, payments, transaction_rooms
 
@@ -107,8 +108,12 @@ def change_customers(connection: Connection, changes: Mapping[str, CustomerChang
 def change_payments(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> None:
     """Take room of payments (negative: give it free). More than there is can't be taken: the constraint refuses."""
     rows = [{"id": payment, "c": c, "m": m} for payment, (c, m) in sorted(changes.items()) if c or m]
-    if rows:
+    if len(rows) == 1:  # as nearly always, and then one statement tells how the payment stands now
+        stands = connection.execute(_CHANGE_PAYMENT.returning(*payments.c), rows[0]).mappings()
+        snapshots.take(connection, [("payments", dict(row)) for row in stands])
+    elif rows:
         connection.execute(_CHANGE_PAYMENT, rows)
+        snapshots.take_as_they_stand(connection, "payments", {str(row["id"]) for row in rows})
 
 
 def recount_payments(connection: Connection, payment_ids: Iterable[str]) -> None:
@@ -123,6 +128,7 @@ def recount_payments(connection: Connection, payment_ids: Iterable[str]) -> None
         # Locked by a statement of its own: the count must see what those before us committed.
         connection.execute(locked(connection, query.order_by(payments.c.payment_id)))
         connection.execute(_RECOUNT_PAYMENT, rows)
+        snapshots.take_as_they_stand(connection, "payments", {row["id"] for row in rows})
 
 
 def change_rooms(connection: Connection, changes: Mapping[str, int]) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, RowMapping, bindparam, func, select, text
 
-from refund_worker.store.tables import audit_checks, audit_seals, events, ledger_entries, ledger_transactions
+from refund_worker.store.tables import (
+    audit_checks,
+    audit_seals,
+    erasures,
+    events,
+    ledger_entries,
+    ledger_transactions,
+    snapshots,
+)
 
 # Which columns a digest covers, in this order: a column added later must not change the digests of older rows.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -35,8 +43,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "detail",
         "alarm",
     ),
+    "snapshots": ("table_name", "row_id", "form", "state"),
+    "erasures": ("at", "actor", "table_name", "row_seq", "was", "texts_hash", "becomes"),
 }
-_TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events)}
+# Columns that hold what people wrote: sealed as one hash under the row's `salt`, so that they can be erased with it.
+TEXTS: Mapping[str, tuple[str, ...]] = {"ledger_transactions": ("description",), "events": ("reason", "detail")}
+_TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
+_NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
 # Any number will do, as long as every process that seals takes the same.
 SEAL_LOCK = 7_203_118_555
 
@@ -65,7 +78,7 @@ def running_transactions(connection: Connection) -> tuple[int, int] | None:
 
 _AFTER, _UPTO, _LIMIT = (bindparam(name, type_=BigInteger) for name in ("after", "upto", "limit"))
 _ROWS_BETWEEN = {
-    name: select(t.c.seq, *(t.c[column] for column in COLUMNS[name]))
+    name: select(t.c.seq, *(t.c[column] for column in (*COLUMNS[name], *(("salt",) if name in TEXTS else ()))))
     .where(t.c.seq > _AFTER, t.c.seq <= _UPTO)
     .order_by(t.c.seq)
     .limit(_LIMIT)
@@ -76,8 +89,35 @@ _ROWS_BETWEEN = {
 def rows_between(
     connection: Connection, table: str, after: int, upto: int, limit: int
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Rows with after < seq <= upto, in order: `seq`, then the columns of `COLUMNS`."""
+    """Rows with after < seq <= upto, in order: `seq`, the columns of `COLUMNS`, and `salt` where it has `TEXTS`."""
     return connection.execute(_ROWS_BETWEEN[table], {"after": after, "upto": upto, "limit": limit}).all()
+
+
+def numbers_below_one(connection: Connection) -> list[tuple[str, int]]:
+    """(table, seq) of rows with a number that the database never gives: somebody put them in by hand."""
+    return [
+        (t.name, seq)
+        for t in _NUMBERED
+        for seq in connection.execute(select(t.c.seq).where(t.c.seq <= 0).order_by(t.c.seq)).scalars()
+    ]
+
+
+def insert_erasure(connection: Connection, erasure: Mapping[str, Any]) -> None:
+    """Append that texts of a sealed row were overwritten: at, actor, table_name, row_seq, was, texts_hash, becomes."""
+    connection.execute(erasures.insert().values(**erasure))
+
+
+def erasures_of(connection: Connection, table: str, seq: int) -> list[RowMapping]:
+    e = erasures.c
+    query = select(erasures).where(e.table_name == table, e.row_seq == seq, e.seq > 0).order_by(e.seq)
+    return list(connection.execute(query).mappings())
+
+
+def seal_over(connection: Connection, table: str, seq: int) -> RowMapping | None:
+    """The seal that this row of the table is under, or None while it is not sealed."""
+    s = audit_seals.c
+    query = select(audit_seals).where(s.table_name == table, s.last_seq >= seq).order_by(s.last_seq).limit(1)
+    return connection.execute(query).mappings().first()
 
 
 def count_after(connection: Connection, table: str, after: int) -> int:

@@ -170,7 +170,7 @@ def _postgres_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     }
     options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
     arguments = {"options": options, "connect_timeout": CONNECT_SECONDS, **TCP}
-    return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments)
+    return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments, hide_parameters=True)
 
 
 def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
@@ -179,7 +179,8 @@ def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     if path and in_a_file:
         Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
     arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-    engine = create_engine(url, **(pool if in_a_file else {}), connect_args=arguments)
+    # Customers' texts are not for a log, and an error quotes its statement's parameters.
+    engine = create_engine(url, **(pool if in_a_file else {}), connect_args=arguments, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _prepare(dbapi_connection: Any, _record: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from sqlalchemy import Connection, select, update
 
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.store import snapshots
 from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import payments
 
@@ -30,7 +31,9 @@ def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[
 
 def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
     if records:
-        connection.execute(payments.insert(), [asdict(record) | {"created_at": now} for record in records])
+        rows = [asdict(record) | {"created_at": now, "credits_taken": 0, "money_taken": 0} for record in records]
+        connection.execute(payments.insert(), rows)
+        snapshots.take(connection, [("payments", row) for row in rows])
 
 
 def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
+from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import events, legs, processors
 
@@ -28,6 +29,7 @@ def pause(
     statement = insert.values(name=name, **values)
     where = None if until is None else (processors.c.paused_by.is_(None) | processors.c.paused_until.is_not(None))
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values, where=where))
+    snapshots.take_as_they_stand(connection, "processors", [name])
 
 
 def is_news(connection: Connection, name: str, code: str, since: float) -> bool:
@@ -43,14 +45,17 @@ def resume(connection: Connection, name: str) -> bool:
     p = processors.c
     cleared = {"paused_by": None, "paused_at": None, "paused_until": None, "code": None, "reason": None}
     changed = connection.execute(processors.update().where(p.name == name, p.paused_by.is_not(None)).values(**cleared))
+    snapshots.take_as_they_stand(connection, "processors", [name])
     return changed.rowcount > 0
 
 
 def end_pauses_made_after(connection: Connection, at: float, now: float) -> None:
     """Pauses by a program that were made after `at` end now; those by a person stay."""
     p = processors.c
-    made_then = processors.update().where(p.paused_until.is_not(None), p.paused_at > at)
-    connection.execute(made_then.values(paused_until=now))
+    made_then = (p.paused_until.is_not(None), p.paused_at > at)
+    names = connection.execute(select(p.name).where(*made_then)).scalars().all()
+    connection.execute(processors.update().where(*made_then).values(paused_until=now))
+    snapshots.take_as_they_stand(connection, "processors", names)
 
 
 _LOOKED_AT_BEFORE = select(processors.c.name).where(processors.c.looked_at < bindparam("at"))
@@ -80,7 +85,10 @@ def note_told(connection: Connection, name: str, until: float) -> None:
 
 def _note(connection: Connection, name: str, **values: float) -> None:
     insert = insert_into(connection, processors)
+    known = connection.execute(select(processors.c.name).where(processors.c.name == name)).first()
     connection.execute(insert.values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
+    if known is None:
+        snapshots.take_as_they_stand(connection, "processors", [name])
 
 
 def status_of_processors(connection: Connection) -> list[RowMapping]:

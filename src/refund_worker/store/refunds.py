@@ -23,6 +23,7 @@ from refund_worker.domain.refund import (
     To,
 )
 from refund_worker.errors import LostRace
+from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import attempts, events, legs, refund_objects, refunds
 
@@ -47,10 +48,12 @@ def insert_refunds(connection: Connection, accepted: Sequence[tuple[Refund, str]
     """New refunds, each with the body it was asked with, and their legs. IntegrityError where a key is taken."""
     if not accepted:
         return
-    connection.execute(refunds.insert(), [_refund_row(refund) | {"body": body} for refund, body in accepted])
+    rows = [_refund_row(refund) | {"body": body} for refund, body in accepted]
+    connection.execute(refunds.insert(), rows)
     leg_rows = [_leg_row(leg) for refund, _ in accepted for leg in refund.legs]
     if leg_rows:
         connection.execute(legs.insert(), leg_rows)
+    snapshots.take(connection, [*(("refunds", row) for row in rows), *(("legs", row) for row in leg_rows)])
 
 
 _BY_KEYS = select(refunds.c.idempotency_key, refunds.c.refund_id, refunds.c.body).where(
@@ -148,6 +151,7 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
     if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
         raise LostRace("a refund was changed by somebody else in the meantime")
     changed, added = [], []
+    covered = [("refunds", _refund_row(d.after)) for d in decisions if _differs("refunds", d.before, d.after)]
     for decision in decisions:
         before = {leg.leg_id: leg for leg in decision.before.legs}
         for leg in decision.after.legs:
@@ -155,10 +159,18 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
                 added.append(_leg_row(leg))
             elif leg is not before[leg.leg_id]:
                 changed.append({"id": leg.leg_id} | {name: getattr(leg, name) for name in _LEG_CHANGES})
+                if _differs("legs", before[leg.leg_id], leg):
+                    covered.append(("legs", _leg_row(leg)))
     if changed:
         connection.execute(_UPDATE_LEG, changed)
     if added:
         connection.execute(legs.insert(), added)
+    snapshots.take(connection, [*covered, *(("legs", row) for row in added)])
+
+
+def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
+    """Whether the audit chain is to know of the change."""
+    return any(getattr(before, name) != getattr(after, name) for name in snapshots.COVERED[table])
 
 
 def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]], now: float) -> None:

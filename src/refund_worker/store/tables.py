@@ -7,6 +7,7 @@ compare and sort alike on SQLite and Postgres.
 from __future__ import annotations
 
 import json
+import os
 
 from sqlalchemy import (
     BigInteger,
@@ -62,6 +63,14 @@ class Ids(TypeDecorator[tuple[str, ...]]):
 
 def _ids(name: str) -> Column[tuple[str, ...]]:
     return Column(name, Ids, nullable=False, server_default="[]")
+
+
+def _salt() -> Column[str]:
+    """Goes into the sealed hash of the row's texts, so that nobody can guess them from the hash once both are erased.
+
+    Null in rows older than this column, and where the texts are erased.
+    """
+    return Column("salt", Text, default=lambda: os.urandom(16).hex())
 
 
 def _flag(name: str) -> Column[bool]:
@@ -146,6 +155,7 @@ ledger_transactions = Table(
     Column("description", Text, nullable=False, server_default=""),
     Column("occurred_at", Double, nullable=False),
     Column("actor", Text, nullable=False),
+    _salt(),
     Index("ix_ledger_transactions_customer", "customer_id", "occurred_at", "seq"),
     # Few among many: a customer's page shows the latest of these.
     Index(
@@ -344,6 +354,7 @@ events = Table(
     Column("reason", Text),
     Column("detail", Text, nullable=False, server_default="{}"),
     _flag("alarm"),
+    _salt(),
 )
 
 inbox = Table(
@@ -563,6 +574,8 @@ audit_seals = Table(
     Column("digests", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("sealed_at", Double, nullable=False),
+    # How its digests are made: 1 with the texts in them, 2 with a salted hash of the texts.
+    Column("form", Integer, nullable=False, server_default="1"),
     UniqueConstraint("table_name", "first_seq"),
     Index("ix_audit_seals_table", "table_name", "last_seq"),
 )
@@ -579,6 +592,34 @@ audit_checks = Table(
     _amount("last_seal"),
     _amount("rows"),
     Column("findings", Text, nullable=False, server_default="[]"),
+)
+
+# How the covered columns of a row that may change stood after each change (`snapshots.py` says which they are).
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("table_name", Text, nullable=False),
+    Column("row_id", Text, nullable=False),
+    Column("form", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Index("ix_snapshots_row", "table_name", "row_id", "seq"),
+)
+
+# Which sealed row's texts were overwritten. `was` is the digest that its seal holds, `texts_hash` what was hashed with
+# the salt in it (null for a row whose seal has form 1), `becomes` the digest of the whole row afterwards.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("row_seq", BigInteger, nullable=False),
+    Column("was", Text, nullable=False),
+    Column("texts_hash", Text),
+    Column("becomes", Text, nullable=False),
+    Index("ix_erasures_row", "table_name", "row_seq"),
 )
 
 # Sums for the plots, by day or hour (`at`, its first second in UTC), counted from the timelines behind their writers:
@@ -602,4 +643,4 @@ repeated_requests = Table(
 )
 
 # Their rows never change: the database itself refuses (triggers on SQLite, rights and triggers on Postgres).
-APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks)
+APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks, snapshots, erasures)

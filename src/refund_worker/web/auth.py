@@ -18,6 +18,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
+from refund_worker.dangers import is_this_machine, without_port
 from refund_worker.engine.api_keys import Identity, authenticate
 from refund_worker.engine.context import Context
 from refund_worker.engine.permissions import Act, may
@@ -122,9 +123,16 @@ async def guard(request: Request) -> None:
 
 
 def _is_from_this_machine(request: Request) -> bool:
-    """A proxy on this machine passes on requests from elsewhere: then the key decides."""
+    """A proxy on this machine passes on requests from elsewhere: then the key decides.
+
+    So it does where the request names another host: a page of anybody's can lead a name of its own to this machine, and
+    have the browser here ask for it.
+    """
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
-    return not forwarded and request.client is not None and request.client.host in ("127.0.0.1", "::1")
+    if forwarded or request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+        return False
+    hosts = request.headers.getlist("host")
+    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))
 
 
 async def _identified(request: Request) -> Identity:

@@ -70,7 +70,7 @@ class Edge:
         except Exception as error:
             if status:
                 raise
-            log.error("request %s broke: %s", request_id, type(error).__name__, exc_info=_without_values(error))
+            log.error("request %s broke: %s", request_id, type(error).__name__, exc_info=without_values(error))
             answer = problem_of(error) if isinstance(error, RefundWorkerError) else internal_problem()
             await answer(scope, receive, send_with_headers)
         finally:
@@ -93,7 +93,7 @@ def _request_id(scope: Scope) -> str:
     return text if _A_REQUEST_ID.fullmatch(text) else secrets.token_hex(12)
 
 
-def _without_values(error: Exception) -> Exception:
+def without_values(error: Exception) -> Exception:
     """SQLAlchemy's errors quote the statement's parameters: customers' texts are not for the log."""
     if hasattr(error, "hide_parameters"):
         error.hide_parameters = True

@@ -16,12 +16,15 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from refund_worker.dangers import is_this_machine, warn_of_dangers
 from refund_worker.errors import BadSettings
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web.app import create_app, wake_nobody
 from refund_worker.web.door import Wake
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
+
+log = logging.getLogger("refund_worker.web")
 
 # Requests under way get this long; a request that needs longer was told nothing and is safe to send again.
 GRACE_SECONDS = 10
@@ -44,6 +47,13 @@ def run_web(
     `make_wake` is called in each process and must be a function of a module. Raises `BadSettings`, also for an address
     that can't be listened on, or `Unavailable` when the database can't be used.
     """
+    warn_of_dangers(settings, log)
+    if settings.environment == "development" and not is_this_machine(host):
+        log.warning(
+            "the web listens on %s, and in development the console's cookies and answers go over plain http: where "
+            "anything but this machine reaches it, set REFUND_WORKER_ENVIRONMENT=production and put TLS before it",
+            host,
+        )
     # Said once and plainly, and SQLite is migrated before several processes look at it.
     build_runtime(settings, processors=False).close()
     sockets = _bound(host, port)

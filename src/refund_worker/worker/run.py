@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from refund_worker.dangers import warn_of_dangers
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.settings import PREFIX, Settings
 from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES
@@ -40,6 +41,7 @@ def run_worker(settings: Settings, queues: list[str] | None = None, concurrency:
     Celery ends itself on some messages; the supervisor starts it again. Raises `BadSettings` for an unknown queue.
     """
     log_to_stderr()
+    warn_of_dangers(settings, log)
     queues = queues or list(QUEUES)
     unknown = set(queues) - set(QUEUES)
     if unknown:
@@ -63,6 +65,7 @@ def run_scheduler(settings: Settings) -> int:
     from refund_worker.worker.scheduler import Scheduler  # the supervisor does without the weight of the engine
 
     log_to_stderr()
+    warn_of_dangers(settings, log)
     if settings.broker_url.get_secret_value().startswith(MEMORY):
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
     scheduler = Scheduler(settings)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+from sqlalchemy import text
 from tests.cli.conftest import Cli, cli
 from tests.web.client import Web, settings_for
 from tests.web.console.test_hostile_text import PAGES
-from tests.web.console.visitor import text_of, visitor
+from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
 from refund_worker.engine.advance import advance_until_idle
 from refund_worker.store.tables import refunds
@@ -61,3 +63,46 @@ def _stop(web: Web, ids: list[str]) -> None:
         connection.execute(refunds.update().where(refunds.c.refund_id.in_(ids)).values(**stopped))
 
     web.context.database.run(work)
+
+
+ODD = [
+    "/customers?q=%00", "/customer?id=%00", "/transactions?customer=%00", "/transactions?before=99999999999999999999",
+    "/transactions?before=-99999999999999999999", "/audit?refund_id=%00", "/audit?actor=%00",
+    "/audit?before=99999999999999999999", "/refunds?key=%00", "/refunds/rf_%00", "/refunds/%00/retry",
+    "/failures/retry?code=%00", f"/failures/watch?first={10**20}&last={10**20}&by=x",
+    "/failures/watch?first=1&last=2&by=%00", "/batches/%00", "/delete-transaction?id=%00",
+]  # fmt: skip
+
+
+def test_an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log(
+    migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Web(settings_for(migrated_url)) as web:
+        web.seed()
+        person = visitor(web, "admin")
+        for path in ODD:
+            page = person.get(path)
+            assert page.status_code in (404, 422), (path, page.status_code)
+            assert page.headers["content-type"].startswith("text/html"), path
+            assert "<html" in page.text, path
+        stranger = Visitor(web)
+        fields = form_on(stranger.get("/sign-in"), "/console/sign-in")
+        answer = stranger.post("/sign-in", fields | {"name": "vera\0note", "password": "x"})
+        assert answer.status_code == 422
+        assert "<html" in answer.text
+    assert "Traceback" not in caplog.text
+    assert "vera" not in caplog.text
+
+
+def test_a_page_that_breaks_is_still_the_consoles_and_the_log_has_no_text_of_people(
+    migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Web(settings_for(migrated_url)) as web:
+        person = visitor(web, "admin")
+        with web.context.database.write() as connection:
+            connection.execute(text("ALTER TABLE customers RENAME TO gone"))
+        page = person.get("/customer", id="veras-own-words")
+        assert page.status_code == 500
+        assert "<html" in page.text
+        assert "Traceback" in caplog.text, "what broke is in the log"
+        assert "veras-own-words" not in caplog.text

@@ -134,6 +134,7 @@ async def console_guard(request: Request) -> None:
     request.state.session = None
     request.state.form = await _form(request) if request.method == "POST" else {}
     if rule is Open.TO_ALL:
+        _refuse_nul(request)
         return
     session = await session_of(request)
     if session is None:
@@ -143,6 +144,7 @@ async def console_guard(request: Request) -> None:
     if not permissions.may(session.identity.role, rule):
         others = ", ".join(users_who_may(rule))
         raise Forbidden(f"your role, {session.identity.role}, may not do this. Roles that may: {others}")
+    _refuse_nul(request)
     if request.method == "POST":
         form = request.state.form
         if not hmac.compare_digest(form.pop("token", "").encode(), session.form_token.encode()):
@@ -150,6 +152,13 @@ async def console_guard(request: Request) -> None:
         password = form.pop("password", None)
         if permissions.needs_password(rule) and not session.confirmed:
             await _confirm(request, session, password)
+
+
+def _refuse_nul(request: Request) -> None:
+    """Postgres takes no NUL in a text, wherever it would be compared. Raises `InvalidRequest`."""
+    given = (request.scope["path"], *request.query_params.values(), *request.state.form.values())
+    if any("\x00" in value for value in given):
+        raise InvalidRequest("a text can't hold the sign NUL: take it out of the address or the field")
 
 
 async def session_of(request: Request) -> ConsoleSession | None:

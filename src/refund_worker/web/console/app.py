@@ -9,12 +9,14 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
 from refund_worker.web.console import audit, batches, customers, figures, operators, panel, refunds, signing
 from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard, session_of
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.pages import PREFIX, Page
+from refund_worker.web.edge import without_values
 from refund_worker.web.problems import INTERNAL, log
 
 _PARTS = (signing, customers, panel, refunds, operators, batches, figures, audit)
@@ -31,7 +33,37 @@ def create_console() -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     _install(app)
+    app.add_middleware(_LastResort)
     return app
+
+
+class _LastResort:
+    """ASGI middleware: what nothing else answers gets the console's own page, and a log without people's texts.
+
+    Left to the framework, the error would be answered in plain text and go on to the server, which prints all of it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:
+            if begun or scope["type"] != "http":
+                raise
+            log.error("a page of the console broke: %s", type(error).__name__, exc_info=without_values(error))
+            request = Request(scope, receive)
+            if not hasattr(request.state, "session"):
+                request.state.session = None
+            await _error(request, 500, "internal", INTERNAL)(scope, receive, send)
 
 
 async def to_console(request: Request) -> RedirectResponse:

@@ -12,7 +12,7 @@ from refund_worker.domain.ids import spelled
 from refund_worker.engine import audited
 from refund_worker.errors import InvalidRequest
 from refund_worker.web.authorised import verify_audit
-from refund_worker.web.console.pages import ThePage
+from refund_worker.web.console.pages import RowNumber, ThePage
 
 router = APIRouter()
 PAGE = 50
@@ -32,7 +32,7 @@ def show_audit(
     actor: Word = "",
     kind: Word = "",
     alarm: bool = False,
-    before: int | None = None,
+    before: RowNumber | None = None,
 ) -> HTMLResponse:
     """The state of the chain, and entries by the filter in the address."""
     chosen: Json = {"of": of, "refund_id": refund_id.strip(), "customer_id": customer_id.strip()}

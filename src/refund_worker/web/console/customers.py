@@ -21,7 +21,7 @@ from refund_worker.store import accounts, console, ledger, refunds
 from refund_worker.web import authorised
 from refund_worker.web.console.asking import accepted, ask, form_id, trial
 from refund_worker.web.console.forms import Why, key_of, whole, words
-from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.panel import NOT_POSTED
 
 router = APIRouter()
@@ -66,7 +66,7 @@ class Line:
 
 @router.get("/transactions")
 def transactions(
-    page: ThePage, customer: Text = "", after: Text | None = None, before: int | None = None
+    page: ThePage, customer: Text = "", after: Text | None = None, before: RowNumber | None = None
 ) -> HTMLResponse:
     """What happened to balances, newest first: of one customer, or of all."""
     customer = customer.strip()

@@ -23,7 +23,7 @@ from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import console, figures, processors, refunds
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
-from refund_worker.web.console.pages import Page, ThePage, new_request_id
+from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_request_id
 
 router = APIRouter()
 Word = Annotated[str, Query(max_length=200)]
@@ -100,7 +100,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
 
 
 @router.get("/failures/watch")
-def watch(page: ThePage, first: int, last: int, by: Word) -> HTMLResponse:
+def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLResponse:
     """What becomes of the refunds that one press retried."""
     with page.context.database.read() as connection:
         last = min(last, first + EVENTS_MAX)

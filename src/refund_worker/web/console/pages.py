@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -222,6 +222,10 @@ async def _page(request: Request) -> Page:
 
 
 ThePage = Annotated[Page, Depends(_page)]
+
+
+# A number of a row in an address: what no database can hold is no row's.
+RowNumber = Annotated[int, Query(ge=-(2**63), le=2**63 - 1)]
 
 
 def new_request_id() -> str:

@@ -1,0 +1,135 @@
+"""What the sealed chain knows of rows that may change: each change of them appends how they stand afterwards.
+
+The snapshot is written in the transaction of the change, so a row that was changed by any other hand differs from its
+latest snapshot. No text of a customer's is in one, and of a secret only a hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, exists, func, select
+
+from refund_worker.store.tables import api_keys, console_users, legs, payments, processors, refunds, snapshots
+
+# The form of the snapshots that are written now. A column covered later needs a form of its own: an older snapshot is
+# read by the columns of its own form.
+FORM = 1
+# Which columns are covered, in the order in which a snapshot holds them.
+COVERED: Mapping[str, tuple[str, ...]] = {
+    "payments": (
+        "customer_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits", "captured_at",
+        "credits_taken", "money_taken",
+    ),
+    "refunds": (
+        "client", "idempotency_key", "kind", "to", "customer_id", "transaction_id", "credits", "currency",
+        "requested_by", "of_correction", "posted", "returned_credits",
+    ),
+    "legs": (
+        "refund_id", "payment_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits",
+        "payment_credits", "returned_credits",
+    ),
+    "api_keys": ("key_hash", "signing_box", "name", "client", "role", "created_at", "expires_at", "revoked_at"),
+    "console_users": ("role", "password_hash", "created_at", "disabled_at"),
+    "processors": ("paused_by", "paused_at", "paused_until", "code"),
+}  # fmt: skip
+# Of these a snapshot holds a hash: an old password's hash is not kept for ever.
+SECRET = frozenset({"key_hash", "signing_box", "password_hash"})
+# Each is read whole whenever the chain is looked at: there are few of them, and they open doors.
+SMALL = ("api_keys", "console_users", "processors")
+_TABLES = {table.name: table for table in (payments, refunds, legs, api_keys, console_users, processors)}
+_KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A row as it is and its latest snapshot: None in the place of what is not there. `seq` is the snapshot's."""
+
+    row_id: str
+    now: tuple[Any, ...] | None
+    sealed: tuple[Any, ...] | None
+    seq: int
+
+
+def state_of(table: str, row: Mapping[str, Any]) -> list[Any]:
+    """The covered columns of a row, as they stand in a snapshot."""
+    return [_hidden(row[name]) if name in SECRET else row[name] for name in COVERED[table]]
+
+
+def _hidden(secret: str | None) -> str | None:
+    return None if secret is None else hashlib.sha256(secret.encode()).hexdigest()
+
+
+def take(connection: Connection, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Append a snapshot of each: (table name, row with its key and all covered columns)."""
+    values = [
+        {"table_name": table, "row_id": row[_KEYS[table].name], "form": FORM, "state": _text(state_of(table, row))}
+        for table, row in rows
+    ]
+    if values:
+        connection.execute(snapshots.insert(), values)
+
+
+def _text(state: list[Any]) -> str:
+    return json.dumps(state, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+
+
+_ROWS = {
+    name: select(_KEYS[name], *(table.c[column] for column in COVERED[name]))
+    .where(_KEYS[name].in_(bindparam("ids", expanding=True)))
+    .order_by(_KEYS[name])
+    for name, table in _TABLES.items()
+}
+
+
+def take_as_they_stand(connection: Connection, table: str, row_ids: Collection[str]) -> None:
+    """Append a snapshot of each of these rows, as this transaction sees them now."""
+    if row_ids:
+        rows = connection.execute(_ROWS[table], {"ids": sorted(row_ids)}).mappings()
+        take(connection, [(table, dict(row)) for row in rows])
+
+
+def changed_between(connection: Connection, after: int, upto: int) -> dict[str, set[str]]:
+    """Ids by table of the rows that have a snapshot with after < seq <= upto."""
+    s = snapshots.c
+    found: dict[str, set[str]] = {name: set() for name in COVERED}
+    for table, row_id in connection.execute(select(s.table_name, s.row_id).where(s.seq > after, s.seq <= upto)):
+        found.setdefault(table, set()).add(row_id)
+    return found
+
+
+def standing(connection: Connection, table: str, page: int, only: Collection[str] | None = None) -> Iterator[Standing]:
+    """Every row of a covered table, or those of these ids, each beside its latest snapshot; then the ids without a row.
+
+    Row and snapshot come from one statement, so nobody's change shows in one of them alone.
+    """
+    key, after = _KEYS[table], ""
+    while rows := connection.execute(_with_latest(table, only).where(key > after).limit(page)).all():
+        for row in rows:
+            now, (seq, form, state) = row[1:-3], row[-3:]
+            hidden = tuple(state_of(table, dict(zip(COVERED[table], now, strict=True))))
+            sealed = tuple(json.loads(state)) if form == FORM else None
+            yield Standing(row[0], hidden, sealed, seq or 0)
+        after = rows[-1][0]
+    s = snapshots.c
+    gone = select(s.row_id, func.max(s.seq)).where(s.table_name == table, ~exists().where(key == s.row_id))
+    if only is not None:
+        gone = gone.where(s.row_id.in_(only))
+    for row_id, seq in connection.execute(gone.group_by(s.row_id).order_by(s.row_id)):
+        yield Standing(row_id, None, (), seq)
+
+
+def _with_latest(table: str, only: Collection[str] | None) -> Select[Any]:
+    key, s = _KEYS[table], snapshots.alias().c
+    latest = select(func.max(s.seq)).where(s.table_name == table, s.row_id == key).scalar_subquery()
+    columns = (_TABLES[table].c[name] for name in COVERED[table])
+    query = (
+        select(key, *columns, snapshots.c.seq, snapshots.c.form, snapshots.c.state)
+        .select_from(_TABLES[table].outerjoin(snapshots, and_(snapshots.c.seq == latest)))
+        .order_by(key)
+    )
+    return query if only is None else query.where(key.in_(only))
