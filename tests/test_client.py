@@ -199,6 +199,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.customer("_"),
         Calls.transactions("_", 1, None),
         Calls.correct("_", 1, "", "k"),
+        Calls.payment("_"),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),

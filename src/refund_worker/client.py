@@ -57,6 +57,7 @@ class Leg(TypedDict):
     attempts: int
     failure_code: str | None
     blocked_by: list[str]
+    unreturnable_minor: int
 
 
 class Refund(TypedDict):
@@ -114,6 +115,26 @@ class Payment(TypedDict):
     currency: str
     credits: int
     captured_at: str
+    captured_minor: NotRequired[int]
+    refunded_minor: NotRequired[int]
+
+
+class PaymentWord(TypedDict):
+    """What the processor said of a payment, and when; null is what it did not say."""
+
+    captured_minor: int | None
+    currency: str
+    live: bool | None
+    disputed: bool | None
+    refunded_minor: int | None
+    read_at: str
+
+
+class PaymentRead(Payment):
+    """`verified`: the processor's word agrees, or does not or can't be read; null while nobody has asked."""
+
+    verified: bool | None
+    processor_says: PaymentWord | None
 
 
 class Spend(TypedDict):
@@ -150,6 +171,7 @@ class PlannedLeg(TypedDict):
     amount_minor: int
     currency: str
     credits: int
+    unreturnable_minor: NotRequired[int]
 
 
 class Preview(TypedDict):
@@ -361,6 +383,10 @@ class Calls:
         return Call("POST", _path("customers", customer_id, "corrections"), body, _key(key))
 
     @staticmethod
+    def payment(payment_id: str) -> Call[PaymentRead]:
+        return Call("GET", _path("payments", payment_id))
+
+    @staticmethod
     def record_payment(payment: Payment) -> Call[Payment]:
         return Call("POST", "/v1/payments", payment)
 
@@ -551,6 +577,9 @@ class Client(_Base):
     def correct(self, customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Transaction:
         """`credits` is signed."""
         return self._do(Calls.correct(customer_id, credits, reason, idempotency_key))
+
+    def payment(self, payment_id: str) -> PaymentRead:
+        return self._do(Calls.payment(payment_id))
 
     def record_payment(self, payment: Payment) -> Payment:
         return self._do(Calls.record_payment(payment))
@@ -745,6 +774,9 @@ class AsyncClient(_Base):
     async def correct(self, customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Transaction:
         """`credits` is signed."""
         return await self._do(Calls.correct(customer_id, credits, reason, idempotency_key))
+
+    async def payment(self, payment_id: str) -> PaymentRead:
+        return await self._do(Calls.payment(payment_id))
 
     async def record_payment(self, payment: Payment) -> Payment:
         return await self._do(Calls.record_payment(payment))

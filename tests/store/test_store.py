@@ -164,6 +164,7 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         returned_credits=1,
         replaces="r-0",
         next_at=3.125,
+        unreturnable_minor=7,
     )
     refund = a_refund(
         leg,

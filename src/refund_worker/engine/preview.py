@@ -22,9 +22,9 @@ def preview(context: Context, request: RefundRequest) -> Json:
     """The outcome of this request if it were made now; nothing is stored, locked or reserved.
 
     {would_be: "accepted" or {code, message}, credits, maximum_credits, legs[{payment_id, processor, amount_minor,
-    currency, credits, unreturnable_minor}], amounts[] as a refund's, balance_before, balance_after (both null for an
-    unknown customer), policy{needs_approval, approval_threshold_minor, allocation}}. `balance_after` is when all of it
-    has succeeded.
+    currency, credits, unreturnable_minor (where there is any)}], amounts[] as a refund's, balance_before, balance_after
+    (both null for an unknown customer), policy{needs_approval, approval_threshold_minor, allocation}}. `balance_after`
+    is when all of it has succeeded.
     """
     with context.database.read() as connection:
         return _preview(connection, context, request)
@@ -105,8 +105,9 @@ def _change(outcome: Refund | Refusal) -> int:
     return outcome.credits if outcome.to is To.BALANCE else 0
 
 
-_SHOWN_OF_A_LEG = ("payment_id", "processor", "amount_minor", "currency", "credits", "unreturnable_minor")
+_SHOWN_OF_A_LEG = ("payment_id", "processor", "amount_minor", "currency", "credits")
 
 
 def _leg(leg: Json) -> Json:
-    return {name: leg[name] for name in _SHOWN_OF_A_LEG}
+    rest = {"unreturnable_minor": leg["unreturnable_minor"]} if leg["unreturnable_minor"] else {}
+    return {name: leg[name] for name in _SHOWN_OF_A_LEG} | rest

@@ -178,7 +178,7 @@ class PlannedLegShape(Shape):
     amount_minor: int
     currency: str
     credits: int
-    unreturnable_minor: int
+    unreturnable_minor: int = 0  # only where there is any
 
 
 class RefusalShape(Shape):
