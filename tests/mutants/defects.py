@@ -388,9 +388,16 @@ DEFECTS = (
     Defect(
         "elsewhere: what a person has seen is forgotten",
         DOMAIN + "command.py",
-        "(*leg.seen_elsewhere, *leg.blocked_by)",
-        "leg.seen_elsewhere",
+        "        seen_now = leg.blocked_by if takes_as_seen else ()",
+        "        seen_now = ()",
         ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a retry of many takes what nobody looked at as seen",
+        ENGINE + "bulk_retry.py",
+        "reason=reason, one_by_one=False)",
+        "reason=reason)",
+        (OTHERS + "a_retry_of_many_at_once_takes_nothing_as_seen",),
     ),
     Defect(
         "elsewhere: what was seen does not count where nothing is left",

@@ -34,9 +34,19 @@ from refund_worker.errors import ActionNotAllowed
 
 
 def commanded(
-    refund: Refund, action: Action, now: float, policy: Policy, *, actor: str, reason: str, reference: str | None = None
+    refund: Refund,
+    action: Action,
+    now: float,
+    policy: Policy,
+    *,
+    actor: str,
+    reason: str,
+    reference: str | None = None,
+    one_by_one: bool = True,
 ) -> Decision:
     """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
+
+    Only who looks at refunds `one_by_one` has seen what others refunded: a retry of many looks for it again.
 
     Raises `ActionNotAllowed` where the table does not allow it, or where the approver is the requester.
     """
@@ -53,7 +63,7 @@ def commanded(
             release(draft)
             draft.turn(RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason)
         case Action.RETRY:
-            _retry(draft, reason)
+            _retry(draft, reason, takes_as_seen=one_by_one)
         case Action.RESOLVE:
             _resolve(draft, reason, reference)
     return draft.decision()
@@ -70,7 +80,7 @@ def _why_not(action: Action, refund: Refund) -> str:
     return f"{action} is not possible while the refund is {refund.status}"
 
 
-def _retry(draft: Draft, reason: str) -> None:
+def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
     """Ask the processor first, always; a new attempt only if it has nothing."""
     draft.note("retry_requested", reason=reason)
     asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0}
@@ -78,7 +88,8 @@ def _retry(draft: Draft, reason: str) -> None:
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
-            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *leg.blocked_by)))
+            seen_now = leg.blocked_by if takes_as_seen else ()
+            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *seen_now)))
             draft.move(
                 replace(leg, seen_elsewhere=seen, blocked_by=()),
                 LegOutcome.SILENCE,
