@@ -443,8 +443,8 @@ DEFECTS = (
     Defect(
         "elsewhere: what was told of another's refund is taken in as ours",
         ENGINE + "evidence.py",
-        "                if ours or item.call is not None:",
-        "                if True:",
+        "                elif item.call is not None:",
+        "                else:",
         (OTHERS + "a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice",),
     ),
     Defect(
