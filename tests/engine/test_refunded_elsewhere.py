@@ -17,6 +17,7 @@ from refund_worker.domain.replies import AlreadyRefunded, Blocked, Busy, Denied,
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import views
 from refund_worker.engine.advance import advance
+from refund_worker.engine.bulk_retry import retry_all
 from refund_worker.engine.news import take_inbox
 from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.engine.reconcile import reconcile
@@ -310,6 +311,17 @@ def test_a_retry_takes_what_is_named_as_seen_and_sends(world: World, stopped: st
     leg = leg_of(world, stopped)
     assert (leg.blocked_by, leg.seen_elsewhere) == ((), ("re_by_hand_1",))
     assert world.processor.paid_minor() == 600
+
+
+def test_a_retry_of_many_at_once_takes_nothing_as_seen(world: World, stopped: str) -> None:
+    (by_hand,) = world.processor.objects.values()
+    retry_all(world.context, REFUNDED_ELSEWHERE, expected=1, actor="op", reason="all of them")
+    world.work()
+    assert_stopped(world, stopped, by_hand)
+    world.processor.become(by_hand.processor_refund_id, "failed")
+    retry_all(world.context, REFUNDED_ELSEWHERE, expected=1, actor="op", reason="all of them")
+    world.work()
+    assert world.refund(stopped).status is RefundStatus.SUCCEEDED
 
 
 def test_only_what_is_newer_stops_it_again(world: World, stopped: str) -> None:

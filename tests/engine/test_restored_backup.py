@@ -14,6 +14,7 @@ from tests.support.world import POLICY, ScriptedProcessor, World, assert_books_b
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.replies import Unanswered
+from refund_worker.domain.workflow import Action
 from refund_worker.engine.operations import resume_processor
 from refund_worker.engine.watch import OVERLAP_SECONDS, RESTORED, look, stale_seconds, watch
 from refund_worker.errors import Unavailable
@@ -122,7 +123,12 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
     assert pause_of(restored)["paused_at"] == since
     assert restored.refund(again).status is RefundStatus.QUEUED
 
+    # Over that very payment a person decides: what is asked for again may be what was paid.
     assert resume_processor(restored.context, "stripe")
+    restored.work()
+    assert restored.refund(again).failure_code == "refunded_elsewhere"
+    assert restored.refund(again).legs[0].blocked_by == ("re_1",)
+    restored.command(again, Action.RETRY)
     restored.work()
     assert restored.refund(again).status is RefundStatus.SUCCEEDED
     assert look(restored.context) == 0

@@ -46,11 +46,14 @@ def commanded(
     reason: str,
     reference: str | None = None,
     links: Collection[Link] = (),
+    one_by_one: bool = True,
 ) -> Decision:
     """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
 
-    `links` say which names stand for one person. Raises `ActionNotAllowed` where the table does not allow it, or where
-    the approver may be the person who asked.
+    `links` say which names stand for one person. Only who looks at refunds `one_by_one` has seen what others refunded: a
+    retry of many looks for it again.
+
+    Raises `ActionNotAllowed` where the table does not allow it, or where the approver may be the person who asked.
     """
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
@@ -65,7 +68,7 @@ def commanded(
             release(draft)
             draft.turn(RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason)
         case Action.RETRY:
-            _retry(draft, reason)
+            _retry(draft, reason, takes_as_seen=one_by_one)
         case Action.RESOLVE:
             _resolve(draft, reason, reference)
     return draft.decision()
@@ -82,7 +85,7 @@ def _why_not(action: Action, refund: Refund) -> str:
     return f"{action} is not possible while the refund is {refund.status}"
 
 
-def _retry(draft: Draft, reason: str) -> None:
+def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
     """Ask the processor first, always; a new attempt only if it has nothing."""
     draft.note("retry_requested", reason=reason)
     asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0}
@@ -92,7 +95,8 @@ def _retry(draft: Draft, reason: str) -> None:
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
-            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *leg.blocked_by)))
+            seen_now = leg.blocked_by if takes_as_seen else ()
+            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *seen_now)))
             draft.move(
                 replace(leg, seen_elsewhere=seen, blocked_by=()),
                 LegOutcome.SILENCE,

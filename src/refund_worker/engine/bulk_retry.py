@@ -66,6 +66,8 @@ def retry_all(
 ) -> Retried:
     """Retry all that `stuck_for` names, all or none. Each is looked up at the processor before anything is sent.
 
+    What others refunded stops each of them again: that a person looks at one by one.
+
     `mark` is that of the refunds the person saw; without one the number alone is held to. The same act under the same
     `key` again changes nothing and tells of the first. Raises `SetChanged` where they are not the `expected` ones with
     this mark any more, `LostRace` where a worker was faster with one of them, `KeyReused`.
@@ -84,7 +86,8 @@ def retry_all(
         if len(still) != expected or mark not in (None, stuck.mark):
             raise SetChanged(f"you saw {expected} refunds, there are {len(still)} now: look again, then retry")
         decisions = [
-            commanded(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason) for refund in still
+            commanded(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
+            for refund in still
         ]
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
         free = [replace(d, after=replace(d.after, lease_token=None, lease_until=None)) for d in decisions]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Call, Decision, Send
 from refund_worker.domain.hear import heard_all
 from refund_worker.domain.refund import Refund
-from refund_worker.domain.replies import Answered, Busy, Denied, Found, NotSent, Unanswered
+from refund_worker.domain.replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.engine.apply import apply
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.ownership import found_for, sorted_out
+from refund_worker.engine.ownership import Owned, found_for, sorted_out
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.store import refunds
 
@@ -79,11 +79,13 @@ def take_evidence(
     by_refund = _by_refund(evidence)
     decisions = []
     heard_of: list[Evidence] = []
-    for refund in refunds.load(connection, list(by_refund), lock=True):
+    loaded = refunds.load(connection, list(by_refund), lock=True)
+    ours = _ours(connection, loaded, evidence)
+    for refund in loaded:
         if lease_token is not None and (refund.lease_token != lease_token or (refund.lease_until or 0) <= now):
             continue
         items = by_refund[refund.refund_id]
-        read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items)]
+        read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items, ours)]
         decision = heard_all(refund, read, now, context.policy)
         if lease_token is not None:
             decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
@@ -94,7 +96,26 @@ def take_evidence(
     return decisions
 
 
-def _as_our_books_read(connection: Connection, refund: Refund, evidence: Iterable[Evidence]) -> Iterator[Evidence]:
+_Ours = Mapping[tuple[str, str], Owned]  # by processor and object
+
+
+def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[Evidence]) -> _Ours:
+    """Of the objects that were described, but in answer to a send, those that are ours: read once for all."""
+    processors = {leg.leg_id: leg.processor for refund in loaded for leg in refund.legs}
+    told: defaultdict[str, list[RefundObject]] = defaultdict(list)
+    for item in evidence:
+        if isinstance(item.reply, Answered) and not isinstance(item.call, Send) and item.leg_id in processors:
+            told[processors[item.leg_id]].append(item.reply.object)
+    return {
+        (processor, owned.thing.processor_refund_id): owned
+        for processor, things in told.items()
+        for owned in sorted_out(connection, processor, things).ours
+    }
+
+
+def _as_our_books_read(
+    connection: Connection, refund: Refund, evidence: Iterable[Evidence], ours: _Ours
+) -> Iterator[Evidence]:
     """Each list parted into the leg's own objects and others', each object under the name that our books know it by.
 
     An answer to a send is what its key made, whatever marks it bears. What was told unasked of an object that is not
@@ -107,9 +128,13 @@ def _as_our_books_read(connection: Connection, refund: Refund, evidence: Iterabl
             case Found(objects=things):
                 yield replace(item, reply=found_for(connection, leg, things))
             case Answered(object=thing) if not isinstance(item.call, Send):
-                ours = [o.thing for o in sorted_out(connection, leg.processor, [thing]).ours if o.leg_id == leg.leg_id]
-                if ours or item.call is not None:
-                    yield replace(item, reply=replace(item.reply, object=ours[0] if ours else thing))
+                owned = ours.get((leg.processor, thing.processor_refund_id))
+                if owned is not None and owned.leg_id == leg.leg_id:
+                    # Of the same object another word may have been told beside this one.
+                    named = replace(thing, leg_id=leg.leg_id, attempt=owned.thing.attempt)
+                    yield replace(item, reply=replace(item.reply, object=named))
+                elif item.call is not None:
+                    yield item
             case _:
                 yield item
 

@@ -168,8 +168,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "The same payment was refunded in the processor's dashboard too, or by another program on the account. "
             "Nothing more was sent; the refunds made there are named.",
             "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as reference. "
-            "If the customer is to have both, retry: it takes what is named as seen and sends.",
-            retry_helps=True,
+            "If the customer is to have both, retry this one: it takes what is named as seen and sends.",
         ),
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",

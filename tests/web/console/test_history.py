@@ -154,6 +154,21 @@ def test_both_ways_to_resolve_are_there_as_commands(web: Web) -> None:
     assert f"refunds resolve {id} --outcome reverse --reason 'WHY'" in page
 
 
+def test_while_the_answer_is_missing_only_a_payment_by_hand_can_be_told(web: Web) -> None:
+    id = _sent(web)
+
+    def lose(connection):  # type: ignore[no-untyped-def]
+        connection.execute(legs.update().values(status="unknown", doubtful=True))
+        connection.execute(refunds.update().values(status="sending"))
+
+    web.context.database.run(lose)
+    page = text_of(visitor(web, "operator").get(f"/refunds/{id}"))
+    assert "The processor's answer is missing" in page
+    assert f"refunds resolve {id} --outcome paid_manually --reference REF --reason 'WHY'" in page
+    assert "--outcome reverse" not in page
+    assert "Credits given back" not in page
+
+
 def _sent(web: Web) -> str:
     id = str(web.refund("k1", credits=10).json()["id"])
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.web.client import Web, settings_for
 from tests.web.console.browser import Aside
@@ -123,6 +124,30 @@ def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(plac
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     assert len(place.sandbox.refunds()) == 1
+
+
+def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_seen(place: Place) -> None:
+    refund_id = place.stopped("balance_insufficient")
+    theirs = httpx.post(
+        f"{place.sandbox.url}/v1/refunds",
+        data={"charge": "ch_1", "amount": 700},
+        headers={"Authorization": "Bearer sk_test_somebodyElse", "Idempotency-Key": "by-hand"},
+    ).json()["id"]
+    person = visitor(place.web, "operator")
+    asked = person.get(f"/refunds/{refund_id}/retry")
+    assert theirs in text_of(asked)
+    assert "Somebody else than this program refunded this payment too." in text_of(asked)
+    person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
+    place.work()
+    page = text_of(person.get(f"/refunds/{refund_id}"))
+    assert "Somebody refunded this payment elsewhere" in page
+    assert f"made elsewhere: {theirs}" in page
+    assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found it"
+    asked = person.get(f"/refunds/{refund_id}/retry")
+    person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="it has nothing to do with ours"))
+    place.work()
+    assert place.status(refund_id) == "succeeded"
+    assert "seen before" not in text_of(person.get(f"/refunds/{refund_id}"))
 
 
 def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(place: Place) -> None:

@@ -131,6 +131,7 @@ OUR_CODES = frozenset(
     {
         "processor_unreachable",
         "outcome_unknown",
+        "refunded_elsewhere",
         "refunded_twice",
         "answer_mismatch",
         "processor_unknown",
