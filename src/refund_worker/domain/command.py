@@ -50,8 +50,8 @@ def commanded(
 ) -> Decision:
     """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
 
-    `links` say which names stand for one person. Only who looks at refunds `one_by_one` has seen what others refunded: a
-    retry of many looks for it again.
+    `links` say which names stand for one person. Only who looks at refunds `one_by_one` has seen what others refunded:
+    a retry of many looks for it again.
 
     Raises `ActionNotAllowed` where the table does not allow it, or where the approver may be the person who asked.
     """
