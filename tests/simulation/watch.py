@@ -128,6 +128,7 @@ class Watch:
     contradicted: set[str] = field(default_factory=set)
     approved_by: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)  # legs, by a person
+    asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while nobody knew
     accepted_others: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by leg, by a retry
     acted: set[str] = field(default_factory=set)  # persons who did something
@@ -245,11 +246,23 @@ class Watch:
                     self._check_leg(before, row)
                 self._note_intent(row)
                 self.legs[row["leg_id"]] = row
+        self._check_asked()
         self._check_limits([self.refunds[refund_id] for refund_id in known], new)
         for object_id, state in self.connection.raw("SELECT processor_refund_id, state FROM refund_objects"):
             if OBJECT_RANKS[state] < OBJECT_RANKS[self.objects.get(object_id)]:
                 raise Violation(f"I5 {object_id} goes back from {self.objects[object_id]} to {state}")
             self.objects[object_id] = state
+
+    def _check_asked(self) -> None:
+        """I9: whatever becomes of its legs, a refund asks for the money and the credits that it was accepted for."""
+        asked: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+        for leg in self.legs.values():
+            if leg["replaces"] is None:
+                money, credits = asked[leg["refund_id"]]
+                asked[leg["refund_id"]] = (money + leg["amount_minor"], credits + leg["credits"])
+        for refund_id, whole in asked.items():
+            if self.asked.setdefault(refund_id, whole) != whole:
+                raise Violation(f"I9 {refund_id} asked for {self.asked[refund_id]} and asks for {whole} now")
 
     def _check_refund(self, before: Row, row: Row, process: Process | None) -> None:
         refund_id, was, now = row["refund_id"], before["status"], row["status"]
@@ -339,7 +352,10 @@ class Watch:
             raise Violation(f"I5 {leg_id} went back to attempt {row['attempt']}")
         if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
             raise Violation(f"I5 {leg_id} forgot that it was sent")
-        for name in ("amount_minor", "currency", "payment_id", "processor_payment_id", "credits", "payment_credits"):
+        # What was never sent may be cut down to what is left of its payment: another leg then has the rest.
+        fixed = ("currency", "payment_id", "processor_payment_id")
+        amounts = ("amount_minor", "credits", "payment_credits")
+        for name in fixed if before["last_sent_at"] is None and was == "planned" else (*fixed, *amounts):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
 
