@@ -539,8 +539,8 @@ DEFECTS = (
     Defect(
         "elsewhere: another installation's refund is taken for ours",
         ENGINE + "ownership.py",
-        "        elif thing.leg_id is None or thing.installation != me:",
-        "        elif thing.leg_id is None:",
+        "    return thing.leg_id if thing.installation == installation else None",
+        "    return thing.leg_id",
         (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
     ),
     Defect(

@@ -351,7 +351,7 @@ class _Pattern(World):
     def rows(self) -> Rows:
         with self.database.read() as connection:
             return {
-                table.name: [dict(row) for row in connection.execute(select(table)).mappings()]
+                table.name: [_as_stored(row) for row in connection.execute(select(table)).mappings()]
                 for table in metadata.sorted_tables
                 if table.name not in NOT_COPIED
             }
@@ -433,6 +433,11 @@ def _cut(value: Any) -> Any:
     """A text with tokens as the list of its parts, every second of them a token; all else as it is."""
     parts = TOKEN.split(value) if isinstance(value, str) else []
     return parts if len(parts) > 1 else value
+
+
+def _as_stored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists of ids are kept as text."""
+    return {name: json.dumps(value) if isinstance(value, tuple) else value for name, value in row.items()}
 
 
 def _insert(connection: Connection, mould: _Mould, rows: Sequence[tuple[Any, ...]]) -> None:

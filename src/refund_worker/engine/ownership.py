@@ -53,7 +53,7 @@ def sorted_out(connection: Connection, processor: str, things: Iterable[RefundOb
         return Sorted((), (), ())
     me = installation_id(connection)
     by_id = books.legs_of_objects(connection, processor, [thing.processor_refund_id for thing in things])
-    marked = {t.leg_id for t in things if t.leg_id and t.installation == me and t.processor_refund_id not in by_id}
+    marked = {leg_id for thing in things if (leg_id := _leg_by_mark(thing, me))}
     by_mark = books.refunds_of_many_legs(connection, marked)
     ours: list[Owned] = []
     forgotten: list[RefundObject] = []
@@ -61,13 +61,17 @@ def sorted_out(connection: Connection, processor: str, things: Iterable[RefundOb
     for thing in things:
         if booked := by_id.get(thing.processor_refund_id):
             ours.append(Owned(_as_booked(thing, booked), booked.leg_id, booked.refund_id))
-        elif thing.leg_id is None or thing.installation != me:
+        elif (leg_id := _leg_by_mark(thing, me)) is None:
             foreign.append(thing)
-        elif thing.leg_id in by_mark:
-            ours.append(Owned(thing, thing.leg_id, by_mark[thing.leg_id]))
+        elif leg_id in by_mark:
+            ours.append(Owned(thing, leg_id, by_mark[leg_id]))
         else:
             forgotten.append(thing)
     return Sorted(tuple(ours), tuple(forgotten), tuple(foreign), me)
+
+
+def _leg_by_mark(thing: RefundObject, installation: str) -> str | None:
+    return thing.leg_id if thing.installation == installation else None
 
 
 def _as_booked(thing: RefundObject, booked: books.Booked) -> RefundObject:
