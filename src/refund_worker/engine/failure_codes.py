@@ -169,6 +169,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "Nothing more was sent; the refunds made there are named.",
             "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as reference. "
             "If the customer is to have both, retry this one: it takes what is named as seen and sends.",
+            at_end="It has ended. Compare what was refunded there with what the customer was to have.",
         ),
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",
@@ -188,6 +189,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "Compare the two sides in the message. Retry reads the payment again; if it was recorded wrong, pay the "
             "customer in another way and resolve.",
             retry_helps=True,
+            at_end=_ASK_ANEW,
         ),
         "outcome_unknown": Explanation(
             "Nobody knows whether it was paid",
@@ -220,6 +222,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "asked for the money.",
             "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
             "under ids such as ch_… or pi_….",
+            at_end="It has ended. Record payments under ids such as ch_… or pi_….",
         ),
         "manual_processor": Explanation(
             "To be paid back by hand",
