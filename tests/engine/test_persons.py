@@ -118,3 +118,12 @@ def test_a_slip_links_nobody(world: World, name: str, identity: str, error: type
         link_person(world.context, name, identity, by=BY)
     assert list_links(world.context) == []
     assert trail(world, "person_linked") == []
+
+
+def test_a_link_is_one_whatever_the_capitals_of_the_names(world: World) -> None:
+    assert link_person(world.context, "BOSS", "key:backend/boss", by=BY)["user"] == "console/boss"
+    assert link_person(world.context, "boss", "key:backend/boss", by=BY)["linked"] is False
+    assert link_person(world.context, "anna", "console/Anna2", by=BY)["identity"] == "console/anna2"
+    unlink_person(world.context, "Boss", "key:backend/boss", by=BY)
+    unlink_person(world.context, "ANNA", "ANNA2", by=BY)
+    assert list_links(world.context) == []

@@ -82,9 +82,11 @@ def _link(connection: Connection, name: str, identity: str) -> Link:
 
 
 def _user(connection: Connection, name: str) -> str:
-    if console_users.find_user(connection, name) is None:
+    """As the user acts, however the name was typed."""
+    row = console_users.find_user(connection, name)
+    if row is None:
         raise NotFound(f"no user is named {name}: refund-worker users list shows who there is")
-    return CONSOLE_PREFIX + name
+    return CONSOLE_PREFIX + str(row["name"])
 
 
 def _actor(connection: Connection, identity: str) -> str:
