@@ -39,6 +39,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 # Above this nobody but another person may let a refund go: both ways are met.
 THRESHOLD = "500"
 CALLERS = (*["admin"] * 6, "requester", "viewer", "signed", "unknown", "nobody")
+STRANGER = "somebody-else"
 # What a request must meet to be refused by more than its syntax; each of these codes has to come up.
 DEEP_REFUSALS = {
     "exceeds_refundable",
@@ -133,10 +134,11 @@ def cases(operation: APIOperation, known: Mapping[str, Any]) -> st.SearchStrateg
     # A known key is answered before anybody looks at the customer.
     without = (set(), {"customer_id"}, {"customer_id", "Idempotency-Key"})
     names = st.sets(st.sampled_from(sorted(known))) | st.sampled_from([set(known) - names for names in without])
-    # Three letters made up are almost never a currency, which the body's own tests show to be refused.
-    case = st.tuples(made, names.map(lambda names: names | {"currency"})).map(
-        lambda both: with_known(both[0], {name: known[name] for name in both[1]})
-    )
+    # Three letters made up are almost never a currency, which the body's own tests show to be refused; and few texts
+    # made up are an id: somebody whom nobody knows has one.
+    chosen = names.map(lambda names: {name: known[name] for name in names | {"currency"}})
+    chosen |= chosen.map(lambda values: values | {"customer_id": STRANGER})
+    case = st.tuples(made, chosen).map(lambda both: with_known(*both))
     return st.tuples(case, st.sampled_from(CALLERS))
 
 

@@ -52,6 +52,14 @@ def test_an_id_names_its_own_object_on_every_route(web: Web, id: str) -> None:
     assert [refund["id"] for refund in found] == [asked.json()["id"]]
 
 
+@pytest.mark.parametrize("id", ODD_IDS)
+def test_a_payments_id_names_it_and_a_slash_divides_the_path(web: Web, id: str) -> None:
+    assert pay(web, "cust-1", payment_id=id).status_code == 201
+    assert at(web, "payments", id).json()["payment_id"] == id
+    if "/" in id:
+        assert is_problem(web.raw("GET", f"/v1/payments/{quote(id)}"), 404, "not_found")
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -23,7 +23,7 @@ FORM = 1
 COVERED: Mapping[str, tuple[str, ...]] = {
     "payments": (
         "customer_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits", "captured_at",
-        "credits_taken", "money_taken",
+        "credits_taken", "money_taken", "captured_minor", "refunded_minor",
     ),
     "refunds": (
         "client", "idempotency_key", "kind", "to", "customer_id", "transaction_id", "credits", "currency",

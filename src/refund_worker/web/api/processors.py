@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
+from refund_worker.engine.switches import BUILT_IN
 from refund_worker.errors import NotFound
 from refund_worker.store import figures, processors
 from refund_worker.web.auth import Caller
@@ -20,8 +21,6 @@ from refund_worker.web.json_bodies import json_body
 
 router = APIRouter(tags=["processors"])
 
-# Those that the program itself brings, and the switch of all at once; others are known by their payments.
-BUILT_IN = ("stripe", "manual", processors.ALL)
 BY_HAND = "paused by hand"
 
 _SWITCH = document(

@@ -69,7 +69,7 @@ def record_payment(context: TheContext, body: Annotated[PaymentBody, Depends(jso
     return JSONResponse(view, 201 if _is_new(answer) else 200)
 
 
-@router.get("/v1/payments/{payment_id:path}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)
+@router.get("/v1/payments/{payment_id}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)
 def show_payment(context: TheContext, payment_id: PathId) -> JSONResponse:
     """A payment as recorded, and what its processor says of it: `verified` tells whether the two agree."""
     with context.database.read() as connection:

@@ -23,7 +23,7 @@ SEALED = ("ledger_transactions", "ledger_entries", "events", *NEW)
 COVERED = {
     "payments": (
         "payment_id", "customer_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits",
-        "captured_at", "credits_taken", "money_taken",
+        "captured_at", "credits_taken", "money_taken", "captured_minor", "refunded_minor",
     ),
     "refunds": (
         "refund_id", "client", "idempotency_key", "kind", "to", "customer_id", "transaction_id", "credits", "currency",
