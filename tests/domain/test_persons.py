@@ -62,6 +62,16 @@ def test_a_new_name_of_a_console_user_inherits_what_the_old_one_stands_for() -> 
     assert may_approve(BOB, "cli:anna", *links)
 
 
+@pytest.mark.parametrize(
+    "links", [((ANNA, "console/a"), (BOB, "console/a")), (("console/a", ANNA), ("console/a", BOB))]
+)
+def test_two_console_users_that_a_third_is_linked_to_are_one_whichever_way_it_was_said(
+    links: tuple[tuple[str, str], ...],
+) -> None:
+    assert not may_approve(ANNA, BOB, *links)
+    assert may_approve("console/carl", BOB, *links)
+
+
 def test_the_reason_names_who_asked_and_why_that_is_the_same_person() -> None:
     why = why_not_approve(ANNA, "backend/boss", [Link(ANNA, "backend/boss")])
     assert why is not None

@@ -17,6 +17,7 @@ from refund_worker.engine.api_keys import create_key, revoke_key
 from refund_worker.engine.audit import Finding, accept_rows, verify
 from refund_worker.engine.console_users import create_user, disable_user
 from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.engine.persons import link_person, unlink_person
 from refund_worker.store import snapshots
 from refund_worker.store.snapshots import COVERED
 from refund_worker.store.tables import metadata
@@ -91,6 +92,25 @@ def test_a_row_that_another_hand_put_in_or_took_away_is_named(world: World) -> N
     told = [(finding.table, finding.what.split(":")[0]) for finding in findings(world)]
     assert told == [("api_keys", "deleted"), ("console_users", "added")]
     assert "eve" in findings(world)[1].what
+
+
+def test_a_link_that_another_hand_took_away_or_put_in_is_named_until_a_person_says_it_anew(world: World) -> None:
+    for name, identity in (("anna", "key:backend/anna"), ("bert", "cli:bert"), ("bert", "key:backend/bert")):
+        link_person(world.context, name, identity, by="cli:root")
+    unlink_person(world.context, "bert", "cli:bert", by="cli:root")
+    seal(world)
+    assert findings(world) == []
+    with world.database.write() as connection:
+        connection.execute(text("DELETE FROM person_links WHERE identity = 'backend/anna'"))
+        connection.execute(text("INSERT INTO person_links VALUES ('console/anna', 'cli:bert', 0, 'cli:root')"))
+    found = [(finding.table, finding.what) for finding in verify(world.context, latest=1).findings]
+    assert found == [
+        ("person_links", "deleted: console/anna and backend/anna"),
+        ("person_links", "added: console/anna and cli:bert, by none of our programs"),
+    ]
+    link_person(world.context, "anna", "key:backend/anna", by="cli:root")
+    unlink_person(world.context, "anna", "cli:bert", by="cli:root")
+    assert findings(world) == []
 
 
 def test_what_our_own_programs_change_is_no_finding(world: World) -> None:

@@ -90,6 +90,19 @@ def test_a_day_without_a_wrong_password_forgets_and_so_does_the_right_one(world:
     world.context.database.run(work)
 
 
+def test_tidying_up_when_anybody_signs_in_takes_away_only_what_is_a_day_old(world: World) -> None:
+    day = tries_of.TRIES_FORGOTTEN_SECONDS
+
+    def work(connection: Connection) -> None:
+        wrong(connection, HERE, 6)
+        tries_of.forget_old(connection, NOW + day)
+        assert store.tries_of(connection, HERE.own) == (6, NOW)
+        tries_of.forget_old(connection, NOW + day + 1)
+        assert store.tries_of(connection, HERE.own) == (0, 0.0)
+
+    world.context.database.run(work)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -110,6 +110,7 @@ def test_what_trusted_code_gave_as_its_actor_can_be_linked(world: World) -> None
         ("anna", "", InvalidRequest),
         ("anna", "a/b/c", InvalidRequest),
         ("anna", "actor:a\nb", InvalidRequest),
+        ("anna", "actor:a\u202eb", InvalidRequest),
         ("anna", "cli:" + "x" * 300, InvalidRequest),
     ],
 )

@@ -893,9 +893,57 @@ DEFECTS = (
         ),
     ),
     Defect(
+        "a link is kept in the capitals that it was typed in",
+        ENGINE + "persons.py",
+        """    return CONSOLE_PREFIX + str(row["name"])""",
+        """    return CONSOLE_PREFIX + name""",
+        ("tests/engine/test_persons.py::test_a_link_is_one_whatever_the_capitals_of_the_names",),
+    ),
+    Defect(
+        "a link that was put in by another hand is not looked for",
+        ENGINE + "covered.py",
+        """    for link in sorted(standing - said.keys()):""",
+        """    for link in list[persons.Link]():""",
+        (
+            "tests/engine/test_audit_covered.py"
+            "::test_a_link_that_another_hand_took_away_or_put_in_is_named_until_a_person_says_it_anew",
+        ),
+    ),
+    Defect(
+        "two console users are one in one direction only",
+        DOMAIN + "persons.py",
+        """    ends += [(identity, user) for user, identity in ends]""",
+        """    ends = [(identity, user) for user, identity in ends]""",
+        ("tests/domain/test_persons.py",),
+    ),
+    Defect(
+        "a slash that is not encoded belongs to a payment's id",
+        "src/refund_worker/web/api/records.py",
+        """@router.get("/v1/payments/{payment_id}",""",
+        """@router.get("/v1/payments/{payment_id:path}",""",
+        ("tests/web/test_ids_over_http.py::test_a_payments_id_names_it_and_a_slash_divides_the_path",),
+    ),
+    Defect(
+        "who signs in forgets everybody's wrong passwords",
+        ENGINE + "password_tries.py",
+        """    store.forget_old_tries(connection, now - TRIES_FORGOTTEN_SECONDS)""",
+        """    store.forget_old_tries(connection, now)""",
+        (
+            "tests/engine/test_password_tries.py"
+            "::test_tidying_up_when_anybody_signs_in_takes_away_only_what_is_a_day_old",
+        ),
+    ),
+    Defect(
+        "an identity may hold what nobody sees",
+        ENGINE + "persons.py",
+        """    if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():""",
+        """    if len(identity) > IDENTITY_LENGTH_MAX:""",
+        ("tests/engine/test_persons.py::test_a_slip_links_nobody",),
+    ),
+    Defect(
         "a link leaves no line in the trail",
         ENGINE + "persons.py",
-        """            _note(connection, "person_linked", link, now, by)""",
+        """            _note(connection, persons.LINKED, link, now, by)""",
         "            pass",
         ("tests/engine/test_persons.py::test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail",),
     ),
@@ -1417,8 +1465,8 @@ DEFECTS = (
     Defect(
         "another installation's refund is a difference",
         ENGINE + "ownership.py",
-        "elif thing.leg_id is None or thing.installation != me:",
-        "elif thing.leg_id is None:",
+        "    return thing.leg_id if thing.installation == installation else None",
+        "    return thing.leg_id",
         ("tests/engine/test_reconcile.py",),
     ),
     Defect(

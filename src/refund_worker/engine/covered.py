@@ -1,4 +1,7 @@
-"""Rows that may change, held against the snapshots that each change of ours has appended."""
+"""Rows that may change, held against the snapshots that each change of ours has appended.
+
+Links between persons have no snapshots: each is held against the lines of the trail, which are sealed themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from refund_worker.store import snapshots
+from refund_worker.store import persons, snapshots
 from refund_worker.store.snapshots import COVERED, SMALL, Standing
 
 PAGE = 500
+LINKS = "person_links"
 
 
 def check_covered(connection: Connection, span: tuple[int, int] | None = None) -> Iterator[tuple[str, int, str]]:
@@ -24,6 +28,15 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
             what = _difference(table, row)
             if what:
                 yield table, row.seq, what
+    yield from _check_links(connection)
+
+
+def _check_links(connection: Connection) -> Iterator[tuple[str, int, str]]:
+    standing, said = persons.links_and_trail(connection)
+    for link in sorted(said.keys() - standing):
+        yield LINKS, said[link], f"deleted: {link.user} and {link.identity}"
+    for link in sorted(standing - said.keys()):
+        yield LINKS, 0, f"added: {link.user} and {link.identity}, by none of our programs"
 
 
 def accept_as_they_stand(connection: Connection) -> list[tuple[str, int, str]]:

@@ -37,7 +37,7 @@ def link_person(context: Context, name: str, identity: str, *, by: str) -> dict[
         now = context.clock(connection)
         linked = persons.insert_link(connection, link, now=now, by=by)
         if linked:
-            _note(connection, "person_linked", link, now, by)
+            _note(connection, persons.LINKED, link, now, by)
         return {**link._asdict(), "linked": linked}
 
     return context.database.run(work)
@@ -50,7 +50,7 @@ def unlink_person(context: Context, name: str, identity: str, *, by: str) -> dic
         link = _link(connection, name, identity)
         if not persons.delete_link(connection, link):
             raise NotFound(f"{link.identity} is not linked to {link.user}: refund-worker users links shows what is")
-        _note(connection, "person_unlinked", link, context.clock(connection), by)
+        _note(connection, persons.UNLINKED, link, context.clock(connection), by)
         return {**link._asdict(), "linked": False}
 
     return context.database.run(work)

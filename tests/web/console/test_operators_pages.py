@@ -16,7 +16,7 @@ from refund_worker.engine.refused import keep_refused
 from refund_worker.engine.tally import tally
 from refund_worker.errors import Refusal
 from refund_worker.store import processors
-from refund_worker.store.tables import APPEND_ONLY, events, refunds
+from refund_worker.store.tables import APPEND_ONLY, console_users, events, refunds
 from refund_worker.web.console.figures import latency
 from refund_worker.web.console.plots import columns, lines
 
@@ -54,10 +54,12 @@ def test_the_audit_page_tells_what_was_verified_and_what_is_not_as_it_was(web: W
         for table in APPEND_ONLY:
             connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {table.name}_no_update")
         connection.execute(events.update().where(events.c.seq == 1).values(actor="somebody else"))
+        connection.execute(console_users.update().where(console_users.c.name == "omar").values(role="admin"))
 
     web.context.database.run(tamper)
     differs = text_of(person.follow(person.submit(person.get("/audit"), "/audit/verify")))
     assert "events row 1: changed" in differs
+    assert "console_users : changed: role of omar" in differs, "the row itself, and not the number of a snapshot"
 
 
 def test_entries_are_shown_by_the_filter_in_the_address(web: Web) -> None:

@@ -10,7 +10,9 @@ from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
 from refund_worker.engine import audited
+from refund_worker.engine.covered import LINKS
 from refund_worker.errors import InvalidRequest
+from refund_worker.store.snapshots import COVERED
 from refund_worker.web.authorised import verify_audit
 from refund_worker.web.console.pages import RowNumber, ThePage
 
@@ -46,6 +48,8 @@ def show_audit(
         except InvalidRequest as wrong:
             error = wrong
     values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}
+    # Of these a finding names the row itself; its number is that of a snapshot.
+    values["covered"] = {*COVERED, LINKS}
     return page.show("audit.html", 422 if error else 200, error=error, **values)
 
 
