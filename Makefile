@@ -5,8 +5,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 SET_UP = @$(if $(PYTHON),,echo "refund-worker needs Python 3.11, 3.12 or 3.13 (none found): install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1;) \
 	$(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }; \
 	$(PYTHON) .ci/set_up.py
-LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-annotate --custom-compile-command "make lock" $(UPGRADE) pyproject.toml --group build
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
+LOCK = $(COMPILE) pyproject.toml --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
@@ -50,6 +51,9 @@ mutants: dev-installed ## switch each defence off alone and see that a test noti
 SAMPLE ?= 20
 
 mutation: dev-installed ## small defects drawn at random, each against the tests that run its line; SAMPLE=n a folder, SEED=s
+	@test -x .mutation/bin/python || $(PYTHON) -m venv .mutation
+	@.mutation/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes \
+		-r requirements-mutation.lock
 	@.venv/bin/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 60
@@ -61,6 +65,7 @@ lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(LOCK) --group dev -o requirements-dev.lock
 	@$(LOCK) --constraints requirements-dev.lock -o requirements.lock
+	@$(COMPILE) --group mutation -o requirements-mutation.lock
 
 clean: ## remove everything that the targets above have made
 	@rm -rf .venv .refund-worker .mutation .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules

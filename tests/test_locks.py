@@ -64,6 +64,11 @@ def test_each_lock_file_meets_pyproject(lock_file: str, groups: list[str]) -> No
     assert len(locked(text)) > len(declared(*groups))
 
 
+def test_the_lock_file_of_make_mutation_meets_its_group() -> None:
+    text = (ROOT / "requirements-mutation.lock").read_text(encoding="utf-8")
+    assert complaints([Requirement(line) for line in PROJECT["dependency-groups"]["mutation"]], text) == []
+
+
 def test_both_lock_files_pin_the_same_versions() -> None:
     runtime, dev = (locked((ROOT / name).read_text(encoding="utf-8")) for name in LOCK_FILES)
     assert set(runtime) < set(dev)

@@ -7,6 +7,7 @@ says in one line. Prints the rate by folder; `--record` runs the suite once to l
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -16,16 +17,14 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 
-from tests.mutation.changes import Change, Make, offered, to_change
+from tests.mutation.change import Change
 from tests.mutation.harmless import HARMLESS
 from tests.mutation.nearest import FOLDER, MAP, ROOT, Nearest, record
 
-SOURCE = ROOT / "src" / "refund_worker"
+DRAWER = FOLDER / "bin" / "python"
+DRAWING_SECONDS_MAX = 300
 FOLDERS = ("domain", "engine", "store", "worker", "processors", "web")
-# Not of the product's own making: a server for tests, and files that are the same for ever.
-LEFT_OUT = ("sandbox", "migrations")
 TESTS_MAX = 60
 SECONDS_MAX = 150
 # What a unit test does not see the simulation may: a second look for what decides about money.
@@ -54,24 +53,10 @@ def main() -> int:
 
 
 def draw(folder: str, sample: int, seed: int) -> list[Change]:
-    """So many different defects of the folder: a line at random first, then one of the changes that it offers."""
-    random = Random(f"{seed}/{folder}")
-    files = [f for f in sorted((SOURCE / folder).rglob("*.py")) if not set(LEFT_OUT) & set(f.relative_to(SOURCE).parts)]
-    # A large file has more lines to be wrong in. Its changes are made only when one of its lines is drawn.
-    lines = [(f, n) for f in files for n in range(1, 1 + len(f.read_text("utf-8").splitlines()))]
-    random.shuffle(lines)
-    of_files: dict[Path, dict[int, list[Make]]] = {}
-    drawn: list[Change] = []
-    for file, line in lines:
-        if file not in of_files:
-            of_files[file] = offered(file.read_text("utf-8"))
-        if line in of_files[file]:
-            change = to_change(ROOT, file, random.choice(of_files[file][line])())
-            if change is not None:
-                drawn.append(change)
-        if len(drawn) == sample:
-            break
-    return drawn
+    """So many defects of the folder, made by mutmut in its own environment."""
+    command = [DRAWER, "-m", "tests.mutation.draw", folder, str(sample), str(seed)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=DRAWING_SECONDS_MAX)
+    return [Change(**each) for each in json.loads(done.stdout)]
 
 
 def _fate(change: Change, nearest: Nearest, *, simulate: bool) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,7 @@ import libcst
 from libcst.metadata import MetadataWrapper, PositionProvider
 from mutmut.mutation.file_mutation import Mutation, create_mutations
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One defect: `source` is the whole file with the change in it, `line` the first one that differs."""
-
-    path: str
-    line: int
-    before: str
-    after: str
-    source: str
-
-    @property
-    def name(self) -> str:
-        """Names the change without its line's number, so that a list of harmless ones survives an edit elsewhere."""
-        return f"{self.path}: {self.before} -> {self.after}"
-
+from tests.mutation.change import Change
 
 # Makes the whole source with one change in it: much work, done only for what is drawn.
 Make = Callable[[], str]

@@ -33,11 +33,11 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(world: World) -> None:
-    record_payments(world.context, [paid(name) for name in [*range(BULK), "click", "second click"]])
+    record_payments(world.context, [paid(name) for name in [*range(BULK), "click", "second-click"]])
     taken = request_refunds(world.context, [withdrawal(name, bulk=True) for name in range(BULK)])
     bulk = [answer.refund_id for answer in taken if isinstance(answer, Taken)]
     assert len(bulk) == BULK
-    for name, size in (("click", 1), ("second click", 20)):
+    for name, size in (("click", 1), ("second-click", 20)):
         world.pass_time(1)
         (click,) = request_refunds(world.context, [withdrawal(name)])
         assert isinstance(click, Taken)

@@ -63,7 +63,8 @@ def try_lock(connection: Connection) -> bool:
 
 def top_seqs(connection: Connection) -> dict[str, int]:
     """The highest number in each table that can be seen; 0 where it is empty."""
-    return {name: int(connection.execute(select(func.max(t.c.seq))).scalar() or 0) for name, t in _TABLES.items()}
+    tops = (select(func.max(t.c.seq)).scalar_subquery().label(name) for name, t in _TABLES.items())
+    return {name: int(top or 0) for name, top in connection.execute(select(*tops)).mappings().one().items()}
 
 
 def running_transactions(connection: Connection) -> tuple[int, int] | None:
@@ -151,12 +152,17 @@ def sealed_seqs_at(connection: Connection, seal: int) -> dict[str, int]:
 
 def _sealed_seqs(connection: Connection, *among: ColumnElement[bool]) -> dict[str, int]:
     s = audit_seals.c
-    found = dict.fromkeys(_TABLES, 0)
-    for name in found:
-        # The last of an index, not the largest of all: it is asked for every few seconds, and seals only grow.
-        query = select(s.last_seq).where(s.table_name == name, *among).order_by(s.last_seq.desc()).limit(1)
-        found[name] = connection.execute(query).scalar() or 0
-    return found
+    # The last of an index, not the largest of all: it is asked for every few seconds, and seals only grow.
+    lasts = (
+        select(s.last_seq)
+        .where(s.table_name == name, *among)
+        .order_by(s.last_seq.desc())
+        .limit(1)
+        .scalar_subquery()
+        .label(name)
+        for name in _TABLES
+    )
+    return {name: int(last or 0) for name, last in connection.execute(select(*lasts)).mappings().one().items()}
 
 
 def insert_check(connection: Connection, check: Mapping[str, Any]) -> None:
