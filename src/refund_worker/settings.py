@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     @classmethod
     def _client_names(cls, value: str | None) -> str | None:
         for name in _listed(value or ""):
-            if not _CLIENT.fullmatch(name) or name == "console":
+            if not _CLIENT.fullmatch(name) or name.casefold() == "console":
                 raise ValueError(
                     "must be client names of 1 to 100 letters, digits or . _ @ + - with commas between them,"
                     " and not console, which is the console's own"

@@ -56,6 +56,12 @@ def test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for
     assert approve(world, first, "console/anna") == "queued"
 
 
+@pytest.mark.parametrize("client", ["console", "Console", "CONSOLE"])
+def test_no_key_acts_under_a_name_that_reads_as_a_console_users(world: World, client: str) -> None:
+    with pytest.raises(InvalidRequest, match="the console's own"):
+        create_key(world.context, name="boss", client=client, role="approver")
+
+
 def test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail(world: World) -> None:
     refund_id = waiting(world, "backend/boss")
     assert link_person(world.context, "boss", "backend/boss", by=BY)["linked"] is True

@@ -8,6 +8,7 @@ import json
 import selectors
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import psutil
 import pytest
 from tests.support.deployment import wait_until
 from tests.support.web_process import WebProcess
-from tests.web.client import settings_for
+from tests.web.client import PAYMENT, settings_for
 
 from refund_worker.engine.api_keys import create_key
 from refund_worker.runtime import build_runtime
@@ -154,6 +155,40 @@ def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
         assert rest(silent[0]) == b""  # the oldest
         assert ours.get("/healthz").status_code == 200
         assert len(ours._transport._pool.connections) == 1  # type: ignore[attr-defined]
+
+
+def test_as_many_as_there_are_places_keep_theirs(door: Door) -> None:
+    with contextlib.ExitStack() as all_of_them:
+        ours = [all_of_them.enter_context(door.connect()) for _ in range(40)]
+        for connection in (ours[-1], ours[0]):
+            connection.sendall(GET)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+        one_more = all_of_them.enter_context(door.connect())
+        one_more.sendall(GET)
+        assert one_more.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+        assert rest(ours[1]) == b"", "the oldest that never sent a request gave way"
+
+
+def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_answered(url: str) -> None:
+    with (
+        serving(url, connections=4, head_seconds=3600, body_seconds=3600) as door,
+        contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as writer,
+        contextlib.ExitStack() as all_of_them,
+    ):
+        asked = f"POST /v1/payments HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer {door.key}\r\n"
+        body = json.dumps(PAYMENT | {"payment_id": "p-crowd", "processor_payment_id": "ch_crowd"})
+        asked += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        writer.execute("BEGIN IMMEDIATE")
+        at_work = [all_of_them.enter_context(door.connect()) for _ in range(4)]
+        for connection in at_work:
+            connection.sendall(asked.encode())
+        wait_until(lambda: door.listed() == 503, PATIENCE_SECONDS)
+        answer = httpx.get(f"{door.process.url}/healthz-and-more", timeout=PATIENCE_SECONDS)
+        assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "unavailable", "1")
+        assert door.health() == 200
+        writer.execute("ROLLBACK")
+        assert all(connection.recv(1 << 16).startswith(b"HTTP/1.1 ") for connection in at_work)
+        assert door.listed() == 200
 
 
 # --- deadlines -------------------------------------------------------------------------------------------------------

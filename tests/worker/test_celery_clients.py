@@ -109,7 +109,7 @@ def test_a_message_never_takes_a_key_of_the_console_or_the_command_line(opened: 
     assert (door.refunds(), door.refused()) == ([], [(client, "invalid_request")])
 
 
-@pytest.mark.parametrize("names", [",", "a b", "console", "shop,console", "shop/anna", "x" * 101, "shop;desk"])
+@pytest.mark.parametrize("names", [",", "a b", "console", "shop,Console", "shop/anna", "x" * 101, "shop;desk"])
 def test_what_is_no_list_of_client_names_refuses_to_start(names: str) -> None:
     with pytest.raises(BadSettings, match="REFUND_WORKER_CELERY_CLIENTS"):
         load_settings({PREFIX + "CELERY_CLIENTS": names})

@@ -183,6 +183,15 @@ def test_the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours(
         cleaned_envelope([headers], "bulk")
 
 
+@pytest.mark.parametrize("encoding", ["hex", "", 7, ["base64"], None])
+def test_a_body_is_in_base64_or_as_it_is_since_kombu_knows_no_other_way(encoding: Any) -> None:
+    """An unknown one ends the loop that reads the queue."""
+    made = cleaned_envelope({"body": "x", "properties": {"body_encoding": encoding}}, "bulk")
+    assert made["properties"]["body_encoding"] is None
+    kept = cleaned_envelope({"body": "x", "properties": {"body_encoding": "base64"}}, "bulk")
+    assert kept["properties"]["body_encoding"] == "base64"
+
+
 @pytest.mark.parametrize(
     ("name", "pack"),
     [("gzip", zlib.compress), ("application/x-gzip", zlib.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)],

@@ -30,7 +30,7 @@ from refund_worker.store.database import now
 
 PREFIX = "rw_"
 KEY_BYTES = 32
-# A console user acts as "console/NAME": a key of that client could pass for somebody else's approval.
+# A console user acts as "console/NAME": a key of that client, in whatever capitals, could pass for somebody else's act.
 CONSOLE = "console"
 # No slash: "client/name" is who acts, and two different pairs must not read the same.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
@@ -119,7 +119,7 @@ def _store(
     for part, value in (("name", name), ("client", client)):
         if not _NAME.fullmatch(value):
             raise InvalidRequest(f"{part} must be 1 to 100 letters, digits or . _ @ + -", field=part)
-    if client == CONSOLE:
+    if client.casefold() == CONSOLE:
         raise InvalidRequest(f"client {CONSOLE} is the console's own: its users act under that name", field="client")
     if role not in list(Role):
         raise InvalidRequest(f"role must be one of {', '.join(Role)}", field="role")
