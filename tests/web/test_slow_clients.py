@@ -157,9 +157,12 @@ def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
         assert len(ours._transport._pool.connections) == 1  # type: ignore[attr-defined]
 
 
-def test_as_many_as_there_are_places_keep_theirs(door: Door) -> None:
-    with contextlib.ExitStack() as all_of_them:
-        ours = [all_of_them.enter_context(door.connect()) for _ in range(40)]
+def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
+    with (
+        serving(url, connections=8, head_seconds=3600, body_seconds=3600) as door,
+        contextlib.ExitStack() as all_of_them,
+    ):
+        ours = [all_of_them.enter_context(door.connect()) for _ in range(8)]
         for connection in (ours[-1], ours[0]):
             connection.sendall(GET)
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
