@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import select
 import selectors
 import shutil
 import socket
@@ -169,7 +170,9 @@ def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
         one_more = all_of_them.enter_context(door.connect())
         one_more.sendall(GET)
         assert one_more.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
-        assert rest(ours[1]) == b"", "the oldest that never sent a request gave way"
+        # Of those that never sent a request and came in the same moment, any.
+        ended, _, _ = select.select(ours[1:-1], [], [], PATIENCE_SECONDS)
+        assert [rest(connection) for connection in ended] == [b""]
 
 
 def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_answered(url: str) -> None:
