@@ -99,6 +99,25 @@ def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> 
     assert len(order) == 3
 
 
+def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> None:
+    order: list[str] = []
+
+    async def come() -> list[str]:
+        hashing, free = Hashing(waiting_max=2), threading.Event()
+        working = [asyncio.create_task(hashing.run(f"first {n}", free.wait)) for n in range(THREADS)]
+        await asyncio.sleep(0)
+        names = ["waits", "waits too", "comes later"]
+        tries = [asyncio.create_task(hashing.run(name, order.append, name)) for name in names]
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*working, *tries, return_exceptions=True)
+        hashing.close()
+        return [name for name, each in zip(names, tries, strict=True) if isinstance(each.exception(), SignInBusy)]
+
+    assert asyncio.run(come()) == ["comes later"]
+    assert sorted(order) == ["waits", "waits too"]
+
+
 def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:
     statuses: list[int] = []
     names, ended = itertools.count(), threading.Event()
