@@ -10,7 +10,7 @@ from tests.chaos.mutants import mutated
 from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 
 SECONDS, SEED = 60, 4
-MUTANT_SECONDS = 20
+MUTANT_SECONDS = 40
 # Of doing harm, see `Harm`; each at least once in a run.
 WAYS = 14
 

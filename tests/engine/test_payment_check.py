@@ -9,6 +9,7 @@ import pytest
 from tests.support.world import World, assert_books_balance
 
 from refund_worker.domain.decision import PAUSE_SECONDS
+from refund_worker.domain.draft import BLOCKED_TRIES
 from refund_worker.domain.refund import Leg, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import payment_views
@@ -262,6 +263,31 @@ def test_where_payments_can_not_be_read_the_refund_goes_on_and_the_payment_shows
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert (shown(asked)["verified"], shown(asked)["processor_says"]) == (False, None)
+
+
+def test_several_payments_that_can_not_be_read_are_noted_in_one_go(asked: World) -> None:
+    ids = []
+    for number in (1, 2, 3):
+        asked.pay(number)
+        asked.processor.readings.append(PaymentUnreadable("HTTP 404"))
+        ids.append(asked.withdraw(100, f"k{number}"))
+    assert advance(asked.context) == 3
+    asked.work()
+    assert {asked.refund(each).status for each in ids} == {RefundStatus.SUCCEEDED}
+    assert [shown(asked, f"pay{number}")["verified"] for number in (1, 2, 3)] == [False] * 3
+
+
+def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a_person(asked: World) -> None:
+    paid_in(asked)
+    says(asked, disputed=True)
+    refund_id = asked.withdraw(100)
+    asked.work_for((BLOCKED_TRIES + 5) * HOUR)
+    read = len(asked.processor.read)
+    assert read == BLOCKED_TRIES + 1
+    asked.work_for(20 * HOUR)
+    assert len(asked.processor.read) == read
+    assert asked.refund(refund_id).failure_code == "charge_disputed"
+    assert asked.processor.sends == []
 
 
 def test_a_payment_that_is_not_there_is_shown_to_a_person_and_a_retry_looks_again(asked: World) -> None:

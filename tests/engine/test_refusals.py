@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 from tests.support.world import World, withdrawal
 
-from refund_worker.domain.hear import BLOCKED_TRIES
+from refund_worker.domain.draft import BLOCKED_TRIES
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine.evidence import Evidence, take_evidence

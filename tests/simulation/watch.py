@@ -129,6 +129,7 @@ class Watch:
     approved_by: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)  # legs, by a person
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
+    by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while nobody knew
     accepted_others: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by leg, by a retry
     acted: set[str] = field(default_factory=set)  # persons who did something
@@ -177,6 +178,8 @@ class Watch:
             raise Violation(f"I19 {kind} of {refund_id} is said to be of {actor}, who has done nothing")
 
     def _note_words_of_people(self, refund_id: str, kind: str, leg_id: str | None) -> None:
+        if kind == "leg_paid_by_hand" and leg_id:
+            self.by_hand.add(leg_id)
         if kind == "leg_paid_by_hand" and leg_id and self.legs[leg_id]["status"] == "unknown":
             self.paid_in_doubt.add(leg_id)
         if kind == "retry_requested":  # whoever asks for it has seen what the lists had shown
@@ -406,7 +409,7 @@ class Watch:
             "refunded_elsewhere": lambda: self._others_paid(leg),
             "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
             "unknown_refusal": lambda: self._was_told(leg, UnknownRefusal),
-            "refunded_twice": lambda: leg_id in self.paid_in_doubt and any(not thing.is_void for thing in things),
+            "refunded_twice": lambda: leg_id in self.by_hand and any(not thing.is_void for thing in things),
             "insufficient_funds": lambda: any(thing.failure == "insufficient_funds" for thing in things),
             "balance_insufficient": lambda: self._was_told(leg, Blocked),
             "outcome_unknown": lambda: self._was_silent_too_long(leg, things),

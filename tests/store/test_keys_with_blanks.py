@@ -32,8 +32,6 @@ def upgraded(database: Database, keys: list[tuple[str, str]], acts: list[tuple[s
     """
     world = World(database.url.render_as_string(hide_password=False))
     world.pay()
-    with database.write() as connection:
-        command.downgrade(schema.alembic_config(connection), "0002")
     for number, (key, client) in enumerate(keys):
         world.request(withdrawal(1, f"made-{number}", client=client))
         world.pass_time(1)
@@ -42,6 +40,8 @@ def upgraded(database: Database, keys: list[tuple[str, str]], acts: list[tuple[s
         make_correction(world, f"made-{number}", client)
         world.pass_time(1)
         rename(database, "keyed_acts", f"made-{number}", key)
+    with database.write() as connection:
+        command.downgrade(schema.alembic_config(connection), "0005")  # the version before keys were trimmed
     schema.upgrade(database)
     return world
 

@@ -51,6 +51,8 @@ from refund_worker.domain.workflow import (
 )
 
 BY_HAND_PREFIX = "manual:"
+# A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
+BLOCKED_TRIES = 48
 # As long as Stripe keeps a key, at the least (docs.stripe.com/api/idempotent_requests, read 2026-11).
 PROCESSOR_KEY_SECONDS = 86_400.0
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.

@@ -20,6 +20,7 @@ from refund_worker.domain.decision import (
 )
 from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
+    BLOCKED_TRIES,
     BY_HAND_PREFIX,
     FAILED_BY_A_DISPUTE,
     FAILED_FOR_FUNDS,
@@ -86,8 +87,6 @@ TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED}
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
 BUT = ": "  # between the word of an object that is not believed and why
-# A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
-BLOCKED_TRIES = 48
 # Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
 OVER_REFUND = "amount_exceeds_unrefunded"
 LOOK_FIRST = ("already_refunded", "over_refund")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refund_worker.domain.decision import Policy, Verify
-from refund_worker.domain.draft import Draft, leg_id_of
+from refund_worker.domain.draft import BLOCKED_TRIES, Draft, leg_id_of
 from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.replies import PaymentRead, PaymentWord, RefundObject
@@ -114,8 +114,10 @@ def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
         draft.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
         return None
     if objection is not None:
-        again = facts.read_at + draft.policy.retry_max_seconds if objection.passes else None
-        hold_back(draft, leg, objection.code, objection.message, next_at=again, alarm=not objection.passes)
+        again = objection.passes and leg.backoffs < BLOCKED_TRIES
+        leg = draft.change(leg, backoffs=leg.backoffs + objection.passes)
+        next_at = facts.read_at + draft.policy.retry_max_seconds if again else None
+        hold_back(draft, leg, objection.code, objection.message, next_at=next_at, alarm=not objection.passes)
         return None
     left = facts.left_minor
     if left is not None and left < leg.amount_minor and leg.status is LegStatus.PLANNED:

@@ -139,7 +139,8 @@ _KEEP_WORD = (
         word_outside=case((_unexplained > 0, _unexplained), else_=0),
     )
 )
-_is_proved = payments.c.word.in_((PROVED, DOUBTED))
+# Not `in_`: the words of several payments are kept in one statement.
+_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
 _KEEP_UNREADABLE = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
