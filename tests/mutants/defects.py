@@ -35,6 +35,7 @@ LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/test_contradictions.py",)
 PAYMENT_CHECK = ("tests/engine/test_payment_check.py",)
+BOTH = "tests/engine/test_word_and_list.py::test_"
 ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
@@ -478,9 +479,58 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited through a pause is sent again without a look",
         DOMAIN + "wake.py",
-        "    if hold is not None and leg.last_sent_at is not None:",
-        "    if False:",
+        "held=leg.held or leg.last_sent_at is not None, looked_at=None)",
+        "looked_at=None)",
         ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a list read during a pause allows a send after it",
+        DOMAIN + "wake.py",
+        "leg.last_sent_at is not None, looked_at=None)",
+        "leg.last_sent_at is not None)",
+        (BOTH + "a_list_that_was_read_during_a_pause_allows_nothing",),
+    ),
+    Defect(
+        "elsewhere: a list read before a pause allows a send after it",
+        STORE + "refunds.py",
+        "legs.c.looked_at.is_not(None)).values(looked_at=None)",
+        "legs.c.looked_at.is_(None)).values(looked_at=None)",
+        (BOTH + "a_list_that_was_read_before_a_pause_began_allows_nothing",),
+    ),
+    Defect(
+        "elsewhere: what was recorded as returned before explains nothing",
+        ENGINE + "ownership.py",
+        "before + sum(",
+        "sum(",
+        (BOTH + "what_was_recorded_as_returned_before_is_no_news_in_the_list",),
+    ),
+    Defect(
+        "elsewhere: the list is read before the payment's word",
+        DOMAIN + "wake.py",
+        "    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
+        "    if leg.status is LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
+        (*PAYMENT_CHECK, "tests/engine/test_word_and_list.py"),
+    ),
+    Defect(
+        "elsewhere: a retry of many takes what the word tells as seen",
+        STORE + "payment_words.py",
+        '(bindparam("as_seen", type_=Boolean), payments.c.word_outside)',
+        "(payments.c.word_outside >= 0, payments.c.word_outside)",
+        (BOTH + "a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells",),
+    ),
+    Defect(
+        "elsewhere: what a person has seen in the list stops the leg by the word",
+        DOMAIN + "payment_check.py",
+        " and not (objection.code == REFUNDED_ELSEWHERE and leg.seen_elsewhere):",
+        ":",
+        ("tests/engine/test_word_and_list.py",),
+    ),
+    Defect(
+        "a disputed word that nobody reads again is looked at for ever",
+        DOMAIN + "payment_check.py",
+        "passes = objection.passes and _can_be_read(facts, draft.policy)",
+        "passes = objection.passes",
+        (BOTH + "where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop",),
     ),
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
