@@ -145,6 +145,12 @@ def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: 
     assert isinstance(the_call(woken(later, at + 400, POLICY)), Send), "one pause, one look"
 
 
+def test_a_list_that_was_read_before_a_pause_ended_allows_no_send_after_it() -> None:
+    refund = looked(blocked(), NOTHING).after
+    refund = woken(refund, LATER, POLICY, paused={"stripe": Hold(LATER + 10)}).after
+    assert isinstance(the_call(woken(refund, LATER + 10, POLICY)), LookUp)
+
+
 def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refund() -> None:
     waiting = answer(begun(), Unanswered("timeout")).after
     held = replace(waiting, legs=(replace(waiting.legs[0], held=True),))

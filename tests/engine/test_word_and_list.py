@@ -68,6 +68,25 @@ def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_
     assert len(asked.processor.sends) == 1
 
 
+def test_a_retry_reads_the_word_again_and_believes_the_list_that_the_person_saw(asked: World) -> None:
+    """The payment was read when nothing had been refunded elsewhere yet."""
+    asked.pay()
+    asked.processor.payments["ch_1"] = WORD
+    asked.withdraw(10, "first")
+    asked.work()
+    refunded_before(asked)
+    asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=400)
+    refund_id = asked.withdraw(90, "second")
+    asked.work()
+    assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert asked.processor.read == ["ch_1", "ch_1"]
+    assert [leg.amount_minor for leg in asked.refund(refund_id).legs] == [600, 300]
+    assert asked.processor.paid_minor() == 1_000
+    assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE, "the rest is with a person"
+
+
 def test_a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells(asked: World) -> None:
     asked.pay()
     asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
