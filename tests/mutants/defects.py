@@ -842,6 +842,13 @@ DEFECTS = (
         PAYMENT_CHECK,
     ),
     Defect(
+        "an inquiry holds a refund back",
+        "src/refund_worker/processors/stripe_payments.py",
+        '"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"',
+        '"won", "prevented"',
+        ("tests/processors/test_stripe_disputes.py",),
+    ),
+    Defect(
         "a disputed payment is refunded unasked",
         DOMAIN + "payment_check.py",
         "    if word.disputed:",
