@@ -80,8 +80,11 @@ def test_a_retry_reads_the_word_again_and_believes_the_list_that_the_person_saw(
     asked.work()
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
     asked.command(refund_id, Action.RETRY)
+    asked.processor.script("ch_1", "timeout")
     asked.work()
     assert asked.processor.read == ["ch_1", "ch_1"]
+    asked.work_for(60)
+    assert len({key for key, _ in asked.processor.sends}) == 2, "the same key again after silence"
     assert [leg.amount_minor for leg in asked.refund(refund_id).legs] == [600, 300]
     assert asked.processor.paid_minor() == 1_000
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE, "the rest is with a person"

@@ -521,8 +521,8 @@ DEFECTS = (
     Defect(
         "elsewhere: what a person has seen in the list stops the leg by the word",
         DOMAIN + "payment_check.py",
-        " and not (objection.code == REFUNDED_ELSEWHERE and leg.seen_elsewhere):",
-        ":",
+        "    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)",
+        "    return False",
         ("tests/engine/test_word_and_list.py",),
     ),
     Defect(

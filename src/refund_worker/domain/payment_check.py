@@ -121,8 +121,7 @@ def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
     if facts is None:
         return leg
     objection = objection_to(facts, draft.policy.live)
-    # What a person has seen by name in the list, and the list has nothing more, is the money that the word tells of.
-    if objection is not None and not (objection.code == REFUNDED_ELSEWHERE and leg.seen_elsewhere):
+    if objection is not None and not _is_overruled(objection, leg):
         passes = objection.passes and _can_be_read(facts, draft.policy)
         again = facts.read_at + draft.policy.retry_max_seconds if passes else None
         hold_back(draft, leg, objection.code, objection.message, next_at=again, alarm=not passes)
@@ -193,9 +192,15 @@ def is_suspect(facts: PaymentFacts | None) -> bool:
     return facts is not None and facts.outside_minor > facts.seen_minor
 
 
-def stands_in_the_way(facts: PaymentFacts | None, live: bool | None) -> bool:
+def stands_in_the_way(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
     """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
-    return facts is not None and objection_to(facts, live) is not None
+    objection = None if facts is None else objection_to(facts, live)
+    return objection is not None and not _is_overruled(objection, leg)
+
+
+def _is_overruled(objection: Objection, leg: Leg) -> bool:
+    """What a person has seen by name in the list, which has nothing more, is the money that the word tells of."""
+    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)
 
 
 def proved_by(leg: Leg, thing: RefundObject) -> PaymentRead | None:

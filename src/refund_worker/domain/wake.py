@@ -183,7 +183,7 @@ def _plan_call(
         # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
         leg = draft.change(leg, held=leg.held or leg.last_sent_at is not None, looked_at=None)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    in_the_way = stands_in_the_way(facts, draft.policy.live)
+    in_the_way = stands_in_the_way(leg, facts, draft.policy.live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
