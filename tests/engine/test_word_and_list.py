@@ -168,6 +168,25 @@ def test_where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop(asked: Wo
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
+def test_the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once(asked: World) -> None:
+    asked.pay(1)
+    asked.pay(2)
+    refund_id = asked.withdraw(200)
+    asked.work()
+    assert asked.processor.read == ["ch_2", "ch_1"]
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED, "neither can be read, and it goes on"
+    asked.pay(3)
+    asked.pay(4)
+    asked.processor.payments |= {"ch_3": replace(WORD, currency="EUR"), "ch_4": replace(WORD, currency="EUR")}
+    refund_id = asked.withdraw(200, "both")
+    asked.work()
+    assert asked.refund(refund_id).failure_code == "payment_mismatch"
+    asked.processor.payments |= {"ch_3": WORD, "ch_4": WORD}
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
 def test_no_other_payment_stands_in_over_a_word_that_disagrees(asked: World) -> None:
     asked.pay(1)
     asked.pay(2)

@@ -842,6 +842,13 @@ DEFECTS = (
         PAYMENT_CHECK,
     ),
     Defect(
+        "the words on several payments are kept with a list of values",
+        STORE + "payment_words.py",
+        "_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)",
+        "_is_proved = payments.c.word.in_((PROVED, DOUBTED))",
+        (BOTH + "the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once",),
+    ),
+    Defect(
         "an inquiry holds a refund back",
         "src/refund_worker/processors/stripe_payments.py",
         '"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"',

@@ -143,7 +143,8 @@ _KEEP_WORD = (
         word_outside=case((_unexplained > 0, _unexplained), else_=0),
     )
 )
-_is_proved = payments.c.word.in_((PROVED, DOUBTED))
+# Two comparisons and not one list: a list of values can't be used with several payments in one statement.
+_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
 _KEEP_UNREADABLE = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
