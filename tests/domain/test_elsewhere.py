@@ -213,6 +213,13 @@ def test_our_books_explain_only_what_was_made_before_the_first_intent(seconds: f
     assert bool(decision.after.legs[0].blocked_by) is stops
 
 
+def test_what_was_made_between_two_attempts_counts_however_late_the_list_shows_it() -> None:
+    refund = blocked()
+    leg = replace(refund.legs[0], attempt=2, first_intent_at=START, first_sent_at=START + 1_500)
+    made = by_hand(at=START + 700)
+    assert_stopped(looked(replace(refund, legs=(leg,)), shows(made, explained_minor=9_999)), "re_x")
+
+
 @pytest.mark.parametrize(("explained", "stops"), [(1_499, True), (1_500, False)])
 def test_more_money_gone_than_our_books_say_stops_it(explained: int, stops: bool) -> None:
     old = [by_hand("re_a", START - 9_999, 1_000), by_hand("re_b", START - 9_998, 500)]

@@ -13,7 +13,16 @@ from tests.support.world import START, World
 
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS, REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
-from refund_worker.domain.replies import AlreadyRefunded, Blocked, Busy, Denied, RefundObject, Refused, Unanswered
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Blocked,
+    Busy,
+    Denied,
+    NotSent,
+    RefundObject,
+    Refused,
+    Unanswered,
+)
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import views
 from refund_worker.engine.advance import advance
@@ -241,6 +250,21 @@ def test_after_refused_credentials_the_list_is_read_before_the_key_is_sent_again
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert len(world.processor.sends) == 1
+
+
+def test_what_waited_for_a_person_is_sent_again_only_after_a_look(world: World) -> None:
+    """No call was executed, for hours: whoever was shown that may have paid by hand."""
+    world.pay()
+    world.processor.script("ch_1", *[NotSent("refused")] * 100)
+    refund_id = world.withdraw()
+    world.work_for(4 * 3_600)
+    assert world.refund(refund_id).failure_code == "processor_unreachable"
+    world.processor.rescript("ch_1")
+    by_hand = world.refund_in_the_dashboard()
+    world.command(refund_id, Action.RETRY)
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.paid_minor() == 1_000
 
 
 def test_a_replay_after_mere_silence_needs_no_list(world: World) -> None:
