@@ -10,7 +10,7 @@ from tests.support.world import START, World
 
 from refund_worker.domain.elsewhere import REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.domain.replies import Blocked, Denied, PaymentWord, Refused
+from refund_worker.domain.replies import Blocked, Denied, PaymentWord, Refused, Unanswered
 from refund_worker.domain.workflow import Action
 from refund_worker.engine.advance import advance
 from refund_worker.engine.bulk_retry import retry_all
@@ -185,6 +185,30 @@ def test_the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once(a
     asked.command(refund_id, Action.RETRY)
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_what_was_recorded_as_returned_before_is_not_left_either(asked: World) -> None:
+    asked.pay(refunded_minor=200)
+    refund_id = asked.withdraw(80)
+    asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=200 + 300)
+    asked.work()
+    assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert [leg.amount_minor for leg in asked.refund(refund_id).legs] == [500, 300]
+
+
+def test_a_dispute_that_is_over_concerns_nobody_any_more_while_the_send_is_unanswered(asked: World) -> None:
+    asked.pay()
+    asked.processor.payments["ch_1"] = replace(WORD, disputed=True)
+    refund_id = asked.withdraw(50)
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    asked.processor.payments["ch_1"] = WORD
+    asked.processor.script("ch_1", Unanswered("HTTP 500", server_error=True))
+    asked.work_for(asked.context.policy.retry_max_seconds + 1)
+    assert len(asked.processor.sends) == 1
+    assert asked.refund(refund_id).status is RefundStatus.SENDING
 
 
 def test_no_other_payment_stands_in_over_a_word_that_disagrees(asked: World) -> None:

@@ -1206,14 +1206,14 @@ DEFECTS = (
     Defect(
         "a retry by hand counts the attempts anew",
         DOMAIN + "command.py",
-        '"next_at": draft.now, "backoffs": 0}',
-        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0}',
+        '"next_at": draft.now, "backoffs": 0, "looked_at"',
+        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0, "looked_at"',
     ),
     Defect(
         "a retry by hand forgets that an answer is missing",
         DOMAIN + "command.py",
-        '"next_at": draft.now, "backoffs": 0}',
-        '"next_at": draft.now, "backoffs": 0, "doubtful": False}',
+        '"next_at": draft.now, "backoffs": 0, "looked_at"',
+        '"next_at": draft.now, "backoffs": 0, "doubtful": False, "looked_at"',
     ),
     Defect(
         "what waits for approval reserves nothing",
@@ -1481,8 +1481,8 @@ DEFECTS = (
     Defect(
         "another installation's refund is a difference",
         ENGINE + "ownership.py",
-        "elif thing.leg_id is None or thing.installation != me:",
-        "elif thing.leg_id is None:",
+        "    return thing.leg_id if thing.installation == installation else None",
+        "    return thing.leg_id",
         ("tests/engine/test_reconcile.py",),
     ),
     Defect(
