@@ -1479,13 +1479,6 @@ DEFECTS = (
     ),
     # --- reconciliation with others on the account, and events that say little
     Defect(
-        "another installation's refund is a difference",
-        ENGINE + "ownership.py",
-        "    return thing.leg_id if thing.installation == installation else None",
-        "    return thing.leg_id",
-        ("tests/engine/test_reconcile.py",),
-    ),
-    Defect(
         "a mark that was edited away makes a refund of ours foreign",
         ENGINE + "ownership.py",
         "if booked := by_id.get(thing.processor_refund_id):",
