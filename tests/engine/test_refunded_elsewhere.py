@@ -375,6 +375,18 @@ def test_resolving_says_which_refund_was_the_payment(world: World, stopped: str)
     assert world.refund(other).status is RefundStatus.SUCCEEDED
 
 
+def test_a_payment_by_hand_does_not_account_for_a_larger_refund_that_it_names(world: World) -> None:
+    refund_id = blocked_once(world)
+    by_hand = world.refund_in_the_dashboard(301)
+    world.work_for(DAY)
+    world.command(refund_id, Action.RESOLVE, by_hand.processor_refund_id)
+    world.pass_time(2 * CLOCK_DIFFERENCE_SECONDS)
+    world.processor.script("ch_1", EMPTY)
+    other = world.withdraw(20, "k2")
+    world.work_for(DAY)
+    assert_stopped(world, other, by_hand)
+
+
 def test_a_payment_by_hand_in_our_books_explains_as_much_made_before_and_no_more(world: World, stopped: str) -> None:
     world.command(stopped, Action.RESOLVE, "in the dashboard, by ann")
     for key, more_minor in (("k2", 0), ("k3", 1)):
@@ -431,6 +443,18 @@ def test_what_gave_the_customer_nothing_over_this_payment_does_not_count(
     world.processor.find = unfiltered  # type: ignore[method-assign]
     world.work_for(DAY)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_listed_refund_that_names_no_payment_counts(world: World) -> None:
+    refund_id = blocked_once(world)
+    by_hand = world.refund_in_the_dashboard(300, payment_refs=())
+
+    async def filtered_there(processor_payment_id: str, leg_id: str) -> Any:
+        return await world.processor.recent(datetime.fromtimestamp(0, UTC))
+
+    world.processor.find = filtered_there  # type: ignore[method-assign]
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
 
 
 def test_refunds_of_our_own_over_the_same_payment_do_not_count(world: World) -> None:
