@@ -15,7 +15,7 @@ from refund_worker.domain.workflow import Action
 from refund_worker.engine.advance import advance
 from refund_worker.engine.bulk_retry import retry_all
 from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.watch import look
+from refund_worker.engine.watch import look, watch
 
 WORD = PaymentWord(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 EMPTY = Blocked("balance_insufficient", "not now")
@@ -209,6 +209,36 @@ def test_a_dispute_that_is_over_concerns_nobody_any_more_while_the_send_is_unans
     asked.work_for(asked.context.policy.retry_max_seconds + 1)
     assert len(asked.processor.sends) == 1
     assert asked.refund(refund_id).status is RefundStatus.SENDING
+
+
+def test_a_refund_of_ours_that_failed_explains_nothing_that_others_refunded(asked: World) -> None:
+    """As after an upgrade: the payment is read for the first time after a refund of ours over it had failed."""
+    on, off = asked.context, replace(asked.context, policy=replace(asked.context.policy, verify_payments=False))
+    asked.context = off
+    asked.pay()
+    asked.withdraw(30, "fails late")
+    asked.work()
+    asked.processor.become("re_1", "failed")
+    watch(asked.context)
+    asked.work()
+    asked.context = on
+    asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
+    look(asked.context)
+    refund_id = asked.withdraw(30, "second")
+    asked.work()
+    assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
+
+
+def test_what_a_person_paid_by_hand_and_nobody_sent_is_in_our_books(asked: World) -> None:
+    asked.pay()
+    asked.processor.payments["ch_1"] = replace(WORD, captured_minor=1)
+    first, second = asked.withdraw(30, "first"), asked.withdraw(20, "second")
+    asked.work()
+    asked.command(first, Action.RESOLVE, "in the dashboard, by ann")
+    asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
+    asked.command(second, Action.RETRY)
+    asked.work()
+    assert asked.refund(second).status is RefundStatus.SUCCEEDED
 
 
 def test_no_other_payment_stands_in_over_a_word_that_disagrees(asked: World) -> None:
