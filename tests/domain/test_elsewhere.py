@@ -26,6 +26,7 @@ from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Hold, LookUp, Send
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.hear import heard, heard_all
+from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import (
     Answered,
@@ -361,3 +362,16 @@ def test_nobody_says_so_while_a_call_is_under_way() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
     assert [leg.status for leg in refund.legs] == ["unknown", "sending"]
     assert available_actions(refund) == ()
+
+
+def test_a_list_that_was_read_before_a_persons_retry_allows_nothing() -> None:
+    refund = blocked()
+    held_back = {"status": LegStatus.WAITING, "attention": "payment_mismatch", "next_at": None, "looked_at": LATER}
+    leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
+    assert isinstance(the_call(woken(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
+
+
+def test_another_legs_refund_proves_nothing_of_this_ones_payment() -> None:
+    thing = an_object(currency="HUF", payment_refs=())
+    assert proved_by(a_leg(1), thing) is not None
+    assert proved_by(a_leg(2), thing) is None
