@@ -152,3 +152,13 @@ def test_an_amount_of_before_that_breaks_the_step_gives_the_rest_up() -> None:
 def test_what_is_gone_elsewhere_leaves_no_room_below_nothing() -> None:
     overdrawn = a_payment(1, 1_000, 100, credits_taken=120, money_taken=1_200)
     assert (overdrawn.credits_left, overdrawn.money_left) == (0, 0)
+
+
+def test_what_was_captured_beyond_the_amount_is_no_room() -> None:
+    assert a_payment(1).with_gone(2_000, 0).money_left == 1_000
+    assert a_payment(1).with_gone(400, 100).money_left == 300
+
+
+def test_a_payment_without_credits_left_stands_in_for_nothing() -> None:
+    """Rounding may leave a minor unit of it."""
+    assert replace_share(1, 5, [taken(a_payment(1), 100, 999)], "newest_first") == ((), 5)

@@ -26,6 +26,7 @@ from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Hold, LookUp, Send
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.hear import heard, heard_all
+from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import (
     Answered,
@@ -145,6 +146,12 @@ def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: 
     assert isinstance(the_call(woken(later, at + 400, POLICY)), Send), "one pause, one look"
 
 
+def test_a_list_that_was_read_before_a_pause_ended_allows_no_send_after_it() -> None:
+    refund = looked(blocked(), NOTHING).after
+    refund = woken(refund, LATER, POLICY, paused={"stripe": Hold(LATER + 10)}).after
+    assert isinstance(the_call(woken(refund, LATER + 10, POLICY)), LookUp)
+
+
 def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refund() -> None:
     waiting = answer(begun(), Unanswered("timeout")).after
     held = replace(waiting, legs=(replace(waiting.legs[0], held=True),))
@@ -205,6 +212,13 @@ def test_what_came_to_nothing_does_not(status: str) -> None:
 def test_our_books_explain_only_what_was_made_before_the_first_intent(seconds: float, stops: bool) -> None:
     decision = looked(blocked(), shows(by_hand(at=START + seconds), explained_minor=1_000))
     assert bool(decision.after.legs[0].blocked_by) is stops
+
+
+def test_what_was_made_between_two_attempts_counts_however_late_the_list_shows_it() -> None:
+    refund = blocked()
+    leg = replace(refund.legs[0], attempt=2, first_intent_at=START, first_sent_at=START + 1_500)
+    made = by_hand(at=START + 700)
+    assert_stopped(looked(replace(refund, legs=(leg,)), shows(made, explained_minor=9_999)), "re_x")
 
 
 @pytest.mark.parametrize(("explained", "stops"), [(1_499, True), (1_500, False)])
@@ -348,3 +362,16 @@ def test_nobody_says_so_while_a_call_is_under_way() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
     assert [leg.status for leg in refund.legs] == ["unknown", "sending"]
     assert available_actions(refund) == ()
+
+
+def test_a_list_that_was_read_before_a_persons_retry_allows_nothing() -> None:
+    refund = blocked()
+    held_back = {"status": LegStatus.WAITING, "attention": "payment_mismatch", "next_at": None, "looked_at": LATER}
+    leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
+    assert isinstance(the_call(woken(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
+
+
+def test_another_legs_refund_proves_nothing_of_this_ones_payment() -> None:
+    thing = an_object(currency="HUF", payment_refs=())
+    assert proved_by(a_leg(1), thing) is not None
+    assert proved_by(a_leg(2), thing) is None

@@ -142,6 +142,17 @@ def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before
     assert (status_of(late), late.after.legs[0].attempt) == (LegStatus.WAITING, 2)
 
 
+def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_silence_is_open() -> None:
+    sent_again = woken(silent(), START + 500, POLICY).after
+    told = answer(sent_again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
+    at = told.due_at or 0
+    waiting = woken(told, at, POLICY)
+    call = the_call(waiting)
+    assert isinstance(call, LookUp)
+    looked = heard(waiting.after, call.leg_id, call, NOTHING, at, POLICY, asked_at=at).after
+    assert isinstance(the_call(woken(looked, looked.due_at or 0, POLICY)), LookUp)
+
+
 def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
     told = answer(begun(), UnknownRefusal("odd", "no"))
     direct = told.after
@@ -165,6 +176,12 @@ def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fres
     assert [event.alarm for event in blocked.events if event.kind == "leg_unfunded"] == [True]
     again = news(blocked.after, an_object("failed", failure_code="insufficient_funds"), START + 6)
     assert (again.after.legs[0].attempt, again.events) == (2, ())
+
+
+def test_what_a_restored_backup_does_not_know_to_be_sent_gets_a_fresh_key_when_it_failed_for_want_of_balance() -> None:
+    unsent = replace(begun(), legs=(a_leg(),))
+    blocked = news(unsent, an_object("failed", failure_code="insufficient_funds")).after
+    assert (blocked.legs[0].status, blocked.legs[0].attempt) == (LegStatus.BLOCKED, 2)
 
 
 def test_a_retry_of_what_failed_for_want_of_balance_sends_a_fresh_attempt_after_a_look() -> None:

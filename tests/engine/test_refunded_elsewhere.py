@@ -13,7 +13,16 @@ from tests.support.world import START, World
 
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS, REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
-from refund_worker.domain.replies import AlreadyRefunded, Blocked, Busy, Denied, RefundObject, Refused, Unanswered
+from refund_worker.domain.replies import (
+    AlreadyRefunded,
+    Blocked,
+    Busy,
+    Denied,
+    NotSent,
+    RefundObject,
+    Refused,
+    Unanswered,
+)
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import views
 from refund_worker.engine.advance import advance
@@ -243,6 +252,21 @@ def test_after_refused_credentials_the_list_is_read_before_the_key_is_sent_again
     assert len(world.processor.sends) == 1
 
 
+def test_what_waited_for_a_person_is_sent_again_only_after_a_look(world: World) -> None:
+    """No call was executed, for hours: whoever was shown that may have paid by hand."""
+    world.pay()
+    world.processor.script("ch_1", *[NotSent("refused")] * 100)
+    refund_id = world.withdraw()
+    world.work_for(4 * 3_600)
+    assert world.refund(refund_id).failure_code == "processor_unreachable"
+    world.processor.rescript("ch_1")
+    by_hand = world.refund_in_the_dashboard()
+    world.command(refund_id, Action.RETRY)
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.paid_minor() == 1_000
+
+
 def test_a_replay_after_mere_silence_needs_no_list(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "timeout")
@@ -351,6 +375,18 @@ def test_resolving_says_which_refund_was_the_payment(world: World, stopped: str)
     assert world.refund(other).status is RefundStatus.SUCCEEDED
 
 
+def test_a_payment_by_hand_does_not_account_for_a_larger_refund_that_it_names(world: World) -> None:
+    refund_id = blocked_once(world)
+    by_hand = world.refund_in_the_dashboard(301)
+    world.work_for(DAY)
+    world.command(refund_id, Action.RESOLVE, by_hand.processor_refund_id)
+    world.pass_time(2 * CLOCK_DIFFERENCE_SECONDS)
+    world.processor.script("ch_1", EMPTY)
+    other = world.withdraw(20, "k2")
+    world.work_for(DAY)
+    assert_stopped(world, other, by_hand)
+
+
 def test_a_payment_by_hand_in_our_books_explains_as_much_made_before_and_no_more(world: World, stopped: str) -> None:
     world.command(stopped, Action.RESOLVE, "in the dashboard, by ann")
     for key, more_minor in (("k2", 0), ("k3", 1)):
@@ -407,6 +443,18 @@ def test_what_gave_the_customer_nothing_over_this_payment_does_not_count(
     world.processor.find = unfiltered  # type: ignore[method-assign]
     world.work_for(DAY)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_listed_refund_that_names_no_payment_counts(world: World) -> None:
+    refund_id = blocked_once(world)
+    by_hand = world.refund_in_the_dashboard(300, payment_refs=())
+
+    async def filtered_there(processor_payment_id: str, leg_id: str) -> Any:
+        return await world.processor.recent(datetime.fromtimestamp(0, UTC))
+
+    world.processor.find = filtered_there  # type: ignore[method-assign]
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
 
 
 def test_refunds_of_our_own_over_the_same_payment_do_not_count(world: World) -> None:

@@ -35,6 +35,7 @@ LIMITS = "tests/engine/test_limits_kept.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/test_contradictions.py",)
 PAYMENT_CHECK = ("tests/engine/test_payment_check.py",)
+BOTH = "tests/engine/test_word_and_list.py::test_"
 ASIDE = ("tests/engine/test_put_aside.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
@@ -478,9 +479,58 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited through a pause is sent again without a look",
         DOMAIN + "wake.py",
-        "    if hold is not None and leg.last_sent_at is not None:",
-        "    if False:",
+        "held=leg.held or leg.last_sent_at is not None, looked_at=None)",
+        "looked_at=None)",
         ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a list read during a pause allows a send after it",
+        DOMAIN + "wake.py",
+        "leg.last_sent_at is not None, looked_at=None)",
+        "leg.last_sent_at is not None)",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a list read before a pause allows a send after it",
+        STORE + "refunds.py",
+        "legs.c.looked_at.is_not(None)).values(looked_at=None)",
+        "legs.c.looked_at.is_(None)).values(looked_at=None)",
+        (BOTH + "a_list_that_was_read_before_a_pause_began_allows_nothing",),
+    ),
+    Defect(
+        "elsewhere: what was recorded as returned before explains nothing",
+        ENGINE + "ownership.py",
+        "before + sum(",
+        "sum(",
+        (BOTH + "what_was_recorded_as_returned_before_is_no_news_in_the_list",),
+    ),
+    Defect(
+        "elsewhere: the list is read before the payment's word",
+        DOMAIN + "wake.py",
+        "    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
+        "    if leg.status is LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
+        (*PAYMENT_CHECK, "tests/engine/test_word_and_list.py"),
+    ),
+    Defect(
+        "elsewhere: a retry of many takes what the word tells as seen",
+        STORE + "payment_words.py",
+        '(bindparam("as_seen", type_=Boolean), payments.c.word_outside)',
+        "(payments.c.word_outside >= 0, payments.c.word_outside)",
+        (BOTH + "a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells",),
+    ),
+    Defect(
+        "elsewhere: what a person has seen in the list stops the leg by the word",
+        DOMAIN + "payment_check.py",
+        "    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)",
+        "    return False",
+        ("tests/engine/test_word_and_list.py",),
+    ),
+    Defect(
+        "a disputed word that nobody reads again is looked at for ever",
+        DOMAIN + "payment_check.py",
+        "passes = objection.passes and _can_be_read(facts, draft.policy)",
+        "passes = objection.passes",
+        (BOTH + "where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop",),
     ),
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
@@ -790,6 +840,20 @@ DEFECTS = (
         "    if live is not None and word.live is not None and word.live != live:",
         "    if False:",
         PAYMENT_CHECK,
+    ),
+    Defect(
+        "the words on several payments are kept with a list of values",
+        STORE + "payment_words.py",
+        "_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)",
+        "_is_proved = payments.c.word.in_((PROVED, DOUBTED))",
+        (BOTH + "the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once",),
+    ),
+    Defect(
+        "an inquiry holds a refund back",
+        "src/refund_worker/processors/stripe_payments.py",
+        '"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"',
+        '"won", "prevented"',
+        ("tests/processors/test_stripe_disputes.py",),
     ),
     Defect(
         "a disputed payment is refunded unasked",
@@ -1190,14 +1254,14 @@ DEFECTS = (
     Defect(
         "a retry by hand counts the attempts anew",
         DOMAIN + "command.py",
-        '"next_at": draft.now, "backoffs": 0}',
-        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0}',
+        '"next_at": draft.now, "backoffs": 0, "looked_at"',
+        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0, "looked_at"',
     ),
     Defect(
         "a retry by hand forgets that an answer is missing",
         DOMAIN + "command.py",
-        '"next_at": draft.now, "backoffs": 0}',
-        '"next_at": draft.now, "backoffs": 0, "doubtful": False}',
+        '"next_at": draft.now, "backoffs": 0, "looked_at"',
+        '"next_at": draft.now, "backoffs": 0, "doubtful": False, "looked_at"',
     ),
     Defect(
         "what waits for approval reserves nothing",

@@ -358,7 +358,7 @@ class Watch:
         # What was never sent may be cut down to what is left of its payment: another leg then has the rest.
         fixed = ("currency", "payment_id", "processor_payment_id")
         amounts = ("amount_minor", "credits", "payment_credits")
-        for name in fixed if before["last_sent_at"] is None and was == "planned" else (*fixed, *amounts):
+        for name in fixed if before["last_sent_at"] is None else (*fixed, *amounts):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
 

@@ -9,6 +9,7 @@ from typing import Any
 from refund_worker.domain.decision import (
     Decision,
     Policy,
+    Reread,
 )
 from refund_worker.domain.draft import (
     ANSWER_MISMATCH,
@@ -17,7 +18,7 @@ from refund_worker.domain.draft import (
     Draft,
 )
 from refund_worker.domain.internal_step import release
-from refund_worker.domain.payment_check import PAYMENT_MISMATCH, STOPS
+from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.refund import (
     LegStatus,
@@ -88,10 +89,10 @@ def _why_not(action: Action, refund: Refund) -> str:
 def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
     """Ask the processor first, always; a new attempt only if it has nothing."""
     draft.note("retry_requested", reason=reason)
-    asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0}
+    asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0, "looked_at": None}
     for leg in tuple(draft.legs.values()):
         if leg.attention in STOPS:
-            draft.read_again[leg.payment_id] = leg.attention == PAYMENT_MISMATCH
+            draft.read_again[leg.payment_id] = Reread(leg.attention != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None

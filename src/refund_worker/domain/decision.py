@@ -127,6 +127,17 @@ class Pause:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """That a payment's word is read again: in any case (`always`), or only where money is gone elsewhere.
+
+    `takes_as_seen`: a person has seen what is gone elsewhere by now, and goes on beside it.
+    """
+
+    always: bool
+    takes_as_seen: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """All that follows from one piece of evidence about one refund, to be written in one transaction."""
@@ -142,5 +153,4 @@ class Decision:
     calls: tuple[Call, ...] = ()
     pauses: tuple[Pause, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
-    # Payments by payment_id whose word is read again: in any case, or (False) where it stands in the way.
-    read_again: Mapping[str, bool] = field(default_factory=dict)
+    read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id

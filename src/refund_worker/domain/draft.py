@@ -18,6 +18,7 @@ from refund_worker.domain.decision import (
     ObjectSeen,
     Pause,
     Policy,
+    Reread,
 )
 from refund_worker.domain.ledger import (
     BY_HAND,
@@ -136,7 +137,7 @@ class Draft:
         self.calls: list[Call] = []
         self.pauses: list[Pause] = []
         self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
-        self.read_again: dict[str, bool] = {}
+        self.read_again: dict[str, Reread] = {}
         self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
         if clock_went_back(refund, now):
             self._date_anew()

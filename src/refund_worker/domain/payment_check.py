@@ -104,23 +104,32 @@ def _gone(facts: PaymentFacts, word: PaymentWord) -> str:
     )
 
 
+def waits_for_the_word(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> bool:
+    """Whether the payment has to be read before anything else is decided about sending the leg: it is asked for then.
+
+    Before the list too, so that a person who is shown what others refunded decides once about the same money.
+    """
+    if facts is None or not _is_to_be_read(facts, objection_to(facts, draft.policy.live), draft.now, draft.policy):
+        return False
+    draft.change(leg, next_at=draft.now + draft.policy.lease_seconds)
+    draft.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
+    return True
+
+
 def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
-    """The leg if it may be sent as far as its payment is concerned; None if it waits for the word or for a person."""
+    """The leg if it may be sent as far as its payment's word is concerned; None if it waits for a person."""
     if facts is None:
         return leg
     objection = objection_to(facts, draft.policy.live)
-    if _is_to_be_read(facts, objection, draft.now, draft.policy):
-        draft.change(leg, next_at=draft.now + draft.policy.lease_seconds)
-        draft.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
-        return None
-    if objection is not None:
-        again = objection.passes and leg.backoffs < BLOCKED_TRIES
-        leg = draft.change(leg, backoffs=leg.backoffs + objection.passes)
+    if objection is not None and not _is_overruled(objection, leg):
+        passes = objection.passes and _can_be_read(facts, draft.policy)
+        again = passes and leg.backoffs < BLOCKED_TRIES
+        leg = draft.change(leg, backoffs=leg.backoffs + passes)
         next_at = facts.read_at + draft.policy.retry_max_seconds if again else None
-        hold_back(draft, leg, objection.code, objection.message, next_at=next_at, alarm=not objection.passes)
+        hold_back(draft, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None
     left = facts.left_minor
-    if left is not None and left < leg.amount_minor and leg.status is LegStatus.PLANNED:
+    if left is not None and left < leg.amount_minor and leg.last_sent_at is None:
         return _cut_down(draft, leg, left)
     is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
     return draft.change(leg, attention=None) if leg.attention and is_over else leg
@@ -153,10 +162,14 @@ def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
 
 
 def _is_to_be_read(facts: PaymentFacts, objection: Objection | None, now: float, policy: Policy) -> bool:
-    if not facts.readable or not policy.verify_payments:
+    if not _can_be_read(facts, policy):
         return False
     passes = objection is not None and objection.passes
     return not facts.is_read or (passes and facts.read_at + policy.retry_max_seconds <= now)
+
+
+def _can_be_read(facts: PaymentFacts, policy: Policy) -> bool:
+    return facts.readable and policy.verify_payments
 
 
 def hold_back(
@@ -181,9 +194,15 @@ def is_suspect(facts: PaymentFacts | None) -> bool:
     return facts is not None and facts.outside_minor > facts.seen_minor
 
 
-def stands_in_the_way(facts: PaymentFacts | None, live: bool | None) -> bool:
+def stands_in_the_way(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
     """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
-    return facts is not None and objection_to(facts, live) is not None
+    objection = None if facts is None else objection_to(facts, live)
+    return objection is not None and not _is_overruled(objection, leg)
+
+
+def _is_overruled(objection: Objection, leg: Leg) -> bool:
+    """What a person has seen by name in the list, which has nothing more, is the money that the word tells of."""
+    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)
 
 
 def proved_by(leg: Leg, thing: RefundObject) -> PaymentRead | None:

@@ -33,7 +33,7 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.payment_check import PaymentFacts, checked, is_suspect, stands_in_the_way
+from refund_worker.domain.payment_check import PaymentFacts, checked, is_suspect, stands_in_the_way, waits_for_the_word
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -179,15 +179,18 @@ def _plan_call(
         draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
     hold = paused.get(leg.processor)
-    if hold is not None and leg.last_sent_at is not None:
-        leg = draft.change(leg, held=True)
+    if hold is not None:
+        # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
+        leg = draft.change(leg, held=leg.held or leg.last_sent_at is not None, looked_at=None)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    in_the_way = stands_in_the_way(facts, draft.policy.live)
+    in_the_way = stands_in_the_way(leg, facts, draft.policy.live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
         draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
     if hold is not None:
         draft.change(leg, next_at=hold.until)
+        return
+    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):
         return
     if must_look(leg, draft.now, draft.policy, suspect=suspect):
         draft.change(leg, next_at=draft.now if leg.next_at is None else leg.next_at)

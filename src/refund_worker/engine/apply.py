@@ -43,7 +43,7 @@ def apply(
     accounts.change_customers(connection, _customers(decisions))
     _change_payments(connection, decisions, money_went_out)
     payment_words.keep_words(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
-    payment_words.read_again(connection, {p: always for d in decisions for p, always in d.read_again.items()})
+    payment_words.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     rooms: defaultdict[str, int] = defaultdict(int)
     for d in decisions:
         if d.room and d.after.transaction_id:

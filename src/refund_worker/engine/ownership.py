@@ -85,7 +85,7 @@ def found_for(connection: Connection, leg: Leg, things: Iterable[RefundObject]) 
     """A list of its payment's refunds as this leg has to take it: its own objects, and what others made.
 
     A server that ignores the filter must not turn other payments' refunds into others' of this one. What a person named
-    as their payment by hand for a leg is accounted for.
+    as their payment by hand for a leg is accounted for, and what was recorded as returned before the payment was known.
     """
     things = tuple(things)
     whose = {owned.thing.processor_refund_id: owned for owned in sorted_out(connection, leg.processor, things).ours}
@@ -103,7 +103,8 @@ def found_for(connection: Connection, leg: Leg, things: Iterable[RefundObject]) 
             others.append(thing)
     if not others:
         return Found(tuple(own))
+    before = books.returned_before(connection, leg.payment_id)
     by_hand = books.paid_by_hand(connection, leg.payment_id, BY_HAND_PREFIX)
     named = {t.processor_refund_id for t in others if t.amount_minor <= by_hand.get(t.processor_refund_id, 0)}
     foreign = tuple(thing for thing in others if thing.processor_refund_id not in named)
-    return Found(tuple(own), foreign, sum(minor for name, minor in by_hand.items() if name not in named))
+    return Found(tuple(own), foreign, before + sum(minor for name, minor in by_hand.items() if name not in named))

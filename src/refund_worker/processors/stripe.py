@@ -12,7 +12,7 @@ import math
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -55,7 +55,12 @@ from refund_worker.processors.stripe_objects import (
     to_page,
     to_refund_object,
 )
-from refund_worker.processors.stripe_payments import is_no_way_to_read, to_charge_word, to_intent_word
+from refund_worker.processors.stripe_payments import (
+    holds_refunds_back,
+    is_no_way_to_read,
+    to_charge_word,
+    to_intent_word,
+)
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
 stripe.enable_telemetry = False
@@ -195,9 +200,19 @@ class StripeProcessor:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 word = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
+                if word.disputed:
+                    word = replace(word, disputed=await self._is_held_back(processor_payment_id))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _reading_failure(error)
         return PaymentRead(word)
+
+    async def _is_held_back(self, processor_payment_id: str) -> bool:
+        """What the disputes of a disputed payment come to; where they can't be read the charge's own word stands."""
+        where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
+        try:
+            return holds_refunds_back((await self._call("get", "/v1/disputes", where)).data)
+        except Exception:  # noqa: BLE001 -- a server may have no such path; the payment is read again later
+            return True
 
     async def _charge(self, charge_id: str) -> PaymentWord:
         return to_charge_word((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)

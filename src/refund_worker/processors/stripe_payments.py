@@ -11,6 +11,10 @@ from refund_worker.processors.stripe_objects import CURRENCY, OPAQUE_ID, Unreada
 # A server that answers so has no such path, or does not let our key read it: 405 and 501 are what some answer for 404.
 NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})
 MISSING: Final = "resource_missing"
+# Of a dispute (docs.stripe.com/api/disputes/object, read 2026-11): an inquiry, and what ended in our favour.
+OPEN_TO_REFUNDS: Final = frozenset(
+    {"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"}
+)
 
 
 def to_charge_word(data: object, reference: str) -> PaymentWord:
@@ -37,6 +41,17 @@ def to_intent_word(data: object, reference: str) -> tuple[PaymentWord, str | Non
         return to_charge_word(charge, ""), None
     word = PaymentWord(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
     return word, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
+
+
+def holds_refunds_back(data: object) -> bool:
+    """Whether a list of a payment's disputes has one that closes the payment for refunds, or says nothing of use.
+
+    A charge stays `disputed` when the dispute is won, and is so from an inquiry on, whose best answer is a refund.
+    """
+    listed = data.get("data") if isinstance(data, dict) and data.get("object") == "list" else None
+    if not isinstance(listed, list) or not listed:
+        return True
+    return any(not isinstance(each, dict) or each.get("status") not in OPEN_TO_REFUNDS for each in listed)
 
 
 def is_no_way_to_read(status: int, code: str, param: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from refund_worker.domain.refund import LegStatus
 from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.refunds import refunds_of_legs
-from refund_worker.store.tables import legs, refund_objects
+from refund_worker.store.tables import legs, payments, refund_objects
 
 
 class Booked(NamedTuple):
@@ -49,6 +49,12 @@ def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, tup
         rows = connection.execute(query.where(legs.c.leg_id.in_(chunk)))
         found |= {leg_id: (amount_minor, currency) for leg_id, amount_minor, currency in rows}
     return found
+
+
+def returned_before(connection: Connection, payment_id: str) -> int:
+    """Minor units that were recorded as returned before this payment was known here."""
+    query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def paid_by_hand(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
+from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.replies import PaymentRead, PaymentUnreadable, PaymentWord
 from refund_worker.store.reconciliation import IDS_AT_ONCE, batched
@@ -107,13 +108,16 @@ def _row(payment_id: str, word: PaymentWord, now: float) -> dict[str, Any]:
     }
 
 
-def read_again(connection: Connection, payment_ids: Mapping[str, bool]) -> None:
-    """Forget the word on these payments: in any case, or (False) only where money is gone elsewhere.
+def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> None:
+    """Forget the word on these payments, by payment_id, so that it is read again.
 
-    A person has seen what is refunded elsewhere by now: only what comes on top of it stops a leg again. Nor does the
-    word that a payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
+    What a person has seen is gone elsewhere stops no leg again, only what comes on top of it. Nor does the word that a
+    payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
     """
-    rows = [{"id": payment_id, "always": always} for payment_id, always in sorted(payment_ids.items())]
+    rows = [
+        {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}
+        for payment_id, how in sorted(payment_ids.items())
+    ]
     if rows:
         connection.execute(_FORGET_WORD, rows)
 
@@ -139,7 +143,7 @@ _KEEP_WORD = (
         word_outside=case((_unexplained > 0, _unexplained), else_=0),
     )
 )
-# Not `in_`: the words of several payments are kept in one statement.
+# Two comparisons and not one list: a list of values can't be used with several payments in one statement.
 _is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
 _KEEP_UNREADABLE = (
     update(payments)
@@ -153,6 +157,6 @@ _FORGET_WORD = (
     .values(
         word=case((_is_proved, DOUBTED), (_stands_in_the_way, None), else_=payments.c.word),
         word_disputed=False,
-        word_seen=payments.c.word_outside,
+        word_seen=case((bindparam("as_seen", type_=Boolean), payments.c.word_outside), else_=payments.c.word_seen),
     )
 )

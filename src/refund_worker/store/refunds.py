@@ -386,6 +386,7 @@ def wake_those_waiting_for(connection: Connection, processor: str | None, now: f
     connection.execute(update(legs).where(waiting, legs.c.next_at > now).values(next_at=now))
     # Meanwhile somebody may have paid by hand: what was sent before is sent again only after a look.
     connection.execute(update(legs).where(waiting, legs.c.last_sent_at.is_not(None)).values(held=True))
+    connection.execute(update(legs).where(waiting, legs.c.looked_at.is_not(None)).values(looked_at=None))
     connection.execute(
         update(refunds).where(of_it, refunds.c.due_at > now).values(due_at=now, version=refunds.c.version + 1)
     )

@@ -1,0 +1,137 @@
+"""A payment that Stripe calls disputed: what its disputes say decides whether refunds over it are held back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from refund_worker.processors.base import PaymentRead
+from refund_worker.processors.stripe import StripeProcessor
+from refund_worker.processors.stripe_payments import holds_refunds_back
+
+CHARGE = {
+    "id": "ch_1",
+    "object": "charge",
+    "amount": 5_000,
+    "amount_captured": 5_000,
+    "amount_refunded": 0,
+    "captured": True,
+    "currency": "eur",
+    "disputed": True,
+    "livemode": False,
+}
+INTENT = {
+    "id": "pi_1",
+    "object": "payment_intent",
+    "amount_received": 5_000,
+    "currency": "eur",
+    "livemode": False,
+    "latest_charge": CHARGE,
+}
+
+
+def listed(*statuses: Any) -> dict[str, Any]:
+    return {"object": "list", "has_more": False, "data": [{"object": "dispute", "status": each} for each in statuses]}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_held"),
+    [
+        (["warning_needs_response"], False),
+        (["warning_under_review"], False),
+        (["warning_closed"], False),
+        (["won"], False),
+        (["prevented"], False),
+        (["needs_response"], True),
+        (["under_review"], True),
+        (["lost"], True),
+        (["won", "needs_response"], True),
+        (["warning_closed", "won"], False),
+        (["a_later_word"], True),
+        ([None], True),
+        ([], True),
+    ],
+    ids=str,
+)
+def test_an_inquiry_and_what_was_won_hold_nothing_back(statuses: list[Any], is_held: bool) -> None:
+    assert holds_refunds_back(listed(*statuses)) is is_held
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, [], {"object": "list"}, {"data": []}, {"object": "list", "data": ["won"]}], ids=str
+)
+def test_what_says_nothing_of_use_holds_back(nothing: object) -> None:
+    assert holds_refunds_back(nothing) is True
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each path as told, and anything else with 404; `asked` are the paths with their queries."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, Any] = {"/v1/charges/ch_1": CHARGE, "/v1/payment_intents/pi_1": INTENT}
+        self.asked: list[str] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        body = json.dumps(answer or {"error": {"type": "invalid_request_error", "message": "no such path"}}).encode()
+        self.send_response(200 if answer else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_said: Any) -> None:
+        return
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def is_disputed(server: Server, payment_id: str) -> bool | None:
+    async def ask() -> Any:
+        adapter = StripeProcessor("sk_test_x", base=f"http://127.0.0.1:{server.server_port}", timeout_seconds=10)
+        try:
+            return await adapter.find_payment(payment_id)
+        finally:
+            await adapter.close()
+
+    reply = asyncio.run(ask())
+    assert isinstance(reply, PaymentRead)
+    return reply.word.disputed
+
+
+@pytest.mark.parametrize(("payment_id", "name"), [("ch_1", "charge"), ("pi_1", "payment_intent")])
+def test_the_disputes_of_a_disputed_payment_are_asked_for(server: Server, payment_id: str, name: str) -> None:
+    server.answers["/v1/disputes"] = listed("warning_needs_response")
+    assert is_disputed(server, payment_id) is False
+    server.answers["/v1/disputes"] = listed("needs_response")
+    assert is_disputed(server, payment_id) is True
+    assert server.asked.count(f"/v1/disputes?{name}={payment_id}&limit=100") == 2
+
+
+def test_a_server_that_shows_no_disputes_leaves_the_charges_own_word(server: Server) -> None:
+    assert is_disputed(server, "ch_1") is True
+
+
+def test_of_a_payment_that_is_not_disputed_no_disputes_are_asked_for(server: Server) -> None:
+    server.answers["/v1/charges/ch_1"] = CHARGE | {"disputed": False}
+    assert is_disputed(server, "ch_1") is False
+    assert server.asked == ["/v1/charges/ch_1"]
