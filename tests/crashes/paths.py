@@ -86,6 +86,8 @@ WITHDRAWAL = _request("k1", credits=30)
 OVER_TWO = _request("k1", credits=100)
 # Everything has recovered from two crashes by then.
 LATER = 2 * HOUR
+# As much as is asked for, over the payment that it goes back over.
+IN_THE_DASHBOARD = Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 0.5})
 
 PATHS = (
     Path("credit refund to balance", (_asks(TO_BALANCE),), ("succeeded",), 145, 0),
@@ -138,6 +140,47 @@ PATHS = (
         0,
         life=("blocked",),
     ),
+    Path(
+        "blocked, refunded in the dashboard meanwhile, and a person says so",
+        (
+            _asks(WITHDRAWAL),
+            IN_THE_DASHBOARD,  # what was blocked is tried again by itself after an hour
+            Act(2 * LATER, "command", {"action": Action.RESOLVE, "reference": "re_by_hand"}),
+        ),
+        ("succeeded",),
+        90,
+        30,
+        life=("blocked",),
+    ),
+    Path(
+        "blocked, refunded in the dashboard meanwhile, and a person wants both",
+        (
+            _asks(WITHDRAWAL),
+            IN_THE_DASHBOARD,  # what was blocked is tried again by itself after an hour
+            Act(2 * LATER, "command", {"action": Action.RETRY}),
+        ),
+        ("succeeded",),
+        90,
+        60,
+        life=("blocked",),
+    ),
+    Path(
+        "an empty balance, told by the object",
+        (_asks(WITHDRAWAL),),
+        ("succeeded",),
+        90,
+        30,
+        life=("balance empty, told by the object",),
+    ),
+    Path(
+        "refused in a word that nobody knows, retried",
+        (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.RETRY})),
+        ("succeeded",),
+        90,
+        30,
+        life=("refusal of an unknown code",),
+    ),
+    Path("our set-up refused", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("our set-up refused",)),
     Path("asks the customer, canceled", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("canceled",)),
     Path(
         "rejected by a second person",

@@ -42,7 +42,8 @@ class Plan:
     empty: list[tuple[float, float]]
     database_outages: list[tuple[float, float]]
     unknown_payments: set[str]
-    recorded_wrong: dict[str, tuple[int, str]]  # payments of which the processor knows another amount and currency
+    # Payments of which the processor knows another amount and currency.
+    recorded_wrong: dict[str, tuple[int, str]] = field(default_factory=dict)
     unreadable: bool = False  # a server that can't tell what a payment is
     notify: bool = False
     velocity_count: int | None = None
@@ -72,7 +73,6 @@ def compose(random: Random) -> Plan:
         empty=_windows(random, horizon, 0.08, longest=60 * HOUR),
         database_outages=_windows(random, horizon, 0.08, longest=HOUR),
         unknown_payments=set(),
-        recorded_wrong={},
         unreadable=random.random() < 0.15,
         notify=random.random() < 0.12,
         velocity_count=random.choice((1, 2, 3)) if random.random() < 0.1 else None,

@@ -616,7 +616,8 @@ class Schedule:
         """On every refund that is open."""
         for row in list(self.watch.refunds.values()):
             if row["status"] not in self._ends():
-                self.client("operator", self._command(row["refund_id"], action, "olga", reference, None))
+                press = operations.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
+                self.client("operator", self._command(row["refund_id"], action, "olga", reference, None, press))
 
     def _act_operate(self, pick: float, choice: float) -> None:
         refunds = [r for r in self.watch.refunds.values() if r["status"] not in self._ends()]
@@ -648,7 +649,13 @@ class Schedule:
         return any(leg["refund_id"] == refund_id and leg["status"] == "unknown" for leg in self.watch.legs.values())
 
     def _command(
-        self, refund_id: str, action: Action, actor: str, reference: str | None, version: int | None
+        self,
+        refund_id: str,
+        action: Action,
+        actor: str,
+        reference: str | None,
+        version: int | None,
+        key: operations.Key | None = None,
     ) -> Callable[[Context], None]:
         self.watch.acted.add(actor)
 
@@ -662,6 +669,7 @@ class Schedule:
                     reason="looked into it",
                     reference=reference,
                     version=version,
+                    key=key,
                 )
                 self.world.note("COMMAND", action, refund_id)
             except Unavailable:
