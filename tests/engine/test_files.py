@@ -216,7 +216,7 @@ def test_credits_that_are_no_positive_integer_make_an_error_of_their_row_alone(t
         PAYMENT.replace("00Z", "00"),
         PAYMENT.replace("ch_1", "tr_1"),
         PAYMENT.replace("c1", ""),
-        PAYMENT.replace("c1", "c 1"),
+        PAYMENT.replace("c1", "c/../1"),
     ],
 )
 def test_a_bad_row_is_an_error_with_its_line_and_the_next_one_is_read(tmp_path: Path, row: str) -> None:

@@ -30,8 +30,6 @@ from tests.simulation.receiver import SimulatedDeliverer, check_told
 from tests.simulation.watch import ENDS, Row, Watch
 
 HEALING_DAYS = 75
-# By then what the processor refused for a dispute is with a person; what its payment's word stopped is read on and on.
-DISPUTES_LAST_DAYS = 40
 # After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
 IN_TIME_SECONDS = 3 * DAY
 
@@ -195,12 +193,7 @@ class Schedule:
         world_is_awake = self.world.now + 14 * HOUR  # nobody is frozen for longer: not even who pulled the kill switch
         self.world.at(world_is_awake, self._act_resume)
         self._look_at_the_list(DAY)
-        self.world.after(DISPUTES_LAST_DAYS * DAY, self._end_disputes)
         self.world.after(IN_TIME_SECONDS, self._check_in_time)
-
-    def _end_disputes(self) -> None:
-        for payment in self.bank.payments.values():
-            payment.disputed = False
 
     def _check_in_time(self) -> None:
         """L1: days after the last fault and the processor's last word nothing is under way any more."""

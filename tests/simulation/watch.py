@@ -509,7 +509,8 @@ class Watch:
             return True
         # Kept under the key for longer than any copy of a send can be on its way.
         kept = sent[0].at + KEY_SECONDS >= sent[-1].at + LATE_SECONDS_MAX
-        return kept and any(isinstance(one.told, MADE_NOTHING) and one.told.replayed for one in sent)
+        told = (sent_once.told for sent_once in sent)
+        return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
 
     def _check_age(self, key: str) -> None:
         """Never a blind replay: what may have been executed is not sent again when its key may be dead.

@@ -165,6 +165,11 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         replaces="r-0",
         next_at=3.125,
         unreturnable_minor=7,
+        first_intent_at=0.5,
+        looked_at=2.75,
+        held=True,
+        blocked_by=("re_7", "re_8"),
+        seen_elsewhere=("re_6",),
     )
     refund = a_refund(
         leg,
@@ -173,6 +178,7 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         transaction_id="t",
         currency="USD",
         note="note",
+        requested_by_note="asked by mail",
         metadata={"b": "2", "a": "1"},
         status=RefundStatus.NEEDS_ATTENTION,
         version=5,

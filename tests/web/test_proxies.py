@@ -125,9 +125,9 @@ def test_without_the_setting_nobodys_word_is_taken(migrated_sqlite_url: str, cap
 
 
 def test_metrics_stay_closed_to_who_comes_through_a_proxy_on_this_machine(migrated_sqlite_url: str) -> None:
-    here = ("127.0.0.1", 80)
+    here, local = ("127.0.0.1", 80), {"Host": "127.0.0.1:8000"}
     with Web(settings_for(migrated_sqlite_url, TRUSTED_PROXIES="127.0.0.1")) as web:
-        assert web.call("GET", "/metrics", key=None, client=here).status_code == 200
+        assert web.call("GET", "/metrics", key=None, client=here, headers=local).status_code == 200
         for forged in ("198.51.100.1", "127.0.0.1", "127.0.0.1, 198.51.100.1"):
-            answer = web.call("GET", "/metrics", key=None, client=here, headers={FOR: forged})
+            answer = web.call("GET", "/metrics", key=None, client=here, headers=local | {FOR: forged})
             assert answer.status_code == 401, forged
