@@ -1876,4 +1876,11 @@ DEFECTS = (
         "    if not given:",
         (CONSOLE_PAGES + "an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log",),
     ),
+    Defect(
+        "who was refused may send on without end",
+        "src/refund_worker/web/http_protocol.py",
+        "            if self._sent_on > LINGER_BYTES:",
+        "            if False:",
+        ("tests/web/test_slow_clients.py",),
+    ),
 )

@@ -33,6 +33,8 @@ AHEAD_MAX = 20
 SPARE_PLACES = 50
 # After a refusal, what still comes is thrown away for so long; a connection cut at once would take the answer with it.
 LINGER_SECONDS = 1.0
+# Who sends on for longer does not read the answer anyway.
+LINGER_BYTES = 1 << 20
 WARN_SECONDS = 60.0
 
 CROWDED = "all places are taken: try again in a moment"
@@ -70,6 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._heads = True, 0
         self._head_bytes = self._unused_bytes = self._body_bytes = 0
         self._progress = self._too_many = self._refused = False
+        self._sent_on = 0
         self._owed: tuple[str, int] | None = None
         self._owed_since = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +117,11 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- what comes ----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            self._sent_on += len(data)
+            if self._sent_on > LINGER_BYTES:
+                self.transport.abort()
+            return
         for start in range(0, len(data), SLICE_BYTES):
             if self._refused or self.parser is None or self.transport.is_closing():
                 return
