@@ -131,7 +131,8 @@ class Watch:
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while nobody knew
-    accepted_others: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by leg, by a retry
+    # What others paid and a retry has taken as seen, by refund and payment.
+    accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     acted: set[str] = field(default_factory=set)  # persons who did something
     on_doubt: Callable[[Row], None] = lambda _leg: None
     intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
@@ -185,7 +186,8 @@ class Watch:
         if kind == "retry_requested":  # whoever asks for it has seen what the lists had shown
             for known, leg in self.legs.items():
                 if leg["refund_id"] == refund_id and known in self.bank.listings:
-                    self.accepted_others[known] |= self.bank.listings[known].others
+                    accepted = self.accepted_others[refund_id, leg["processor_payment_id"]]
+                    accepted |= self.bank.listings[known].others
 
     def _read_ledger(self) -> None:
         """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
@@ -492,10 +494,14 @@ class Watch:
             raise Violation(f"I16 {leg_id} is sent although a person has called it paid")
         listing = self.bank.listings.get(leg_id)
         if attempt > 1 and key not in self.bank.sent:
-            oldest = self.world.now - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
+            # Of the intent: a worker may die or freeze between it and the call, and the same key is then sent again.
+            begun, _ = self.intents[leg_id, attempt]
+            oldest = begun - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
             if listing is None or listing.at < oldest:
                 raise Violation(f"I16 {leg_id} begins attempt {attempt} without a look at what others have paid")
-        if listing is not None and (unseen := listing.others - self.accepted_others[leg_id]):
+        leg = self.legs[leg_id]
+        seen = self.accepted_others[leg["refund_id"], leg["processor_payment_id"]]
+        if listing is not None and (unseen := listing.others - seen):
             raise Violation(f"I16 {leg_id} is sent beside {', '.join(sorted(unseen))}, which others have paid")
 
     def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
