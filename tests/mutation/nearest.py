@@ -83,7 +83,7 @@ def _read_half(file: Path, lines: dict[str, dict[str, list[str]]], tests: dict[s
 
 
 class Nearest:
-    """The recorded map. Where nothing ran a line under a test's name, the tests of the folder of the same name."""
+    """The recorded map of which tests run which lines."""
 
     def __init__(self) -> None:
         recorded = json.loads(MAP.read_text("utf-8"))
@@ -99,6 +99,8 @@ class Nearest:
             numbers = by_line.get(str(line - back), [])
             if numbers:
                 break
+        if not numbers:  # it runs when the file is imported: whoever uses the file may notice
+            numbers = sorted({number for its in by_line.values() for number in its})
         runs: dict[int, int] = defaultdict(int)
         for its in by_line.values():
             for number in its:
