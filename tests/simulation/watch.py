@@ -411,7 +411,7 @@ class Watch:
             "refunded_elsewhere": lambda: self._others_paid(leg),
             "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
             "unknown_refusal": lambda: self._was_told(leg, UnknownRefusal),
-            "refunded_twice": lambda: leg_id in self.by_hand and any(not thing.is_void for thing in things),
+            "refunded_twice": lambda: leg_id in self.by_hand and any(set(thing.words) - GONE for thing in things),
             "insufficient_funds": lambda: any(thing.failure == "insufficient_funds" for thing in things),
             "balance_insufficient": lambda: self._was_told(leg, Blocked),
             "outcome_unknown": lambda: self._was_silent_too_long(leg, things),
