@@ -91,7 +91,6 @@ BUT = ": "  # between the word of an object that is not believed and why
 OVER_REFUND = "amount_exceeds_unrefunded"
 LOOK_FIRST = ("already_refunded", "over_refund")
 POLL_SECONDS_MAX = 86_400.0
-UNSENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
 
 _STATE_OF_WORD = {state.value: state for state in ObjectState}
 _OUTCOME_OF_STATE = {
@@ -161,7 +160,7 @@ def _take_word(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply
         draft.words[leg.payment_id] = reply
     if isinstance(reply, Denied):
         draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
-    if leg.status not in UNSENT:
+    if leg.status not in TO_BE_SENT:
         return
     match reply:
         case PaymentRead() | PaymentUnreadable():

@@ -7,12 +7,12 @@ from typing import Any
 
 from refund_worker.domain.decision import Policy, Verify
 from refund_worker.domain.draft import BLOCKED_TRIES, Draft, leg_id_of
+from refund_worker.domain.elsewhere import REFUNDED_ELSEWHERE
 from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.replies import PaymentRead, PaymentWord, RefundObject
 
 PAYMENT_MISMATCH = "payment_mismatch"
-REFUNDED_ELSEWHERE = "refunded_elsewhere"
 CHARGE_DISPUTED = "charge_disputed"
 # Why a leg waits before its send: the payment's word, not an answer to a send.
 STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
