@@ -126,3 +126,14 @@ def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: W
     ours = world.processor.objects["re_1"]
     world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id="rf_lost-1", amount_minor=70)
     assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context).differences] == [("money", "rf_lost-1", 70)]
+
+
+def test_a_refund_with_our_installation_but_no_leg_is_a_persons_and_no_other_installations(world: World) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    ours = world.processor.objects["re_1"]
+    assert ours.installation
+    world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id=None)
+    report = reconcile(world.context)
+    assert (report.differences, report.foreign, report.other_installations) == ((), 1, 0)
