@@ -9,7 +9,7 @@ from typing import Any
 from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send
 from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, RefundObject, Reply, SearchReply
+from refund_worker.domain.replies import Answered, Found, RefundObject, Reply, SearchReply
 from refund_worker.domain.wake import attempt_key, order_of, woken
 
 # The quiet window begins when the lease of the last send has ended: 1,000 seconds after it in all.
@@ -84,6 +84,15 @@ def answer(refund: Refund, reply: Reply | SearchReply, at: float = START + 1, nu
     """The answer to the leg's send."""
     call = send_of(refund, number)
     return heard(refund, call.leg_id, call, reply, at, POLICY, asked_at=at)
+
+
+def sent_again(refund: Refund, at: float, policy: Policy = POLICY) -> Decision:
+    """The leg's next send; the list that is read first where it waited long shows nothing."""
+    decision = woken(refund, at, policy)
+    if isinstance(call := the_call(decision), LookUp) and call.before_sending:
+        decision = woken(heard(decision.after, call.leg_id, call, Found(()), at, policy, asked_at=at).after, at, policy)
+    assert isinstance(the_call(decision), Send)
+    return decision
 
 
 def due(refund: Refund, at: float) -> Refund:

@@ -15,6 +15,7 @@ from tests.domain.builders import (
     begun,
     found,
     news,
+    sent_again,
     status_of,
     the_call,
 )
@@ -81,7 +82,7 @@ def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> Non
 @pytest.mark.parametrize("reply", [SILENCE, Busy("rate_limit"), NotSent("refused")], ids=str)
 def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back(reply: Unanswered) -> None:
     """The worker lived on: its answer must not wash away what shows that the clock went back."""
-    sent_twice = woken(silent(), START + 500, POLICY).after
+    sent_twice = sent_again(silent(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
     assert isinstance(the_call(woken(after, SET_BACK + 900, POLICY)), LookUp)
 

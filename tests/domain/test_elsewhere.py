@@ -15,9 +15,11 @@ from tests.domain.builders import (
     an_object,
     answer,
     begun,
+    due,
     found,
     look_up_of,
     news,
+    sent_again,
     status_of,
     the_call,
 )
@@ -143,7 +145,7 @@ def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: 
     assert send.key == "r-1:1", "no new attempt: the same key"
     assert not sent.after.legs[0].held
     later = answer(sent.after, answered, at).after
-    assert isinstance(the_call(woken(later, at + 400, POLICY)), Send), "one pause, one look"
+    assert isinstance(the_call(woken(later, at + 40, POLICY)), Send), "one pause, one look"
 
 
 def test_a_list_that_was_read_before_a_pause_ended_allows_no_send_after_it() -> None:
@@ -167,6 +169,48 @@ def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refun
         told = last.after
     assert_stopped(last, "re_x")
     assert at == START + 1_000
+
+
+@pytest.mark.parametrize("reply", [Unanswered("timeout"), Busy("rate_limit"), NotSent("refused")], ids=str)
+def test_a_key_is_sent_again_at_once_but_after_more_than_a_lease_only_after_a_look(reply: SearchReply) -> None:
+    waiting = answer(begun(), reply).after
+    soon, late = START + POLICY.lease_seconds - 1, START + POLICY.lease_seconds
+    assert isinstance(the_call(woken(due(waiting, soon), soon, POLICY)), Send)
+    look = the_call(woken(due(waiting, late), late, POLICY))
+    assert isinstance(look, LookUp)
+    assert look.before_sending
+    send = the_call(sent_again(due(waiting, late), late))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1"
+
+
+@pytest.mark.parametrize("late", [POLICY.lease_seconds, 470.0, 1_500.0, 9_000.0])
+def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late: float) -> None:
+    """It may have died before its call, and a person has paid meanwhile."""
+    told = looked(begun(), shows(by_hand()), START + late).after
+    assert told.legs[0].status is LegStatus.UNKNOWN
+    assert told.due_at is not None
+    at = max(told.due_at, START + late + 2_000)
+    call = the_call(woken(told, told.due_at, POLICY))
+    assert isinstance(call, LookUp)
+    assert_stopped(found(due(told, at), shows(by_hand()), at), "re_x")
+
+
+def test_a_key_whose_payment_others_are_known_to_have_refunded_is_sent_again_only_after_a_look() -> None:
+    waiting = answer(begun(), Busy("rate_limit")).after
+    at = waiting.due_at or 0.0
+    assert isinstance(the_call(woken(waiting, at, POLICY)), Send)
+    assert isinstance(the_call(woken(waiting, at, POLICY, suspect={"pay1"})), LookUp)
+
+
+def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> None:
+    """A new one would forget what the old one still proves."""
+    silent = answer(begun(), Unanswered("timeout")).after
+    at = START + 1_100
+    assert at > START + POLICY.lease_seconds + POLICY.quiet_seconds
+    send = the_call(sent_again(due(silent, at), at))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1"
 
 
 def test_who_was_refused_our_credentials_looks_before_the_key_is_sent_again() -> None:
@@ -241,7 +285,7 @@ def test_the_first_intent_counts_over_all_attempts() -> None:
 def test_in_doubt_it_is_stopped_when_nothing_can_land_any_more_and_no_other_way_is_sought(reply: SearchReply) -> None:
     """Also where the send was refused for good meanwhile: the customer has the money of this payment."""
     silent = answer(begun(), Unanswered("timeout")).after
-    refund = answer(woken(silent, START + 500, POLICY).after, reply, START + 501).after
+    refund = answer(sent_again(silent, START + 500).after, reply, START + 501).after
     early = found(refund, shows(by_hand()), START + 1_499).after
     assert early.legs[0].status is LegStatus.UNKNOWN
     assert_stopped(found(early, shows(by_hand()), START + 1_501), "re_x")

@@ -20,6 +20,7 @@ from tests.domain.builders import (
     found,
     news,
     send_of,
+    sent_again,
     status_of,
     the_call,
 )
@@ -111,9 +112,9 @@ def test_each_answer_to_a_first_send_leads_where_it_should(reply: Reply, leg: st
 
 @pytest.mark.parametrize("reply", EVERY_REPLY[1:], ids=lambda reply: type(reply).__name__)
 def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(reply: Reply) -> None:
-    sent_again = woken(silent(), START + 500, POLICY).after
-    assert sent_again.legs[0].status is LegStatus.SENDING
-    decision = answer(sent_again, reply, START + 501)
+    again = sent_again(silent(), START + 500).after
+    assert again.legs[0].status is LegStatus.SENDING
+    decision = answer(again, reply, START + 501)
     assert status_of(decision) is LegStatus.UNKNOWN
     assert decision.payments == {}
     assert decision.postings == ()
@@ -134,8 +135,8 @@ def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it()
 
 
 def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before_a_new_key() -> None:
-    sent_again = woken(silent(), START + 500, POLICY).after
-    told = answer(sent_again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
+    again = sent_again(silent(), START + 500).after
+    told = answer(again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
     soon = found(told, NOTHING, START + 900)
     assert (status_of(soon), soon.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
     late = found(soon.after, NOTHING, START + 500 + 1_000)
@@ -143,8 +144,8 @@ def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before
 
 
 def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_silence_is_open() -> None:
-    sent_again = woken(silent(), START + 500, POLICY).after
-    told = answer(sent_again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
+    again = sent_again(silent(), START + 500).after
+    told = answer(again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
     at = told.due_at or 0
     waiting = woken(told, at, POLICY)
     call = the_call(waiting)
@@ -159,8 +160,8 @@ def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_noth
     assert (direct.failure_code, direct.failure_message) == ("unknown_refusal", "odd: no")
     assert [event.detail for event in told.events if event.alarm] == [{"said": "odd: no"}]
     assert available_actions(direct) == (Action.RETRY, Action.RESOLVE)
-    sent_again = woken(silent(), START + 500, POLICY).after
-    doubted = answer(sent_again, UnknownRefusal("odd", "no"), START + 501)
+    again = sent_again(silent(), START + 500).after
+    doubted = answer(again, UnknownRefusal("odd", "no"), START + 501)
     assert status_of(doubted) is LegStatus.UNKNOWN
     looked = found(doubted.after, NOTHING, START + 500 + 1_000)
     assert (status_of(looked), looked.after.failure_code) == (LegStatus.BLOCKED, "unknown_refusal")
@@ -214,14 +215,14 @@ def test_silence_is_never_refusal(reply: Reply) -> None:
 
 
 def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert refused.legs[0].verdict == "refused"
     assert isinstance(the_call(woken(refused, START + 501, POLICY)), LookUp)
 
 
 def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothing_exists() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     early = found(refused, NOTHING, START + 1_499)
     assert status_of(early) is LegStatus.UNKNOWN
@@ -231,13 +232,13 @@ def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothin
 
 
 def test_a_refusal_after_silence_is_overruled_by_what_was_paid() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert found(refused, Found((an_object(),)), START + 502).after.status is RefundStatus.SUCCEEDED
 
 
 def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
-    decision = woken(silent(), START + 500, POLICY)
+    decision = sent_again(silent(), START + 500)
     call = the_call(decision)
     assert isinstance(call, Send)
     assert (call.key, call.attempt) == ("r-1:1", 1)
@@ -250,7 +251,7 @@ def test_a_server_error_sticks_to_its_key_so_it_is_looked_up_and_not_replayed() 
 
 
 def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last_send() -> None:
-    again = woken(silent(), START + 900, POLICY).after  # the second send, 900 s after the first
+    again = sent_again(silent(), START + 900).after  # the second send, 900 s after the first
     refund = answer(again, FIVE_HUNDRED, START + 901).after
     assert found(refund, NOTHING, START + 1_100).after.legs[0].attempt == 1
     assert found(refund, NOTHING, START + 1_899.9).after.legs[0].attempt == 1
@@ -285,10 +286,13 @@ def test_a_miss_inside_the_quiet_window_is_asked_again_later_and_at_its_end() ->
 
 def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
     refund = silent()
-    inside = the_call(woken(refund, START + POLICY.key_life_seconds - 1, POLICY))
+    inside = the_call(sent_again(refund, START + POLICY.key_life_seconds - 1))
     assert isinstance(inside, Send)
+    assert inside.key == "r-1:1"
     for after in (POLICY.key_life_seconds, POLICY.key_life_seconds + 1, 10**7):
-        assert isinstance(the_call(woken(refund, START + after, POLICY)), LookUp)
+        call = the_call(woken(refund, START + after, POLICY))
+        assert isinstance(call, LookUp)
+        assert not call.before_sending
 
 
 def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forgotten() -> None:
@@ -298,8 +302,10 @@ def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forg
     last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
     refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
     assert last - START < policy.key_life_seconds
-    assert isinstance(the_call(woken(refund, last, policy)), Send)
-    assert isinstance(the_call(woken(refund, last + 1, policy)), LookUp)
+    assert isinstance(the_call(sent_again(refund, last, policy)), Send)
+    too_late = the_call(woken(refund, last + 1, policy))
+    assert isinstance(too_late, LookUp)
+    assert not too_late.before_sending
 
 
 def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_room_kept() -> None:
@@ -375,7 +381,7 @@ def test_being_slowed_costs_no_attempt_and_waits_as_long_as_told() -> None:
     decision = answer(begun(), Busy("rate_limit", 400.0))
     assert decision.after.legs[0].attempt == 1
     assert decision.after.due_at == START + 1 + 400
-    call = the_call(woken(decision.after, START + 500, POLICY))
+    call = the_call(sent_again(decision.after, START + 500))
     assert isinstance(call, Send)
     assert call.key == "r-1:1"
 
@@ -553,7 +559,7 @@ REPLAYED = replace(REFUSED, replayed=True)
 
 
 def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     refused = answer(again, REPLAYED, START + 501)
     assert status_of(refused) is LegStatus.FAILED
     assert refused.payments == {"pay1": (-100, -1_000)}
@@ -562,17 +568,17 @@ def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None
 def test_a_replayed_refusal_is_no_proof_once_a_copy_may_outlive_the_key() -> None:
     """The key's life ends at 10,000 seconds; what was sent may land up to 1,000 seconds after its send."""
     for sent_at, status in ((9_000.0, LegStatus.FAILED), (9_001.0, LegStatus.UNKNOWN)):
-        again = woken(silent(), START + sent_at, POLICY).after
+        again = sent_again(silent(), START + sent_at).after
         assert status_of(answer(again, REPLAYED, START + sent_at + 1)) is status
 
 
 def test_a_replayed_refusal_is_no_proof_where_the_age_of_its_key_is_not_known() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     assert status_of(answer(again, REPLAYED, START - 86_400)) is LegStatus.UNKNOWN
 
 
 def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing() -> None:
-    again = woken(silent(), START + 500, POLICY).after
+    again = sent_again(silent(), START + 500).after
     told = answer(again, AlreadyRefunded("nothing left", replayed=True), START + 501).after
     assert isinstance(the_call(woken(told, START + 501, POLICY)), LookUp)
     shown = found(told, NOTHING, START + 502)

@@ -7,7 +7,18 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, status_of, the_call
+from tests.domain.builders import (
+    POLICY,
+    START,
+    a_leg,
+    a_refund,
+    an_object,
+    answer,
+    begun,
+    sent_again,
+    status_of,
+    the_call,
+)
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import PaymentRoom
@@ -83,7 +94,7 @@ def test_what_may_have_been_paid_is_looked_up_while_its_processor_is_paused_and_
 
 
 def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_replays_the_key() -> None:
-    decision = woken(begun(), START + POLICY.lease_seconds, POLICY)
+    decision = sent_again(begun(), START + POLICY.lease_seconds)
     call = the_call(decision)
     assert isinstance(call, Send)
     assert call.key == "r-1:1"

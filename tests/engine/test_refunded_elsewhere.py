@@ -25,7 +25,7 @@ from refund_worker.domain.replies import (
 )
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import views
-from refund_worker.engine.advance import advance
+from refund_worker.engine.advance import advance, claim_due
 from refund_worker.engine.bulk_retry import retry_all
 from refund_worker.engine.news import take_inbox
 from refund_worker.engine.operations import pause_processor, resume_processor
@@ -42,6 +42,12 @@ DAY = 86_400.0
 
 def leg_of(world: World, refund_id: str) -> Leg:
     return world.refund(refund_id).legs[0]
+
+
+def begin_and_die(world: World, refund_id: str) -> None:
+    """The send is written down; the worker is gone before its call."""
+    world.database.run(lambda connection: claim_due(connection, world.context))
+    assert leg_of(world, refund_id).status is LegStatus.SENDING
 
 
 def assert_stopped(world: World, refund_id: str, *things: RefundObject) -> None:
@@ -72,6 +78,41 @@ def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(wor
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.paid_minor() == 1_000
+
+
+@pytest.mark.parametrize("hours", [0.02, 1, 7, 19])
+def test_what_a_dead_worker_had_begun_is_not_paid_beside_a_refund_by_hand(world: World, hours: float) -> None:
+    """It had written what it was about to send, and died before the call; all workers were away for hours."""
+    world.pay()
+    refund_id = world.withdraw()
+    begin_and_die(world, refund_id)
+    world.pass_time(hours * 1_800)
+    by_hand = world.refund_in_the_dashboard()
+    world.pass_time(hours * 1_800)
+    world.work_for(2 * DAY)
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.paid_minor() == 1_000
+
+
+def test_what_a_dead_worker_had_begun_is_sent_after_one_look_under_its_key(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw()
+    begin_and_die(world, refund_id)
+    world.pass_time(7_200)
+    world.work_for(DAY)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert (len(world.processor.asked), leg_of(world, refund_id).attempt) == (1, 1)
+
+
+@pytest.mark.parametrize("answer", [Busy("rate_limit", 7_200), NotSent("refused")], ids=["busy", "not sent"])
+def test_what_waited_long_for_the_processor_is_not_paid_beside_a_refund_by_hand(world: World, answer: Any) -> None:
+    world.pay()
+    world.processor.script("ch_1", *([answer] * (1 if isinstance(answer, Busy) else 40)))
+    refund_id = world.withdraw()
+    world.work_for(3_600)
+    by_hand = world.refund_in_the_dashboard()
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
 
 
 def test_the_hourly_retry_of_what_an_empty_balance_blocked_looks_first(world: World) -> None:

@@ -212,6 +212,7 @@ class Draft:
             self.change(
                 leg,
                 look_first=leg.look_first or in_doubt,
+                held=leg.held or leg.last_sent_at is not None,
                 first_sent_at=_at_most(leg.first_sent_at, now),
                 last_sent_at=_at_most(leg.last_sent_at, now),
                 next_at=_at_most(leg.next_at, now),
@@ -228,7 +229,7 @@ class Draft:
             late = self.now - leg.next_at if leg.status in IN_DOUBT and leg.next_at is not None else 0.0
             if late > bearable:
                 self.note("quiet_begins_anew", leg=leg, seconds_late=round(late))
-                self.change(leg, last_sent_at=self.now, next_at=self.now)
+                self.change(leg, last_sent_at=self.now, next_at=self.now, held=True)
 
     # --- the end of every decision -----------------------------------------------------------------------------------
 

@@ -329,9 +329,11 @@ def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before
     elsewhere = what_stops(leg, found, nothing_left=leg.verdict in LOOK_FIRST)
     if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
         _go_on_to_send(draft, leg, asked_at, strange, elsewhere)
+    elif leg.status is LegStatus.UNKNOWN and before_sending and not (strange or elsewhere or leg.look_first):
+        _allow(draft, _reached(leg), asked_at)  # only this list was missing: its key is sent again
     elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
         if leg.doubtful and asked_at < _quiet_end(draft, leg):
-            _await_what_may_land(draft, leg, asked_at, before_sending=before_sending and not elsewhere)
+            _await_what_may_land(draft, leg)
         elif is_watched(leg):
             draft.change(leg, doubtful=False, next_at=None)
         else:
@@ -353,13 +355,10 @@ def _allow(draft: Draft, leg: Leg, asked_at: float) -> Leg:
     return draft.change(leg, looked_at=asked_at, next_at=min(draft.now, leg.next_at or draft.now))
 
 
-def _await_what_may_land(draft: Draft, leg: Leg, asked_at: float, *, before_sending: bool) -> None:
-    """Nothing shows yet of a send that is unanswered. Where only this list was missing, its key is sent again."""
-    if before_sending and not leg.look_first:
-        _allow(draft, _reached(leg), asked_at)
-        return
+def _await_what_may_land(draft: Draft, leg: Leg) -> None:
+    """Nothing shows yet of a send that is unanswered: often looked for at first, since most late effects land soon,
+    and once more when the window has passed."""
     waits = replace(_reached(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
-    # Often at first, since most late effects land soon, and once more when the window has passed.
     soon = draft.now + backoff_seconds(draft.policy, waits)
     draft.change(waits, next_at=min(soon, _quiet_end(draft, leg)))
 
