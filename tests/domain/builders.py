@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send
+from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send, Verify
 from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.replies import Answered, Found, RefundObject, Reply, SearchReply
@@ -78,6 +78,11 @@ def send_of(refund: Refund, number: int = 1) -> Send:
 def look_up_of(refund: Refund, number: int = 1) -> LookUp:
     leg = refund.legs[number - 1]
     return LookUp(leg.leg_id, leg.processor, leg.processor_payment_id)
+
+
+def verify_of(refund: Refund, number: int = 1) -> Verify:
+    leg = refund.legs[number - 1]
+    return Verify(leg.leg_id, leg.processor, leg.processor_payment_id)
 
 
 def answer(refund: Refund, reply: Reply | SearchReply, at: float = START + 1, number: int = 1) -> Decision:

@@ -18,11 +18,13 @@ from tests.domain.builders import (
     answer,
     begun,
     found,
+    look_up_of,
     news,
     send_of,
     sent_again,
     status_of,
     the_call,
+    verify_of,
 )
 
 from refund_worker.domain.command import commanded
@@ -358,6 +360,33 @@ def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object])
         "kept as said, so that it is no news the next time"
     )
     assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
+
+
+@pytest.mark.parametrize("reason", ["outcome_unknown", "refunded_elsewhere", "unknown_refusal"])
+def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(reason: str) -> None:
+    """Found by the simulation (seed 7200138): sent by itself after somebody had copied its marks."""
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention=reason, failure_code=reason, next_at=None)
+    decision = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",)))
+    assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
+    assert (status_of(decision), decision.after.status) == (LegStatus.BLOCKED, RefundStatus.NEEDS_ATTENTION)
+    assert (decision.after.legs[0].next_at, decision.after.due_at) == (None, None)
+
+
+@pytest.mark.parametrize("reply", [SILENCE, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
+def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply) -> None:
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention="refunded_elsewhere", next_at=None)
+    refund = replace(begun(), legs=(leg,))
+    for call in (look_up_of(refund), replace(look_up_of(refund), before_sending=True), verify_of(refund)):
+        decision = heard(refund, "r-1", call, reply, START + 5, POLICY, asked_at=START + 4)
+        assert (status_of(decision), decision.after.due_at) == (LegStatus.BLOCKED, None)
+
+
+@pytest.mark.parametrize("status", [LegStatus.WAITING, LegStatus.PLANNED])
+def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(status: LegStatus) -> None:
+    leg = replace(begun().legs[0], status=status, next_at=START)
+    told = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",))).after
+    assert told.due_at is not None
+    assert isinstance(the_call(woken(told, told.due_at, POLICY)), LookUp)
 
 
 def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:

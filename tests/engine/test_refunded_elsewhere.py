@@ -606,6 +606,22 @@ def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]
     assert world.refund(first).status is RefundStatus.SUCCEEDED
 
 
+def test_the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours(world: World) -> None:
+    """Even of the very amount: that leg's money never came from this payment."""
+    world.pay(1, amount_minor=5_000, credits=500)
+    world.pay(2)
+    first = world.withdraw(100, "k1")
+    world.work()
+    assert leg_of(world, first).processor_payment_id == "ch_2"
+    world.processor.script("ch_1", EMPTY)
+    second = world.withdraw(100, "k2")
+    world.work()
+    marks = {"leg_id": f"{first}-1", "attempt": 1, "installation": world.installation}
+    theirs = world.refund_in_the_dashboard(1_000, 1, **marks)
+    world.work_for(DAY)
+    assert_stopped(world, second, theirs)
+
+
 # --- paid by hand while the answer is missing -------------------------------------------------------------------------
 
 

@@ -158,6 +158,9 @@ class Bank:
         longer = self.world.random.uniform(0, 12 * HOUR) if self.faults.strikes("key kept longer") else 0
         self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
 
+    def of_others(self) -> list[Thing]:
+        return [thing for thing in self.things if thing.leg_id is None]
+
     def room(self, payment: str) -> int:
         taken = sum(t.amount for t in self.things if t.payment == payment and not t.is_void)
         return self.payments[payment].amount - taken

@@ -77,6 +77,8 @@ FAULTS: Mapping[str, Fault] = {
     "refunded elsewhere": Fault(0, (52, 75)),
     "refunded by hand while in doubt": Fault(0.5, (75,)),
     "refunded by another installation": Fault(0, (76,)),
+    "refunded by an older database": Fault(0, (76,)),
+    "our marks copied": Fault(0, (78,)),
     "refusal of an unknown code": Fault(0.1, (77,)),
     "our set-up refused": Fault(0.08, (77,)),
     "marks edited away": Fault(0.4, (78,)),

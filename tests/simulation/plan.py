@@ -218,6 +218,7 @@ def _world(random: Random, plan: Plan) -> None:
         plan.acts.append(Act(at, "pause"))
         plan.acts.append(Act(at + random.choice((60, HOUR, 26 * HOUR)) * random.random(), "resume"))
     others = (("refund elsewhere", 0.2), ("refund by another installation", 0.08), ("dispute", 0.08))
+    others += (("refund by an older database", 0.05), ("refund with copied marks", 0.05))
     for name, chance in others:
         if random.random() < chance:
             payment = random.choice(plan.payments).processor_payment_id

@@ -32,6 +32,7 @@ from tests.simulation.watch import ENDS, Row, Watch
 HEALING_DAYS = 75
 # After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
 IN_TIME_SECONDS = 3 * DAY
+UNKNOWN_LEG = "rf_000099-1"
 
 
 @dataclass(slots=True)
@@ -244,7 +245,12 @@ class Schedule:
         self.client("reconciler", lambda context: reports.append(reconcile.reconcile(context, days=200)))
         self._settle()
         stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
-        false = [d for d in reports[0].differences if not (stuck and d.kind == "clearing")]
+        # What another database with our marks has paid is in none of our books: it has to be told.
+        made = {t.mark for t in self.bank.things if t.leg_id is None and t.installation == self._installation()}
+        told = [d for d in reports[0].differences if d.subject in made]
+        if unknown := made - self.watch.legs.keys() - {d.subject for d in told}:
+            raise Violation(f"L7 reconciliation does not tell of {unknown}, which is not in our books")
+        false = [d for d in reports[0].differences if d not in told and not (stuck and d.kind == "clearing")]
         if false:
             raise Violation(f"L7 a false alarm: {false}")
         paid = [thing for thing in self.bank.things if thing.leg_id and thing.status == "succeeded"]
@@ -496,10 +502,16 @@ class Schedule:
             if self.watch_at == at:
                 self.watch_at = None
             self.client("watch", lambda context: (watch.watch(context), news.take_inbox(context)))
+            self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)
 
     # --- people ------------------------------------------------------------------------------------------------------
+
+    def _resume_beside_another_database(self) -> None:
+        """A person has looked into why the processor was stopped, and lets it go on."""
+        if self.watch.rows("SELECT 1 FROM processors WHERE code = ?", watch.RESTORED):
+            self._act_resume()
 
     def _record(self, context: Context) -> None:
         records.record_payments(context, self.plan.payments)
@@ -688,14 +700,34 @@ class Schedule:
         """Its marks look like ours; the leg may even be called the same."""
         if payment in self.bank.payments:
             ours = sorted(self.watch.legs)
-            mark = ours[0] if ours and self.world.random.random() < 0.5 else "rf_000099-1"
+            mark = ours[0] if ours and self.world.random.random() < 0.5 else UNKNOWN_LEG
             amount = int(self.bank.room(payment) * part)
             self._refund_by_others(payment, amount, "refunded by another installation", mark)
 
-    def _refund_by_others(self, payment: str, amount: int, why: str, mark: str | None = None) -> None:
+    def _act_refund_by_an_older_database(self, payment: str, part: float) -> None:
+        """A copy of our database that sends too: this installation's marks, and a leg that is not known here."""
+        if payment in self.bank.payments:
+            amount = int(self.bank.room(payment) * part)
+            why = "refunded by an older database"
+            self._refund_by_others(payment, amount, why, UNKNOWN_LEG, self._installation())
+
+    def _act_refund_with_copied_marks(self, payment: str, part: float) -> None:
+        """Somebody has put the marks of a leg of ours on a refund that they made over another payment."""
+        marks = sorted(known for known, leg in self.watch.legs.items() if leg["processor_payment_id"] != payment)
+        if payment in self.bank.payments and marks:
+            mark, room = self.world.random.choice(marks), self.bank.room(payment)
+            amount = self.world.random.choice((int(room * part), min(room, self.watch.legs[mark]["amount_minor"])))
+            self._refund_by_others(payment, amount, "our marks copied", mark, self._installation())
+
+    def _installation(self) -> str:
+        return str(self.watch.rows("SELECT installation_id FROM installation")[0]["installation_id"])
+
+    def _refund_by_others(
+        self, payment: str, amount: int, why: str, mark: str | None = None, installation: str | None = None
+    ) -> None:
         if payment in self.bank.payments and 0 < amount <= self.bank.room(payment):
             self.faults.count(why)
-            self.bank.add(payment, amount, None, None, "inst_other" if mark else None, mark)
+            self.bank.add(payment, amount, None, None, installation or ("inst_other" if mark else None), mark)
 
     def _act_dispute(self, payment: str, part: float) -> None:
         if payment in self.bank.payments:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -415,7 +415,7 @@ class Watch:
             "insufficient_funds": lambda: any(thing.failure == "insufficient_funds" for thing in things),
             "balance_insufficient": lambda: self._was_told(leg, Blocked),
             "outcome_unknown": lambda: self._was_silent_too_long(leg, things),
-            "answer_mismatch": lambda: leg_id in bank.falsified,
+            "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
             "unknown_status": lambda: any(word not in REACHED for thing in things for word in thing.words),
             "processor_unreachable": lambda: not calm,
         }
@@ -499,10 +499,26 @@ class Watch:
             oldest = begun - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
             if listing is None or listing.at < oldest:
                 raise Violation(f"I16 {leg_id} begins attempt {attempt} without a look at what others have paid")
+        last = sent[-1].at if (sent := self.bank.sent.get(key)) else self.intents[leg_id, attempt][0]
+        recent = max(self.policy.lease_seconds, self.policy.poll_seconds) + LIST_SLACK_SECONDS
+        if self.world.now - last > recent and (listing is None or listing.at < self.world.now - recent):
+            raise Violation(f"I16 {key} is sent again after {self.world.now - last:.0f} s without a look at the list")
         leg = self.legs[leg_id]
         seen = self.accepted_others[leg["refund_id"], leg["processor_payment_id"]]
-        if listing is not None and (unseen := listing.others - seen):
+        if listing is not None and (unseen := listing.others - seen) and not self._is_explained(leg, unseen):
             raise Violation(f"I16 {leg_id} is sent beside {', '.join(sorted(unseen))}, which others have paid")
+
+    def _is_explained(self, leg: Row, others: Collection[str]) -> bool:
+        """Whether what others made before this leg was begun is no more than what persons called paid by hand."""
+        begun, dated = self.intents[leg["leg_id"], 1]
+        things = [thing for thing in self.bank.things if thing.id in others]
+        by_hand = sum(
+            other["amount_minor"]
+            for other in self.legs.values()
+            if other["payment_id"] == leg["payment_id"] and str(other["processor_refund_id"]).startswith("manual:")
+        )
+        newer = begun == dated and any(thing.created > begun for thing in things)
+        return not newer and sum(thing.amount for thing in things) <= by_hand
 
     def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
         """All of it is void, or each send had its own answer, or one answer that is every copy's, or it is quiet."""

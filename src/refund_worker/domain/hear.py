@@ -160,7 +160,7 @@ def _take_word(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply
         draft.words[leg.payment_id] = reply
     if isinstance(reply, Denied):
         draft.pauses.append(Pause(leg.processor, reply.code, reply.message))
-    if leg.status not in TO_BE_SENT:
+    if leg.status not in TO_BE_SENT or _is_a_persons(leg):
         return
     match reply:
         case PaymentRead() | PaymentUnreadable():
@@ -223,7 +223,7 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentRe
         waits = replace(leg, backoffs=leg.backoffs + 1)
         draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits))
         return
-    if leg.status not in OPEN or leg.status is LegStatus.SENDING:
+    if leg.status not in OPEN or leg.status is LegStatus.SENDING or _is_a_persons(leg):
         return
     counts = not isinstance(reply, NotSent) or reply.begun
     waits = replace(leg, backoffs=leg.backoffs + counts)
@@ -233,6 +233,11 @@ def _take_no_news(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentRe
     elif isinstance(reply, UnknownRefusal):
         attention = UNKNOWN_REFUSAL
     draft.change(waits, next_at=draft.now + backoff_seconds(draft.policy, waits), attention=attention)
+
+
+def _is_a_persons(leg: Leg) -> bool:
+    """Whether a person decides if it is sent at all: no news but that of its own object may make it due again."""
+    return leg.status in TO_BE_SENT and leg.attention is not None and leg.next_at is None
 
 
 def _attention_of_silence(leg: Leg) -> str | None:
@@ -578,6 +583,10 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
         # Something was made, though not what was asked for: that a list does not show it is no proof of nothing.
         told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}
         return draft.move(waits, LegOutcome.SILENCE, reason=fault, next_at=next_at, **told)
+    if _is_a_persons(leg):
+        return draft.change(leg, **told)
+    if leg.status in TO_BE_SENT:
+        return draft.change(waits, next_at=next_at, held=True, looked_at=None, **told)
     if leg.status in OPEN:
         return draft.change(waits, next_at=next_at, **told)
     if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:

@@ -81,6 +81,12 @@ def _as_booked(thing: RefundObject, booked: books.Booked) -> RefundObject:
     return replace(thing, leg_id=booked.leg_id, attempt=attempt)
 
 
+def _is_what_was_asked_for(thing: RefundObject, asked: books.AskedFor | None) -> bool:
+    if asked is None or (thing.amount_minor, thing.currency) != asked[:2]:
+        return False
+    return not thing.payment_refs or asked.processor_payment_id in thing.payment_refs
+
+
 def found_for(connection: Connection, leg: Leg, things: Iterable[RefundObject]) -> Found:
     """A list of its payment's refunds as this leg has to take it: its own objects, and what others made.
 
@@ -99,7 +105,7 @@ def found_for(connection: Connection, leg: Leg, things: Iterable[RefundObject]) 
         elif thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:
             continue
         # A leg's marks that were copied to another refund do not make that one ours.
-        elif owned is None or asked.get(owned.leg_id) != (thing.amount_minor, thing.currency):
+        elif owned is None or not _is_what_was_asked_for(thing, asked.get(owned.leg_id)):
             others.append(thing)
     if not others:
         return Found(tuple(own))

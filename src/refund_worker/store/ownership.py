@@ -41,13 +41,21 @@ def refunds_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict
     return found
 
 
-def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, tuple[int, str]]:
-    """What these legs ask for: minor units and their currency, by leg id."""
-    query = select(legs.c.leg_id, legs.c.amount_minor, legs.c.currency)
-    found: dict[str, tuple[int, str]] = {}
+class AskedFor(NamedTuple):
+    """What a leg asks for, in minor units, and over which payment, by the processor's name for it."""
+
+    amount_minor: int
+    currency: str
+    processor_payment_id: str
+
+
+def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, AskedFor]:
+    """What these legs ask for, by leg id."""
+    query = select(legs.c.leg_id, legs.c.amount_minor, legs.c.currency, legs.c.processor_payment_id)
+    found: dict[str, AskedFor] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
         rows = connection.execute(query.where(legs.c.leg_id.in_(chunk)))
-        found |= {leg_id: (amount_minor, currency) for leg_id, amount_minor, currency in rows}
+        found |= {leg_id: AskedFor(*rest) for leg_id, *rest in rows}
     return found
 
 
