@@ -215,7 +215,8 @@ def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> N
 
 def test_who_was_refused_our_credentials_looks_before_the_key_is_sent_again() -> None:
     denied = answer(begun(), Denied("api_key_expired", "no")).after
-    assert isinstance(the_call(woken(denied, START + 700, POLICY)), LookUp)
+    soon = START + POLICY.lease_seconds / 2
+    assert isinstance(the_call(woken(due(denied, soon), soon, POLICY)), LookUp)
 
 
 def test_a_first_attempt_is_looked_up_only_where_others_are_known_to_have_refunded_the_payment() -> None:

@@ -596,9 +596,67 @@ DEFECTS = (
     Defect(
         "elsewhere: copied marks make a refund of another amount ours",
         ENGINE + "ownership.py",
-        "owned is None or asked.get(owned.leg_id) != (thing.amount_minor, thing.currency):",
+        "owned is None or not _is_what_was_asked_for(thing, asked.get(owned.leg_id)):",
         "owned is None:",
         (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
+    ),
+    Defect(
+        "elsewhere: copied marks of a leg over another payment make a refund ours",
+        ENGINE + "ownership.py",
+        "not thing.payment_refs or asked.processor_payment_id in thing.payment_refs",
+        "True",
+        (OTHERS + "the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours",),
+    ),
+    Defect(
+        "elsewhere: a key that waited longer than a lease is sent again without a look",
+        DOMAIN + "elsewhere.py",
+        " and not leg.held and now - leg.last_sent_at < policy.lease_seconds",
+        " and not leg.held",
+    ),
+    Defect(
+        "elsewhere: what others are known to have refunded is sent again without a look",
+        DOMAIN + "elsewhere.py",
+        "    if relies_on_the_look and not suspect:",
+        "    if relies_on_the_look and (leg.sends or not suspect):",
+    ),
+    Defect(
+        "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
+        DOMAIN + "hear.py",
+        "before_sending and not (strange or elsewhere or leg.look_first):",
+        "before_sending and not (strange or elsewhere or leg.look_first or not leg.doubtful or "
+        "asked_at >= _quiet_end(draft, leg)):",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: an object that only bears a leg's name wakes it",
+        DOMAIN + "hear.py",
+        "    if _is_a_persons(leg):\n        return draft.change(leg, **told)\n",
+        "",
+    ),
+    Defect(
+        "elsewhere: a late answer to a look wakes a leg that is with a person",
+        DOMAIN + "hear.py",
+        "leg.status is LegStatus.SENDING or _is_a_persons(leg):",
+        "leg.status is LegStatus.SENDING:",
+    ),
+    Defect(
+        "elsewhere: a late word on the payment wakes a leg that is with a person",
+        DOMAIN + "hear.py",
+        "    if leg.status not in TO_BE_SENT or _is_a_persons(leg):",
+        "    if leg.status not in TO_BE_SENT:",
+    ),
+    Defect(
+        "elsewhere: what bore the leg's name does not make it look before it is sent",
+        DOMAIN + "hear.py",
+        "next_at=next_at, held=True, looked_at=None, **told)",
+        "next_at=next_at, **told)",
+    ),
+    Defect(
+        "clock: a late look is no reason to read the list before the key is sent again",
+        DOMAIN + "draft.py",
+        "next_at=self.now, held=True)",
+        "next_at=self.now)",
+        ELSEWHERE,
     ),
     Defect(
         "elsewhere: refunds of other payments stop a leg",
