@@ -380,6 +380,13 @@ def test_an_object_of_ours_beside_a_payment_by_hand_is_refunded_twice_once(word:
     assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
 
 
+def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
+    twice = news(paid_by_hand(), an_object()).after
+    seen = commanded(twice, Action.RETRY, START + 90, POLICY, actor="op", reason="claimed back from the customer")
+    assert (seen.after.status, seen.after.failure_code) == (RefundStatus.SUCCEEDED, None)
+    assert (seen.calls, seen.postings) == ((), ())
+
+
 @pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
 def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
     told = [("r-1", None, Answered(an_object(word)), None) for word in order]

@@ -656,6 +656,13 @@ def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent
     assert shown.after.failure_code == "answer_mismatch"
 
 
+def test_each_step_of_a_leg_tells_its_particulars() -> None:
+    (sent,) = [event for event in woken(a_refund(), START, POLICY).events if event.kind == "leg_sent"]
+    assert (sent.from_status, sent.to_status, sent.detail) == ("planned", "sending", {"attempt": 1, "send": 1})
+    refused = answer(begun(), REFUSED).events
+    assert [event.detail for event in refused if event.kind == "leg_refused"] == [{}]
+
+
 def test_a_strange_answer_is_forgotten_when_the_look_up_finds_the_right_object() -> None:
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
     mended = found(refund, Found((an_object(),)), START + 5)

@@ -32,6 +32,15 @@ def test_a_posting_exists_exactly_when_every_unit_sums_to_zero(entries: list[Ent
             a_posting(*entries)
 
 
+def test_the_accounts_bear_the_names_that_stand_in_every_book() -> None:
+    """Books that exist are read by them: another name would begin another account."""
+    credits = (ledger.ISSUED, ledger.USED, ledger.CORRECTIONS, ledger.CLEARING, ledger.REDEEMED)
+    assert credits == ("house:issued", "house:used", "house:corrections", "house:clearing", "house:redeemed")
+    money = (ledger.SALES, ledger.REFUNDS, ledger.BY_HAND)
+    assert money == ("house:sales", "house:refunds", "house:paid_by_hand")
+    assert customer_account("mia") == "customer:mia"
+
+
 def test_money_in_one_currency_does_not_balance_credits_or_another() -> None:
     with pytest.raises(ValueError, match="sum to zero"):
         a_posting(Entry("a", "USD", 5), Entry("b", "EUR", -5))

@@ -189,6 +189,8 @@ def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None
     paid = answer(first.after, Answered(an_object()))
     assert paid.after.status is RefundStatus.SUCCEEDED
     assert clearing(first, paid) == 0
+    ids = [posting.transaction_id for posting in (*first.postings, *paid.postings)]
+    assert ids[-2:] == ["r-payout-2-nothing-0", "r-payout-1-re_1"], ids
 
 
 def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_too() -> None:

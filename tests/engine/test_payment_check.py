@@ -388,6 +388,7 @@ def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_pers
         asked.work()
         refund = asked.refund(refund_id)
         assert [(leg.amount_minor, leg.credits) for leg in refund.legs] == [(700, 70), (300, 30)]
+        assert [leg.unreturnable_minor for leg in refund.legs] == [0, 0]
         assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
         assert asked.processor.paid_minor() == 700
         assert_books_balance(asked.database)
@@ -395,6 +396,24 @@ def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_pers
     asked.command(refund_id, Action.RESOLVE, reference)
     asked.work()
     assert (asked.refund(refund_id).status, asked.account.balance) == (end, balance)
+
+
+def test_two_refunds_in_one_claim_share_what_is_left_of_their_payment(asked: World) -> None:
+    """Each was cut down to the whole rest, and the processor refused the second."""
+    asked.pay()
+    says(asked, refunded_minor=300)
+    both = [asked.withdraw(50, "k1"), asked.withdraw(50, "k2")]
+    asked.work()
+    for refund_id in both:
+        asked.command(refund_id, Action.RETRY)
+    asked.work()
+    sent = [leg.amount_minor for refund_id in both for leg in asked.refund(refund_id).legs if leg.sends]
+    assert sorted(sent) == [200, 500]
+    assert asked.processor.paid_minor() == 700
+    assert len(asked.processor.sends) == 2, "nothing was refused"
+    left = [leg for refund_id in both for leg in asked.refund(refund_id).legs if not leg.sends]
+    assert [(leg.amount_minor, leg.attention) for leg in left] == [(300, "refunded_elsewhere")]
+    assert_books_balance(asked.database)
 
 
 def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> None:

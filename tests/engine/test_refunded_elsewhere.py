@@ -115,6 +115,19 @@ def test_what_waited_long_for_the_processor_is_not_paid_beside_a_refund_by_hand(
     assert_stopped(world, refund_id, by_hand)
 
 
+@pytest.mark.parametrize("answer", [Busy("rate_limit", 20), Unanswered("timeout")], ids=["busy", "no answer"])
+def test_a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_hand(world: World, answer: Any) -> None:
+    world.pay()
+    world.processor.script("ch_1", answer)
+    refund_id = world.withdraw()
+    world.work()
+    by_hand = world.refund_in_the_dashboard()
+    look(world.context)
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, by_hand)
+    assert len(world.processor.sends) == 1
+
+
 def test_the_hourly_retry_of_what_an_empty_balance_blocked_looks_first(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", EMPTY)

@@ -652,6 +652,20 @@ DEFECTS = (
         "next_at=next_at, **told)",
     ),
     Defect(
+        "elsewhere: only what is sent for the first time is held against what a look has seen",
+        ENGINE + "advance.py",
+        "for leg in refund.legs if leg.status in MAY_BE_SENT}",
+        'for leg in refund.legs if leg.status == "planned"}',
+        (OTHERS + "a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_hand",),
+    ),
+    Defect(
+        "payment check: two refunds in one claim are both cut down to the whole rest",
+        ENGINE + "advance.py",
+        "        facts = with_sent(facts, refund.legs, decision.after.legs)\n",
+        "",
+        PAYMENT_CHECK,
+    ),
+    Defect(
         "clock: a late look is no reason to read the list before the key is sent again",
         DOMAIN + "draft.py",
         "next_at=self.now, held=True)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +53,23 @@ class PaymentFacts:
             return None
         left = self.expected_minor - self.refunded_minor - self.outside_minor - self.ours_minor
         return down_to_step(max(0, left), smallest_step(self.currency))
+
+
+def with_sent(
+    facts: Mapping[str, PaymentFacts], before: Iterable[Leg], after: Iterable[Leg]
+) -> Mapping[str, PaymentFacts]:
+    """The facts once `before` has become `after`: what is sent for the first time is no longer there for others."""
+    known = {leg.leg_id for leg in before if leg.last_sent_at is not None}
+    begun = [
+        leg for leg in after if leg.last_sent_at is not None and leg.leg_id not in known and leg.payment_id in facts
+    ]
+    if not begun:
+        return facts
+    changed = dict(facts)
+    for leg in begun:
+        its = changed[leg.payment_id]
+        changed[leg.payment_id] = replace(its, ours_minor=its.ours_minor + leg.amount_minor)
+    return changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,14 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.payment_check import PaymentFacts, checked, is_suspect, stands_in_the_way, waits_for_the_word
+from refund_worker.domain.payment_check import (
+    PaymentFacts,
+    checked,
+    is_suspect,
+    stands_in_the_way,
+    waits_for_the_word,
+    with_sent,
+)
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -104,6 +111,7 @@ def woken(
             if _is_due(leg, now):
                 known = facts.get(leg.payment_id)
                 _plan_call(draft, leg, paused, known, suspect=leg.payment_id in suspect or is_suspect(known))
+                facts = with_sent(facts, (leg,), (draft.legs[leg.leg_id],))
     return draft.decision()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import Call, Decision, Fetch, Hold, LookUp, Send, Verify
 from refund_worker.domain.draft import unplaced_legs
-from refund_worker.domain.refund import Leg, LegStatus, Refund
+from refund_worker.domain.payment_check import PaymentFacts, with_sent
+from refund_worker.domain.refund import Leg, Refund
 from refund_worker.domain.replies import Denied, NotSent
 from refund_worker.domain.wake import woken
 from refund_worker.engine.apply import apply
@@ -24,7 +25,7 @@ from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.kill_switch import KillSwitch
-from refund_worker.engine.payment_facts import facts_for, reading_turn
+from refund_worker.engine.payment_facts import MAY_BE_SENT, facts_for, reading_turn
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
 from refund_worker.processors.base import Processor
@@ -135,11 +136,12 @@ def claim_due(
         accounts.lock_customers(connection, stranded)
     rooms = accounts.payments_of(connection, stranded) if stranded else {}
     suspect = _refunded_elsewhere(connection, claimed, rooms.values())
-    facts = facts_for(connection, context, claimed, rooms)
+    facts: Mapping[str, PaymentFacts] = facts_for(connection, context, claimed, rooms)
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
         decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
+        facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
@@ -150,10 +152,10 @@ def claim_due(
 def _refunded_elsewhere(
     connection: Connection, claimed: Iterable[Refund], rooms: Iterable[Iterable[PaymentRoom]]
 ) -> frozenset[str]:
-    """Of the payments over which something may be sent for the first time, those that others refunded too."""
-    firsts = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status is LegStatus.PLANNED}
-    ways = {room.payment_id for its in rooms for room in its}
-    return payments.refunded_elsewhere(connection, firsts | ways) if firsts or ways else frozenset()
+    """Of the payments over which something may be sent now, those that others are known to have refunded too."""
+    names = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
+    names |= {room.payment_id for its in rooms for room in its}
+    return payments.refunded_elsewhere(connection, names) if names else frozenset()
 
 
 def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
