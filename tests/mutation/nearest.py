@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import coverage
@@ -82,6 +84,18 @@ def _read_half(file: Path, lines: dict[str, dict[str, list[str]]], tests: dict[s
                     by_line[str(line)].append(tests[context])  # type: ignore[arg-type]
 
 
+@cache
+def _functions(path: str) -> tuple[tuple[int, int], ...]:
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return tuple((node.body[0].lineno, node.end_lineno or node.lineno) for node in found)
+
+
+def function_of(path: str, line: int) -> int | None:
+    """The first line of the body of the innermost function that has this line; None outside of all."""
+    return max((begins for begins, ends in _functions(path) if begins <= line <= ends), default=None)
+
+
 class Nearest:
     """The recorded map of which tests run which lines."""
 
@@ -92,17 +106,23 @@ class Nearest:
 
     def tests_of(self, path: str, line: int) -> list[str]:
         """Ids of the tests that run this line, or the one above it where a statement began there; those that run the
-        fewest lines of the file first, since they are nearest to it."""
+        fewest lines of the file first, since they are nearest to it. Of a line that runs when the file is imported,
+        those that run the most of the file: whoever uses the file may notice."""
         by_line = self._lines.get(path, {})
+        begins = function_of(path, line)
         numbers: list[int] = []
-        for back in range(6):
+        for back in range(6 if begins else 0):
             numbers = by_line.get(str(line - back), [])
-            if numbers:
+            if numbers or line - back == begins:
                 break
-        if not numbers:  # it runs when the file is imported: whoever uses the file may notice
+        at_import = not numbers
+        if at_import:
             numbers = sorted({number for its in by_line.values() for number in its})
         runs: dict[int, int] = defaultdict(int)
         for its in by_line.values():
             for number in its:
                 runs[number] += 1
-        return [self._tests[number] for number in sorted(set(numbers), key=lambda n: (runs[n], n))]
+        return [
+            self._tests[number]
+            for number in sorted(set(numbers), key=lambda n: (-runs[n] if at_import else runs[n], n))
+        ]

@@ -475,11 +475,13 @@ class SimulatedProcessor:
         if not isinstance(reply, Answered):
             return reply
         thing = reply.object
+        # By the book: the marks may have been edited away.
+        whose = next((t.leg_id for t in self.bank.things if t.id == thing.processor_refund_id), None)
         if self.bank.faults.strikes("another amount"):
-            self.bank.falsified.add(thing.leg_id)
+            self.bank.falsified.add(whose)
             return replace(reply, object=replace(thing, amount_minor=thing.amount_minor + 1))
         if self.bank.faults.strikes("another payment"):
-            self.bank.falsified.add(thing.leg_id)
+            self.bank.falsified.add(whose)
             return replace(reply, object=replace(thing, payment_refs=("ch_other",)))
         return reply
 
