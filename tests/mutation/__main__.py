@@ -24,6 +24,7 @@ from tests.mutation.nearest import FOLDER, MAP, ROOT, Nearest, record
 
 DRAWER = FOLDER / "bin" / "python"
 DRAWING_SECONDS_MAX = 300
+SURVIVED = FOLDER / "survived.txt"
 FOLDERS = ("domain", "engine", "store", "worker", "processors", "web")
 TESTS_MAX = 60
 SECONDS_MAX = 150
@@ -39,11 +40,15 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--record", action="store_true", help="learn anew which tests run which lines")
     parser.add_argument("--no-simulation", action="store_true", help="unit tests alone")
+    parser.add_argument("--survivors", action="store_true", help="of this sample, only what survived the last run")
     options = parser.parse_args()
     if options.record or not MAP.exists():
         record()
     nearest = Nearest()
     chosen = [change for folder in options.folder or FOLDERS for change in draw(folder, options.sample, options.seed)]
+    if options.survivors:
+        last = SURVIVED.read_text("utf-8").splitlines()
+        chosen = [change for change in chosen if change.name in last]
     started = time.monotonic()
     print(f"{len(chosen)} defects", flush=True)
     with ThreadPoolExecutor(options.processes) as pool:
@@ -106,7 +111,7 @@ def _report(changes: list[Change], fates: list[str], seconds: float) -> None:
         print(f"{folder:12} {killed} of {of} killed ({killed / max(of, 1):.0%}), {dict(counts)}")
     survivors = [c for c, fate in zip(changes, fates, strict=True) if fate == "survived"]
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "survived.txt").write_text("".join(f"{c.name}\n" for c in survivors), "utf-8")
+    SURVIVED.write_text("".join(f"{c.name}\n" for c in survivors), "utf-8")
     total = Counter(fates)
     of = len(fates) - total["harmless"]
     print(

@@ -122,7 +122,5 @@ class Nearest:
         for its in by_line.values():
             for number in its:
                 runs[number] += 1
-        return [
-            self._tests[number]
-            for number in sorted(set(numbers), key=lambda n: (-runs[n] if at_import else runs[n], n))
-        ]
+        nearest = sorted(set(numbers), key=lambda n: (-runs[n] if at_import else runs[n], n))
+        return [self._tests[number] for number in nearest]
