@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,14 @@ def stray_names(tracked: list[str]) -> set[str]:
 
 def test_every_import_goes_down() -> None:
     assert violations(ROOT / "src") == []
+
+
+def test_each_logger_is_below_the_programs_own() -> None:
+    """A name outside of it reaches none of the handlers: what is logged there is lost."""
+    named = re.compile(r"getLogger\(f?\"([^\"]*)")
+    for file in sorted((ROOT / "src" / PACKAGE).rglob("*.py")):
+        for name in named.findall(file.read_text("utf-8")):
+            assert name == "stripe" or name == PACKAGE or name.startswith(f"{PACKAGE}."), f"{file}: {name}"
 
 
 def test_only_the_agreed_names_lie_at_the_top() -> None:

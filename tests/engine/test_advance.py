@@ -410,6 +410,20 @@ def test_a_process_that_dies_around_any_commit_of_a_compensation_compensates_onc
     assert world.account.balance == {300: 100, 1_000: 30}[truth]
 
 
+def test_an_act_sends_a_message_only_where_something_is_due(world: World) -> None:
+    told: list[tuple[list[str], bool]] = []
+    world.context = replace(world.context, wake=lambda ids, bulk: told.append((list(ids), bulk)))
+    world.pay()
+    world.processor.script("ch_1", Blocked("balance_insufficient", "not now"))
+    refund_id, other = world.withdraw(30, "k1"), world.withdraw(30, "k2")
+    told.clear()
+    world.command(other, Action.CANCEL)
+    assert told == []
+    world.work()
+    world.command(refund_id, Action.RETRY)
+    assert told == [([refund_id], False)]
+
+
 def test_a_holder_whose_lease_has_passed_writes_nothing(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(60)

@@ -127,6 +127,18 @@ def test_a_slip_links_nobody(world: World, name: str, identity: str, error: type
     assert trail(world, "person_linked") == []
 
 
+def test_a_key_that_does_not_exist_is_named_with_where_keys_are_shown(world: World) -> None:
+    with pytest.raises(NotFound, match=r"backend has no key named nobody: refund-worker keys list shows all keys"):
+        link_person(world.context, "anna", "key:backend/nobody", by=BY)
+
+
+@pytest.mark.parametrize("role", ["emperor", "", "ADMIN", "admin "])
+def test_a_key_has_one_of_the_roles_whoever_makes_it(world: World, role: str) -> None:
+    with pytest.raises(InvalidRequest, match="role must be one of viewer, requester") as refused:
+        create_key(world.context, name="k", client="backend", role=role)
+    assert refused.value.field == "role"
+
+
 def test_a_link_is_one_whatever_the_capitals_of_the_names(world: World) -> None:
     assert link_person(world.context, "BOSS", "key:backend/boss", by=BY)["user"] == "console/boss"
     assert link_person(world.context, "boss", "key:backend/boss", by=BY)["linked"] is False
