@@ -40,6 +40,14 @@ def only(world: World) -> dict[str, Any]:
         return batch_view(connection, row["batch_id"], now=world.now)
 
 
+def test_each_batch_is_listed_with_the_rows_of_its_own(world: World, asked: Rows) -> None:
+    take(world, asked)
+    take(world, asked[:1], actor="shop/bob", body_sha256="h2")
+    with world.database.read() as connection:
+        listed = latest_batches(connection, limit=10)
+    assert {row["actor"]: row["rows"] for row in listed} == {"shop/anna": len(asked), "shop/bob": 1}
+
+
 def figures(view: dict[str, Any]) -> tuple[Any, ...]:
     return view["status"], view["accepted"], view["replayed"], [reject["index"] for reject in view["rejected"]]
 

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 from tests.domain.builders import a_leg, a_refund, an_object
 
@@ -20,7 +20,7 @@ from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, Leg, LegStatus, ObjectState, Refund, RefundStatus, SeenObject, To
 from refund_worker.errors import LostRace
-from refund_worker.store import accounts, keys, ledger, payments, processors, refunds
+from refund_worker.store import accounts, keys, ledger, outbox, payments, processors, refunds, tables
 from refund_worker.store.database import Database, now
 from refund_worker.store.tables import customers, events
 
@@ -287,7 +287,85 @@ def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Datab
         holder.join(20)
 
 
+def test_who_refers_to_a_locked_row_waits_for_nobody(database: Database) -> None:
+    """A claim holds its refunds' rows; what is recorded about them meanwhile goes in beside it."""
+    store(database, numbered(1))
+    locked, done = Signal(), Signal()
+
+    def hold() -> None:
+        with database.write() as connection:
+            assert refunds.claimable(connection, 10.0, 1) == ["r1"]
+            locked.set()
+            done.wait(20)
+
+    if database.engine.dialect.name == "sqlite":
+        return  # one writer has the whole file
+    holder = Thread(target=hold)
+    holder.start()
+    try:
+        assert locked.wait(20)
+        with database.write() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+            refunds.insert_events(connection, [("r1", Event("noted", "anna"))], 5.0)
+    finally:
+        done.set()
+        holder.join(20)
+
+
+def test_what_is_to_be_delivered_again_in_that_moment_is_not_tidied_away(database: Database) -> None:
+    """The row was taken for tidying up; whoever asked for it again was first."""
+    store(database, numbered(1))
+    told = {"message_id": "m1", "refund_id": "r1", "type": "refund.updated", "body": "{}", "created_at": 1.0}
+    with database.write() as connection:
+        connection.execute(insert(tables.outbox).values(**told, delivered_at=2.0, next_at=None))
+    if database.engine.dialect.name == "sqlite":
+        return  # one writer has the whole file
+    asked, deleted = Signal(), list[int]()
+
+    def tidy_up() -> None:
+        assert asked.wait(20)
+        with database.write() as connection:
+            deleted.append(outbox.delete_delivered(connection, 10.0, 10))
+
+    tidier = Thread(target=tidy_up)
+    tidier.start()
+    with database.write() as connection:
+        assert outbox.redeliver(connection, 20.0, ["m1"]) == 1
+        asked.set()
+        deadline = time.monotonic() + 20
+        while not _is_anybody_waiting_for_a_lock(database) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    tidier.join(20)
+    assert deleted == [0]
+
+
+def _is_anybody_waiting_for_a_lock(database: Database) -> bool:
+    with database.read() as connection:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(connection.exec_driver_sql(waiting).scalar_one())
+
+
 # --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_that_is_noted_again_leaves_no_second_snapshot(database: Database) -> None:
+    for at in (1.0, 2.0, 3.0):
+        with database.write() as connection:
+            processors.note_look(connection, "stripe", at)
+    with database.read() as connection:
+        assert processors.last_look(connection, "stripe") == (3.0, None)
+        of_it = tables.snapshots.c.table_name == "processors"
+        (count,) = connection.execute(select(func.count()).where(of_it)).one()
+    assert count == 1
+
+
+def test_more_payments_than_a_statement_has_room_for_are_marked(database: Database) -> None:
+    many = [f"ch_x{number}" for number in range(70_000)]
+    with database.write() as connection:
+        payments.mark_refunded_elsewhere(connection, "stripe", [*many, "ch_2"])
+        assert payments.refunded_elsewhere(connection, {"pay1", "pay2"}) == {"pay2"}
 
 
 def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:

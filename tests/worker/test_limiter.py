@@ -18,7 +18,7 @@ from tests.support.servers import ValkeyServer
 
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker import limiter as limiter_module
-from refund_worker.worker.limiter import for_redis_py, make_limiter
+from refund_worker.worker.limiter import LocalLimiter, for_redis_py, make_limiter
 
 RATE = 40
 SECONDS = 2.0
@@ -99,6 +99,24 @@ def test_no_limit_takes_no_time() -> None:
     began = time.monotonic()
     asyncio.run(many())
     assert time.monotonic() - began < 1
+
+
+def test_the_last_turn_of_the_row_is_free_again_when_nobody_waits_for_it_any_more() -> None:
+    async def next_turns() -> list[float]:
+        limiter = LocalLimiter(rate=5)
+        await limiter.acquire("stripe")
+        turns = [limiter._next["stripe"]]
+        first, last = (asyncio.ensure_future(limiter.acquire("stripe")) for _ in range(2))
+        await asyncio.sleep(0)
+        for waiting in (first, last):
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            turns.append(limiter._next["stripe"])
+        return turns
+
+    begun, after_first, after_last = asyncio.run(next_turns())
+    assert after_first == pytest.approx(begun + 0.4), "others are behind it: its turn stays empty"
+    assert after_last == pytest.approx(begun + 0.2), "nobody is behind it: the next one has its turn"
 
 
 def test_one_processor_does_not_wait_for_another(redis_url: str) -> None:
