@@ -31,6 +31,7 @@ SECONDS_MAX = 300
 # What a unit test does not see the simulation may: a second look for what decides about money. And what runs in a
 # process of its own stands in no record of lines: the tests that start it.
 SECOND: dict[str, tuple[str, ...]] = {
+    "": (),
     "domain": ("tests/simulation/test_who_gives_up.py",),
     "engine": ("tests/simulation/test_who_gives_up.py",),
     "worker": (
@@ -40,6 +41,9 @@ SECOND: dict[str, tuple[str, ...]] = {
         "tests/test_layout.py",
     ),
     "web": ("tests/web/test_serving.py", "tests/test_layout.py"),
+    "web/http_protocol.py": ("tests/web/test_slow_clients.py", "tests/web/test_raw_requests.py"),
+    "web/documents.py": ("tests/web/test_api_description.py",),
+    "web/console": ("tests/web/console/test_seed_screens.py", "tests/web/console/test_pages_on_both_databases.py"),
 }
 SECOND_NAMES = {"domain": "the simulation", "engine": "the simulation"}
 
@@ -84,13 +88,22 @@ def _fate(change: Change, nearest: Nearest, tests_max: int, *, simulate: bool) -
         fate = "harmless"
     else:
         tests = nearest.tests_of(change.path, change.line)[:tests_max]
-        folder = Path(change.path).parts[2]
         fate = _run(change, tests)
-        if fate == "survived" and simulate and _run(change, [*SECOND.get(folder, ())]) == "killed":
-            fate = f"killed by {SECOND_NAMES.get(folder, 'a process of its own')}"
+        if fate == "survived" and simulate and _run(change, _second_look(change)) == "killed":
+            fate = f"killed by {SECOND_NAMES.get(_folder(change), 'a second look')}"
     line = f"{time.monotonic() - started:5.1f} s {fate}: {change.path}:{change.line}"
     print(f"{line}\n        - {change.before}\n        + {change.after}", flush=True)
     return fate
+
+
+def _folder(change: Change) -> str:
+    return Path(change.path).parts[2]
+
+
+def _second_look(change: Change) -> list[str]:
+    """Of the most particular entry for this file."""
+    inside = change.path.removeprefix("src/refund_worker/")
+    return list(SECOND[max((place for place in SECOND if inside.startswith(place)), key=len, default="")])
 
 
 def _run(change: Change, tests: list[str]) -> str:
@@ -118,7 +131,7 @@ def _run(change: Change, tests: list[str]) -> str:
 def _report(changes: list[Change], fates: list[str], seconds: float) -> None:
     by_folder: dict[str, Counter[str]] = {}
     for change, fate in zip(changes, fates, strict=True):
-        by_folder.setdefault(Path(change.path).parts[2], Counter())[fate] += 1
+        by_folder.setdefault(_folder(change), Counter())[fate] += 1
     for folder, counts in by_folder.items():
         of = sum(counts.values()) - counts["harmless"]
         killed = of - counts["survived"]
