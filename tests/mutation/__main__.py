@@ -24,6 +24,7 @@ from tests.mutation.nearest import FOLDER, MAP, ROOT, Nearest, record
 
 DRAWER = FOLDER / "bin" / "python"
 DRAWING_SECONDS_MAX = 300
+NO_SUCH_TEST = 4  # the exit code of pytest
 SURVIVED = FOLDER / "survived.txt"
 FOLDERS = ("domain", "engine", "store", "worker", "processors", "web")
 TESTS_MAX = 60
@@ -43,7 +44,7 @@ SECOND: dict[str, tuple[str, ...]] = {
     "web": ("tests/web/test_serving.py", "tests/test_layout.py"),
     "web/http_protocol.py": ("tests/web/test_slow_clients.py", "tests/web/test_raw_requests.py"),
     "web/documents.py": ("tests/web/test_api_description.py",),
-    "web/console": ("tests/web/console/test_seed_screens.py", "tests/web/console/test_pages_on_both_databases.py"),
+    "web/console": ("tests/web/console/test_second_person.py", "tests/web/console/test_pages_on_both_databases.py"),
 }
 SECOND_NAMES = {"domain": "the simulation", "engine": "the simulation"}
 
@@ -125,6 +126,8 @@ def _run(change: Change, tests: list[str]) -> str:
             )
         except subprocess.TimeoutExpired:
             return "killed"  # it hangs: whoever runs the tests sees that
+    if done.returncode == NO_SUCH_TEST and b"ERROR: not found" in done.stderr + done.stdout:
+        raise SystemExit("the record names tests that are gone: begin with ARGS=--record")
     return "survived" if done.returncode == 0 else "killed"
 
 
