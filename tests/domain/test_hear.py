@@ -28,10 +28,11 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import Fetch, LookUp, Pause, Policy, Send
+from refund_worker.domain.decision import Event, Fetch, LookUp, Pause, Policy, Send
 from refund_worker.domain.draft import PROCESSOR_KEY_SECONDS
 from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard, heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
 from refund_worker.domain.replies import (
     AlreadyRefunded,
@@ -654,6 +655,11 @@ def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent
     shown = found(refund, Found((an_object("pending", attempt=1),)), START + 5_000)
     assert (status_of(shown), shown.after.legs[0].attempt) == (LegStatus.BLOCKED, 2)
     assert shown.after.failure_code == "answer_mismatch"
+
+
+def test_an_event_without_particulars_has_none_and_a_payment_without_a_captured_amount_was_captured_whole() -> None:
+    assert Event("refund_paid", "processor").detail == {}
+    assert PaymentFacts(payment_id="pay1", amount_minor=500, currency="USD").expected_minor == 500
 
 
 def test_each_step_of_a_leg_tells_its_particulars() -> None:
