@@ -170,6 +170,27 @@ def test_the_charge_and_the_intent_of_one_payment_recorded_apart_do_not_split_a_
     assert sorted(leg.processor_payment_id for refund in both for leg in refund.legs) == ["ch_9", "pi_9"]
 
 
+@pytest.mark.parametrize("limits", [Limits(velocity_count=1), Limits(velocity_amount_minor=500)], ids=["count", "sum"])
+def test_what_a_person_took_back_counts_in_no_velocity_limit(world: World, limits: Limits) -> None:
+    limited(world, limits)
+    refund_id = world.withdraw(50, "a")
+    with pytest.raises(VelocityExceeded):
+        world.withdraw(50, "b")
+    world.command(refund_id, Action.CANCEL)
+    world.withdraw(50, "c")
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.REJECT])
+def test_what_a_person_took_back_counts_in_no_approval_threshold(world: World, action: Action) -> None:
+    limited(world, Limits(approval_threshold_minor=700))
+    refund_id = world.withdraw(80, "a")
+    assert world.refund(refund_id).status == "awaiting_approval"
+    assert world.refund(world.withdraw(50, "b")).status == "awaiting_approval", "beside the first"
+    for waiting in ("a", "b"):
+        command(world.context, world.withdraw(80 if waiting == "a" else 50, waiting), action, actor="op", reason="no")
+    assert world.refund(world.withdraw(60, "c")).status == "queued"
+
+
 def test_another_currency_is_counted_for_itself(world: World) -> None:
     limited(world, Limits(approval_threshold_minor=1_500))
     world.pay(2, amount_minor=1_000, credits=100, currency="EUR")

@@ -21,7 +21,7 @@ from refund_worker.domain.workflow import Action
 from refund_worker.engine.deliver import TRIES_MAX, Deliverer
 from refund_worker.engine.intake import request_refunds, take_in
 from refund_worker.engine.notify import notifications, redeliver
-from refund_worker.engine.outgoing import Poster, is_allowed
+from refund_worker.engine.outgoing import CONNECTIONS_MAX, Poster, is_allowed
 from refund_worker.engine.views import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
 from refund_worker.processors.base import Refused
@@ -483,3 +483,16 @@ def test_only_http_urls_can_be_a_receiver(url: str) -> None:
 def _next_at(world: World) -> float:
     with world.database.read() as connection:
         return float(connection.exec_driver_sql("SELECT next_at FROM outbox").scalar_one())
+
+
+def test_a_receiver_is_asked_by_so_many_at_once_and_no_more() -> None:
+    """However many messages wait for it: it is somebody's backend."""
+
+    async def post_many(url: str) -> list[str | None]:
+        async with Poster(url, loopback=True, seconds_max=20) as poster:
+            return await asyncio.gather(*(poster.post(b"{}", {}) for _ in range(40)))
+
+    with Receiver(seconds=0.2) as receiver:
+        assert asyncio.run(post_many(receiver.url)) == [None] * 40
+    assert len(receiver.received) == 40
+    assert receiver.most_at_once <= CONNECTIONS_MAX

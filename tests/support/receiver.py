@@ -21,10 +21,15 @@ class Received:
 
 
 class Receiver:
-    """`received` holds what came. `status` is answered, with `headers`; `drips` answers a byte at a time, for ever."""
+    """`received` holds what came. `status` is answered, with `headers`, after `seconds`; `drips` answers a byte at a
+    time, for ever. `most_at_once` is how many requests were waiting for their answer together."""
 
-    def __init__(self, status: int = 200, headers: dict[str, str] | None = None, *, drips: bool = False) -> None:
-        self.status, self.headers, self.drips = status, headers or {}, drips
+    def __init__(
+        self, status: int = 200, headers: dict[str, str] | None = None, *, drips: bool = False, seconds: float = 0
+    ) -> None:
+        self.status, self.headers, self.drips, self.seconds = status, headers or {}, drips, seconds
+        self.most_at_once = self._at_once = 0
+        self._counting = threading.Lock()
         self.received: list[Received] = []
         self._over = threading.Event()
         receiver = self
@@ -50,6 +55,12 @@ class Receiver:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", "0")))
         named = {name.lower(): value for name, value in handler.headers.items()}
         self.received.append(Received(handler.path, named, body))
+        with self._counting:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        self._over.wait(self.seconds)
+        with self._counting:
+            self._at_once -= 1
         with contextlib.suppress(OSError):
             if self.drips:
                 handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
