@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ from refund_worker.engine.api_keys import create_key, revoke_key
 from refund_worker.engine.console_users import create_user, disable_user
 from refund_worker.engine.operations import command
 from refund_worker.engine.persons import link_person, list_links, unlink_person
-from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound
+from refund_worker.errors import ActionNotAllowed, Conflict, InvalidRequest, NotFound
+from refund_worker.store import console_users as store
 
 BY = "cli:root"
 
@@ -137,6 +139,27 @@ def test_a_key_has_one_of_the_roles_whoever_makes_it(world: World, role: str) ->
     with pytest.raises(InvalidRequest, match="role must be one of viewer, requester") as refused:
         create_key(world.context, name="k", client="backend", role=role)
     assert refused.value.field == "role"
+
+
+def test_two_spellings_of_one_name_at_the_same_moment_make_one_user(world: World) -> None:
+    """Nothing in the table keeps them apart: whoever adds a user waits for whoever is adding one."""
+    told: list[str] = []
+
+    def make() -> None:
+        try:
+            create_user(world.context, name="ZOE", role="viewer", password="correct horse battery")
+        except Conflict as refused:
+            told.append(refused.message)
+
+    other = threading.Thread(target=make)
+    with world.database.write() as connection:
+        store.lock_names(connection)
+        store.insert_user(connection, name="zoe", role="viewer", password_hash="h", now=1.0)
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+    other.join(30)
+    assert told == ["there is a user named zoe: a name stands for one person, whatever its capitals"]
 
 
 def test_a_link_is_one_whatever_the_capitals_of_the_names(world: World) -> None:

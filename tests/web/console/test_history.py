@@ -99,6 +99,7 @@ def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web:
     advance_until_idle(web.context)
     before = text_of(person.get(f"/refunds/{id}"))
     assert "Credited here yes" in before
+    assert "Confirmed yes" in before
     assert "taken back" not in before
     person.follow(
         person.submit(person.get("/delete-transaction", id=f"{id}-credit"), "/delete-transaction", reason="slip")
@@ -108,6 +109,14 @@ def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web:
     assert "Confirmed yes" not in text_of(after)
     assert "by console/anna : a reversal took the credits back" in text_of(after)
     assert f"#t-reversal-{id}-credit" in after.text
+
+
+def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web: Web) -> None:
+    given_back = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1").json()
+    advance_until_idle(web.context)
+    page = visitor(web, "support").get("/refund-transaction", id="tx-1").text
+    assert "Already given back of this transaction" in page
+    assert str(given_back["id"]) in page
 
 
 def test_an_attempt_tells_everything_that_is_stored_of_its_answer(web: Web) -> None:
