@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+import refund_worker
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
@@ -122,7 +124,7 @@ def test_every_import_goes_down() -> None:
 def test_each_logger_is_below_the_programs_own() -> None:
     """A name outside of it reaches none of the handlers: what is logged there is lost."""
     named = re.compile(r"getLogger\(f?\"([^\"]*)")
-    for file in sorted((ROOT / "src" / PACKAGE).rglob("*.py")):
+    for file in sorted(Path(refund_worker.__file__).parent.rglob("*.py")):
         for name in named.findall(file.read_text("utf-8")):
             assert name == "stripe" or name == PACKAGE or name.startswith(f"{PACKAGE}."), f"{file}: {name}"
 

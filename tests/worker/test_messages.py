@@ -134,6 +134,18 @@ def test_arguments_of_another_shape_are_refused(args: Any, kwargs: Any) -> None:
         cleaned({"task": TASK, "id": "c"}, body(args, kwargs, {}), "application/json", "utf-8")
 
 
+@pytest.mark.parametrize("absent", [{"args": [1]}, {"kwargs": {"a": 1}}, {}], ids=str)
+def test_protocol_1_may_leave_out_what_is_empty(absent: dict[str, Any]) -> None:
+    task = cleaned({}, json.dumps({"task": TASK, **absent}).encode(), "application/json", "utf-8")
+    assert json.loads(task.body) == [absent.get("args", []), absent.get("kwargs", {}), {}]
+
+
+@pytest.mark.parametrize(("said", "kept"), [("c", True), ("c" * 100, True), ("c" * 101, False), ("", False)])
+def test_an_id_of_up_to_100_characters_stays(said: str, kept: bool) -> None:
+    task = cleaned({"task": TASK, "id": said}, body([], {}, {}), "application/json", "utf-8")
+    assert (task.headers["id"] == said) is kept
+
+
 def test_a_body_is_bounded() -> None:
     with pytest.raises(NotOurs, match="bytes"):
         cleaned({"task": TASK}, body(["x" * BODY_BYTES_MAX], {}, {}), "application/json", "utf-8")
@@ -171,7 +183,9 @@ def test_the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours(
     properties: Any, info: Any, headers: Any
 ) -> None:
     named = {**properties, "delivery_info": info, "delivery_tag": "t"} if isinstance(properties, dict) else properties
-    made = cleaned_envelope({"body": "x", "properties": named, "headers": headers}, "bulk")
+    content = {"body": "x", "content-type": "application/json", "content-encoding": "utf-8"}
+    made = cleaned_envelope(content | {"properties": named, "headers": headers}, "bulk")
+    assert made | content == made
     tag = made["properties"].pop("delivery_tag")
     assert (type(tag), len(tag)) == (str, 36)
     assert made["properties"].pop("body_encoding") is None
@@ -219,5 +233,7 @@ def test_what_a_caller_compressed_is_read_up_to_the_size_of_a_body(
     make_ours(message)
     assert message.payload == [*ARGUMENTS, {}]
     bomb = come(b" " * (100 * BODY_BYTES_MAX))
-    assert [kind for kind, _, _ in bomb.errors] == [NotOurs]
+    assert [(kind, str(why)) for kind, why, _ in bomb.errors] == [
+        (NotOurs, "it is compressed, and is not whole or too large")
+    ]
     assert len(bomb.body) < BODY_BYTES_MAX
