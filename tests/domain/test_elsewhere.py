@@ -28,7 +28,7 @@ from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Hold, LookUp, Send
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.hear import heard, heard_all
-from refund_worker.domain.payment_check import proved_by
+from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import (
     Answered,
@@ -194,6 +194,81 @@ def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late
     call = the_call(woken(told, told.due_at, POLICY))
     assert isinstance(call, LookUp)
     assert_stopped(found(due(told, at), shows(by_hand()), at), "re_x")
+
+
+@pytest.mark.parametrize("reply", [Busy("rate_limit"), Unanswered("timeout")], ids=str)
+def test_a_key_is_not_sent_again_soon_over_a_suspect_payment(reply: SearchReply) -> None:
+    soon = START + 20
+    call = the_call(woken(due(answer(begun(), reply).after, soon), soon, POLICY, suspect={"pay1"}))
+    assert isinstance(call, LookUp)
+    assert call.before_sending
+
+
+def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
+    asked = woken(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
+    sticks = replace(asked.after, legs=(replace(asked.after.legs[0], look_first=True),))
+    told = heard(sticks, "r-1", the_call(asked), NOTHING, START + 101, POLICY, asked_at=START + 100).after.legs[0]
+    assert (told.status, told.looked_at) == (LegStatus.UNKNOWN, None)
+    assert told.next_at is not None
+    assert told.next_at > START + 101
+
+
+def test_a_strange_object_makes_an_older_look_worth_nothing() -> None:
+    allowed = looked(answer(begun(), Busy("rate_limit")).after, NOTHING, START + 100).after
+    told = news(allowed, an_object(payment_refs=("ch_other",)), START + 102).after
+    assert told.due_at is not None
+    assert isinstance(the_call(woken(told, told.due_at, POLICY)), LookUp)
+
+
+def test_what_was_never_sent_reads_the_list_once_a_strange_object_bore_its_name() -> None:
+    planned = replace(begun(), legs=(a_leg(next_at=START),), posted=True)
+    assert isinstance(the_call(woken(planned, START, POLICY)), Send)
+    told = news(planned, an_object(amount_minor=400), START + 1).after
+    assert told.legs[0].attention == "answer_mismatch"
+    assert isinstance(the_call(woken(told, told.due_at or 0, POLICY)), LookUp)
+    held = replace(told, legs=(replace(told.legs[0], attention="payment_mismatch", next_at=None),))
+    retried = commanded(held, Action.RETRY, START + 60, POLICY, actor="op", reason="x").after
+    assert isinstance(the_call(woken(retried, START + 60, POLICY)), LookUp)
+
+
+def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
+    """Its turn did not come, again and again: the limit has room for one call, not for two."""
+    refund, at = begun(), START
+    for _ in range(3):
+        refund = answer(refund, NotSent("its turn did not come", begun=False), at + 30).after
+        at += 500
+        decision = woken(due(refund, at), at, POLICY)
+        send = the_call(decision)
+        assert isinstance(send, Send)
+        assert send.key == "r-1:1"
+        refund = decision.after
+    assert refund.legs[0].first_sent_at == refund.legs[0].last_sent_at == at, "the key's life begins with it"
+    refund = answer(refund, Busy("rate_limit"), at + 1).after
+    late = at + POLICY.lease_seconds
+    again = sent_again(due(refund, late), late).after
+    refund = answer(again, NotSent("its turn did not come", begun=False), late + 1).after
+    assert isinstance(the_call(woken(due(refund, late + 500), late + 500, POLICY)), LookUp), "it was sent once"
+
+
+def test_a_silent_send_is_not_forgotten_where_the_next_one_was_never_begun() -> None:
+    silent = answer(begun(), Unanswered("timeout")).after
+    again = woken(due(silent, START + 10), START + 10, POLICY).after
+    told = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
+    assert (told.status, told.doubtful, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
+
+
+def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_again() -> None:
+    waiting = answer(begun(), Busy("rate_limit", 20)).after
+    call = the_call(woken(waiting, START - 5_000, POLICY))
+    assert isinstance(call, LookUp)
+    assert call.before_sending
+
+
+def test_what_was_sent_before_takes_nothing_twice_of_what_is_left() -> None:
+    leg = a_leg(last_sent_at=START)
+    facts = {"pay1": PaymentFacts(payment_id="pay1", amount_minor=1_000, currency="USD", ours_minor=1_000)}
+    assert with_sent(facts, (leg,), (replace(leg, last_sent_at=START + 60),)) == facts
+    assert with_sent(facts, (a_leg(),), (leg,))["pay1"].ours_minor == 2_000
 
 
 def test_a_key_whose_payment_others_are_known_to_have_refunded_is_sent_again_only_after_a_look() -> None:

@@ -371,6 +371,15 @@ def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(r
     assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
     assert (status_of(decision), decision.after.status) == (LegStatus.BLOCKED, RefundStatus.NEEDS_ATTENTION)
     assert (decision.after.legs[0].next_at, decision.after.due_at) == (None, None)
+    assert decision.after.legs[0].attention == reason, "what a retry has to ask hangs on it"
+
+
+def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwhile() -> None:
+    leg = a_leg(attention="payment_mismatch", failure_code="payment_mismatch", next_at=None)
+    stopped = replace(begun(), legs=(leg,), status=RefundStatus.NEEDS_ATTENTION)
+    told = news(stopped, an_object(amount_minor=400)).after
+    retried = commanded(told, Action.RETRY, START + 10, POLICY, actor="op", reason="mended")
+    assert list(retried.read_again) == ["pay1"]
 
 
 @pytest.mark.parametrize("reply", [SILENCE, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])

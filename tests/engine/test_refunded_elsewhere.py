@@ -635,6 +635,38 @@ def test_the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours(
     assert_stopped(world, second, theirs)
 
 
+@pytest.mark.parametrize("first", ["pays", Busy("rate_limit", 20)], ids=["never sent", "waiting"])
+def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) -> None:
+    """No list is read before a first send, nor soon after one: the look has to tell that money went out."""
+    world.pay(1)
+    world.pay(2)
+    paid = world.withdraw(100, "k1")
+    world.work()
+    world.processor.script("ch_1", first)
+    waiting = world.withdraw(100, "k2") if first != "pays" else None
+    world.work()
+    marks = {"leg_id": f"{paid}-1", "attempt": 1, "installation": world.installation}
+    theirs = world.refund_in_the_dashboard(1_000, 1, **marks)
+    look(world.context)
+    refund_id = waiting or world.withdraw(100, "k2")
+    world.work_for(DAY)
+    assert_stopped(world, refund_id, theirs)
+    assert world.processor.paid_minor() == 2_000
+
+
+def test_of_equal_refunds_over_one_payment_none_is_another_ones_foreign_money(world: World) -> None:
+    """The object names no payment; it is ours all the same."""
+    world.pay()
+    paid = world.withdraw(30, "k1")
+    world.work()
+    (thing,) = world.processor.objects.values()
+    world.processor.objects[thing.processor_refund_id] = replace(thing, payment_refs=())
+    world.processor.script("ch_1", Busy("rate_limit", 70))
+    second = world.withdraw(30, "k2")
+    world.work_for(DAY)
+    assert [world.refund(r).status for r in (paid, second)] == [RefundStatus.SUCCEEDED] * 2
+
+
 # --- paid by hand while the answer is missing -------------------------------------------------------------------------
 
 

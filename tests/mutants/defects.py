@@ -610,14 +610,48 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited longer than a lease is sent again without a look",
         DOMAIN + "elsewhere.py",
-        " and not leg.held and now - leg.last_sent_at < policy.lease_seconds",
-        " and not leg.held",
+        "same_key and now - leg.last_sent_at < policy.lease_seconds",
+        "same_key",
     ),
     Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
         DOMAIN + "elsewhere.py",
-        "    if relies_on_the_look and not suspect:",
-        "    if relies_on_the_look and (leg.sends or not suspect):",
+        "    if relies_on_the_look and not leg.held and not suspect:",
+        "    if relies_on_the_look and not leg.held and (leg.sends or not suspect):",
+    ),
+    Defect(
+        "elsewhere: what was never sent reads no list beside an object that bore its name",
+        DOMAIN + "elsewhere.py",
+        "    if relies_on_the_look and not leg.held and not suspect:",
+        "    if relies_on_the_look and (leg.last_sent_at is None or not leg.held) and not suspect:",
+    ),
+    Defect(
+        "elsewhere: a retry forgets that a strange object bore the leg's name",
+        DOMAIN + "command.py",
+        "held=leg.held or leg.last_sent_at is not None, **asked_now",
+        "held=leg.last_sent_at is not None, **asked_now",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a send that was never begun counts as one",
+        DOMAIN + "hear.py",
+        "leg if begun else _as_before_its_send(leg)",
+        "leg",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: what was sent once counts as never sent when a later send was not begun",
+        DOMAIN + "hear.py",
+        "leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at",
+        "leg.attempt == 1",
+        ELSEWHERE,
+    ),
+    Defect(
+        "elsewhere: a look passes by a refund that bears copied marks",
+        ENGINE + "watch.py",
+        ", *not_as_asked(connection, whose.ours))",
+        ")",
+        (OTHERS + "a_look_makes_suspect_what_bears_copied_marks",),
     ),
     Defect(
         "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
@@ -630,7 +664,8 @@ DEFECTS = (
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
         DOMAIN + "hear.py",
-        "    if _is_a_persons(leg):\n        return draft.change(leg, **told)\n",
+        "    if _is_a_persons(leg):  # for the reason that they were told, which also says what their retry has to ask\n"
+        "        return leg\n",
         "",
     ),
     Defect(
@@ -1657,7 +1692,7 @@ DEFECTS = (
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "hear.py",
-        "            _wait_unexecuted(draft, leg, reason, None, counts=begun)",
+        "            _wait_unexecuted(draft, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
         '            _take_verdict(draft, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),

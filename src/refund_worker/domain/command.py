@@ -108,7 +108,7 @@ def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
             )
         elif leg.attention and leg.status in OPEN:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            draft.change(leg, look_first=look, held=leg.last_sent_at is not None, **asked_now)
+            draft.change(leg, look_first=look, held=leg.held or leg.last_sent_at is not None, **asked_now)
         elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
             draft.change(leg, attention=None)
 

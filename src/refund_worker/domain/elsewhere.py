@@ -24,14 +24,15 @@ def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
 
     Not before its very first send, which relies on the look at all that the processor made lately, nor when the same
     key is sent again soon. But always where that look made the payment `suspect`, and where the leg waited so long that
-    a person may have paid meanwhile: through a pause, or for longer than a worker holds it.
+    a person may have paid meanwhile: through a pause, or for longer than a worker holds it. A send that was never begun
+    (its turn did not come) is none.
     """
     if leg.last_sent_at is None:
-        relies_on_the_look = leg.status is LegStatus.PLANNED
+        relies_on_the_look = leg.status is not LegStatus.BLOCKED
     else:
         same_key = leg.sends > 0 and leg.status is not LegStatus.BLOCKED
-        relies_on_the_look = same_key and not leg.held and now - leg.last_sent_at < policy.lease_seconds
-    if relies_on_the_look and not suspect:
+        relies_on_the_look = same_key and now - leg.last_sent_at < policy.lease_seconds
+    if relies_on_the_look and not leg.held and not suspect:
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)
     return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds

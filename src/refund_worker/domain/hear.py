@@ -197,7 +197,7 @@ def _take_answer(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentRep
         case Busy(code=code, retry_after_seconds=seconds):
             _wait_unexecuted(draft, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
-            _wait_unexecuted(draft, leg, reason, None, counts=begun)
+            _wait_unexecuted(draft, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)
         case Denied():
             _wait_for_our_set_up(draft, replace(leg, held=True), reply)
         case _:
@@ -247,6 +247,12 @@ def _attention_of_silence(leg: Leg) -> str | None:
 def _reached(leg: Leg) -> Leg:
     """The processor answered: that it could not be reached concerns nobody any more."""
     return replace(leg, attention=None) if leg.attention == UNREACHABLE else leg
+
+
+def _as_before_its_send(leg: Leg) -> Leg:
+    """The send that was just written down was not begun: where it is the leg's first, the leg was never sent."""
+    is_the_first = leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at
+    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.doubtful else leg
 
 
 def _wait_unexecuted(draft: Draft, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True) -> None:
@@ -583,8 +589,8 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
         # Something was made, though not what was asked for: that a list does not show it is no proof of nothing.
         told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}
         return draft.move(waits, LegOutcome.SILENCE, reason=fault, next_at=next_at, **told)
-    if _is_a_persons(leg):
-        return draft.change(leg, **told)
+    if _is_a_persons(leg):  # for the reason that they were told, which also says what their retry has to ask
+        return leg
     if leg.status in TO_BE_SENT:
         return draft.change(waits, next_at=next_at, held=True, looked_at=None, **told)
     if leg.status in OPEN:

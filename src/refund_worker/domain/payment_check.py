@@ -147,7 +147,7 @@ def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
         hold_back(draft, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None
     left = facts.left_minor
-    if left is not None and left < leg.amount_minor and leg.last_sent_at is None:
+    if left is not None and left < leg.amount_minor and leg.first_intent_at is None:
         return _cut_down(draft, leg, left)
     is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
     return draft.change(leg, attention=None) if leg.attention and is_over else leg

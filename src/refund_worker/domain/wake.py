@@ -218,7 +218,7 @@ def _plan_call(
         detail={"attempt": leg.attempt, "send": leg.sends + 1},
         sends=leg.sends + 1,
         first_intent_at=draft.now if leg.first_intent_at is None else leg.first_intent_at,
-        first_sent_at=draft.now if first else leg.first_sent_at,
+        first_sent_at=draft.now if first or leg.first_sent_at is None else leg.first_sent_at,
         last_sent_at=draft.now,
         next_at=draft.now + draft.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
         verdict=None,

@@ -81,6 +81,16 @@ def _as_booked(thing: RefundObject, booked: books.Booked) -> RefundObject:
     return replace(thing, leg_id=booked.leg_id, attempt=attempt)
 
 
+def not_as_asked(connection: Connection, ours: Iterable[Owned]) -> tuple[RefundObject, ...]:
+    """Those that bear a leg's marks, or its id in our books, and are of another amount or over another payment.
+
+    Nobody knows whose they are; that money went out over the payment that they name is sure.
+    """
+    ours = tuple(ours)
+    asked = books.asked_for(connection, {owned.leg_id for owned in ours})
+    return tuple(owned.thing for owned in ours if not _is_what_was_asked_for(owned.thing, asked.get(owned.leg_id)))
+
+
 def _is_what_was_asked_for(thing: RefundObject, asked: books.AskedFor | None) -> bool:
     if asked is None or (thing.amount_minor, thing.currency) != asked[:2]:
         return False

@@ -24,7 +24,7 @@ from refund_worker.domain.hear import distrusted, is_distrusted, mismatch
 from refund_worker.domain.replies import Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.evidence import Evidence, record_evidence
-from refund_worker.engine.ownership import sorted_out
+from refund_worker.engine.ownership import not_as_asked, sorted_out
 from refund_worker.engine.reconcile import DAYS, recent
 from refund_worker.store import payments, processors, refunds
 from refund_worker.store.reconciliation import known_words
@@ -132,7 +132,7 @@ def _sorted_out(connection: Connection, policy: Policy, processor: str, things: 
         unknown=[thing for thing in whose.forgotten if thing.created_at.timestamp() > (told_until or 0)],
         elsewhere=frozenset(
             ref
-            for thing in (*whose.foreign, *whose.forgotten)
+            for thing in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
             if thing.status not in NO_MONEY_WENT_OUT
             for ref in thing.payment_refs
         ),
