@@ -664,9 +664,8 @@ DEFECTS = (
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
         DOMAIN + "hear.py",
-        "    if _is_a_persons(leg):  # for the reason that they were told, which also says what their retry has to ask\n"
-        "        return leg\n",
-        "",
+        "    if _is_a_persons(leg):  # for the reason",
+        "    if False:  # for the reason",
     ),
     Defect(
         "elsewhere: a late answer to a look wakes a leg that is with a person",
