@@ -380,6 +380,30 @@ def test_a_redirect_carries_neither_the_key_nor_the_order_elsewhere(bench: Bench
         assert [request.target for request in bench.server.requests] == ["/v1/refunds"]
 
 
+@pytest.mark.parametrize(
+    ("said", "live"), [(True, True), (False, False), ("true", None), (1, None), (None, None)], ids=str
+)
+def test_the_mode_of_an_object_is_read_where_it_is_said(bench: Bench, said: object, live: bool | None) -> None:
+    answered = bench.send(answers(200, refund(livemode=said)))
+    assert isinstance(answered, Answered)
+    assert answered.object.live is live
+
+
+def test_an_address_may_end_in_a_slash(bench: Bench) -> None:
+    bench.play(answers(200, refund()))
+    assert isinstance(bench.ask(bench.adapter(bench.server.url + "/")), Answered)
+    assert [request.target for request in bench.server.requests] == ["/v1/refunds"]
+
+
+def test_an_adapter_bears_the_name_that_it_was_given(bench: Bench) -> None:
+    assert (bench.adapter("http://x").name, bench.adapter("http://x", name="stripe-eu").name) == ("stripe", "stripe-eu")
+
+
+@pytest.mark.parametrize("body", [[], ["x"], "x", 7, None])
+def test_an_error_whose_body_is_json_of_another_shape_is_no_answer(bench: Bench, body: object) -> None:
+    assert bench.send(answers(400, body)) == Unanswered("HTTP 400")
+
+
 def test_a_request_id_that_is_none_is_not_kept(bench: Bench) -> None:
     for odd in (f"card {CARD}", "req_" + "x" * 900, ""):
         assert bench.send(answers(200, refund(), Request_Id=odd)).request_id is None
@@ -654,7 +678,9 @@ def test_a_list_not_read_to_its_end_is_no_search_result(bench: Bench, acts: list
 @pytest.mark.parametrize("act", [page(refund(), has_more=True), page(has_more=True)])
 def test_a_list_that_does_not_advance_is_given_up_at_once(bench: Bench, act: Act) -> None:
     adapter = bench.play(act)
-    assert isinstance(bench.run(adapter.find("ch_1", "leg_1")), Unanswered)
+    told = bench.run(adapter.find("ch_1", "leg_1"))
+    assert isinstance(told, Unanswered)
+    assert "does not advance" in told.reason
     assert len(bench.server.requests) <= 2
 
 
@@ -783,6 +809,7 @@ def test_answers_of_calls_side_by_side_are_not_mixed_up(bench: Bench) -> None:
 
 def test_a_payment_by_hand_is_blocked_and_asks_nothing_of_anyone(bench: Bench) -> None:
     manual = ManualProcessor()
+    assert (manual.name, ManualProcessor(name="cheques").name) == ("manual", "cheques")
     body = manual.freeze(ORDER)
     assert json.loads(body)["payment"] == "ch_1"
     assert body == manual.freeze(ORDER)

@@ -77,6 +77,11 @@ def test_every_published_code_means_what_its_group_says_whatever_the_status(stat
     assert told == {code: REPLIES[meaning] for code, meaning in SORTED}
 
 
+@pytest.mark.parametrize("code", ["charge_for_pending_refund_disputed", "insufficient_funds"])
+def test_a_reason_for_which_objects_fail_means_the_same_as_the_answer_to_a_call(code: str) -> None:
+    assert isinstance(refusal(400, code=code), Blocked)
+
+
 @given(
     st.from_regex(r"[a-z][a-z0-9_]{0,40}", fullmatch=True),
     st.sampled_from(STATUSES),

@@ -84,6 +84,12 @@ def test_a_charge_that_does_not_say_what_it_should_is_unreadable(wrong: dict[str
         to_charge_word(CHARGE | wrong, "ch_1")
 
 
+@pytest.mark.parametrize("amount", [True, -1, "5", 1.5, None], ids=str)
+def test_an_amount_that_is_none_is_named(amount: object) -> None:
+    with pytest.raises(Unreadable, match="a payment whose amount_captured is not a whole number of minor units"):
+        to_charge_word(CHARGE | {"amount_captured": amount}, "ch_1")
+
+
 @pytest.mark.parametrize("nothing", [None, [], "charge", 1], ids=str)
 def test_what_is_no_object_is_unreadable(nothing: object) -> None:
     with pytest.raises(Unreadable):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem, settings_for
@@ -134,6 +137,38 @@ def test_the_description_is_whole_and_has_an_example_for_every_body(web: Web) ->
         for operation in operations.values():
             if path.startswith("/v1"):
                 assert {"401", "403", "503"} <= set(operation["responses"])
+            places = {parameter["in"] for parameter in operation.get("parameters", [])}
+            assert places <= {"path", "query", "header"}, path
             body = operation.get("requestBody")
             if body and path.startswith("/v1"):
                 assert "example" in body["content"]["application/json"], path
+
+
+def with_examples(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """(where, schema, example) of everything in the description that has both."""
+    if isinstance(part, dict):
+        if "example" in part and ("schema" in part or "type" in part):
+            yield place, part.get("schema", part), part["example"]
+        for name, inner in part.items():
+            if name != "example":
+                yield from with_examples(inner, f"{place}/{name}")
+    elif isinstance(part, list):
+        for number, inner in enumerate(part):
+            yield from with_examples(inner, f"{place}/{number}")
+
+
+def test_each_example_of_the_description_is_of_the_shape_beside_it(web: Web) -> None:
+    described = web.app.openapi()
+    found = list(with_examples(described))
+    assert len(found) > 10
+    for place, schema, example in found:
+        whole = {key: value for key, value in schema.items() if key != "example"}
+        validator = jsonschema_rs.validator_for(whole | {"components": described["components"]})
+        assert [error.message for error in validator.iter_errors(example)] == [], place
+
+
+def test_a_body_is_required_wherever_one_is_described_but_for_the_acts_that_may_go_without(web: Web) -> None:
+    operations = [op for path in web.app.openapi()["paths"].values() for op in path.values() if "requestBody" in op]
+    optional = {op["operationId"] for op in operations if not op["requestBody"]["required"]}
+    assert {name.split("_")[0] for name in optional} == {"pause", "resume"}
+    assert len(operations) > 8

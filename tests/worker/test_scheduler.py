@@ -1,0 +1,190 @@
+"""What the scheduler does and says when something fails, and the heartbeats, without processes of their own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from tests.support.migrated import migrated_sqlite_url, sqlite_template
+from tests.support.processes import free_port
+
+from refund_worker.errors import InvalidRequest, Unavailable
+from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.worker import scheduler as scheduler_module
+from refund_worker.worker.beat import add_heartbeat
+from refund_worker.worker.embedded import EmbeddedBroker
+from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
+from refund_worker.worker.tasks import parsed_request
+from refund_worker.worker.wake import BrokerAway, Doorbell
+
+__all__ = ["migrated_sqlite_url", "sqlite_template"]
+
+HOUR = 3_600.0
+
+
+@pytest.fixture
+def settings(migrated_sqlite_url: str) -> Settings:
+    return load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url, PREFIX + "BROKER_URL": "memory://"})
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def repeated(settings: Settings, job: Job, until: Callable[[], bool]) -> None:
+    """Run the one job as the scheduler does, until that is so."""
+    scheduler = Scheduler(settings, [job])
+    thread = threading.Thread(target=scheduler._repeat, args=[job])
+    thread.start()
+    try:
+        wait_for(until)
+    finally:
+        scheduler.stop.set()
+        thread.join(30)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("broke"), "alarm: the job tally failed"),
+        (Unavailable("the disk is full"), "the job tally waits: the disk is full"),
+    ],
+)
+def test_a_job_that_fails_is_named_and_done_again(
+    settings: Settings, caplog: pytest.LogCaptureFixture, error: Exception, told: str
+) -> None:
+    done: list[float] = []
+
+    def work(_context: object) -> None:
+        done.append(time.monotonic())
+        raise error
+
+    with caplog.at_level(logging.WARNING, "refund_worker"):
+        repeated(settings, Job("tally", 0.01, work), lambda: len(done) > 2)
+    assert told in [record.getMessage() for record in caplog.records]
+
+
+def test_what_restarts_must_not_put_off_is_done_at_once_and_nothing_else(settings: Settings) -> None:
+    assert {job.name for job in jobs_of(settings) if job.at_once is True} == {"look", "clock"}
+    assert {job.name for job in jobs_of(settings) if job.at_once is not False} == {"look", "clock"}
+    done: list[str] = []
+    repeated(settings, Job("look", HOUR, lambda _: done.append("look"), at_once=True), lambda: bool(done))
+    later = Job("seal", HOUR, lambda _: done.append("seal"))
+    began = time.monotonic()
+    repeated(settings, later, lambda: time.monotonic() > began + 0.3)
+    assert done == ["look"]
+
+
+def test_a_sweep_without_a_database_says_what_it_waits_for(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = load_settings(
+        {
+            PREFIX + "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing",
+            PREFIX + "BROKER_URL": "memory://",
+        }
+    )
+    scheduler = Scheduler(away, [])
+    place = scheduler_module.Workplace(away)
+    with caplog.at_level(logging.WARNING, "refund_worker"):
+        scheduler._sweep_safely(place)
+    place.close()
+    assert any(record.getMessage().startswith("the sweep waits: ") for record in caplog.records)
+    assert "None" not in caplog.text
+
+
+@dataclass
+class Counted:
+    """A heartbeat that only counts."""
+
+    beats: int = 0
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def beat(self) -> None:
+        self.beats += 1
+
+
+def test_the_scheduler_beats_while_it_rests_however_seldom_it_sweeps(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "BEAT_SECONDS", 0.01)
+    scheduler, counted = Scheduler(settings, []), Counted()
+    scheduler._heartbeat = counted  # type: ignore[assignment]
+    scheduler._rest(0.5)
+    assert counted.beats > 3
+
+
+def test_the_worker_beats_as_soon_as_it_starts_and_again_and_again(settings: Settings) -> None:
+    app, counted = Celery("beats"), Counted()
+    before = set(app.steps["worker"])
+    add_heartbeat(app, counted)  # type: ignore[arg-type]
+    (step,) = set(app.steps["worker"]) - before
+
+    class Timer:
+        def call_repeatedly(self, *asked: Any, **options: Any) -> None:
+            counted.calls.append(asked)
+
+    class Worker:
+        timer = Timer()
+
+    step(Worker()).start(Worker())
+    assert counted.beats == 1
+    assert counted.calls == [(scheduler_module.BEAT_SECONDS, counted.beat)]
+
+
+def test_a_broker_that_is_away_is_told_as_such_whatever_its_library_raises() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    doorbell = Doorbell(load_settings({PREFIX + "BROKER_URL": url}), url, socket_seconds=0.2)
+    for asked in (lambda: doorbell.waiting(bulk=True), lambda: doorbell.ring(["rf_1"], bulk=False)):
+        with pytest.raises(BrokerAway):
+            asked()
+    doorbell.close()
+
+
+def test_an_unused_embedded_broker_ends(tmp_path: Path) -> None:
+    """Its server with it: nothing of ours stays behind on the machine."""
+    settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
+    broker = EmbeddedBroker(settings, grace_seconds=0.1).start()
+    url = broker.url
+    doorbell = Doorbell(settings, url, socket_seconds=2)
+    assert doorbell.waiting(bulk=False) == 0
+    doorbell.close()
+    broker.stop()
+
+    def is_away() -> bool:
+        again = Doorbell(settings, url, socket_seconds=0.5)
+        try:
+            again.waiting(bulk=False)
+        except BrokerAway:
+            return True
+        finally:
+            again.close()
+        return False
+
+    wait_for(is_away)
+
+
+@pytest.mark.parametrize(
+    ("changes", "declared", "field", "told"),
+    [
+        ({"idempotency_key": 7}, None, "idempotency_key", "the idempotency key is missing"),
+        ({"client": "mallory"}, frozenset({"shop"}), "client", "client mallory is not in REFUND_WORKER_CELERY_CLIENTS"),
+    ],
+)
+def test_a_refused_request_names_its_field_and_what_was_said(
+    changes: dict[str, object], declared: frozenset[str] | None, field: str, told: str
+) -> None:
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
+    with pytest.raises(InvalidRequest, match=told) as refused:
+        parsed_request(fields | changes, declared)
+    assert refused.value.field == field
