@@ -16,6 +16,7 @@ from tests.web.test_batches import row
 from tests.web.test_slow_clients import MIB, PATIENCE_SECONDS, Door, serving
 
 from refund_worker.errors import InvalidRequest
+from refund_worker.web.api.batches import BATCH_BYTES_MAX
 from refund_worker.web.json_bodies import (
     BATCHES_BYTES_MAX,
     BODIES_BYTES_MAX,
@@ -23,8 +24,10 @@ from refund_worker.web.json_bodies import (
     FREE_BYTES,
     ROW_BYTES,
     ROW_BYTES_MAX,
+    Room,
     rows_of,
 )
+from refund_worker.web.problems import Crowded
 
 LARGE = 59 * MIB
 
@@ -166,3 +169,19 @@ def test_a_row_without_an_end_is_refused() -> None:
     raw = b'{"refunds": [{"a": "' + b"x" * (ROW_BYTES_MAX + 10)
     with pytest.raises(InvalidRequest):
         list(rows_of(raw, "refunds"))
+
+
+def test_what_is_left_of_a_room_is_taken_to_the_last_byte_and_no_further() -> None:
+    room = Room(10)
+    room.take(4)
+    room.take(6)
+    with pytest.raises(Crowded):
+        room.take(1)
+    room.give_back(6)
+    room.check(6)
+    with pytest.raises(Crowded):
+        room.check(7)
+
+
+def test_a_body_and_a_batch_may_be_as_large_as_the_documentation_says() -> None:
+    assert (BODY_BYTES_MAX, BATCH_BYTES_MAX) == (1024 * 1024, 64 * 1024 * 1024)

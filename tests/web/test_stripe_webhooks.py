@@ -122,7 +122,9 @@ def test_the_signatures_age_is_bounded_in_both_directions(seconds: int, good: bo
     ],
 )
 def test_what_is_signed_but_no_event_leaves_no_row(web: Web, body: bytes) -> None:
-    assert is_problem(deliver(web, body, signed(body)), 400, "invalid_signature")
+    answer = deliver(web, body, signed(body))
+    assert is_problem(answer, 400, "invalid_signature")
+    assert answer.json()["detail"] == "the body is not an event"
     assert stored(web) == []
 
 

@@ -21,7 +21,7 @@ from refund_worker.engine.advance import advance_until_idle
 from refund_worker.engine.shown import money
 from refund_worker.store.tables import attempts, events, legs, refunds
 from refund_worker.web.console.history import in_money, lights
-from refund_worker.web.console.words import EVENT_WORDS
+from refund_worker.web.console.words import EVENT_WORDS, whose_words
 
 SENT = {"last_sent_at": 1.0}
 
@@ -117,6 +117,8 @@ def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web:
     page = visitor(web, "support").get("/refund-transaction", id="tx-1").text
     assert "Already given back of this transaction" in page
     assert str(given_back["id"]) in page
+    presets = re.findall(r'<(a|span) class="chip(?: off)?"[^>]*>(\w+) <b>(\d+)</b>', page)
+    assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "what is left at most"
 
 
 def test_an_attempt_tells_everything_that_is_stored_of_its_answer(web: Web) -> None:
@@ -196,6 +198,12 @@ def _attempt(web: Web, id: str, **answer: str | None) -> str:
     web.context.database.run(end)
     person = visitor(web, "operator", f"o{len(str(answer))}")
     return text_of(person.get(f"/refunds/{id}")).partition("Every attempt")[2]
+
+
+@pytest.mark.parametrize("code", ["unknown_status", "outcome_unknown", "refunded_twice", "internal_error", None])
+def test_what_this_program_says_of_a_failure_is_not_called_the_processors_words(code: str | None) -> None:
+    assert whose_words(code, "text") == "in detail"
+    assert whose_words("declined", "text") == "the processor's words"
 
 
 def test_everything_that_can_stand_in_a_timeline_has_words() -> None:

@@ -18,7 +18,7 @@ from refund_worker.errors import Refusal
 from refund_worker.store import processors
 from refund_worker.store.tables import APPEND_ONLY, console_users, events, refunds
 from refund_worker.web.console.figures import latency
-from refund_worker.web.console.plots import columns, lines
+from refund_worker.web.console.plots import HEIGHT, columns, lines
 
 ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 
@@ -113,6 +113,28 @@ def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: We
     assert is_paused(), "the second click of the resume before"
 
 
+def test_the_switch_tells_what_was_done_and_what_is_wrong_with_a_reason(web: Web) -> None:
+    person = visitor(web, "operator")
+    done = person.follow(person.submit(person.get("/processors"), "/processors/pause", name="stripe", reason="fire"))
+    assert "Paused: nothing more is sent there." in text_of(done)
+    long = person.submit(person.get("/processors"), "/processors/resume", name="stripe", reason="x" * 2_001)
+    assert (long.status_code, "at most 1,000 characters" in text_of(long)) == (422, True)
+
+
+def test_a_file_of_refunds_is_refused_for_a_word_that_is_no_status(web: Web) -> None:
+    person = visitor(web, "operator")
+    assert person.get("/refunds.csv", status="succeeded").status_code == 200
+    assert person.get("/refunds.csv", status="nonsense").status_code == 422
+
+
+def test_the_page_that_returns_a_corrections_money_shows_where_it_goes_and_how_much(web: Web) -> None:
+    correction = {"credits": -10, "reason": "asked"}
+    made = web.call("POST", "/v1/customers/cust-1/corrections", correction, headers={"Idempotency-Key": "c1"}).json()
+    page = visitor(web, "support").get("/return-money", id=made["transaction_id"])
+    assert "In all 1.00 EUR" in text_of(page)
+    assert '<button class="main">Return money' in page.text
+
+
 def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was_typed(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(4)]
 
@@ -168,6 +190,7 @@ def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> 
 def test_bars_stand_one_upon_the_other_and_are_as_high_as_their_figures() -> None:
     plot = columns("x", "", ["a", "b"], [("mon", [3, 1]), ("tue", [0, 2])])
     lower, upper, single = plot.bars
+    assert lower.y + lower.height == single.y + single.height == pytest.approx(HEIGHT), "they stand on the line"
     assert upper.y + upper.height == pytest.approx(lower.y)
     assert lower.height == pytest.approx(3 * upper.height)
     assert single.height == pytest.approx(2 * upper.height)
