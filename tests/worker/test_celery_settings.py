@@ -15,7 +15,7 @@ from kombu.transport.redis import Channel
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker import celery_app
 from refund_worker.worker.celery_app import REDIS_TRANSPORT, VISIBILITY_SECONDS, make_app
-from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS
+from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, TASKS
 from refund_worker.worker.run import STOP_SECONDS_MAX
 from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS, Workplace, add_tasks
 
@@ -48,6 +48,10 @@ def options_of(url: str) -> dict[str, Any]:
     """What the transport is really given: by the connection that a worker reads from."""
     with made(url).connection_for_read() as connection:
         return dict(connection.transport_options)
+
+
+def test_the_tasks_have_the_names_that_callers_send_to() -> None:
+    assert TASKS == ("refund_worker.advance", "refund_worker.advance_due", "refund_worker.request_refund")
 
 
 def test_a_message_is_gone_only_when_its_task_has_ended(app: Celery) -> None:
@@ -117,6 +121,12 @@ def test_redis_is_read_by_our_transport_with_options_that_it_knows() -> None:
     # Interactive work first, in the order of the queues.
     assert options["queue_order_strategy"] == "priority"
     assert [queue.name for queue in made(REDIS).conf.task_queues] == list(QUEUES)
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0"])
+def test_redis_is_read_by_our_transport_with_and_without_tls(url: str) -> None:
+    assert made(url).conf.broker_transport == REDIS_TRANSPORT
+    assert made(AMQP).conf.broker_transport is None
 
 
 def test_rabbitmq_is_given_its_own_options_and_none_of_redis() -> None:

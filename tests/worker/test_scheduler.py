@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +21,11 @@ from tests.support.processes import free_port
 
 from refund_worker.errors import InvalidRequest, Unavailable
 from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.worker import embedded as embedded_module
 from refund_worker.worker import scheduler as scheduler_module
 from refund_worker.worker.beat import add_heartbeat
 from refund_worker.worker.embedded import EmbeddedBroker
+from refund_worker.worker.run import _on_stop
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
 from refund_worker.worker.tasks import parsed_request
 from refund_worker.worker.wake import BrokerAway, Doorbell
@@ -149,6 +155,46 @@ def test_a_broker_that_is_away_is_told_as_such_whatever_its_library_raises() -> 
         with pytest.raises(BrokerAway):
             asked()
     doorbell.close()
+
+
+def test_a_process_says_what_matters_on_one_line_of_json() -> None:
+    say = """
+import logging
+from refund_worker.worker.logs import log_to_stderr
+log_to_stderr()
+log = logging.getLogger("refund_worker.worker")
+log.debug("of no concern")
+log.info("the worker is ready")
+"""
+    done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True, timeout=60)
+    (line,) = done.stderr.splitlines()
+    assert "the worker is ready" in json.loads(line).values()
+
+
+def test_a_worker_may_run_in_a_thread_which_gets_no_signals() -> None:
+    told: list[str] = []
+
+    def run() -> None:
+        with _on_stop(lambda *_: None):
+            told.append("ran")
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert (told, signal.getsignal(signal.SIGTERM)) == (["ran"], before)
+    with _on_stop(told.append):  # type: ignore[arg-type]
+        assert signal.getsignal(signal.SIGTERM) == told.append
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_where_no_server_can_be_had_there_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform without a wheel of Valkey."""
+    monkeypatch.setattr(embedded_module, "valkey_program", lambda: None)
+    settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
+    broker = EmbeddedBroker(settings)
+    assert (broker.url, "no broker" in broker.description) == ("memory://", True)
+    broker.stop()
 
 
 def test_an_unused_embedded_broker_ends(tmp_path: Path) -> None:
