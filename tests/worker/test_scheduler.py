@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.transport import redis as kombu_redis
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.support.processes import free_port
 
@@ -25,9 +27,10 @@ from refund_worker.worker import embedded as embedded_module
 from refund_worker.worker import scheduler as scheduler_module
 from refund_worker.worker.beat import add_heartbeat
 from refund_worker.worker.embedded import EmbeddedBroker
-from refund_worker.worker.run import _on_stop
+from refund_worker.worker.run import _on_stop, _url
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
 from refund_worker.worker.tasks import parsed_request
+from refund_worker.worker.transport import QoS
 from refund_worker.worker.wake import BrokerAway, Doorbell
 
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
@@ -186,6 +189,59 @@ def test_a_worker_may_run_in_a_thread_which_gets_no_signals() -> None:
     with _on_stop(told.append):  # type: ignore[arg-type]
         assert signal.getsignal(signal.SIGTERM) == told.append
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_embedded_broker_that_does_not_start_is_told_and_gone_without(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        @property
+        def url(self) -> str:
+            raise Unavailable("the embedded broker did not start")
+
+    with caplog.at_level(logging.ERROR, "refund_worker"):
+        assert _url(load_settings({}), Broken()) == "memory://"  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == ["alarm: the embedded broker did not start"]
+
+
+def test_what_was_under_way_when_a_workplace_is_closed_has_ended(settings: Settings) -> None:
+    ended: list[str] = []
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(HOUR)
+        finally:
+            ended.append("cleaned up")
+
+    async def begin() -> list[Any]:
+        begun.append(asyncio.ensure_future(call()))
+        await asyncio.sleep(0)
+        return []
+
+    begun: list[asyncio.Future[None]] = []
+    place = scheduler_module.Workplace(settings)
+    place.open().run(begin())
+    place.close()
+    assert ended == ["cleaned up"]
+
+
+def test_a_message_whose_acknowledgement_failed_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker may bring it again, which harms nothing; a place that stays taken would starve the worker."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("the broker has gone")
+
+    class Channel:
+        qos = None
+        unacked_key = unacked_index_key = "k"
+        do_restore = False
+
+    for act in ("ack", "reject"):
+        qos = QoS(Channel(), prefetch_count=1)
+        monkeypatch.setattr(kombu_redis.QoS, act, fail)
+        qos._delivered["tag"] = object()
+        assert not qos.can_consume()
+        with pytest.raises(ConnectionError):
+            getattr(qos, act)("tag")
+        assert qos.can_consume()
 
 
 def test_where_no_server_can_be_had_there_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
