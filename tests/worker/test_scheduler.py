@@ -209,6 +209,7 @@ def test_what_was_under_way_when_a_workplace_is_closed_has_ended(settings: Setti
         try:
             await asyncio.sleep(HOUR)
         finally:
+            await asyncio.sleep(0.1)  # as a connection takes its time to be closed
             ended.append("cleaned up")
 
     async def begin() -> list[Any]:
