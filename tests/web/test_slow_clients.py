@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import select
@@ -20,18 +22,21 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
 from tests.support.deployment import wait_until
 from tests.support.web_process import WebProcess
 from tests.web.client import PAYMENT, settings_for
 
 from refund_worker.engine.api_keys import create_key
 from refund_worker.runtime import build_runtime
-from refund_worker.web.http_protocol import SPARE_PLACES, Limits
+from refund_worker.web.http_protocol import SPARE_PLACES, BoundedProtocol, Limits
 from refund_worker.web.run import IDLE_SECONDS
 
 # For what must come to an end by itself; far above what it takes, for a busy machine.
 PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
+LATE_SECONDS = 1.0
 GET = b"GET /v1/refunds HTTP/1.1\r\nHost: door\r\n\r\n"
 _names = itertools.count(1)
 HOOK = b"POST /webhooks/stripe HTTP/1.1\r\nHost: door\r\nStripe-Signature: t=1,v1=00\r\n"
@@ -366,3 +371,49 @@ def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: door\r\n\r\n")
                 time.sleep(0.05)
         wait_until(lambda: not is_kept(), PATIENCE_SECONDS)
+
+
+# --- who waits for us ------------------------------------------------------------------------------------------------
+
+
+async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that is busy elsewhere before it asks for the body."""
+    await asyncio.sleep(LATE_SECONDS)
+    body = b""
+    while (part := await receive())["type"] == "http.request":
+        body += part.get("body", b"")
+        if not part.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"%02d" % len(body)})
+
+
+def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow() -> None:
+    """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
+    limits = Limits(head_seconds=PATIENCE_SECONDS, body_seconds=LATE_SECONDS / 4)
+    config = uvicorn.Config(
+        reads_late,
+        port=0,
+        lifespan="off",
+        log_config=None,
+        http=functools.partial(BoundedProtocol, limits),  # type: ignore[arg-type]
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
+            head = (
+                b"POST / HTTP/1.1\r\nHost: door\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n"
+            )
+            connection.sendall(head + b"\r\n")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
+            connection.sendall(b"12345")
+            answer = rest(connection)
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_SECONDS)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"05")

@@ -27,7 +27,7 @@ from refund_worker.worker import embedded as embedded_module
 from refund_worker.worker import scheduler as scheduler_module
 from refund_worker.worker.beat import add_heartbeat
 from refund_worker.worker.embedded import EmbeddedBroker
-from refund_worker.worker.run import _on_stop, _url
+from refund_worker.worker.run import _on_stop, _Supervisor, _url
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
 from refund_worker.worker.tasks import parsed_request
 from refund_worker.worker.transport import QoS
@@ -189,6 +189,20 @@ def test_a_worker_may_run_in_a_thread_which_gets_no_signals() -> None:
     with _on_stop(told.append):  # type: ignore[arg-type]
         assert signal.getsignal(signal.SIGTERM) == told.append
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_worker_that_is_stopped_before_its_child_is_started_again_has_ended_well(settings: Settings) -> None:
+    supervisor = _Supervisor(settings, None, ["refunds"], 1)
+
+    def ends_at_once() -> int:
+        return 1
+
+    def is_stopped_meanwhile(_seconds: float) -> None:
+        supervisor._on_signal(signal.SIGTERM, None)
+
+    supervisor._run_child = ends_at_once  # type: ignore[method-assign]
+    supervisor._wait = is_stopped_meanwhile  # type: ignore[method-assign]
+    assert supervisor.run() == 0
 
 
 def test_an_embedded_broker_that_does_not_start_is_told_and_gone_without(caplog: pytest.LogCaptureFixture) -> None:
