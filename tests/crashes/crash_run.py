@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tests.crashes.paths import Path
+from tests.simulation.bank import DAY
 from tests.simulation.ends import check_ends
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation
@@ -62,6 +63,8 @@ class CrashRun(Schedule):
         self.gate.near_statements = True
         self.crashes.crash_at = frozenset(crash_at)
         self.crashes.life = set(path.life)
+        # A failure that comes before anybody has heard of the success is another path: another payment is tried.
+        self.bank.fails_no_sooner_than = DAY
         self.world.at(self.world.start + 1.5, self._begin)
 
     def _begin(self) -> None:

@@ -127,6 +127,7 @@ class Bank:
     very_late: bool = False  # effects after days: only where no new attempt is ever made
     recorded_wrong: set[str] = field(default_factory=set)  # payments of which our books say something else
     unreadable: bool = False  # the server has no way to read payments
+    fails_no_sooner_than: float = 10.0  # seconds after it succeeded
     listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
     calls: int = 0
     on_news: Callable[[Thing], None] = lambda _thing: None
@@ -271,7 +272,7 @@ class Bank:
         if strikes("canceled"):
             life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "canceled", None)]
         if life[-1][1] == "succeeded" and strikes("failed later"):
-            life.append((uniform(10, 30 * DAY), "failed", "declined"))
+            life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
         return life
 
     def describe(self, thing: Thing) -> RefundObject:

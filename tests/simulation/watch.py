@@ -335,6 +335,8 @@ class Watch:
     def _note_intent(self, leg: Row) -> None:
         if leg["status"] == "sending":
             self.intents.setdefault((leg["leg_id"], leg["attempt"]), (self.world.now, self.world.database_now))
+        elif leg["last_sent_at"] is None:  # its turn never came: as if it had never been meant
+            self.intents.pop((leg["leg_id"], leg["attempt"]), None)
 
     def _check_leg(self, before: Row, row: Row) -> None:
         leg_id, was, now = row["leg_id"], before["status"], row["status"]
