@@ -266,7 +266,9 @@ def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_agai
 
 def test_what_was_sent_before_takes_nothing_twice_of_what_is_left() -> None:
     leg = a_leg(last_sent_at=START)
-    facts = {"pay1": PaymentFacts(payment_id="pay1", amount_minor=1_000, currency="USD", ours_minor=1_000)}
+    facts = {
+        "pay1": PaymentFacts(payment_id="pay1", amount_minor=1_000, currency="USD", outside_minor=1, ours_minor=1_000)
+    }
     assert with_sent(facts, (leg,), (replace(leg, last_sent_at=START + 60),)) == facts
     assert with_sent(facts, (a_leg(),), (leg,))["pay1"].ours_minor == 2_000
 

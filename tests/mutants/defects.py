@@ -479,15 +479,15 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited through a pause is sent again without a look",
         DOMAIN + "wake.py",
-        "held=leg.held or leg.last_sent_at is not None, looked_at=None)",
+        "held=is_held(leg), looked_at=None)",
         "looked_at=None)",
         ELSEWHERE,
     ),
     Defect(
         "elsewhere: a list read during a pause allows a send after it",
         DOMAIN + "wake.py",
-        "leg.last_sent_at is not None, looked_at=None)",
-        "leg.last_sent_at is not None)",
+        "held=is_held(leg), looked_at=None)",
+        "held=is_held(leg))",
         ELSEWHERE,
     ),
     Defect(
@@ -610,8 +610,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited longer than a lease is sent again without a look",
         DOMAIN + "elsewhere.py",
-        "same_key and now - leg.last_sent_at < policy.lease_seconds",
-        "same_key",
+        "(leg.sends > 0 and now - leg.last_sent_at < policy.lease_seconds)",
+        "leg.sends > 0",
     ),
     Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
@@ -628,7 +628,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
         DOMAIN + "command.py",
-        "held=leg.held or leg.last_sent_at is not None, **asked_now",
+        "held=is_held(leg), **asked_now",
         "held=leg.last_sent_at is not None, **asked_now",
         ELSEWHERE,
     ),
@@ -682,12 +682,12 @@ DEFECTS = (
     Defect(
         "elsewhere: what bore the leg's name does not make it look before it is sent",
         DOMAIN + "hear.py",
-        "next_at=next_at, held=True, looked_at=None, **told)",
-        "next_at=next_at, **told)",
+        '        told |= {"held": True, "looked_at": None}\n',
+        "        pass\n",
     ),
     Defect(
         "elsewhere: only what is sent for the first time is held against what a look has seen",
-        ENGINE + "advance.py",
+        ENGINE + "payment_facts.py",
         "for leg in refund.legs if leg.status in MAY_BE_SENT}",
         'for leg in refund.legs if leg.status == "planned"}',
         (OTHERS + "a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_hand",),

@@ -246,7 +246,7 @@ class Schedule:
         self._settle()
         stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
         # What another database with our marks has paid is in none of our books: it has to be told.
-        made = {t.mark for t in self.bank.things if t.leg_id is None and t.installation == self._installation()}
+        made = {t.mark for t in self.bank.of_others() if t.installation == self._installation()}
         told = [d for d in reports[0].differences if d.subject in made]
         if unknown := made - self.watch.legs.keys() - {d.subject for d in told}:
             raise Violation(f"L7 reconciliation does not tell of {unknown}, which is not in our books")

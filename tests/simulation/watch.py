@@ -427,7 +427,7 @@ class Watch:
             raise Violation(f"L1 {leg_id} is left to a person as {reason}, which it is not")
 
     def _others_paid(self, leg: Row) -> bool:
-        return any(t.leg_id is None and t.payment == leg["processor_payment_id"] for t in self.bank.things)
+        return any(t.payment == leg["processor_payment_id"] for t in self.bank.of_others())
 
     def _was_told(self, leg: Row, kind: type) -> bool:
         keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]

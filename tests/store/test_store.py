@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from threading import Event as Signal
 from threading import Thread
@@ -265,9 +266,13 @@ def test_only_what_is_due_and_not_leased_is_claimed_the_urgent_first(database: D
         assert refunds.claimable(connection, 10.0, 10, bulk=False) == ["r2", "r6"]
 
 
-@pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)  # an SQLite writer has the whole file
-def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Database) -> None:
-    store(database, numbered(1), numbered(2))
+# An SQLite writer has the whole file.
+on_postgres = pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)
+
+
+@contextmanager
+def claimed_by_another(database: Database) -> Iterator[None]:
+    """Another worker has the first of the refunds locked meanwhile."""
     locked, done = Signal(), Signal()
 
     def hold() -> None:
@@ -280,46 +285,35 @@ def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Datab
     holder.start()
     try:
         assert locked.wait(20)
-        with database.write() as connection:
-            assert refunds.claimable(connection, 10.0, 10) == ["r2"]
+        yield
     finally:
         done.set()
         holder.join(20)
 
 
+@on_postgres
+def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Database) -> None:
+    store(database, numbered(1), numbered(2))
+    with claimed_by_another(database), database.write() as connection:
+        assert refunds.claimable(connection, 10.0, 10) == ["r2"]
+
+
+@on_postgres
 def test_who_refers_to_a_locked_row_waits_for_nobody(database: Database) -> None:
     """A claim holds its refunds' rows; what is recorded about them meanwhile goes in beside it."""
     store(database, numbered(1))
-    locked, done = Signal(), Signal()
-
-    def hold() -> None:
-        with database.write() as connection:
-            assert refunds.claimable(connection, 10.0, 1) == ["r1"]
-            locked.set()
-            done.wait(20)
-
-    if database.engine.dialect.name == "sqlite":
-        return  # one writer has the whole file
-    holder = Thread(target=hold)
-    holder.start()
-    try:
-        assert locked.wait(20)
-        with database.write() as connection:
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-            refunds.insert_events(connection, [("r1", Event("noted", "anna"))], 5.0)
-    finally:
-        done.set()
-        holder.join(20)
+    with claimed_by_another(database), database.write() as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
+        refunds.insert_events(connection, [("r1", Event("noted", "anna"))], 5.0)
 
 
+@on_postgres
 def test_what_is_to_be_delivered_again_in_that_moment_is_not_tidied_away(database: Database) -> None:
     """The row was taken for tidying up; whoever asked for it again was first."""
     store(database, numbered(1))
     told = {"message_id": "m1", "refund_id": "r1", "type": "refund.updated", "body": "{}", "created_at": 1.0}
     with database.write() as connection:
         connection.execute(insert(tables.outbox).values(**told, delivered_at=2.0, next_at=None))
-    if database.engine.dialect.name == "sqlite":
-        return  # one writer has the whole file
     asked, deleted = Signal(), list[int]()
 
     def tidy_up() -> None:

@@ -1,4 +1,4 @@
-"""What the scheduler does and says when something fails, and the heartbeats, without processes of their own."""
+"""What scheduler and worker do and say when something fails, and their heartbeats, without processes of their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kombu.transport import redis as kombu_redis
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.support.processes import free_port
 
-from refund_worker.errors import InvalidRequest, Unavailable
+from refund_worker.errors import Unavailable
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker import embedded as embedded_module
 from refund_worker.worker import scheduler as scheduler_module
@@ -29,7 +29,6 @@ from refund_worker.worker.beat import add_heartbeat
 from refund_worker.worker.embedded import EmbeddedBroker
 from refund_worker.worker.run import _on_stop, _Supervisor, _url
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
-from refund_worker.worker.tasks import parsed_request
 from refund_worker.worker.transport import QoS
 from refund_worker.worker.wake import BrokerAway, Doorbell
 
@@ -289,19 +288,3 @@ def test_an_unused_embedded_broker_ends(tmp_path: Path) -> None:
         return False
 
     wait_for(is_away)
-
-
-@pytest.mark.parametrize(
-    ("changes", "declared", "field", "told"),
-    [
-        ({"idempotency_key": 7}, None, "idempotency_key", "the idempotency key is missing"),
-        ({"client": "mallory"}, frozenset({"shop"}), "client", "client mallory is not in REFUND_WORKER_CELERY_CLIENTS"),
-    ],
-)
-def test_a_refused_request_names_its_field_and_what_was_said(
-    changes: dict[str, object], declared: frozenset[str] | None, field: str, told: str
-) -> None:
-    fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
-    with pytest.raises(InvalidRequest, match=told) as refused:
-        parsed_request(fields | changes, declared)
-    assert refused.value.field == field

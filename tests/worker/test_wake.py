@@ -73,6 +73,22 @@ def test_a_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> Non
         parsed_request(fields | wrong)
 
 
+@pytest.mark.parametrize(
+    ("changes", "declared", "field", "told"),
+    [
+        ({"idempotency_key": 7}, None, "idempotency_key", "the idempotency key is missing"),
+        ({"client": "mallory"}, frozenset({"shop"}), "client", "client mallory is not in REFUND_WORKER_CELERY_CLIENTS"),
+    ],
+)
+def test_a_refused_request_names_its_field_and_what_was_said(
+    changes: dict[str, object], declared: frozenset[str] | None, field: str, told: str
+) -> None:
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
+    with pytest.raises(InvalidRequest, match=told) as refused:
+        parsed_request(fields | changes, declared)
+    assert refused.value.field == field
+
+
 def test_a_secure_url_means_certificates_that_are_checked_unless_it_says_otherwise() -> None:
     def required(url: str) -> object:
         with make_app(load_settings({}), url).connection_for_write() as connection:

@@ -16,6 +16,7 @@ from refund_worker.domain.draft import (
     BY_HAND_PREFIX,
     FAILED_BY_A_DISPUTE,
     Draft,
+    is_held,
 )
 from refund_worker.domain.internal_step import release
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
@@ -108,7 +109,7 @@ def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
             )
         elif leg.attention and leg.status in OPEN:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            draft.change(leg, look_first=look, held=leg.held or leg.last_sent_at is not None, **asked_now)
+            draft.change(leg, look_first=look, held=is_held(leg), **asked_now)
         elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
             draft.change(leg, attention=None)
 

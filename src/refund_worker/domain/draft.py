@@ -121,6 +121,11 @@ def fresh_attempt(leg: Leg) -> Leg:
     return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
 
 
+def is_held(leg: Leg) -> bool:
+    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
+    return leg.held or leg.last_sent_at is not None
+
+
 class Draft:
     """One decision in the making: the legs as they become, and the effects that follow."""
 
@@ -212,7 +217,7 @@ class Draft:
             self.change(
                 leg,
                 look_first=leg.look_first or in_doubt,
-                held=leg.held or leg.last_sent_at is not None,
+                held=is_held(leg),
                 first_sent_at=_at_most(leg.first_sent_at, now),
                 last_sent_at=_at_most(leg.last_sent_at, now),
                 next_at=_at_most(leg.next_at, now),

@@ -27,11 +27,8 @@ def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
     a person may have paid meanwhile: through a pause, or for longer than a worker holds it. A send that was never begun
     (its turn did not come) is none.
     """
-    if leg.last_sent_at is None:
-        relies_on_the_look = leg.status is not LegStatus.BLOCKED
-    else:
-        same_key = leg.sends > 0 and leg.status is not LegStatus.BLOCKED
-        relies_on_the_look = same_key and now - leg.last_sent_at < policy.lease_seconds
+    soon = leg.last_sent_at is None or (leg.sends > 0 and now - leg.last_sent_at < policy.lease_seconds)
+    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED
     if relies_on_the_look and not leg.held and not suspect:
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)

@@ -592,7 +592,7 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     if _is_a_persons(leg):  # for the reason that they were told, which also says what their retry has to ask
         return leg
     if leg.status in TO_BE_SENT:
-        return draft.change(waits, next_at=next_at, held=True, looked_at=None, **told)
+        told |= {"held": True, "looked_at": None}
     if leg.status in OPEN:
         return draft.change(waits, next_at=next_at, **told)
     if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:

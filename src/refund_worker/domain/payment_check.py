@@ -58,18 +58,24 @@ class PaymentFacts:
 def with_sent(
     facts: Mapping[str, PaymentFacts], before: Iterable[Leg], after: Iterable[Leg]
 ) -> Mapping[str, PaymentFacts]:
-    """The facts once `before` has become `after`: what is sent for the first time is no longer there for others."""
-    known = {leg.leg_id for leg in before if leg.last_sent_at is not None}
-    begun = [
-        leg for leg in after if leg.last_sent_at is not None and leg.leg_id not in known and leg.payment_id in facts
-    ]
-    if not begun:
+    """The facts once `before` has become `after`: what is sent for the first time is no longer there for others.
+
+    Only of payments of which something is outside, as `ours_minor` says: in the usual case nothing is copied.
+    """
+    sent = [leg for leg in after if leg.last_sent_at is not None and _is_outside(facts.get(leg.payment_id))]
+    if not sent:
         return facts
+    known = {leg.leg_id for leg in before if leg.last_sent_at is not None}
+    begun = [leg for leg in sent if leg.leg_id not in known]
     changed = dict(facts)
     for leg in begun:
         its = changed[leg.payment_id]
         changed[leg.payment_id] = replace(its, ours_minor=its.ours_minor + leg.amount_minor)
     return changed
+
+
+def _is_outside(facts: PaymentFacts | None) -> bool:
+    return facts is not None and facts.outside_minor > 0
 
 
 @dataclass(frozen=True, slots=True)

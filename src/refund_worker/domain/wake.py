@@ -19,6 +19,7 @@ from refund_worker.domain.draft import (
     Draft,
     credits_to_return,
     fresh_attempt,
+    is_held,
     is_watched,
     leg_id_of,
     may_replay,
@@ -189,7 +190,7 @@ def _plan_call(
     hold = paused.get(leg.processor)
     if hold is not None:
         # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
-        leg = draft.change(leg, held=leg.held or leg.last_sent_at is not None, looked_at=None)
+        leg = draft.change(leg, held=is_held(leg), looked_at=None)
     no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
     in_the_way = stands_in_the_way(leg, facts, draft.policy.live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import Call, Decision, Fetch, Hold, LookUp, Send, Verify
 from refund_worker.domain.draft import unplaced_legs
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
-from refund_worker.domain.refund import Leg, Refund
+from refund_worker.domain.refund import Leg
 from refund_worker.domain.replies import Denied, NotSent
 from refund_worker.domain.wake import woken
 from refund_worker.engine.apply import apply
@@ -25,7 +25,7 @@ from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.kill_switch import KillSwitch
-from refund_worker.engine.payment_facts import MAY_BE_SENT, facts_for, reading_turn
+from refund_worker.engine.payment_facts import facts_for, payments_ahead, reading_turn
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors
 from refund_worker.processors.base import Processor
@@ -135,8 +135,9 @@ def claim_due(
     if stranded:
         accounts.lock_customers(connection, stranded)
     rooms = accounts.payments_of(connection, stranded) if stranded else {}
-    suspect = _refunded_elsewhere(connection, claimed, rooms.values())
-    facts: Mapping[str, PaymentFacts] = facts_for(connection, context, claimed, rooms)
+    ahead = payments_ahead(claimed, rooms)
+    suspect = payments.refunded_elsewhere(connection, ahead)
+    facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
@@ -147,15 +148,6 @@ def claim_due(
             rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
-
-
-def _refunded_elsewhere(
-    connection: Connection, claimed: Iterable[Refund], rooms: Iterable[Iterable[PaymentRoom]]
-) -> frozenset[str]:
-    """Of the payments over which something may be sent now, those that others are known to have refunded too."""
-    names = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
-    names |= {room.payment_id for its in rooms for room in its}
-    return payments.refunded_elsewhere(connection, names) if names else frozenset()
 
 
 def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:

@@ -16,17 +16,14 @@ MAY_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.SENDING, LegStatus.WAITING
 READS = "reads"
 
 
-def facts_for(
-    connection: Connection,
-    context: Context,
-    claimed: Iterable[Refund],
-    rooms: Mapping[str, Sequence[PaymentRoom]],
-) -> dict[str, PaymentFacts]:
-    """By payment_id, for every payment over which a leg of these may be sent now, stand-in legs over `rooms` too."""
+def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]) -> frozenset[str]:
+    """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too."""
     wanted = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
-    wanted |= {room.payment_id for of_customer in rooms.values() for room in of_customer}
-    if not wanted:
-        return {}
+    return frozenset(wanted | {room.payment_id for of_customer in rooms.values() for room in of_customer})
+
+
+def facts_for(connection: Connection, context: Context, wanted: frozenset[str]) -> dict[str, PaymentFacts]:
+    """What is known of these payments, by payment_id."""
     readable = {name for name, processor in context.processors.items() if processor.reads_payments}
     return payment_words.facts_of(connection, wanted, readable)
 
