@@ -184,6 +184,19 @@ def test_a_key_is_sent_again_at_once_but_after_more_than_a_lease_only_after_a_lo
     assert send.key == "r-1:1"
 
 
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "never sent"])
+def test_what_is_blocked_is_looked_for_however_soon_it_is_tried_again(sent: bool) -> None:
+    """With a short RETRY_MAX_SECONDS it is due again well within a lease."""
+    soon = START + 4
+    refund = due(answer(begun(), EMPTY).after, soon)
+    if not sent:
+        never = replace(refund.legs[0], sends=0, first_sent_at=None, last_sent_at=None, first_intent_at=None)
+        refund = replace(refund, legs=(never,))
+    call = the_call(woken(refund, soon, POLICY))
+    assert isinstance(call, LookUp)
+    assert call.before_sending
+
+
 @pytest.mark.parametrize("late", [POLICY.lease_seconds, 470.0, 1_500.0, 9_000.0])
 def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late: float) -> None:
     """It may have died before its call, and a person has paid meanwhile."""

@@ -614,6 +614,12 @@ DEFECTS = (
         "leg.sends > 0",
     ),
     Defect(
+        "elsewhere: what was blocked is tried again soon without a look",
+        DOMAIN + "elsewhere.py",
+        "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
+        "    relies_on_the_look = soon",
+    ),
+    Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
         DOMAIN + "elsewhere.py",
         "    if relies_on_the_look and not leg.held and not suspect:",
