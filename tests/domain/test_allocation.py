@@ -55,6 +55,38 @@ def test_any_sequence_of_parts_returns_exactly_what_was_paid_in_steps_of_its_cur
     assert payment.money_taken + payment.unreturnable_minor == amount
 
 
+@given(
+    st.integers(1_000, 10**7),
+    st.integers(0, 10**7),
+    st.sampled_from(["USD", "JPY", "ISK", "KWD"]),
+    st.lists(st.integers(1, 400), max_size=10),
+)
+def test_beside_what_went_back_in_fractions_all_that_the_step_allows_is_returned(
+    amount: int, gone: int, currency: str, parts: list[int]
+) -> None:
+    payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
+    gone, step = payment.money_taken, STEPS.get(currency, 1)
+    for part in [*parts, payment.credits_left]:
+        shares = allocate(min(part, payment.credits_left), [payment], "newest_first")
+        for share in shares:
+            assert share.amount_minor % step == 0
+            payment = taken(payment, share.payment_credits, share.amount_minor)
+            assert share.unreturnable_minor == (0 if payment.credits_left else amount - payment.money_taken)
+    if gone < amount and payment.credits_taken > a_payment(1, amount, 1_000).with_gone(None, gone).credits_taken:
+        assert payment.money_taken - gone == (amount - gone) // step * step
+
+
+@given(st.integers(100, 10**6), st.integers(0, 10**6), st.sampled_from(["USD", "ISK", "KWD"]), st.integers(1, 10**6))
+def test_the_fewest_credits_for_an_amount_are_worth_it_and_one_less_is_not(
+    amount: int, gone: int, currency: str, wanted: int
+) -> None:
+    payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
+    wanted = min(wanted, payment.money_left) // payment.step * payment.step
+    if payment.credits_left and wanted:
+        credits = payment.credits_for(wanted)
+        assert payment.worth(credits) >= wanted > payment.worth(credits - 1)
+
+
 def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
     payments = [a_payment(1), a_payment(3), a_payment(2, captured_at=3.0)]
     shares = allocate(150, payments, "newest_first")

@@ -682,3 +682,38 @@ def test_a_strange_answer_is_forgotten_when_the_look_up_finds_the_right_object()
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
     mended = found(refund, Found((an_object(),)), START + 5)
     assert (mended.after.status, mended.after.failure_code) == (RefundStatus.SUCCEEDED, None)
+
+
+UNFUNDED = {"status": "failed", "failure_code": "insufficient_funds"}
+
+
+def asked_again_after_an_empty_balance() -> Refund:
+    """Its first object failed for want of funds; a person's retry now asks for its second attempt."""
+    refund = answer(begun(), Answered(an_object(**UNFUNDED))).after
+    assert (status_of(answer(begun(), Answered(an_object(**UNFUNDED)))), refund.legs[0].attempt) == (
+        LegStatus.BLOCKED,
+        2,
+    )
+    return commanded(refund, Action.RETRY, START + 100, POLICY, actor="op", reason="topped up").after
+
+
+def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_attempt() -> None:
+    refund = asked_again_after_an_empty_balance()
+    heard_of = news(refund, an_object(amount_minor=1_001, **UNFUNDED), START + 101)
+    assert [(event.kind, event.alarm) for event in heard_of.events] == [("answer_mismatch", True)]
+    assert heard_of.after.legs == refund.legs
+    gone_on = found(heard_of.after, Found((an_object(**UNFUNDED),)), START + 3_000)
+    assert status_of(gone_on) is LegStatus.WAITING, "nothing stands, so the next attempt is made"
+
+
+@pytest.mark.parametrize("status", ["succeeded", "pending", "unheard_of"])
+def test_a_strange_word_that_what_failed_before_stands_after_all_stops_everything(status: str) -> None:
+    refund = asked_again_after_an_empty_balance()
+    heard_of = news(refund, an_object(amount_minor=1_001, status=status), START + 101)
+    assert heard_of.after.legs[0].verdict == "answer_mismatch"
+
+
+def test_a_strange_word_about_an_object_that_nobody_has_seen_stops_everything_though_it_failed() -> None:
+    refund = asked_again_after_an_empty_balance()
+    heard_of = news(refund, an_object(processor_refund_id="re_9", amount_minor=1_001, **UNFUNDED), START + 101)
+    assert heard_of.after.legs[0].verdict == "answer_mismatch"

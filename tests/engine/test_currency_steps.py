@@ -59,6 +59,20 @@ def test_in_parts_the_same_is_returned_and_only_the_last_part_shows_the_rest(
     assert [world.refund(each).legs[0].unreturnable_minor for each in refunds] == [0, 0, rest]
 
 
+@pytest.mark.parametrize(
+    ("paid", "before", "returned", "rest"),
+    [(4_010, 1_010, 3_000, 0), (5_000, 1_050, 3_900, 50), (5_000, 1_000, 4_000, 0), (4_010, 1_000, 3_000, 10)],
+)
+def test_beside_fractions_that_went_back_before_the_rest_is_what_the_step_takes_of_it(
+    world: World, paid: int, before: int, returned: int, rest: int
+) -> None:
+    world.pay(currency="ISK", amount_minor=paid, credits=paid // 10, refunded_minor=before)
+    refund_id = world.withdraw(None)
+    world.work()
+    assert sent_amounts(world) == [returned]
+    assert world.refund(refund_id).legs[0].unreturnable_minor == rest
+
+
 def test_a_leg_that_stands_in_keeps_the_step_and_the_good_payment_pays(world: World) -> None:
     """faults 10: 4010 was carried over to a good payment of 1,000.00 ISK, which refused it too."""
     world.pay(1, currency="ISK", amount_minor=100_000, credits=10_000, captured_at=1.0)

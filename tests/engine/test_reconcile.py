@@ -12,7 +12,8 @@ from tests.support.migrated import migrate
 from tests.support.world import ScriptedProcessor, World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Found, Refused, SearchReply
+from refund_worker.domain.replies import Answered, Found, Refused, Reply, SearchReply
+from refund_worker.domain.workflow import Action
 from refund_worker.engine.advance import advance
 from refund_worker.engine.reconcile import reconcile
 from refund_worker.engine.watch import watch
@@ -52,6 +53,49 @@ def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(worl
     world.processor.become("re_2", "failed")
     report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
     assert [(d.kind, d.subject) for d in report.differences] == [("money", f"{refund_id}-1")]
+
+
+def strange(world: World, **changes: object) -> str:
+    """A refund whose object is not what was asked for; with a person."""
+    world.pay()
+    sent = world.processor.send
+
+    async def lies(key: str, body: str) -> Reply:
+        answer = await sent(key, body)
+        assert isinstance(answer, Answered)
+        thing = replace(answer.object, **changes)  # type: ignore[arg-type]
+        world.processor.objects[thing.processor_refund_id] = thing
+        return Answered(thing)
+
+    world.processor.send = lies  # type: ignore[method-assign]
+    refund_id = world.withdraw(20)
+    world.work_for(86_400)
+    assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    return refund_id
+
+
+@pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
+def test_what_a_person_named_as_their_payment_by_hand_is_no_difference(
+    world: World, changes: dict[str, object]
+) -> None:
+    refund_id = strange(world, **changes)
+    world.command(refund_id, Action.RESOLVE, "re_1")
+    assert reconcile(world.context).differences == ()
+
+
+def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], currency="HUF")
+    found = {(d.subject, d.ours, d.theirs) for d in reconcile(world.context).differences if d.kind == "money"}
+    assert found == {(f"{refund_id}-1", 200, 0), (f"{refund_id}-1", 0, 200)}
+
+
+def test_what_was_paid_by_hand_in_another_way_does_not_explain_the_object(world: World) -> None:
+    refund_id = strange(world, amount_minor=201)
+    world.command(refund_id, Action.RESOLVE, "bank transfer 7")
+    assert [(d.ours, d.theirs) for d in reconcile(world.context).differences if d.kind == "money"] == [(0, 201)]
 
 
 def test_credits_on_their_way_back_are_no_difference(world: World) -> None:

@@ -18,9 +18,11 @@ from refund_worker.domain.replies import (
     Blocked,
     Busy,
     Denied,
+    Found,
     NotSent,
     RefundObject,
     Refused,
+    SearchReply,
     Unanswered,
 )
 from refund_worker.domain.workflow import Action, available_actions
@@ -32,7 +34,8 @@ from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.engine.reconcile import reconcile
 from refund_worker.engine.watch import look, watch
 from refund_worker.errors import ActionNotAllowed
-from refund_worker.store import inbox
+from refund_worker.store import inbox, processors
+from refund_worker.store.processors import ALL
 
 ERROR = Unanswered("HTTP 500", server_error=True)
 EMPTY = Blocked("balance_insufficient", "not now")
@@ -78,6 +81,89 @@ def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(wor
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.paid_minor() == 1_000
+
+
+@pytest.mark.parametrize("paused", ["stripe", ALL])
+@pytest.mark.parametrize("first", [None, NotSent("paused while it waited for its turn", begun=False)])
+def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
+    world: World, paused: str, first: NotSent | None
+) -> None:
+    """Looks go on while it lasts; the refund by hand comes after the last of them."""
+    world.pay()
+    look(world.context)
+    if first is not None:
+        world.processor.script("ch_1", first)
+        refund_id = world.withdraw()
+        advance(world.context)
+        pause_processor(world.context, paused, actor="op", reason="by hand today")
+    else:
+        pause_processor(world.context, paused, actor="op", reason="by hand today")
+        refund_id = world.withdraw()
+    world.pass_time(30)
+    look(world.context)
+    by_hand = world.refund_in_the_dashboard()
+    world.pass_time(5)
+    resume_processor(world.context, paused, actor="op")
+    world.work()
+    assert world.processor.paid_minor() == 1_000, "nothing is sent before a look"
+    look(world.context)
+    world.work()
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.paid_minor() == 1_000
+
+
+def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_again(world: World) -> None:
+    world.pay()
+    look(world.context)
+    with world.database.write() as connection:
+        processors.pause(connection, "stripe", world.now, by="refund-worker", code="x", reason="", until=world.now + 60)
+    refund_id = world.withdraw()
+    world.work()
+    world.pass_time(50)
+    look(world.context)
+    by_hand = world.refund_in_the_dashboard()
+    world.pass_time(11)
+    world.work()
+    look(world.context)
+    world.work()
+    assert_stopped(world, refund_id, by_hand)
+
+
+def test_a_pause_that_ended_holds_nothing_once_its_refunds_are_listed(world: World) -> None:
+    world.pay()
+    look(world.context)
+    for name in ("stripe", ALL):
+        pause_processor(world.context, name, actor="op", reason="fire")
+        world.pass_time(5)
+        resume_processor(world.context, name, actor="op")
+    world.pass_time(1)
+    look(world.context)
+    refund_id = world.withdraw()
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert not world.processor.asked, "its own list is not read"
+
+
+def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(world: World) -> None:
+    """The look at all that the processor made passed over what is older than the payment's record."""
+    listed = world.processor.recent
+
+    async def since(created_gte: datetime) -> SearchReply:
+        found = await listed(created_gte)
+        assert isinstance(found, Found)
+        return Found(tuple(thing for thing in found.objects if thing.created_at >= created_gte))
+
+    world.processor.recent = since  # type: ignore[method-assign]
+    world.processor.reads_payments = True  # and says nothing of this one: a key without that right
+    by_hand = world.refund_in_the_dashboard(300)
+    look(world.context)
+    world.pass_time(3_600)
+    world.pay()
+    look(world.context)
+    refund_id = world.withdraw(70)
+    world.work()
+    assert_stopped(world, refund_id, by_hand)
+    assert world.processor.paid_minor() == 300
 
 
 @pytest.mark.parametrize("hours", [0.02, 1, 7, 19])

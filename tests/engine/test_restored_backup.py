@@ -15,8 +15,8 @@ from tests.support.world import POLICY, ScriptedProcessor, World, assert_books_b
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.replies import Unanswered
 from refund_worker.domain.workflow import Action
-from refund_worker.engine.operations import resume_processor
-from refund_worker.engine.watch import OVERLAP_SECONDS, RESTORED, look, stale_seconds, watch
+from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.engine.watch import OVERLAP_SECONDS, RESTORED, Lookout, look, stale_seconds, watch
 from refund_worker.errors import Unavailable
 from refund_worker.store import processors
 
@@ -233,6 +233,38 @@ def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World
     look(replace(world.context, processors={"stripe": SlowList(world)}))
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_look_is_made_at_once_where_sends_wait_for_it_and_else_every_so_often(world: World) -> None:
+    seconds, lookout = [0.0], Lookout()
+    context = replace(world.context, monotonic=lambda: seconds[0])
+
+    def looked() -> bool:
+        world.pass_time(1)
+        seconds[0] += 1
+        lookout.look_when_due(context)
+        with world.database.read() as connection:
+            return processors.last_look(connection, "stripe")[0] == world.now
+
+    assert [looked() for _ in range(42)] == [at % 20 == 0 for at in range(42)], "a fifth of POLL_SECONDS"
+    pause_processor(context, "stripe", actor="op", reason="fire")
+    assert [looked() for _ in range(3)] == [False] * 3
+    resume_processor(context, "stripe", actor="op")
+    assert [looked() for _ in range(3)] == [True, False, False]
+
+
+def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(world: World) -> None:
+    seconds, lookout = [0.0], Lookout()
+    silent = replace(world.context, processors={"stripe": SilentList()}, monotonic=lambda: seconds[0])
+    tried = []
+    world.pass_time(stale_seconds(POLICY) + 1)
+    for second in range(42):
+        seconds[0] = float(second)
+        try:
+            lookout.look_when_due(silent)
+        except Unavailable:
+            tried.append(second)
+    assert tried == [0, 20, 40]
 
 
 class SilentList(ScriptedProcessor):

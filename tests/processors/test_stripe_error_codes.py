@@ -103,7 +103,7 @@ def test_a_code_that_nobody_knows_ends_no_leg_and_pauses_only_for_the_requests_f
 
 
 @pytest.mark.parametrize("param", ["amount", "currency", "charge", "payment_intent", "metadata[x]", "metadata", "id"])
-@pytest.mark.parametrize("code", ["parameter_unknown", "parameter_missing", "parameter_invalid_integer"])
+@pytest.mark.parametrize("code", ["parameter_missing", "parameter_invalid_integer", "parameter_invalid_empty"])
 def test_a_parameter_that_one_record_can_spoil_is_a_persons_concern_and_never_pauses(code: str, param: str) -> None:
     assert refusal(code=code, param=param) == Misconfigured(code, "in Stripe's words", "req_1")
 
@@ -113,6 +113,30 @@ def test_a_parameter_that_one_record_can_spoil_is_a_persons_concern_and_never_pa
 def test_a_parameter_that_every_request_has_is_ours(code: str, param: str | None) -> None:
     reply = refusal(code=code, param=param)
     assert reply == Denied(code, "in Stripe's words", maybe_kept=True)
+
+
+@pytest.mark.parametrize("param", [None, "amount", "charge", "payment_intent", "metadata[x]", "metadata", "reason"])
+@pytest.mark.parametrize("code", ["parameter_unknown", "parameters_exclusive"])
+def test_which_parameters_there_are_is_ours_whichever_is_named(code: str, param: str | None) -> None:
+    assert refusal(code=code, param=param) == Denied(code, "in Stripe's words", maybe_kept=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("resource_missing", Misconfigured), ("charge_disputed", Blocked), ("invalid_charge_amount", Misconfigured)],
+)
+def test_a_known_word_about_one_record_pauses_nothing_though_it_comes_as_a_403(code: str, kind: type) -> None:
+    assert isinstance(refusal(403, code=code), kind)
+
+
+@pytest.mark.parametrize("code", ["", "something_new", "account_invalid", "platform_account_required"])
+def test_every_other_403_is_ours(code: str) -> None:
+    assert isinstance(refusal(403, **({"code": code} if code else {})), Denied)
+
+
+@pytest.mark.parametrize("code", ["resource_missing", "charge_disputed", ""])
+def test_a_401_is_ours_whatever_its_code(code: str) -> None:
+    assert isinstance(refusal(401, **({"code": code} if code else {})), Denied)
 
 
 CHARGED_BACK = "Charge ch_1 has been charged back; cannot issue a refund."

@@ -370,8 +370,8 @@ def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> No
         processors.pause(connection, "stripe", 2.0, by="op", code="by_hand", reason="fire")
         processors.pause(connection, "stripe", 3.0, by="refund-worker", code="x", reason="", until=5.0)
         assert processors.paused_processors(connection, 9e9) == {"stripe": None}
-        assert processors.resume(connection, "stripe")
-        assert not processors.resume(connection, "stripe")
+        assert processors.resume(connection, "stripe", 3.0)
+        assert not processors.resume(connection, "stripe", 4.0)
         assert processors.paused_processors(connection, 1.0) == {}
 
 

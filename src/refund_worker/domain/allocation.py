@@ -41,7 +41,7 @@ class PaymentRoom:
     @property
     def unreturnable_minor(self) -> int:
         """What of the payment no refund can ever return, since it is less than a step of the currency."""
-        return self.amount_minor - down_to_step(self.amount_minor, self.step)
+        return max(0, self.amount_minor - self.money_taken) - self.money_left
 
     def with_gone(self, captured_minor: int | None, gone_minor: int) -> PaymentRoom:
         """The room where less was captured, or where `gone_minor` went back elsewhere with its share of the credits.
@@ -64,19 +64,18 @@ class PaymentRoom:
     def worth(self, credits: int) -> int:
         """Minor units for `credits` more, cumulative, so that taking all returns exactly what was paid.
 
-        Where that breaks the currency's step, it is what was paid without the `unreturnable_minor`.
+        Where that breaks the currency's step, it is what is left without the `unreturnable_minor`.
         """
-        so_far = proportion(self.amount_minor, self.credits_taken + credits, self.credits, self.step)
+        part = self.credits_taken + credits
         # Legs of zero worth that were released again can leave more money taken than their share: never ask below 0.
-        return down_to_step(max(0, so_far - self.money_taken), self.step)
+        return proportion(self.amount_minor, part, self.credits, self.step, taken_minor=self.money_taken)
 
     def credits_for(self, amount_minor: int) -> int:
         """The fewest credits of this payment that cover `amount_minor` more, at most all that is left."""
-        target = self.money_taken + amount_minor
         low, high = 0, self.credits_left
         while low < high:
             middle = (low + high) // 2
-            if proportion(self.amount_minor, self.credits_taken + middle, self.credits, self.step) >= target:
+            if self.worth(middle) >= amount_minor:
                 high = middle
             else:
                 low = middle + 1

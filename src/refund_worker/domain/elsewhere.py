@@ -23,9 +23,9 @@ def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
     """Whether the processor's list has to be read before this leg is sent.
 
     Not before its very first send, which relies on the look at all that the processor made lately, nor when the same
-    key is sent again soon. But always where that look made the payment `suspect`, and where the leg waited so long that
-    a person may have paid meanwhile: through a pause, or for longer than a worker holds it. A send that was never begun
-    (its turn did not come) is none.
+    key is sent again soon. But always where the payment is `suspect` (that look found others' refunds of it, or nothing
+    was read of it), and where the leg waited so long that a person may have paid meanwhile: through a pause, or for
+    longer than a worker holds it. A send that was never begun (its turn did not come) is none.
     """
     soon = leg.last_sent_at is None or (leg.sends > 0 and now - leg.last_sent_at < policy.lease_seconds)
     relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED

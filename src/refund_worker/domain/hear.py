@@ -573,11 +573,16 @@ def mismatch(leg: Leg, thing: RefundObject, live: bool | None) -> str | None:
 
 
 def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
-    """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it."""
+    """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it.
+
+    About an object that came to nothing under an older attempt it says nothing of the present one either.
+    """
     if ANSWER_MISMATCH not in (leg.attention, leg.verdict):  # once, however often the same is heard
         draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
     if thing.leg_id == leg.leg_id:
         _keep_word(draft, leg, replace(thing, status=distrusted(thing, fault)))
+    if _came_to_nothing_before(leg, thing):
+        return leg
     told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
     if proof := proved_by(leg, thing):
         draft.words[leg.payment_id] = proof
@@ -598,6 +603,15 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:
         return draft.change(leg, attention=ANSWER_MISMATCH, verdict=ANSWER_MISMATCH)
     return leg
+
+
+def _came_to_nothing_before(leg: Leg, thing: RefundObject) -> bool:
+    """Whether it is known to have failed under an older attempt, and is still said to have."""
+    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING) and any(
+        seen.processor_refund_id == thing.processor_refund_id and seen.state not in STANDING
+        for seen in leg.objects
+        if seen.attempt != leg.attempt
+    )
 
 
 def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:

@@ -47,15 +47,17 @@ def down_to_step(amount_minor: int, step: int) -> int:
     return amount_minor // step * step
 
 
-def proportion(whole_minor: int, part: int, of: int, step: int = 1) -> int:
-    """`whole_minor` × `part` / `of`, rounded half up to a multiple of `step`, and never above the whole.
+def proportion(whole_minor: int, part: int, of: int, step: int = 1, *, taken_minor: int = 0) -> int:
+    """`whole_minor` × `part` / `of` less `taken_minor`, rounded half up to a multiple of `step`: 0 to all the rest.
 
-    The whole of a whole that does not keep the step is the multiple below it. Needs 0 <= part <= of and of > 0.
+    The whole of a rest that does not keep the step is the multiple below it. What was taken before may break the step:
+    it is taken off first, so that nothing is lost by rounding twice. Needs 0 <= part <= of and of > 0.
     """
     if not (of > 0 and 0 <= part <= of and whole_minor >= 0 and step > 0):
         raise ValueError("a proportion needs 0 <= part <= of, of > 0 and a whole that is not negative")
-    most = down_to_step(whole_minor, step)
-    return most if part == of else min(most, (2 * whole_minor * part + of * step) // (2 * of * step) * step)
+    most = down_to_step(max(0, whole_minor - taken_minor), step)
+    share = whole_minor * part - taken_minor * of  # times `of`
+    return most if part == of else max(0, min(most, (2 * share + of * step) // (2 * of * step) * step))
 
 
 def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:

@@ -218,6 +218,14 @@ def is_suspect(facts: PaymentFacts | None) -> bool:
     return facts is not None and facts.outside_minor > facts.seen_minor
 
 
+def is_unread(facts: PaymentFacts | None) -> bool:
+    """Whether the processor could tell what it refunded of the payment, and did not: a refused key, or a setting.
+
+    The look at its list has passed over what was refunded before the payment was recorded, so its own list is read.
+    """
+    return facts is not None and facts.readable and facts.word is None
+
+
 def stands_in_the_way(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
     """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
     objection = None if facts is None else objection_to(facts, live)

@@ -38,6 +38,7 @@ from refund_worker.domain.payment_check import (
     PaymentFacts,
     checked,
     is_suspect,
+    is_unread,
     stands_in_the_way,
     waits_for_the_word,
     with_sent,
@@ -111,7 +112,8 @@ def woken(
         for leg in tuple(draft.legs.values()):
             if _is_due(leg, now):
                 known = facts.get(leg.payment_id)
-                _plan_call(draft, leg, paused, known, suspect=leg.payment_id in suspect or is_suspect(known))
+                doubted = leg.payment_id in suspect or is_suspect(known) or is_unread(known)
+                _plan_call(draft, leg, paused, known, suspect=doubted)
                 facts = with_sent(facts, (leg,), (draft.legs[leg.leg_id],))
     return draft.decision()
 

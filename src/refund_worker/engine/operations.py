@@ -102,7 +102,7 @@ def resume_processor(
         now = context.clock(connection)
         if key is not None and not _is_first(connection, key, act, name, now):
             return False
-        resumed = processors.resume(connection, name)
+        resumed = processors.resume(connection, name, now)
         if resumed:
             whose = None if name == processors.ALL else name
             refunds.wake_those_waiting_for(connection, whose, now)

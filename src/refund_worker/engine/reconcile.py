@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
+from refund_worker.domain.draft import BY_HAND_PREFIX
 from refund_worker.domain.replies import Answered, Found, RefundObject
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.ownership import sorted_out
 from refund_worker.errors import Unavailable
 from refund_worker.store import ledger, reconciliation
+from refund_worker.store.ownership import references_of
 
 # A refund can still turn to failed about a month after it succeeded; a few days more cost little.
 DAYS = 35
@@ -96,15 +98,19 @@ def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[
 
 def _compare(connection: Connection, processor: str, things: Iterable[RefundObject], since: float) -> Report:
     ours = reconciliation.money_by_leg(connection, since)
-    theirs: defaultdict[str, int] = defaultdict(int)
+    theirs: defaultdict[tuple[str, str], int] = defaultdict(int)
     objects: defaultdict[str, int] = defaultdict(int)
     whose = sorted_out(connection, processor, things)
+    paid_by = references_of(connection, {owned.leg_id for owned in whose.ours})
     for thing in (*(owned.thing for owned in whose.ours), *whose.forgotten):
-        if thing.leg_id is not None and thing.status == "succeeded":
-            theirs[thing.leg_id] += thing.amount_minor
+        if thing.leg_id is None or thing.status != "succeeded":
+            continue
+        # What a person named as their payment for the leg stands in our book as paid by hand.
+        if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:
+            theirs[thing.leg_id, thing.currency] += thing.amount_minor
             objects[thing.leg_id] += 1
     in_flight = reconciliation.open_legs(connection)
-    lines = tuple((leg, ours.get(leg, 0), theirs.get(leg, 0)) for leg in sorted(ours.keys() | theirs.keys()))
+    lines = tuple((leg, ours.get((leg, its), 0), theirs.get((leg, its), 0)) for leg, its in sorted({*ours, *theirs}))
     differences = [
         Difference("money", leg, mine, its) for leg, mine, its in lines if mine != its and leg not in in_flight
     ]

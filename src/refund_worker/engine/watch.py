@@ -13,6 +13,7 @@ restored or a person says `processors resume`. Other installations on the same a
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,8 +54,11 @@ def look_seconds(poll_seconds: float) -> float:
 
 
 def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Processors that may have made more than this database knows: nothing is sent there until someone has looked."""
-    return processors.looked_at_before(connection, now - stale_seconds(context.policy))
+    """Processors that may have made more than this database knows: nothing is sent there until someone has looked.
+
+    While nothing was sent, a person may have paid by hand: so may those whose pause has ended since the last look.
+    """
+    return processors.looked_at_before(connection, now - stale_seconds(context.policy), now)
 
 
 def look(context: Context, processor: str = "stripe") -> int:
@@ -67,13 +71,14 @@ def look(context: Context, processor: str = "stripe") -> int:
     with context.database.read() as connection:
         began = context.clock(connection)
         looked_at, _ = processors.last_look(connection, processor)
+        was_stale = processor in stale_processors(connection, context, began)
     days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
     def wake(connection: Connection) -> None:
         """What was claimed while the last look was too old was put off."""
         now = context.clock(connection)
-        if looked_at is not None and now - looked_at > stale_seconds(context.policy):
+        if was_stale or processor in stale_processors(connection, context, now):
             refunds.wake_those_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
@@ -84,6 +89,27 @@ def look(context: Context, processor: str = "stripe") -> int:
     _take_in(context, processor, found)
     context.database.run(note)
     return len(found.unknown)
+
+
+class Lookout:
+    """Looks every so often, and at once where sends wait for a look, as they do when a pause has ended."""
+
+    def __init__(self) -> None:
+        self._tried_at = -math.inf
+        self._was_answered = True
+
+    def look_when_due(self, context: Context, processor: str = "stripe") -> int:
+        """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
+        now = context.monotonic()
+        if now - self._tried_at < look_seconds(context.policy.poll_seconds):
+            with context.database.read() as connection:
+                stale = stale_processors(connection, context, context.clock(connection))
+            if processor not in stale or not self._was_answered:
+                return 0
+        self._tried_at, self._was_answered = now, False
+        unknown = look(context, processor)
+        self._was_answered = True
+        return unknown
 
 
 def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:

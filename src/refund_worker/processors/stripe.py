@@ -413,11 +413,20 @@ def _classify_answer(answer: _ErrorAnswer) -> Failure:
     if not answer.is_stripes_own:
         # A proxy or a load balancer may have answered for a request that went through.
         return Unanswered(_what(answer))
-    if answer.status in (401, 403):
+    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
         return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
     if answer.kind == "idempotency_error":
         return KeyConflict(answer.message or _what(answer))
     return _classify_refusal(answer)
+
+
+def _is_about_one_record(answer: _ErrorAnswer) -> bool:
+    """Whether a known code says so, whatever the status: one record must never pause all the others."""
+    return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
+        Meaning.OURS,
+        Meaning.BUSY,
+        Meaning.UNKNOWN,
+    )
 
 
 def _is_busy(answer: _ErrorAnswer) -> bool:

@@ -59,6 +59,15 @@ def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, Ask
     return found
 
 
+def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
+    """By what these legs were paid, by leg id: the refund object's id, or a person's reference behind its prefix."""
+    query = select(legs.c.leg_id, legs.c.processor_refund_id).where(legs.c.processor_refund_id.is_not(None))
+    found: dict[str, str] = {}
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        found |= {row[0]: row[1] for row in connection.execute(query.where(legs.c.leg_id.in_(chunk)))}
+    return found
+
+
 def returned_before(connection: Connection, payment_id: str) -> int:
     """Minor units that were recorded as returned before this payment was known here."""
     query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, func, or_, select
 
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
@@ -40,10 +40,10 @@ def is_news(connection: Connection, name: str, code: str, since: float) -> bool:
     return connection.execute(known.where(lasting)).first() is None
 
 
-def resume(connection: Connection, name: str) -> bool:
-    """Send again; False if it was not paused."""
+def resume(connection: Connection, name: str, now: float) -> bool:
+    """Send again once its refunds are listed anew; False if it was not paused. It was paused until `now`."""
     p = processors.c
-    cleared = {"paused_by": None, "paused_at": None, "paused_until": None, "code": None, "reason": None}
+    cleared = {"paused_by": None, "paused_at": None, "paused_until": now, "code": None, "reason": None}
     changed = connection.execute(processors.update().where(p.name == name, p.paused_by.is_not(None)).values(**cleared))
     snapshots.take_as_they_stand(connection, "processors", [name])
     return changed.rowcount > 0
@@ -58,12 +58,23 @@ def end_pauses_made_after(connection: Connection, at: float, now: float) -> None
     snapshots.take_as_they_stand(connection, "processors", names)
 
 
-_LOOKED_AT_BEFORE = select(processors.c.name).where(processors.c.looked_at < bindparam("at"))
+_looked_at = processors.c.looked_at
+_switch_of_all = processors.alias()
+_all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()
+_STALE = select(processors.c.name).where(
+    or_(
+        _looked_at < bindparam("at"),
+        *(
+            and_(until <= bindparam("now"), _looked_at < until)
+            for until in (processors.c.paused_until, _all_paused_until)
+        ),
+    )
+)
 
 
-def looked_at_before(connection: Connection, at: float) -> frozenset[str]:
-    """Names whose refunds were listed before, but not since `at`."""
-    return frozenset(connection.execute(_LOOKED_AT_BEFORE, {"at": at}).scalars())
+def looked_at_before(connection: Connection, at: float, now: float) -> frozenset[str]:
+    """Names whose refunds were listed before, but not since `at`, or not since their last pause ended."""
+    return frozenset(connection.execute(_STALE, {"at": at, "now": now}).scalars())
 
 
 def last_look(connection: Connection, name: str) -> tuple[float | None, float | None]:

@@ -21,20 +21,20 @@ def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def money_by_leg(connection: Connection, since: float) -> dict[str, int]:
-    """Minor units that the ledger says went out through a processor for each leg, net of what came back.
+def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], int]:
+    """Minor units that the ledger says went out through a processor by leg and currency, net of what came back.
 
     Of legs with a refund object made at the processor at `since` or later, by the processor's clock.
     """
     t, e = ledger_transactions.c, ledger_entries.c
     recent = select(refund_objects.c.leg_id).where(refund_objects.c.created_at >= since)
     query = (
-        select(t.refers_to, -func.sum(e.amount))
+        select(t.refers_to, e.unit, -func.sum(e.amount))
         .join(ledger_entries, e.transaction_id == t.transaction_id)
         .where(t.kind.in_(("payout", "payout_reversal")), e.account.startswith("processor:"), t.refers_to.in_(recent))
-        .group_by(t.refers_to)
+        .group_by(t.refers_to, e.unit)
     )
-    return {leg_id: int(amount) for leg_id, amount in connection.execute(query)}
+    return {(leg_id, currency): int(amount) for leg_id, currency, amount in connection.execute(query)}
 
 
 def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:

@@ -383,7 +383,7 @@ processors = Table(
     Column("name", Text, primary_key=True),
     Column("paused_by", Text),
     Column("paused_at", Double),
-    Column("paused_until", Double),
+    Column("paused_until", Double),  # without `paused_by`: when a person ended the last pause
     Column("code", Text),
     Column("reason", Text),
     # When its refunds were last listed: how old a restored backup is. Then the newest unknown refund told to a person.

@@ -17,7 +17,7 @@ from refund_worker.engine.news import take_inbox
 from refund_worker.engine.prune import prune
 from refund_worker.engine.sweep import due_ids
 from refund_worker.engine.tally import tally
-from refund_worker.engine.watch import look, look_seconds, watch
+from refund_worker.engine.watch import Lookout, watch
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded import EMBEDDED, MEMORY, EmbeddedBroker
@@ -54,7 +54,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("watch", settings.poll_seconds * 12, watch),
         Job("seal", settings.sweep_seconds * 10, Sealer().seal),
         Job("tally", settings.sweep_seconds * 10, tally),
-        Job("look", look_seconds(settings.poll_seconds), look, at_once=True),
+        Job("look", settings.sweep_seconds, Lookout().look_when_due, at_once=True),
         Job("prune", settings.sweep_seconds * 3600, prune),
         Job("clock", settings.sweep_seconds * 60, heed_a_clock_set_back, at_once=True),
     ]

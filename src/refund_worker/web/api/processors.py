@@ -63,7 +63,7 @@ def _switch(context: Context, name: str) -> dict[str, Any]:
         row = next((row for row in processors.status_of_processors(connection) if row["name"] == name), None)
         paused = name in processors.paused_processors(connection, context.clock(connection))
     values: dict[str, Any] = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
-    if row is not None:
+    if row is not None and row["paused_by"] is not None:
         values = {field: row[field] for field in values}
     times = {field: None if values[field] is None else iso(values[field]) for field in ("paused_at", "paused_until")}
     return {"name": name, "paused": paused, **values, **times}
