@@ -1732,6 +1732,27 @@ DEFECTS = (
         (MESSAGES + "a_task_that_is_not_ours_is_refused_celerys_own_included",),
     ),
     Defect(
+        "arguments nested without an end reach Celery's pool",
+        WORKER + "messages.py",
+        "    if not is_shallow(args) or not is_shallow(kwargs):\n",
+        "    if False:\n",
+        (MESSAGES + "arguments_nested_deeper_than_over_http_are_refused_before_celerys_pool_fails_at_them",),
+    ),
+    Defect(
+        "a task that can't be handed over keeps its place in the pool",
+        WORKER + "controller.py",
+        "            self._quick_release()  # last: the next one that waits is handed over in it",
+        "            pass",
+        ("tests/worker/test_controller.py",),
+    ),
+    Defect(
+        "a task that can't be handed over is waited for when the pool stops",
+        WORKER + "controller.py",
+        "                job.discard()",
+        "                pass",
+        ("tests/worker/test_controller.py",),
+    ),
+    Defect(
         "a compressed message that is too large is taken as far as it goes",
         WORKER + "messages.py",
         "        if len(unpacked) > BODY_BYTES_MAX or not unpacker.eof:\n",
