@@ -1760,6 +1760,20 @@ DEFECTS = (
         (MESSAGES + "what_a_caller_compressed_is_read_up_to_the_size_of_a_body",),
     ),
     Defect(
+        "any certificate of a known authority is taken for the broker's",
+        WORKER + "tls.py",
+        '        options["server_hostname"] = host\n',
+        "        pass\n",
+        ("tests/worker/test_broker_certificates.py",),
+    ),
+    Defect(
+        "a URL says by ssl= that no certificate is looked at",
+        "src/refund_worker/settings.py",
+        '    if "ssl" in said:\n',
+        "    if False:\n",
+        ("tests/worker/test_broker_certificates.py",),
+    ),
+    Defect(
         "a message may take another's tag and queue",
         WORKER + "messages.py",
         '            "delivery_tag": str(uuid.uuid4()),\n',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from typing import Any
 
 from celery import Celery
@@ -12,6 +11,7 @@ from kombu import entity
 from refund_worker.settings import Settings
 from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS
 from refund_worker.worker.embedded import url_if_running
+from refund_worker.worker.tls import celery_tls
 
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 600.0
@@ -30,11 +30,11 @@ def make_app(
 
 def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, Any]:
     is_amqp = url.startswith("amqp")
+    url, tls = celery_tls(url)
     return {
         "broker_url": url,
         "broker_transport": REDIS_TRANSPORT if url.startswith(("redis://", "rediss://")) else None,
-        # What the URL says of certificates goes before this; kombu's own default asks for none.
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
+        "broker_use_ssl": tls,
         "broker_transport_options": _amqp_options(socket_seconds) if is_amqp else _redis_options(socket_seconds),
         "broker_connection_timeout": socket_seconds,
         "broker_connection_retry": True,
