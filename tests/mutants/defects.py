@@ -1767,6 +1767,13 @@ DEFECTS = (
         ("tests/worker/test_broker_certificates.py",),
     ),
     Defect(
+        "CELERY_BROKER_URL leads workers to another broker",
+        WORKER + "celery_app.py",
+        'super().connection_for_read(url or self.conf["broker_url"], **named)',
+        "super().connection_for_read(url, **named)",
+        ("tests/worker/test_celery_settings.py",),
+    ),
+    Defect(
         "a URL says by ssl= that no certificate is looked at",
         "src/refund_worker/settings.py",
         '    if "ssl" in said:\n',

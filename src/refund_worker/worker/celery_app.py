@@ -18,12 +18,25 @@ VISIBILITY_SECONDS = 600.0
 REDIS_TRANSPORT = "refund_worker.worker.transport:Transport"
 
 
+class Application(Celery):
+    """Goes to the broker that it was given. Celery by itself obeys CELERY_BROKER_URL and its like, which a backend
+    beside us may have for its own broker, and which nothing here has looked at."""
+
+    backend_cls = "disabled"
+
+    def connection_for_read(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_read(url or self.conf["broker_url"], **named)
+
+    def connection_for_write(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_write(url or self.conf["broker_url"], **named)
+
+
 def make_app(
     settings: Settings, url: str | None = None, *, socket_seconds: float = SOCKET_SECONDS, tries: int | None = None
 ) -> Celery:
     """An application on the broker of the settings, or on `url`. `tries`: to connect for a publish; None = for ever."""
     url = url or url_if_running(settings) or "memory://"
-    app = Celery("refund_worker", set_as_current=False, fixups=[])
+    app = Application("refund_worker", set_as_current=False, fixups=[])
     app.conf.update(_settings(url, socket_seconds, tries))
     return app
 
