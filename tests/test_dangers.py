@@ -26,6 +26,8 @@ def settings(**given: str) -> Settings:
 
 DANGEROUS = [
     {"NOTIFY_URL": "http://backend.example/hook"} | NOTIFY,
+    {"NOTIFY_URL": "HTTP://backend.example/hook"} | NOTIFY,
+    {"NOTIFY_URL": "Http://backend.example/hook"} | NOTIFY,
     {"DATABASE_URL": POSTGRES + "db.example/x"},
     {"DATABASE_URL": POSTGRES + "db.example:6432/x?sslmode=prefer"},
     {"DATABASE_URL": POSTGRES + "db.example/x?sslmode=disable"},
@@ -35,7 +37,34 @@ DANGEROUS = [
     {"DATABASE_URL": POSTGRES + "/x?host=db.example"},
     {"DATABASE_URL": POSTGRES + "127.0.0.1/x?hostaddr=10.0.0.5"},
     {"DATABASE_URL": POSTGRES + "127.0.0.1.evil.example/x"},
+    {"DATABASE_URL": POSTGRES + "/x?host=db.example:5432&host=localhost:5433"},
+    {"DATABASE_URL": POSTGRES + "/x?host=localhost&host=db.example"},
+    {"DATABASE_URL": POSTGRES + "/x?host=localhost,db.example"},
+    {"DATABASE_URL": POSTGRES + "localhost/x?%68ost=db.example"},
+    {"DATABASE_URL": POSTGRES + "127.0.0.1/x?hostaddr=10.0.0.5&hostaddr=127.0.0.1"},
+    {"DATABASE_URL": POSTGRES + "/x?host=localhost,db.example&hostaddr=127.0.0.1,"},
+    {"DATABASE_URL": POSTGRES + "db.example/x?sslmode=disable&sslmode=require"},
+    {"DATABASE_URL": POSTGRES + "db.example/x?sslmode=require&sslmode=disable"},
+    {"DATABASE_URL": POSTGRES + "/x?service=prod"},
+    {"DATABASE_URL": POSTGRES + "localhost/x?service=prod"},
+    {"DATABASE_URL": POSTGRES + "/x?conninfo=host%3Ddb.example"},
     {"BROKER_URL": "redis://:secret@cache.example/0"},
+    {"BROKER_URL": "redis:///0?host=cache.example"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_cert_reqs=none"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_cert_reqs=CERT_NONE"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_cert_reqs=required&ssl_cert_reqs=None"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_%63ert_reqs=n%6Fne"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_check_hostname=False"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_check_hostname=0"},
+    {"BROKER_URL": "amqps://u:secret@queue.example//?ssl_cert_reqs=none"},
+    {"BROKER_URL": "amqps://u:secret@queue.example//?ssl_check_hostname=false"},
+    {"TRUSTED_PROXIES": "0.0.0.0/0"},
+    {"TRUSTED_PROXIES": "10.0.0.0/8,::/0"},
+    {"TRUSTED_PROXIES": "0.0.0.0/1,128.0.0.0/1"},
+    {"TRUSTED_PROXIES": "96.0.0.0/4"},
+    {"TRUSTED_PROXIES": "104.0.0.0/8,105.0.0.0/8"},
+    {"TRUSTED_PROXIES": "2000::/3"},
+    {"TRUSTED_PROXIES": "f000::/4"},
     {"BROKER_URL": "amqp://u:secret@queue.example//"},
     {"STRIPE_API_BASE": "http://stripe.example"},
 ]
@@ -52,13 +81,22 @@ SAFE = [
     {"BROKER_URL": "rediss://:secret@cache.example/0"},
     {"BROKER_URL": "amqps://u:secret@queue.example//"},
     {"BROKER_URL": "redis://127.0.0.1/0"},
+    {"DATABASE_URL": POSTGRES + "db.example/x?hostaddr=127.0.0.1"},
+    {"DATABASE_URL": POSTGRES + "/x?host=localhost:5432&host=127.0.0.1:5433"},
+    {"DATABASE_URL": POSTGRES + "/x?service=prod&sslmode=verify-full"},
+    {"DATABASE_URL": POSTGRES + "/x?service=prod&hostaddr=127.0.0.1"},
+    {"BROKER_URL": "rediss://:secret@cache.example/0?ssl_cert_reqs=CERT_REQUIRED&ssl_check_hostname=True"},
+    {"BROKER_URL": "rediss://127.0.0.1/0?ssl_cert_reqs=none"},
+    {"BROKER_URL": "amqps://u:secret@queue.example//?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem"},
+    {"TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,127.0.0.1,fc00::/7,::1"},
+    {"TRUSTED_PROXIES": "173.245.48.0/20,104.16.0.0/13,8.0.0.0/8,2606:4700::/32,2400::/16"},
     {"STRIPE_API_BASE": "http://127.0.0.1:12111"},
 ]
 
 
 @pytest.fixture(autouse=True)
 def no_variables_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGSSLMODE", "PGHOST"):
+    for name in ("PGSSLMODE", "PGHOST", "PGHOSTADDR", "PGSERVICE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -89,6 +127,22 @@ def test_what_the_url_does_not_say_libpq_takes_from_its_own_variables(monkeypatc
     assert [danger.setting for danger in dangers_of(settings(DATABASE_URL="postgresql://u@/x"))] == ["DATABASE_URL"]
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert dangers_of(settings(DATABASE_URL="postgresql://u@/x")) == ()
+
+
+def test_what_libpqs_variables_say_of_the_place_counts_beside_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_dangerous(url: str) -> bool:
+        return [danger.setting for danger in dangers_of(settings(DATABASE_URL=url))] == ["DATABASE_URL"]
+
+    here = POSTGRES + "localhost/x"
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.5")  # goes before the host of the URL
+    assert is_dangerous(here)
+    assert not is_dangerous(here + "?hostaddr=127.0.0.1")
+    assert not is_dangerous(here + "?sslmode=require")
+    monkeypatch.delenv("PGHOSTADDR")
+    monkeypatch.setenv("PGSERVICE", "prod")
+    monkeypatch.setenv("PGSSLMODE", "require")  # what the service says goes before it
+    assert is_dangerous(here)
+    assert not is_dangerous(here + "?sslmode=require")
 
 
 @pytest.mark.parametrize("value", ["true", "1", "ON", "yes"])

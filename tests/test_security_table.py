@@ -26,6 +26,7 @@ CONTROLS = [
     "processor data untrusted",
     "JSON only on the broker",
     "Redis",
+    "the broker's certificate",
     "least rights in Postgres",
     "hash chain with an anchor outside",
     "secrets",

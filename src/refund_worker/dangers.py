@@ -6,13 +6,25 @@ import ipaddress
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 # With these libpq never falls back to plain text. `require` does not check whose certificate it is.
 ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
+
+
+# What leaves a certificate checked, in the spellings of Celery and of redis-py; every other word is taken for a no.
+CHECKED = {
+    "ssl_cert_reqs": {"required", "optional", "cert_required", "cert_optional"},
+    "ssl_check_hostname": {"true", "t", "yes", "y", "1"},
+}
+# No allocation to one owner is wider, and no private network but these: whoever trusts more trusts strangers.
+IPV4_PREFIX_MIN, IPV6_PREFIX_MIN = 8, 16
+PRIVATE_IPV6 = ipaddress.IPv6Network("fc00::/7")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Secret(Protocol):
@@ -32,6 +44,8 @@ class Given(Protocol):
     def notify_url(self) -> str | None: ...
     @property
     def stripe_api_base(self) -> str | None: ...
+    @property
+    def trusted_networks(self) -> Sequence[Network]: ...
 
 
 # As SQLAlchemy reads it: a password may hold anything but an @.
@@ -82,35 +96,74 @@ def without_port(place: str) -> str:
 
 
 def _found(settings: Given) -> Iterator[Danger]:
-    if (settings.notify_url or "").startswith("http://"):
+    if urlsplit(settings.notify_url or "").scheme == "http":
         yield Danger("NOTIFY_URL", "is http://: what we tell of refunds can be read on its way", "set an https:// URL")
     elsewhere = _postgres_in_plain_text(settings.database_url.get_secret_value())
     if elsewhere:
         todo = "add ?sslmode=verify-full&sslrootcert=FILE (or at least ?sslmode=require) to it"
         yield Danger("DATABASE_URL", f"leads to {elsewhere} without TLS", todo)
-    broker = urlsplit(settings.broker_url.get_secret_value())
-    if broker.scheme in ("redis", "amqp") and not is_this_machine(broker.hostname or ""):
-        todo = f"use {broker.scheme}s:// there"
-        yield Danger("BROKER_URL", f"leads to {broker.hostname} without TLS, its password too", todo)
+    yield from _of_broker(settings.broker_url.get_secret_value())
     base = urlsplit(settings.stripe_api_base or "")
     if base.scheme == "http" and not is_this_machine(base.hostname or ""):
         yield Danger("STRIPE_API_BASE", f"sends the key to {base.hostname} without TLS", "set an https:// URL, or none")
+    wide = _too_wide(settings.trusted_networks)
+    if wide:
+        what = f"has all of {wide} in it: whoever comes from there chooses the address that is counted and logged"
+        yield Danger("TRUSTED_PROXIES", what, "name only the proxies in front of this server")
+
+
+def _of_broker(url: str) -> Iterator[Danger]:
+    parts = urlsplit(url)
+    said = parse_qs(parts.query)
+    # redis-py takes a host from behind the question mark where none is before it.
+    elsewhere = [host for host in (parts.hostname or "", *said.get("host", [])) if not is_this_machine(host)]
+    if not elsewhere:
+        return
+    if parts.scheme in ("redis", "amqp"):
+        todo = f"use {parts.scheme}s:// there"
+        yield Danger("BROKER_URL", f"leads to {elsewhere[0]} without TLS, its password too", todo)
+    unchecked = sorted(
+        name for name, good in CHECKED.items() if not {each.lower() for each in said.get(name, [])} <= good
+    )
+    if parts.scheme in ("rediss", "amqps") and unchecked:
+        what = f"tells {elsewhere[0]} its password by {unchecked[0]}, whoever's certificate is shown"
+        yield Danger("BROKER_URL", what, "leave that out; with an authority of your own add ssl_ca_certs=FILE")
+
+
+def _too_wide(networks: Sequence[Network]) -> Network | None:
+    """The first network that no operator of proxies has for itself, neighbours taken together."""
+    fours = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
+    sixes = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
+    wide: list[Network] = [four for four in ipaddress.collapse_addresses(fours) if four.prefixlen < IPV4_PREFIX_MIN]
+    for six in ipaddress.collapse_addresses(sixes):
+        if six.prefixlen < IPV6_PREFIX_MIN and not six.subnet_of(PRIVATE_IPV6):
+            wide.append(six)
+    return wide[0] if wide else None
 
 
 def _postgres_in_plain_text(url: str) -> str | None:
     """The first host elsewhere that is spoken to without TLS, or None. What is not in the URL, libpq takes from PG….
 
-    A path is a socket of this machine.
+    A path is a socket of this machine. Several values of one name count each: any of them may be the one that is taken.
     """
     found = _POSTGRES.fullmatch(url)
     if found is None:
         return None
-    options = {name: values[-1] for name, values in parse_qs(found["query"] or "").items()}
-    if (options.get("sslmode") or os.environ.get("PGSSLMODE", "prefer")) in ENCRYPTED:
+    said = parse_qs(found["query"] or "")
+    # What a service says, in a file that is not read here, goes before the variables.
+    by_others = bool({"service", "conninfo"} & said.keys() or os.environ.get("PGSERVICE"))
+    modes = said.get("sslmode") or ["" if by_others else os.environ.get("PGSSLMODE", "")]
+    if ENCRYPTED.issuperset(modes):
         return None
-    named = options.get("hostaddr") or options.get("host") or found["place"] or os.environ.get("PGHOST", "")
-    for one in named.split(","):
-        host = without_port(one)
-        if not host.startswith("/") and not is_this_machine(host):
-            return host
-    return None
+    hosts = _hosts_of(said, found["place"])
+    elsewhere = [host for host in hosts if not host.startswith("/") and not is_this_machine(host)]
+    if not elsewhere and by_others and "hostaddr" not in said:
+        return "what a service names"
+    return elsewhere[0] if elsewhere else None
+
+
+def _hosts_of(said: Mapping[str, Sequence[str]], place: str) -> list[str]:
+    """Every host that libpq may connect to: an address goes before the host that stands at the same place."""
+    addresses = ",".join(said.get("hostaddr") or [os.environ.get("PGHOSTADDR", "")]).split(",")
+    named = ",".join(said.get("host") or [place or os.environ.get("PGHOST", "")]).split(",")
+    return addresses if all(addresses) else [*addresses, *map(without_port, named)]

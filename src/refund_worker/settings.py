@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +27,8 @@ SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database
 NOTIFY_SECRET_BYTES_MIN, NOTIFY_SECRET_BYTES_MAX = 24, 64
 LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
 BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+CERT_REQS = {"required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE"}
 DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 # As in domain/money.py, which this leaf does not import: no amount is larger.
 AMOUNT_MAX = 10**12
@@ -287,6 +289,14 @@ def _check_broker(url: str) -> None:
         raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
     if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
         raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
+    said = parse_qs(parts.query, keep_blank_values=True)
+    if "ssl" in said:
+        raise ValueError("must say by rediss:// or amqps:// that it uses TLS, and not by ssl=")
+    unknown = sorted(name for name in said if name.startswith("ssl_") and name not in TLS_OPTIONS)
+    if parts.scheme == "amqps" and (unknown or not set(said.get("ssl_cert_reqs", [])) <= CERT_REQS):
+        raise ValueError(
+            f"must say of TLS no more than {', '.join(TLS_OPTIONS)}, and of ssl_cert_reqs required or none"
+        )
     loopback = (parts.hostname or "") in LOOPBACK
     if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
         raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")

@@ -90,6 +90,22 @@ def test_results_are_neither_kept_nor_waited_for(app: Celery) -> None:
     assert all(task.ignore_result is True for task in tasks_of(app))
 
 
+@pytest.mark.parametrize("url", [REDIS, AMQP])
+def test_variables_of_celerys_own_lead_to_no_other_broker_and_to_no_store_of_results(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend beside us may have them, for itself."""
+    for name in ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND"):
+        monkeypatch.setenv("CELERY_" + name, "redis://:secret@cache.example/7")
+    app = made(url)
+    with app.producer_pool.acquire(block=False) as producer:
+        written = producer.__connection__
+        for connection in (app.connection_for_read(), app.connection_for_write(), written):
+            assert (connection.hostname, connection.port) == ("127.0.0.1", 1)
+            assert connection.transport_cls == (REDIS_TRANSPORT if url == REDIS else "amqp")
+    assert isinstance(app.backend, DisabledBackend)
+
+
 def test_json_is_all_that_is_taken_and_sent(app: Celery) -> None:
     assert app.conf.accept_content == ["json"]
     assert app.conf.result_serializer == "json"

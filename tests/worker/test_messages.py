@@ -17,6 +17,7 @@ from kombu import compression
 from kombu.transport.pyamqp import Message
 from kombu.transport.virtual.base import Message as VirtualMessage
 
+from refund_worker.engine.bodies import DEPTH_MAX
 from refund_worker.worker.constants import RETRIES_MAX, TASKS
 from refund_worker.worker.consumer import make_ours
 from refund_worker.worker.messages import (
@@ -155,6 +156,27 @@ def test_a_body_is_bounded() -> None:
 def test_json_that_can_not_be_read_is_refused(raw: bytes) -> None:
     with pytest.raises(NotOurs, match="decoded"):
         cleaned({"task": TASK}, raw, "application/json", "utf-8")
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [DEPTH_MAX, 100, 300, 480, 600, 850])
+def test_arguments_nested_deeper_than_over_http_are_refused_before_celerys_pool_fails_at_them(depth: int) -> None:
+    """A wake-up's and a request's, by place and by name; one level less is taken. The list or object itself counts."""
+    for args, kwargs in (
+        (lambda value: [value], lambda _: {}),
+        (lambda _: [], lambda value: {"ids": value}),
+        (lambda _: [], lambda value: {"metadata": {"a": value[0]}}),
+    ):
+        shallow, deep = nested(DEPTH_MAX - 1), nested(depth)
+        assert cleaned({"task": TASK}, body(args(shallow), kwargs(shallow), {}), "application/json", "utf-8")
+        with pytest.raises(NotOurs, match="nested deeper than"):
+            cleaned({"task": TASK}, body(args(deep), kwargs(deep), {}), "application/json", "utf-8")
 
 
 def test_the_count_of_tries_stays_or_a_task_that_kills_its_process_would_come_back_for_ever() -> None:

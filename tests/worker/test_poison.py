@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,37 @@ def test_no_header_of_a_valid_task_stops_a_worker_holds_a_place_or_ends_a_proces
     assert running.sandbox.refunds() == refunds
     assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
+
+
+def deep_messages(depths: Sequence[int]) -> Iterator[str]:
+    """Wake-ups and requests whose arguments are nested so deep: a kilobyte each."""
+    request = OURS | {"task": "refund_worker.request_refund"}
+    for depth in depths:
+        nested = "[" * depth + "]" * depth
+        yield envelope(f'[[], {{"ids": {nested}}}, {{}}]'.encode())
+        yield envelope(f"[{nested}, {{}}, {{}}]".encode())
+        yield envelope(
+            f'[[], {{"metadata": {{"a": {nested}}}, "idempotency_key": "n"}}, {{}}]'.encode(), headers=request
+        )
+
+
+@pytest.mark.parametrize(
+    "depths", [[480] * 2 * CONCURRENCY, [*range(1, 30), *range(100, 1000, 20)]], ids=["as deep as stops it", "mixed"]
+)
+def test_no_nesting_of_a_valid_tasks_arguments_stops_a_worker_or_ends_a_process(
+    running: Deployment, depths: list[int]
+) -> None:
+    """Celery's pool fails at some hundred levels, which took a place of the worker for good, or ended it."""
+    usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    processes, alarms = pool(running), running.log("worker").count("alarm: ")
+    with running.broker() as broker:
+        broker.lpush("refunds", *deep_messages(depths))
+        wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
+        wait_until(lambda: broker.hlen("unacked") == 0, PATIENCE_SECONDS)
+    for _ in range(2 * CONCURRENCY):  # one after the other, so that each place is asked
+        assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+    assert pool(running) == processes
+    assert running.log("worker").count("alarm: ") > alarms
 
 
 def test_a_backends_own_options_neither_stop_its_requests_nor_put_them_off(running: Deployment) -> None:

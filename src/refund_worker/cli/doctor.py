@@ -145,7 +145,8 @@ def _broker(settings: Settings) -> Finding:
         return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
-    why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
+    ask = _answers_redis if scheme.startswith("redis") else _connects
+    why = _answers_amqps(settings) if scheme == "amqps" else ask(url)
     if why:
         return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
     return Finding("broker", Verdict.OK, place)
@@ -175,6 +176,20 @@ def _answers_redis(url: str) -> str | None:
             client.ping()
     except (redis.RedisError, OSError, ValueError, TypeError) as error:
         return type(error).__name__
+    return None
+
+
+def _answers_amqps(settings: Settings) -> str | None:
+    """Why a RabbitMQ behind TLS does not let us in, its certificate included, or None."""
+    from refund_worker.worker.celery_app import make_app
+
+    try:
+        app = make_app(settings, socket_seconds=CONNECT_SECONDS, tries=0)
+        with app, app.connection_for_write() as connection:
+            connection.connect()
+    except Exception as error:  # noqa: BLE001 - py-amqp raises its own errors, some of them no OSError
+        why = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
+        return why or type(error).__name__
     return None
 
 

@@ -14,13 +14,12 @@ from typing import Any
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.bodies import SomeBody, parse_body
+from refund_worker.engine.bodies import DEPTH_MAX, SomeBody, is_shallow, parse_body
 from refund_worker.errors import InvalidRequest
 from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
 from refund_worker.web.signatures import check_body
 
 BODY_BYTES_MAX = 1 << 20
-DEPTH_MAX = 20
 # Of each body, so much needs no room: connections are bounded, and nearly every body is smaller.
 FREE_BYTES = 64 << 10
 # What all larger ones may have together, in each process: ordinary ones, and batches, two of the largest.
@@ -201,22 +200,11 @@ def _after_space(raw: bytes | bytearray, place: int) -> int:
 def _checked(value: Any, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("must be a JSON object")
-    if not _is_shallow(value):
+    if not is_shallow(value):
         raise InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
     if "\\u" in text and not _is_unicode(value):
         raise InvalidRequest("half a character (a lone surrogate) is in a text")
     return value
-
-
-def _is_shallow(value: Any) -> bool:
-    """Whether the nesting stays within the limit; without recursion, which has a limit of its own."""
-    level: list[Any] = [value]
-    for _ in range(DEPTH_MAX):
-        inner = (each for outer in level for each in (outer.values() if isinstance(outer, dict) else outer))
-        level = [each for each in inner if isinstance(each, dict | list)]
-        if not level:
-            return True
-    return False
 
 
 def _is_unicode(value: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from typing import Any
 
 from celery import Celery
@@ -12,10 +11,24 @@ from kombu import entity
 from refund_worker.settings import Settings
 from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS
 from refund_worker.worker.embedded import url_if_running
+from refund_worker.worker.tls import celery_tls
 
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 600.0
 REDIS_TRANSPORT = "refund_worker.worker.transport:Transport"
+
+
+class Application(Celery):
+    """Goes to the broker that it was given. Celery by itself obeys CELERY_BROKER_URL and its like, which a backend
+    beside us may have for its own broker, and which nothing here has looked at."""
+
+    backend_cls = "disabled"
+
+    def connection_for_read(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_read(url or self.conf["broker_url"], **named)
+
+    def connection_for_write(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_write(url or self.conf["broker_url"], **named)
 
 
 def make_app(
@@ -23,18 +36,18 @@ def make_app(
 ) -> Celery:
     """An application on the broker of the settings, or on `url`. `tries`: to connect for a publish; None = for ever."""
     url = url or url_if_running(settings) or "memory://"
-    app = Celery("refund_worker", set_as_current=False, fixups=[])
+    app = Application("refund_worker", set_as_current=False, fixups=[])
     app.conf.update(_settings(url, socket_seconds, tries))
     return app
 
 
 def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, Any]:
     is_amqp = url.startswith("amqp")
+    url, tls = celery_tls(url)
     return {
         "broker_url": url,
         "broker_transport": REDIS_TRANSPORT if url.startswith(("redis://", "rediss://")) else None,
-        # What the URL says of certificates goes before this; kombu's own default asks for none.
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
+        "broker_use_ssl": tls,
         "broker_transport_options": _amqp_options(socket_seconds) if is_amqp else _redis_options(socket_seconds),
         "broker_connection_timeout": socket_seconds,
         "broker_connection_retry": True,

@@ -22,6 +22,7 @@ from refund_worker.errors import Unavailable
 from refund_worker.settings import Settings, load_settings
 from refund_worker.worker.beat import add_heartbeat
 from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.controller import make_worker
 from refund_worker.worker.health import Heartbeat
 from refund_worker.worker.logs import log_to_stderr
 from refund_worker.worker.tasks import Workplace, add_tasks
@@ -47,7 +48,8 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     add_heartbeat(app, heartbeat)
     _connect_signals(place)
     _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
-    worker = app.Worker(
+    worker = make_worker(
+        app,
         queues=queues,
         concurrency=concurrency,
         pool="prefork",

@@ -19,6 +19,7 @@ from typing import Any
 from kombu import compression as kombu_compression
 from kombu.utils import json as kombu_json
 
+from refund_worker.engine.bodies import DEPTH_MAX, is_shallow
 from refund_worker.worker.constants import RETRIES_MAX, TASKS
 
 # kombu has types in part only.
@@ -67,6 +68,9 @@ def cleaned(headers: object, body: object, content_type: object, content_encodin
         raise NotOurs("it names a task that is not ours")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise NotOurs("it is no task: its arguments are no list with a mapping of names")
+    # Celery's pool fails at what is nested deeper than its recursion goes, and JSON goes deeper than that.
+    if not is_shallow(args) or not is_shallow(kwargs):
+        raise NotOurs(f"its arguments are nested deeper than {DEPTH_MAX} levels")
     return Cleaned(_headers(name, said), _written([args, kwargs, {}]))
 
 

@@ -1,0 +1,82 @@
+"""A process that hands tasks which can't be pickled to a worker's real pool, and prints what is left of them.
+
+Celery's worker changes much of the process that it is made in: hence one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from typing import Any
+
+from celery.worker import state
+from celery.worker.request import Request
+from kombu.transport.virtual.base import Message
+
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.constants import TASKS
+from refund_worker.worker.controller import Worker, make_worker
+from refund_worker.worker.tasks import Workplace, add_tasks
+
+PLACES = 2
+TASKS_SENT = 4 * PLACES
+
+
+def a_worker() -> Worker:
+    """With its pool running, and a broker that nobody connects to."""
+    settings = load_settings({PREFIX + "BROKER_URL": "redis://127.0.0.1:1/0"})
+    app = make_app(settings)
+    add_tasks(app, Workplace(settings))
+    worker = make_worker(app, concurrency=PLACES, pool="prefork", quiet=True, hostname="w@here")
+    worker.pool.start()
+    worker.pool.register_with_event_loop(worker.hub)
+    return worker
+
+
+def a_request(worker: Worker, number: int, ends: list[bool]) -> Any:
+    task = worker.app.tasks[TASKS[0]]
+    headers = {"task": task.name, "id": f"t-{number}", "ignore_result": True}
+    message = Message({"body": "", "headers": headers, "properties": {"delivery_tag": str(number)}}, channel=None)
+    return Request(
+        message,
+        app=worker.app,
+        task=task,
+        on_reject=lambda _log, _errors, requeue: ends.append(requeue),
+        body=([lambda: "no pickle of this"], {}, {}),
+        headers=headers,
+        decoded=True,
+    )
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.basicConfig(level=logging.ERROR)
+    worker, ends = a_worker(), list[bool]()
+    # Half of them come while both places are taken, and are handed over when these are given back.
+    for number in range(TASKS_SENT):
+        if number == TASKS_SENT // 2:
+            worker.semaphore.value = 0
+        request = a_request(worker, number, ends)
+        state.task_reserved(request)
+        worker._process_task_sem(request)
+    for _ in range(PLACES):
+        worker._quick_release()
+    jobs = len(worker.pool._pool._cache)
+    worker.pool.stop()
+    print(
+        json.dumps(
+            {
+                "places free": worker.semaphore.value,
+                "put back": ends.count(True),
+                "thrown away": ends.count(False),
+                "still reserved": len(state.requests),
+                "waited for by the pool": jobs,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
