@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
 from refund_worker.redaction import to_redacted
+from refund_worker.web.cookies import taken_apart
 from refund_worker.web.paths import routed
 from refund_worker.web.problems import internal_problem, problem_of
 
@@ -64,6 +65,7 @@ class Edge:
             await send(message)
 
         try:
+            scope = taken_apart(scope)
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass  # nobody is there to hear an answer
