@@ -2009,4 +2009,22 @@ DEFECTS = (
         "    if False:",
         ("tests/web/test_cookies.py",),
     ),
+    Defect(
+        "each address of an IPv6 network guesses passwords for itself",
+        "src/refund_worker/web/console/hashing.py",
+        "self._count(place_of(who))",
+        "self._count(who)",
+        (GUESSERS + "a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out",),
+    ),
+    Defect(
+        "IPv4 addresses written as IPv6 are all at one place",
+        ENGINE + "password_tries.py",
+        "    within = parsed.ipv4_mapped or parsed.sixtofour",
+        "    within = parsed.sixtofour",
+        (
+            "tests/engine/test_password_tries.py",
+            "tests/web/console/test_signing_in.py"
+            "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
+        ),
+    ),
 )
