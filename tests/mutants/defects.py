@@ -2027,4 +2027,11 @@ DEFECTS = (
             "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
         ),
     ),
+    Defect(
+        "a path may begin in code, and its ids are decoded twice",
+        "src/refund_worker/web/edge.py",
+        '    if b"%" in raw_path.lstrip(b"/").partition(b"/")[0]:',
+        "    if False:",
+        ("tests/web/test_raw_requests.py",),
+    ),
 )
