@@ -2034,4 +2034,25 @@ DEFECTS = (
         "    if False:",
         ("tests/web/test_raw_requests.py",),
     ),
+    Defect(
+        "a record of an erasure explains another text",
+        ENGINE + "seals.py",
+        " or row != row | audit.ERASED[table]:",
+        ":",
+        (TEXTS + "no_record_explains_another_text_in_the_place_of_an_erased_one",),
+    ),
+    Defect(
+        "a line about our own people can be erased",
+        ENGINE + "seals.py",
+        '    return row["refund_id"] is not None and (form',
+        "    return (form",
+        (TEXTS + "a_line_about_our_own_people_and_switches_can_not_be_erased_at_all",),
+    ),
+    Defect(
+        "who approved by a line of the old form can be erased",
+        ENGINE + "seals.py",
+        ' and (form != 1 or row["kind"] != audit.APPROVED)',
+        "",
+        (TEXTS + "who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure",),
+    ),
 )

@@ -48,6 +48,13 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 # Columns that hold what people wrote: sealed as one hash under the row's `salt`, so that they can be erased with it.
 TEXTS: Mapping[str, tuple[str, ...]] = {"ledger_transactions": ("description",), "events": ("reason", "detail")}
+# What stands in their place once they are erased: all of a row's, and nothing else.
+ERASED: Mapping[str, dict[str, str]] = {
+    "ledger_transactions": {"description": ""},
+    "events": {"reason": "", "detail": "{}"},
+}
+# The line of a refund that a second person let go.
+APPROVED = "refund_approved"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
 # Any number will do, as long as every process that seals takes the same.
