@@ -49,6 +49,7 @@ ROLES_OF_THE_CONSOLE = (
 )
 COVERED = "tests/engine/test_audit_covered.py::test_"
 TEXTS = "tests/engine/test_audit_texts.py::test_"
+SENDS = "tests/engine/test_audit_sends.py::test_"
 DANGERS = ("tests/test_dangers.py",)
 CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
 MEETINGS = (
@@ -2054,5 +2055,26 @@ DEFECTS = (
         ' and (form != 1 or row["kind"] != audit.APPROVED)',
         "",
         (TEXTS + "who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure",),
+    ),
+    Defect(
+        "what was sent without an approval is no finding",
+        ENGINE + "audit.py",
+        "*checker.check(), *checker.check_held(),",
+        "*checker.check(),",
+        (SENDS + "what_nobody_let_go_and_went_out_is_named",),
+    ),
+    Defect(
+        "an approval behind the send covers it",
+        STORE + "audit.py",
+        ", later.c.seq < sent.c.seq)",
+        ")",
+        (SENDS + "an_approval_written_down_behind_the_send_does_not_cover_it",),
+    ),
+    Defect(
+        "what another database had let go of is a finding",
+        STORE + "audit.py",
+        '(APPROVED, "posted_after_all")',
+        "(APPROVED,)",
+        (SENDS + "nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup",),
     ),
 )
