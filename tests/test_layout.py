@@ -199,6 +199,32 @@ def test_imports_that_go_down_are_not_complained_about(tmp_path: Path, file: str
     assert violations(tmp_path) == []
 
 
+def readers_of_cookies(source: Path) -> list[str]:
+    """Where a module reads a cookie through the framework or Python's own parser, and not through `web/cookies.py`."""
+    found = []
+    for path in sorted((source / PACKAGE / "web").rglob("*.py")):
+        imported = {name for _, name in imported_modules(path, source)}
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        reads = any(isinstance(node, ast.Attribute) and node.attr == "cookies" for node in nodes)
+        if reads or any(
+            name.startswith("http.cookies") or name.endswith(("cookie_parser", ".Cookie")) for name in imported
+        ):
+            found.append(str(path.relative_to(source / PACKAGE)))
+    return found
+
+
+def test_cookies_are_read_in_one_module_alone() -> None:
+    assert readers_of_cookies(ROOT / "src") == []
+
+
+@pytest.mark.parametrize("line", ["request.cookies.get(name)", "import http.cookies", "from fastapi import Cookie"])
+def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert readers_of_cookies(tmp_path) == ["web/page.py"]
+
+
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
 ACTS = {
     "engine.operations.command",

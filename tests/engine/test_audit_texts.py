@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from tests.engine.test_audit import findings, seal, tamper
 from tests.support.world import START, World
 
 from refund_worker.domain.decision import Event
-from refund_worker.engine.audit import Finding, verify
-from refund_worker.engine.seals import FORM, digest_of, erasure_of
-from refund_worker.errors import NotFound
+from refund_worker.engine.audit import Finding, verify, write_anchor
+from refund_worker.engine.console_users import create_user, set_role
+from refund_worker.engine.operations import pause_processor
+from refund_worker.engine.persons import link_person
+from refund_worker.engine.seals import FORM, digest_of, erasure_of, parsed, texts_hash_of
+from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import audit, refunds, schema
 
 NOTE = "Vera Sommer, vera@example.org, moved away"
@@ -37,14 +41,11 @@ def world(migrated_url: str) -> Iterator[World]:
     made.close()
 
 
-PLACES = {
-    "ledger_transactions": ("description", {"description": ""}),
-    "events": ("reason", {"reason": "", "detail": "{}"}),
-}
+PLACES = {"ledger_transactions": "description", "events": "reason"}
 
 
 def place(world: World, table: str) -> int:
-    query = text(f"SELECT seq FROM {table} WHERE {PLACES[table][0]} = :note")
+    query = text(f"SELECT seq FROM {table} WHERE {PLACES[table]} = :note")
     with world.database.read() as connection:
         return int(connection.execute(query, {"note": NOTE}).scalar_one())
 
@@ -52,12 +53,11 @@ def place(world: World, table: str) -> int:
 def erase(world: World, table: str, seq: int, *, and_also: str = "", record: bool = True) -> None:
     """As an erasure does it: the record first, then text and salt are overwritten in the same transaction."""
     tamper(world)
-    erased: dict[str, str | None] = {**PLACES[table][1]}
     with world.database.write() as connection:
         if record:
-            made = erasure_of(connection, table, seq, erased, actor="cli:anna", at=START)
+            made = erasure_of(connection, table, seq, actor="cli:anna", at=START)
             audit.insert_erasure(connection, made)
-        sets = ", ".join(f"{name} = '{value}'" for name, value in erased.items())
+        sets = ", ".join(f"{name} = '{value}'" for name, value in audit.ERASED[table].items())
         connection.execute(text(f"UPDATE {table} SET {sets}, salt = NULL{and_also} WHERE seq = {seq}"))
 
 
@@ -96,12 +96,82 @@ def test_not_even_a_record_made_to_fit_lets_an_amount_change(world: World) -> No
     seq = place(world, "ledger_transactions")
     tamper(world)
     with world.database.write() as connection:
-        made = erasure_of(connection, "ledger_transactions", seq, {"description": ""}, actor="cli:eve", at=START)
+        made = erasure_of(connection, "ledger_transactions", seq, actor="cli:eve", at=START)
         changes = "credits = credits + 1000, description = '', salt = NULL"
         connection.execute(text(f"UPDATE ledger_transactions SET {changes} WHERE seq = {seq}"))
         (row,) = audit.rows_between(connection, "ledger_transactions", seq - 1, seq, 1)
         audit.insert_erasure(connection, made | {"becomes": sha256(row[1:])})
     assert findings(world) == [Finding("ledger_transactions", seq, seq, "changed")]
+
+
+def forge(world: World, table: str, seq: int, changes: dict[str, str | None]) -> None:
+    """Texts of a sealed row written over, and a record of an erasure made up so that it fits them."""
+    tamper(world)
+    with world.database.write() as connection:
+        (row,) = audit.rows_between(connection, table, seq - 1, seq, 1)
+        sets = "".join(f"{name} = :{name}, " for name in changes)
+        connection.execute(text(f"UPDATE {table} SET {sets}salt = NULL WHERE seq = {seq}"), changes)
+        (after,) = audit.rows_between(connection, table, seq - 1, seq, 1)
+        seal_over = audit.seal_over(connection, table, seq)
+        assert seal_over is not None
+        form = seal_over["form"]
+        made = {"was": parsed(seal_over["digests"])[seq], "becomes": sha256(after[1:])}
+        made["texts_hash"] = None if form == 1 else texts_hash_of(table, row[1:])
+        audit.insert_erasure(connection, {"at": START, "actor": "e", "table_name": table, "row_seq": seq, **made})
+
+
+@pytest.mark.parametrize(
+    ("table", "changes"),
+    [
+        ("ledger_transactions", {"description": "as agreed"}),
+        ("events", {"reason": "as agreed", "detail": "{}"}),
+        ("events", {"reason": "", "detail": '{"credits": 1}'}),
+        ("events", {"reason": "", "detail": "{ }"}),
+        ("events", {"reason": None, "detail": "{}"}),
+        ("events", {"reason": ""}),
+    ],
+)
+def test_no_record_explains_another_text_in_the_place_of_an_erased_one(
+    world: World, tmp_path: Path, table: str, changes: dict[str, str | None]
+) -> None:
+    seq = place(world, table)
+    write_anchor(world.context, tmp_path / "anchor")
+    forge(world, table, seq, changes)
+    seal(world)
+    assert findings(world, tmp_path / "anchor") == [Finding(table, seq, seq, "changed")]
+
+
+def line_of(world: World, kind: str) -> int:
+    with world.database.read() as connection:
+        return int(connection.execute(text(f"SELECT seq FROM events WHERE kind = '{kind}'")).scalar_one())
+
+
+def test_a_link_between_persons_is_never_rewritten_as_an_erasure(world: World, tmp_path: Path) -> None:
+    create_user(world.context, name="anna", role="approver", password="four words in a row")
+    link_person(world.context, "anna", "cli:anna", by="cli:root")
+    seal(world)
+    write_anchor(world.context, tmp_path / "anchor")
+    seq = line_of(world, "person_linked")
+    forge(world, "events", seq, {"detail": '{"identity": "cli:mallory", "user": "console/anna"}'})
+    with world.database.write() as connection:
+        connection.execute(text("UPDATE person_links SET identity = 'cli:mallory'"))
+    seal(world)
+    assert findings(world, tmp_path / "anchor") == [Finding("events", seq, seq, "changed")]
+
+
+def test_a_line_about_our_own_people_and_switches_can_not_be_erased_at_all(world: World) -> None:
+    create_user(world.context, name="anna", role="approver", password="four words in a row", actor="cli:root")
+    set_role(world.context, "anna", role="viewer", actor="cli:root")
+    link_person(world.context, "anna", "cli:anna", by="cli:root")
+    pause_processor(world.context, "stripe", actor="anna", reason="wrong amounts")
+    seal(world)
+    kinds = ("user_created", "user_role_set", "person_linked", "processor_paused")
+    seqs = [line_of(world, kind) for kind in kinds]
+    for seq in seqs:
+        with pytest.raises(InvalidRequest), world.database.read() as connection:
+            erasure_of(connection, "events", seq, actor="cli:eve", at=START)
+        forge(world, "events", seq, {"reason": "", "detail": "{}"})
+    assert Finding("events", seqs[0], seqs[-1], "changed") in findings(world)
 
 
 def test_an_erased_text_can_not_be_changed_again_unseen(world: World) -> None:
@@ -126,7 +196,7 @@ def test_a_row_that_is_not_sealed_has_nothing_to_make_up_for(world: World) -> No
     with world.database.read() as connection:
         last = connection.execute(text("SELECT max(seq) FROM ledger_transactions")).scalar_one()
         with pytest.raises(NotFound):
-            erasure_of(connection, "ledger_transactions", last, {"description": ""}, actor="x", at=START)
+            erasure_of(connection, "ledger_transactions", last, actor="x", at=START)
 
 
 def test_what_is_sealed_of_a_text_can_not_be_found_by_guessing_it(world: World) -> None:
@@ -216,6 +286,11 @@ def test_a_row_of_the_old_form_is_verified_by_the_record_of_its_erasure(old: Wor
     seal(old)
     assert findings(old) == []
     tamper(old, "UPDATE events SET actor = 'nobody' WHERE seq = 2")
+    assert findings(old) == [Finding("events", 2, 2, "changed")]
+
+
+def test_who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure(old: World) -> None:
+    forge(old, "events", 2, {"kind": "refund_approved", "actor": "boss", "reason": "", "detail": "{}"})
     assert findings(old) == [Finding("events", 2, 2, "changed")]
 
 

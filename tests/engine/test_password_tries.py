@@ -47,6 +47,27 @@ def test_a_name_is_held_back_only_where_its_wrong_passwords_came_from(world: Wor
     assert world.context.database.run(work) == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:C000:0201", "192.0.2.1"),
+        ("64:ff9b::c000:201", "192.0.2.1"),
+        ("2002:c000:201:5::1", "192.0.2.1"),
+        ("2001:db8:0:1::5", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff::", "2001:db8:0:1::/64"),
+        ("2001:db8:0:2::5", "2001:db8:0:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_an_address_of_ipv6_is_at_the_place_of_its_network_and_one_of_ipv4_at_its_own_in_any_spelling(
+    address: str, place: str
+) -> None:
+    assert tries_of.place_of(address) == place
+
+
 def test_one_name_from_many_addresses_is_looked_at_once_a_second_by_those_who_used_up_their_five(world: World) -> None:
     places = [tries_of.of_sign_in("ivy", f"203.0.113.{n}") for n in range(20)]
 

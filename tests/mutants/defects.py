@@ -49,6 +49,7 @@ ROLES_OF_THE_CONSOLE = (
 )
 COVERED = "tests/engine/test_audit_covered.py::test_"
 TEXTS = "tests/engine/test_audit_texts.py::test_"
+SENDS = "tests/engine/test_audit_sends.py::test_"
 DANGERS = ("tests/test_dangers.py",)
 CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
 MEETINGS = (
@@ -2181,5 +2182,86 @@ DEFECTS = (
         "            if self._sent_on > LINGER_BYTES:",
         "            if False:",
         ("tests/web/test_slow_clients.py",),
+    ),
+    Defect(
+        "the framework takes cookies out of their quotes",
+        "src/refund_worker/web/cookies.py",
+        ' for name, value in scope["headers"] if name.lower() != _HEADER]',
+        ' for name, value in scope["headers"]]',
+        ("tests/web/test_cookies.py",),
+    ),
+    Defect(
+        "cookies of any size are read",
+        "src/refund_worker/web/cookies.py",
+        "    if sum(map(len, lines)) > COOKIE_BYTES_MAX:",
+        "    if False:",
+        ("tests/web/test_cookies.py",),
+    ),
+    Defect(
+        "each address of an IPv6 network guesses passwords for itself",
+        "src/refund_worker/web/console/hashing.py",
+        "self._count(place_of(who))",
+        "self._count(who)",
+        (GUESSERS + "a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out",),
+    ),
+    Defect(
+        "IPv4 addresses written as IPv6 are all at one place",
+        ENGINE + "password_tries.py",
+        "    within = parsed.ipv4_mapped or parsed.sixtofour",
+        "    within = parsed.sixtofour",
+        (
+            "tests/engine/test_password_tries.py",
+            "tests/web/console/test_signing_in.py"
+            "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
+        ),
+    ),
+    Defect(
+        "a path may begin in code, and its ids are decoded twice",
+        "src/refund_worker/web/edge.py",
+        '    if b"%" in raw_path.lstrip(b"/").partition(b"/")[0]:',
+        "    if False:",
+        ("tests/web/test_raw_requests.py",),
+    ),
+    Defect(
+        "a record of an erasure explains another text",
+        ENGINE + "seals.py",
+        " or row != row | audit.ERASED[table]:",
+        ":",
+        (TEXTS + "no_record_explains_another_text_in_the_place_of_an_erased_one",),
+    ),
+    Defect(
+        "a line about our own people can be erased",
+        ENGINE + "seals.py",
+        '    return row["refund_id"] is not None and (form',
+        "    return (form",
+        (TEXTS + "a_line_about_our_own_people_and_switches_can_not_be_erased_at_all",),
+    ),
+    Defect(
+        "who approved by a line of the old form can be erased",
+        ENGINE + "seals.py",
+        ' and (form != 1 or row["kind"] != audit.APPROVED)',
+        "",
+        (TEXTS + "who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure",),
+    ),
+    Defect(
+        "what was sent without an approval is no finding",
+        ENGINE + "audit.py",
+        "*checker.check(), *checker.check_held(),",
+        "*checker.check(),",
+        (SENDS + "what_nobody_let_go_and_went_out_is_named",),
+    ),
+    Defect(
+        "an approval behind the send covers it",
+        STORE + "audit.py",
+        ", later.c.seq < sent.c.seq)",
+        ")",
+        (SENDS + "an_approval_written_down_behind_the_send_does_not_cover_it",),
+    ),
+    Defect(
+        "what another database had let go of is a finding",
+        STORE + "audit.py",
+        '(APPROVED, "posted_after_all")',
+        "(APPROVED,)",
+        (SENDS + "nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup",),
     ),
 )

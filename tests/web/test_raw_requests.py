@@ -32,7 +32,7 @@ class Wire:
             while piece := wire.recv(65536):
                 answer += piece
         first, _, content = answer.partition(b"\r\n\r\n")
-        return int(first.split()[1]), json.loads(content)
+        return int(first.split()[1]), json.loads(content or b"{}")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,31 @@ def test_a_key_of_blanks_alone_is_none(wire: Wire) -> None:
 def test_dots_in_a_path_lead_to_nobody(wire: Wire, path: str) -> None:
     status, body = wire.ask("GET", f"/v1/customers/{path}")
     assert (status, body["code"]) == (404, "not_found")
+
+
+DISGUISED = ["/%761", "/v%31", "/%76%31", "//%761", "/v1%2F", "/%2Fv1", "/%252Fv1"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("prefix", DISGUISED)
+def test_a_path_whose_beginning_is_spelled_in_code_leads_nowhere(wire: Wire, method: str, prefix: str) -> None:
+    for path in ("/customers/cust-1", "/customers/cust-1%252Ftransactions", "/transactions/purchase-pay-1", "/refunds"):
+        status, body = wire.ask(method, prefix + path, {})
+        assert (status, body.get("code", method)) == (404, "HEAD" if method == "HEAD" else "not_found")
+
+
+@pytest.mark.parametrize("path", ["/%63onsole/sign-in", "/console%2Fsign-in", "/%68ealthz", "/%6Detrics"])
+def test_so_it_is_with_every_other_route(wire: Wire, path: str) -> None:
+    assert wire.ask("GET", path)[1]["code"] == "not_found"
+
+
+def test_one_path_names_one_customer(wire: Wire) -> None:
+    for number, customer in enumerate(("a/b", "a%2Fb")):
+        odd = {"payment_id": f"odd-{number}", "processor_payment_id": f"ch_odd{number}", "customer_id": customer}
+        assert wire.ask("POST", "/v1/payments", PAYMENT | odd)[0] == 201
+    assert wire.ask("GET", "/v1/customers/a%2Fb")[1]["customer_id"] == "a/b"
+    assert wire.ask("GET", "/v1/customers/a%252Fb")[1]["customer_id"] == "a%2Fb"
+    assert wire.ask("GET", "/%761/customers/a%252Fb")[0] == 404
 
 
 def test_a_customer_whose_id_is_that_of_another_route_is_reached(wire: Wire) -> None:

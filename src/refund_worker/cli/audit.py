@@ -35,7 +35,8 @@ def _add_verify(app: typer.Typer) -> None:
     ) -> None:
         """Find rows that were changed, deleted, moved, added or cut off since they were sealed.
 
-        Also amounts, API keys, console users and switches that none of our programs changed so.
+        Also amounts, API keys, console users and switches that none of our programs changed so,
+        and refunds that were sent though nobody had let them go.
         Exit 0 if there are none, 5 if there are.
         """
         from refund_worker.engine.audit import verify

@@ -23,7 +23,7 @@ from refund_worker.errors import NotFound, UnreadableFile
 from refund_worker.store import audit
 
 ROWS_PER_SEAL = 500
-SEALS, SNAPSHOTS = "audit_seals", "snapshots"
+SEALS, SNAPSHOTS, EVENTS = "audit_seals", "snapshots", "events"
 ANCHOR_BYTES_MAX = 16 << 20
 
 
@@ -139,7 +139,7 @@ def verify(
         last = audit.last_seal(connection)
         skip = max(0, last["seq"] - latest) if last is not None and latest is not None else 0
         checker = _Checker(connection, skip)
-        found = [*_unnumbered(connection), *checker.check(), *checker.check_covered()]
+        found = [*_unnumbered(connection), *checker.check(), *checker.check_held(), *checker.check_covered()]
         findings = tuple(_ranges([*found, *_check_anchors(anchors, checker.hashes)]))
         unsealed = sum(audit.count_after(connection, table, seq) for table, seq in checker.sealed_upto.items())
     report = Report(skip + 1, checker.seals, checker.rows, unsealed, len(anchors), findings)
@@ -181,7 +181,7 @@ class _Checker:
         self._connection = connection
         self._skip = skip
         self.sealed_upto = audit.sealed_seqs_at(connection, skip) if skip else dict.fromkeys(audit.COLUMNS, 0)
-        self._looked_at_from = self.sealed_upto[SNAPSHOTS]
+        self._looked_at_from = dict(self.sealed_upto)
         self.hashes: dict[int, str] = {}
         self.seals = self.rows = 0
 
@@ -234,10 +234,16 @@ class _Checker:
         records = audit.erasures_of(self._connection, table, seq) if table in audit.TEXTS else []
         return any(explained_by(record, table, form, was, values) for record in records)
 
+    def check_held(self) -> Iterator[Finding]:
+        """Sends that nobody let go: a status is in no snapshot, and another hand can change it; the lines say it."""
+        span = self._looked_at_from[EVENTS], self.sealed_upto[EVENTS]
+        for seq, refund_id, status in audit.sent_while_held(self._connection, *span):
+            yield Finding(EVENTS, seq, seq, f"sent while {status}: {refund_id}")
+
     def check_covered(self) -> Iterator[Finding]:
         """Rows that may change against their snapshots: all of them, or what the seals looked at tell of."""
         upto = self.sealed_upto[SNAPSHOTS]
-        span = (self._looked_at_from, upto) if self._skip else None
+        span = (self._looked_at_from[SNAPSHOTS], upto) if self._skip else None
         for table, seq, what in check_covered(self._connection, span):
             yield Finding(table, seq, seq, what)
 

@@ -29,6 +29,8 @@ FREE_TRIES_OF_NAME, NAME_WAIT_SECONDS = 100, 1.0
 TRIES_FORGOTTEN_SECONDS = 86_400.0
 # Whoever has an IPv6 address has this whole network.
 IPV6_PREFIX = 64
+# In these the whole of IPv4 is one such network: the IPv4 address in them tells people apart.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,13 @@ def place_of(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address[:64]
-    if parsed.version == 6:
-        return str(ipaddress.ip_network((int(parsed), IPV6_PREFIX), strict=False))
-    return str(parsed)
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    # A socket for both kinds tells of IPv4 callers so.
+    within = parsed.ipv4_mapped or parsed.sixtofour
+    if within is None and parsed in _NAT64:
+        within = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+    return str(within or ipaddress.ip_network((int(parsed), IPV6_PREFIX), strict=False))
 
 
 def _counted(connection: Connection, subject: str, now: float) -> tuple[int, float]:

@@ -2,7 +2,8 @@
 
 Form 1 hashes every column as it stands. Form 2 hashes the texts that people wrote apart, under a salt beside them. Once
 text and salt are overwritten, nobody can find the text again by guessing. The record of the erasure carries the hash of
-the texts, so that the rest of the row is still held against its seal.
+the texts, so that the rest of the row is still held against its seal. Whoever may append a record can make one up: it
+explains one mark in the place of all texts, never another text, and no line that tells of our own people.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.errors import NotFound
+from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import audit
 
 # The form of the seals that are made now.
@@ -60,13 +61,11 @@ def parsed(digests: str) -> dict[int, str]:
     return {int(seq): digest for seq, _, digest in pairs if seq.isascii() and seq.isdigit() and len(seq) < 19}
 
 
-def erasure_of(
-    connection: Connection, table: str, seq: int, erased: Mapping[str, str | None], *, actor: str, at: float
-) -> dict[str, Any]:
-    """The record that makes up for overwriting the texts of a sealed row with `erased`, and its salt with null.
+def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: float) -> dict[str, Any]:
+    """The record that makes up for overwriting the texts of a sealed row with `audit.ERASED`, and its salt with null.
 
     It goes into the transaction that overwrites them, before that happens. Raises `NotFound` for a row that is not
-    there or not sealed yet.
+    there or not sealed yet, `InvalidRequest` for one that can't be erased.
     """
     rows = audit.rows_between(connection, table, seq - 1, seq, 1)
     seal = audit.seal_over(connection, table, seq)
@@ -74,7 +73,9 @@ def erasure_of(
     if not rows or seal is None or was is None:
         raise NotFound(f"row {seq} of {table} is not sealed: the scheduler seals what has happened, within a minute")
     values = rows[0][1:]
-    after = [erased.get(name, value) for name, value in zip(audit.COLUMNS[table], values, strict=False)]
+    row = dict(zip(audit.COLUMNS[table], values, strict=False))
+    if not _is_erasable(table, seal["form"], row):
+        raise InvalidRequest(f"row {seq} of {table} tells what our own people did: it can't be erased")
     return {
         "at": at,
         "actor": actor,
@@ -82,8 +83,16 @@ def erasure_of(
         "row_seq": seq,
         "was": was,
         "texts_hash": None if seal["form"] == 1 else texts_hash_of(table, values),
-        "becomes": _sha256([*after, None]),
+        "becomes": _sha256([*(row | audit.ERASED[table]).values(), None]),
     }
+
+
+def _is_erasable(table: str, form: int, row: Mapping[str, Any]) -> bool:
+    """Lines of no refund are about users, their links and roles, and switches: no customer's text is in them. Of an
+    approval form 1 could not say any more who gave it."""
+    if table != "events":
+        return True
+    return row["refund_id"] is not None and (form != 1 or row["kind"] != audit.APPROVED)
 
 
 def explained_by(erasure: RowMapping, table: str, form: int, was: str, values: Sequence[Any]) -> bool:
@@ -92,5 +101,8 @@ def explained_by(erasure: RowMapping, table: str, form: int, was: str, values: S
     In form 2 everything but the texts is still held against the seal; in form 1 against the record of the erasure.
     """
     if erasure["was"] != was or erasure["becomes"] != _sha256(values) or values[-1] is not None:
+        return False
+    row = dict(zip(audit.COLUMNS[table], values, strict=False))
+    if not _is_erasable(table, form, row) or row != row | audit.ERASED[table]:
         return False
     return form == 1 or digest_of(table, form, values, erasure["texts_hash"] or "") == was

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, RowMapping, bindparam, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+)
 
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.workflow import LegOutcome, RefundOutcome
 from refund_worker.store.tables import (
     audit_checks,
     audit_seals,
@@ -48,6 +63,18 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 # Columns that hold what people wrote: sealed as one hash under the row's `salt`, so that they can be erased with it.
 TEXTS: Mapping[str, tuple[str, ...]] = {"ledger_transactions": ("description",), "events": ("reason", "detail")}
+# What stands in their place once they are erased: all of a row's, and nothing else.
+ERASED: Mapping[str, dict[str, str]] = {
+    "ledger_transactions": {"description": ""},
+    "events": {"reason": "", "detail": "{}"},
+}
+# The line of a refund that a second person let go.
+APPROVED = f"refund_{RefundOutcome.APPROVED}"
+# Behind a line that leads to one of these, nothing is sent before another line lets the refund go.
+_HELD = (RefundStatus.AWAITING_APPROVAL, RefundStatus.REJECTED, RefundStatus.CANCELED)
+# The second: the processor has paid already, on the word of a database that this one is a backup or a copy of.
+_LET_GO = (APPROVED, "posted_after_all")
+_SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
 # Any number will do, as long as every process that seals takes the same.
@@ -101,6 +128,24 @@ def numbers_below_one(connection: Connection) -> list[tuple[str, int]]:
         for t in _NUMBERED
         for seq in connection.execute(select(t.c.seq).where(t.c.seq <= 0).order_by(t.c.seq)).scalars()
     ]
+
+
+def sent_while_held(connection: Connection, after: int, upto: int) -> list[tuple[int, str, str]]:
+    """(seq of the first send, refund, status by the lines before) of refunds that were sent though nobody let them go,
+    among the sends with after < seq <= upto."""
+    sent, held, later = events.alias("sent"), events.alias("held"), events.alias("later")
+    leads_to_held = (held.c.leg_id.is_(None), held.c.to_status.in_(_HELD))
+    let_go_or_held_anew = or_(later.c.kind.in_(_LET_GO), and_(later.c.leg_id.is_(None), later.c.to_status.in_(_HELD)))
+    between = and_(later.c.refund_id == held.c.refund_id, later.c.seq > held.c.seq, later.c.seq < sent.c.seq)
+    query = (
+        select(func.min(sent.c.seq), sent.c.refund_id, held.c.to_status)
+        .join(held, and_(held.c.refund_id == sent.c.refund_id, held.c.seq < sent.c.seq, *leads_to_held))
+        .where(sent.c.kind == _SENT, sent.c.seq > after, sent.c.seq <= upto)
+        .where(~exists().where(between, let_go_or_held_anew))
+        .group_by(sent.c.refund_id, held.c.to_status)
+        .order_by(func.min(sent.c.seq))
+    )
+    return [(seq, refund_id, status) for seq, refund_id, status in connection.execute(query)]
 
 
 def insert_erasure(connection: Connection, erasure: Mapping[str, Any]) -> None:

@@ -99,6 +99,25 @@ def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> 
     assert len(order) == 3
 
 
+@pytest.mark.parametrize("network", ["2001:db8:0:1::{}", "2002:c000:201:{}::1"])
+def test_a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out(network: str) -> None:
+    async def come() -> list[str]:
+        hashing, free, order = Hashing(waiting_max=3), threading.Event(), list[str]()
+        guesses = [asyncio.create_task(hashing.run(network.format(1), free.wait)) for _ in range(THREADS)]
+        await asyncio.sleep(0)
+        for number in range(2, 5):  # the line is full of them
+            guesses.append(asyncio.create_task(hashing.run(network.format(number), order.append, "guess")))
+        await asyncio.sleep(0)
+        person = asyncio.create_task(hashing.run("2001:db8:0:2::1", order.append, "right password"))
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(*guesses, person, return_exceptions=True)
+        hashing.close()
+        return order
+
+    assert "right password" in asyncio.run(come())
+
+
 def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> None:
     order: list[str] = []
 

@@ -166,6 +166,13 @@ def test_wrong_confirmations_hold_back_their_own_session_and_nothing_else(web: W
     assert confirm(web, one, PASSWORD) == "done"
 
 
+def test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds(web: Web) -> None:
+    user(web)
+    guess(web, "::ffff:203.0.113.66")
+    assert at(web, "203.0.113.66").sign_in("ivy").status_code == 429
+    assert at(web, "::ffff:192.0.2.1").sign_in("ivy").status_code == 303
+
+
 def test_a_name_that_nobody_has_is_held_back_as_one_that_somebody_has(web: Web) -> None:
     user(web)
     console_users.create_user(web.context, name="gone", role="viewer", password=PASSWORD)

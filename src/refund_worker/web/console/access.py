@@ -21,6 +21,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.hashing import Hashing
+from refund_worker.web.cookies import cookie_of
 from refund_worker.web.door import Door
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
@@ -164,7 +165,7 @@ def _refuse_nul(request: Request) -> None:
 async def session_of(request: Request) -> ConsoleSession | None:
     """Who is signed in, if anybody is."""
     door: Door = request.app.state.door
-    cookie = request.cookies.get(cookie_name(request), "")
+    cookie = cookie_of(request, cookie_name(request))
     if not cookie:
         return None
     seen = REFRESH not in request.headers

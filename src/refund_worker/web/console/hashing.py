@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from refund_worker.engine.console_users import TooManyTries
+from refund_worker.engine.password_tries import place_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,8 +52,9 @@ class Hashing:
         self._counted_since = time.monotonic()
 
     async def run(self, who: str, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """What `work` returns, which looks at a password; `who` is the address. Raises `SignInBusy` in a full line."""
-        tries = self._count(who)
+        """What `work` returns, which looks at a password; `who` is the address,
+        and counts as the place it is at. Raises `SignInBusy` in a full line."""
+        tries = self._count(place_of(who))
         if self._running < THREADS:
             self._running += 1
         else:

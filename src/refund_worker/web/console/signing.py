@@ -13,6 +13,7 @@ from refund_worker.engine.permissions import CONSOLE_ROLES
 from refund_worker.errors import NotFound
 from refund_worker.web.console.access import address_of, cookie_name, hashing_of, is_secure
 from refund_worker.web.console.pages import HEADERS, PREFIX, STATIC, VERSION, Page, ThePage
+from refund_worker.web.cookies import cookie_of
 from refund_worker.web.problems import Forbidden
 
 router = APIRouter()
@@ -42,7 +43,7 @@ async def sign_in(page: ThePage) -> Response:
     """Begin a session and go where the person wanted to."""
     form = page.form
     next, name = form.get("next", ""), form.get("name", "")
-    known = page.request.cookies.get(_form_cookie(page), "")
+    known = cookie_of(page.request, _form_cookie(page))
     if not known or not hmac.compare_digest(form.get("token", "").encode(), known.encode()):
         return _form(page, next, name, Forbidden("the page was open for too long: sign in again"))
     try:
@@ -74,7 +75,7 @@ def _form(
     name: str = "",
     error: console_users.WrongPassword | console_users.TooManyTries | Forbidden | None = None,
 ) -> HTMLResponse:
-    token = page.request.cookies.get(_form_cookie(page)) or secrets.token_urlsafe(24)
+    token = cookie_of(page.request, _form_cookie(page)) or secrets.token_urlsafe(24)
     status = error.status if error else 200
     answer = page.show(
         "sign_in.html", status, token=token, next=next, name=name, roles=CONSOLE_ROLES.items(), error=error
