@@ -96,6 +96,8 @@ def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "insufficient_funds":
         failed = [thing for thing in bank.things if thing.leg_id == leg["leg_id"] and thing.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN
+    if leg["attention"] == "answer_mismatch":  # an untrue answer passes, a refund of others that bears its marks stays
+        return any(thing.mark == leg["leg_id"] for thing in bank.of_others())
     return leg["attention"] in LASTING
 
 
