@@ -169,7 +169,7 @@ WRONG_URLS = {
     ],
     "STRIPE_API_BASE": ["http://h:99999", "http://h:abc", "http://[foo", "ftp://h", "http://", "http://h /x"],
     "NOTIFY_URL": ["http://h:99999", "http://[foo", "https://user:pass@h/"],
-    "STRIPE_WEBHOOK_SECRET": [",", " , "],
+    "STRIPE_WEBHOOK_SECRET": [",", " , ", "sk_test_/cret", "whsec_a, we_1/cret", "pk_test_1", "rk_test_1,whsec_a"],
     "NOTIFY_SECRET": ["abc", "whsec_", "!" * 40],
 }
 

@@ -40,6 +40,8 @@ _PLACE = re.compile(
     r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
     re.DOTALL,
 )
+# Keys, and the id of an endpoint: what is pasted in the place of an endpoint's signing secret.
+_NO_SIGNING_SECRETS = ("sk_", "rk_", "pk_", "we_")
 # What else is called a key at Stripe, and why it can't work here. Told instead of the key, which is never shown.
 _OTHER_KEYS = {
     "sk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
@@ -156,6 +158,8 @@ class Settings(BaseSettings):
     def _a_secret_in_it(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _listed(value.get_secret_value()):
             raise ValueError("must have a secret between its commas")
+        if value is not None and any(s.startswith(_NO_SIGNING_SECRETS) for s in _listed(value.get_secret_value())):
+            raise ValueError("must be the endpoint's signing secret, whsec_…, and no key and no endpoint's id")
         return value
 
     @field_validator("notify_secret")
