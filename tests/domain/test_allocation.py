@@ -87,6 +87,11 @@ def test_the_fewest_credits_for_an_amount_are_worth_it_and_one_less_is_not(
         assert payment.worth(credits) >= wanted > payment.worth(credits - 1)
 
 
+def test_where_more_is_taken_than_the_share_nothing_is_asked_for_and_nothing_below_it() -> None:
+    payment = a_payment(1, 1_000, 100, credits_taken=10, money_taken=500)
+    assert [payment.worth(credits) for credits in (1, 40, 41, 90)] == [0, 0, 10, 500]
+
+
 def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
     payments = [a_payment(1), a_payment(3), a_payment(2, captured_at=3.0)]
     shares = allocate(150, payments, "newest_first")

@@ -119,6 +119,7 @@ def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_ag
         processors.pause(connection, "stripe", world.now, by="refund-worker", code="x", reason="", until=world.now + 60)
     refund_id = world.withdraw()
     world.work()
+    assert world.refund(refund_id).due_at == world.now + 60, "as soon as the pause ends"
     world.pass_time(50)
     look(world.context)
     by_hand = world.refund_in_the_dashboard()

@@ -267,6 +267,24 @@ def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(w
     assert tried == [0, 20, 40]
 
 
+def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.refund_in_the_dashboard(1, 2)
+    world.pass_time(stale_seconds(POLICY) + 1)
+    run, rounds = world.database.run, iter(range(100))
+
+    def with_a_worker_in_between(work: Callable[..., Any]) -> Any:
+        if next(rounds) == 1:  # first those that wait are woken, then others' refunds are marked
+            world.work()
+        return run(work)
+
+    world.database.run = with_a_worker_in_between  # type: ignore[method-assign]
+    look(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
 class SilentList(ScriptedProcessor):
     """Lists nothing."""
 

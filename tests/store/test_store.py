@@ -21,7 +21,7 @@ from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, Leg, LegStatus, ObjectState, Refund, RefundStatus, SeenObject, To
 from refund_worker.errors import LostRace
-from refund_worker.store import accounts, keys, ledger, outbox, payments, processors, refunds, tables
+from refund_worker.store import accounts, keys, ledger, outbox, ownership, payments, processors, refunds, tables
 from refund_worker.store.database import Database, now
 from refund_worker.store.tables import customers, events
 
@@ -362,6 +362,14 @@ def test_more_payments_than_a_statement_has_room_for_are_marked(database: Databa
         assert payments.refunded_elsewhere(connection, {"pay1", "pay2"}) == {"pay2"}
 
 
+def test_by_what_more_legs_were_paid_than_a_statement_has_room_for_is_read(database: Database) -> None:
+    store(database, a_refund(a_leg(1, processor_refund_id="re_1"), a_leg(2, payment_id="pay1")))
+    unknown = [f"rf_x{number}-1" for number in range(70_000)]
+    with database.read() as connection:
+        assert ownership.references_of(connection, [*unknown, "r-1", "r-2"]) == {"r-1": "re_1"}
+        assert ownership.references_of(connection, ["r-1", *unknown]) == {"r-1": "re_1"}
+
+
 def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:
     with database.write() as connection:
         processors.pause(connection, "stripe", 1.0, by="refund-worker", code="x", reason="", until=5.0)
@@ -373,6 +381,9 @@ def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> No
         assert processors.resume(connection, "stripe", 3.0)
         assert not processors.resume(connection, "stripe", 4.0)
         assert processors.paused_processors(connection, 1.0) == {}
+        (row,) = processors.status_of_processors(connection)
+    told = {name: row[name] for name in ("paused_by", "paused_at", "paused_until", "code", "reason")}
+    assert told == dict.fromkeys(told) | {"paused_until": 3.0}, "when it ended"
 
 
 def test_the_database_tells_the_time_and_it_does_not_depend_on_a_time_zone(database: Database) -> None:
