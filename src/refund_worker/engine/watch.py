@@ -71,14 +71,13 @@ def look(context: Context, processor: str = "stripe") -> int:
     with context.database.read() as connection:
         began = context.clock(connection)
         looked_at, _ = processors.last_look(connection, processor)
-        was_stale = processor in stale_processors(connection, context, began)
     days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
     def wake(connection: Connection) -> None:
         """What was claimed while the last look was too old was put off."""
         now = context.clock(connection)
-        if was_stale or processor in stale_processors(connection, context, now):
+        if processor in stale_processors(connection, context, now):
             refunds.wake_those_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
