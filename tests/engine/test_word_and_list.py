@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 from tests.support.world import START, World
 
 from refund_worker.domain.elsewhere import REFUNDED_ELSEWHERE
@@ -16,6 +17,7 @@ from refund_worker.engine.advance import advance
 from refund_worker.engine.bulk_retry import retry_all
 from refund_worker.engine.operations import pause_processor, resume_processor
 from refund_worker.engine.watch import look, watch
+from refund_worker.store.tables import payments
 
 WORD = PaymentWord(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 EMPTY = Blocked("balance_insufficient", "not now")
@@ -51,6 +53,31 @@ def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(ask
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert asked.events(refund_id).count(REFUNDED_ELSEWHERE) == 0, "the list told it"
+
+
+@pytest.mark.parametrize("is_seen_by_a_look", [True, False])
+def test_who_decided_about_one_refund_has_decided_about_no_other_over_the_payment(
+    asked: World, is_seen_by_a_look: bool
+) -> None:
+    """Found by the simulation (seed 9047254): the money that went elsewhere may have been meant for the second one."""
+    asked.pay()
+    by_hand = refunded_before(asked)
+    if not is_seen_by_a_look:
+        with asked.database.write() as connection:
+            connection.execute(update(payments).values(refunded_elsewhere=False))
+    first = asked.withdraw(20, "a")
+    asked.work()
+    asked.command(first, Action.RETRY)
+    asked.work()
+    assert asked.refund(first).status is RefundStatus.SUCCEEDED
+    second = asked.withdraw(30, "b")
+    asked.work()
+    refund = asked.refund(second)
+    assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, REFUNDED_ELSEWHERE)
+    assert refund.legs[0].blocked_by == (by_hand,)
+    asked.command(second, Action.RETRY)
+    asked.work()
+    assert asked.refund(second).status is RefundStatus.SUCCEEDED
 
 
 def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_a_person(asked: World) -> None:

@@ -946,6 +946,13 @@ DEFECTS = (
         (OTHERS + "a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first",),
     ),
     Defect(
+        "who decided about one refund has decided about all others over the payment",
+        DOMAIN + "wake.py",
+        "or is_outside(known) or is_unread(known)",
+        "or is_unread(known)",
+        (BOTH + "who_decided_about_one_refund_has_decided_about_no_other_over_the_payment",),
+    ),
+    Defect(
         "a look from before a pause ended is as good as one from after it",
         STORE + "processors.py",
         '            and_(until <= bindparam("now"), _looked_at < until)',

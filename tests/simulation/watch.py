@@ -342,12 +342,7 @@ class Watch:
         leg_id, was, now = row["leg_id"], before["status"], row["status"]
         if was != now:
             self.world.note("LEG", leg_id, was, now)
-            allowed = LEG_MOVES[was]
-            if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
-                allowed = allowed | LEG_CONTRADICTED.get(was, set())
-            if row["attention"] == "insufficient_funds" and was not in GONE | {"succeeded"}:
-                allowed = allowed | {"blocked"}  # its object failed; the next attempt has not begun
-            if now not in allowed:
+            if now not in self._leg_moves(before, row):
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
         if now in GONE and was not in GONE and row["amount_minor"]:
             self._check_cause(row)
@@ -365,6 +360,17 @@ class Watch:
         for name in fixed if before["last_sent_at"] is None else (*fixed, *amounts):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
+
+    def _leg_moves(self, before: Row, row: Row) -> Collection[str]:
+        """Where the leg may go from `before`, by what has been said of it since."""
+        was, allowed = before["status"], LEG_MOVES[before["status"]]
+        if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
+            allowed = allowed | LEG_CONTRADICTED.get(was, set())
+        if not before["settled"] and str(row["processor_refund_id"]).startswith("manual:"):
+            allowed = allowed | {"succeeded"}  # by a person's word, before there was another way for its money
+        if row["attention"] == "insufficient_funds" and was not in GONE | {"succeeded"}:
+            allowed = allowed | {"blocked"}  # its object failed; the next attempt has not begun
+        return allowed
 
     def _check_accounts(self) -> None:
         """Balances are what the ledger says, nothing is spent twice, and payments give back no more than they took."""

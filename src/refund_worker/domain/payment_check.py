@@ -62,7 +62,7 @@ def with_sent(
 
     Only of payments of which something is outside, as `ours_minor` says: in the usual case nothing is copied.
     """
-    sent = [leg for leg in after if leg.last_sent_at is not None and _is_outside(facts.get(leg.payment_id))]
+    sent = [leg for leg in after if leg.last_sent_at is not None and is_outside(facts.get(leg.payment_id))]
     if not sent:
         return facts
     known = {leg.leg_id for leg in before if leg.last_sent_at is not None}
@@ -74,7 +74,11 @@ def with_sent(
     return changed
 
 
-def _is_outside(facts: PaymentFacts | None) -> bool:
+def is_outside(facts: PaymentFacts | None) -> bool:
+    """Whether the processor has refunded more of it than our books know of.
+
+    Who has seen that has decided about one refund: of any other the list is read, and a person decides about it anew.
+    """
     return facts is not None and facts.outside_minor > 0
 
 

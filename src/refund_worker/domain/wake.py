@@ -37,7 +37,7 @@ from refund_worker.domain.ledger import (
 from refund_worker.domain.payment_check import (
     PaymentFacts,
     checked,
-    is_suspect,
+    is_outside,
     is_unread,
     stands_in_the_way,
     waits_for_the_word,
@@ -112,7 +112,7 @@ def woken(
         for leg in tuple(draft.legs.values()):
             if _is_due(leg, now):
                 known = facts.get(leg.payment_id)
-                doubted = leg.payment_id in suspect or is_suspect(known) or is_unread(known)
+                doubted = leg.payment_id in suspect or is_outside(known) or is_unread(known)
                 _plan_call(draft, leg, paused, known, suspect=doubted)
                 facts = with_sent(facts, (leg,), (draft.legs[leg.leg_id],))
     return draft.decision()
