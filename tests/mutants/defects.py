@@ -990,14 +990,14 @@ DEFECTS = (
     Defect(
         "a strange word about what failed before stops the present attempt",
         DOMAIN + "hear.py",
-        "    if _came_to_nothing_before(leg, thing):",
+        "    if _is_void_still(thing) and thing.processor_refund_id in _void_before(leg):",
         "    if False:",
     ),
     Defect(
         "a strange word that what failed before stands after all stops nothing",
         DOMAIN + "hear.py",
-        '    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING) and any(',
-        "    return any(",
+        '    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING)',
+        "    return True",
     ),
     Defect(
         "reconciliation knows no currencies",
@@ -1081,7 +1081,7 @@ DEFECTS = (
     Defect(
         "money that went back elsewhere before is not noticed",
         DOMAIN + "payment_check.py",
-        "return facts is not None and facts.outside_minor > facts.seen_minor",
+        "return facts.outside_minor > facts.seen_minor",
         "return False",
         PAYMENT_CHECK,
     ),

@@ -145,8 +145,10 @@ def _broker(settings: Settings) -> Finding:
         return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
-    ask = _answers_redis if scheme.startswith("redis") else _connects
-    why = _answers_amqps(settings) if scheme == "amqps" else ask(url)
+    if scheme == "amqps":
+        why = _answers_amqps(settings)
+    else:
+        why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
     if why:
         return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
     return Finding("broker", Verdict.OK, place)

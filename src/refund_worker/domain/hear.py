@@ -334,8 +334,7 @@ def _execute_verdict(draft: Draft, leg: Leg, verdict: str) -> None:
 def _take_found(draft: Draft, leg: Leg, found: Found, asked_at: float, *, before_sending: bool = False) -> None:
     for thing in found.objects:
         leg = _take_object(draft, leg, thing)
-    # What failed under an older attempt says nothing about the present one.
-    older = {o.processor_refund_id for o in leg.objects if o.state not in STANDING and o.attempt != leg.attempt}
+    older = _void_before(leg)
     strange = any(thing.processor_refund_id not in older for thing in found.objects)
     elsewhere = what_stops(leg, found, nothing_left=leg.verdict in LOOK_FIRST)
     if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
@@ -581,7 +580,7 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
         draft.note(ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=thing.processor_refund_id)
     if thing.leg_id == leg.leg_id:
         _keep_word(draft, leg, replace(thing, status=distrusted(thing, fault)))
-    if _came_to_nothing_before(leg, thing):
+    if _is_void_still(thing) and thing.processor_refund_id in _void_before(leg):
         return leg
     told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
     if proof := proved_by(leg, thing):
@@ -605,13 +604,13 @@ def _distrust(draft: Draft, leg: Leg, thing: RefundObject, fault: str) -> Leg:
     return leg
 
 
-def _came_to_nothing_before(leg: Leg, thing: RefundObject) -> bool:
-    """Whether it is known to have failed under an older attempt, and is still said to have."""
-    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING) and any(
-        seen.processor_refund_id == thing.processor_refund_id and seen.state not in STANDING
-        for seen in leg.objects
-        if seen.attempt != leg.attempt
-    )
+def _void_before(leg: Leg) -> frozenset[str]:
+    """The objects that came to nothing under an older attempt: they say nothing about the present one."""
+    return frozenset(o.processor_refund_id for o in leg.objects if o.state not in STANDING and o.attempt != leg.attempt)
+
+
+def _is_void_still(thing: RefundObject) -> bool:
+    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING)
 
 
 def _hold(draft: Draft, leg: Leg, thing: RefundObject) -> Leg:

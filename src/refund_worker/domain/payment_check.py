@@ -100,7 +100,7 @@ def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
         return Objection(PAYMENT_MISMATCH, f"nothing was sent: {fault}")
     if word.disputed:
         return Objection(CHARGE_DISPUTED, "nothing was sent: the processor says that the payment is disputed", True)
-    if is_suspect(facts):
+    if _is_suspect(facts):
         return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_gone(facts, word)}")
     return None
 
@@ -217,9 +217,9 @@ def hold_back(
     draft.change(leg, next_at=next_at, **told)
 
 
-def is_suspect(facts: PaymentFacts | None) -> bool:
+def _is_suspect(facts: PaymentFacts) -> bool:
     """Whether more is refunded there than our books and a person know of: its list names what."""
-    return facts is not None and facts.outside_minor > facts.seen_minor
+    return facts.outside_minor > facts.seen_minor
 
 
 def is_unread(facts: PaymentFacts | None) -> bool:
