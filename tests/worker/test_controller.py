@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from tests.support import unpicklable
 from tests.support.unpicklable import PLACES, TASKS_SENT
+
+from refund_worker.worker.controller import Worker
 
 
 def test_what_can_not_be_pickled_is_thrown_away_and_keeps_no_place() -> None:
@@ -23,3 +28,22 @@ def test_what_can_not_be_pickled_is_thrown_away_and_keeps_no_place() -> None:
         "waited for by the pool": 0,
     }
     assert ran.stderr.count("alarm: ") == TASKS_SENT
+
+
+class UntoldRequest:
+    """A request whose connection is gone."""
+
+    id = "1"
+
+    def reject(self, **_options: Any) -> None:
+        raise ConnectionError
+
+
+def test_the_place_is_given_back_though_the_broker_can_not_be_told() -> None:
+    free: list[str] = []
+    worker = Worker.__new__(Worker)  # without an application: what is Celery's own is stood in for
+    worker.pool = SimpleNamespace(_pool=None)
+    worker._quick_release = lambda: free.append("a place")
+    with pytest.raises(ConnectionError):
+        worker._give_up(UntoldRequest())
+    assert free == ["a place"]
