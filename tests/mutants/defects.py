@@ -1913,6 +1913,20 @@ DEFECTS = (
         (SLOW + "a_body_that_comes_a_byte_at_a_time_is_told_and_ended",),
     ),
     Defect(
+        "the time that we let a client wait counts as its own",
+        WEB + "http_protocol.py",
+        "        self._owed_since += seconds\n",
+        "        pass\n",
+        (SLOW + "a_client_whose_large_body_we_read_late_is_not_called_slow",),
+    ),
+    Defect(
+        "a client that waits to be asked for its body owes it already",
+        WEB + "http_protocol.py",
+        "        if self.expect_100_continue:\n",
+        "        if False:\n",
+        (SLOW + "a_client_that_we_let_wait_with_its_body_is_not_called_slow",),
+    ),
+    Defect(
         "a head may be of any size",
         WEB + "http_protocol.py",
         "if self._too_many or max(self._head_bytes, self._unused_bytes) > self._limits.head_bytes:",

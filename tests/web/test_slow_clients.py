@@ -36,7 +36,7 @@ from refund_worker.web.run import IDLE_SECONDS
 # For what must come to an end by itself; far above what it takes, for a busy machine.
 PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
-LATE_SECONDS = 1.0
+LATE_SECONDS = 2.0
 GET = b"GET /v1/refunds HTTP/1.1\r\nHost: door\r\n\r\n"
 _names = itertools.count(1)
 HOOK = b"POST /webhooks/stripe HTTP/1.1\r\nHost: door\r\nStripe-Signature: t=1,v1=00\r\n"
@@ -376,23 +376,31 @@ def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
 # --- who waits for us ------------------------------------------------------------------------------------------------
 
 
-async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that is busy elsewhere before it asks for the body."""
-    await asyncio.sleep(LATE_SECONDS)
-    body = b""
-    while (part := await receive())["type"] == "http.request":
-        body += part.get("body", b"")
-        if not part.get("more_body"):
-            break
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"%02d" % len(body)})
+class ReadsLate:
+    """An application that is busy elsewhere before it asks for the body; it answers the body's length."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(LATE_SECONDS)
+        self.asked.set()
+        length, more = 0, True
+        while more and (part := await receive())["type"] == "http.request":
+            length, more = length + len(part.get("body", b"")), part.get("more_body", False)
+        told = str(length).encode()
+        headers = [(b"content-length", str(len(told)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": told})
 
 
-def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow() -> None:
-    """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
-    limits = Limits(head_seconds=PATIENCE_SECONDS, body_seconds=LATE_SECONDS / 4)
+@contextlib.contextmanager
+def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate]]:
+    """A connection to a server of this process."""
+    app = ReadsLate()
+    limits = Limits(head_seconds=PATIENCE_SECONDS, body_seconds=body_seconds, body_bytes_per_second=1 << 40)
     config = uvicorn.Config(
-        reads_late,
+        app,
         port=0,
         lifespan="off",
         log_config=None,
@@ -405,15 +413,48 @@ def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow() -> None:
         wait_until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-            head = (
-                b"POST / HTTP/1.1\r\nHost: door\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n"
-            )
-            connection.sendall(head + b"\r\n")
-            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
-            connection.sendall(b"12345")
-            answer = rest(connection)
+            yield connection, app
     finally:
         server.should_exit = True
         thread.join(PATIENCE_SECONDS)
+
+
+LATE = b"POST / HTTP/1.1\r\nHost: door\r\nConnection: close\r\n"
+
+
+# Counted from the request's head, the deadline or a multiple of it falls a moment after we ask for the body.
+SHORT_SECONDS = pytest.mark.parametrize("body_seconds", [LATE_SECONDS * 1.05, LATE_SECONDS * 1.05 / 2])
+
+
+@SHORT_SECONDS
+def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow(body_seconds: float) -> None:
+    """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
+    with reading_late(body_seconds) as (connection, _):
+        connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        time.sleep(body_seconds / 4)
+        connection.sendall(b"12345")
+        answer = rest(connection)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert answer.endswith(b"05")
+    assert answer.endswith(b"\r\n5")
+
+
+@SHORT_SECONDS
+def test_a_client_whose_large_body_we_read_late_is_not_called_slow(body_seconds: float) -> None:
+    body = b"x" * MIB
+    with reading_late(body_seconds) as (connection, app):
+        connection.sendall(LATE + b"Content-Length: %d\r\n\r\n" % len(body))
+        connection.sendall(body[:-1])
+        assert app.asked.wait(PATIENCE_SECONDS)
+        time.sleep(body_seconds / 4)
+        connection.sendall(body[-1:])
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n%d" % len(body))
+
+
+def test_a_client_that_was_asked_for_its_body_has_no_more_time_than_others() -> None:
+    with reading_late(LATE_SECONDS / 2) as (connection, _):
+        connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 ")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -54,6 +56,24 @@ class Limits:
     answer_seconds: float = 60.0
 
 
+class _TimedFlow(FlowControl):
+    """Tells for how many seconds the client was let wait, each time that it may send on."""
+
+    def __init__(self, transport: asyncio.Transport, now: Callable[[], float], waited: Callable[[float], None]) -> None:
+        super().__init__(transport)
+        self._now, self._waited, self._paused_at = now, waited, 0.0
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self._paused_at = self._now()
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self._waited(self._now() - self._paused_at)
+        super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. What the client owes is a head (from its first byte on, or from the start), or a body."""
 
@@ -82,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _TimedFlow(transport, self.loop.time, self._on_waited)
         if len(self.connections) > self._limits.connections:
             self._make_room()
         self._watch()
@@ -163,6 +184,8 @@ class BoundedProtocol(HttpToolsProtocol):
         health = self.url.partition(b"?")[0] == HEALTH
         self.app = self.config.loaded_app if health or not self._is_crowded() else _answer_crowded
         super().on_headers_complete()
+        if self.expect_100_continue:
+            self.flow.pause_reading()  # until its body is asked for
 
     def on_body(self, body: bytes) -> None:
         self._progress, self._unused_bytes = True, 0
@@ -198,6 +221,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
 
+    def _on_waited(self, seconds: float) -> None:
+        """While we let the client wait, its time stands still."""
+        self._owed_since += seconds
+
     def _on_deadline(self) -> None:
         if self.transport.is_closing():
             return
@@ -210,7 +237,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.abort()
             return
         answered = self.cycle is None or self.cycle.response_complete
-        if not answered and (self.flow.read_paused or self.cycle.waiting_for_100_continue):
+        if not answered and self.flow.read_paused:
             self._arm(self._limits.body_seconds)  # it is we who let it wait
             return
         more = 0.0 if answered else self._body_bytes / self._limits.body_bytes_per_second
