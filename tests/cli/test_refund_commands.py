@@ -12,8 +12,10 @@ import pytest
 from tests.cli.conftest import Become, Cli, Ran
 
 from refund_worker.cli.options import LIMIT_DEFAULT
+from refund_worker.engine.bodies import parse_body
 from refund_worker.store.database import Database
 from refund_worker.web.api import queries
+from refund_worker.web.bodies import ResolveBody
 
 WITHDRAWAL = ("--kind", "withdrawal", "--to", "source", "--customer", "ann", "--reason", "asked")
 
@@ -166,10 +168,33 @@ def test_a_rejected_refund_frees_what_was_reserved(shop: Cli, monkeypatch: pytes
         ("--outcome", "reverse"),
         ("--outcome", "reverse", "--reason", "x", "--reference", "r"),
         ("--outcome", "forget", "--reason", "x"),
+        ("--outcome", "paid_manually", "--reference", " "),
+        ("--outcome", "paid_manually", "--reason", "paid", "--reference", "4242 4242 4242 4242"),
     ],
 )
 def test_a_resolution_that_is_not_whole_is_a_usage_error(shop: Cli, how: tuple[str, ...]) -> None:
     assert shop("refunds", "resolve", refund_of(create(shop))["id"], *how).code == 2
+
+
+def test_a_reference_is_taken_without_the_blanks_around_it(shop: Cli) -> None:
+    """It is compared with ids of refund objects: the same at the terminal, over HTTP and in the console."""
+    given = {"reason": "paid", "outcome": "paid_manually", "reference": " re_1\t"}
+    assert parse_body(ResolveBody, given).reference == "re_1"
+    refund_id = refund_of(create(shop))["id"]
+    assert shop("refunds", "resolve", refund_id, "--outcome", "paid_manually", "--reference", " re_1 ").code == 5
+
+
+def test_another_spelling_of_a_client_owns_no_keys_of_corrections(shop: Cli) -> None:
+    given = ("customers", "correct", "ann", "--credits", "-5", "--reason", "r", "--idempotency-key", "k")
+    assert shop(*given, "--client", "shop ").code == 2
+    assert shop("customers", "show", "ann", "-o", "json").json["balance"] == 600
+
+
+def test_how_an_id_that_begins_with_a_dash_is_given_is_told(shop: Cli) -> None:
+    told = shop("customers", "show", "-V1StGXR8")
+    assert told.code == 2
+    assert "behind --" in told.err
+    assert shop("customers", "show", "--", "-V1StGXR8").code == 4
 
 
 def test_resolving_what_needs_nobody_is_a_conflict(shop: Cli) -> None:

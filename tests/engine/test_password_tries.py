@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 from tests.engine.conftest import World
 
 from refund_worker.engine import password_tries as tries_of
 from refund_worker.engine.password_tries import Tries
+from refund_worker.engine.prune import prune
 from refund_worker.store import console_users as store
+from refund_worker.store.tables import console_tries
 
 NOW = 1_800_000_000.0
 HERE, ELSEWHERE = tries_of.of_sign_in("ivy", "192.0.2.1"), tries_of.of_sign_in("ivy", "192.0.2.2")
@@ -111,17 +113,25 @@ def test_a_day_without_a_wrong_password_forgets_and_so_does_the_right_one(world:
     world.context.database.run(work)
 
 
-def test_tidying_up_when_anybody_signs_in_takes_away_only_what_is_a_day_old(world: World) -> None:
-    day = tries_of.TRIES_FORGOTTEN_SECONDS
+def test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in(world: World) -> None:
+    guessers = [tries_of.of_sign_in("anna", f"192.0.2.{n}") for n in range(5)]
 
-    def work(connection: Connection) -> None:
-        wrong(connection, HERE, 6)
-        tries_of.forget_old(connection, NOW + day)
-        assert store.tries_of(connection, HERE.own) == (6, NOW)
-        tries_of.forget_old(connection, NOW + day + 1)
-        assert store.tries_of(connection, HERE.own) == (0, 0.0)
+    def guess(connection: Connection) -> None:
+        for each in guessers:
+            wrong(connection, each, 1, world.now)
 
-    world.context.database.run(work)
+    world.context.database.run(guess)
+    world.pass_time(tries_of.TRIES_FORGOTTEN_SECONDS)
+    prune(world.context)
+    assert kept(world) == 6, "each, and the name"
+    world.pass_time(1)
+    prune(world.context)
+    assert kept(world) == 0
+
+
+def kept(world: World) -> int:
+    with world.database.read() as connection:
+        return connection.execute(select(func.count()).select_from(console_tries)).scalar_one()
 
 
 @pytest.mark.parametrize(

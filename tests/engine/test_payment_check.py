@@ -290,6 +290,16 @@ def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a
     assert asked.processor.sends == []
 
 
+def test_that_a_payment_is_not_known_is_said_of_no_other_refusal_to_tell_of_it(asked: World) -> None:
+    asked.pay()
+    asked.processor.readings.append(Misconfigured("unknown_refusal", "odd_code: no"))
+    refund_id = asked.withdraw(100)
+    asked.work_for(3 * HOUR)
+    assert asked.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    assert "payment_not_read" in asked.events(refund_id)
+    assert "payment_not_found" not in asked.events(refund_id)
+
+
 def test_a_payment_that_is_not_there_is_shown_to_a_person_and_a_retry_looks_again(asked: World) -> None:
     asked.pay()
     asked.processor.readings.append(Misconfigured("resource_missing", "No such charge: ch_1"))
@@ -298,6 +308,7 @@ def test_a_payment_that_is_not_there_is_shown_to_a_person_and_a_retry_looks_agai
     refund = asked.refund(refund_id)
     assert (refund.failure_code, available_actions(refund)) == ("resource_missing", TO_BE_DECIDED)
     assert (len(asked.processor.read), asked.processor.sends) == (1, [])
+    assert "payment_not_found" in asked.events(refund_id)
     says(asked)
     asked.command(refund_id, Action.RETRY)
     asked.work()

@@ -92,10 +92,28 @@ def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> No
     assert found == {(f"{refund_id}-1", 200, 0), (f"{refund_id}-1", 0, 200)}
 
 
-def test_what_was_paid_by_hand_in_another_way_does_not_explain_the_object(world: World) -> None:
+@pytest.mark.parametrize("reference", ["bank transfer 7", None], ids=["paid_manually", "reverse"])
+@pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
+def test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks(
+    world: World, changes: dict[str, object], reference: str | None
+) -> None:
+    refund_id = strange(world, **changes)
+    world.command(refund_id, Action.RESOLVE, reference)
+    report = reconcile(world.context)
+    assert (report.differences, report.resolved) == ((), 1)
+
+
+def test_a_strange_object_that_came_after_the_person_resolved_is_a_difference(world: World) -> None:
     refund_id = strange(world, amount_minor=201)
     world.command(refund_id, Action.RESOLVE, "bank transfer 7")
-    assert [(d.ours, d.theirs) for d in reconcile(world.context).differences if d.kind == "money"] == [(0, 201)]
+    world.pass_time(60)
+    world.processor.objects["re_2"] = replace(world.processor.objects["re_1"], processor_refund_id="re_2")
+    for _ in range(2):
+        watch(world.context)
+        world.pass_time(3_600)
+    report = reconcile(world.context)
+    assert [(d.ours, d.theirs) for d in report.differences if d.kind == "money"] == [(0, 201)]
+    assert report.resolved == 1
 
 
 def test_credits_on_their_way_back_are_no_difference(world: World) -> None:

@@ -112,6 +112,24 @@ def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
     assert world.processor.paid_minor() == 1_000
 
 
+@pytest.mark.parametrize(("age", "is_read"), [(9, False), (11, True)])
+def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_that_is(
+    world: World, age: int, is_read: bool
+) -> None:
+    world.context = replace(world.context, policy=replace(world.context.policy, poll_seconds=10))
+    world.pay()
+    look(world.context)
+    world.pass_time(age)
+    if is_read:
+        by_hand = world.refund_in_the_dashboard()
+    refund_id = world.withdraw()
+    world.work()
+    assert bool(world.processor.asked) == is_read
+    assert world.processor.paid_minor() == 1_000
+    if is_read:
+        assert_stopped(world, refund_id, by_hand)
+
+
 def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_again(world: World) -> None:
     world.pay()
     look(world.context)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 
 import pytest
@@ -13,6 +15,7 @@ FORMULAS = [
     # Full-width, small and other forms of the same signs.
     "＝1+1", "＋1", "－1", "＠SUM(A1)", "﹦1", "﹢1", "﹣1", "﹫A", "\u22121",
     # Blanks and signs that nobody sees in front.
+    '"=1', '""=HYPERLINK(1)', ' "\u200b"=1',
     "\u00a0=1", "\u3000=1", "\u200b=1", "\ufeff=1", "\u2060=1", "\u00ad=1", "\x01=1", "\x00=1", "\u200b\u00a0 ＝1",
 ]  # fmt: skip
 
@@ -36,6 +39,17 @@ def test_so_does_each_part_that_another_separator_makes_a_cell(text: str, separa
 )
 def test_other_text_stays_as_it_is(text: str) -> None:
     assert harmless(text) == text
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_cell_of_a_written_file_begins_a_formula_however_it_is_read(text: str, separator: str) -> None:
+    file = io.StringIO()
+    csv.writer(file).writerow(["a", harmless(f'x{separator}{text}{separator}"y"'), "b"])
+    for row in csv.reader(io.StringIO(file.getvalue(), newline=""), delimiter=separator):
+        for cell in row:
+            visible = re.sub(r'^[\s\x00-\x1f"\u200b\ufeff\u2060\u00ad]+', "", cell)
+            assert not visible.startswith(tuple("=+-@＝＋－＠﹦﹢﹣﹫\u2212")), cell
 
 
 def test_figures_stay_figures_and_nothing_is_an_empty_cell() -> None:

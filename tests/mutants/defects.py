@@ -1204,14 +1204,62 @@ DEFECTS = (
         ("tests/web/test_ids_over_http.py::test_a_payments_id_names_it_and_a_slash_divides_the_path",),
     ),
     Defect(
-        "who signs in forgets everybody's wrong passwords",
-        ENGINE + "password_tries.py",
-        """    store.forget_old_tries(connection, now - TRIES_FORGOTTEN_SECONDS)""",
-        """    store.forget_old_tries(connection, now)""",
+        "tidying up forgets everybody's wrong passwords",
+        ENGINE + "prune.py",
+        """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),""",
+        """        (console_users.delete_old_tries, 0),""",
         (
-            "tests/engine/test_password_tries.py"
-            "::test_tidying_up_when_anybody_signs_in_takes_away_only_what_is_a_day_old",
+            "tests/engine/test_password_tries.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
         ),
+    ),
+    Defect(
+        "wrong passwords are kept for ever",
+        ENGINE + "prune.py",
+        """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),\n""",
+        "",
+        (
+            "tests/engine/test_password_tries.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
+        ),
+    ),
+    Defect(
+        "a first send relies on a look older than POLL_SECONDS",
+        ENGINE + "watch.py",
+        "    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)",
+        "    return frozenset()",
+        (
+            "tests/engine/test_refunded_elsewhere.py"
+            "::test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_that_is",
+        ),
+    ),
+    Defect(
+        "reconciliation tells of what a person has resolved",
+        ENGINE + "reconcile.py",
+        """ or thing.processor_refund_id in resolved:""",
+        """:""",
+        (
+            "tests/engine/test_reconcile.py::test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks",
+        ),
+    ),
+    Defect(
+        "a person's resolution explains what came after it",
+        "src/refund_worker/store/reconciliation.py",
+        """, e.at >= o.seen_at)""",
+        """)""",
+        ("tests/engine/test_reconcile.py::test_a_strange_object_that_came_after_the_person_resolved_is_a_difference",),
+    ),
+    Defect(
+        "a correction that took credits can't be deleted below zero",
+        ENGINE + "records.py",
+        """        if row["credits"] > 0 and account.available < row["credits"]:""",
+        """        if account.available < row["credits"]:""",
+        ("tests/engine/test_corrections_of_a_negative_balance.py",),
+    ),
+    Defect(
+        "a formula behind a quotation mark is calculated",
+        ENGINE + "spreadsheet.py",
+        """ or sign == '"' or""",
+        """ or""",
+        ("tests/engine/test_spreadsheet.py",),
     ),
     Defect(
         "an identity may hold what nobody sees",

@@ -39,6 +39,14 @@ def test_a_payment_is_shown_as_recorded_with_what_its_processor_says_of_it(web: 
     assert is_problem(web.call("GET", "/v1/payments/pay-2"), 404, "not_found")
 
 
+def test_a_default_that_is_said_is_the_same_payment(web: Web) -> None:
+    for said in ({"captured_minor": PAYMENT["amount_minor"]}, {"captured_minor": None}, {"refunded_minor": 0}, {}):
+        assert web.call("POST", "/v1/payments", PAYMENT | said).status_code == 200, said
+    other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"}
+    assert web.call("POST", "/v1/payments", other | {"captured_minor": other["amount_minor"]}).status_code == 201
+    assert web.call("POST", "/v1/payments", other).status_code == 200
+
+
 def test_what_was_captured_and_returned_before_may_be_told_with_a_payment(web: Web) -> None:
     more = {"captured_minor": 1500, "refunded_minor": 500}
     other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"} | more

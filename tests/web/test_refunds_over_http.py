@@ -211,6 +211,10 @@ def test_an_act_needs_a_reason(web: Web) -> None:
         {"reason": "x", "outcome": "paid_manually"},
         {"reason": "x", "outcome": "reverse", "reference": "r"},
         {"reason": "x", "outcome": "forget"},
+        {"reason": "x", "outcome": "paid_manually", "reference": " "},
+        {"reason": "x", "outcome": "paid_manually", "reference": "bank\n1"},
+        {"reason": "x", "outcome": "paid_manually", "reference": "4242 4242 4242 4242"},
+        {"reason": "x", "outcome": "paid_manually", "reference": "r" * 201},
     ):
         assert is_problem(web.call("POST", f"/v1/refunds/{refund['id']}/resolve", body), 422, "invalid_request")
 

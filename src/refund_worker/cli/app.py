@@ -114,7 +114,10 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 def _usage(error: typer.TyperException, invocation: Invocation) -> int:
     where = getattr(getattr(error, "ctx", None), "command_path", "refund-worker")
-    print_error(InvalidRequest(f"{plain(error.format_message()).rstrip('.')}: see {where} --help"), invocation.output)
+    said = plain(error.format_message()).rstrip(".")
+    if hasattr(error, "option_name"):
+        said += " (an id that begins with a dash goes behind --)"
+    print_error(InvalidRequest(f"{said}: see {where} --help"), invocation.output)
     return EXIT_USAGE
 
 

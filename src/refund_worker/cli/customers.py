@@ -66,7 +66,7 @@ def _add_customers(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Correct a customer's balance."""
-        from refund_worker.engine.bodies import CorrectionBody, checked_key, parse_body
+        from refund_worker.engine.bodies import CorrectionBody, checked_client, checked_key, parse_body
         from refund_worker.engine.files import strict_integer
         from refund_worker.engine.records import correct
         from refund_worker.engine.views import transaction_view
@@ -81,7 +81,7 @@ def _add_customers(app: typer.Typer) -> None:
                 customer_id=customer_id,
                 credits=body.credits,
                 reason=body.reason,
-                client=client,
+                client=checked_client(client),
                 idempotency_key=checked_key(idempotency_key),
                 actor=acting_user(),
             )

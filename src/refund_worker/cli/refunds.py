@@ -389,14 +389,14 @@ def checked_reason(reason: str) -> str:
 
 
 def _checked_reference(reference: str | None) -> str:
-    from refund_worker.engine.bodies import Body, Id, parse_body
+    from refund_worker.engine.bodies import Body, Reference, parse_body
 
-    class Reference(Body):
-        reference: Id
+    class Named(Body):
+        reference: Reference
 
     if reference is None:
         raise InvalidRequest("--reference must name the payment that was made by hand", field="reference")
-    return parse_body(Reference, {"reference": reference}).reference
+    return parse_body(Named, {"reference": reference}).reference
 
 
 def _decide(

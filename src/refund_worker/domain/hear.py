@@ -100,6 +100,8 @@ _OUTCOME_OF_STATE = {
     ObjectState.FAILED: LegOutcome.OBJECT_FAILED,
     ObjectState.CANCELED: LegOutcome.OBJECT_CANCELED,
 }
+# By which a processor says that it does not know the payment.
+_NOT_THERE = frozenset({"resource_missing", "not_found"})
 
 
 def backoff_seconds(policy: Policy, leg: Leg) -> float:
@@ -166,7 +168,8 @@ def _take_word(draft: Draft, leg: Leg, reply: Reply | SearchReply | PaymentReply
         case PaymentRead() | PaymentUnreadable():
             draft.change(_reached(leg), next_at=draft.now)
         case Misconfigured(code=code, message=message):
-            hold_back(draft, leg, code, message, event="payment_not_found")
+            event = "payment_not_found" if code in _NOT_THERE else "payment_not_read"
+            hold_back(draft, leg, code, message, event=event)
         case _:
             told = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
             waits = replace(leg, backoffs=leg.backoffs + (not isinstance(reply, NotSent) or reply.begun))

@@ -45,6 +45,11 @@ def known_id(value: str) -> str:
     return checked_id(value)
 
 
+def checked_reference(value: str) -> str:
+    """What a payment is called elsewhere, without the blanks around it. Raises ValueError saying the rule."""
+    return _printable_id(value.strip())
+
+
 def spelled(value: str) -> str:
     """What a person typed to look for, in the spelling that ids are stored in. What is no id is found nowhere."""
     return unicodedata.normalize("NFC", value) if len(value) <= _LENGTH_BEFORE_COMPOSING_MAX else value

@@ -110,6 +110,13 @@ ID_SCHEMA: dict[str, Any] = {
 Id = Annotated[str, AfterValidator(ids.checked_id), WithJsonSchema(ID_SCHEMA)]
 KnownId = Annotated[str, AfterValidator(ids.known_id), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
+# Of a payment that a person made: compared with ids of refund objects, so that a blank too many must not hide one.
+Reference = Annotated[
+    str,
+    Field(min_length=1, max_length=ids.ID_LENGTH_MAX),
+    AfterValidator(ids.checked_reference),
+    AfterValidator(_no_card_number),
+]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
 # As Stripe writes it or as ISO 4217 does; kept in upper case.
 Currency = Annotated[

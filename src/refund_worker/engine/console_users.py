@@ -238,7 +238,6 @@ def sign_in(context: Context, *, name: str, password: str, address: str) -> str:
     def work(connection: Connection) -> None:
         now = context.clock(connection)
         store.end_old_sessions(connection, created_before=now - SESSION_SECONDS, seen_before=now - IDLE_SECONDS)
-        password_tries.forget_old(connection, now)
         store.insert_session(connection, _hash(cookie), row["name"], now)
 
     context.database.run(work)

@@ -88,10 +88,6 @@ def forget_all_of(connection: Connection, name: str) -> None:
         store.forget_tries(connection, f"session:{session_hash}")
 
 
-def forget_old(connection: Connection, now: float) -> None:
-    store.forget_old_tries(connection, now - TRIES_FORGOTTEN_SECONDS)
-
-
 def place_of(address: str) -> str:
     """Whom an address stands for: itself, or the network of an IPv6 address."""
     try:

@@ -22,6 +22,16 @@ def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[Payme
     return frozenset(wanted | {room.payment_id for of_customer in rooms.values() for room in of_customer})
 
 
+def payments_at(
+    names: frozenset[str], claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]
+) -> frozenset[str]:
+    """Those of `payments_ahead` that these processors have."""
+    if not names:
+        return frozenset()
+    legs = {leg.payment_id for refund in claimed for leg in refund.legs if leg.processor in names}
+    return frozenset(legs | {room.payment_id for each in rooms.values() for room in each if room.processor in names})
+
+
 def facts_for(connection: Connection, context: Context, wanted: frozenset[str]) -> dict[str, PaymentFacts]:
     """What is known of these payments, by payment_id."""
     readable = {name for name, processor in context.processors.items() if processor.reads_payments}

@@ -1,4 +1,5 @@
-"""What nobody needs any more: notifications delivered and events taken in long ago, old refusals of the Celery door.
+"""What nobody needs any more: notifications delivered and events taken in long ago, old refusals of the Celery door,
+wrong passwords that count no more.
 
 Nothing of the ledger, of a refund or of its timeline is ever pruned, nor a notification that nobody has taken.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 import logging
 
 from refund_worker.engine.context import Context
-from refund_worker.store import inbox, outbox, refused
+from refund_worker.engine.password_tries import TRIES_FORGOTTEN_SECONDS
+from refund_worker.store import console_users, inbox, outbox, refused
 
 log = logging.getLogger("refund_worker.prune")
 
@@ -32,6 +34,7 @@ def prune(context: Context) -> int:
         (outbox.delete_delivered, DELIVERED_SECONDS),
         (refused.delete_refused, REFUSED_SECONDS),
         (inbox.delete_taken, TAKEN_SECONDS),
+        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),
     ):
         for _ in range(BATCHES_MAX):
             gone = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
@@ -39,5 +42,5 @@ def prune(context: Context) -> int:
             if gone < BATCH:
                 break
     if total:
-        log.info("pruned %d old notifications, refusals and events", total)
+        log.info("pruned %d old notifications, refusals, events and wrong passwords", total)
     return total

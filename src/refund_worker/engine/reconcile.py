@@ -38,7 +38,8 @@ class Report:
     """`compared` legs; `differences` need a person; `in_flight` legs may differ for now.
 
     Objects that are not ours: `foreign` ones carry no mark (a person's or other software's), `other_installations`
-    made theirs on the same account and compare them themselves.
+    made theirs on the same account and compare them themselves. `resolved` objects were not what was asked for, and a
+    person who knew of them said how their leg ends.
     """
 
     compared: int
@@ -46,6 +47,7 @@ class Report:
     in_flight: int
     foreign: int
     other_installations: int
+    resolved: int
     ledger_minor: int
     processor_minor: int
     lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
@@ -102,8 +104,10 @@ def _compare(connection: Connection, processor: str, things: Iterable[RefundObje
     objects: defaultdict[str, int] = defaultdict(int)
     whose = sorted_out(connection, processor, things)
     paid_by = references_of(connection, {owned.leg_id for owned in whose.ours})
-    for thing in (*(owned.thing for owned in whose.ours), *whose.forgotten):
-        if thing.leg_id is None or thing.status != "succeeded":
+    mine = [owned.thing for owned in whose.ours]
+    resolved = reconciliation.resolved_objects(connection, processor, [thing.processor_refund_id for thing in mine])
+    for thing in (*mine, *whose.forgotten):
+        if thing.leg_id is None or thing.status != "succeeded" or thing.processor_refund_id in resolved:
             continue
         # What a person named as their payment for the leg stands in our book as paid by hand.
         if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:
@@ -112,7 +116,7 @@ def _compare(connection: Connection, processor: str, things: Iterable[RefundObje
     in_flight = reconciliation.open_legs(connection)
     lines = tuple((leg, ours.get((leg, its), 0), theirs.get((leg, its), 0)) for leg, its in sorted({*ours, *theirs}))
     differences = [
-        Difference("money", leg, mine, its) for leg, mine, its in lines if mine != its and leg not in in_flight
+        Difference("money", leg, booked, said) for leg, booked, said in lines if booked != said and leg not in in_flight
     ]
     differences += [Difference("refunded_twice", leg, 1, n) for leg, n in sorted(objects.items()) if n > 1]
     differences += _inner_differences(connection)
@@ -122,6 +126,7 @@ def _compare(connection: Connection, processor: str, things: Iterable[RefundObje
         in_flight=len(in_flight),
         foreign=len(whose.foreign) - len(whose.of_other_installations),
         other_installations=len(whose.of_other_installations),
+        resolved=len(resolved),
         ledger_minor=sum(ours.values()),
         processor_minor=sum(theirs.values()),
         lines=lines,

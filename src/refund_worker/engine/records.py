@@ -80,9 +80,14 @@ def _record_payments(
 
 
 def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWorkerError:
-    if earlier == record:
+    if _as_told(earlier) == _as_told(record):
         return Recorded(new=False)
     return AlreadyRecorded(f"payment {record.payment_id} is already recorded with another body")
+
+
+def _as_told(record: PaymentRecord) -> PaymentRecord:
+    """One body for the default, said or left out."""
+    return replace(record, captured_minor=record.captured_minor or record.amount_minor)
 
 
 def _purchase(record: PaymentRecord) -> Posting:
@@ -247,7 +252,7 @@ def reverse_transaction(
         if earlier is not None and earlier["refers_to"] == transaction_id:
             return earlier
         _check_reversible(connection, row)
-        if account.available < row["credits"]:
+        if row["credits"] > 0 and account.available < row["credits"]:
             raise BalanceSpent(f"{row['credits']} credits to take back, {account.available} available on the balance")
         kind = EntryKind(row["kind"])
         posting = ledger.reversal(

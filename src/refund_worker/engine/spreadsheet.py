@@ -45,10 +45,13 @@ def harmless(value: object) -> object:
 
 
 def _calculates(part: str) -> bool:
-    """Whether the first sign that can be seen begins a formula; blanks and invisible signs before it do not count."""
+    """Whether the first sign that can be seen begins a formula.
+
+    Blanks and invisible signs before it do not count, nor quotation marks: who reads CSV takes them away.
+    """
     first = next((sign for sign in part if not _is_unseen(sign)), "")
     return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False
 
 
 def _is_unseen(sign: str) -> bool:
-    return sign.isspace() or unicodedata.category(sign) in ("Cc", "Cf", "Zs")
+    return sign.isspace() or sign == '"' or unicodedata.category(sign) in ("Cc", "Cf", "Zs")

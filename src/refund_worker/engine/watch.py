@@ -61,6 +61,16 @@ def stale_processors(connection: Connection, context: Context, now: float) -> fr
     return processors.looked_at_before(connection, now - stale_seconds(context.policy), now)
 
 
+def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
+    """Processors whose last look is too old for a first send to rely on it, though sends go on.
+
+    Only where `POLL_SECONDS` is less than a minute: each payment's own list is then read before its first send.
+    """
+    if context.policy.poll_seconds >= STALE_SECONDS_MIN:
+        return frozenset()
+    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)
+
+
 def look(context: Context, processor: str = "stripe") -> int:
     """Take in what the processor made lately; the number of refunds of ours that are not known here.
 

@@ -124,5 +124,7 @@ def sessions_of(connection: Connection, name: str) -> list[str]:
     return list(connection.execute(select(_s.session_hash).where(_s.name == name)).scalars())
 
 
-def forget_old_tries(connection: Connection, before: float) -> None:
-    connection.execute(delete(console_tries).where(_t.last_at < before))
+def delete_old_tries(connection: Connection, before: float, limit: int) -> int:
+    """At most `limit` of those whose last wrong password was before; how many went."""
+    old = select(_t.subject).where(_t.last_at < before).limit(limit)
+    return connection.execute(delete(console_tries).where(_t.subject.in_(old), _t.last_at < before)).rowcount

@@ -7,11 +7,22 @@ from itertools import islice
 
 from sqlalchemy import Connection, func, select
 
+from refund_worker.domain.hear import BUT
 from refund_worker.domain.ledger import CLEARING, CREDITS
-from refund_worker.store.tables import customers, ledger_entries, ledger_transactions, legs, refund_objects, refunds
+from refund_worker.domain.workflow import LegOutcome
+from refund_worker.store.tables import (
+    customers,
+    events,
+    ledger_entries,
+    ledger_transactions,
+    legs,
+    refund_objects,
+    refunds,
+)
 
 # Below what either database takes as parameters of one statement.
 IDS_AT_ONCE = 5_000
+ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_BY_HAND}", f"leg_{LegOutcome.GIVEN_UP}")
 
 
 def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -82,6 +93,21 @@ def known_words(connection: Connection, processor: str, ids: Iterable[str]) -> d
         )
         found |= {row[0]: row[1] for row in connection.execute(query)}
     return found
+
+
+def resolved_objects(connection: Connection, processor: str, ids: Iterable[str]) -> frozenset[str]:
+    """Those of these refund objects that were known not to be what was asked for when a person ended their leg."""
+    o, e = refund_objects.c, events.c
+    query = (
+        select(o.processor_refund_id)
+        .join(legs, legs.c.leg_id == o.leg_id)
+        .join(events, (e.refund_id == legs.c.refund_id) & (e.leg_id == o.leg_id))
+        .where(o.processor == processor, o.status.contains(BUT), e.kind.in_(ENDED_BY_A_PERSON), e.at >= o.seen_at)
+    )
+    found: list[str] = []
+    for chunk in batched(ids, IDS_AT_ONCE):
+        found += connection.execute(query.where(o.processor_refund_id.in_(chunk))).scalars()
+    return frozenset(found)
 
 
 def balances_that_differ(connection: Connection) -> list[tuple[str, int, int]]:

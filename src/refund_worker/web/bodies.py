@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from refund_worker.engine.bodies import Body, RefundBody, Text
+from refund_worker.engine.bodies import Body, Reference, RefundBody, Text
 
 
 class ActBody(Body):
@@ -19,7 +19,7 @@ class ResolveBody(ActBody):
     """How what is stuck ends: paid by hand, with the reference of that payment, or credits given back."""
 
     outcome: Literal["paid_manually", "reverse"]
-    reference: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    reference: Reference | None = None
 
     @model_validator(mode="after")
     def _named_payment(self) -> ResolveBody:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stripe
+from tests.support.deployment import wait_until
 
 from refund_worker.processors.sandbox import FaultFileError, Sandbox
 from refund_worker.processors.sandbox.actions import make_plan
@@ -253,11 +253,17 @@ def test_a_scripted_step_comes_by_itself(customer: Customer) -> None:
     customer.sandbox.add_fault({"lifecycle": [{"status": "pending"}, {"status": "succeeded", "after_seconds": 0.2}]})
     refund = customer.ask()
     assert refund.status == "pending"
-    time.sleep(0.5)
-    # The book is written by the timer, not by this look at it: the counts of moves come from the file.
-    lines = [json.loads(line) for line in customer.sandbox.book_path.read_text().splitlines()]
-    moved = [record for line in lines for record in line if record["kind"] == "changed" and record["id"] == refund.id]
-    assert [record["set"]["status"] for record in moved] == ["succeeded"]
+
+    def moved() -> list[str]:
+        """From the file: the timer has written it, no look at the book."""
+        lines = [
+            json.loads(line) for line in customer.sandbox.book_path.read_text().splitlines(True) if line[-1] == "\n"
+        ]
+        changed = (record for line in lines for record in line if record["kind"] == "changed")
+        return [record["set"]["status"] for record in changed if record["id"] == refund.id]
+
+    wait_until(moved)
+    assert moved() == ["succeeded"]
 
 
 def test_a_list_that_lags_misses_a_refund_that_can_be_retrieved(patient: Customer) -> None:

@@ -225,6 +225,6 @@ def _reference(form: Mapping[str, str], reason: str) -> str | None:
     """The reference of the payment made by hand; None where the credits go back."""
     fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
     if form.get("reference", "").strip():
-        fields["reference"] = form["reference"].strip()
+        fields["reference"] = form["reference"]
     body = parse_body(ResolveBody, fields)
     return body.reference
