@@ -1,5 +1,8 @@
 """`make crashes`: every path, a crash at every point, singly and in all pairs; ends in one line.
 
+Where several first crashes leave the same world, one of them is paired with all second ones; of the other pairs, which
+are `alike`, each 50th is run as well. `--alike 1` runs them all.
+
 `python -m tests.crashes --path "deleted" --at 5 31` shows one run's trace.
 """
 
@@ -11,7 +14,8 @@ import multiprocessing.pool
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from tests.crashes.crash_run import Crashed, run_path, trace_of
 from tests.crashes.paths import PATHS
@@ -26,12 +30,13 @@ def main() -> int:
     parser.add_argument("--path", choices=sorted(BY_NAME), help="only this one")
     parser.add_argument("--at", type=int, nargs="+", help="show the trace of one run with crashes at these points")
     parser.add_argument("--every", type=int, default=1, help="of the pairs take only each n-th")
+    parser.add_argument("--alike", type=int, default=50, help="of the pairs that are alike run each n-th")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     names = [options.path] if options.path else list(BY_NAME)
     if options.at:
         return show(names[0], options.at)
-    return enumerate_all(names, options.every, options.processes)
+    return enumerate_all(names, options.every, options.alike, options.processes)
 
 
 def show(name: str, crash_at: list[int]) -> int:
@@ -42,33 +47,49 @@ def show(name: str, crash_at: list[int]) -> int:
     return 1 if result.violation else 0
 
 
-def enumerate_all(names: list[str], every: int, processes: int) -> int:
+def enumerate_all(names: list[str], every: int, alike: int, processes: int) -> int:
     started = time.monotonic()
-    points = pairs = failures = 0
+    total = Counter[str]()
     with multiprocessing.Pool(processes) as pool:
         for name in names:
-            path_points, path_pairs, path_failures = enumerate_path(pool, name, every)
-            points, pairs, failures = points + path_points, pairs + path_pairs, failures + path_failures
+            counts = enumerate_path(pool, name, every, alike)
+            total += counts
             seconds = time.monotonic() - started
-            print(f"{seconds:6.0f} s  {name}: {path_points} points, {path_pairs} pairs", file=sys.stderr, flush=True)
-    print(f"paths={len(names)} points={points} pairs={pairs} failures={failures}")
-    return 1 if failures else 0
+            print(f"{seconds:6.0f} s  {name}: {told(counts)}", file=sys.stderr, flush=True)
+    print(f"paths={len(names)} {told(total)} failures={total['failures']}")
+    return 1 if total["failures"] else 0
 
 
-def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int) -> tuple[int, int, int]:
-    """Points, pairs and failures. A pair's second crash is at any point that the run with the first one passes."""
+def told(counts: Counter[str]) -> str:
+    return " ".join(f"{name}={counts[name]}" for name in ("points", "pairs", "run"))
+
+
+def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int, alike: int) -> Counter[str]:
+    """Points, pairs, pairs run, and failures. A second crash is at any point that the run with the first one passes."""
     failures = report(name, (), run_path(BY_NAME[name]))
     count = run_path(BY_NAME[name]).points
-    passed: dict[int, int] = {}
+    singles: dict[int, Crashed] = {}
     for (_, (first,)), result in pool.imap_unordered(run_job, ((name, (n,)) for n in range(1, count + 1)), 10):
         failures += report(name, (first,), result)
-        passed[first] = result.points
-    jobs = list(pairs_of(name, passed, every))
+        singles[first] = result
+    pairs = list(pairs_of(name, {first: result.points for first, result in singles.items()}, every))
+    firsts = different(singles)
+    same = [pair for pair in pairs if pair[1][0] not in firsts]
+    jobs = [pair for pair in pairs if pair[1][0] in firsts] + same[alike - 1 :: alike]
     progress = Progress()
     for done, ((_, crash_at), result) in enumerate(pool.imap_unordered(run_job, jobs, 20), 1):
         failures += report(name, crash_at, result)
         progress.tell(f"          {name}: {done} of {len(jobs)} pairs")
-    return count, len(jobs), failures
+    return Counter(points=count, pairs=len(pairs), run=len(jobs), failures=failures)
+
+
+def different(singles: Mapping[int, Crashed]) -> set[int]:
+    """Of the crashes that left the same world, the first one each; all whose own run broke a promise."""
+    left: dict[tuple[object, ...], int] = {}
+    for point, result in sorted(singles.items()):
+        world = (result.points - point, result.rest) if result.rest else (point, None)
+        left.setdefault(world, point)
+    return set(left.values())
 
 
 def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -11,6 +13,9 @@ from tests.simulation.ends import check_ends
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation
 from tests.simulation.schedule import Schedule
+
+# Salts are random, and what is hashed with them differs as they do.
+_RANDOM = re.compile(r"[0-9a-f]{32,64}")
 
 # Before and after every statement, commit, call and publication.
 POINTS = frozenset(
@@ -66,6 +71,7 @@ class CrashRun(Schedule):
         # A failure that comes before anybody has heard of the success is another path: another payment is tried.
         self.bank.fails_no_sooner_than = DAY
         self.world.at(self.world.start + 1.5, self._begin)
+        self.rest = ""
 
     def _begin(self) -> None:
         self.crashes.counting = True
@@ -84,6 +90,19 @@ class CrashRun(Schedule):
         paid = sum(thing.amount for thing in self.bank.things if thing.status == "succeeded")
         if paid != self.path.paid:
             raise Violation(f"the processor gave back {paid} instead of {self.path.paid}")
+        if len(self.crashes.crash_at) == 1:
+            self.rest = self._digest_of_the_rest()
+
+    def _digest_of_the_rest(self) -> str:
+        """Of all that came after the one crash: the trace with its times, and every row at the end."""
+        struck = max(
+            n for n, line in enumerate(self.world.trace) if f"(point {min(self.crashes.crash_at)})" in str(line)
+        )
+        digest = hashlib.sha256(repr(self.world.trace[struck + 1 :]).encode())
+        self.connection.gate = None
+        for statement in self.connection.iterdump():
+            digest.update(_RANDOM.sub("", statement).encode())
+        return digest.hexdigest()
 
     def _reconcile(self) -> None:
         """Left to the simulation."""
@@ -91,15 +110,20 @@ class CrashRun(Schedule):
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """How a run ended: its first broken promise, and how many points it passed."""
+    """How a run ended: its first broken promise, how many points it passed, and a digest of all after its one crash.
+
+    Two crashes with as many points after them and the same `rest` left the same world, as any two within one
+    transaction do: what a second crash leads to is then the same, too.
+    """
 
     violation: str | None
     points: int
+    rest: str = ""
 
 
 def run_path(path: Path, crash_at: Collection[int] = ()) -> Crashed:
     run = CrashRun(path, crash_at)
-    return Crashed(run.outcome(), run.crashes.passed)
+    return Crashed(run.outcome(), run.crashes.passed, run.rest)
 
 
 def trace_of(path: Path, crash_at: Collection[int]) -> list[tuple[object, ...]]:

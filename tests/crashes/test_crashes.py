@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crashes.__main__ import pairs_of
-from tests.crashes.crash_run import CrashRun, run_path
+from tests.crashes.__main__ import different, pairs_of
+from tests.crashes.crash_run import Crashed, CrashRun, run_path, trace_of
 from tests.crashes.paths import PATHS, Path
 
 # Of the pairs, each n-th; a prime, so that over the paths all kinds of points meet.
@@ -24,6 +24,29 @@ def test_a_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) 
         if violation:
             broken[crash_at] = violation
     assert not broken, "\n".join(f"crashes at {at}: {why}" for at, why in broken.items())
+
+
+def test_crashes_are_alike_within_a_transaction_and_not_across_a_commit_or_a_send() -> None:
+    path = PATHS[1]
+    struck: list[str] = []
+    singles = {}
+    for at in range(1, run_path(path).points + 1):
+        singles[at] = run_path(path, (at,))
+        struck += [line[3] for line in trace_of(path, (at,)) if f"(point {at})" in str(line)]
+    firsts = different(singles)
+    kinds = [kind.partition(" (")[0] for kind in struck]
+    request = kinds.index("die after the commit")  # of the request: before it there is no refund, and then there is
+    assert request + 1 in firsts
+    assert not {2, request} & firsts, "within its transactions"
+    calls = [at for at, kind in enumerate(kinds, 1) if kind.endswith("the call")]
+    assert set(calls) <= firsts
+
+
+def test_crashes_are_alike_only_where_all_after_them_is() -> None:
+    same = {1: Crashed(None, 10, "a"), 2: Crashed(None, 11, "a"), 3: Crashed(None, 13, "a"), 4: Crashed(None, 13, "b")}
+    assert different(same) == {1, 3, 4}
+    broken = {1: Crashed("paid twice", 10), 2: Crashed("paid twice", 11)}
+    assert different(broken) == {1, 2}
 
 
 def test_a_crash_really_ends_the_process_and_leaves_nothing_of_its_transaction() -> None:
