@@ -47,6 +47,23 @@ def trail(world: World, kind: str) -> list[tuple[str, object]]:
         return [(line["who"], line["detail"]) for line in audited.entries(connection, kind=kind)["data"]]
 
 
+@pytest.mark.parametrize("door", ["celery", "celery:shop"])
+def test_who_is_linked_to_the_celery_door_stays_so_when_its_clients_are_declared(world: World, door: str) -> None:
+    """Until `CELERY_CLIENTS` is set the door asks as a whole, then as each client."""
+    refund_id = waiting(world, door)
+    link_person(world.context, "boss", "actor:celery", by=BY)
+    with pytest.raises(ActionNotAllowed, match="linked to the same person"):
+        approve(world, refund_id, "console/boss")
+    assert approve(world, refund_id, "console/anna") == "queued"
+
+
+def test_who_is_linked_to_one_client_of_the_celery_door_approves_for_the_others(world: World) -> None:
+    link_person(world.context, "boss", "actor:celery:shop", by=BY)
+    with pytest.raises(ActionNotAllowed, match="linked to the same person"):
+        approve(world, waiting(world, "celery:shop"), "console/boss")
+    assert approve(world, waiting(world, "celery:games"), "console/boss") == "queued"
+
+
 def test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before(world: World) -> None:
     first, second = waiting(world, "backend/boss"), waiting(world, "backend/boss-2")
     link_person(world.context, "boss", "key:backend/boss", by=BY)

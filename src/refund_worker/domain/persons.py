@@ -12,6 +12,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 CONSOLE_PREFIX = "console/"
+# The Celery door: it asks as a whole, or for each declared client by itself.
+CELERY = "celery"
 
 
 class Link(NamedTuple):
@@ -28,14 +30,15 @@ def folded(actor: str) -> str:
 
 def persons_behind(actor: str, links: Collection[Link]) -> frozenset[str]:
     """The actor and every console user that is, or may be, the person behind it; two console users that are linked
-    are one, also by way of a third."""
+    are one, also by way of a third. Who is linked to the Celery door is behind each of its clients."""
     found = {folded(actor)}
+    itself = found | {CELERY} if folded(actor).startswith(f"{CELERY}:") else found
     ends = [(folded(link.user), folded(link.identity)) for link in links]
     ends += [(identity, user) for user, identity in ends]
     more = True
     while more:
         # Only through console users: the next user of a shared key is somebody else.
-        through = {name for name in found if name.startswith(CONSOLE_PREFIX)} | {folded(actor)}
+        through = {name for name in found if name.startswith(CONSOLE_PREFIX)} | itself
         users = {to for start, to in ends if start in through and to.startswith(CONSOLE_PREFIX)}
         more = not users <= found
         found |= users

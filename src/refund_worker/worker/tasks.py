@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
+from refund_worker.domain.persons import CELERY
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.advance import advance
 from refund_worker.engine.bodies import RefundBody, checked_client, parse_body
@@ -34,7 +35,7 @@ NO_ROUND_AFTER_SECONDS = 20.0
 # A request from the broker is nowhere else yet: while the database is away it goes back, at this pace.
 REQUEST_AGAIN_SECONDS = 2.0
 CLIENT_DEFAULT = "celery"
-DOOR = "celery"
+DOOR = CELERY
 # Whose idempotency keys are the console's forms' and the command line's: no message takes one of them.
 OTHER_DOORS = frozenset({"console", "cli"})
 
