@@ -68,6 +68,14 @@ def the_call(decision: Decision) -> Call:
     return call
 
 
+def the_look_up(decision: Decision) -> LookUp:
+    """The one call: it asks what became of a send. A look before a repeat is another: finding nothing, it repeats."""
+    call = the_call(decision)
+    assert isinstance(call, LookUp)
+    assert not call.before_sending, "the same key is sent again if nothing is found"
+    return call
+
+
 def send_of(refund: Refund, number: int = 1) -> Send:
     """The send that the leg's present attempt made."""
     leg = refund.legs[number - 1]

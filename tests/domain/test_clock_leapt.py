@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.domain.builders import POLICY, START, an_object, answer, begun, found, look_up_of, status_of, the_call
+from tests.domain.builders import (
+    POLICY,
+    START,
+    an_object,
+    answer,
+    begun,
+    found,
+    look_up_of,
+    status_of,
+    the_look_up,
+)
 
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import Decision, LookUp
+from refund_worker.domain.decision import Decision
 from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import Found, SearchReply, Unanswered
@@ -34,7 +44,7 @@ def kinds(decision: Decision) -> list[str]:
 
 def test_a_leap_of_a_day_is_no_quiet_window_and_proves_nothing() -> None:
     looking = woken(silent(), LEAPT, POLICY)
-    assert isinstance(the_call(looking), LookUp)
+    the_look_up(looking)
     assert "quiet_begins_anew" in kinds(looking)
     missed = looked_up(looking.after, NOTHING, LEAPT)
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)

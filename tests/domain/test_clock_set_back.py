@@ -18,6 +18,7 @@ from tests.domain.builders import (
     sent_again,
     status_of,
     the_call,
+    the_look_up,
 )
 
 from refund_worker.domain.command import commanded
@@ -49,21 +50,21 @@ def leased(refund: Refund) -> Refund:
 
 def test_a_dead_workers_send_is_looked_up_with_an_alarm_and_not_replayed() -> None:
     decision = woken(leased(begun()), SET_BACK, POLICY)
-    assert isinstance(the_call(decision), LookUp)
+    the_look_up(decision)
     assert (status_of(decision), alarms(decision)) == (LegStatus.UNKNOWN, ["clock_went_back"])
 
 
 def test_a_silent_send_is_looked_up_and_not_replayed_even_when_the_old_time_has_come_again() -> None:
     looking = woken(silent(), SET_BACK, POLICY)
-    assert isinstance(the_call(looking), LookUp)
+    the_look_up(looking)
     missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
-    assert isinstance(the_call(woken(missed.after, SET_BACK + 900, POLICY)), LookUp)
+    the_look_up(woken(missed.after, SET_BACK + 900, POLICY))
 
 
 def test_a_key_whose_life_was_over_does_not_live_again() -> None:
     dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
     dead = woken(dead, START + POLICY.key_life_seconds + 1, POLICY).after
-    assert isinstance(the_call(woken(dead, START + 10, POLICY)), LookUp)
+    the_look_up(woken(dead, START + 10, POLICY))
 
 
 def test_what_is_found_then_is_adopted() -> None:
@@ -84,7 +85,7 @@ def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back
     """The worker lived on: its answer must not wash away what shows that the clock went back."""
     sent_twice = sent_again(silent(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
-    assert isinstance(the_call(woken(after, SET_BACK + 900, POLICY)), LookUp)
+    the_look_up(woken(after, SET_BACK + 900, POLICY))
 
 
 def test_a_refusal_of_the_only_send_is_still_a_refusal() -> None:
@@ -97,7 +98,7 @@ def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
     assert told.legs[1].status is LegStatus.SENDING
     assert (told.due_at or 0) <= SET_BACK
     assert (told.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
-    assert isinstance(the_call(woken(told, SET_BACK + POLICY.lease_seconds, POLICY)), LookUp)
+    the_look_up(woken(told, SET_BACK + POLICY.lease_seconds, POLICY))
 
 
 def test_a_pending_object_is_asked_about_at_once() -> None:

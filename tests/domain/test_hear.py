@@ -24,6 +24,7 @@ from tests.domain.builders import (
     sent_again,
     status_of,
     the_call,
+    the_look_up,
     verify_of,
 )
 
@@ -130,7 +131,7 @@ def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it()
     leg = told.after.legs[0]
     assert (leg.attempt, leg.attention, told.payments, told.postings) == (1, None, {}, ())
     later = leg.next_at or 0
-    assert isinstance(the_call(woken(told.after, later, POLICY)), LookUp)
+    the_look_up(woken(told.after, later, POLICY))
     absent = found(told.after, NOTHING, later).after
     sent = the_call(woken(absent, later, POLICY))
     assert isinstance(sent, Send)
@@ -154,7 +155,7 @@ def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_sil
     call = the_call(waiting)
     assert isinstance(call, LookUp)
     looked = heard(waiting.after, call.leg_id, call, NOTHING, at, POLICY, asked_at=at).after
-    assert isinstance(the_call(woken(looked, looked.due_at or 0, POLICY)), LookUp)
+    the_look_up(woken(looked, looked.due_at or 0, POLICY))
 
 
 def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
@@ -203,8 +204,8 @@ def test_a_block_that_is_met_again_is_told_once() -> None:
     for number in range(5):
         told = answer(refund, Blocked("balance_insufficient", "not now"), START + 1 + 700 * number)
         alarms += sum(event.alarm for event in told.events)
-        refund = woken(told.after, START + 700 * (number + 1), POLICY).after
-    assert alarms == 1
+        refund = sent_again(told.after, START + 700 * (number + 1)).after
+    assert (refund.legs[0].attempt, alarms) == (6, 1)
 
 
 @pytest.mark.parametrize("reply", [SILENCE, FIVE_HUNDRED])
@@ -221,7 +222,7 @@ def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert refused.legs[0].verdict == "refused"
-    assert isinstance(the_call(woken(refused, START + 501, POLICY)), LookUp)
+    the_look_up(woken(refused, START + 501, POLICY))
 
 
 def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothing_exists() -> None:
@@ -250,7 +251,7 @@ def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
 
 def test_a_server_error_sticks_to_its_key_so_it_is_looked_up_and_not_replayed() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
-    assert isinstance(the_call(woken(refund, START + 500, POLICY)), LookUp)
+    the_look_up(woken(refund, START + 500, POLICY))
 
 
 def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last_send() -> None:
@@ -324,7 +325,7 @@ def test_a_retry_by_a_person_asks_the_processor_first() -> None:
     parked = found(silent(), NOTHING, START + 20_000).after
     retried = commanded(parked, Action.RETRY, START + 30_000, POLICY, actor="op", reason="try").after
     assert retried.status is RefundStatus.SENDING
-    assert isinstance(the_call(woken(retried, START + 30_000, POLICY)), LookUp)
+    the_look_up(woken(retried, START + 30_000, POLICY))
     assert found(retried, Found((an_object(),)), START + 30_001).after.status is RefundStatus.SUCCEEDED
     assert found(retried, NOTHING, START + 30_001).after.legs[0].attempt == 2
 
@@ -396,7 +397,9 @@ def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(st
     leg = replace(begun().legs[0], status=status, next_at=START)
     told = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",))).after
     assert told.due_at is not None
-    assert isinstance(the_call(woken(told, told.due_at, POLICY)), LookUp)
+    call = the_call(woken(told, told.due_at, POLICY))
+    assert isinstance(call, LookUp)
+    assert call.before_sending
 
 
 def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
@@ -619,7 +622,7 @@ def test_a_replayed_refusal_is_no_proof_where_the_age_of_its_key_is_not_known() 
 def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing() -> None:
     again = sent_again(silent(), START + 500).after
     told = answer(again, AlreadyRefunded("nothing left", replayed=True), START + 501).after
-    assert isinstance(the_call(woken(told, START + 501, POLICY)), LookUp)
+    the_look_up(woken(told, START + 501, POLICY))
     shown = found(told, NOTHING, START + 502)
     assert (status_of(shown), shown.after.failure_code) == (LegStatus.BLOCKED, "charge_already_refunded")
 
@@ -641,7 +644,7 @@ def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> No
     paid = commanded(late.after, Action.RESOLVE, START + 2_000, POLICY, actor="op", reason="x", reference="bank-9")
     assert paid.after.status is RefundStatus.SUCCEEDED
     retried = commanded(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="mended").after
-    assert isinstance(the_call(woken(retried, START + 2_000, POLICY)), LookUp)
+    the_look_up(woken(retried, START + 2_000, POLICY))
     assert found(retried, Found((an_object(),)), START + 2_001).after.status is RefundStatus.SUCCEEDED
 
 

@@ -18,12 +18,13 @@ from tests.domain.builders import (
     sent_again,
     status_of,
     the_call,
+    the_look_up,
 )
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.command import commanded
-from refund_worker.domain.decision import CustomerChange, Decision, Hold, LookUp, Send
+from refund_worker.domain.decision import CustomerChange, Decision, Hold, Send
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.replies import Answered, Refused, Unanswered
@@ -88,7 +89,7 @@ def test_what_may_have_been_paid_is_looked_up_while_its_processor_is_paused_and_
     assert unknown.due_at is not None
     decision = woken(unknown, unknown.due_at, POLICY, paused={"stripe": Hold(unknown.due_at + 300, look_ups)})
     if look_ups:
-        assert isinstance(the_call(decision), LookUp)
+        the_look_up(decision)
     else:  # nobody here has access to it
         assert (decision.calls, decision.after.due_at) == ((), unknown.due_at + 300)
 

@@ -83,6 +83,16 @@ def test_what_a_person_named_as_their_payment_by_hand_is_no_difference(
     assert reconcile(world.context).differences == ()
 
 
+def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", "pays_silently")
+    refund_id = world.withdraw(20)
+    advance(world.context)
+    world.command(refund_id, Action.RESOLVE, "re_1")
+    report = reconcile(world.context)
+    assert (report.differences, report.resolved, world.processor.paid_minor()) == ((), 0, 200)
+
+
 def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(20)
