@@ -195,6 +195,7 @@ def test_how_an_id_that_begins_with_a_dash_is_given_is_told(shop: Cli) -> None:
     assert told.code == 2
     assert "behind --" in told.err
     assert shop("customers", "show", "--", "-V1StGXR8").code == 4
+    assert "behind --" not in shop("reconcile", "--days").err
 
 
 def test_resolving_what_needs_nobody_is_a_conflict(shop: Cli) -> None:

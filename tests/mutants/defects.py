@@ -1308,8 +1308,8 @@ DEFECTS = (
     Defect(
         "a message's client is its actor",
         "src/refund_worker/worker/tasks.py",
-        """    actor = DOOR if declared is None else f"{DOOR}:{client}\"""",
-        """    actor = f"{DOOR}:{client}\"""",
+        """    actor = CELERY if declared is None else f"{CELERY}:{client}\"""",
+        """    actor = f"{CELERY}:{client}\"""",
         ("tests/worker/test_celery_clients.py::test_a_new_name_for_each_message_evades_no_limit",),
     ),
     Defect(

@@ -115,7 +115,7 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 def _usage(error: typer.TyperException, invocation: Invocation) -> int:
     where = getattr(getattr(error, "ctx", None), "command_path", "refund-worker")
     said = plain(error.format_message()).rstrip(".")
-    if hasattr(error, "option_name"):
+    if hasattr(error, "possibilities"):  # an option that there is not
         said += " (an id that begins with a dash goes behind --)"
     print_error(InvalidRequest(f"{said}: see {where} --help"), invocation.output)
     return EXIT_USAGE

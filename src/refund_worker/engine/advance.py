@@ -25,7 +25,7 @@ from refund_worker.engine.calls import answer_of
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.evidence import Evidence, record_evidence
 from refund_worker.engine.kill_switch import KillSwitch
-from refund_worker.engine.payment_facts import facts_for, payments_ahead, payments_at, reading_turn
+from refund_worker.engine.payment_facts import facts_for, payments_ahead, reading_turn
 from refund_worker.engine.put_aside import put_aside, tried
 from refund_worker.engine.watch import stale_processors, unsynced_processors
 from refund_worker.processors.base import Processor
@@ -136,8 +136,8 @@ def claim_due(
         accounts.lock_customers(connection, stranded)
     rooms = accounts.payments_of(connection, stranded) if stranded else {}
     ahead = payments_ahead(claimed, rooms)
-    unsynced = payments_at(unsynced_processors(connection, context, now), claimed, rooms)
-    suspect = payments.refunded_elsewhere(connection, ahead) | unsynced
+    unsynced = unsynced_processors(connection, context, now)
+    suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
     decisions = []
     for refund in claimed:

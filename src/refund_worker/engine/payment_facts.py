@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -16,23 +16,13 @@ MAY_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.SENDING, LegStatus.WAITING
 READS = "reads"
 
 
-def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]) -> frozenset[str]:
-    """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too."""
-    wanted = {leg.payment_id for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
-    return frozenset(wanted | {room.payment_id for of_customer in rooms.values() for room in of_customer})
+def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]) -> dict[str, str]:
+    """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too, with its processor."""
+    ahead = {leg.payment_id: leg.processor for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
+    return ahead | {room.payment_id: room.processor for of_customer in rooms.values() for room in of_customer}
 
 
-def payments_at(
-    names: frozenset[str], claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]
-) -> frozenset[str]:
-    """Those of `payments_ahead` that these processors have."""
-    if not names:
-        return frozenset()
-    legs = {leg.payment_id for refund in claimed for leg in refund.legs if leg.processor in names}
-    return frozenset(legs | {room.payment_id for each in rooms.values() for room in each if room.processor in names})
-
-
-def facts_for(connection: Connection, context: Context, wanted: frozenset[str]) -> dict[str, PaymentFacts]:
+def facts_for(connection: Connection, context: Context, wanted: Collection[str]) -> dict[str, PaymentFacts]:
     """What is known of these payments, by payment_id."""
     readable = {name for name, processor in context.processors.items() if processor.reads_payments}
     return payment_words.facts_of(connection, wanted, readable)

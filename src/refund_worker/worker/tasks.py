@@ -35,7 +35,6 @@ NO_ROUND_AFTER_SECONDS = 20.0
 # A request from the broker is nowhere else yet: while the database is away it goes back, at this pace.
 REQUEST_AGAIN_SECONDS = 2.0
 CLIENT_DEFAULT = "celery"
-DOOR = CELERY
 # Whose idempotency keys are the console's forms' and the command line's: no message takes one of them.
 OTHER_DOORS = frozenset({"console", "cli"})
 
@@ -147,7 +146,7 @@ def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = 
     if declared is not None and client not in declared:
         named = to_redacted(client)
         raise InvalidRequest(f"client {named} is not in REFUND_WORKER_CELERY_CLIENTS: declare it there", field="client")
-    actor = DOOR if declared is None else f"{DOOR}:{client}"
+    actor = CELERY if declared is None else f"{CELERY}:{client}"
     return parse_body(RefundBody, body).request(idempotency_key=key, client=client, actor=actor)
 
 
@@ -155,6 +154,6 @@ def _refused(workplace: Workplace, fields: Mapping[str, Any], refusal: RefundWor
     key, client = (to_redacted(str(fields.get(name, "")))[:ID_LENGTH_MAX] for name in ("idempotency_key", "client"))
     log.warning("a request from the broker is refused: %s (client %r, key %r)", refusal.code, client, key)
     try:
-        keep_refused(workplace.open(), DOOR, {"client": CLIENT_DEFAULT} | dict(fields), refusal)
+        keep_refused(workplace.open(), CELERY, {"client": CLIENT_DEFAULT} | dict(fields), refusal)
     except Unavailable as error:
         log.warning("the refusal could not be kept for operators: %s", error.message)
