@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.world import World, assert_books_balance
+from tests.support.world import World, assert_books_balance, withdrawal
 
 from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.draft import BLOCKED_TRIES
-from refund_worker.domain.refund import Leg, RefundStatus
+from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
 from refund_worker.domain.workflow import Action, available_actions
 from refund_worker.engine import payment_views
 from refund_worker.engine.advance import advance
@@ -23,6 +23,7 @@ from refund_worker.processors.base import (
     NotSent,
     PaymentUnreadable,
     PaymentWord,
+    Refused,
     Unanswered,
 )
 
@@ -275,6 +276,22 @@ def test_several_payments_that_can_not_be_read_are_noted_in_one_go(asked: World)
     asked.work()
     assert {asked.refund(each).status for each in ids} == {RefundStatus.SUCCEEDED}
     assert [shown(asked, f"pay{number}")["verified"] for number in (1, 2, 3)] == [False] * 3
+
+
+def test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it(asked: World) -> None:
+    for number, customer in ((1, "c"), (2, "c"), (3, "d")):
+        paid_in(asked, number, customer_id=customer)
+    asked.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
+    refund_id = asked.withdraw(50)
+    while asked.refund(refund_id).legs[0].status is not LegStatus.FAILED:
+        assert advance(asked.context) == 1
+    asked.request(replace(withdrawal(50, "beside"), customer_id="d"))
+    assert asked.processor.read == ["ch_2"]
+    assert advance(asked.context) == 2
+    assert sorted(asked.processor.read) == ["ch_1", "ch_2", "ch_3"]
+    assert len(asked.processor.sends) == 1, "only what was refused: the two others are read first"
+    asked.work()
+    assert asked.processor.paid_minor() == 1_000
 
 
 def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a_person(asked: World) -> None:

@@ -1262,6 +1262,16 @@ DEFECTS = (
         ("tests/engine/test_persons.py",),
     ),
     Defect(
+        "a stand-in payment is not looked at beside other refunds",
+        ENGINE + "payment_facts.py",
+        """    return ahead | {room""",
+        """    return ahead or {room""",
+        (
+            "tests/engine/test_payment_check.py"
+            "::test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it",
+        ),
+    ),
+    Defect(
         "a formula behind a quotation mark is calculated",
         ENGINE + "spreadsheet.py",
         """ or sign == '"' or""",
