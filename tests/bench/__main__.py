@@ -26,9 +26,9 @@ from refund_worker.engine import intake, reconcile, records
 from refund_worker.engine.context import Context
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
-from refund_worker.store import refunds
 from refund_worker.worker.wake import make_wake
 from tests.bench.click import measure_clicks
+from tests.support.refund_counts import count_by_status
 
 REFUNDS = int(os.environ.get("BENCH_REFUNDS", "3000"))
 SDK_CALLS = 1000
@@ -142,7 +142,7 @@ def wait_for(context: Context, count: int) -> int:
     while done < count and time.monotonic() < end:
         time.sleep(0.05)
         with context.database.read() as connection:
-            done = refunds.count_by_status(connection).get("succeeded", 0)
+            done = count_by_status(connection).get("succeeded", 0)
     return done
 
 

@@ -21,6 +21,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store import refunds
 from refund_worker.worker.wake import make_wake
+from tests.support.refund_counts import count_by_status
 from tests.support.sales import paid, sell, withdrawal
 
 BULK = int(os.environ.get("BENCH_BULK", "5000"))
@@ -84,7 +85,7 @@ def _clicks(context: Context, what: str) -> Clicks:
         seconds.append(_click(context, name))
         time.sleep(BETWEEN_SECONDS)
     with context.database.read() as connection:
-        counts = refunds.count_by_status(connection)
+        counts = count_by_status(connection)
     return Clicks(tuple(seconds), sum(counts.values()) - counts.get("succeeded", 0))
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.refund_counts import count_by_status
 
 from refund_worker.cli.stack import Stack
 from refund_worker.engine.reconcile import reconcile
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.store import refunds
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "online-retail"
 REFUNDED, REFUNDED_MINOR = 299, 817_848
@@ -129,7 +129,7 @@ def test_the_month_comes_out_to_the_penny_although_workers_are_killed(stack: Sta
 
 def statuses_of(context: Any) -> dict[str, int]:
     with context.database.read() as connection:
-        return refunds.count_by_status(connection)
+        return count_by_status(connection)
 
 
 def settle(context: Any) -> dict[str, int]:

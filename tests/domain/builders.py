@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send, Verify
-from refund_worker.domain.hear import heard
+from refund_worker.domain.hear import heard_all
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, Found, RefundObject, Reply, SearchReply
+from refund_worker.domain.replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
 from refund_worker.domain.wake import attempt_key, order_of, woken
 
 # The quiet window begins when the lease of the last send has ended: 1,000 seconds after it in all.
@@ -61,6 +61,20 @@ def a_refund(*legs: Leg, **changes: Any) -> Refund:
 def begun(*legs: Leg, at: float = START, **changes: Any) -> Refund:
     """Posted, and the first sends committed."""
     return woken(a_refund(*legs, **changes), at, POLICY).after
+
+
+def heard(
+    refund: Refund,
+    leg_id: str,
+    call: Call | None,
+    reply: Reply | SearchReply | PaymentReply,
+    now: float,
+    policy: Policy,
+    *,
+    asked_at: float | None = None,
+) -> Decision:
+    """What one reply to `call` makes of the refund; `call` is None for a reply that nobody asked for."""
+    return heard_all(refund, [(leg_id, call, reply, asked_at)], now, policy)
 
 
 def the_call(decision: Decision) -> Call:

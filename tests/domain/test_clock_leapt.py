@@ -11,6 +11,7 @@ from tests.domain.builders import (
     answer,
     begun,
     found,
+    heard,
     look_up_of,
     status_of,
     the_look_up,
@@ -18,7 +19,6 @@ from tests.domain.builders import (
 
 from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision
-from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import Found, SearchReply, Unanswered
 from refund_worker.domain.wake import woken

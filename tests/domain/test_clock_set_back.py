@@ -14,6 +14,7 @@ from tests.domain.builders import (
     answer,
     begun,
     found,
+    heard,
     news,
     sent_again,
     status_of,
@@ -24,7 +25,6 @@ from tests.domain.builders import (
 from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
 from refund_worker.domain.draft import CLOCK_SLACK_SECONDS
-from refund_worker.domain.hear import heard
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import Answered, Busy, Found, NotSent, Refused, Unanswered
 from refund_worker.domain.wake import woken

@@ -17,6 +17,7 @@ from tests.domain.builders import (
     begun,
     due,
     found,
+    heard,
     look_up_of,
     news,
     sent_again,
@@ -27,7 +28,7 @@ from tests.domain.builders import (
 from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Hold, LookUp, Send
 from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
-from refund_worker.domain.hear import heard, heard_all
+from refund_worker.domain.hear import heard_all
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.replies import (

@@ -18,6 +18,7 @@ from tests.domain.builders import (
     answer,
     begun,
     found,
+    heard,
     look_up_of,
     news,
     send_of,
@@ -31,7 +32,7 @@ from tests.domain.builders import (
 from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Event, Fetch, LookUp, Pause, Policy, Send
 from refund_worker.domain.draft import PROCESSOR_KEY_SECONDS
-from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard, heard_all
+from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject

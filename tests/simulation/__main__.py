@@ -1,4 +1,8 @@
-"""`python -m tests.simulation --schedules 1000 --seed 1`; `--replay SEED` shows one schedule's trace."""
+"""`python -m tests.simulation --schedules 1000 --seed 1`; `--replay SEED` shows one schedule's trace.
+
+`--hashes FILE` writes a line for each seed with the hash of its trace. Two such files are equal if a change of the code
+has changed no schedule.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.schedule import run_schedule, run_schedule_briefly
@@ -23,10 +28,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed; the others follow it")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", type=int, metavar="SEED")
+    parser.add_argument("--hashes", type=Path, metavar="FILE", help="write `seed hash` for each trace, by seed")
     options = parser.parse_args()
     if options.replay is not None:
         return replay(options.replay)
-    return run_many(options.seed, options.schedules, options.processes)
+    return run_many(options.seed, options.schedules, options.processes, options.hashes)
 
 
 def replay(seed: int) -> int:
@@ -53,13 +59,14 @@ def _prepare() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def run_many(first: int, schedules: int, processes: int) -> int:
+def run_many(first: int, schedules: int, processes: int, hashes: Path | None = None) -> int:
     started = time.monotonic()
     violations = done = 0
     faults: Counter[str] = Counter()
     cpu = 0.0
     ends: Counter[str] = Counter()
     attention: Counter[str] = Counter()
+    traces: dict[int, str] = {}
     seeds = range(first, first + schedules)
     progress = Progress()
     with multiprocessing.Pool(processes, _prepare, maxtasksperchild=5_000) as pool:
@@ -69,10 +76,13 @@ def run_many(first: int, schedules: int, processes: int) -> int:
             cpu += result.cpu_seconds
             ends += result.ends
             attention += result.attention
+            traces[result.seed] = result.trace_hash
             if result.violation:
                 violations += 1
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
             progress.tell(f"{done}/{schedules} schedules, {violations} violations")
+    if hashes is not None:
+        hashes.write_text("".join(f"{seed} {trace}\n" for seed, trace in sorted(traces.items())), "utf-8")
     minutes = (time.monotonic() - started) / 60
     print_faults(faults)
     print("ends: " + ", ".join(f"{count} {status}" for status, count in sorted(ends.items())))

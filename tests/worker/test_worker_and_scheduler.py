@@ -16,7 +16,7 @@ from tests.support.servers import ValkeyServer
 from refund_worker.store.refunds import Filters, find_ids
 from refund_worker.worker.celery_app import make_app
 from refund_worker.worker.constants import QUEUES
-from refund_worker.worker.health import check_health, check_heartbeat
+from refund_worker.worker.health import check_heartbeat
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def test_a_wake_up_is_followed_before_the_next_sweep(tmp_path: Path) -> None:
     with Deployment(tmp_path, {"SWEEP_SECONDS": "60"}) as deployment:
         deployment.start("worker")
         deployment.celery()
-        wait_until(lambda: check_health("worker", deployment.settings)[0])
+        wait_until(lambda: check_heartbeat("worker", deployment.database_url)[0])
         assert deployment.settle(deployment.ask(wake=True)) < 15
 
 
@@ -191,7 +191,7 @@ def test_no_secret_is_in_the_process_list_or_in_a_log(running: Deployment) -> No
 
 def test_both_are_healthy_while_they_run(running: Deployment) -> None:
     running.celery()
-    assert check_health("worker", running.settings)[0]
+    assert check_heartbeat("worker", running.database_url)[0]
     database_url = running.settings.database_url.get_secret_value()
     assert all(check_heartbeat("worker", database_url, queue)[0] for queue in QUEUES)
-    assert check_health("scheduler", running.settings)[0]
+    assert check_heartbeat("scheduler", running.database_url)[0]

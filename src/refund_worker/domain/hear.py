@@ -112,23 +112,6 @@ def backoff_seconds(policy: Policy, leg: Leg) -> float:
     return seconds * spread
 
 
-def heard(
-    refund: Refund,
-    leg_id: str,
-    call: Call | None,
-    reply: Reply | SearchReply | PaymentReply,
-    now: float,
-    policy: Policy,
-    *,
-    asked_at: float | None = None,
-) -> Decision:
-    """A processor answered `call`, or spoke unasked (`call` None: a webhook's fetch, a reconciliation).
-
-    `asked_at` is when the question was asked: the quiet window is measured against it, never against the answer.
-    """
-    return heard_all(refund, [(leg_id, call, reply, asked_at)], now, policy)
-
-
 def heard_all(
     refund: Refund,
     replies: Iterable[tuple[str, Call | None, Reply | SearchReply | PaymentReply, float | None]],

@@ -215,12 +215,6 @@ def insert_check(connection: Connection, check: Mapping[str, Any]) -> None:
     connection.execute(audit_checks.insert().values(**check))
 
 
-def last_checks(connection: Connection, limit: int) -> list[RowMapping]:
-    """The latest first."""
-    query = select(audit_checks).order_by(audit_checks.c.seq.desc()).limit(limit)
-    return list(connection.execute(query).mappings())
-
-
 def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> RowMapping | None:
     """The latest check of this kind; `of_all` only those that began with the first seal."""
     c = audit_checks.c

@@ -87,18 +87,6 @@ def reversal_of(connection: Connection, transaction_id: str) -> RowMapping | Non
     return connection.execute(_REVERSAL, {"refers_to": transaction_id}).mappings().first()
 
 
-def account_sums(connection: Connection, *, like: str | None = None) -> list[tuple[str, str, int]]:
-    """(account, unit, sum) of every account whose name begins so, zero sums left out."""
-    total = func.sum(ledger_entries.c.amount)
-    query = select(ledger_entries.c.account, ledger_entries.c.unit, total).group_by(
-        ledger_entries.c.account, ledger_entries.c.unit
-    )
-    if like is not None:
-        query = query.where(ledger_entries.c.account.startswith(like, autoescape=True))
-    rows = connection.execute(query.having(total != 0).order_by(ledger_entries.c.account))
-    return [(account, unit, int(amount)) for account, unit, amount in rows]
-
-
 def unbalanced_transactions(connection: Connection) -> list[str]:
     """Ids of ledger transactions whose entries do not sum to zero in every unit: none, or something is broken."""
     e = ledger_entries.c

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, or_, select, update
 
 from refund_worker.domain.decision import Decision, Event, ObjectSeen, Send
 from refund_worker.domain.refund import (
@@ -333,11 +333,6 @@ def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
     """The timeline, oldest first."""
     query = select(events).where(events.c.refund_id == refund_id).order_by(events.c.seq)
     return list(connection.execute(query).mappings())
-
-
-def count_by_status(connection: Connection) -> dict[str, int]:
-    query = select(refunds.c.status, func.count()).group_by(refunds.c.status)
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def put_off(

@@ -46,13 +46,8 @@ class Heartbeat:
             self.path.unlink()
 
 
-def check_health(kind: WorkerKind, settings: Settings) -> tuple[bool, str]:
-    """Whether a process of this kind lives here, and a line that says so."""
-    return check_heartbeat(kind, settings.database_url.get_secret_value())
-
-
 def check_heartbeat(kind: WorkerKind, database_url: str, queue: str | None = None) -> tuple[bool, str]:
-    """The same by the database's URL alone, for a worker of this queue if one is named."""
+    """Whether a process of this kind lives here, and a line that says so; a worker of this `queue` if one is named."""
     folder = folder_of(database_url)
     who = f"{kind} of {queue}" if queue else kind
     heard_at = max((_heard_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
