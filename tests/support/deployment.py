@@ -28,6 +28,7 @@ from refund_worker.store import refunds
 from refund_worker.worker import keeper
 from refund_worker.worker.embedded import EMBEDDED, url_if_running
 from refund_worker.worker.folder import runtime_folder
+from refund_worker.worker.health import WorkerKind, check_heartbeat
 from refund_worker.worker.run import CHILD
 from refund_worker.worker.wake import make_wake
 from tests.support.parts import Parts
@@ -128,6 +129,10 @@ class Deployment:
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
+
+    def is_alive(self, kind: WorkerKind) -> bool:
+        """Whether a process of this kind has touched its heartbeat file lately."""
+        return check_heartbeat(kind, self.settings.database_url.get_secret_value())[0]
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this deployment, the embedded broker's included."""

@@ -13,7 +13,6 @@ from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX
 from refund_worker.worker.embedded import EmbeddedBroker, running_url
 from refund_worker.worker.folder import runtime_folder
-from refund_worker.worker.health import check_heartbeat
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +33,8 @@ def test_a_worker_told_to_stop_finishes_its_call_and_leaves_nobody_behind(tmp_pa
         assert deployment.statuses(ids) == ["succeeded"]
         assert deployment.stop("scheduler") == 0
         assert not [process for process in family if process.is_running()]
-        assert not check_heartbeat("worker", deployment.database_url)[0]
-        assert not check_heartbeat("scheduler", deployment.database_url)[0]
+        assert not deployment.is_alive("worker")
+        assert not deployment.is_alive("scheduler")
 
 
 def test_workers_whose_supervisor_is_killed_do_not_live_on(tmp_path: Path) -> None:
