@@ -32,22 +32,22 @@ MAY_IMPORT = {
     "settings": {"dangers", "errors", "redaction"},
     "dangers": set[str](),
     "redaction": set[str](),
-    "signing": set[str](),
-    "client": {"signing"},  # what a backend takes that only speaks HTTP to us
+    "request_signing": set[str](),
+    "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
     "domain": {"errors"},
     "store": {"domain"} | LEAVES,
     "processors": {"domain"} | LEAVES,
     "processors.sandbox": set[str](),
     "engine": BELOW_ENGINE,
     "runtime": {"engine"} | BELOW_ENGINE,
-    "web": {"signing"} | BELOW_DOORS,
+    "web": {"request_signing"} | BELOW_DOORS,
     "worker": BELOW_DOORS,
     "testing": {"web", "processors.sandbox"} | BELOW_DOORS,  # for users' own test suites
     "cli": {"web", "worker", "processors.sandbox"} | BELOW_DOORS,
 }
 # Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
-STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe.py"
+STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
 TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
     "README.md",
@@ -149,15 +149,15 @@ WRONG = [
     ("errors.py", "from refund_worker import domain", "errors must not import domain"),
     ("settings.py", "from .domain.money import split", "settings must not import domain"),
     ("store/refunds.py", "from refund_worker.processors.base import Reply", "store must not import processors"),
-    ("processors/stripe.py", "from ..store import tables", "processors must not import store"),
+    ("processors/stripe/adapter.py", "from ...store import tables", "processors must not import store"),
     (
-        "engine/advance.py",
+        "engine/refunds/process.py",
         "def run():\n    from refund_worker.runtime import Runtime",
         "engine must not import runtime",
     ),
-    ("engine/advance.py", "import refund_worker.worker.tasks", "engine must not import worker"),
-    ("engine/advance.py", "import stripe", "only processors/stripe.py imports stripe"),
-    ("processors/sandbox/server.py", "from stripe import Refund", "only processors/stripe.py imports stripe"),
+    ("engine/refunds/process.py", "import refund_worker.worker.tasks", "engine must not import worker"),
+    ("engine/refunds/process.py", "import stripe", "only processors/stripe/adapter.py imports stripe"),
+    ("processors/sandbox/server.py", "from stripe import Refund", "only processors/stripe/adapter.py imports stripe"),
     ("processors/sandbox/server.py", "from ..base import Reply", "processors.sandbox must not import processors"),
     ("processors/sandbox/server.py", "from refund_worker import errors", "processors.sandbox must not import errors"),
     ("runtime.py", "from refund_worker.processors.sandbox import app", "runtime must not import processors.sandbox"),
@@ -183,11 +183,14 @@ def test_an_import_that_goes_the_wrong_way_is_named_with_its_line(
 
 RIGHT = [
     ("domain/refund.py", "import dataclasses\nfrom .money import split\nfrom refund_worker.errors import Refusal"),
-    ("processors/stripe.py", "import stripe\nfrom refund_worker.processors.base import Reply"),
+    ("processors/stripe/adapter.py", "import stripe\nfrom refund_worker.processors.base import Reply"),
     ("processors/sandbox/server.py", "import json\nfrom . import book\nfrom .faults import Fault"),
     ("runtime.py", "import sqlalchemy\nfrom refund_worker import engine, store, processors"),
     ("cli/app.py", "from refund_worker.web.app import build\nfrom refund_worker.runtime import Runtime"),
-    ("worker/tasks.py", "from refund_worker import __version__\nfrom refund_worker.engine.advance import advance"),
+    (
+        "worker/tasks.py",
+        "from refund_worker import __version__\nfrom refund_worker.engine.refunds.process import advance",
+    ),
 ]
 
 
@@ -227,15 +230,15 @@ def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
 
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
 ACTS = {
-    "engine.operations.command",
-    "engine.operations.pause_processor",
-    "engine.operations.resume_processor",
-    "engine.records.correct",
-    "engine.records.reverse_transaction",
-    "engine.intake.request_refunds",
-    "engine.batches.take_batch",
-    "engine.bulk_retry.retry_all",
-    "engine.audit.verify",
+    "engine.refunds.actions.command",
+    "engine.refunds.actions.pause_processor",
+    "engine.refunds.actions.resume_processor",
+    "engine.accounts.payments.correct",
+    "engine.accounts.payments.reverse_transaction",
+    "engine.refunds.accept.request_refunds",
+    "engine.intake.batches.take_batch",
+    "engine.refunds.bulk_retry.retry_all",
+    "engine.audit.hash_chain.verify",
 }
 AUTHORISED = "web/authorised.py"
 
@@ -267,15 +270,15 @@ def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None
 @pytest.mark.parametrize(
     "line",
     [
-        "from refund_worker.engine.records import reverse_transaction",
-        "from refund_worker.engine import records\nrecords.reverse_transaction",
+        "from refund_worker.engine.accounts.payments import reverse_transaction",
+        "from refund_worker.engine.accounts import payments\npayments.reverse_transaction",
     ],
 )
 def test_an_act_that_goes_past_it_is_seen(tmp_path: Path, line: str) -> None:
     page = tmp_path / PACKAGE / "web" / "console" / "page.py"
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
-    assert unauthorised(tmp_path) == ["web/console/page.py: engine.records.reverse_transaction"]
+    assert unauthorised(tmp_path) == ["web/console/page.py: engine.accounts.payments.reverse_transaction"]
 
 
 def test_each_act_that_is_looked_for_is_there() -> None:

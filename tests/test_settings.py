@@ -10,7 +10,7 @@ from refund_worker.domain import money
 from refund_worker.errors import BadSettings
 from refund_worker.runtime import policy_of
 from refund_worker.settings import AMOUNT_MAX, PREFIX, Settings, load_settings
-from refund_worker.worker.folder import folder_of
+from refund_worker.worker.runtime_dir import folder_of
 
 # Written in two parts, so that nobody's scanner takes it for a real one.
 LIVE = "sk_" + "live_0123456789"

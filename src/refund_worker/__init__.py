@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refund_worker.domain.refund import Kind, RefundRequest, To
-    from refund_worker.engine.door import request_refund
-    from refund_worker.engine.intake import Taken
+    from refund_worker.engine.intake.python_api import request_refund
+    from refund_worker.engine.refunds.accept import Taken
     from refund_worker.errors import Refusal
 
 __all__ = ["Kind", "RefundRequest", "Refusal", "Taken", "To", "request_refund"]

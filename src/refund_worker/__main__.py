@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run one command and exit with its code."""
     if sys.argv[1:2] == ["health"]:
-        from refund_worker.cli.alive import plain_check
+        from refund_worker.cli.healthcheck import plain_check
 
         life = plain_check(sys.argv[2:])
         if life is not None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, Self, TypedDict, TypeVar, cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from refund_worker.signing import HEADER, SIGNED_HEADERS, signature_header
+from refund_worker.request_signing import HEADER, SIGNED_HEADERS, signature_header
 
 if TYPE_CHECKING:
     import aiohttp

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
 from refund_worker.engine.context import Answer, Batches, Context, Limiter, NoLimit, no_wake
-from refund_worker.engine.limits import limits_of
+from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.processors.base import Processor
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.settings import Settings
@@ -101,7 +101,7 @@ def processors_of(settings: Settings) -> dict[str, Processor]:
     found: dict[str, Processor] = {"manual": ManualProcessor()}
     if settings.stripe_api_key is not None:
         # The SDK takes as long to import as all the rest: doors that call no processor do without it.
-        from refund_worker.processors.stripe import StripeProcessor
+        from refund_worker.processors.stripe.adapter import StripeProcessor
 
         found["stripe"] = StripeProcessor(
             settings.stripe_api_key.get_secret_value(),

@@ -30,20 +30,20 @@ from typing import Any, Self
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import ENDS, Kind, RefundRequest, RefundStatus, To
-from refund_worker.engine import views
-from refund_worker.engine.advance import advance
-from refund_worker.engine.api_keys import create_key, create_signed_key
+from refund_worker.engine.access.api_keys import create_key, create_signed_key
+from refund_worker.engine.accounts.payments import record_payments, record_spends
 from refund_worker.engine.context import Context
-from refund_worker.engine.deliver import Deliverer
-from refund_worker.engine.intake import request_refunds
-from refund_worker.engine.news import take_inbox
-from refund_worker.engine.records import record_payments, record_spends
-from refund_worker.engine.watch import watch
+from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.store import figures
+from refund_worker.store.reporting import metrics
 
 # Clocks of a test: what takes minutes in production takes tenths of a second here.
 CLOCKS = {
@@ -205,7 +205,7 @@ class RefundWorker:
 
     def _unsettled(self) -> dict[str, int]:
         with self.context.database.read() as connection:
-            found = figures.count_in(connection, UNSETTLED)
+            found = metrics.count_in(connection, UNSETTLED)
         return {status: count for status, count in found.items() if count}
 
     @contextmanager
@@ -241,12 +241,12 @@ class RefundWorker:
     def refund(self, refund_id: str) -> dict[str, Any]:
         """The refund as the API shows it. Raises `NotFound`."""
         with self.context.database.read() as connection:
-            return views.refund_view(views.find_refund(connection, refund_id))
+            return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
     def customer(self, customer_id: str) -> dict[str, Any]:
         """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
-            return views.customer(connection, customer_id)
+            return api_objects.customer(connection, customer_id)
 
     def paid_minor(self) -> int:
         """What stands in the processor's own book as given back, over all payments, in minor units."""

@@ -22,11 +22,13 @@ import stripe
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.engine import intake, reconcile, records
+from refund_worker.engine.accounts import payments
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync import reconciliation
+from refund_worker.engine.refunds import accept
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
-from refund_worker.worker.wake import make_wake
+from refund_worker.worker.publisher import make_wake
 from tests.bench.click import measure_clicks
 from tests.support.refund_counts import count_by_status
 
@@ -63,7 +65,7 @@ def measure_refunds(folder: Path) -> float:
             taken_in = time.perf_counter() - started
             done = wait_for(runtime.context, accepted)
             seconds = time.perf_counter() - started
-            report = reconcile.reconcile(runtime.context)
+            report = reconciliation.reconcile(runtime.context)
             again = bare_calls_per_second(stack, "again")
     finally:
         stack.stop()
@@ -111,8 +113,8 @@ def prepare(context: Context, stack: Stack, count: int) -> None:
         [{"processor_payment_id": p.processor_payment_id, "amount_minor": 1000, "currency": "USD"} for p in paid]
     )
     for start in range(0, count, BATCH):
-        records.record_payments(context, paid[start : start + BATCH])
-        records.record_spends(context, spent[start : start + BATCH])
+        payments.record_payments(context, paid[start : start + BATCH])
+        payments.record_spends(context, spent[start : start + BATCH])
 
 
 def request_all(context: Context, count: int) -> int:
@@ -131,8 +133,8 @@ def request_all(context: Context, count: int) -> int:
     ]
     answers: Sequence[object] = []
     for start in range(0, count, BATCH):
-        answers = [*answers, *intake.request_refunds(context, requests[start : start + BATCH])]
-    return sum(isinstance(answer, intake.Taken) for answer in answers)
+        answers = [*answers, *accept.request_refunds(context, requests[start : start + BATCH])]
+    return sum(isinstance(answer, accept.Taken) for answer in answers)
 
 
 def wait_for(context: Context, count: int) -> int:

@@ -16,11 +16,11 @@ from pathlib import Path
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake import Taken, request_refunds
+from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store import refunds
-from refund_worker.worker.wake import make_wake
+from refund_worker.worker.publisher import make_wake
 from tests.support.refund_counts import count_by_status
 from tests.support.sales import paid, sell, withdrawal
 

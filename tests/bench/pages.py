@@ -24,8 +24,8 @@ import httpx
 import psutil
 from sqlalchemy import Connection, func, select
 
-from refund_worker.engine.api_keys import create_key
-from refund_worker.engine.console_users import create_user
+from refund_worker.engine.access.api_keys import create_key
+from refund_worker.engine.access.console_users import create_user
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store.tables import refunds

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent.parent / "src"
 # name: (file, the text that stands there once, what takes its place)
 MUTANTS = {
     "fresh_key": (
-        "refund_worker/domain/wake.py",
+        "refund_worker/domain/next_step.py",
         'return f"{leg_id}:{attempt}"',
         'import secrets\n\n    return f"{leg_id}:{attempt}:{secrets.token_hex(4)}"',
     ),

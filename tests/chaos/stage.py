@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.access.api_keys import create_key
 from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import text
 from tests.cli.conftest import Cli
 
-from refund_worker.engine.audit import Sealer
+from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 

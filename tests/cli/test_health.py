@@ -15,9 +15,9 @@ import pytest
 from tests.cli.conftest import Cli
 from tests.support.processes import free_port
 
-from refund_worker.cli.alive import DATABASE_URL, DATABASE_URL_DEFAULT
+from refund_worker.cli.healthcheck import DATABASE_URL, DATABASE_URL_DEFAULT
 from refund_worker.settings import Settings, load_settings
-from refund_worker.worker.health import AGE_SECONDS_MAX, Heartbeat
+from refund_worker.worker.heartbeat import AGE_SECONDS_MAX, Heartbeat
 
 HEAVY = (
     "typer",

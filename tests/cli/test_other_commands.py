@@ -17,15 +17,16 @@ import typer.main
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.cli import dev
+from refund_worker.cli.admin import SWITCH_FIELDS
 from refund_worker.cli.app import app
-from refund_worker.cli.operate import SWITCH_FIELDS
-from refund_worker.cli.shown import money, plain
+from refund_worker.cli.output import plain
 from refund_worker.cli.stack import Stack
+from refund_worker.engine.views.money_format import money
 from refund_worker.processors.base import PaymentUnreadable
 from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
-from refund_worker.store.payment_words import keep_words
-from refund_worker.web.documents import SwitchShape
+from refund_worker.store.payment_readings import keep_words
+from refund_worker.web.openapi import SwitchShape
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

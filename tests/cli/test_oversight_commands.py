@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.cli.conftest import Become, Cli
 
-from refund_worker.engine.audit import Sealer
+from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store import snapshots

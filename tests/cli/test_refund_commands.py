@@ -12,10 +12,10 @@ import pytest
 from tests.cli.conftest import Become, Cli, Ran
 
 from refund_worker.cli.options import LIMIT_DEFAULT
-from refund_worker.engine.bodies import parse_body
+from refund_worker.engine.intake.schemas import parse_body
 from refund_worker.store.database import Database
 from refund_worker.web.api import queries
-from refund_worker.web.bodies import ResolveBody
+from refund_worker.web.schemas import ResolveBody
 
 WITHDRAWAL = ("--kind", "withdrawal", "--to", "source", "--customer", "ann", "--reason", "asked")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cli.conftest import Cli
 
-from refund_worker.engine.refused import keep_refused
+from refund_worker.engine.intake.dead_letters import keep_refused
 from refund_worker.errors import ExceedsRefundable
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings

@@ -8,7 +8,7 @@ from typing import Any
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.domain.workflow import Action
+from refund_worker.domain.state_machine import Action
 from tests.simulation.plan import DAY, HOUR, START, Act, Plan
 
 

@@ -22,7 +22,7 @@ import pytest
 from tests.support.refund_counts import count_by_status
 
 from refund_worker.cli.stack import Stack
-from refund_worker.engine.reconcile import reconcile
+from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 

@@ -24,7 +24,7 @@ from tests.support.deployment import Deployment, wait_until
 from tests.support.migrated import migrate
 from tests.support.servers import PostgresDatabases, ValkeyServer
 
-from refund_worker.engine.reconcile import reconcile
+from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 

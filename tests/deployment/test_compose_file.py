@@ -11,7 +11,7 @@ import yaml
 
 from refund_worker.cli.app import run_command
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.worker.run import STOP_SECONDS_MAX
+from refund_worker.worker.supervisor import STOP_SECONDS_MAX
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))

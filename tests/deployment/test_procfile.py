@@ -20,7 +20,7 @@ from tests.support.deployment import wait_until
 from tests.support.processes import free_port
 from tests.support.servers import PostgresDatabases
 
-from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.access.api_keys import create_key
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send, Verify
-from refund_worker.domain.hear import heard_all
+from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.next_step import attempt_key, order_of, woken
+from refund_worker.domain.processor_replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
-from refund_worker.domain.wake import attempt_key, order_of, woken
 
 # The quiet window begins when the lease of the last send has ended: 1,000 seconds after it in all.
 POLICY = Policy(key_life_seconds=10_000, quiet_seconds=940, lease_seconds=60, retry_max_seconds=600)

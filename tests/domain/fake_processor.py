@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from refund_worker.domain.decision import Fetch, LookUp, Send
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundRequest, RefundStatus, To

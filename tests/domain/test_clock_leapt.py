@@ -17,12 +17,12 @@ from tests.domain.builders import (
     the_look_up,
 )
 
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_replies import Found, SearchReply, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
-from refund_worker.domain.replies import Found, SearchReply, Unanswered
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action
+from refund_worker.domain.state_machine import Action
 
 LEAPT = START + 86_400.0
 NOTHING = Found(())

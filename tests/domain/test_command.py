@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, found, status_of
 
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import CustomerChange, Decision
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_replies import Answered, Blocked, Found, Unanswered
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, Blocked, Found, Unanswered
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action
+from refund_worker.domain.state_machine import Action
 from refund_worker.errors import ActionNotAllowed
 
 

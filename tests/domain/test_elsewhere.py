@@ -25,13 +25,13 @@ from tests.domain.builders import (
     the_call,
 )
 
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Decision, Hold, LookUp, Send
-from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS
-from refund_worker.domain.hear import heard_all
+from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
-from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
     Busy,
@@ -43,8 +43,8 @@ from refund_worker.domain.replies import (
     SearchReply,
     Unanswered,
 )
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.state_machine import Action, available_actions
 
 FIVE_HUNDRED = Unanswered("500", server_error=True)
 EMPTY = Blocked("balance_insufficient", "not now")

@@ -29,14 +29,14 @@ from tests.domain.builders import (
     verify_of,
 )
 
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Event, Fetch, LookUp, Pause, Policy, Send
-from refund_worker.domain.draft import PROCESSOR_KEY_SECONDS
-from refund_worker.domain.hear import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard_all
+from refund_worker.domain.decision_builder import PROCESSOR_KEY_SECONDS
+from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, backoff_seconds, heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.operator_action import commanded
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -52,8 +52,8 @@ from refund_worker.domain.replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action, available_actions
+from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
+from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.errors import ActionNotAllowed
 
 NOTHING = Found(())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from refund_worker.domain.accept import CustomerAccount, accept
+from refund_worker.domain.acceptance import CustomerAccount, accept
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To

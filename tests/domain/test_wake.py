@@ -23,13 +23,13 @@ from tests.domain.builders import (
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import CustomerChange, Decision, Hold, Send
 from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.domain.next_step import attempt_key, woken
+from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.replies import Answered, Refused, Unanswered
-from refund_worker.domain.wake import attempt_key, woken
-from refund_worker.domain.workflow import Action
+from refund_worker.domain.state_machine import Action
 
 REFUSED = Refused("charge_disputed", "no")
 

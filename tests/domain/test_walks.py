@@ -15,13 +15,15 @@ from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
 
-from refund_worker.domain.accept import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.command import commanded
 from refund_worker.domain.decision import Call, Decision, Hold, Policy, Send
-from refund_worker.domain.draft import BY_HAND_PREFIX, unplaced_legs
-from refund_worker.domain.hear import heard_all
+from refund_worker.domain.decision_builder import BY_HAND_PREFIX, unplaced_legs
+from refund_worker.domain.handle_reply import heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import (
     ENDS,
     Kind,
@@ -31,9 +33,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.replies import Answered, Denied, RefundObject, Reply, SearchReply
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import Action, available_actions, is_missing
+from refund_worker.domain.state_machine import Action, available_actions, is_missing
 from refund_worker.errors import Refusal
 
 T = TypeVar("T")

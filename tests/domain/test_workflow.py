@@ -8,7 +8,7 @@ import pytest
 from tests.domain.builders import a_leg, a_refund
 
 from refund_worker.domain.refund import ENDS, Leg, LegStatus, RefundStatus
-from refund_worker.domain.workflow import (
+from refund_worker.domain.state_machine import (
     ACTIONS,
     LEG_TABLE,
     REFUND_TABLE,

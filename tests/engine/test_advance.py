@@ -10,10 +10,10 @@ from tests.support.world import POLICY, START, Died, World, assert_books_balance
 
 from refund_worker.domain.decision import PAUSE_SECONDS, Send
 from refund_worker.domain.refund import LegStatus, RefundStatus, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import operations
-from refund_worker.engine.advance import advance, claim_due
-from refund_worker.engine.evidence import Evidence, take_evidence
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.refunds import actions
+from refund_worker.engine.refunds.process import advance, claim_due
+from refund_worker.engine.refunds.replies import Evidence, take_evidence
 from refund_worker.processors.base import (
     AlreadyRefunded,
     Answered,
@@ -286,17 +286,17 @@ def test_the_kill_switch_stops_new_sends_while_look_ups_go_on(world: World, swit
     world.processor.script("ch_2", "pending")
     pending = world.withdraw(100, "a")
     world.work()
-    operations.pause_processor(world.context, switch, actor="op", reason="fire")
+    actions.pause_processor(world.context, switch, actor="op", reason="fire")
     waiting = world.withdraw(50, "b")
     world.processor.become("re_1", "succeeded")
     world.work_for(DAY)
     assert world.refund(pending).status is RefundStatus.SUCCEEDED
     assert world.refund(waiting).status is RefundStatus.QUEUED
     assert len(world.processor.sends) == 1
-    assert operations.resume_processor(world.context, switch)
+    assert actions.resume_processor(world.context, switch)
     world.work()
     assert world.refund(waiting).status is RefundStatus.SUCCEEDED
-    assert not operations.resume_processor(world.context, switch)
+    assert not actions.resume_processor(world.context, switch)
 
 
 def test_a_refund_over_a_processor_that_is_not_configured_waits_and_is_not_failed(world: World) -> None:

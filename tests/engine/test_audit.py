@@ -12,9 +12,9 @@ from sqlalchemy import text
 from tests.support.world import START, World
 
 from refund_worker.domain.decision import Event
-from refund_worker.engine.audit import ROWS_PER_SEAL, Finding, Report, Sealer, verify, write_anchor
-from refund_worker.engine.audited import entries, status
-from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.engine.audit.hash_chain import ROWS_PER_SEAL, Finding, Report, Sealer, verify, write_anchor
+from refund_worker.engine.audit.log import entries, status
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
 from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.store import audit, refunds
 from refund_worker.store.database import Database

@@ -13,11 +13,11 @@ from tests.engine.test_audit import findings, seal, tamper
 from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.api_keys import create_key, revoke_key
-from refund_worker.engine.audit import Finding, accept_rows, verify
-from refund_worker.engine.console_users import create_user, disable_user
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.persons import link_person, unlink_person
+from refund_worker.engine.access.api_keys import create_key, revoke_key
+from refund_worker.engine.access.console_users import create_user, disable_user
+from refund_worker.engine.access.persons import link_person, unlink_person
+from refund_worker.engine.audit.hash_chain import Finding, accept_rows, verify
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
 from refund_worker.store import snapshots
 from refund_worker.store.snapshots import COVERED
 from refund_worker.store.tables import metadata

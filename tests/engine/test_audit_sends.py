@@ -13,12 +13,12 @@ from tests.support.world import START, World
 
 from refund_worker.domain.decision import Event
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Refused
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.audit import Finding, verify
-from refund_worker.engine.operations import resume_processor
-from refund_worker.engine.watch import watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.audit.hash_chain import Finding, verify
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.refunds.actions import resume_processor
 from refund_worker.store import refunds
 
 

@@ -15,11 +15,11 @@ from tests.engine.test_audit import findings, seal, tamper
 from tests.support.world import START, World
 
 from refund_worker.domain.decision import Event
-from refund_worker.engine.audit import Finding, verify, write_anchor
-from refund_worker.engine.console_users import create_user, set_role
-from refund_worker.engine.operations import pause_processor
-from refund_worker.engine.persons import link_person
-from refund_worker.engine.seals import FORM, digest_of, erasure_of, parsed, texts_hash_of
+from refund_worker.engine.access.console_users import create_user, set_role
+from refund_worker.engine.access.persons import link_person
+from refund_worker.engine.audit.hash_chain import Finding, verify, write_anchor
+from refund_worker.engine.audit.seals import FORM, digest_of, erasure_of, parsed, texts_hash_of
+from refund_worker.engine.refunds.actions import pause_processor
 from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import audit, refunds, schema
 

@@ -10,8 +10,8 @@ import pytest
 from tests.support.world import Died, World, withdrawal
 
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.batches import STOPPED_SECONDS, batch_view, take_batch
 from refund_worker.engine.context import Batches
+from refund_worker.engine.intake.batches import STOPPED_SECONDS, batch_view, take_batch
 from refund_worker.errors import InvalidRequest, Refusal
 from refund_worker.store.batches import latest_batches
 

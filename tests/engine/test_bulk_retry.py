@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.support.world import World
 
-from refund_worker.engine.bulk_retry import SetChanged, Stuck, retry_all, stuck_for
+from refund_worker.engine.refunds.bulk_retry import SetChanged, Stuck, retry_all, stuck_for
 from refund_worker.processors.base import Blocked
 
 EMPTY = Blocked("balance_insufficient", "the balance is empty")

@@ -6,9 +6,9 @@ import pytest
 from tests.support.world import Died, World
 
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.engine import operations
-from refund_worker.engine.advance import advance
-from refund_worker.engine.clock import heed_a_clock_set_back
+from refund_worker.engine.jobs.clock_rollback import heed_a_clock_set_back
+from refund_worker.engine.refunds import actions
+from refund_worker.engine.refunds.process import advance
 from refund_worker.processors.base import Denied
 from refund_worker.settings import Settings
 from refund_worker.store import processors
@@ -77,7 +77,7 @@ def test_a_program_s_pause_ends_and_a_persons_stays(world: World) -> None:
     world.processor.script("ch_1", Denied("authentication_error", "bad key"))
     refund_id = world.withdraw(60)
     world.work()
-    operations.pause_processor(world.context, "manual", actor="otto", reason="audit")
+    actions.pause_processor(world.context, "manual", actor="otto", reason="audit")
     world.pass_time(-DAY)
     heed_a_clock_set_back(world.context)
     with world.database.read() as connection:

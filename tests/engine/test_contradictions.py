@@ -11,8 +11,7 @@ from tests.domain.builders import an_object
 from tests.support.world import ScriptedProcessor, World, assert_books_balance, credit_refund
 
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.refund import RefundStatus, To
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -21,12 +20,13 @@ from refund_worker.domain.replies import (
     SearchReply,
     Unanswered,
 )
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine.advance import advance
-from refund_worker.engine.evidence import Evidence, take_evidence
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.reconcile import reconcile
-from refund_worker.engine.watch import watch
+from refund_worker.domain.refund import RefundStatus, To
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.processor_sync.reconciliation import reconcile
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.replies import Evidence, take_evidence
 from refund_worker.errors import Refusal
 
 

@@ -8,7 +8,7 @@ from tests.support.world import World
 
 from refund_worker.domain import ledger
 from refund_worker.domain.decision import CustomerChange
-from refund_worker.engine.records import correct, reverse_transaction
+from refund_worker.engine.accounts.payments import correct, reverse_transaction
 from refund_worker.errors import BalanceSpent, InsufficientBalance
 from refund_worker.store import accounts
 from refund_worker.store import ledger as ledger_store

@@ -9,8 +9,8 @@ from babel.core import get_global
 from babel.numbers import get_territory_currencies
 
 from refund_worker.domain.money import STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
-from refund_worker.engine.bodies import PaymentBody, RefundBody, parse_body
-from refund_worker.engine.currencies import CURRENCIES
+from refund_worker.engine.intake.currencies import CURRENCIES
+from refund_worker.engine.intake.schemas import PaymentBody, RefundBody, parse_body
 from refund_worker.errors import InvalidRequest
 
 PAYMENT = {

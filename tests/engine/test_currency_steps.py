@@ -12,11 +12,11 @@ from tests.support.world import World, withdrawal
 from refund_worker.domain.allocation import allocate, replace_share
 from refund_worker.domain.money import smallest_step
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.currencies import CURRENCIES
-from refund_worker.engine.preview import preview
-from refund_worker.engine.views import refund_view
+from refund_worker.engine.intake.currencies import CURRENCIES
+from refund_worker.engine.refunds.preview import preview
+from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.processors.base import LegOrder, Refused
-from refund_worker.processors.stripe import StripeProcessor
+from refund_worker.processors.stripe.adapter import StripeProcessor
 
 REFUSED = Refused("expired_or_canceled_card", "no")
 ISK: dict[str, Any] = {"currency": "ISK", "amount_minor": 4_010, "credits": 401}

@@ -18,11 +18,12 @@ from sqlalchemy.exc import OperationalError
 from tests.support.world import Died, ScriptedProcessor, World, credit_refund, withdrawal
 
 from refund_worker.domain.refund import RefundRequest, RefundStatus
-from refund_worker.engine import news, reconcile, sweep, watch
-from refund_worker.engine.advance import advance
-from refund_worker.engine.batches import take_batch
-from refund_worker.engine.bulk import import_payments, submit_requests
 from refund_worker.engine.context import Batches
+from refund_worker.engine.intake.batches import take_batch
+from refund_worker.engine.intake.file_import import import_payments, submit_requests
+from refund_worker.engine.jobs import due as due_refunds
+from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
+from refund_worker.engine.refunds.process import advance
 from refund_worker.errors import Unavailable
 from refund_worker.processors.base import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.store import inbox, tables
@@ -110,7 +111,7 @@ def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(
     _wakes(world, dies)
     with pytest.raises(Died):
         world.request(withdrawal())
-    (due,) = sweep.due_ids(world.context, bulk=False, limit=10)
+    (due,) = due_refunds.due_ids(world.context, bulk=False, limit=10)
     advance(world.context, [due])
     assert world.refund(due).status is RefundStatus.SUCCEEDED
 
@@ -127,7 +128,7 @@ def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(w
     with pytest.raises(Died):
         world.request(withdrawal())
     assert world.request(withdrawal()).replayed
-    for message in (*messages, *messages, sweep.due_ids(world.context, bulk=False, limit=10)):
+    for message in (*messages, *messages, due_refunds.due_ids(world.context, bulk=False, limit=10)):
         advance(world.context, message)
     assert len(world.processor.sends) == len(world.processor.objects) == 1
 
@@ -212,8 +213,8 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        news.take_inbox(world.context)
-    news.take_inbox(world.context)
+        webhook_inbox.take_inbox(world.context)
+    webhook_inbox.take_inbox(world.context)
     world.work()
     assert world.events(refund_id).count("leg_object_failed") == 1
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
@@ -242,13 +243,13 @@ def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(w
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
     world.context = replace(world.context, processors={"stripe": out})
     for _ in range(3_600 * 4):  # a scheduler's turns, once a second
-        news.take_inbox(world.context)
+        webhook_inbox.take_inbox(world.context)
         world.pass_time(1)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert len(out.asked) < 100, "an outage is no reason to ask every second"
     out.back = True
     for _ in range(3_600):
-        if news.take_inbox(world.context):
+        if webhook_inbox.take_inbox(world.context):
             break
         world.pass_time(1)
     world.work()
@@ -265,7 +266,7 @@ def test_an_event_that_names_no_id_is_put_aside_and_holds_up_no_other(world: Wor
         for number, named in enumerate((name, "re_1")):
             body = json.dumps({"data": {"object": {"object": "refund", "id": named, "metadata": {}}}})
             inbox.insert_event(connection, "stripe", f"evt_{number}", "refund.failed", body, world.now)
-    assert news.take_inbox(world.context) == 2
+    assert webhook_inbox.take_inbox(world.context) == 2
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -285,14 +286,14 @@ def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counte
     body = json.dumps({"data": {"object": {"object": "refund", "id": "re_foreign", "metadata": {}}}})
     with world.database.write() as connection:
         assert inbox.insert_event(connection, "stripe", "evt_1", "refund.created", body, world.now)
-    assert news.take_inbox(world.context) == 1
+    assert webhook_inbox.take_inbox(world.context) == 1
     world.work()
     assert (world.refund(refund_id), world.account, count(world, tables.ledger_transactions)) == before
     with world.database.read() as connection:
         (kept,) = connection.execute(select(tables.inbox)).mappings()
     assert (kept["body"], kept["outcome"]) == (body, "unknown refund: left to reconciliation")
     assert world.processor.asked == []
-    report = reconcile.reconcile(world.context)
+    report = reconciliation.reconcile(world.context)
     assert (report.agrees, report.foreign, report.processor_minor) == (True, 1, 600)
 
 
@@ -307,12 +308,12 @@ def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again
     world.processor.become("re_1", "failed")
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        watch.watch(world.context)
-    watch.watch(world.context)
+        sync.watch(world.context)
+    sync.watch(world.context)
     world.work()
-    report = reconcile.reconcile(world.context)
+    report = reconciliation.reconcile(world.context)
     assert report.agrees
-    assert report == reconcile.reconcile(world.context)
+    assert report == reconciliation.reconcile(world.context)
     assert world.account.balance == 90
     assert world.account.withdrawn == 0
 
@@ -326,8 +327,8 @@ def test_a_reconciliation_that_dies_while_it_reads_leaves_no_trace(world: World)
     world.pay()
     world.withdraw()
     world.work()
-    before = world.account, count(world, tables.events), reconcile.reconcile(world.context)
+    before = world.account, count(world, tables.events), reconciliation.reconcile(world.context)
 
     with pytest.raises(Died):
-        reconcile.reconcile(replace(world.context, processors={"stripe": DiesListing()}))
-    assert (world.account, count(world, tables.events), reconcile.reconcile(world.context)) == before
+        reconciliation.reconcile(replace(world.context, processors={"stripe": DiesListing()}))
+    assert (world.account, count(world, tables.events), reconciliation.reconcile(world.context)) == before

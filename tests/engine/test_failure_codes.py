@@ -9,8 +9,7 @@ from tests.domain.builders import an_object, answer, begun
 from tests.processors.published_codes import GROUPS
 
 from refund_worker.domain.decision import Decision
-from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
@@ -22,9 +21,10 @@ from refund_worker.domain.replies import (
     Reply,
     UnknownRefusal,
 )
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine.failure_codes import FAILURE_CODES, explain
-from refund_worker.processors.stripe_errors import BLOCKED, ENDS, PERSON, Meaning
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.views.failure_codes import FAILURE_CODES, explain
+from refund_worker.processors.stripe.errors import BLOCKED, ENDS, PERSON, Meaning
 
 # docs.stripe.com/api/refunds: why a refund object failed.
 FAILURE_REASONS = (

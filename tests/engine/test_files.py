@@ -10,7 +10,7 @@ import pytest
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest
-from refund_worker.engine.files import (
+from refund_worker.engine.intake.file_reader import (
     RECORD_BYTES_MAX,
     Rows,
     read_payments,

@@ -15,12 +15,12 @@ from tests.support.world import World, assert_books_balance, credit_refund, with
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import RefundRequest, RefundStatus, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.bulk import submit_requests, try_requests
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.context import Batches
-from refund_worker.engine.intake import Rehearsal, Taken, request_refunds
-from refund_worker.engine.preview import preview
-from refund_worker.engine.records import record_payments
+from refund_worker.engine.intake.file_import import submit_requests, try_requests
+from refund_worker.engine.refunds.accept import Rehearsal, Taken, request_refunds
+from refund_worker.engine.refunds.preview import preview
 from refund_worker.errors import (
     ExceedsRefundable,
     InsufficientBalance,

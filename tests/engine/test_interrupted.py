@@ -10,9 +10,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 from tests.support.world import POLICY, ScriptedProcessor, World
 
+from refund_worker.domain.processor_replies import Reply
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Reply
-from refund_worker.engine.advance import advance
+from refund_worker.engine.refunds.process import advance
 
 
 class TimeUp(ScriptedProcessor):

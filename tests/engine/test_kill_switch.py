@@ -9,8 +9,8 @@ import pytest
 from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.advance import advance
-from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.refunds.process import advance
 
 CALLS, BEFORE = 20, 3
 WITHIN_SECONDS = 5

@@ -16,14 +16,14 @@ from tests.web.client import settings_for
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.bulk import submit_requests, try_requests
-from refund_worker.engine.files import read_refund_requests
-from refund_worker.engine.intake import request_refunds
-from refund_worker.engine.operations import command
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.intake.file_import import submit_requests, try_requests
+from refund_worker.engine.intake.file_reader import read_refund_requests
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.actions import command
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
 from refund_worker.store.refunds import Filters, find_ids, load
-from refund_worker.worker.wake import make_wake
+from refund_worker.worker.publisher import make_wake
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.support.world import World, withdrawal
 from refund_worker import request_refund
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.files import read_payments, read_refund_requests, read_spends
+from refund_worker.engine.intake.file_reader import read_payments, read_refund_requests, read_spends
 from refund_worker.errors import InvalidRequest
 
 PAYMENTS = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"

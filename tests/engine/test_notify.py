@@ -17,12 +17,12 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support.receiver import Deaf, Received, Receiver
 from tests.support.world import Died, World, credit_refund
 
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.deliver import TRIES_MAX, Deliverer
-from refund_worker.engine.intake import request_refunds, take_in
-from refund_worker.engine.notify import notifications, redeliver
-from refund_worker.engine.outgoing import CONNECTIONS_MAX, Poster, is_allowed
-from refund_worker.engine.views import refund_view
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.notifications.delivery import TRIES_MAX, Deliverer
+from refund_worker.engine.notifications.http_post import CONNECTIONS_MAX, Poster, is_allowed
+from refund_worker.engine.notifications.outbox import notifications, redeliver
+from refund_worker.engine.refunds.accept import request_refunds, take_in
+from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
 from refund_worker.processors.base import Refused
 from refund_worker.settings import PREFIX, Settings, load_settings

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import Connection, func, select
 from tests.engine.conftest import World
 
-from refund_worker.engine import password_tries as tries_of
-from refund_worker.engine.password_tries import Tries
-from refund_worker.engine.prune import prune
-from refund_worker.store import console_users as store
+from refund_worker.engine.access import password_attempts as tries_of
+from refund_worker.engine.access.password_attempts import Tries
+from refund_worker.engine.jobs.prune import prune
+from refund_worker.store.access import console_users as store
 from refund_worker.store.tables import console_tries
 
 NOW = 1_800_000_000.0

@@ -9,12 +9,12 @@ import pytest
 from tests.support.world import World, assert_books_balance, withdrawal
 
 from refund_worker.domain.decision import PAUSE_SECONDS
-from refund_worker.domain.draft import BLOCKED_TRIES
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine import payment_views
-from refund_worker.engine.advance import advance
-from refund_worker.engine.operations import pause_processor, resume_processor
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.views import payment_objects
 from refund_worker.processors.base import (
     Answered,
     Busy,
@@ -52,7 +52,7 @@ def paid_in(world: World, number: int = 1, **changes: Any) -> None:
 
 def shown(world: World, payment_id: str = "pay1") -> Any:
     with world.database.read() as connection:
-        return payment_views.payment(connection, world.context, payment_id)
+        return payment_objects.payment(connection, world.context, payment_id)
 
 
 def the_leg(world: World, refund_id: str) -> Leg:

@@ -10,14 +10,14 @@ import pytest
 from tests.support.world import World, withdrawal
 
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import audited
-from refund_worker.engine.api_keys import create_key, revoke_key
-from refund_worker.engine.console_users import create_user, disable_user
-from refund_worker.engine.operations import command
-from refund_worker.engine.persons import link_person, list_links, unlink_person
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access.api_keys import create_key, revoke_key
+from refund_worker.engine.access.console_users import create_user, disable_user
+from refund_worker.engine.access.persons import link_person, list_links, unlink_person
+from refund_worker.engine.audit import log
+from refund_worker.engine.refunds.actions import command
 from refund_worker.errors import ActionNotAllowed, Conflict, InvalidRequest, NotFound
-from refund_worker.store import console_users as store
+from refund_worker.store.access import console_users as store
 
 BY = "cli:root"
 
@@ -44,7 +44,7 @@ def approve(world: World, refund_id: str, actor: str) -> str:
 
 def trail(world: World, kind: str) -> list[tuple[str, object]]:
     with world.database.read() as connection:
-        return [(line["who"], line["detail"]) for line in audited.entries(connection, kind=kind)["data"]]
+        return [(line["who"], line["detail"]) for line in log.entries(connection, kind=kind)["data"]]
 
 
 @pytest.mark.parametrize("door", ["celery", "celery:shop"])

@@ -10,9 +10,9 @@ from sqlalchemy import select, update
 from tests.support.world import Died, World, withdrawal
 from tests.web.client import settings_for
 
-from refund_worker.engine.notify import redeliver
-from refund_worker.engine.prune import BATCH, DELIVERED_SECONDS, REFUSED_SECONDS, TAKEN_SECONDS, prune
-from refund_worker.engine.refused import keep_refused, refused_requests
+from refund_worker.engine.intake.dead_letters import keep_refused, refused_requests
+from refund_worker.engine.jobs.prune import BATCH, DELIVERED_SECONDS, REFUSED_SECONDS, TAKEN_SECONDS, prune
+from refund_worker.engine.notifications.outbox import redeliver
 from refund_worker.errors import UnknownCustomer
 from refund_worker.store import inbox, tables
 from refund_worker.store.tables import outbox, refunds

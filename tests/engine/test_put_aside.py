@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import select, update
 from tests.support.world import POLICY, START, ScriptedProcessor, World
 
+from refund_worker.domain.processor_replies import Answered, RefundObject, Reply
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Answered, RefundObject, Reply
-from refund_worker.engine import news
-from refund_worker.engine.advance import advance
-from refund_worker.engine.put_aside import EVERYBODYS
-from refund_worker.engine.watch import look, stale_seconds, watch
+from refund_worker.engine.processor_sync import webhook_inbox
+from refund_worker.engine.processor_sync.sync import look, stale_seconds, watch
+from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.quarantine import EVERYBODYS
 from refund_worker.store import inbox, processors
 from refund_worker.store.tables import legs, refunds
 
@@ -133,14 +133,14 @@ def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world:
         with world.database.write() as connection:
             inbox.insert_event(connection, "stripe", f"evt_{name}", "refund.failed", body, world.now)
     garbling.garbled = {"re_1"}
-    assert news.take_inbox(world.context) == 1
+    assert webhook_inbox.take_inbox(world.context) == 1
     world.work()
     assert world.refund(failed).status is RefundStatus.FAILED
     assert world.refund(broken).status is RefundStatus.SUCCEEDED
     garbling.garbled = set()
     for _ in range(HOUR):
         world.pass_time(1)
-        if news.take_inbox(world.context):
+        if webhook_inbox.take_inbox(world.context):
             break
     world.work()
     assert world.refund(broken).status is RefundStatus.FAILED

@@ -11,12 +11,12 @@ import pytest
 from tests.support.migrated import migrate
 from tests.support.world import ScriptedProcessor, World
 
+from refund_worker.domain.processor_replies import Answered, Found, Refused, Reply, SearchReply
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Answered, Found, Refused, Reply, SearchReply
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.advance import advance
-from refund_worker.engine.reconcile import reconcile
-from refund_worker.engine.watch import watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.reconciliation import reconcile
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.refunds.process import advance
 
 REFUSED = Refused("expired_or_canceled_card", "no")
 

@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 from tests.support.world import World, credit_refund, withdrawal
 
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus, To
-from refund_worker.domain.replies import Refused
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.records import Recorded, correct, record_payments, record_spends, reverse_transaction
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import (
+    Recorded,
+    correct,
+    record_payments,
+    record_spends,
+    reverse_transaction,
+)
 from refund_worker.errors import (
     ActionNotAllowed,
     AlreadyRecorded,

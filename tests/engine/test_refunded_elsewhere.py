@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from tests.support.world import START, World
 
-from refund_worker.domain.elsewhere import CLOCK_DIFFERENCE_SECONDS, REFUNDED_ELSEWHERE
-from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
-from refund_worker.domain.replies import (
+from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS, REFUNDED_ELSEWHERE
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Blocked,
     Busy,
@@ -25,14 +24,15 @@ from refund_worker.domain.replies import (
     SearchReply,
     Unanswered,
 )
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine import views
-from refund_worker.engine.advance import advance, claim_due
-from refund_worker.engine.bulk_retry import retry_all
-from refund_worker.engine.news import take_inbox
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.reconcile import reconcile
-from refund_worker.engine.watch import look, watch
+from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.processor_sync.reconciliation import reconcile
+from refund_worker.engine.processor_sync.sync import look, watch
+from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.refunds.bulk_retry import retry_all
+from refund_worker.engine.refunds.process import advance, claim_due
+from refund_worker.engine.views import api_objects
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.store import inbox, processors
 from refund_worker.store.processors import ALL
@@ -59,10 +59,10 @@ def assert_stopped(world: World, refund_id: str, *things: RefundObject) -> None:
     assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, REFUNDED_ELSEWHERE)
     assert (leg.status, refund.due_at) == (LegStatus.BLOCKED, None)
     assert leg.blocked_by == tuple(thing.processor_refund_id for thing in things)
-    assert views.refund_view(refund)["legs"][0]["blocked_by"] == list(leg.blocked_by)
+    assert api_objects.refund_view(refund)["legs"][0]["blocked_by"] == list(leg.blocked_by)
     assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
     with world.database.read() as connection:
-        told = [e for e in views.timeline(connection, refund_id) if e["alarm"]]
+        told = [e for e in api_objects.timeline(connection, refund_id) if e["alarm"]]
     assert told[-1]["detail"] == {"objects": " ".join(leg.blocked_by)}
     assert (told[-1]["why"], told[-1]["to"]) == (REFUNDED_ELSEWHERE, "blocked")
     assert all(thing.processor_refund_id in (refund.failure_message or "") for thing in things)
@@ -819,7 +819,7 @@ def test_a_refund_of_ours_that_lands_after_a_payment_by_hand_is_refunded_twice(
     assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
     assert refund.due_at is None
     with world.database.read() as connection:
-        alarms = [e for e in views.timeline(connection, in_doubt) if e["alarm"]]
+        alarms = [e for e in api_objects.timeline(connection, in_doubt) if e["alarm"]]
     assert [e["detail"]["processor_refund_id"] for e in alarms] == ["re_late"]
 
 

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import select
 from tests.support.world import World, withdrawal
 
-from refund_worker.domain.draft import BLOCKED_TRIES
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine.evidence import Evidence, take_evidence
-from refund_worker.engine.operations import resume_processor
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.refunds.actions import resume_processor
+from refund_worker.engine.refunds.replies import Evidence, take_evidence
 from refund_worker.processors.sandbox import Sandbox
-from refund_worker.processors.stripe import StripeProcessor
+from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.store.processors import status_of_processors
 from refund_worker.store.tables import events
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from tests.support.world import POLICY, ScriptedProcessor, World, assert_books_balance
 
+from refund_worker.domain.processor_replies import Unanswered
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.replies import Unanswered
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.watch import OVERLAP_SECONDS, RESTORED, Lookout, look, stale_seconds, watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.sync import OVERLAP_SECONDS, RESTORED, Lookout, look, stale_seconds, watch
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
 from refund_worker.errors import Unavailable
 from refund_worker.store import processors
 

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import pytest
 from tests.support.world import START, Died, World, withdrawal
 
-from refund_worker.domain.replies import Answered
-from refund_worker.engine.audit import Sealer
-from refund_worker.engine.evidence import Evidence, take_evidence
-from refund_worker.engine.intake import Rehearsal, request_refunds
-from refund_worker.engine.tally import (
+from refund_worker.domain.processor_replies import Answered
+from refund_worker.engine.audit.hash_chain import Sealer
+from refund_worker.engine.jobs.daily_stats import (
     ASKED,
     FOUND,
     LATE,
@@ -26,7 +24,9 @@ from refund_worker.engine.tally import (
     percentile,
     tally,
 )
-from refund_worker.store import tallies
+from refund_worker.engine.refunds.accept import Rehearsal, request_refunds
+from refund_worker.engine.refunds.replies import Evidence, take_evidence
+from refund_worker.store.reporting import daily_stats
 
 TODAY = day_of(START)
 
@@ -48,7 +48,7 @@ def count(world: World) -> int:
 
 def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
     with world.database.read() as connection:
-        return {slot: value for slot, value in tallies.tallied(connection, names, 0).items() if value}
+        return {slot: value for slot, value in daily_stats.tallied(connection, names, 0).items() if value}
 
 
 def test_refunds_are_counted_by_the_day_they_came_and_the_state_they_have_now(world: World) -> None:
@@ -124,7 +124,7 @@ def test_a_request_that_comes_again_is_counted_and_a_dry_run_is_not(world: World
     request_refunds(world.context, [withdrawal(10, "one"), withdrawal(10, "one")])
     with world.database.read() as connection:
         Rehearsal().take_in(connection, world.context, [withdrawal(10, "one")])
-        assert tallies.repeats_by_day(connection, 0) == {TODAY: 4}
+        assert daily_stats.repeats_by_day(connection, 0) == {TODAY: 4}
 
 
 def test_the_age_of_the_oldest_is_kept_at_its_highest_in_each_hour(world: World) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tests.support.world import START, World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.advance import advance
+from refund_worker.engine.refunds.process import advance
 
 CALLS, TURN_SECONDS, LEASE_SECONDS = 30, 0.1, 2.0
 

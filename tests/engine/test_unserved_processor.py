@@ -8,9 +8,9 @@ import pytest
 from tests.support.world import Died, ScriptedProcessor, World, withdrawal
 
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine.failures import failures
-from refund_worker.engine.views import refund_view
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.views.api_objects import refund_view
+from refund_worker.engine.views.failure_groups import failures
 
 DAY = 86_400.0
 UNKNOWN = "processor_unknown"

@@ -7,9 +7,9 @@ from sqlalchemy import select
 from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.failure_codes import FAILURE_CODES
-from refund_worker.engine.views import refund_view
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.views.api_objects import refund_view
+from refund_worker.engine.views.failure_codes import FAILURE_CODES
 from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
 from refund_worker.store import tables
 

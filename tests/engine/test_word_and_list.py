@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import update
 from tests.support.world import START, World
 
-from refund_worker.domain.elsewhere import REFUNDED_ELSEWHERE
+from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
+from refund_worker.domain.processor_replies import Blocked, Denied, PaymentWord, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.domain.replies import Blocked, Denied, PaymentWord, Refused, Unanswered
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.advance import advance
-from refund_worker.engine.bulk_retry import retry_all
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.watch import look, watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.sync import look, watch
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.refunds.bulk_retry import retry_all
+from refund_worker.engine.refunds.process import advance
 from refund_worker.store.tables import payments
 
 WORD = PaymentWord(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)

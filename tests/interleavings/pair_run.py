@@ -15,8 +15,10 @@ import psycopg
 from sqlalchemy import Engine, event, func, select
 
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import audit, news, operations, watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.audit import hash_chain
+from refund_worker.engine.processor_sync import sync, webhook_inbox
+from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
 from refund_worker.processors.base import LegOrder, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
@@ -247,16 +249,16 @@ class Place:
     def _settle(self, world: World, sealed: bool) -> object:
         """Check the books, let time go on until nothing is open, check again; returns how it all ended."""
         _check_books(world)
-        operations.resume_processor(world.context, "stripe")
+        actions.resume_processor(world.context, "stripe")
         for thing in list(world.processor.objects.values()):
             if thing.status == "pending":
                 world.processor.become(thing.processor_refund_id, "succeeded")
         for row in self._refunds():
             if row["status"] == "awaiting_approval":
-                operations.command(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
+                actions.command(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            watch.look(world.context)  # what the scheduler does every minute
-            news.take_inbox(world.context)
+            sync.look(world.context)  # what the scheduler does every minute
+            webhook_inbox.take_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):
                 break
@@ -283,7 +285,7 @@ class Place:
             raise Broken(
                 f"L2 {captured - ledger} paid out in the ledger, {world.processor.paid_minor()} at the processor"
             )
-        if sealed and not audit.verify(world.context).whole:
+        if sealed and not hash_chain.verify(world.context).whole:
             raise Broken("L9 the chain is not whole")
         ends = sorted((row["client"], row["idempotency_key"], row["status"], row["credits"]) for row in refunds)
         return ends, world.account.balance, world.account.available, world.processor.paid_minor()

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from refund_worker.domain.refund import To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import audit, batches, news, operations, reconcile, records, sweep, watch
-from refund_worker.engine.advance import advance
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts import payments
+from refund_worker.engine.audit import hash_chain
+from refund_worker.engine.intake import batches
+from refund_worker.engine.jobs import due as due_refunds
+from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
+from refund_worker.engine.refunds import actions
+from refund_worker.engine.refunds.process import advance
 from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
 from tests.interleavings.turns import stop_before
@@ -74,7 +79,7 @@ def _credited(world: World) -> None:
     _nothing_asked(world)
     world.request(credit_refund(20))
     world.work()
-    records.correct(
+    payments.correct(
         world.context, customer_id="c", credits=-10, reason="r", client="desk", idempotency_key="corr", actor="op"
     )
 
@@ -89,7 +94,7 @@ def _declining(world: World) -> None:
 
 def _paused(world: World) -> None:
     _queued(world)
-    operations.pause_processor(world.context, "stripe", actor="op", reason="because")
+    actions.pause_processor(world.context, "stripe", actor="op", reason="because")
     world.work()
 
 
@@ -143,7 +148,7 @@ def _batch(world: World) -> str:
 
 
 def _correction(world: World) -> str:
-    records.correct(
+    payments.correct(
         world.context, customer_id="c", credits=-30, reason="r", client="desk", idempotency_key="corr2", actor="op"
     )
     return "corrected"
@@ -157,7 +162,7 @@ def _spend(world: World) -> str:
 def _delete(world: World, kind: str) -> str:
     """What the scene's refund or correction is called follows from its order there."""
     transaction_id = {"credit_refund": f"{FIRST}-credit", "correction": "txn_1"}[kind]
-    records.reverse_transaction(world.context, transaction_id, actor="op")
+    payments.reverse_transaction(world.context, transaction_id, actor="op")
     return "deleted"
 
 
@@ -171,7 +176,7 @@ def _work(world: World) -> str:
 
 
 def _sweep(world: World) -> str:
-    due = sweep.due_ids(world.context, bulk=False, limit=10)
+    due = due_refunds.due_ids(world.context, bulk=False, limit=10)
     advance(world.context, due)
     return "worked"
 
@@ -188,27 +193,27 @@ def _webhook(world: World) -> str:
     body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
     with world.database.write() as connection:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.updated", body, world.now)
-    news.take_inbox(world.context)
+    webhook_inbox.take_inbox(world.context)
     return "heard"
 
 
 def _watch(world: World) -> str:
-    watch.watch(world.context)
+    sync.watch(world.context)
     return "watched"
 
 
 def _look(world: World) -> str:
-    watch.look(world.context)
+    sync.look(world.context)
     return "looked"
 
 
 def _reconcile(world: World) -> str:
-    reconcile.reconcile(world.context)
+    reconciliation.reconcile(world.context)
     return "reconciled"
 
 
 def _seal(world: World) -> str:
-    sealer = audit.Sealer()
+    sealer = hash_chain.Sealer()
     sealer.seal(world.context)
     sealer.seal(world.context)
     return "sealed"
@@ -219,12 +224,12 @@ def _command(action: Action, reference: str | None = None) -> Callable[[World], 
 
 
 def _pause(world: World) -> str:
-    operations.pause_processor(world.context, "stripe", actor="op", reason="because")
+    actions.pause_processor(world.context, "stripe", actor="op", reason="because")
     return "paused"
 
 
 def _resume(world: World) -> str:
-    operations.resume_processor(world.context, "stripe")
+    actions.resume_processor(world.context, "stripe")
     return "resumed"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refund_worker.processors.stripe_errors import Meaning
+from refund_worker.processors.stripe.errors import Meaning
 
 
 def _codes(text: str) -> frozenset[str]:

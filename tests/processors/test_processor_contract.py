@@ -37,7 +37,7 @@ from refund_worker.processors.base import (
     UnknownRefusal,
 )
 from refund_worker.processors.sandbox import Sandbox
-from refund_worker.processors.stripe import PAGE_SIZE, StripeProcessor
+from refund_worker.processors.stripe.adapter import PAGE_SIZE, StripeProcessor
 
 T = TypeVar("T")
 SANDBOX, THIRD_PARTY = "our sandbox", "stripe-stateful-mock"

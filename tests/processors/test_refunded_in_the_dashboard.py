@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.advance import advance
-from refund_worker.engine.news import take_inbox
-from refund_worker.engine.operations import command
-from refund_worker.engine.watch import look
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.sync import look
+from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.process import advance
 from refund_worker.testing import RefundWorker
 
 SECRET = "whsec_of_this_test"

@@ -34,7 +34,7 @@ from refund_worker.processors.base import (
     UnknownRefusal,
 )
 from refund_worker.processors.manual import ManualProcessor
-from refund_worker.processors.stripe import BODY_BYTES_MAX, PAGE_SIZE, PAGES_MAX_OF_A_PAYMENT, StripeProcessor
+from refund_worker.processors.stripe.adapter import BODY_BYTES_MAX, PAGE_SIZE, PAGES_MAX_OF_A_PAYMENT, StripeProcessor
 
 T = TypeVar("T")
 API_KEY = "sk_test_51HiddenKeyOfTheAdapter"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from refund_worker.processors.base import PaymentRead
-from refund_worker.processors.stripe import StripeProcessor
-from refund_worker.processors.stripe_payments import holds_refunds_back
+from refund_worker.processors.stripe.adapter import StripeProcessor
+from refund_worker.processors.stripe.payments import holds_refunds_back
 
 CHARGE = {
     "id": "ch_1",

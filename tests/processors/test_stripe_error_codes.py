@@ -23,8 +23,8 @@ from refund_worker.processors.base import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.stripe import Failure, classify
-from refund_worker.processors.stripe_errors import ENDS, RECORD_PARAMS, STRIPE_TYPES, Meaning
+from refund_worker.processors.stripe.adapter import Failure, classify
+from refund_worker.processors.stripe.errors import ENDS, RECORD_PARAMS, STRIPE_TYPES, Meaning
 
 REPLIES: dict[Meaning, type] = {
     Meaning.ENDS: Refused,

@@ -20,9 +20,9 @@ from refund_worker.processors.base import (
     Unanswered,
 )
 from refund_worker.processors.sandbox import Sandbox
-from refund_worker.processors.stripe import StripeProcessor
-from refund_worker.processors.stripe_objects import Unreadable
-from refund_worker.processors.stripe_payments import to_charge_word, to_intent_word
+from refund_worker.processors.stripe.adapter import StripeProcessor
+from refund_worker.processors.stripe.objects import Unreadable
+from refund_worker.processors.stripe.payments import to_charge_word, to_intent_word
 
 CHARGE: dict[str, Any] = {
     "id": "ch_1",

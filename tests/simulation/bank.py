@@ -35,7 +35,7 @@ from refund_worker.processors.base import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.stripe_objects import clean
+from refund_worker.processors.stripe.objects import clean
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation, World
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from refund_worker.domain.replies import Blocked
+from refund_worker.domain.processor_replies import Blocked
 from tests.simulation.bank import PLANTED_CARD, PLANTED_KEY, Bank
 from tests.simulation.kernel import Violation
 from tests.simulation.receiver import PLANTED_SECRET

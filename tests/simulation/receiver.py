@@ -8,8 +8,8 @@ from functools import cache
 from sqlalchemy import RowMapping
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.deliver import Deliverer
-from refund_worker.engine.outgoing import SECONDS_MAX
+from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.notifications.http_post import SECONDS_MAX
 from refund_worker.settings import Settings
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation

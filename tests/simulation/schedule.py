@@ -13,9 +13,14 @@ from typing import Any
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import advance, audit, clock, intake, news, operations, reconcile, records, watch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts import payments
+from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.context import Context
+from refund_worker.engine.jobs import clock_rollback
+from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
+from refund_worker.engine.refunds import accept, actions
+from refund_worker.engine.refunds import process as refund_process
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
@@ -241,8 +246,8 @@ class Schedule:
 
     def _reconcile(self) -> None:
         """L7: both books agree; and a difference that is planted is found."""
-        reports: list[reconcile.Report] = []
-        self.client("reconciler", lambda context: reports.append(reconcile.reconcile(context, days=200)))
+        reports: list[reconciliation.Report] = []
+        self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
         self._settle()
         stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
         # What another database with our marks has paid is in none of our books: it has to be told.
@@ -256,18 +261,18 @@ class Schedule:
         paid = [thing for thing in self.bank.things if thing.leg_id and thing.status == "succeeded"]
         if paid and self.world.random.random() < 0.3:
             paid[0].amount += 1
-            self.client("reconciler", lambda context: reports.append(reconcile.reconcile(context, days=200)))
+            self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
             self._settle()
             if not any(d.subject == paid[0].leg_id for d in reports[1].differences):
                 raise Violation("L7 a planted difference was not found")
 
     def _audit(self) -> None:
         """L9: the chain over ledger and events is whole, whoever died while sealing."""
-        reports: list[audit.Report] = []
+        reports: list[hash_chain.Report] = []
 
         def work(context: Context) -> None:
-            audit.Sealer().seal(context)
-            reports.append(audit.verify(context))
+            hash_chain.Sealer().seal(context)
+            reports.append(hash_chain.verify(context))
 
         self.client("auditor", work)
         self._settle()
@@ -366,7 +371,7 @@ class Schedule:
         ids = list(refund_ids)
         for _ in range(2 if self.faults.strikes("message twice") else 1):
             late = self.world.random.uniform(1, 2 * HOUR) if self.faults.strikes("message late") else 0.01
-            self.world.after(late, lambda: self.worker(lambda context: advance.advance(context, ids, bulk=bulk)))
+            self.world.after(late, lambda: self.worker(lambda context: refund_process.advance(context, ids, bulk=bulk)))
         self._die_if("die after the message")
 
     def _die_if(self, name: str) -> None:
@@ -423,7 +428,7 @@ class Schedule:
         if self.sweep_at != planned:
             return  # another one was planned for earlier and has been
         self.sweep_at = None
-        self.worker(advance.advance)
+        self.worker(refund_process.advance)
 
     # --- news from the processor -------------------------------------------------------------------------------------
 
@@ -487,7 +492,7 @@ class Schedule:
                 now = context.clock(connection)
                 inbox.insert_event(connection, "stripe", event_id, "refund.updated", body, now)
             self._die_if("webhook handler dies")
-            self.world.after(0, lambda: self.worker(news.take_inbox, "newsreader"))
+            self.world.after(0, lambda: self.worker(webhook_inbox.take_inbox, "newsreader"))
 
         self.client("receiver", receive)
 
@@ -501,7 +506,7 @@ class Schedule:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.client("watch", lambda context: (watch.watch(context), news.take_inbox(context)))
+            self.client("watch", lambda context: (sync.watch(context), webhook_inbox.take_inbox(context)))
             self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)
@@ -510,12 +515,12 @@ class Schedule:
 
     def _resume_beside_another_database(self) -> None:
         """A person has looked into why the processor was stopped, and lets it go on."""
-        if self.watch.rows("SELECT 1 FROM processors WHERE code = ?", watch.RESTORED):
+        if self.watch.rows("SELECT 1 FROM processors WHERE code = ?", sync.RESTORED):
             self._act_resume()
 
     def _record(self, context: Context) -> None:
-        records.record_payments(context, self.plan.payments)
-        records.record_spends(context, self.plan.spends)
+        payments.record_payments(context, self.plan.payments)
+        payments.record_spends(context, self.plan.spends)
 
     def _act(self, what: str, arguments: dict[str, Any]) -> None:
         self.world.note("ACT", what)
@@ -527,10 +532,10 @@ class Schedule:
 
     def _request(self, context: Context, requests: list[RefundRequest]) -> None:
         promised = dict(self.accepted)  # what was refused earlier may be accepted when asked again, never the reverse
-        answers = intake.request_refunds(context, requests)
+        answers = accept.request_refunds(context, requests)
         for request, answer in zip(requests, answers, strict=True):
             key = (request.client, request.idempotency_key)
-            if isinstance(answer, intake.Taken):
+            if isinstance(answer, accept.Taken):
                 if self.accepted.setdefault(key, answer.refund_id) != answer.refund_id:
                     raise Violation(f"I6 {key} is {self.accepted[key]} and {answer.refund_id}")
                 self.requests[key] = request
@@ -545,7 +550,7 @@ class Schedule:
 
         def work(context: Context) -> None:
             try:
-                row, _ = records.correct(
+                row, _ = payments.correct(
                     context,
                     customer_id=customer_id,
                     credits=credits,
@@ -609,7 +614,7 @@ class Schedule:
 
         def work(context: Context) -> None:
             try:
-                records.reverse_transaction(context, transaction_id, actor="otto")
+                payments.reverse_transaction(context, transaction_id, actor="otto")
             except Unavailable:
                 raise
             except RefundWorkerError as refused:
@@ -621,7 +626,7 @@ class Schedule:
         """On every refund that is open."""
         for row in list(self.watch.refunds.values()):
             if row["status"] not in self._ends():
-                press = operations.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
+                press = actions.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
                 self.client("operator", self._command(row["refund_id"], action, "olga", reference, None, press))
 
     def _act_operate(self, pick: float, choice: float) -> None:
@@ -660,13 +665,13 @@ class Schedule:
         actor: str,
         reference: str | None,
         version: int | None,
-        key: operations.Key | None = None,
+        key: actions.Key | None = None,
     ) -> Callable[[Context], None]:
         self.watch.acted.add(actor)
 
         def work(context: Context) -> None:
             try:
-                operations.command(
+                actions.command(
                     context,
                     refund_id,
                     action,
@@ -686,11 +691,11 @@ class Schedule:
 
     def _act_pause(self) -> None:
         self.watch.acted.add("olga")
-        self.client("operator", lambda c: operations.pause_processor(c, "stripe", actor="olga", reason="maintenance"))
+        self.client("operator", lambda c: actions.pause_processor(c, "stripe", actor="olga", reason="maintenance"))
 
     def _act_resume(self) -> None:
         self.watch.acted.add("olga")
-        self.client("operator", lambda context: operations.resume_processor(context, "stripe", actor="olga"))
+        self.client("operator", lambda context: actions.resume_processor(context, "stripe", actor="olga"))
 
     def _act_refund_elsewhere(self, payment: str, part: float) -> None:
         if payment in self.bank.payments:
@@ -735,7 +740,7 @@ class Schedule:
             self.bank.payments[payment].disputed = True
 
     def _act_seal(self) -> None:
-        self.client("auditor", lambda context: audit.Sealer().seal(context))
+        self.client("auditor", lambda context: hash_chain.Sealer().seal(context))
 
     def _act_look_at_the_list(self) -> None:
         self._look_at_the_list(0)
@@ -746,4 +751,6 @@ class Schedule:
         self.sweep_at = None
         self._plan_sweep(0.0)
         # The scheduler's periodic job, the next time that it runs.
-        self.world.after(self.world.random.uniform(0, 60), lambda: self.client("clock", clock.heed_a_clock_set_back))
+        self.world.after(
+            self.world.random.uniform(0, 60), lambda: self.client("clock", clock_rollback.heed_a_clock_set_back)
+        )

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from refund_worker.engine import advance
 from refund_worker.engine.context import Context
+from refund_worker.engine.refunds import process as refund_process
 from tests.simulation.faults import FAULTS
 from tests.simulation.kernel import Process
 from tests.simulation.schedule import Schedule, run_schedule
@@ -119,12 +119,12 @@ def test_slow_still_settles_a_refund_that_comes_to_no_end_is_a_broken_promise() 
 
 CLOCKS = re.compile(r"\b(?:time\.(?:time|time_ns|monotonic|localtime|gmtime)|datetime\.(?:now|utcnow|today))\b")
 # An id's first half, the default of `Context.monotonic` (a waiting time within one process), a signature's second.
-READ_IN = {"engine/context.py": 2, "engine/deliver.py": 1}
+READ_IN = {"engine/context.py": 2, "engine/notifications/delivery.py": 1}
 
 
 def test_nothing_is_decided_by_a_processs_own_clock() -> None:
     """So clocks that differ can do no harm: in the simulation a process's only clock, `monotonic`, is minutes off."""
-    source = Path(advance.__file__).parent.parent
+    source = Path(refund_process.__file__).parent.parent
     files = [file for name in ("domain", "engine", "store") for file in (source / name).rglob("*.py")]
     found = {str(file.relative_to(source)): len(CLOCKS.findall(file.read_text("utf-8"))) for file in files}
     assert {name: count for name, count in found.items() if count} == READ_IN

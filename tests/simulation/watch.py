@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Blocked,
     Busy,

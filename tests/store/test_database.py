@@ -15,7 +15,7 @@ from tests.support.world import World, assert_books_balance
 from tests.web.client import Web, settings_for
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.records import record_payments
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.errors import Unavailable
 from refund_worker.store.database import POOL_SECONDS, TRIES, Database, TryAgain
 

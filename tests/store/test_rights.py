@@ -17,7 +17,7 @@ from refund_worker.cli.app import run_command
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
 from refund_worker.store.database import Database
-from refund_worker.store.rights import grant_least_rights
+from refund_worker.store.grants import grant_least_rights
 from refund_worker.store.tables import APPEND_ONLY, metadata
 
 ROLE = 'refund "app'  # a name that has to be quoted

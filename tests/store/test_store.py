@@ -15,13 +15,23 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 from tests.domain.builders import a_leg, a_refund, an_object
 
-from refund_worker.domain.accept import TransactionRoom
+from refund_worker.domain.acceptance import TransactionRoom
 from refund_worker.domain.decision import CustomerChange, Decision, Event, ObjectSeen
 from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, Leg, LegStatus, ObjectState, Refund, RefundStatus, SeenObject, To
 from refund_worker.errors import LostRace
-from refund_worker.store import accounts, keys, ledger, outbox, ownership, payments, processors, refunds, tables
+from refund_worker.store import (
+    accounts,
+    idempotency,
+    ledger,
+    object_ownership,
+    outbox,
+    payments,
+    processors,
+    refunds,
+    tables,
+)
 from refund_worker.store.database import Database, now
 from refund_worker.store.tables import customers, events, ledger_entries
 
@@ -128,11 +138,11 @@ def test_a_posting_is_written_once(database: Database) -> None:
 
 def test_an_act_under_a_key_is_kept_once(database: Database) -> None:
     with database.write() as connection:
-        keys.insert_act(connection, "default", "k", "{}", "txn", 1.0)
+        idempotency.insert_act(connection, "default", "k", "{}", "txn", 1.0)
     with pytest.raises(IntegrityError), database.write() as connection:
-        keys.insert_act(connection, "default", "k", "{}", "other", 1.0)
+        idempotency.insert_act(connection, "default", "k", "{}", "other", 1.0)
     with database.read() as connection:
-        assert keys.find_act(connection, "shop", "k") is None
+        assert idempotency.find_act(connection, "shop", "k") is None
 
 
 # --- round trips -----------------------------------------------------------------------------------------------------
@@ -367,8 +377,8 @@ def test_by_what_more_legs_were_paid_than_a_statement_has_room_for_is_read(datab
     store(database, a_refund(a_leg(1, processor_refund_id="re_1"), a_leg(2, payment_id="pay1")))
     unknown = [f"rf_x{number}-1" for number in range(70_000)]
     with database.read() as connection:
-        assert ownership.references_of(connection, [*unknown, "r-1", "r-2"]) == {"r-1": "re_1"}
-        assert ownership.references_of(connection, ["r-1", *unknown]) == {"r-1": "re_1"}
+        assert object_ownership.references_of(connection, [*unknown, "r-1", "r-2"]) == {"r-1": "re_1"}
+        assert object_ownership.references_of(connection, ["r-1", *unknown]) == {"r-1": "re_1"}
 
 
 def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:

@@ -13,13 +13,20 @@ from sqlalchemy import Connection, MetaData, text
 from tests.engine.test_audit import findings, seal
 from tests.support.world import World, assert_books_balance, credit_refund
 
-from refund_worker.engine.api_keys import authenticate, create_key, create_signed_key, revoke_key
-from refund_worker.engine.audit import verify
-from refund_worker.engine.console_users import create_user, disable_user, list_users, set_password, set_role, sign_in
-from refund_worker.engine.operations import pause_processor, resume_processor
-from refund_worker.engine.persons import link_person
-from refund_worker.engine.records import correct
-from refund_worker.engine.seals import digest_of, hash_of
+from refund_worker.engine.access.api_keys import authenticate, create_key, create_signed_key, revoke_key
+from refund_worker.engine.access.console_users import (
+    create_user,
+    disable_user,
+    list_users,
+    set_password,
+    set_role,
+    sign_in,
+)
+from refund_worker.engine.access.persons import link_person
+from refund_worker.engine.accounts.payments import correct
+from refund_worker.engine.audit.hash_chain import verify
+from refund_worker.engine.audit.seals import digest_of, hash_of
+from refund_worker.engine.refunds.actions import pause_processor, resume_processor
 from refund_worker.store import schema
 from refund_worker.store.audit import COLUMNS
 from refund_worker.store.database import Database

@@ -20,17 +20,17 @@ import redis
 
 from refund_worker.domain.refund import ENDS
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake import Taken, request_refunds
+from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.store import refunds
-from refund_worker.worker import keeper
-from refund_worker.worker.embedded import EMBEDDED, url_if_running
-from refund_worker.worker.folder import runtime_folder
-from refund_worker.worker.health import WorkerKind, check_heartbeat
-from refund_worker.worker.run import CHILD
-from refund_worker.worker.wake import make_wake
+from refund_worker.worker.embedded_broker import server_process
+from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
+from refund_worker.worker.heartbeat import WorkerKind, check_heartbeat
+from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.runtime_dir import runtime_folder
+from refund_worker.worker.supervisor import CHILD
 from tests.support.parts import Parts
 from tests.support.sales import paid, sell, withdrawal
 
@@ -137,7 +137,7 @@ class Deployment:
     def processes(self) -> list[psutil.Process]:
         """Every process of this deployment, the embedded broker's included."""
         families = [process for part in self.parts.all.values() for process in part.family()]
-        details = keeper.read_details(runtime_folder(self.settings))
+        details = server_process.read_details(runtime_folder(self.settings))
         if details:
             server = psutil.Process(details["pid"])
             families += [server.parent(), server]

@@ -21,12 +21,12 @@ from sqlalchemy import Connection, Double, Table, event, func, insert, select, t
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.audit import Sealer
-from refund_worker.engine.batches import take_batch
-from refund_worker.engine.intake import Taken, request_refunds
-from refund_worker.engine.records import correct, record_payments, record_spends
-from refund_worker.engine.tally import tally
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import correct, record_payments, record_spends
+from refund_worker.engine.audit.hash_chain import Sealer
+from refund_worker.engine.intake.batches import take_batch
+from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.processors.base import Blocked, Busy, Refused, Reply
 from refund_worker.store import snapshots
 from refund_worker.store.database import Database

@@ -15,9 +15,9 @@ from celery.worker.request import Request
 from kombu.transport.virtual.base import Message
 
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.constants import TASKS
-from refund_worker.worker.controller import Worker, make_worker
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.celery_app.controller import Worker, make_worker
+from refund_worker.worker.queues import TASKS
 from refund_worker.worker.tasks import Workplace, add_tasks
 
 PLACES = 2

@@ -16,17 +16,17 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from refund_worker.domain.accept import CustomerAccount
+from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.ledger import CLEARING, CREDITS, USED
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.advance import advance
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import record_payments, record_spends
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.intake import Taken, request_refunds
-from refund_worker.engine.operations import command
-from refund_worker.engine.records import record_payments, record_spends
+from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.process import advance
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.base import (
     Answered,

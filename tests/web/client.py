@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from sqlalchemy import Connection
 from starlette.routing import Mount
 
-from refund_worker.engine.api_keys import create_key, create_signed_key
+from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.context import Context
 from refund_worker.settings import Settings, load_settings
 from refund_worker.web.app import create_app
-from refund_worker.web.door import Door
+from refund_worker.web.dependencies import Door
 
 AT = "2026-11-01T09:00:00Z"
 ELSEWHERE = ("203.0.113.7", 50000)

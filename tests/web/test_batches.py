@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem
 
-from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.web.api.batches import BATCH_BYTES_MAX, ROWS_MAX
 
 ROW = {"kind": "credit_refund", "to": "balance", "customer_id": "cust-1", "transaction_id": "tx-1", "reason": "asked"}

@@ -14,7 +14,7 @@ from tests.support.web_process import WebProcess
 from tests.web.client import Web, is_problem
 
 from refund_worker.web.cookies import COOKIE_BYTES_MAX, cookie_of
-from refund_worker.web.edge import Edge
+from refund_worker.web.middleware import Edge
 
 # What Python before 3.11.10 takes a fifth of a second to take out of its quotes.
 BACKSLASHES = b'a="' + b"\\" * (COOKIE_BYTES_MAX - 4) + b'"'

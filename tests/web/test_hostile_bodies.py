@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tests.web.client import Web, is_problem
 
-from refund_worker.engine.bodies import DEPTH_MAX
+from refund_worker.engine.intake.schemas import DEPTH_MAX
 from refund_worker.errors import InvalidRequest
-from refund_worker.web.json_bodies import BODY_BYTES_MAX, parse_object, rows_of
+from refund_worker.web.request_body import BODY_BYTES_MAX, parse_object, rows_of
 
 REFUND = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 

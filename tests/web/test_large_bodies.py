@@ -17,7 +17,8 @@ from tests.web.test_slow_clients import MIB, PATIENCE_SECONDS, Door, serving
 
 from refund_worker.errors import InvalidRequest
 from refund_worker.web.api.batches import BATCH_BYTES_MAX
-from refund_worker.web.json_bodies import (
+from refund_worker.web.problems import Crowded
+from refund_worker.web.request_body import (
     BATCHES_BYTES_MAX,
     BODIES_BYTES_MAX,
     BODY_BYTES_MAX,
@@ -27,7 +28,6 @@ from refund_worker.web.json_bodies import (
     Room,
     rows_of,
 )
-from refund_worker.web.problems import Crowded
 
 LARGE = 59 * MIB
 

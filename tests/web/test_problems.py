@@ -15,7 +15,7 @@ from tests.web.client import Web, is_problem, settings_for
 
 from refund_worker import errors
 from refund_worker.web.app import create_app
-from refund_worker.web.edge import SAFE_HEADERS
+from refund_worker.web.middleware import SAFE_HEADERS
 from refund_worker.web.problems import problem_of
 
 INSIDE = ("Traceback", "sqlite", "SELECT", "INSERT", "/src/", ".py", "sqlalchemy", "no such table")

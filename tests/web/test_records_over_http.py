@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.web.client import AT, PAYMENT, SPEND, Web, is_problem
 
-from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.refunds.process import advance_until_idle
 
 
 def correct(web: Web, credits: int, key: str, customer: str = "cust-1"):  # type: ignore[no-untyped-def]

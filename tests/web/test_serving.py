@@ -17,7 +17,7 @@ from tests.support.web_process import WEBHOOK_SECRET as SECRET
 from tests.support.web_process import WebProcess
 from tests.web.client import PAYMENT, SPEND, settings_for
 
-from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.access.api_keys import create_key
 from refund_worker.runtime import build_runtime
 from refund_worker.store.database import Database
 

@@ -14,11 +14,11 @@ from sqlalchemy import text
 from tests.web.client import Web, is_problem
 from tests.web.test_who_may import EXPECTED, filled
 
-from refund_worker.engine.api_keys import Identity, Role, list_keys
-from refund_worker.engine.permissions import Act, may
-from refund_worker.signing import HEADER
+from refund_worker.engine.access.api_keys import Identity, Role, list_keys
+from refund_worker.engine.access.permissions import Act, may
+from refund_worker.request_signing import HEADER
 from refund_worker.web.auth import ROLES, Open
-from refund_worker.web.signatures import TOLERANCE_SECONDS
+from refund_worker.web.request_signatures import TOLERANCE_SECONDS
 
 REFUND = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 BODY = json.dumps(REFUND).encode()

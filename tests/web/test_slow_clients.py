@@ -28,10 +28,10 @@ from tests.support.deployment import wait_until
 from tests.support.web_process import WebProcess
 from tests.web.client import PAYMENT, settings_for
 
-from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.access.api_keys import create_key
 from refund_worker.runtime import build_runtime
 from refund_worker.web.http_protocol import SPARE_PLACES, BoundedProtocol, Limits
-from refund_worker.web.run import IDLE_SECONDS
+from refund_worker.web.server import IDLE_SECONDS
 
 # For what must come to an end by itself; far above what it takes, for a busy machine.
 PATIENCE_SECONDS = 60.0

@@ -18,7 +18,7 @@ from tests.support.deployment import wait_until
 from tests.support.web_process import WebProcess
 from tests.web.client import PAYMENT, settings_for
 
-from refund_worker.engine.api_keys import create_key
+from refund_worker.engine.access.api_keys import create_key
 from refund_worker.runtime import build_runtime
 from refund_worker.store.database import Database
 

@@ -8,7 +8,7 @@ import pytest
 from tests.web.client import PAYMENT, SPEND, Web, is_problem
 
 from refund_worker.domain.records import PaymentRecord
-from refund_worker.engine.files import read_payments
+from refund_worker.engine.intake.file_reader import read_payments
 from refund_worker.errors import InvalidRequest
 
 UNUSABLE = [

@@ -12,10 +12,9 @@ from sqlalchemy import text
 from tests.support.deployment import wait_until
 from tests.web.client import Web, is_problem
 
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import permissions
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.api_keys import (
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access import permissions
+from refund_worker.engine.access.api_keys import (
     SEES_ALL_CLIENTS,
     ConsoleRole,
     Identity,
@@ -24,10 +23,11 @@ from refund_worker.engine.api_keys import (
     list_keys,
     revoke_key,
 )
-from refund_worker.engine.bodies import RefundBody
-from refund_worker.engine.bulk_retry import Stuck
-from refund_worker.engine.operations import Key
-from refund_worker.engine.permissions import Act
+from refund_worker.engine.access.permissions import Act
+from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.refunds.actions import Key
+from refund_worker.engine.refunds.bulk_retry import Stuck
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store.tables import metadata
 from refund_worker.web import authorised

@@ -12,9 +12,9 @@ from tests.support.tls_server import ANOTHER, AUTHORITY, HERE, TlsServer
 from refund_worker.cli import doctor
 from refund_worker.errors import BadSettings
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.limiter import make_limiter
-from refund_worker.worker.wake import Doorbell
+from refund_worker.worker.publisher import Doorbell
 
 PASSWORD = "topsecret"
 SECONDS = 3.0

@@ -11,12 +11,12 @@ from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_tem
 from tests.support.sales import paid
 
 from refund_worker.domain.refund import Refund
-from refund_worker.engine.records import record_payments
-from refund_worker.engine.refused import refused_requests
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.intake.dead_letters import refused_requests
 from refund_worker.errors import BadSettings
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store.refunds import Filters, find_ids, load
-from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.tasks import Workplace, add_tasks
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]

@@ -13,10 +13,10 @@ from celery.backends.base import DisabledBackend
 from kombu.transport.redis import Channel
 
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.worker import celery_app
-from refund_worker.worker.celery_app import REDIS_TRANSPORT, VISIBILITY_SECONDS, make_app
-from refund_worker.worker.constants import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, TASKS
-from refund_worker.worker.run import STOP_SECONDS_MAX
+from refund_worker.worker.celery_app import app as celery_application
+from refund_worker.worker.celery_app.app import REDIS_TRANSPORT, VISIBILITY_SECONDS, make_app
+from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, TASKS
+from refund_worker.worker.supervisor import STOP_SECONDS_MAX
 from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS, Workplace, add_tasks
 
 REDIS, AMQP = "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"
@@ -125,7 +125,7 @@ def test_a_worker_waits_for_its_broker_for_ever_and_a_door_publishes_once(app: C
 def test_no_setting_has_a_name_that_celery_does_not_know(app: Celery) -> None:
     known = {name for name, _ in flatten(NAMESPACES)}
     url = app.conf.broker_url
-    assert set(celery_app._settings(url, celery_app.SOCKET_SECONDS, None)) <= known
+    assert set(celery_application._settings(url, celery_application.SOCKET_SECONDS, None)) <= known
 
 
 def test_redis_is_read_by_our_transport_with_options_that_it_knows() -> None:

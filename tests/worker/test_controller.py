@@ -12,7 +12,7 @@ import pytest
 from tests.support import unpicklable
 from tests.support.unpicklable import PLACES, TASKS_SENT
 
-from refund_worker.worker.controller import Worker
+from refund_worker.worker.celery_app.controller import Worker
 
 
 def test_what_can_not_be_pickled_is_thrown_away_and_keeps_no_place() -> None:

@@ -11,14 +11,14 @@ from tests.support.sales import paid, withdrawal
 from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.advance import advance
-from refund_worker.engine.intake import Taken, request_refunds
-from refund_worker.engine.records import record_payments
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.refunds.process import advance
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store import refunds
-from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.constants import QUEUES
-from refund_worker.worker.wake import Doorbell
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.publisher import Doorbell
+from refund_worker.worker.queues import QUEUES
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 

@@ -17,10 +17,9 @@ from kombu import compression
 from kombu.transport.pyamqp import Message
 from kombu.transport.virtual.base import Message as VirtualMessage
 
-from refund_worker.engine.bodies import DEPTH_MAX
-from refund_worker.worker.constants import RETRIES_MAX, TASKS
-from refund_worker.worker.consumer import make_ours
-from refund_worker.worker.messages import (
+from refund_worker.engine.intake.schemas import DEPTH_MAX
+from refund_worker.worker.celery_app.consumer import make_ours
+from refund_worker.worker.celery_app.messages import (
     BODY_BYTES_MAX,
     Cleaned,
     NotOurs,
@@ -28,6 +27,7 @@ from refund_worker.worker.messages import (
     cleaned,
     cleaned_envelope,
 )
+from refund_worker.worker.queues import RETRIES_MAX, TASKS
 
 # Every name that Celery 5.7 and kombu 5.7 read of a message, in either protocol.
 HEADERS = (

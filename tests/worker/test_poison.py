@@ -28,11 +28,11 @@ from tests.support.migrated import migrate
 from refund_worker.store.database import Database
 from refund_worker.store.refunds import Filters, find_ids, load
 from refund_worker.store.tables import metadata
-from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.constants import QUEUES
-from refund_worker.worker.embedded import url_if_running
-from refund_worker.worker.order import order
-from refund_worker.worker.run import CHILD
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.celery_app.child_config import order
+from refund_worker.worker.embedded_broker.broker import url_if_running
+from refund_worker.worker.queues import QUEUES
+from refund_worker.worker.supervisor import CHILD
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("poison")]
 

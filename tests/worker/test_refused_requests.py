@@ -12,10 +12,10 @@ from sqlalchemy import text
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
 from tests.support.sales import paid
 
-from refund_worker.engine.records import record_payments
-from refund_worker.engine.refused import BODY_LENGTH_MAX, NAME_LENGTH_MAX, refused_requests
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.intake.dead_letters import BODY_LENGTH_MAX, NAME_LENGTH_MAX, refused_requests
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.worker.celery_app import make_app
+from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.tasks import Workplace, add_tasks
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]

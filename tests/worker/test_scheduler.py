@@ -23,14 +23,14 @@ from tests.support.processes import free_port
 
 from refund_worker.errors import Unavailable
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.worker import embedded as embedded_module
 from refund_worker.worker import scheduler as scheduler_module
-from refund_worker.worker.beat import add_heartbeat
-from refund_worker.worker.embedded import EmbeddedBroker
-from refund_worker.worker.run import _on_stop, _Supervisor, _url
+from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
+from refund_worker.worker.celery_app.redis_transport import QoS
+from refund_worker.worker.embedded_broker import broker as embedded_module
+from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
+from refund_worker.worker.publisher import BrokerAway, Doorbell
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
-from refund_worker.worker.transport import QoS
-from refund_worker.worker.wake import BrokerAway, Doorbell
+from refund_worker.worker.supervisor import _on_stop, _Supervisor, _url
 
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
 

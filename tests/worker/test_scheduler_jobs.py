@@ -9,7 +9,7 @@ from standardwebhooks import Webhook
 from tests.support.deployment import Deployment, wait_until
 from tests.support.receiver import Deaf, Receiver
 
-from refund_worker.engine.audit import verify
+from refund_worker.engine.audit.hash_chain import verify
 from refund_worker.settings import PREFIX
 
 SECRET = base64.b64encode(b"s" * 32).decode()

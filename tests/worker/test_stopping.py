@@ -11,8 +11,8 @@ from tests.support.deployment import Deployment, wait_until
 
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX
-from refund_worker.worker.embedded import EmbeddedBroker, running_url
-from refund_worker.worker.folder import runtime_folder
+from refund_worker.worker.embedded_broker.broker import EmbeddedBroker, running_url
+from refund_worker.worker.runtime_dir import runtime_folder
 
 pytestmark = pytest.mark.slow
 

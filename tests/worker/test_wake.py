@@ -11,11 +11,11 @@ from tests.support.servers import ValkeyServer
 
 from refund_worker.errors import InvalidRequest
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.folder import runtime_folder
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.publisher import DOOR_SOCKET_SECONDS, Doorbell, make_wake
+from refund_worker.worker.runtime_dir import runtime_folder
 from refund_worker.worker.scheduler import Published
 from refund_worker.worker.tasks import parsed_request, wanted_ids
-from refund_worker.worker.wake import DOOR_SOCKET_SECONDS, Doorbell, make_wake
 
 
 def test_waking_with_no_embedded_broker_running_starts_none(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from tests.support.deployment import CONCURRENCY, STRIPE_KEY, Deployment, wait_u
 from tests.support.servers import ValkeyServer
 
 from refund_worker.store.refunds import Filters, find_ids
-from refund_worker.worker.celery_app import make_app
-from refund_worker.worker.constants import QUEUES
-from refund_worker.worker.health import check_heartbeat
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.heartbeat import check_heartbeat
+from refund_worker.worker.queues import QUEUES
 
 pytestmark = pytest.mark.slow
 

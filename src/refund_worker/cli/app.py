@@ -15,21 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from refund_worker.cli import (
-    audit,
-    customers,
-    failures,
-    files,
-    health,
-    keys,
-    notifications,
-    operate,
-    refunds,
-    run,
-    users,
-)
+from refund_worker.cli import admin, audit, customers, failures, files, health, keys, notifications, refunds, run, users
 from refund_worker.cli.options import Invocation
-from refund_worker.cli.shown import Output, plain, print_error, say
+from refund_worker.cli.output import Output, plain, print_error, say
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
@@ -45,7 +33,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 internal, 2 usage or an unreadable file (nothing stored), 3 refused or some rows "
     "rejected (the rest stored), 4 not found, 5 conflict. Settings: refund-worker config show.",
 )
-for part in (run, health, files, refunds, customers, failures, operate, notifications, audit, keys, users):
+for part in (run, health, files, refunds, customers, failures, admin, notifications, audit, keys, users):
     part.add_to(app)
 
 

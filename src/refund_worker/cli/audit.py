@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, acting_user, command, group, spelled_if_given
-from refund_worker.cli.shown import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from refund_worker.engine.audit import Finding
+    from refund_worker.engine.audit.hash_chain import Finding
 
 EXIT_DIFFERENCES = 5
 
@@ -39,9 +39,9 @@ def _add_verify(app: typer.Typer) -> None:
         and refunds that were sent though nobody had let them go.
         Exit 0 if there are none, 5 if there are.
         """
-        from refund_worker.engine.audit import verify
+        from refund_worker.engine.audit.hash_chain import verify
 
-        with session.context() as context:
+        with runtime.context() as context:
             report = verify(context, anchor, actor=acting_user())
         told = {"whole": report.whole, **as_json(report)}
         if output is Output.JSON:
@@ -68,9 +68,9 @@ def _add_accept(app: typer.Typer) -> None:
         Once after an upgrade, when the last process of the version before has ended, or after a repair by hand: what
         our programs did not write is a finding of audit verify until then. Who accepted what is noted.
         """
-        from refund_worker.engine.audit import accept_rows
+        from refund_worker.engine.audit.hash_chain import accept_rows
 
-        with session.context() as context:
+        with runtime.context() as context:
             found = accept_rows(context, actor=acting_user())
         if output is Output.JSON:
             print_json({"accepted": [as_json(finding) for finding in found]})
@@ -85,9 +85,9 @@ def _add_anchor(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Note the last hash in a file: who then rewrites database and chain together is found out by it."""
-        from refund_worker.engine.audit import write_anchor
+        from refund_worker.engine.audit.hash_chain import write_anchor
 
-        with session.context() as context:
+        with runtime.context() as context:
             line = write_anchor(context, file, actor=acting_user())
         if output is Output.JSON:
             print_json(line)
@@ -99,9 +99,9 @@ def _add_status(app: typer.Typer) -> None:
     @command(app, "status", "audit status")
     def status_(output: OutputOption = Output.TABLE) -> None:
         """Show how far the chain is sealed, and when it was last verified and anchored, by whom."""
-        from refund_worker.engine.audited import status
+        from refund_worker.engine.audit.log import status
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             told = status(connection)
         if output is Output.JSON:
             print_json(told)
@@ -141,10 +141,10 @@ def _add_list(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List who did what, newest first."""
-        from refund_worker.engine.audited import entries
+        from refund_worker.engine.audit.log import entries
 
         wanted = {"actor": actor, "kind": kind, "refund_id": refund_id, "customer_id": customer, "alarm": alarm}
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             found = entries(connection, of, before=before, limit=limit, **wanted)
         if output is Output.JSON:
             print_json(found)

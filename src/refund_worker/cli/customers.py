@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     ClientOption,
@@ -17,7 +17,7 @@ from refund_worker.cli.options import (
     group,
     spelled_if_given,
 )
-from refund_worker.cli.shown import Column, Json, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table, say
 from refund_worker.domain.ids import spelled
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
@@ -41,9 +41,9 @@ def _add_customers(app: typer.Typer) -> None:
     @command(app, "show", "customers show 42")
     def show(customer_id: CustomerArgument, output: OutputOption = Output.TABLE) -> None:
         """Show a customer's balance and recent corrections."""
-        from refund_worker.engine.views import customer
+        from refund_worker.engine.views.api_objects import customer
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             found = customer(connection, customer_id)
         if output is Output.JSON:
             print_json(found)
@@ -66,16 +66,16 @@ def _add_customers(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Correct a customer's balance."""
-        from refund_worker.engine.bodies import CorrectionBody, checked_client, checked_key, parse_body
-        from refund_worker.engine.files import strict_integer
-        from refund_worker.engine.records import correct
-        from refund_worker.engine.views import transaction_view
+        from refund_worker.engine.accounts.payments import correct
+        from refund_worker.engine.intake.file_reader import strict_integer
+        from refund_worker.engine.intake.schemas import CorrectionBody, checked_client, checked_key, parse_body
+        from refund_worker.engine.views.api_objects import transaction_view
 
         body = parse_body(CorrectionBody, {"credits": strict_integer(credits, "credits"), "reason": reason})
         if idempotency_key is None:
             idempotency_key = f"cli-{uuid.uuid4()}"
             say(f"idempotency key: {idempotency_key}")
-        with session.context() as context:
+        with runtime.context() as context:
             row, new = correct(
                 context,
                 customer_id=customer_id,
@@ -101,9 +101,9 @@ def _add_transactions(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List a customer's transactions, newest first."""
-        from refund_worker.engine.views import transactions
+        from refund_worker.engine.views.api_objects import transactions
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             page = transactions(connection, customer_id, limit=limit, after=starting_after)
         if output is Output.JSON:
             print_json(page)
@@ -123,10 +123,10 @@ def _add_transactions(app: typer.Typer) -> None:
 
         Exit 5 once money has moved or the credits are spent.
         """
-        from refund_worker.engine.records import reverse_transaction
-        from refund_worker.engine.views import transaction_view
+        from refund_worker.engine.accounts.payments import reverse_transaction
+        from refund_worker.engine.views.api_objects import transaction_view
 
-        with session.context() as context:
+        with runtime.context() as context:
             row = reverse_transaction(context, transaction_id, actor=acting_user())
         _show(transaction_view(row), output)
 

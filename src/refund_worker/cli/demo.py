@@ -20,19 +20,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from refund_worker.cli.shown import money
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import intake, reconcile, records, views
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts import payments as payment_records
 from refund_worker.engine.context import Context
-from refund_worker.engine.operations import command
+from refund_worker.engine.processor_sync import reconciliation as processor_reconciliation
+from refund_worker.engine.refunds import accept
+from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.money_format import money
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.store import reconciliation
-from refund_worker.worker.wake import make_wake
+from refund_worker.store.reporting import reconciliation
+from refund_worker.worker.publisher import make_wake
 
 WAIT_SECONDS_MAX = 25.0
 BURST = 20
@@ -96,17 +99,17 @@ class Demo:
         mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
         self.console.print(f"  {mark} {name}" + ("" if ok else f"  [red](saw: {seen})[/red]"))
 
-    def refund(self, refund_id: str) -> views.Json:
+    def refund(self, refund_id: str) -> api_objects.Json:
         with self.context.database.read() as connection:
-            return views.refund_view(views.find_refund(connection, refund_id))
+            return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
     def balance(self, customer_id: str) -> int:
         with self.context.database.read() as connection:
-            return int(views.customer(connection, customer_id)["balance"])
+            return int(api_objects.customer(connection, customer_id)["balance"])
 
     def wait(
         self, refund_id: str, statuses: Sequence[str] = ENDED, what: str = "working", *, blocked: bool = False
-    ) -> views.Json:
+    ) -> api_objects.Json:
         """The refund once it is in one of these states, or as it is when the time is up.
 
         `blocked`: and once others' refunds of its payment stop it.
@@ -138,7 +141,7 @@ class Demo:
             )
             for place, (number, amount, credits) in enumerate(payments)
         ]
-        _all_fine(records.record_payments(self.context, made))
+        _all_fine(payment_records.record_payments(self.context, made))
 
     def spend(self, customer_id: str, transaction_id: str, credits: int, description: str) -> None:
         spent = SpendRecord(
@@ -148,7 +151,7 @@ class Demo:
             description=description,
             occurred_at=1_790_500_000.0,
         )
-        _all_fine(records.record_spends(self.context, [spent]))
+        _all_fine(payment_records.record_spends(self.context, [spent]))
 
     def ask(self, key: str, kind: Kind, to: To, customer_id: str, **more: Any) -> str:
         """Request a refund; returns its id."""
@@ -162,13 +165,13 @@ class Demo:
             actor="support",
             **more,
         )
-        (answer,) = intake.request_refunds(self.context, [request])
+        (answer,) = accept.request_refunds(self.context, [request])
         if isinstance(answer, Refusal):
             raise answer
         return answer.refund_id
 
     def correct(self, customer_id: str, credits: int, reason: str) -> str:
-        row, _ = records.correct(
+        row, _ = payment_records.correct(
             self.context,
             customer_id=customer_id,
             credits=credits,
@@ -221,12 +224,12 @@ def _credits_back_to_the_balance(demo: Demo) -> None:
     refund = demo.wait(demo.ask("mia-1", Kind.CREDIT_REFUND, To.BALANCE, "mia", transaction_id="chat-1001", credits=60))
     demo.check("the balance went from 380 to 440", demo.balance("mia") == 440, demo.balance("mia"))
     with demo.context.database.read() as connection:
-        newest = views.transactions(connection, "mia")["data"][0]
+        newest = api_objects.transactions(connection, "mia")["data"][0]
     demo.check("the new entry names its transaction", newest["refers_to"] == "chat-1001", newest)
     wrong = demo.wait(demo.ask("mia-2", Kind.CREDIT_REFUND, To.BALANCE, "mia", transaction_id="chat-1001", credits=40))
     demo.say("a second refund of 40 was a mistake: “Delete” makes a linked reversal, nothing is erased")
-    first = records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
-    again = records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
+    first = payment_records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
+    again = payment_records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
     same = first["transaction_id"] == again["transaction_id"]
     demo.check("deleted once, however often it is pressed", same and demo.balance("mia") == 440, demo.balance("mia"))
     demo.check("both refunds are done", refund["status"] == wrong["status"] == "succeeded", refund["status"])
@@ -351,7 +354,7 @@ def _proof(demo: Demo) -> dict[str, Any]:
     for customer_id in ("mia", "leo"):
         demo.console.print(_transactions_table(demo, customer_id))
     demo.chapter("The proof: our ledger against the processor's own book")
-    report = reconcile.reconcile(demo.context)
+    report = processor_reconciliation.reconcile(demo.context)
     demo.console.print(_proof_table(demo, report))
     demo.check("both books agree, leg by leg", report.agrees, report.differences)
     book = _paid_in_book(demo.stack.sandbox.refunds())
@@ -363,7 +366,7 @@ def _proof(demo: Demo) -> dict[str, Any]:
 
 def _transactions_table(demo: Demo, customer_id: str) -> Table:
     with demo.context.database.read() as connection:
-        rows = views.transactions(connection, customer_id)["data"]
+        rows = api_objects.transactions(connection, customer_id)["data"]
     table = Table(
         title=f"Customers → {customer_id} → Transactions (balance {demo.balance(customer_id)})", title_justify="left"
     )
@@ -376,7 +379,7 @@ def _transactions_table(demo: Demo, customer_id: str) -> Table:
     return table
 
 
-def _proof_table(demo: Demo, report: reconcile.Report) -> Table:
+def _proof_table(demo: Demo, report: processor_reconciliation.Report) -> Table:
     with demo.context.database.read() as connection:
         who = reconciliation.customers_of_legs(connection, [leg for leg, _, _ in report.lines])
     table = Table(title_justify="left")
@@ -398,7 +401,7 @@ def _proof_table(demo: Demo, report: reconcile.Report) -> Table:
     return table
 
 
-def _all_fine(answers: Sequence[records.Recorded | RefundWorkerError]) -> None:
+def _all_fine(answers: Sequence[payment_records.Recorded | RefundWorkerError]) -> None:
     for answer in answers:
         if isinstance(answer, RefundWorkerError):
             raise answer

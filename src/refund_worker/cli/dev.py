@@ -15,12 +15,12 @@ from rich.console import Console
 
 from refund_worker.cli.options import acting_user
 from refund_worker.cli.stack import Stack
-from refund_worker.engine.api_keys import create_key
-from refund_worker.engine.console_users import create_user, disable_user, list_users
+from refund_worker.engine.access.api_keys import create_key
+from refund_worker.engine.access.console_users import create_user, disable_user, list_users
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
-from refund_worker.worker.embedded import EMBEDDED, url_if_running
+from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
 START_SECONDS_MAX = 30.0

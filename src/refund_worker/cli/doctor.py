@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
-from refund_worker.cli.shown import Column, Output, as_json, print_json, print_table
+from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def examine() -> Iterator[Finding]:
     """All checks, in the order in which they make sense."""
     yield Finding("python", Verdict.OK, platform.python_version())
     try:
-        settings = session.settings()
+        settings = runtime.settings()
     except RefundWorkerError as error:
         yield Finding("settings", Verdict.FAIL, error.message, "correct or remove it")
         return
@@ -117,7 +117,7 @@ def _look_at_database(settings: Settings) -> Finding:
     from refund_worker.store.schema import current, head
 
     url = settings.database_url.get_secret_value()
-    with session.database() as database:
+    with runtime.database() as database:
         name = database.url.get_backend_name()
         path = make_url(url).database
         if database.is_sqlite and path and path != ":memory:" and not Path(path).exists():
@@ -183,7 +183,7 @@ def _answers_redis(url: str) -> str | None:
 
 def _answers_amqps(settings: Settings) -> str | None:
     """Why a RabbitMQ behind TLS does not let us in, its certificate included, or None."""
-    from refund_worker.worker.celery_app import make_app
+    from refund_worker.worker.celery_app.app import make_app
 
     try:
         app = make_app(settings, socket_seconds=CONNECT_SECONDS, tries=0)
@@ -246,7 +246,7 @@ def _payments(settings: Settings) -> Iterator[Finding]:
     """Whether refunds go out over payments that nobody could check. Nothing where the database can't tell."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from refund_worker.store.payment_words import count_unreadable
+    from refund_worker.store.payment_readings import count_unreadable
     from refund_worker.store.schema import current, head
 
     if settings.verify_payments == "off":
@@ -254,7 +254,7 @@ def _payments(settings: Settings) -> Iterator[Finding]:
         yield Finding("payments", Verdict.WARN, "not held against the processor's own word (VERIFY_PAYMENTS=off)", todo)
         return
     try:
-        with session.database() as database:
+        with runtime.database() as database:
             if current(database) != head():
                 return
             with database.read() as connection:

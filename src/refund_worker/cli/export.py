@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from refund_worker.engine.spreadsheet import HEADER, Json, rows_of
+from refund_worker.engine.views.csv_rows import HEADER, Json, rows_of
 from refund_worker.errors import UnreadableFile
 
 TO_STDOUT = Path("-")

@@ -6,27 +6,27 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import refused, session
+from refund_worker.cli import dead_letters, runtime
 from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
-from refund_worker.cli.shown import (
+from refund_worker.cli.output import (
     Column,
     Json,
     Output,
     count,
     moment,
-    monies,
     print_facts,
     print_json,
     print_table,
     say,
 )
+from refund_worker.engine.views.money_format import monies
 
 PAGE = 500
 
 
 def add_to(app: typer.Typer) -> None:
     failures = group("failures", "What went wrong.", app)
-    refused.add_to(failures)
+    dead_letters.add_to(failures)
     _add_list(failures)
     _add_retry(failures)
     _add_approvals(group("approvals", "What waits for a second person.", app))
@@ -36,9 +36,9 @@ def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "failures list")
     def list_(output: OutputOption = Output.TABLE) -> None:
         """Count the refunds that failed or need a person, by failure code."""
-        from refund_worker.engine.failures import failures
+        from refund_worker.engine.views.failure_groups import failures
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             found = failures(connection)
         if output is Output.JSON:
             print_json({"data": found, "has_more": False})
@@ -58,7 +58,7 @@ FAILURE_COLUMNS = (
 
 
 def _failure_row(group: Json) -> tuple[object, ...]:
-    from refund_worker.engine.failure_codes import explain
+    from refund_worker.engine.views.failure_codes import explain
 
     return (
         group["failure_code"] or "(none)",
@@ -84,9 +84,9 @@ def _add_retry(app: typer.Typer) -> None:
         Exit 5, with nothing done, if they are not as many as you saw. At most 500 at once: the oldest.
         """
         from refund_worker.cli.refunds import checked_reason
-        from refund_worker.engine.bulk_retry import retry_all
+        from refund_worker.engine.refunds.bulk_retry import retry_all
 
-        with session.context() as context:
+        with runtime.context() as context:
             retried = retry_all(
                 context,
                 failure_code,
@@ -118,11 +118,11 @@ def _add_approvals(app: typer.Typer) -> None:
     ) -> None:
         """List the refunds that wait for approval; decide by refunds approve and refunds reject."""
         from refund_worker.domain.refund import RefundStatus
-        from refund_worker.engine.views import list_refunds
+        from refund_worker.engine.views.api_objects import list_refunds
         from refund_worker.store.refunds import Filters
 
         waiting = Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=limit)
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             page = list_refunds(connection, waiting)
         if output is Output.JSON:
             print_json(page)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import ClientOption, OutputOption, acting_user, command, group
-from refund_worker.cli.shown import Output, as_json, console, count, monies, plain, print_facts, print_json
+from refund_worker.cli.output import Output, as_json, console, count, plain, print_facts, print_json
+from refund_worker.engine.views.money_format import monies
 
 if TYPE_CHECKING:
-    from refund_worker.engine.bulk import Imported, Rejected, Submitted
-    from refund_worker.engine.files import Rows
+    from refund_worker.engine.intake.file_import import Imported, Rejected, Submitted
+    from refund_worker.engine.intake.file_reader import Rows
 
 EXIT_SOME_REJECTED = 3
 LINES_SHOWN = 3
@@ -37,8 +38,8 @@ def add_to(app: typer.Typer) -> None:
         Rows that can't be used are reported with line and code, the rest is stored: exit 3. A file that can't be
         read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
         """
-        from refund_worker.engine.bulk import import_payments
-        from refund_worker.engine.files import read_payments
+        from refund_worker.engine.intake.file_import import import_payments
+        from refund_worker.engine.intake.file_reader import read_payments
 
         _imported(read_payments(file), import_payments, output)
 
@@ -49,8 +50,8 @@ def add_to(app: typer.Typer) -> None:
         Rows that can't be used are reported with line and code, the rest is stored: exit 3. A file that can't be
         read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
         """
-        from refund_worker.engine.bulk import import_spends
-        from refund_worker.engine.files import read_spends
+        from refund_worker.engine.intake.file_import import import_spends
+        from refund_worker.engine.intake.file_reader import read_spends
 
         _imported(read_spends(file), import_spends, output)
 
@@ -72,11 +73,11 @@ def add_submit(app: typer.Typer) -> None:
         Rows that are refused are reported with line and code, the rest is accepted: exit 3. A file that can't be
         read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
         """
-        from refund_worker.engine.bulk import submit_requests, try_requests
-        from refund_worker.engine.files import read_refund_requests
+        from refund_worker.engine.intake.file_import import submit_requests, try_requests
+        from refund_worker.engine.intake.file_reader import read_refund_requests
 
         rows = read_refund_requests(file, client=client, actor=acting_user())
-        with session.context() as context, _progress(file, rows.count) as progress:
+        with runtime.context() as context, _progress(file, rows.count) as progress:
             report = (try_requests if dry_run else submit_requests)(context, rows, progress)
         if output is Output.JSON:
             rejected = [as_json(row) for row in report.rejected]
@@ -88,7 +89,7 @@ def add_submit(app: typer.Typer) -> None:
 
 
 def _imported(rows: Rows[Any], take: Callable[..., Imported], output: Output) -> None:
-    with session.context() as context, _progress(rows.path, rows.count) as progress:
+    with runtime.context() as context, _progress(rows.path, rows.count) as progress:
         report = take(context, rows, progress)
     if output is Output.JSON:
         rejected = [as_json(row) for row in report.rejected]

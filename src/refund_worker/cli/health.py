@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import alive
+from refund_worker.cli import healthcheck
 from refund_worker.cli.options import command, group
-from refund_worker.cli.shown import say
+from refund_worker.cli.output import say
 from refund_worker.errors import InvalidRequest
 
 EXIT_UNHEALTHY = 1
@@ -24,26 +24,26 @@ def add_to(app: typer.Typer) -> None:
         ] = "",
     ) -> None:
         """Look at the age of the worker's heartbeat."""
-        names = alive.names_of(queues)
+        names = healthcheck.names_of(queues)
         if queues and not names:
             raise InvalidRequest("--queues names no queue: leave it out to look for any worker", field="queues")
-        _end(alive.worker(names) if names else alive.heartbeat("worker"))
+        _end(healthcheck.worker(names) if names else healthcheck.heartbeat("worker"))
 
     @command(inner, "scheduler", "health scheduler")
     def scheduler() -> None:
         """Look at the age of the scheduler's heartbeat."""
-        _end(alive.heartbeat("scheduler"))
+        _end(healthcheck.heartbeat("scheduler"))
 
     @command(inner, "web", "health web --port 8000")
     def web(
         port: Annotated[
             int, typer.Option("--port", min=1, max=65535, help="where it listens")
-        ] = alive.WEB_PORT_DEFAULT,
+        ] = healthcheck.WEB_PORT_DEFAULT,
     ) -> None:
         """Ask the web process whether it is alive."""
-        _end(alive.web(port))
+        _end(healthcheck.web(port))
 
 
-def _end(life: alive.Life) -> None:
+def _end(life: healthcheck.Life) -> None:
     say(life.told)
     raise typer.Exit(0 if life.lives else EXIT_UNHEALTHY)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command, group
-from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
 
 COLUMNS = (
     Column("name"),
@@ -29,9 +29,9 @@ def add_to(app: typer.Typer) -> None:
     @command(inner, "list", "keys list")
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List all keys; what opens the door is not shown."""
-        from refund_worker.engine.api_keys import list_keys
+        from refund_worker.engine.access.api_keys import list_keys
 
-        with session.context() as context:
+        with runtime.context() as context:
             found = list_keys(context)
         if output is Output.JSON:
             print_json({"data": found, "has_more": False})
@@ -47,9 +47,9 @@ def add_to(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """End a key; requests with it are refused from now on."""
-        from refund_worker.engine.api_keys import revoke_key
+        from refund_worker.engine.access.api_keys import revoke_key
 
-        with session.context() as context:
+        with runtime.context() as context:
             revoked = revoke_key(context, name, client=client)
         if output is Output.JSON:
             print_json(revoked)
@@ -74,14 +74,14 @@ def _add_create(app: typer.Typer) -> None:
         With --signed a signing secret is shown beside it: whoever sees the key in a log or a proxy can do nothing
         with it. The Python client signs when it is given the secret; the README says how others do.
         """
-        from refund_worker.engine.api_keys import create_key, create_signed_key
-        from refund_worker.engine.bodies import Body, Timestamp, parse_body
+        from refund_worker.engine.access.api_keys import create_key, create_signed_key
+        from refund_worker.engine.intake.schemas import Body, Timestamp, parse_body
 
         class End(Body):
             expires_at: Timestamp
 
         end = None if expires_at is None else parse_body(End, {"expires_at": expires_at}).expires_at
-        with session.context() as context:
+        with runtime.context() as context:
             facts = {"client": client, "role": role}
             if signed:
                 key, secret = create_signed_key(context, name=name, client=client, role=role, expires_at=end)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, acting_user, command
-from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
 
 COLUMNS = (Column("user"), Column("identity"), Column("linked (UTC)"), Column("by"))
 
@@ -27,23 +27,23 @@ def add_to(users: typer.Typer) -> None:
         What one of them asked for, none of them can approve; what was asked for earlier too. A key that several people
         use is linked to each of them.
         """
-        from refund_worker.engine.persons import link_person
+        from refund_worker.engine.access.persons import link_person
 
         _do(link_person, name, identity, output)
 
     @command(users, "unlink", "users unlink anna key:backend/anna")
     def unlink(name: NameArgument, identity: IdentityArgument, output: OutputOption = Output.TABLE) -> None:
         """Take such a link back; the audit trail keeps both."""
-        from refund_worker.engine.persons import unlink_person
+        from refund_worker.engine.access.persons import unlink_person
 
         _do(unlink_person, name, identity, output)
 
     @command(users, "links", "users links")
     def links(output: OutputOption = Output.TABLE) -> None:
         """List which names were linked to which user, when and by whom."""
-        from refund_worker.engine.persons import list_links
+        from refund_worker.engine.access.persons import list_links
 
-        with session.context() as context:
+        with runtime.context() as context:
             found = list_links(context)
         if output is Output.JSON:
             print_json({"data": found, "has_more": False})
@@ -53,7 +53,7 @@ def add_to(users: typer.Typer) -> None:
 
 
 def _do(act: Callable[..., dict[str, Any]], name: str, identity: str, output: Output) -> None:
-    with session.context() as context:
+    with runtime.context() as context:
         done = act(context, name, identity, by=acting_user())
     if output is Output.JSON:
         print_json(done)

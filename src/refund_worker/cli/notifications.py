@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command, group
-from refund_worker.cli.shown import Column, Output, moment, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_json, print_table, say
 from refund_worker.errors import InvalidRequest
 
 COLUMNS = (
@@ -36,9 +36,9 @@ def _add_list(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List notifications, newest first."""
-        from refund_worker.engine.notify import notifications
+        from refund_worker.engine.notifications.outbox import notifications
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             found = notifications(connection, limit + 1, given_up=given_up, refund_id=refund_id)
         page = found[:limit]
         if output is Output.JSON:
@@ -59,11 +59,11 @@ def _add_redeliver(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Send notifications again, under the ids they had; the scheduler does it."""
-        from refund_worker.engine.notify import redeliver
+        from refund_worker.engine.notifications.outbox import redeliver
 
         if bool(ids) == given_up:
             raise InvalidRequest("name the notifications, or say --given-up for all that were given up")
-        with session.context() as context:
+        with runtime.context() as context:
             count = redeliver(context, ids or None)
         if output is Output.JSON:
             print_json({"due": count})

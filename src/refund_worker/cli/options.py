@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from refund_worker.cli.shown import Output
+from refund_worker.cli.output import Output
 from refund_worker.domain.ids import spelled
 from refund_worker.errors import InvalidRequest
 

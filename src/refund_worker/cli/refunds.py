@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refund_worker.cli import export, files, session
+from refund_worker.cli import export, files, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     ClientOption,
@@ -23,9 +23,10 @@ from refund_worker.cli.options import (
     spelled_if_given,
     trimmed_if_given,
 )
-from refund_worker.cli.shown import Column, Json, Output, moment, monies, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table, say
 from refund_worker.domain.refund import ENDS, Kind, RefundStatus, To
-from refund_worker.domain.workflow import Action
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.views.money_format import monies
 from refund_worker.errors import InvalidRequest, Refusal
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _add_requests(app: typer.Typer) -> None:
 
         It is checked and its money reserved at once; a worker does the rest.
         """
-        from refund_worker.engine.intake import request_refunds
+        from refund_worker.engine.refunds.accept import request_refunds
 
         if idempotency_key is None:
             idempotency_key = f"cli-{uuid.uuid4()}"
@@ -106,7 +107,7 @@ def _add_requests(app: typer.Typer) -> None:
         values |= {"metadata": _words(metadata)} if metadata else {}
         values |= {"requested_by": requested_by} if requested_by is not None else {}
         request = _request(values, idempotency_key, client)
-        with session.context() as context:
+        with runtime.context() as context:
             (answer,) = request_refunds(context, [request])
             if isinstance(answer, Refusal):
                 raise answer
@@ -130,10 +131,10 @@ def _add_requests(app: typer.Typer) -> None:
 
         Exit 0 also where it would be refused: that is the answer.
         """
-        from refund_worker.engine.preview import preview as previewed
+        from refund_worker.engine.refunds.preview import preview as previewed
 
         values = _body(kind, to, customer, transaction, credits, currency, reason, None)
-        with session.context() as context:
+        with runtime.context() as context:
             told = previewed(context, _request(values, "preview", "cli"))
         if output is Output.JSON:
             print_json(told)
@@ -151,7 +152,7 @@ def _body(
     reason: str,
     note: str | None,
 ) -> dict[str, Any]:
-    from refund_worker.engine.files import strict_integer
+    from refund_worker.engine.intake.file_reader import strict_integer
 
     values = {
         "kind": str(kind),
@@ -180,13 +181,13 @@ def _words(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def _request(values: dict[str, Any], key: str, client: str) -> RefundRequest:
-    from refund_worker.engine.bodies import RefundBody, parse_body
+    from refund_worker.engine.intake.schemas import RefundBody, parse_body
 
     return parse_body(RefundBody, values).request(idempotency_key=key, client=client, actor=acting_user())
 
 
 def _look(context: Any, refund_id: str) -> Json:
-    from refund_worker.engine.views import find_refund, refund_view
+    from refund_worker.engine.views.api_objects import find_refund, refund_view
 
     with context.database.read() as connection:
         return refund_view(find_refund(connection, refund_id))
@@ -205,10 +206,10 @@ def _add_looking(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List refunds, newest first."""
-        from refund_worker.engine.views import list_refunds
+        from refund_worker.engine.views.api_objects import list_refunds
 
         chosen = _filters(status, customer, failure_code, created_gte, idempotency_key, limit, starting_after)
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             page = list_refunds(connection, chosen)
         if output is Output.JSON:
             print_json(page)
@@ -220,15 +221,15 @@ def _add_looking(app: typer.Typer) -> None:
     @command(app, "show", "refunds show rf_0199…")
     def show(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
         """Show one refund with its legs."""
-        with session.context() as context:
+        with runtime.context() as context:
             show_refund(_look(context, refund_id), output)
 
     @command(app, "events", "refunds events rf_0199…")
     def events(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
         """Show a refund's timeline: what, when, who, why."""
-        from refund_worker.engine.views import find_refund, timeline
+        from refund_worker.engine.views.api_objects import find_refund, timeline
 
-        with session.context() as context, context.database.read() as connection:
+        with runtime.context() as context, context.database.read() as connection:
             find_refund(connection, refund_id)
             found = timeline(connection, refund_id)
         if output is Output.JSON:
@@ -246,7 +247,7 @@ def _filters(
     limit: int,
     starting_after: str | None,
 ) -> Filters:
-    from refund_worker.engine.bodies import parse_since
+    from refund_worker.engine.intake.schemas import parse_since
     from refund_worker.store.refunds import Filters
 
     return Filters(
@@ -278,7 +279,7 @@ def _add_export(app: typer.Typer) -> None:
         """
         from dataclasses import replace
 
-        from refund_worker.engine.views import list_refunds
+        from refund_worker.engine.views.api_objects import list_refunds
 
         chosen = _filters(status, customer, failure_code, created_gte, idempotency_key, PAGE, None)
 
@@ -291,7 +292,7 @@ def _add_export(app: typer.Typer) -> None:
                 more = page["has_more"]
                 after = page["data"][-1]["id"] if more else None
 
-        with session.context() as context:
+        with runtime.context() as context:
             if output is Output.JSON and file == export.TO_STDOUT:
                 written = export.write_json(pages())
             else:
@@ -314,7 +315,7 @@ def _add_wait(app: typer.Typer) -> None:
         1 if it still goes on when the time is up.
         """
         end = time.monotonic() + timeout
-        with session.context() as context:
+        with runtime.context() as context:
             refund = _look(context, refund_id)
             while not _is_over(refund) and time.monotonic() < end:
                 time.sleep(min(LOOK_SECONDS, max(0.0, end - time.monotonic())))
@@ -378,7 +379,7 @@ def _add_resolve(app: typer.Typer) -> None:
 
 def checked_reason(reason: str) -> str:
     """The reason, or `InvalidRequest` for one that is empty, too long, or holds what must not be stored."""
-    from refund_worker.engine.bodies import Body, Text, parse_body
+    from refund_worker.engine.intake.schemas import Body, Text, parse_body
 
     class Reason(Body):
         reason: Text
@@ -389,7 +390,7 @@ def checked_reason(reason: str) -> str:
 
 
 def _checked_reference(reference: str | None) -> str:
-    from refund_worker.engine.bodies import Body, Reference, parse_body
+    from refund_worker.engine.intake.schemas import Body, Reference, parse_body
 
     class Named(Body):
         reference: Reference
@@ -407,11 +408,11 @@ def _decide(
     output: Output,
     reference: str | None = None,
 ) -> None:
-    from refund_worker.engine.operations import command as act
-    from refund_worker.engine.views import refund_view
+    from refund_worker.engine.refunds.actions import command as act
+    from refund_worker.engine.views.api_objects import refund_view
 
     reason = checked_reason(reason)
-    with session.context() as context:
+    with runtime.context() as context:
         refund = act(
             context,
             refund_id,

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import session
+from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
-from refund_worker.cli.shown import Output, console
+from refund_worker.cli.output import Output, console
 from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
 
 
@@ -27,7 +27,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
         """The whole story on this machine, with the proof at its end; ends by itself."""
         from refund_worker.cli.demo import run_demo
 
-        session.settings()  # it has settings of its own; what is wrong with yours it tells as every command does
+        runtime.settings()  # it has settings of its own; what is wrong with yours it tells as every command does
         raise typer.Exit(run_demo(console(), output))
 
     @command(app, "dev", "dev --port 8000")
@@ -45,19 +45,19 @@ def _add_workers(app: typer.Typer) -> None:
         concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, max=256, help="processes")] = None,
     ) -> None:
         """Do the work, until TERM or Ctrl-C; needs a scheduler beside it."""
-        from refund_worker.worker.run import run_worker
+        from refund_worker.worker.supervisor import run_worker
 
         names = [name.strip() for name in queues.split(",") if name.strip()]
         if queues and not names:
             raise InvalidRequest("--queues names no queue: leave it out to work on all of them", field="queues")
-        raise typer.Exit(run_worker(session.settings(), names, concurrency))
+        raise typer.Exit(run_worker(runtime.settings(), names, concurrency))
 
     @command(app, "scheduler", "scheduler")
     def scheduler() -> None:
         """Find what is due and tell the workers, until TERM or Ctrl-C."""
-        from refund_worker.worker.run import run_scheduler
+        from refund_worker.worker.supervisor import run_scheduler
 
-        raise typer.Exit(run_scheduler(session.settings()))
+        raise typer.Exit(run_scheduler(runtime.settings()))
 
 
 def _add_web(app: typer.Typer) -> None:
@@ -68,10 +68,10 @@ def _add_web(app: typer.Typer) -> None:
         workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="processes")] = 1,
     ) -> None:
         """Serve the HTTP API, webhooks and the console, until TERM or Ctrl-C."""
-        from refund_worker.web.run import run_web
-        from refund_worker.worker.wake import make_wake
+        from refund_worker.web.server import run_web
+        from refund_worker.worker.publisher import make_wake
 
-        raise typer.Exit(run_web(session.settings(), port, host, workers, make_wake))
+        raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_wake))
 
 
 def _add_sandbox(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def _add_sandbox(app: typer.Typer) -> None:
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve
         from refund_worker.processors.sandbox.server import webhook_secret_in
 
-        session.settings()  # it needs none of them; what is wrong with them it tells as every command does
+        runtime.settings()  # it needs none of them; what is wrong with them it tells as every command does
         if (webhook_url is None) != (webhook_secret_file is None):
             raise InvalidRequest("--webhook-url and --webhook-secret-file belong together")
         try:

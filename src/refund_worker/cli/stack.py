@@ -14,7 +14,7 @@ from typing import IO, Any
 from refund_worker.errors import Unavailable
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX, load_settings
-from refund_worker.worker.embedded import EmbeddedBroker
+from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
 
 STOP_SECONDS = 15.0
 

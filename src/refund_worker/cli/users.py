@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from refund_worker.cli import links, session
+from refund_worker.cli import links, runtime
 from refund_worker.cli.options import OutputOption, acting_user, command, group
-from refund_worker.cli.shown import Column, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
 
 COLUMNS = (Column("name"), Column("role"), Column("status"), Column("created (UTC)"), Column("disabled (UTC)"))
 ROLES = "viewer|support|operator|approver|admin"
@@ -33,9 +33,9 @@ def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "users list")
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List all users, disabled ones too."""
-        from refund_worker.engine.console_users import list_users
+        from refund_worker.engine.access.console_users import list_users
 
-        with session.context() as context:
+        with runtime.context() as context:
             found = list_users(context)
         if output is Output.JSON:
             print_json({"data": found, "has_more": False})
@@ -60,9 +60,9 @@ def _add_create(app: typer.Typer) -> None:
         entries. operator does what support does; retries and resolves refunds, pauses and resumes processors. approver
         looks at everything, and approves or rejects large refunds. admin does all of this.
         """
-        from refund_worker.engine.console_users import create_user
+        from refund_worker.engine.access.console_users import create_user
 
-        with session.context() as context:
+        with runtime.context() as context:
             password = create_user(context, name=name, role=role, password=_given(password_stdin), actor=acting_user())
         _show_password({"name": name, "role": role}, None if password_stdin else password, output)
 
@@ -76,9 +76,9 @@ def _add_set_password(app: typer.Typer) -> None:
 
         A generated password is shown this once and stored as a hash only.
         """
-        from refund_worker.engine import console_users
+        from refund_worker.engine.access import console_users
 
-        with session.context() as context:
+        with runtime.context() as context:
             user, password = console_users.set_password(
                 context, name, password=_given(password_stdin), actor=acting_user()
             )
@@ -96,12 +96,12 @@ def _add_set_role(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Give a user another role; it counts at once, in sessions that are open too."""
-        from refund_worker.engine import console_users
+        from refund_worker.engine.access import console_users
         from refund_worker.errors import InvalidRequest
 
         if bool(role) == bool(role_option):
             raise InvalidRequest(f"say one role: {ROLES.replace('|', ', ')}", field="role")
-        with session.context() as context:
+        with runtime.context() as context:
             changed = console_users.set_role(context, name, role or role_option, actor=acting_user())
         _show(changed, output)
 
@@ -110,18 +110,18 @@ def _add_enable_and_disable(app: typer.Typer) -> None:
     @command(app, "enable", "users enable anna")
     def enable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
         """Let a disabled user sign in again, with the password and the role of before."""
-        from refund_worker.engine.console_users import enable_user
+        from refund_worker.engine.access.console_users import enable_user
 
-        with session.context() as context:
+        with runtime.context() as context:
             enabled = enable_user(context, name, actor=acting_user())
         _show(enabled, output)
 
     @command(app, "disable", "users disable anna")
     def disable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
         """Let a user in no more and end their sessions; the name stays theirs."""
-        from refund_worker.engine.console_users import disable_user
+        from refund_worker.engine.access.console_users import disable_user
 
-        with session.context() as context:
+        with runtime.context() as context:
             disabled = disable_user(context, name, actor=acting_user())
         _show(disabled, output)
 
@@ -130,9 +130,9 @@ def _add_unlock(app: typer.Typer) -> None:
     @command(app, "unlock", "users unlock anna")
     def unlock(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
         """Forget the wrong passwords given for a user, so that the next one is looked at at once."""
-        from refund_worker.engine.console_users import unlock_user
+        from refund_worker.engine.access.console_users import unlock_user
 
-        with session.context() as context:
+        with runtime.context() as context:
             unlocked = unlock_user(context, name, actor=acting_user())
         _show(unlocked, output)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from refund_worker.domain.ledger import Posting
+from refund_worker.domain.processor_replies import LegOrder, PaymentRead, PaymentUnreadable, RefundObject
 from refund_worker.domain.refund import ObjectState, Refund
-from refund_worker.domain.replies import LegOrder, PaymentRead, PaymentUnreadable, RefundObject
 
 
 @dataclass(frozen=True, slots=True)

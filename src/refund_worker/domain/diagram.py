@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.workflow import LEG_TABLE, REFUND_TABLE, LegOutcome
+from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome
 
 
 def refund_diagram() -> str:

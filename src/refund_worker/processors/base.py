@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from refund_worker.domain.replies import (
+from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,

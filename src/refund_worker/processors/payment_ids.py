@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from refund_worker.processors import stripe_objects
+from refund_worker.processors.stripe import objects
 
 # The kill switch's name for every processor at once: a payment of a processor called so could not be paused alone.
 RESERVED: Final = frozenset({"all"})
 
 # By processor. One that is not here takes whatever a caller calls a payment.
-CHECKS: Final[Mapping[str, Callable[[str], None]]] = {"stripe": stripe_objects.check_payment_id}
+CHECKS: Final[Mapping[str, Callable[[str], None]]] = {"stripe": objects.check_payment_id}
 
 UNUSABLE: Final = "payment_id_unusable"
 

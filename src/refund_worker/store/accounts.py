@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
-from refund_worker.domain.accept import CustomerAccount, TransactionRoom
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom
 from refund_worker.domain.allocation import PaymentRoom
 from refund_worker.domain.decision import CustomerChange
 from refund_worker.domain.ledger import EntryKind

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.domain.workflow import LegOutcome, RefundOutcome
+from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
 from refund_worker.store.tables import (
     audit_checks,
     audit_seals,

@@ -12,20 +12,20 @@ from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import no_wake
+from refund_worker.request_signing import HEADER
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
-from refund_worker.signing import HEADER
 from refund_worker.web import problems
 from refund_worker.web.api import ROUTERS
 from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
-from refund_worker.web.console.hashing import Hashing
 from refund_worker.web.console.pages import PREFIX as CONSOLE
-from refund_worker.web.documents import PROBLEM_SCHEMA
-from refund_worker.web.door import Door, Wake
-from refund_worker.web.edge import Edge
-from refund_worker.web.json_bodies import Rooms
+from refund_worker.web.console.password_hashing import Hashing
+from refund_worker.web.dependencies import Door, Wake
+from refund_worker.web.middleware import Edge
+from refund_worker.web.openapi import PROBLEM_SCHEMA
 from refund_worker.web.proxies import TrustedProxies
+from refund_worker.web.request_body import Rooms
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 

@@ -1,6 +1,6 @@
 """Which act each route of the API does, in one table; a route without a line in it keeps the program from starting.
 
-Who may do an act is told by `engine/permissions.py`, for the API and the console alike.
+Who may do an act is told by `engine/access/permissions.py`, for the API and the console alike.
 
 The way in is `Authorization: Bearer KEY`, and for keys made with `--signed` a signature of each request beside it.
 There is no default key: the command line makes the first one.
@@ -19,12 +19,12 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.dangers import is_this_machine, without_port
-from refund_worker.engine.api_keys import Identity, authenticate
+from refund_worker.engine.access.api_keys import Identity, authenticate
+from refund_worker.engine.access.permissions import Act, may
 from refund_worker.engine.context import Context
-from refund_worker.engine.permissions import Act, may
-from refund_worker.web.door import Door
+from refund_worker.web.dependencies import Door
 from refund_worker.web.problems import Forbidden, Unauthenticated
-from refund_worker.web.signatures import check_signature
+from refund_worker.web.request_signatures import check_signature
 
 # A revoked key opens nothing after this long; a busy client costs one look-up in that time.
 CACHE_SECONDS = 2.0
@@ -40,7 +40,7 @@ class Open(Enum):
 
 Rule = Act | Open
 
-# Which act each route does; who may do it stands in `engine/permissions.py`.
+# Which act each route does; who may do it stands in `engine/access/permissions.py`.
 ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/payments"): Act.RECORD,
     ("GET", "/v1/payments/{payment_id}"): Act.READ,

@@ -1,8 +1,8 @@
 """What callers of the API and users of the console do: each act behind one check.
 
 Routes and pages call these functions and not the engine's own (a test reads their imports): the act is looked up in
-`engine/permissions.py`, it reaches only what its caller sees, and it is recorded under its caller's own name. All
-raise `Forbidden` where the caller's role may not do the act, beside what the engine's function of that name raises.
+`engine/access/permissions.py`, it reaches only what its caller sees, and it is recorded under its caller's own name.
+All raise `Forbidden` where the caller's role may not do the act, beside what the engine's function of that name raises.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.domain.refund import Refund, RefundRequest
-from refund_worker.domain.workflow import Action
-from refund_worker.engine import audit, batches, bulk_retry, intake, operations, records
-from refund_worker.engine.api_keys import Identity
-from refund_worker.engine.audit import Report
-from refund_worker.engine.bodies import RefundBody
-from refund_worker.engine.bulk_retry import Retried
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access.api_keys import Identity
+from refund_worker.engine.access.permissions import ACT_OF, Act, may
+from refund_worker.engine.accounts import payments
+from refund_worker.engine.audit import hash_chain
+from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.context import Context
-from refund_worker.engine.operations import Key
-from refund_worker.engine.permissions import ACT_OF, Act, may
+from refund_worker.engine.intake import batches
+from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.refunds import accept, actions, bulk_retry
+from refund_worker.engine.refunds.actions import Key
+from refund_worker.engine.refunds.bulk_retry import Retried
 from refund_worker.errors import Refusal
 from refund_worker.web.problems import Forbidden
 
@@ -32,11 +35,11 @@ def check(who: Identity, act: Act) -> None:
         raise Forbidden(f"the role {who.role} may not do this")
 
 
-def request_refund(context: Context, who: Identity, body: RefundBody, *, idempotency_key: str) -> intake.Taken:
+def request_refund(context: Context, who: Identity, body: RefundBody, *, idempotency_key: str) -> accept.Taken:
     """Ask for a refund as `who`. Raises a `Refusal`."""
     check(who, Act.REQUEST)
     request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
-    (answer,) = intake.request_refunds(context, [request])
+    (answer,) = accept.request_refunds(context, [request])
     if isinstance(answer, Refusal):
         raise answer
     return answer
@@ -55,7 +58,7 @@ def correct(
 ) -> tuple[RowMapping, bool]:
     """Put credits on a balance, or take them off; returns the entry, and whether it is new."""
     check(who, Act.CORRECT)
-    return records.correct(
+    return payments.correct(
         context,
         customer_id=customer_id,
         credits=credits,
@@ -71,7 +74,7 @@ def delete_transaction(
 ) -> RowMapping:
     """The linked reversal of an entry that `who` sees, made once."""
     check(who, Act.DELETE)
-    return records.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
+    return payments.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
 
 
 def act_on_refund(
@@ -87,7 +90,7 @@ def act_on_refund(
 ) -> Refund:
     """Do `action` on a refund that `who` sees, and return it as it is then."""
     check(who, ACT_OF[action])
-    return operations.command(
+    return actions.command(
         context,
         refund_id,
         action,
@@ -115,13 +118,13 @@ def retry_all(
 def verify_audit(context: Context, who: Identity, *, latest: int) -> Report:
     """Hold the latest rows against their seals; who did and what came of it is noted."""
     check(who, Act.VERIFY)
-    return audit.verify(context, actor=who.actor, latest=latest)
+    return hash_chain.verify(context, actor=who.actor, latest=latest)
 
 
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:
     """Stop sending there."""
     check(who, Act.PAUSE)
-    operations.pause_processor(context, name, actor=who.actor, reason=reason, key=key)
+    actions.pause_processor(context, name, actor=who.actor, reason=reason, key=key)
 
 
 def resume_processor(
@@ -129,4 +132,4 @@ def resume_processor(
 ) -> bool:
     """Send there again; False where it was not paused."""
     check(who, Act.RESUME)
-    return operations.resume_processor(context, name, actor=who.actor, reason=reason, key=key)
+    return actions.resume_processor(context, name, actor=who.actor, reason=reason, key=key)

@@ -16,10 +16,10 @@ from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import Context
 from refund_worker.store import inbox
-from refund_worker.web.documents import WEBHOOK
-from refund_worker.web.door import TheDoor
-from refund_worker.web.json_bodies import BODY_BYTES_MAX, limited_body
+from refund_worker.web.dependencies import TheDoor
+from refund_worker.web.openapi import WEBHOOK
 from refund_worker.web.problems import BadSignature
+from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
 log = logging.getLogger("refund_worker.web.webhooks")
 

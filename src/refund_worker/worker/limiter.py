@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from redis.asyncio import Redis
 
 from refund_worker.settings import Settings
-from refund_worker.worker.embedded import url_if_running
+from refund_worker.worker.embedded_broker.broker import url_if_running
 
 log = logging.getLogger("refund_worker.limiter")
 

@@ -8,22 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from refund_worker.engine.advance import advance
-from refund_worker.engine.audit import Sealer
-from refund_worker.engine.clock import heed_a_clock_set_back
+from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
-from refund_worker.engine.deliver import Deliverer
-from refund_worker.engine.news import take_inbox
-from refund_worker.engine.prune import prune
-from refund_worker.engine.sweep import due_ids
-from refund_worker.engine.tally import tally
-from refund_worker.engine.watch import Lookout, watch
+from refund_worker.engine.jobs.clock_rollback import heed_a_clock_set_back
+from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.jobs.due import due_ids
+from refund_worker.engine.jobs.prune import prune
+from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.processor_sync.sync import Lookout, watch
+from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.refunds.process import advance
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.settings import Settings
-from refund_worker.worker.embedded import EMBEDDED, MEMORY, EmbeddedBroker
-from refund_worker.worker.health import BEAT_SECONDS, Heartbeat
+from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
+from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
+from refund_worker.worker.publisher import BrokerAway, Doorbell
 from refund_worker.worker.tasks import Workplace
-from refund_worker.worker.wake import BrokerAway, Doorbell
 
 log = logging.getLogger("refund_worker.scheduler")
 

@@ -13,18 +13,18 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from refund_worker.domain.persons import CELERY
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.advance import advance
-from refund_worker.engine.bodies import RefundBody, checked_client, parse_body
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.intake import request_refunds
-from refund_worker.engine.refused import keep_refused
+from refund_worker.engine.intake.dead_letters import keep_refused
+from refund_worker.engine.intake.schemas import RefundBody, checked_client, parse_body
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.process import advance
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
-from refund_worker.worker.constants import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
 from refund_worker.worker.limiter import make_limiter
-from refund_worker.worker.wake import make_wake
+from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
 
 log = logging.getLogger("refund_worker.tasks")
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from refund_worker.domain.refund import ENDS
 from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
-from refund_worker.web.console.access import RULES
+from refund_worker.web.console.permissions import RULES
 
 # Files, what a page loads and what is saved; and an address that leads to another page.
 NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/refund-transaction/preview"})

@@ -12,17 +12,17 @@ from typing import Any
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.audit import Sealer, verify
-from refund_worker.engine.batches import take_batch
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import correct, record_payments, record_spends, reverse_transaction
+from refund_worker.engine.audit.hash_chain import Sealer, verify
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake import request_refunds
-from refund_worker.engine.news import take_inbox
-from refund_worker.engine.operations import command, pause_processor
-from refund_worker.engine.records import correct, record_payments, record_spends, reverse_transaction
-from refund_worker.engine.tally import tally
-from refund_worker.engine.watch import watch
+from refund_worker.engine.intake.batches import take_batch
+from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.actions import command, pause_processor
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime
@@ -137,7 +137,7 @@ class Shop:
             self.count()
 
     def _again(self, refund_ids: Sequence[str]) -> Iterator[RefundRequest]:
-        from refund_worker.engine.views import find_refund
+        from refund_worker.engine.views.api_objects import find_refund
 
         with self.context.database.read() as connection:
             for refund_id in refund_ids:

@@ -21,10 +21,10 @@ from tests.web.console.browser import Aside, launch, served
 from tests.web.console.populated import populate
 from tests.web.console.visitor import PASSWORD
 
-from refund_worker.engine.console_users import create_user
+from refund_worker.engine.access.console_users import create_user
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
-from refund_worker.web.console.access import RULES
+from refund_worker.web.console.permissions import RULES
 
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 # Their heights.

@@ -16,7 +16,7 @@ from tests.web.console.browser import Aside, served
 from tests.web.console.populated import populate
 from tests.web.console.visitor import PASSWORD
 
-from refund_worker.engine.console_users import create_user
+from refund_worker.engine.access.console_users import create_user
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 

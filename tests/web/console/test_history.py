@@ -14,14 +14,14 @@ from tests.web.console.visitor import text_of, visitor
 
 import refund_worker
 from refund_worker.domain.money import as_text
+from refund_worker.domain.next_step import woken
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.domain.wake import woken
-from refund_worker.domain.workflow import LegOutcome, RefundOutcome
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.shown import money
+from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
+from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.views.money_format import money
 from refund_worker.store.tables import attempts, events, legs, refunds
-from refund_worker.web.console.history import in_money, lights
-from refund_worker.web.console.words import EVENT_WORDS, whose_words
+from refund_worker.web.console.labels import EVENT_WORDS, whose_words
+from refund_worker.web.console.timeline import in_money, lights
 
 SENT = {"last_sent_at": 1.0}
 

@@ -11,13 +11,13 @@ from tests.web.console.addresses import NO_PAGES
 from tests.web.console.visitor import visitor
 
 from refund_worker.domain.records import SpendRecord
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.operations import pause_processor
-from refund_worker.engine.records import record_spends
-from refund_worker.engine.refused import keep_refused
+from refund_worker.engine.accounts.payments import record_spends
+from refund_worker.engine.intake.dead_letters import keep_refused
+from refund_worker.engine.refunds.actions import pause_processor
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.tables import refund_batches, refunds
-from refund_worker.web.console.access import RULES
+from refund_worker.web.console.permissions import RULES
 
 HOSTILE = [
     "<script>alert(1)</script>",

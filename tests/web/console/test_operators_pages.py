@@ -10,15 +10,15 @@ from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
 from refund_worker.domain.decision import PAUSE_SECONDS, Pause
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.audit import Sealer
-from refund_worker.engine.refused import keep_refused
-from refund_worker.engine.tally import tally
+from refund_worker.engine.audit.hash_chain import Sealer
+from refund_worker.engine.intake.dead_letters import keep_refused
+from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.store import processors
 from refund_worker.store.tables import APPEND_ONLY, console_users, events, refunds
-from refund_worker.web.console.figures import latency
-from refund_worker.web.console.plots import HEIGHT, columns, lines
+from refund_worker.web.console.charts import latency
+from refund_worker.web.console.svg import HEIGHT, columns, lines
 
 ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 

@@ -19,7 +19,7 @@ from tests.web.client import Web, settings_for
 from tests.web.console.addresses import addresses
 from tests.web.console.visitor import Visitor, text_of, visitor
 
-from refund_worker.engine.failures import failures
+from refund_worker.engine.views.failure_groups import failures
 from refund_worker.store.tables import refunds
 
 FEW, MANY = 1_500, 4_500

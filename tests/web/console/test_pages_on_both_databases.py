@@ -11,7 +11,7 @@ from tests.web.client import Web, settings_for
 from tests.web.console.test_hostile_text import PAGES
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
-from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.store.tables import refunds
 
 __all__ = ["cli"]

@@ -17,9 +17,9 @@ from tests.web.client import Web, settings_for
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
 from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
 
-from refund_worker.engine.console_users import create_user
+from refund_worker.engine.access.console_users import create_user
 from refund_worker.runtime import build_runtime
-from refund_worker.web.console.hashing import THREADS, WAITING_MAX, Hashing, SignInBusy
+from refund_worker.web.console.password_hashing import THREADS, WAITING_MAX, Hashing, SignInBusy
 
 GUESSERS = 60
 

@@ -14,8 +14,8 @@ from tests.web.client import Web, settings_for
 from tests.web.console.browser import Aside
 from tests.web.console.visitor import form_on, text_of, visitor
 
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.audited import entries
+from refund_worker.engine.audit.log import entries
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.store.tables import attempts, legs, refunds

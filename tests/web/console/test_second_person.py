@@ -6,9 +6,9 @@ import pytest
 from tests.web.client import Web, is_problem
 from tests.web.console.visitor import form_on, text_of, visitor
 
-from refund_worker.domain.workflow import Action
-from refund_worker.engine.operations import command
-from refund_worker.engine.persons import link_person
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access.persons import link_person
+from refund_worker.engine.refunds.actions import command
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.store.tables import console_sessions, console_users
 

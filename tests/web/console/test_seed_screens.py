@@ -8,7 +8,7 @@ import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
-from refund_worker.engine.advance import advance_until_idle
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.store import accounts
 from refund_worker.store.tables import ledger_transactions, refunds
 

@@ -11,11 +11,11 @@ from sqlalchemy import Connection, func, select
 from tests.web.client import Web, settings_for
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of, visitor
 
-from refund_worker.engine import console_users, password_tries
+from refund_worker.engine.access import console_users, password_attempts
 from refund_worker.store.tables import console_sessions, console_tries
 
 WRONG = "wrong wrong wrong"
-FREE = password_tries.FREE_TRIES
+FREE = password_attempts.FREE_TRIES
 
 
 class Clock:
@@ -51,9 +51,9 @@ def user(web: Web, name: str = "ivy", role: str = "support") -> None:
 
 def guess(web: Web, address: str, name: str = "ivy", times: int = FREE) -> None:
     """So many wrong passwords from there; the last of them is really given, since each takes a good while."""
-    tries = password_tries.of_sign_in(name, address)
+    tries = password_attempts.of_sign_in(name, address)
     for _ in range(times - 1):
-        web.context.database.run(lambda c: password_tries.count_wrong(c, tries, web.context.clock(c)))
+        web.context.database.run(lambda c: password_attempts.count_wrong(c, tries, web.context.clock(c)))
     assert at(web, address).sign_in(name, WRONG).status_code == 403
 
 
@@ -134,7 +134,7 @@ def test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over(web
     for _ in range(3):
         held = Visitor(web).sign_in("ivy", PASSWORD)
         assert held.status_code == 429
-        assert 1 <= int(held.headers["retry-after"]) <= password_tries.WAIT_SECONDS_MAX
+        assert 1 <= int(held.headers["retry-after"]) <= password_attempts.WAIT_SECONDS_MAX
         assert "try again in 1 s" in text_of(held)
     clock.now += 1
     assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "what was not looked at was not counted"
@@ -144,9 +144,9 @@ def test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over(web
 
 def test_somebody_who_guesses_for_hours_still_waits_half_a_minute_and_no_longer(web: Web, clock: Clock) -> None:
     user(web)
-    tries = password_tries.of_sign_in("ivy", "203.0.113.7")
+    tries = password_attempts.of_sign_in("ivy", "203.0.113.7")
     for _ in range(60):
-        web.context.database.run(lambda c: password_tries.count_wrong(c, tries, web.context.clock(c)))
+        web.context.database.run(lambda c: password_attempts.count_wrong(c, tries, web.context.clock(c)))
     held = Visitor(web).sign_in("ivy", PASSWORD)
     assert 29 <= int(held.headers["retry-after"]) <= 30
     clock.now += 30

@@ -12,16 +12,16 @@ from tests.web.client import Web, settings_for
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of, visitor
 
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.engine import console_users
-from refund_worker.engine.api_keys import ConsoleRole
-from refund_worker.engine.batches import take_batch
-from refund_worker.engine.intake import Taken, request_refunds
-from refund_worker.engine.records import correct
+from refund_worker.engine.access import console_users
+from refund_worker.engine.access.api_keys import ConsoleRole
+from refund_worker.engine.accounts.payments import correct
+from refund_worker.engine.intake.batches import take_batch
+from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.store.tables import console_sessions, ledger_transactions, metadata
 from refund_worker.store.tables import console_users as users_table
 from refund_worker.web.auth import lines_of
-from refund_worker.web.console.access import RULES, check_ruled
 from refund_worker.web.console.app import ROUTERS
+from refund_worker.web.console.permissions import RULES, check_ruled
 
 # Written out by hand, so that a change of the table shows here: v, s, o, a, m for viewer, support, operator, approver,
 # admin; with a * what asks for the password where it was not given just now.

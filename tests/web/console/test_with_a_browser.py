@@ -13,9 +13,9 @@ from tests.web.client import settings_for
 from tests.web.console.browser import Aside, served
 from tests.web.console.visitor import PASSWORD
 
-from refund_worker.engine.advance import advance_until_idle
-from refund_worker.engine.console_users import create_user
-from refund_worker.engine.intake import request_refunds
+from refund_worker.engine.access.console_users import create_user
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 from tests.web.client import Web
 
-from refund_worker.engine.console_users import create_user
+from refund_worker.engine.access.console_users import create_user
 
 PASSWORD = "correct horse battery"
 

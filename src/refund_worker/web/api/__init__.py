@@ -1,13 +1,13 @@
 """The routes by subject; `ROUTERS` is all of them."""
 
 from refund_worker.web import webhooks
-from refund_worker.web.api import acts, batches, customers, health, processors, records, refunds
+from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds
 
 ROUTERS = (
-    records.router,
+    payments.router,
     customers.router,
     refunds.router,
-    acts.router,
+    actions.router,
     batches.router,
     processors.router,
     webhooks.router,

@@ -9,19 +9,19 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.api_keys import Identity
-from refund_worker.engine.batches import batch_view
-from refund_worker.engine.bodies import RefundBody, parse_body
+from refund_worker.engine.access.api_keys import Identity
+from refund_worker.engine.intake.batches import batch_view
+from refund_worker.engine.intake.schemas import RefundBody, parse_body
 from refund_worker.errors import InvalidRequest, Refusal
-from refund_worker.signing import body_hash
+from refund_worker.request_signing import body_hash
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import take_batch
-from refund_worker.web.bodies import BatchRow
-from refund_worker.web.documents import BatchShape, document
-from refund_worker.web.door import TheContext
-from refund_worker.web.json_bodies import check_is_json, limited_body, rows_of
+from refund_worker.web.dependencies import TheContext
+from refund_worker.web.openapi import BatchShape, document
+from refund_worker.web.request_body import check_is_json, limited_body, rows_of
+from refund_worker.web.schemas import BatchRow
 
 router = APIRouter(tags=["batches"])
 

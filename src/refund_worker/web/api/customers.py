@@ -7,15 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine import views
-from refund_worker.engine.bodies import CorrectionBody
+from refund_worker.engine.intake.schemas import CorrectionBody
+from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId
 from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import correct
-from refund_worker.web.documents import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
-from refund_worker.web.door import TheContext
-from refund_worker.web.json_bodies import json_body
+from refund_worker.web.dependencies import TheContext
+from refund_worker.web.openapi import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
+from refund_worker.web.request_body import json_body
 
 router = APIRouter(tags=["customers"])
 
@@ -38,7 +38,9 @@ _CORRECTION = document(
 def list_transactions(context: TheContext, customer_id: PathId, page: Annotated[Page, Query()]) -> JSONResponse:
     """What happened to the balance, newest first."""
     with context.database.read() as connection:
-        return JSONResponse(views.transactions(connection, customer_id, limit=page.limit, after=page.starting_after))
+        return JSONResponse(
+            api_objects.transactions(connection, customer_id, limit=page.limit, after=page.starting_after)
+        )
 
 
 @router.post(
@@ -57,11 +59,11 @@ def add_correction(
     """Put credits on a balance, or with a negative figure take them off."""
     row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
-    return JSONResponse(views.transaction_view(row), 201 if new else 200, headers=headers)
+    return JSONResponse(api_objects.transaction_view(row), 201 if new else 200, headers=headers)
 
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
     """The balance and recent corrections."""
     with context.database.read() as connection:
-        return JSONResponse(views.customer(connection, customer_id))
+        return JSONResponse(api_objects.customer(connection, customer_id))

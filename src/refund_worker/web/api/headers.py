@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from pydantic import BeforeValidator
 
-from refund_worker.engine.bodies import KnownId, checked_key
+from refund_worker.engine.intake.schemas import KnownId, checked_key
 from refund_worker.errors import StaleVersion
 from refund_worker.web.paths import decoded
 from refund_worker.web.problems import KeyMissing

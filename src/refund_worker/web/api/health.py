@@ -7,10 +7,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from refund_worker.domain.refund import UNFINISHED
-from refund_worker.store import figures, processors
+from refund_worker.store import processors
 from refund_worker.store.database import ping
-from refund_worker.web.documents import HealthShape, document
-from refund_worker.web.door import TheContext
+from refund_worker.store.reporting import metrics as stored_metrics
+from refund_worker.web.dependencies import TheContext
+from refund_worker.web.openapi import HealthShape, document
 
 router = APIRouter(tags=["health"])
 
@@ -47,12 +48,12 @@ def metrics(context: TheContext) -> PlainTextResponse:
     paused = Gauge("refund_worker_processor_paused", "1 while nothing is sent there", ["processor"], registry=registry)
     with context.database.read() as connection:
         now = context.clock(connection)
-        for status, count in figures.count_in(connection, UNFINISHED).items():
+        for status, count in stored_metrics.count_in(connection, UNFINISHED).items():
             by_status.labels(status).set(count)
-        since = figures.oldest_in(connection, UNFINISHED)
+        since = stored_metrics.oldest_in(connection, UNFINISHED)
         oldest.set(0 if since is None else max(0, now - since))
-        due.set(figures.count_due(connection, now))
-        waiting.set(figures.count_waiting_events(connection))
+        due.set(stored_metrics.count_due(connection, now))
+        waiting.set(stored_metrics.count_waiting_events(connection))
         stopped = processors.paused_processors(connection, now)
         for row in processors.status_of_processors(connection):
             paused.labels(row["name"]).set(row["name"] in stopped)

@@ -7,17 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine.bodies import iso
 from refund_worker.engine.context import Context
-from refund_worker.engine.switches import BUILT_IN
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.processor_sync.status import BUILT_IN
 from refund_worker.errors import NotFound
-from refund_worker.store import figures, processors
+from refund_worker.store import processors
+from refund_worker.store.reporting import metrics
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
-from refund_worker.web.bodies import SwitchBody
-from refund_worker.web.documents import SwitchShape, document
-from refund_worker.web.door import TheContext
-from refund_worker.web.json_bodies import json_body
+from refund_worker.web.dependencies import TheContext
+from refund_worker.web.openapi import SwitchShape, document
+from refund_worker.web.request_body import json_body
+from refund_worker.web.schemas import SwitchBody
 
 router = APIRouter(tags=["processors"])
 
@@ -54,7 +55,7 @@ def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSO
 def _check_known(context: Context, name: str) -> None:
     """A name misspelled must not look like a switch turned."""
     with context.database.read() as connection:
-        if name not in BUILT_IN and not figures.is_known_processor(connection, name):
+        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
             raise NotFound(f"processor {name} is not known")
 
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from refund_worker.domain.ids import KEY_LENGTH_MAX
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine import bodies
-from refund_worker.engine.bodies import KnownId
+from refund_worker.engine.intake import schemas
+from refund_worker.engine.intake.schemas import KnownId
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
@@ -36,7 +36,7 @@ def _trimmed(value: object) -> object:
 
 Key = Annotated[str, BeforeValidator(_trimmed), Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern="^[ -~]+$")]
 Limit = Annotated[int, BeforeValidator(_digits, json_schema_input_type=int), Field(ge=1, le=LIMIT_MAX)]
-Since = Annotated[bodies.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
+Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
 
 
 class Page(BaseModel):

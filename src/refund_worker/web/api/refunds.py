@@ -7,24 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine import views
-from refund_worker.engine.bodies import RefundBody
-from refund_worker.engine.preview import preview
+from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.refunds.preview import preview
+from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
 from refund_worker.web.api.queries import RefundQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import request_refund
-from refund_worker.web.bodies import PreviewBody
-from refund_worker.web.documents import (
-    HEADER_KEY,
-    EventListShape,
-    PreviewShape,
-    RefundListShape,
-    RefundShape,
-    document,
-)
-from refund_worker.web.door import TheContext
-from refund_worker.web.json_bodies import json_body
+from refund_worker.web.dependencies import TheContext
+from refund_worker.web.openapi import HEADER_KEY, EventListShape, PreviewShape, RefundListShape, RefundShape, document
+from refund_worker.web.request_body import json_body
+from refund_worker.web.schemas import PreviewBody
 
 router = APIRouter(tags=["refunds"])
 
@@ -59,11 +52,11 @@ def create_refund(
     """Accept a refund: everything it takes is reserved; the workers do the rest."""
     answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
-        refund = views.find_refund(connection, answer.refund_id)
+        refund = api_objects.find_refund(connection, answer.refund_id)
     headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)
     if answer.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return JSONResponse(views.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
+    return JSONResponse(api_objects.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
 
 
 @router.post("/v1/refunds/preview", responses=_PREVIEW.responses, openapi_extra=_PREVIEW.extra)
@@ -79,20 +72,20 @@ def preview_refund(
 def list_refunds(context: TheContext, caller: Caller, query: Annotated[RefundQuery, Query()]) -> JSONResponse:
     """Refunds, newest first."""
     with context.database.read() as connection:
-        return JSONResponse(views.list_refunds(connection, query.filters(caller.sees)))
+        return JSONResponse(api_objects.list_refunds(connection, query.filters(caller.sees)))
 
 
 @router.get("/v1/refunds/{refund_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
 def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
     """One refund; its ETag is the version, for If-Match."""
     with context.database.read() as connection:
-        refund = views.find_refund(connection, refund_id, client=caller.sees)
-    return JSONResponse(views.refund_view(refund), headers=etag(refund.version))
+        refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
+    return JSONResponse(api_objects.refund_view(refund), headers=etag(refund.version))
 
 
 @router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
 def show_events(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
     """The timeline, oldest first."""
     with context.database.read() as connection:
-        views.find_refund(connection, refund_id, client=caller.sees)
-        return JSONResponse({"data": views.timeline(connection, refund_id), "has_more": False})
+        api_objects.find_refund(connection, refund_id, client=caller.sees)
+        return JSONResponse({"data": api_objects.timeline(connection, refund_id), "has_more": False})

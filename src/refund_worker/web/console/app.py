@@ -12,14 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
-from refund_worker.web.console import audit, batches, customers, figures, operators, panel, refunds, signing
-from refund_worker.web.console.access import PasswordNeeded, SignInNeeded, check_ruled, console_guard, session_of
+from refund_worker.web.console import audit, batches, charts, customers, operators, refund_transaction, refunds
+from refund_worker.web.console import sign_in as sign_in_pages
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.pages import PREFIX, Page
-from refund_worker.web.edge import without_values
+from refund_worker.web.console.permissions import PasswordNeeded, SignInNeeded, check_ruled, console_guard, session_of
+from refund_worker.web.middleware import without_values
 from refund_worker.web.problems import INTERNAL, log
 
-_PARTS = (signing, customers, panel, refunds, operators, batches, figures, audit)
+_PARTS = (sign_in_pages, customers, refund_transaction, refunds, operators, batches, charts, audit)
 ROUTERS = tuple(part.router for part in _PARTS)
 
 

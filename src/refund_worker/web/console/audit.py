@@ -9,8 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
-from refund_worker.engine import audited
-from refund_worker.engine.covered import LINKS
+from refund_worker.engine.audit import log
+from refund_worker.engine.audit.row_snapshots import LINKS
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.snapshots import COVERED
 from refund_worker.web.authorised import verify_audit
@@ -42,9 +42,9 @@ def show_audit(
     error = None
     found: Json = {"data": [], "has_more": False, "looked_back_to": 0}
     with page.context.database.read() as connection:
-        chain = audited.status(connection)
+        chain = log.status(connection)
         try:
-            found = audited.entries(connection, before=before, limit=PAGE, **chosen)
+            found = log.entries(connection, before=before, limit=PAGE, **chosen)
         except InvalidRequest as wrong:
             error = wrong
     values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}

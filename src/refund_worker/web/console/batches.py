@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import ENDS
-from refund_worker.engine import views
-from refund_worker.engine.batches import batch_view, status_of
+from refund_worker.engine.intake.batches import batch_view, status_of
+from refund_worker.engine.views import api_objects
 from refund_worker.store import batches, refunds
 from refund_worker.web.console.pages import ThePage
 
@@ -44,7 +44,7 @@ def one_batch(page: ThePage, batch_id: str, status: Word = "") -> HTMLResponse:
         )
         rejected = batches.count_rejected(connection, batch_id)
         ids = batches.refunds_of(connection, batch_id, status=status or None, limit=PAGE + 1)
-        found = {refund.refund_id: views.refund_view(refund) for refund in refunds.load(connection, ids[:PAGE])}
+        found = {refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, ids[:PAGE])}
     counts = batch["refunds_by_status"]
     values: Json = {
         "batch": batch,

@@ -13,16 +13,17 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import Kind, To
-from refund_worker.engine import views
-from refund_worker.engine.bodies import CorrectionBody, parse_body
-from refund_worker.engine.preview import preview
+from refund_worker.engine.intake.schemas import CorrectionBody, parse_body
+from refund_worker.engine.refunds.preview import preview
+from refund_worker.engine.views import api_objects
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.store import accounts, console, ledger, refunds
+from refund_worker.store import accounts, ledger, refunds
+from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
-from refund_worker.web.console.asking import accepted, ask, form_id, trial
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
-from refund_worker.web.console.panel import NOT_POSTED
+from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
+from refund_worker.web.console.refund_transaction import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
@@ -35,7 +36,7 @@ Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> HTMLResponse:
     """Every customer, by id; the plus leads to the correction of the balance."""
     with page.context.database.read() as connection:
-        rows = console.customers_like(connection, q.strip(), limit=PAGE, after=after)
+        rows = console_queries.customers_like(connection, q.strip(), limit=PAGE, after=after)
     return page.show("customers.html", q=q, rows=rows[:PAGE], more=rows[PAGE - 1] if len(rows) > PAGE else None)
 
 
@@ -45,10 +46,10 @@ def one_customer(page: ThePage, id: Text = "") -> Response:
     if not id:
         return page.go("/customers")
     with page.context.database.read() as connection:
-        customer = views.customer(connection, id)
-        paid = console.payments_of(connection, id)
+        customer = api_objects.customer(connection, id)
+        paid = console_queries.payments_of(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
-        found = views.list_refunds(connection, latest)["data"]
+        found = api_objects.list_refunds(connection, latest)["data"]
     return page.show("customer.html", customer=customer, payments=paid, refunds=found)
 
 
@@ -79,9 +80,9 @@ def transactions(
             open_ones = refunds.Filters(
                 customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
             )
-            waiting = views.list_refunds(connection, open_ones)["data"]
+            waiting = api_objects.list_refunds(connection, open_ones)["data"]
         else:
-            found = console.latest_transactions(connection, limit=PAGE, before=before)
+            found = console_queries.latest_transactions(connection, limit=PAGE, before=before)
         lines = _lines(connection, found[:PAGE])
     more = found[PAGE - 1] if len(found) > PAGE else None
     shown: Json = {"lines": lines, "more": more, "customer": customer, "account": account, "waiting": waiting}
@@ -90,10 +91,10 @@ def transactions(
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
     ids = [entry["transaction_id"] for entry in entries]
-    rooms = console.rooms_of(connection, ids)
-    reversed_ones = console.reversed_among(connection, ids)
-    with_money = console.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
-    payouts = console.payouts_of(connection, ids)
+    rooms = console_queries.rooms_of(connection, ids)
+    reversed_ones = console_queries.reversed_among(connection, ids)
+    with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
+    payouts = console_queries.payouts_of(connection, ids)
     return [_line(entry, rooms, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries]
 
 
@@ -195,7 +196,7 @@ def add_credits(page: ThePage) -> Response:
 def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     id = form.get("customer", "")
     with page.context.database.read() as connection:
-        customer = views.customer(connection, id)
+        customer = api_objects.customer(connection, id)
         ids = [entry["transaction_id"] for entry in customer["recent_corrections"]]
         found = ledger.transactions_by_id(connection, ids)
         lines = _lines(connection, [found[each] for each in ids])
@@ -253,7 +254,7 @@ def _correction(page: Page, transaction_id: str) -> RowMapping:
 def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     entry = _correction(page, form.get("id", ""))
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console.payments_of(connection, entry["customer_id"])})
+        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
     told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))

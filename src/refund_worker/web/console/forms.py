@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from refund_worker.engine.bodies import Body, Text
+from refund_worker.engine.intake.schemas import Body, Text
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")

@@ -9,18 +9,20 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.domain.refund import ENDS, UNFINISHED, RefundStatus
-from refund_worker.engine import bulk_retry, views
-from refund_worker.engine.bodies import parse_body
-from refund_worker.engine.failure_codes import FAILURE_CODES
-from refund_worker.engine.failures import FAILED_AT_MOST, failures
-from refund_worker.engine.operations import Key
-from refund_worker.engine.permissions import CONSOLE_ROLES
-from refund_worker.engine.persons import why_not_approve
-from refund_worker.engine.refused import refused_requests
-from refund_worker.engine.switches import BUILT_IN, switches
-from refund_worker.engine.views import Json
+from refund_worker.engine.access.permissions import CONSOLE_ROLES
+from refund_worker.engine.access.persons import why_not_approve
+from refund_worker.engine.intake.dead_letters import refused_requests
+from refund_worker.engine.intake.schemas import parse_body
+from refund_worker.engine.processor_sync.status import BUILT_IN, switches
+from refund_worker.engine.refunds import bulk_retry
+from refund_worker.engine.refunds.actions import Key
+from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.failure_codes import FAILURE_CODES
+from refund_worker.engine.views.failure_groups import FAILED_AT_MOST, failures
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.store import console, figures, processors, refunds
+from refund_worker.store import processors, refunds
+from refund_worker.store.reporting import console_queries, metrics
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_request_id
@@ -38,13 +40,13 @@ def overview(page: ThePage) -> HTMLResponse:
     """Is all well, and if not, where to look."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
-        oldest = figures.oldest_in(connection, UNFINISHED)
+        oldest = metrics.oldest_in(connection, UNFINISHED)
         values: Json = {
-            "counts": figures.count_in(connection, UNFINISHED),
+            "counts": metrics.count_in(connection, UNFINISHED),
             "oldest": None if oldest is None else now - oldest,
-            "due": figures.count_due(connection, now),
-            "waiting_events": figures.count_waiting_events(connection),
-            "money_in_flight": console.money_in_flight(connection),
+            "due": metrics.count_due(connection, now),
+            "waiting_events": metrics.count_waiting_events(connection),
+            "money_in_flight": console_queries.money_in_flight(connection),
             "groups": failures(connection, failed_at_most=0),
             "paused": [row for row in processors.status_of_processors(connection) if row["paused_by"]],
         }
@@ -94,7 +96,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
         stuck = bulk_retry.stuck_for(connection, code or None)
         shown = refunds.load(connection, stuck.ids[:20])
         group = next((g for g in failures(connection, failed_at_most=0) if g["failure_code"] == (code or None)), None)
-    values: Json = {"code": code, "stuck": stuck, "shown": [views.refund_view(r) for r in shown], "group": group}
+    values: Json = {"code": code, "stuck": stuck, "shown": [api_objects.refund_view(r) for r in shown], "group": group}
     values |= {"request_id": new_request_id(), "reason": page.form.get("reason", "")}
     return page.show("retry.html", error.status if error else 200, error=error, **values)
 
@@ -104,9 +106,9 @@ def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLRes
     """What becomes of the refunds that one press retried."""
     with page.context.database.read() as connection:
         last = min(last, first + EVENTS_MAX)
-        ids = console.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")
-        counts = console.statuses_of(connection, ids)
-        found = [views.refund_view(refund) for refund in refunds.load(connection, ids)]
+        ids = console_queries.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")
+        counts = console_queries.statuses_of(connection, ids)
+        found = [api_objects.refund_view(refund) for refund in refunds.load(connection, ids)]
     finished = sum(count for status, count in counts.items() if status in ENDS)
     return page.show("watch.html", counts=counts, refunds=found, finished=finished, by=by)
 
@@ -116,7 +118,7 @@ def approvals(page: ThePage) -> HTMLResponse:
     """What waits for a second person."""
     wanted = refunds.Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=LATEST)
     with page.context.database.read() as connection:
-        found = views.list_refunds(connection, wanted)
+        found = api_objects.list_refunds(connection, wanted)
         why_not = why_not_approve(connection, page.identity.actor, {refund["actor"] for refund in found["data"]})
     return page.show("approvals.html", found=found, why_not=why_not)
 
@@ -129,10 +131,10 @@ def show_processors(page: ThePage) -> HTMLResponse:
 
 def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
-        counts = dict(console.processors_of_payments(connection))
+        counts = dict(console_queries.processors_of_payments(connection))
         rates = {"stripe": page.settings.stripe_rate_per_second}
         found = switches(connection, page.context, others=counts, rates=rates)
-    values: Json = {"found": found, "counts": counts, "counted_max": console.COUNTED_MAX}
+    values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
     return page.show("processors.html", error.status if error else 200, error=error, **values)
 
@@ -166,7 +168,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
 def _known(page: Page, name: str) -> str:
     """A name misspelled must not look like a switch turned."""
     with page.context.database.read() as connection:
-        if name not in BUILT_IN and not figures.is_known_processor(connection, name):
+        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
             raise NotFound(f"processor {name} is not known")
     return name
 
@@ -175,8 +177,8 @@ def _known(page: Page, name: str) -> str:
 def webhooks(page: ThePage) -> HTMLResponse:
     """What the processors told us, the latest first."""
     with page.context.database.read() as connection:
-        rows = console.latest_events(connection, LATEST)
-        waiting = figures.count_waiting_events(connection)
+        rows = console_queries.latest_events(connection, LATEST)
+        waiting = metrics.count_waiting_events(connection)
     return page.show("webhooks.html", rows=rows, waiting=waiting)
 
 

@@ -14,17 +14,15 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from refund_worker.engine.api_keys import Identity
-from refund_worker.engine.console_users import ConsoleSession
+from refund_worker.engine.access.api_keys import Identity
+from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
-from refund_worker.engine.failure_codes import explain
-from refund_worker.engine.shown import money
+from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.money_format import money
 from refund_worker.settings import Settings
-from refund_worker.web.console import plots
-from refund_worker.web.console.access import may
+from refund_worker.web.console import svg
 from refund_worker.web.console.forms import said, sentence
-from refund_worker.web.console.history import in_money
-from refund_worker.web.console.words import (
+from refund_worker.web.console.labels import (
     ACTION_WORDS,
     DONE,
     EVENT_WORDS,
@@ -34,7 +32,9 @@ from refund_worker.web.console.words import (
     Done,
     whose_words,
 )
-from refund_worker.web.door import Door
+from refund_worker.web.console.permissions import may
+from refund_worker.web.console.timeline import in_money
+from refund_worker.web.dependencies import Door
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
@@ -154,9 +154,9 @@ _environment.filters.update(
 )
 _environment.globals.update(
     link=link,
-    plot_width=plots.WIDTH,
-    lines_width=plots.LINES_WIDTH,
-    plot_height=plots.HEIGHT,
+    plot_width=svg.WIDTH,
+    lines_width=svg.LINES_WIDTH,
+    plot_height=svg.HEIGHT,
     money=money,
     explain=explain,
     version=VERSION,

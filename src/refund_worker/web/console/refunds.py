@@ -13,22 +13,23 @@ from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import ENDS, RefundStatus
-from refund_worker.domain.workflow import Action, available_actions
-from refund_worker.engine import spreadsheet, views
-from refund_worker.engine.bodies import parse_body, parse_since
-from refund_worker.engine.looked_up import look_up
-from refund_worker.engine.operations import Key
-from refund_worker.engine.permissions import ACT_OF, may, users_who_may
-from refund_worker.engine.persons import why_not_approve
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
+from refund_worker.engine.access.persons import why_not_approve
+from refund_worker.engine.intake.schemas import parse_body, parse_since
+from refund_worker.engine.processor_sync.live_lookup import look_up
+from refund_worker.engine.refunds.actions import Key
+from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
-from refund_worker.store import console, ledger
+from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
+from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund
-from refund_worker.web.bodies import ResolveBody
 from refund_worker.web.console.forms import Why, key_of, whole, words
-from refund_worker.web.console.history import attempt_view, is_not_known, lights, told
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
+from refund_worker.web.console.timeline import attempt_view, is_not_known, lights, told
+from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
 PAGE = 50
@@ -73,7 +74,7 @@ def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = No
     found: Json = {"data": [], "has_more": False}
     try:
         with page.context.database.read() as connection:
-            found = views.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
+            found = api_objects.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
     except InvalidRequest as wrong:
         error = wrong
     shown: Json = {"found": found, "chosen": chosen, "groups": GROUPS, "statuses": list(RefundStatus)}
@@ -108,13 +109,13 @@ def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -
 def _csv(page: Page, chosen: Json) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(spreadsheet.HEADER)
+    writer.writerow(csv_rows.HEADER)
     after, refunds, more = None, 0, True
     while more and refunds < CSV_ROWS_MAX:
         with page.context.database.read() as connection:
-            found = views.list_refunds(connection, _filters(page, chosen, after, 500))
+            found = api_objects.list_refunds(connection, _filters(page, chosen, after, 500))
         for refund in found["data"]:
-            writer.writerows(spreadsheet.rows_of(refund))
+            writer.writerows(csv_rows.rows_of(refund))
             after = refund["id"]
         refunds, more = refunds + len(found["data"]), found["has_more"]
         yield text.getvalue()
@@ -133,12 +134,12 @@ def _retry_page(
     page: Page, refund_id: str, form: Mapping[str, str], error: RefundWorkerError | None = None
 ) -> HTMLResponse:
     with page.context.database.read() as connection:
-        refund = views.find_refund(connection, refund_id, client=page.identity.sees)
+        refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
     # No transaction is open here: a processor may take its time.
     possible = Action.RETRY in available_actions(refund)
     looked_up = look_up(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
     values: Json = {
-        "refund": views.refund_view(refund),
+        "refund": api_objects.refund_view(refund),
         "possible": possible,
         "looked_up": looked_up,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
@@ -158,14 +159,14 @@ def one_refund(page: ThePage, refund_id: str) -> HTMLResponse:
 
 def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
-        refund = views.find_refund(connection, refund_id, client=page.identity.sees)
-        timeline = views.timeline(connection, refund_id)
-        attempts = [attempt_view(row) for row in console.attempts_of(connection, refund_id)]
+        refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
+        timeline = api_objects.timeline(connection, refund_id)
+        attempts = [attempt_view(row) for row in console_queries.attempts_of(connection, refund_id)]
         taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
-        objects = console.objects_of(connection, refund_id)
+        objects = console_queries.objects_of(connection, refund_id)
         now = page.context.clock(connection)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
-    view = views.refund_view(refund)
+    view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
     actions = [a for a in allowed if not (barred and a == Action.APPROVE)]
     values = {

@@ -1,0 +1,199 @@
+"""Operating: the database, the switches of the processors, both books compared, the state of everything."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refund_worker.cli import doctor, runtime
+from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
+from refund_worker.cli.output import (
+    Column,
+    Json,
+    Output,
+    as_json,
+    count,
+    moment,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+)
+from refund_worker.errors import NotFound
+
+EXIT_DIFFERENCES = 5
+PROCESSORS = ("all", "manual", "stripe")
+ProcessorArgument = Annotated[str, typer.Argument(metavar="NAME", help="stripe, manual, or all of them: all")]
+
+
+def add_to(app: typer.Typer) -> None:
+    doctor.add_to(app)
+    _add_config(group("config", "The settings, from environment variables.", app))
+    _add_db(group("db", "The database's schema.", app))
+    _add_processors(group("processors", "The kill switch of each payment processor.", app))
+    _add_reconcile(app)
+
+
+def _add_config(app: typer.Typer) -> None:
+    @command(app, "show", "config show")
+    def show(output: OutputOption = Output.TABLE) -> None:
+        """Show every setting, secrets hidden."""
+        told = runtime.settings().redacted()
+        if output is Output.JSON:
+            print_json(told)
+        else:
+            print_facts(told.items())
+
+
+def _add_db(app: typer.Typer) -> None:
+    @command(app, "upgrade", "db upgrade")
+    def upgrade(output: OutputOption = Output.TABLE) -> None:
+        """Bring the database to this program's schema; safe to repeat, and by several at a time."""
+        from refund_worker.store.schema import current, head, upgrade
+
+        with runtime.database() as database:
+            before = current(database)
+            upgrade(database)
+            told = {"before": before, "current": current(database), "head": head()}
+        _show_revisions(told, output)
+
+    @command(app, "current", "db current")
+    def current_(output: OutputOption = Output.TABLE) -> None:
+        """Show which schema the database has and which one this program needs."""
+        from refund_worker.store.schema import current, head
+
+        with runtime.database() as database:
+            told = {"current": current(database), "head": head()}
+        _show_revisions(told, output)
+
+    @command(app, "grant", "db grant refund_worker_app")
+    def grant(role: Annotated[str, typer.Argument(metavar="ROLE", help="an existing role")]) -> None:
+        """Let a Postgres role run the application, but change or delete nothing in ledger and audit trail.
+
+        Run it as the owner of the tables, again after each upgrade.
+        """
+        from refund_worker.store.grants import grant_least_rights
+
+        with runtime.database() as database:
+            grant_least_rights(database, role)
+        say(f"{role} may run the application; ledger and audit trail it may only read and append to")
+
+
+def _show_revisions(told: dict[str, str | None], output: Output) -> None:
+    if output is Output.JSON:
+        print_json(told)
+    else:
+        print_facts((name, revision or "none") for name, revision in told.items())
+
+
+def _add_processors(app: typer.Typer) -> None:
+    @command(app, "pause", "processors pause stripe --reason 'wrong amounts'")
+    def pause(
+        name: ProcessorArgument,
+        reason: ReasonOption = "paused on the command line",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Send nothing more to a processor; looking up what was sent goes on."""
+        from refund_worker.cli.refunds import checked_reason
+        from refund_worker.engine.refunds.actions import pause_processor
+
+        with runtime.context() as context:
+            pause_processor(context, _known(name), actor=acting_user(), reason=checked_reason(reason))
+        _show_switch(name, output)
+
+    @command(app, "resume", "processors resume stripe")
+    def resume(
+        name: ProcessorArgument,
+        reason: Annotated[str | None, typer.Option("--reason", help="why; it is kept in the audit trail")] = None,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Send to a processor again; what waited is due at once."""
+        from refund_worker.cli.refunds import checked_reason
+        from refund_worker.engine.refunds.actions import resume_processor
+
+        why = None if reason is None else checked_reason(reason)
+        with runtime.context() as context:
+            resume_processor(context, _known(name), actor=acting_user(), reason=why)
+        _show_switch(name, output)
+
+    @command(app, "status", "processors status")
+    def status(output: OutputOption = Output.TABLE) -> None:
+        """Show where is sent: which processor is paused or its circuit open, by whom and why, and the rate."""
+        found = _status()
+        if output is Output.JSON:
+            print_json({"data": found, "has_more": False})
+        else:
+            print_table(SWITCH_COLUMNS, (_status_row(line) for line in found))
+
+
+def _known(name: str) -> str:
+    if name not in PROCESSORS:
+        raise NotFound(f"processor {name} is not known: there are {', '.join(PROCESSORS)}")
+    return name
+
+
+def _show_switch(name: str, output: Output) -> None:
+    """One processor's, as it stands after it was turned; in JSON the object of the HTTP call that turns it."""
+    (found,) = [line for line in _status() if line["name"] == name]
+    if output is Output.JSON:
+        print_json({field: found[field] for field in SWITCH_FIELDS})
+    else:
+        print_table(SWITCH_COLUMNS, [_status_row(found)])
+
+
+SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
+SWITCH_COLUMNS = (
+    Column("processor"),
+    Column("state"),
+    Column("since (UTC)"),
+    Column("by"),
+    Column("why"),
+    Column("sent in the last minute", right=True, only_wide=True),
+    Column("limit", right=True, only_wide=True),
+)
+
+
+def _status() -> list[Json]:
+    from refund_worker.engine.processor_sync.status import switches
+
+    with runtime.runtime() as built, built.context.database.read() as connection:
+        return switches(connection, built.context, rates={"stripe": built.settings.stripe_rate_per_second})
+
+
+def _status_row(line: Json) -> tuple[object, ...]:
+    rate = f"{line['rate_per_second']:g}/s" if line["rate_per_second"] else ""
+    until = f"{line['reason']} (tried again {moment(line['paused_until'])})" if line["paused_until"] else line["reason"]
+    sent = count(line["sent_last_minute"])
+    return line["name"], line["state"], moment(line["paused_at"]), line["paused_by"], until, sent, rate
+
+
+def _add_reconcile(app: typer.Typer) -> None:
+    @command(app, "reconcile", "reconcile --days 7")
+    def reconcile_(
+        days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="how far back")] = 35,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Hold our ledger against the processor's own book, leg by leg.
+
+        Exit 0 if they agree, 5 if they don't.
+        """
+        from refund_worker.engine.processor_sync.reconciliation import reconcile
+        from refund_worker.errors import BadSettings
+
+        with runtime.runtime(processors=True) as built:
+            if "stripe" not in built.context.processors:
+                raise BadSettings("REFUND_WORKER_STRIPE_API_KEY is not set: there is no book to compare with")
+            report = reconcile(built.context, days=days)
+        told = {"agrees": report.agrees, **as_json(report)}
+        del told["lines"]
+        if output is Output.JSON:
+            print_json(told)
+        else:
+            print_facts((name.replace("_", " "), str(value)) for name, value in told.items() if name != "differences")
+            if report.differences:
+                print()
+                columns = Column("what"), Column("where"), Column("ours", right=True), Column("theirs", right=True)
+                print_table(columns, ((d.kind, d.subject, d.ours, d.theirs) for d in report.differences))
+        if not report.agrees:
+            raise typer.Exit(EXIT_DIFFERENCES)

@@ -1,0 +1,222 @@
+"""Accepting a request, pure: what it would take, or the first check that refuses it.
+
+The checks run in the order that the contract names: syntax, customer, transaction, room, balance, payments, currency.
+What is in flight counts as taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refund_worker.domain.allocation import PaymentRoom, Share, allocate
+from refund_worker.domain.decision_builder import leg_id_of
+from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.money import AMOUNT_MAX
+from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundRequest, RefundStatus, To
+from refund_worker.errors import (
+    AmountTooSmall,
+    CurrencyMismatch,
+    ExceedsRefundable,
+    InsufficientBalance,
+    InvalidRequest,
+    NoRefundablePayment,
+    UnknownCustomer,
+    UnknownTransaction,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerAccount:
+    """A customer's credits. `held` are reserved for accepted withdrawals; `withdrawn` counts those too."""
+
+    customer_id: str
+    balance: int = 0
+    held: int = 0
+    bought: int = 0
+    net_spent: int = 0
+    withdrawn: int = 0
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.held
+
+    @property
+    def payable_at_most(self) -> int:
+        """Credits with money behind them: those given for nothing are spent last and never paid out."""
+        return max(0, self.bought - self.net_spent - self.withdrawn)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionRoom:
+    """A spend or a negative correction, its credits as a positive figure, and how many of them refunds have taken."""
+
+    transaction_id: str
+    customer_id: str
+    kind: EntryKind
+    credits: int
+    taken: int = 0
+    reversed: bool = False
+
+    @property
+    def left(self) -> int:
+        return self.credits - self.taken
+
+
+def accept(
+    request: RefundRequest,
+    *,
+    refund_id: str,
+    customer: CustomerAccount | None,
+    transaction: TransactionRoom | None,
+    payments: Sequence[PaymentRoom],
+    now: float,
+    allocation: str,
+) -> Refund:
+    """The refund that this request becomes, with its legs planned. Raises a `Refusal` naming the first failed check.
+
+    `transaction` is the one that the request names, or None where there is none such.
+    """
+    check_syntax(request)
+    if customer is None:
+        raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
+    of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
+    _check_transaction(request, transaction)
+    credits = _credits_within_room(request, customer, transaction, payments)
+    if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
+        raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
+    shares: tuple[Share, ...] = ()
+    if request.to is To.SOURCE:
+        shares = allocate(credits, _payments_to_use(request, credits, payments), allocation)
+        if not any(share.amount_minor for share in shares):
+            raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
+    return Refund(
+        refund_id=refund_id,
+        client=request.client,
+        idempotency_key=request.idempotency_key,
+        kind=request.kind,
+        to=request.to,
+        customer_id=request.customer_id,
+        transaction_id=request.transaction_id,
+        credits=credits,
+        currency=request.currency,
+        reason=request.reason,
+        note=request.note,
+        metadata=request.metadata,
+        status=RefundStatus.QUEUED,
+        version=1,
+        created_at=now,
+        updated_at=now,
+        requested_by=request.actor,
+        requested_by_note=request.requested_by,
+        of_correction=of_correction,
+        priority=1 if request.bulk else 0,
+        due_at=now,
+        legs=tuple(_planned(refund_id, number, share) for number, share in enumerate(shares, 1)),
+    )
+
+
+def check_syntax(request: RefundRequest) -> None:
+    """Raises `InvalidRequest` for what can be seen without looking anything up."""
+    credits = request.credits
+    if credits is not None and not 0 < credits <= AMOUNT_MAX:
+        raise InvalidRequest(f"credits must be a positive integer up to {AMOUNT_MAX}", field="credits")
+    if request.kind is Kind.WITHDRAWAL and request.to is To.BALANCE:
+        raise InvalidRequest("a withdrawal always goes to source", field="to")
+    if request.kind is Kind.CREDIT_REFUND and request.transaction_id is None:
+        raise InvalidRequest("a credit_refund needs the transaction_id of a spend", field="transaction_id")
+
+
+def _check_transaction(request: RefundRequest, transaction: TransactionRoom | None) -> None:
+    if request.transaction_id is None:
+        return
+    wanted = EntryKind.SPEND if request.kind is Kind.CREDIT_REFUND else EntryKind.CORRECTION
+    fits = (
+        transaction is not None
+        and transaction.customer_id == request.customer_id
+        and transaction.kind is wanted
+        and not transaction.reversed
+    )
+    if not fits:
+        what = "a spend" if wanted is EntryKind.SPEND else "an unreversed negative correction"
+        raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
+
+
+def _credits_within_room(
+    request: RefundRequest, customer: CustomerAccount, room: TransactionRoom | None, payments: Sequence[PaymentRoom]
+) -> int:
+    asked = request.credits
+    if request.kind is Kind.CREDIT_REFUND:
+        assert room is not None
+        credits = room.left if asked is None else asked
+        if credits > room.left or credits <= 0:
+            raise ExceedsRefundable(
+                f"{room.left} of {room.credits} credits of {room.transaction_id} are left to refund"
+            )
+        return credits
+    at_most = customer.payable_at_most
+    if room is not None:
+        credits = room.credits if asked is None else asked
+        if room.taken:
+            raise ExceedsRefundable(f"correction {room.transaction_id} was paid out, or is about to be")
+        if credits > min(room.credits, at_most):
+            raise ExceedsRefundable(
+                f"correction {room.transaction_id} takes {room.credits} credits, of which {at_most} were paid for: "
+                f"delete it and correct by at most {at_most}"
+            )
+        if credits != room.credits:
+            raise InvalidRequest(f"a correction is paid out whole: {room.credits} credits", field="credits")
+        return credits
+    if asked is not None or not at_most:
+        credits = asked or 0
+    else:
+        credits = min(at_most, customer.available)
+        # All that can be paid out in the currency asked for, or in the only one there is: a leg that stands in for a
+        # failed one can take more of a payment than its credits. Where it is none, the payments are what refuses it.
+        currencies = {p.currency for p in payments if p.credits_left > 0}
+        only = currencies.pop() if len(currencies) == 1 else None
+        in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
+        credits = min(credits, in_currency) if in_currency else credits
+    if credits > at_most or at_most == 0:
+        raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
+    if credits <= 0:
+        raise InsufficientBalance("no credits are available on the balance")
+    return credits
+
+
+def _payments_to_use(request: RefundRequest, credits: int, payments: Sequence[PaymentRoom]) -> list[PaymentRoom]:
+    with_room = [p for p in payments if p.credits_left > 0]
+    if sum(p.credits_left for p in with_room) < credits:
+        raise NoRefundablePayment(f"the customer's payments have no room for {credits} credits")
+    currencies = sorted({p.currency for p in with_room})
+    if request.currency is None:
+        if len(currencies) > 1:
+            raise CurrencyMismatch(
+                f"the customer paid in {', '.join(currencies)}: say which currency", field="currency"
+            )
+        return with_room
+    if all(p.currency != request.currency for p in payments):
+        raise CurrencyMismatch(f"no payment in {request.currency}: there are {', '.join(currencies)}", field="currency")
+    fitting = [p for p in with_room if p.currency == request.currency]
+    if sum(p.credits_left for p in fitting) < credits:
+        raise NoRefundablePayment(f"the customer's payments in {request.currency} have no room for {credits} credits")
+    return fitting
+
+
+def _planned(refund_id: str, number: int, share: Share) -> Leg:
+    payment = share.payment
+    return Leg(
+        leg_id=leg_id_of(refund_id, number),
+        refund_id=refund_id,
+        payment_id=payment.payment_id,
+        processor=payment.processor,
+        processor_payment_id=payment.processor_payment_id,
+        amount_minor=share.amount_minor,
+        currency=payment.currency,
+        credits=share.credits,
+        payment_credits=share.payment_credits,
+        # A share worth nothing is never sent; its credits go the way of the others.
+        status=LegStatus.PLANNED if share.amount_minor else LegStatus.SUCCEEDED,
+        attempt=1,
+        unreturnable_minor=share.unreturnable_minor,
+    )

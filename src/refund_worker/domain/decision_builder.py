@@ -1,0 +1,354 @@
+"""One decision in the making. Effects on ledger and payments are derived from each leg before and after.
+
+So no path of deciding can forget them: a leg that became paid posts its payout, one that stopped being paid posts the
+reversal, one that failed gives the payment's room free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from refund_worker.domain.decision import (
+    Call,
+    CustomerChange,
+    Decision,
+    Event,
+    ObjectSeen,
+    Pause,
+    Policy,
+    Reread,
+)
+from refund_worker.domain.ledger import (
+    BY_HAND,
+    CLEARING,
+    CREDITS,
+    REDEEMED,
+    REFUNDS,
+    Entry,
+    EntryKind,
+    Posting,
+    processor_account,
+    transfer,
+)
+from refund_worker.domain.money import as_text
+from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
+from refund_worker.domain.refund import (
+    Leg,
+    LegStatus,
+    Refund,
+    RefundStatus,
+    To,
+)
+from refund_worker.domain.state_machine import (
+    NO_MONEY,
+    OPEN,
+    LegOutcome,
+    RefundOutcome,
+    next_leg_status,
+    next_refund_status,
+    outlook,
+)
+
+BY_HAND_PREFIX = "manual:"
+# A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
+BLOCKED_TRIES = 48
+# As long as Stripe keeps a key, at the least (docs.stripe.com/api/idempotent_requests, read 2026-11).
+PROCESSOR_KEY_SECONDS = 86_400.0
+# A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
+CLOCK_SLACK_SECONDS = 60.0
+ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
+# Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
+FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
+# Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
+FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
+IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
+
+
+def leg_id_of(refund_id: str, number: int) -> str:
+    """The id of a refund's leg, counted from 1 in the order in which the legs were made."""
+    return f"{refund_id}-{number}"
+
+
+def leg_number(leg: Leg) -> str:
+    return leg.leg_id.rsplit("-", 1)[-1]
+
+
+def credits_to_return(refund: Refund) -> int:
+    """Credits given up by failed legs and not yet given back to the balance."""
+    return sum(leg.returned_credits for leg in refund.legs) - refund.returned_credits
+
+
+def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
+    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
+    return tuple(leg for leg in refund.legs if leg.status in NO_MONEY and not leg.settled and not leg.attention)
+
+
+def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
+    """Whether the current key may still be replayed. After a clock that went back `look_first` forbids it as well."""
+    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
+
+
+def lands_by(sent_at: float, policy: Policy) -> float:
+    """When a send whose intent is dated so can land no more: its call may have begun at any time within the lease."""
+    return sent_at + policy.lease_seconds + policy.quiet_seconds
+
+
+def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
+    """Whether the current key may be sent again: what lands as late as can be must meet a key that is still known."""
+    if leg.first_sent_at is None or not key_lives(leg, now, policy):
+        return False
+    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
+
+
+def clock_went_back(refund: Refund, now: float) -> bool:
+    """Whether the refund was written at a time that has not come yet: somebody has set the database's clock back."""
+    return refund.updated_at > now + CLOCK_SLACK_SECONDS
+
+
+def is_watched(leg: Leg) -> bool:
+    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
+    return leg.status is LegStatus.SUCCEEDED and leg.doubtful
+
+
+def fresh_attempt(leg: Leg) -> Leg:
+    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
+
+    One that was never sent is still the next one.
+    """
+    number = leg.attempt + 1 if leg.sends else leg.attempt
+    return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
+
+
+def is_held(leg: Leg) -> bool:
+    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
+    return leg.held or leg.last_sent_at is not None
+
+
+class Draft:
+    """One decision in the making: the legs as they become, and the effects that follow."""
+
+    def __init__(self, refund: Refund, now: float, policy: Policy, actor: str) -> None:
+        self.before = refund
+        self.refund = refund
+        self.legs = {leg.leg_id: leg for leg in refund.legs}
+        self.now = now
+        self.policy = policy
+        self.actor = actor
+        self.postings: list[Posting] = []
+        self.events: list[Event] = []
+        self.objects: list[ObjectSeen] = []
+        self.calls: list[Call] = []
+        self.pauses: list[Pause] = []
+        self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
+        self.read_again: dict[str, Reread] = {}
+        self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
+        if clock_went_back(refund, now):
+            self._date_anew()
+        self._count_quiet_only_while_watched()
+
+    # --- small steps -------------------------------------------------------------------------------------------------
+
+    def change(self, leg: Leg, **changes: Any) -> Leg:
+        self.legs[leg.leg_id] = changed = replace(leg, **changes)
+        return changed
+
+    def move(
+        self,
+        leg: Leg,
+        outcome: LegOutcome,
+        *,
+        reason: str | None = None,
+        alarm: bool = False,
+        detail: Mapping[str, str | int | None] | None = None,
+        **changes: Any,
+    ) -> Leg:
+        status = next_leg_status(leg.status, outcome)
+        self.events.append(
+            Event(f"leg_{outcome}", self.actor, leg.leg_id, leg.status, status, reason, detail or {}, alarm)
+        )
+        return self.change(leg, status=status, **changes)
+
+    def note(self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None) -> None:
+        self.events.append(Event(kind, self.actor, leg.leg_id if leg else None, detail=detail, alarm=alarm))
+
+    def turn(self, outcome: RefundOutcome, *, reason: str | None = None, alarm: bool = False) -> None:
+        """Move the refund itself; a move to where it already is leaves no trace."""
+        status = next_refund_status(self.refund.status, outcome)
+        if status != self.refund.status:
+            self.events.append(
+                Event(f"refund_{outcome}", self.actor, None, self.refund.status, status, reason, {}, alarm)
+            )
+            self.refund = replace(self.refund, status=status)
+
+    def post(
+        self, suffix: str, kind: EntryKind, credits: int, entries: tuple[Entry, ...], text: str, refers_to: str | None
+    ) -> None:
+        self.postings.append(
+            Posting(
+                transaction_id=f"{self.refund.refund_id}-{suffix}",
+                customer_id=self.refund.customer_id,
+                kind=kind,
+                credits=credits,
+                entries=entries,
+                description=text,
+                refers_to=refers_to,
+                refund_id=self.refund.refund_id,
+                occurred_at=self.now,
+                actor=self.actor,
+            )
+        )
+
+    def _date_anew(self) -> None:
+        """The clock went back: how old a key is nobody knows any more, so its outcome is looked up, never replayed.
+
+        What was sent was sent before now, so the quiet window begins now; and nothing waits for the old times to come.
+        """
+        now, refund = self.now, self.refund
+        lease_until = _at_most(refund.lease_until, now + self.policy.lease_seconds)
+        self.refund = replace(refund, due_at=_at_most(refund.due_at, now), lease_until=lease_until)
+        for leg in refund.legs:
+            if leg.status not in OPEN and not is_watched(leg):
+                continue
+            in_doubt = leg.status in IN_DOUBT
+            if in_doubt:
+                self.note("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
+            self.change(
+                leg,
+                look_first=leg.look_first or in_doubt,
+                held=is_held(leg),
+                first_sent_at=_at_most(leg.first_sent_at, now),
+                last_sent_at=_at_most(leg.last_sent_at, now),
+                next_at=_at_most(leg.next_at, now),
+            )
+
+    def _count_quiet_only_while_watched(self) -> None:
+        """What may have been sent is looked at long after it was due: the clock leapt, or all workers were away.
+
+        Nobody can tell which, and a leap proves no quiet at all: the quiet window begins anew. So a leap takes from it
+        no more than half and the longest wait between two looks.
+        """
+        bearable = max(CLOCK_SLACK_SECONDS, self.policy.quiet_seconds / 2)
+        for leg in tuple(self.legs.values()):
+            late = self.now - leg.next_at if leg.status in IN_DOUBT and leg.next_at is not None else 0.0
+            if late > bearable:
+                self.note("quiet_begins_anew", leg=leg, seconds_late=round(late))
+                self.change(leg, last_sent_at=self.now, next_at=self.now, held=True)
+
+    # --- the end of every decision -----------------------------------------------------------------------------------
+
+    def decision(self) -> Decision:
+        """What the legs come to, what it means for ledger and payments, and when to look again."""
+        self.refund = replace(self.refund, legs=tuple(self.legs.values()))
+        if self.refund.posted and self.refund.to is To.SOURCE:
+            self._give_up_worthless_legs()
+            self.turn(outlook(self.refund.legs, credits_to_return(self.refund)), reason=self._why())
+        for leg in self.legs.values():
+            self._pay_out(leg)
+        self.refund = replace(
+            self.refund,
+            legs=tuple(self.legs.values()),
+            due_at=self._due_at(),
+            failure_code=self._failure("failure_code"),
+            failure_message=self._failure("failure_message"),
+            updated_at=self.now,
+            version=self.before.version + 1,
+        )
+        return Decision(
+            before=self.before,
+            after=self.refund,
+            postings=tuple(self.postings),
+            events=tuple(self.events),
+            objects=tuple(self.objects),
+            customer=CustomerChange(self.balance, self.held, self.net_spent, self.withdrawn),
+            payments=self._payments(),
+            room=self.room,
+            calls=tuple(self.calls),
+            pauses=tuple(self.pauses),
+            words=self.words,
+            read_again=self.read_again,
+        )
+
+    def _pay_out(self, leg: Leg) -> None:
+        before = next((old for old in self.before.legs if old.leg_id == leg.leg_id), None)
+        was = _paid_by(before) if before is not None and self.before.posted else None
+        now = _paid_by(leg) if self.refund.posted else None
+        if was == now:
+            return
+        if before is not None and was is not None:
+            self._post_payout(before, was, -1)
+        if now is not None:
+            self._post_payout(leg, now, 1)
+
+    def _post_payout(self, leg: Leg, paid_by: str, sign: int) -> None:
+        source = BY_HAND if paid_by.startswith(BY_HAND_PREFIX) else processor_account(leg.processor)
+        entries = (
+            *transfer(CLEARING, REDEEMED, CREDITS, sign * leg.credits),
+            *transfer(source, REFUNDS, leg.currency, sign * leg.amount_minor),
+        )
+        kind, word = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
+        # A leg worth nothing can be given up and count again; every other payout has an object of its own.
+        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.backoffs}"
+        suffix = f"{kind}-{leg_number(leg)}-{which}"
+        text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
+        self.post(suffix, kind, 0, entries, text, leg.leg_id)
+
+    def _give_up_worthless_legs(self) -> None:
+        """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
+        legs = self.refund.legs
+        if any(leg.status in OPEN or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
+            return
+        if any(leg.status is LegStatus.SUCCEEDED and leg.amount_minor for leg in legs):
+            return
+        for leg in legs:
+            if leg.status is LegStatus.SUCCEEDED:
+                self.move(leg, LegOutcome.GIVEN_UP, settled=True, returned_credits=leg.credits)
+        self.refund = replace(self.refund, legs=tuple(self.legs.values()))
+
+    def _payments(self) -> dict[str, tuple[int, int]]:
+        taken: dict[str, tuple[int, int]] = {}
+        for legs, sign in ((self.before.legs, -1), (self.legs.values(), 1)):
+            for leg in legs:
+                if leg.status not in NO_MONEY:
+                    credits, money = taken.get(leg.payment_id, (0, 0))
+                    taken[leg.payment_id] = (credits + sign * leg.payment_credits, money + sign * leg.amount_minor)
+        return {payment: change for payment, change in taken.items() if change != (0, 0)}
+
+    def _due_at(self) -> float | None:
+        status = self.refund.status
+        if status in (RefundStatus.QUEUED, RefundStatus.REVERSING):
+            return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
+        if not self.refund.posted:  # with a person, or at its end: nothing is asked of the processor
+            return None
+        if unplaced_legs(self.refund):
+            return self.now
+        return min((leg.next_at for leg in self.refund.legs if leg.next_at is not None), default=None)
+
+    def _why(self) -> str | None:
+        return next((leg.attention for leg in self.refund.legs if leg.attention), None)
+
+    def _failure(self, name: str) -> str | None:
+        """The refund's failure is the first leg's that needs a person, else the last that failed for good."""
+        if self.refund.status is RefundStatus.SUCCEEDED:
+            return None
+        worst = sorted(
+            (leg for leg in self.refund.legs if leg.failure_code or leg.attention),
+            key=lambda leg: leg.attention is None,
+        )
+        if not worst:
+            return getattr(self.refund, name)  # type: ignore[no-any-return]
+        if name == "failure_code":
+            return worst[0].attention or worst[0].failure_code
+        return worst[0].failure_message
+
+
+def _at_most(time: float | None, limit: float) -> float | None:
+    return None if time is None else min(time, limit)
+
+
+def _paid_by(leg: Leg) -> str | None:
+    """What paid for the leg's credits; those of a leg worth nothing leave clearing too, for no money."""
+    if leg.status is not LegStatus.SUCCEEDED:
+        return None
+    return leg.processor_refund_id if leg.amount_minor else "nothing"

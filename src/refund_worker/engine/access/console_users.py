@@ -1,0 +1,310 @@
+"""People who sign in to the console: made by the command line, known by a password, held back when they guess.
+
+Passwords are stored as Argon2 hashes; a session is known only by the hash of what its cookie holds, so that nobody who
+reads the database can go on with it. What wrong passwords cost stands in
+`engine/access/password_attempts.py`. Whatever is done to a user is a line of the audit trail, with who did it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from sqlalchemy import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError
+
+from refund_worker.domain.decision import Event
+from refund_worker.engine.access import password_attempts
+from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
+from refund_worker.engine.access.password_attempts import Tries
+from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
+from refund_worker.store import refunds
+from refund_worker.store.access import console_users as store
+
+CLIENT = "console"
+PASSWORD_LENGTH_MIN, PASSWORD_LENGTH_MAX = 12, 200
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+
+SESSION_SECONDS = 12 * 3600.0
+IDLE_SECONDS = 2 * 3600.0
+# How long a password counts as just given: after that, acts with money ask for it again.
+CONFIRMED_SECONDS = 600.0
+SEEN_EVERY_SECONDS = 60.0
+
+_hasher = PasswordHasher()
+# Each check takes 64 MiB: a flood of sign-ins must not take all there is. Tries are read and counted inside it, so that
+# of guesses made side by side no more than these are looked at before the first of them counts.
+_checks = threading.BoundedSemaphore(2)
+# Checked where there is no such user, so that the time it takes tells nothing.
+_NOBODYS_HASH = _hasher.hash(secrets.token_urlsafe(16))
+
+
+class WrongPassword(RefundWorkerError):
+    code, status = "wrong_password", 403
+
+
+class TooManyTries(RefundWorkerError):
+    """`wait_seconds` until the next password is looked at."""
+
+    code, status, retryable = "too_many_tries", 429, True
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"too many wrong passwords: try again in {max(1, round(wait_seconds))} s")
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSession:
+    """Somebody signed in. `confirmed` is whether the password was given just now."""
+
+    session_hash: str
+    identity: Identity
+    confirmed: bool
+
+    @property
+    def form_token(self) -> str:
+        """What every form of this session carries."""
+        return hashlib.sha256(b"form:" + self.session_hash.encode("ascii")).hexdigest()
+
+
+def create_user(context: Context, *, name: str, role: str, password: str | None = None, actor: str = "unknown") -> str:
+    """Make a user and return the password, generated unless given.
+
+    Raises `InvalidRequest` naming the field, `Conflict` where the name is taken, in other capitals too.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("name must be 1 to 100 letters, digits or . _ @ + -", field="name")
+    checked_role(role)
+    given, password_hash = _new_password(password)
+
+    def work(connection: Connection) -> None:
+        now = context.clock(connection)
+        store.lock_names(connection)
+        taken = store.find_user(connection, name)
+        if taken is not None:
+            raise _name_taken(taken, name)
+        store.insert_user(connection, name=name, role=role, password_hash=password_hash, now=now)
+        _note(connection, "user_created", name, now, actor=actor, role=role)
+
+    try:
+        context.database.run(work)
+    except IntegrityError:
+        raise _name_taken(None, name) from None
+    return given
+
+
+def _name_taken(row: RowMapping | None, name: str) -> Conflict:
+    known = name if row is None else row["name"]
+    if row is not None and row["disabled_at"] is not None:
+        return Conflict(f"the user {known} is disabled: let them in again with `refund-worker users enable {known}`")
+    return Conflict(f"there is a user named {known}: a name stands for one person, whatever its capitals")
+
+
+def checked_role(role: str) -> ConsoleRole:
+    """Raises `InvalidRequest` for what is no role of a console user."""
+    if role == Role.REQUESTER:
+        raise InvalidRequest("requester is a role of API keys: for a person say support", field="role")
+    if role not in list(ConsoleRole):
+        raise InvalidRequest(f"role must be one of {', '.join(ConsoleRole)}", field="role")
+    return ConsoleRole(role)
+
+
+def _new_password(password: str | None) -> tuple[str, str]:
+    """(the password, generated unless given; its hash). Raises `InvalidRequest`."""
+    given = secrets.token_urlsafe(15) if password is None else password
+    if not PASSWORD_LENGTH_MIN <= len(given) <= PASSWORD_LENGTH_MAX:
+        message = f"the password must have {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters"
+        raise InvalidRequest(message, field="password")
+    return given, _hasher.hash(given)
+
+
+def list_users(context: Context) -> list[dict[str, Any]]:
+    """All users by name, as JSON objects without their hashes."""
+    with context.database.read() as connection:
+        return [_view(row) for row in store.all_users(connection)]
+
+
+def disable_user(context: Context, name: str, *, actor: str = "unknown") -> dict[str, Any]:
+    """End a user's sessions and let them in no more; the name stays theirs. Raises `NotFound`."""
+
+    def change(connection: Connection, row: RowMapping, now: float) -> None:
+        store.disable_user(connection, row["name"], now)
+        if row["disabled_at"] is None:
+            _note(connection, "user_disabled", row["name"], now, actor=actor)
+
+    return _changed(context, name, change)
+
+
+def enable_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
+    """Let a disabled user sign in again, with the password and the role of before. Raises `NotFound`."""
+
+    def change(connection: Connection, row: RowMapping, now: float) -> None:
+        if row["disabled_at"] is not None:
+            store.enable_user(connection, row["name"])
+            _note(connection, "user_enabled", row["name"], now, actor=actor)
+
+    return _changed(context, name, change)
+
+
+def set_role(context: Context, name: str, role: str, *, actor: str) -> dict[str, Any]:
+    """Give a user another role, in live sessions at once. Raises `NotFound`, `InvalidRequest`."""
+    checked_role(role)
+
+    def change(connection: Connection, row: RowMapping, now: float) -> None:
+        if row["role"] != role:
+            store.set_role(connection, row["name"], role)
+            _note(connection, "user_role_set", row["name"], now, actor=actor, role=role, before=row["role"])
+
+    return _changed(context, name, change)
+
+
+def set_password(context: Context, name: str, *, password: str | None = None, actor: str) -> tuple[dict[str, Any], str]:
+    """Give a user another password; returns the user and the password, generated unless given.
+
+    The user's sessions end, and wrong passwords of before are forgotten. Raises `NotFound`, `InvalidRequest`.
+    """
+    given, password_hash = _new_password(password)
+
+    def change(connection: Connection, row: RowMapping, now: float) -> None:
+        password_attempts.forget_all_of(connection, row["name"])
+        store.replace_hash(connection, row["name"], password_hash)
+        store.end_sessions_of(connection, row["name"])
+        _note(connection, "user_password_set", row["name"], now, actor=actor)
+
+    return _changed(context, name, change), given
+
+
+def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
+    """Forget the wrong passwords given for a user, so that the next one is looked at at once. Raises `NotFound`."""
+
+    def change(connection: Connection, row: RowMapping, now: float) -> None:
+        password_attempts.forget_all_of(connection, row["name"])
+        _note(connection, "user_unlocked", row["name"], now, actor=actor)
+
+    return _changed(context, name, change)
+
+
+def _changed(context: Context, name: str, change: Callable[[Connection, RowMapping, float], None]) -> dict[str, Any]:
+    """The user as they are after `change`. Raises `NotFound`."""
+
+    def work(connection: Connection) -> dict[str, Any]:
+        store.lock_names(connection)
+        row = store.find_user(connection, name)
+        if row is None:
+            raise NotFound(f"no user is named {name}: see `refund-worker users list`")
+        change(connection, row, context.clock(connection))
+        after = store.find_user(connection, row["name"])
+        assert after is not None
+        return _view(after)
+
+    return context.database.run(work)
+
+
+def _note(connection: Connection, kind: str, name: str, now: float, *, actor: str, **detail: str) -> None:
+    event = Event(kind, actor, detail={"user": name, **detail})
+    refunds.insert_events(connection, [(None, event)], now)
+
+
+def _view(row: RowMapping) -> dict[str, Any]:
+    disabled_at = row["disabled_at"]
+    return {
+        "name": row["name"],
+        "role": _role_of(row),
+        "status": "active" if disabled_at is None else "disabled",
+        "created_at": iso(row["created_at"]),
+        "disabled_at": None if disabled_at is None else iso(disabled_at),
+    }
+
+
+def _role_of(row: RowMapping) -> ConsoleRole:
+    """The version before, which may still run while this one begins, calls support requester."""
+    return ConsoleRole.SUPPORT if row["role"] == Role.REQUESTER else ConsoleRole(row["role"])
+
+
+def sign_in(context: Context, *, name: str, password: str, address: str) -> str:
+    """What the session's cookie is to hold. Raises `WrongPassword`, whatever is wrong, or `TooManyTries`."""
+    row = _checked_user(context, name, password, password_attempts.of_sign_in(name, address))
+    cookie = secrets.token_urlsafe(32)
+
+    def work(connection: Connection) -> None:
+        now = context.clock(connection)
+        store.end_old_sessions(connection, created_before=now - SESSION_SECONDS, seen_before=now - IDLE_SECONDS)
+        store.insert_session(connection, _hash(cookie), row["name"], now)
+
+    context.database.run(work)
+    return cookie
+
+
+def confirm(context: Context, session: ConsoleSession, *, password: str) -> None:
+    """The password again, before an act with money. Raises as `sign_in`."""
+    _checked_user(context, session.identity.name, password, password_attempts.of_session(session.session_hash))
+
+    def work(connection: Connection) -> None:
+        store.change_session(connection, session.session_hash, confirmed_at=context.clock(connection))
+
+    context.database.run(work)
+
+
+def find_session(context: Context, cookie: str, *, seen: bool = True) -> ConsoleSession | None:
+    """The session behind a cookie; None where it has ended or its user is disabled.
+
+    `seen` is whether a person is there, and not just a page that refreshes itself: only that keeps it from ending.
+    """
+    session_hash = _hash(cookie)
+    with context.database.read() as connection:
+        now = context.clock(connection)
+        row = store.find_session(connection, session_hash)
+    if row is None or now - row["created_at"] > SESSION_SECONDS or now - row["seen_at"] > IDLE_SECONDS:
+        return None
+    if seen and now - row["seen_at"] > SEEN_EVERY_SECONDS:
+        context.database.run(lambda connection: store.change_session(connection, session_hash, seen_at=now))
+    identity = Identity(f"user:{row['name']}", row["name"], CLIENT, _role_of(row))
+    return ConsoleSession(session_hash, identity, now - row["confirmed_at"] <= CONFIRMED_SECONDS)
+
+
+def sign_out(context: Context, session: ConsoleSession) -> None:
+    context.database.run(lambda connection: store.end_session(connection, session.session_hash))
+
+
+def _checked_user(context: Context, name: str, password: str, tries: Tries) -> RowMapping:
+    """The user whose password this is. Raises `WrongPassword`, whatever is wrong, or `TooManyTries`."""
+    with _checks:
+        with context.database.read() as connection:
+            wait = password_attempts.seconds_to_wait(connection, tries, context.clock(connection))
+            if wait > 0:
+                raise TooManyTries(wait)
+            row = store.find_user(connection, name)
+        known = row is not None and row["disabled_at"] is None
+        right = _verify(row["password_hash"] if row is not None and known else _NOBODYS_HASH, password)
+        if row is None or not known or not right:
+            context.database.run(lambda c: password_attempts.count_wrong(c, tries, context.clock(c)))
+            raise WrongPassword("name or password is wrong")
+    found = row
+
+    def work(connection: Connection) -> None:
+        password_attempts.forget_own(connection, tries)
+        if _hasher.check_needs_rehash(found["password_hash"]):
+            store.replace_hash(connection, found["name"], _hasher.hash(password))
+
+    context.database.run(work)
+    return found
+
+
+def _verify(password_hash: str, password: str) -> bool:
+    try:
+        return _hasher.verify(password_hash, password[: PASSWORD_LENGTH_MAX + 1])
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+def _hash(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,115 @@
+"""Who may do what: one table of acts, read by the routes of the API, the pages of the console and their buttons.
+
+An act that is not in the table is allowed to nobody. Whose refunds an act reaches is `Identity.sees`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access.api_keys import ConsoleRole, Role
+
+
+class Act(StrEnum):
+    """One thing that a caller of the API or a user of the console can do."""
+
+    READ = "read"
+    SIGN_OUT = "sign out"
+    RECORD = "record payments and spends"
+    PREVIEW = "preview a refund"
+    REQUEST = "request a refund"
+    CORRECT = "correct a balance"
+    DELETE = "reverse an entry"
+    APPROVE = "approve a refund"
+    REJECT = "reject a refund"
+    CANCEL = "cancel a refund"
+    RETRY = "retry a refund"
+    RESOLVE = "resolve a refund"
+    PAUSE = "pause a processor"
+    RESUME = "resume a processor"
+    VERIFY = "verify the audit chain"
+    INSPECT = "read settings and webhooks"
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Which roles of keys and of console users may do an act, and whether the console asks for the password."""
+
+    keys: frozenset[Role]
+    users: frozenset[ConsoleRole]
+    password: bool = False
+
+
+def _users(*roles: ConsoleRole) -> frozenset[ConsoleRole]:
+    return frozenset({*roles, ConsoleRole.ADMIN})
+
+
+_ALL_KEYS, _ALL_USERS = frozenset(Role), frozenset(ConsoleRole)
+_NO_KEY: frozenset[Role] = frozenset()
+_NO_USER: frozenset[ConsoleRole] = frozenset()
+_RECORDERS = frozenset({Role.REQUESTER, Role.OPERATOR, Role.ADMIN})
+_REQUESTERS = frozenset({Role.REQUESTER, Role.ADMIN})
+_APPROVERS = frozenset({Role.APPROVER, Role.ADMIN})
+_OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
+_SUPPORT = _users(ConsoleRole.SUPPORT, ConsoleRole.OPERATOR)
+_OPERATOR = _users(ConsoleRole.OPERATOR)
+_APPROVER = _users(ConsoleRole.APPROVER)
+
+PERMITS: Mapping[Act, Permit] = {
+    Act.READ: Permit(_ALL_KEYS, _ALL_USERS),
+    Act.SIGN_OUT: Permit(_NO_KEY, _ALL_USERS),
+    Act.RECORD: Permit(_RECORDERS, _NO_USER),
+    Act.PREVIEW: Permit(_ALL_KEYS - {Role.VIEWER}, _SUPPORT),
+    Act.REQUEST: Permit(_REQUESTERS, _SUPPORT, password=True),
+    Act.CORRECT: Permit(_RECORDERS, _SUPPORT, password=True),
+    Act.DELETE: Permit(_RECORDERS, _SUPPORT, password=True),
+    Act.APPROVE: Permit(_APPROVERS, _APPROVER, password=True),
+    Act.REJECT: Permit(_APPROVERS, _APPROVER),
+    Act.CANCEL: Permit(_RECORDERS, _SUPPORT),
+    Act.RETRY: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.RESOLVE: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.PAUSE: Permit(_OPERATORS, _OPERATOR),
+    Act.RESUME: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.VERIFY: Permit(_NO_KEY, _OPERATOR),
+    Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
+}
+
+ACT_OF: Mapping[Action, Act] = {
+    Action.APPROVE: Act.APPROVE,
+    Action.REJECT: Act.REJECT,
+    Action.CANCEL: Act.CANCEL,
+    Action.RETRY: Act.RETRY,
+    Action.RESOLVE: Act.RESOLVE,
+}
+
+# What each role is for, in words for those who choose one.
+CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
+    ConsoleRole.VIEWER: "looks at everything and changes nothing",
+    ConsoleRole.SUPPORT: "looks at everything; refunds credits, corrects balances, returns money, deletes entries",
+    ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors",
+    ConsoleRole.APPROVER: "looks at everything, and approves or rejects large refunds",
+    ConsoleRole.ADMIN: "does all of this",
+}
+
+
+def may(role: Role | ConsoleRole, act: Act) -> bool:
+    """Whether this role may do `act`. A key's role and a user's role of the same name are two different roles."""
+    permit = PERMITS.get(act)
+    if permit is None:
+        return False
+    # By type, since both kinds of role compare as their text.
+    return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
+
+
+def users_who_may(act: Act) -> list[ConsoleRole]:
+    """The roles of console users that may do `act`, as they are listed everywhere."""
+    return [role for role in ConsoleRole if may(role, act)]
+
+
+def needs_password(act: Act) -> bool:
+    """Whether the console asks for the password before `act`, where it was not given just now."""
+    permit = PERMITS.get(act)
+    return permit is None or permit.password

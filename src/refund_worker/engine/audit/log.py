@@ -1,0 +1,76 @@
+"""The audit trail as people look at it: how far the chain is sealed, verified and anchored, and who did what."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.engine.audit.hash_chain import ANCHORED, VERIFIED
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.views.api_objects import Json, event_view, transaction_view
+from refund_worker.errors import InvalidRequest
+from refund_worker.store import audit
+
+# A search without a refund or a customer reads back so far, then says so: it must not read ten million lines.
+LOOK_BACK = 20_000
+TABLES = {"timeline": "events", "ledger": "ledger_transactions"}
+# Which of the filters each of them knows.
+FILTERS = {
+    "timeline": ("refund_id", "actor", "kind", "alarm"),
+    "ledger": ("refund_id", "actor", "kind", "customer_id"),
+}
+
+
+def status(connection: Connection) -> Json:
+    """{sealed, unsealed_rows, verified, verified_all, anchored}: the last seal, and the last look of each kind.
+
+    `sealed` is {seal, hash, sealed_at}, a look {at, actor, first_seal, last_seal, rows, findings}; each null if never.
+    """
+    last, tops, upto = audit.last_seal(connection), audit.top_seqs(connection), audit.last_sealed_seqs(connection)
+    return {
+        "sealed": {"seal": last["seq"], "hash": last["hash"], "sealed_at": iso(last["sealed_at"])} if last else None,
+        "unsealed_rows": sum(max(0, tops[table] - upto[table]) for table in tops),
+        "verified": _check(audit.last_check(connection, VERIFIED)),
+        "verified_all": _check(audit.last_check(connection, VERIFIED, of_all=True)),
+        "anchored": _check(audit.last_check(connection, ANCHORED)),
+    }
+
+
+def _check(row: RowMapping | None) -> Json | None:
+    if row is None:
+        return None
+    names = ("actor", "first_seal", "last_seal", "rows")
+    return {"at": iso(row["at"]), **{name: row[name] for name in names}, "findings": json.loads(row["findings"])}
+
+
+def entries(
+    connection: Connection, of: str = "timeline", *, before: int | None = None, limit: int = 50, **wanted: Any
+) -> Json:
+    """What was done, the newest first, as {data, has_more, looked_back_to}; pass that on as `before` to see more.
+
+    `of` is "timeline" (lines as a refund's, with seq and refund_id) or "ledger" (transactions, with seq, customer_id
+    and actor). Raises `InvalidRequest` for a filter that these have not.
+    """
+    if of not in TABLES:
+        raise InvalidRequest(f"there are entries of {', '.join(TABLES)}", field="of")
+    equal = {name: value for name, value in wanted.items() if value not in (None, "", False)}
+    unknown = [name for name in equal if name not in FILTERS[of]]
+    if unknown:
+        raise InvalidRequest(f"the {of} has no {unknown[0]}", field=unknown[0])
+    top = before if before is not None else audit.top_seqs(connection)[TABLES[of]] + 1
+    rows = audit.lines(connection, TABLES[of], equal, before=before, look_back=LOOK_BACK, limit=limit + 1)
+    page, has_more = rows[:limit], len(rows) > limit
+    far = "refund_id" in equal or "customer_id" in equal
+    reached = page[-1]["seq"] if has_more else 1 if far else max(1, top - LOOK_BACK)
+    data = [_event(row) if of == "timeline" else _transaction(row) for row in page]
+    return {"data": data, "has_more": has_more or reached > 1, "looked_back_to": reached}
+
+
+def _event(row: RowMapping) -> Json:
+    return {"seq": row["seq"], "refund_id": row["refund_id"], **event_view(row)}
+
+
+def _transaction(row: RowMapping) -> Json:
+    return {"seq": row["seq"], "customer_id": row["customer_id"], "actor": row["actor"], **transaction_view(row)}

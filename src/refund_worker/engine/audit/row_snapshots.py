@@ -1,0 +1,65 @@
+"""Rows that may change, held against the snapshots that each change of ours has appended.
+
+Links between persons have no snapshots: each is held against the lines of the trail, which are sealed themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import Connection
+
+from refund_worker.store import snapshots
+from refund_worker.store.access import persons
+from refund_worker.store.snapshots import COVERED, SMALL, Standing
+
+PAGE = 500
+LINKS = "person_links"
+
+
+def check_covered(connection: Connection, span: tuple[int, int] | None = None) -> Iterator[tuple[str, int, str]]:
+    """(table, number of the latest snapshot or 0, what is wrong) of each row that is not as its snapshot says.
+
+    With a `span` (after, up to) of snapshots only the rows that these tell of, and the small tables whole.
+    """
+    told = snapshots.changed_between(connection, *span) if span else None
+    for table in COVERED:
+        only = None if told is None or table in SMALL else told[table]
+        for row in snapshots.standing(connection, table, PAGE, only):
+            what = _difference(table, row)
+            if what:
+                yield table, row.seq, what
+    yield from _check_links(connection)
+
+
+def _check_links(connection: Connection) -> Iterator[tuple[str, int, str]]:
+    standing, said = persons.links_and_trail(connection)
+    for link in sorted(said.keys() - standing):
+        yield LINKS, said[link], f"deleted: {link.user} and {link.identity}"
+    for link in sorted(standing - said.keys()):
+        yield LINKS, 0, f"added: {link.user} and {link.identity}, by none of our programs"
+
+
+def accept_as_they_stand(connection: Connection) -> list[tuple[str, int, str]]:
+    """Append a snapshot of each row that differs from its latest one; returns these as `check_covered` does."""
+    accepted = []
+    for table in COVERED:
+        differing = [row for row in snapshots.standing(connection, table, PAGE) if _difference(table, row)]
+        there = [row for row in differing if row.now is not None]
+        for start in range(0, len(there), PAGE):
+            snapshots.take_as_they_stand(connection, table, [row.row_id for row in there[start : start + PAGE]])
+        accepted += [(table, row.seq, str(_difference(table, row))) for row in there]
+    return accepted
+
+
+def _difference(table: str, row: Standing) -> str | None:
+    if row.now is None:
+        return f"deleted: {row.row_id}"
+    if row.sealed is None:
+        return f"added: {row.row_id}, by none of our programs"
+    if row.now == row.sealed:
+        return None
+    if len(row.now) != len(row.sealed):
+        return f"changed: {row.row_id}"
+    pairs = zip(COVERED[table], row.now, row.sealed, strict=True)
+    return f"changed: {', '.join(name for name, now, was in pairs if now != was)} of {row.row_id}"

@@ -1,0 +1,127 @@
+"""Many requests in one call: each with its own key and its own answer, a chunk to a commit.
+
+Dying midway loses nothing: each chunk is stored whole, with what became of its rows. A batch that nobody has gone on
+with for a while is shown as stopped; the same call again goes on where it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.errors import NotFound, Refusal
+from refund_worker.store import batches
+
+TAKING_IN, COMPLETE, STOPPED = "taking_in", "complete", "stopped"
+# No chunk takes so long, not even one whose every try waits for the database as long as it may.
+STOPPED_SECONDS = 180.0
+
+
+def take_batch(
+    context: Context,
+    requests: Iterable[RefundRequest | Refusal],
+    *,
+    client: str,
+    actor: str,
+    body_sha256: str | None = None,
+) -> dict[str, Any]:
+    """Take in all rows, in order; one that could not even be read comes as its `Refusal`. Returns the batch's view.
+
+    A stopped batch of the same client and `body_sha256` is gone on with, after the rows that it has. Raises
+    `Unavailable` when the database can't be used; chunks already stored stay.
+    """
+    batch_id, first = context.database.run(
+        lambda connection: _begun(connection, context, client=client, actor=actor, body_sha256=body_sha256)
+    )
+    rows = islice(requests, first, None)
+    while chunk := list(islice(rows, context.batches.intake)):
+        _take_chunk(context, batch_id, first, chunk)
+        first += len(chunk)
+    context.database.run(
+        lambda connection: batches.touch(connection, batch_id, status=COMPLETE, now=context.clock(connection))
+    )
+    with context.database.read() as connection:
+        return batch_view(connection, batch_id, now=context.clock(connection))
+
+
+def _begun(
+    connection: Connection, context: Context, *, client: str, actor: str, body_sha256: str | None
+) -> tuple[str, int]:
+    """The batch to fill, and its first row that is missing."""
+    now = context.clock(connection)
+    if body_sha256 is not None:
+        stopped = batches.take_over(connection, client, body_sha256, TAKING_IN, now - STOPPED_SECONDS, now)
+        if stopped is not None:
+            return stopped, batches.next_row(connection, stopped)
+    batch_id = context.new_id("rb")
+    named = {"client": client, "actor": actor, "body_sha256": body_sha256, "status": TAKING_IN}
+    batches.insert_batch(connection, {"batch_id": batch_id, **named}, now)
+    return batch_id, 0
+
+
+def _take_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[RefundRequest | Refusal]) -> None:
+    def keep(connection: Connection, answers: Sequence[Taken | Refusal]) -> None:
+        told = _answers(chunk, iter(answers))
+        rows = [{"row": first + place, **_row(answer)} for place, answer in enumerate(told)]
+        batches.insert_rows(connection, batch_id, rows)
+        batches.touch(connection, batch_id, status=TAKING_IN, now=context.clock(connection))
+
+    request_refunds(context, [row for row in chunk if isinstance(row, RefundRequest)], keep)
+
+
+def _answers(chunk: Sequence[RefundRequest | Refusal], answers: Iterator[Taken | Refusal]) -> Iterator[Taken | Refusal]:
+    """The answer of each row in its place."""
+    for row in chunk:
+        yield row if isinstance(row, Refusal) else next(answers)
+
+
+def _row(answer: Taken | Refusal) -> dict[str, Any]:
+    if isinstance(answer, Taken):
+        return {"refund_id": answer.refund_id, "replayed": answer.replayed, "code": None, "message": None}
+    return {"refund_id": None, "replayed": False, "code": answer.code, "message": answer.message}
+
+
+def batch_view(
+    connection: Connection, batch_id: str, *, now: float, client: str | None = None, rejects: int | None = None
+) -> dict[str, Any]:
+    """A batch with its rejects (the first of them, where `rejects` says how many), and how far its refunds are.
+
+    Raises `NotFound`, also for another client's.
+    """
+    batch = batches.find_batch(connection, batch_id)
+    if batch is None or (client is not None and batch["client"] != client):
+        raise NotFound(f"batch {batch_id} is not known")
+    status = status_of(batch, now)
+    accepted, replayed = batches.count_rows(connection, batch_id)
+    return {
+        "batch_id": batch_id,
+        "status": status,
+        "message": _what_to_do(batches.next_row(connection, batch_id)) if status == STOPPED else None,
+        "accepted": accepted,
+        "replayed": replayed,
+        "rejected": [_reject(row) for row in batches.rejected_rows(connection, batch_id, rejects)],
+        "refunds_by_status": batches.count_refunds_by_status(connection, batch_id),
+        "created_at": iso(batch["created_at"]),
+        "updated_at": iso(batch["updated_at"]),
+    }
+
+
+def status_of(batch: RowMapping, now: float) -> str:
+    """Complete, being taken in, or stopped: not gone on with for a while."""
+    stopped = batch["status"] == TAKING_IN and batch["updated_at"] <= now - STOPPED_SECONDS
+    return STOPPED if stopped else str(batch["status"])
+
+
+def _what_to_do(rows: int) -> str:
+    return f"stopped after {rows} rows: send the same batch again and it goes on from there, nothing is done twice"
+
+
+def _reject(row: RowMapping) -> dict[str, Any]:
+    return {"index": row["row"], "code": row["code"], "message": row["message"]}

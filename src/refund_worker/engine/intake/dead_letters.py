@@ -1,0 +1,71 @@
+"""What the Celery door refused, kept for operators: its sender hears nothing, so somebody else must see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.errors import RefundWorkerError
+from refund_worker.redaction import to_redacted
+from refund_worker.store import dead_letters as store
+
+NAME_LENGTH_MAX = 255
+BODY_LENGTH_MAX = 2_000
+LIMIT_MAX = 1_000
+_CUT = "…"
+
+
+def keep_refused(context: Context, door: str, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
+    """Store that `door` refused the request `fields` and why, secrets redacted and long text cut.
+
+    Raises `Unavailable` when the database can't be used.
+    """
+    asked = {name: value for name, value in fields.items() if name not in ("client", "idempotency_key")}
+    row = {
+        "door": door,
+        "client": _name(fields.get("client")),
+        "idempotency_key": _name(fields.get("idempotency_key")),
+        "code": refusal.code,
+        "message": _storable(refusal.message, BODY_LENGTH_MAX),
+        "body": _storable(_text(asked), BODY_LENGTH_MAX),
+    }
+
+    def work(connection: Connection) -> None:
+        store.insert_refused(connection, row, context.clock(connection))
+
+    context.database.run(work)
+
+
+def _name(value: object) -> str:
+    """The client or the key as it was sent; empty where it was none."""
+    return _storable(value, NAME_LENGTH_MAX) if isinstance(value, str) else ""
+
+
+def _text(asked: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(asked, sort_keys=True, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return "(not JSON)"
+
+
+def _storable(text: str, length_max: int) -> str:
+    """Redacted before it is cut, so that no half of a secret stays; without what a database or a terminal chokes on."""
+    # A little more than is kept: a text of many megabytes need not be searched to its end.
+    clean = to_redacted(text[: length_max * 4])
+    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
+    return clean if len(clean) <= length_max else clean[: length_max - len(_CUT)] + _CUT
+
+
+def refused_requests(connection: Connection, limit: int = 100, *, idempotency_key: str | None = None) -> list[Json]:
+    """The latest first: {door, client, idempotency_key, code, message, body, times, first_at, at}."""
+    rows = store.refused(connection, limit, idempotency_key=idempotency_key)
+    names = ("door", "client", "idempotency_key", "code", "message", "body", "times")
+    return [
+        {name: row[name] for name in names} | {"first_at": iso(row["first_at"]), "at": iso(row["at"])} for row in rows
+    ]

@@ -1,0 +1,155 @@
+"""Whole files taken in, batch by batch: what can't be used is told with its line, the rest goes on.
+
+Each batch is one commit; whatever stops the run midway, the same file again does the rest and nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.accounts.payments import Recorded, record_payments, record_spends
+from refund_worker.engine.context import Context
+from refund_worker.engine.refunds.accept import Rehearsal, Taken, request_refunds
+from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
+from refund_worker.store.reporting.failure_stats import asked_by_currency
+
+T = TypeVar("T")
+A = TypeVar("A")
+Row = tuple[int, T | InvalidRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was not taken, and why."""
+
+    line: int
+    code: str
+    message: str
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import came to; `totals` are the new payments' minor units by currency, `credits` all new credits."""
+
+    imported: int = 0
+    unchanged: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    credits: int = 0
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What a file of requests came to; `totals` are the minor units that the newly accepted ask for, by currency."""
+
+    accepted: int = 0
+    replayed: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+
+
+def no_progress(rows: int) -> None:
+    """Nobody watches."""
+
+
+def import_payments(
+    context: Context, rows: Iterable[Row[PaymentRecord]], progress: Callable[[int], None] = no_progress
+) -> Imported:
+    """Store payments. `progress` is told how many rows each batch had. Raises `Unavailable`, `UnreadableFile`."""
+    report = Imported()
+    for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_payments(context, b)):
+        new = _count(report, batch, answers)
+        for record in new:
+            report.totals[record.currency] += record.amount_minor
+        report.credits += sum(record.credits for record in new)
+    return report
+
+
+def import_spends(
+    context: Context, rows: Iterable[Row[SpendRecord]], progress: Callable[[int], None] = no_progress
+) -> Imported:
+    """Store spends, in order. `progress` is told how many rows each batch had. Raises as `import_payments`."""
+    report = Imported()
+    for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_spends(context, b)):
+        report.credits += sum(record.credits for record in _count(report, batch, answers))
+    return report
+
+
+def _count(report: Imported, batch: Sequence[T], answers: Sequence[object]) -> list[T]:
+    """Count the answers in and return the records that are new."""
+    new = [record for record, answer in zip(batch, answers, strict=True) if isinstance(answer, Recorded) and answer.new]
+    report.imported += len(new)
+    report.unchanged += sum(1 for answer in answers if isinstance(answer, Recorded) and not answer.new)
+    return new
+
+
+def submit_requests(
+    context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
+) -> Submitted:
+    """Take in requests, in order. `progress` is told how many rows each batch had. Raises as `import_payments`."""
+    report = Submitted()
+    for _, answers in _answered(context, rows, report.rejected, progress, lambda b: request_refunds(context, b)):
+        new = _count_answers(report, answers)
+        with context.database.read() as connection:
+            report.totals.update(asked_by_currency(connection, new))
+    return report
+
+
+def try_requests(
+    context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
+) -> Submitted:
+    """What `submit_requests` would come to now; nothing is stored, nobody woken and no writer held up.
+
+    Each request sees what those before it would have taken; batches are read one after the other, as a submission
+    takes them, so what others do meanwhile counts for the later ones.
+    """
+    report, rehearsal = Submitted(), Rehearsal()
+
+    def take(batch: Sequence[RefundRequest]) -> list[Taken | Refusal]:
+        with context.database.read() as connection:
+            return rehearsal.take_in(connection, context, batch)
+
+    for _, answers in _answered(context, rows, report.rejected, progress, take):
+        _count_answers(report, answers)
+    report.totals = rehearsal.asked
+    return report
+
+
+def _count_answers(report: Submitted, answers: Sequence[object]) -> list[str]:
+    """Count them in; the ids of the newly accepted."""
+    new = [answer.refund_id for answer in answers if isinstance(answer, Taken) and not answer.replayed]
+    report.accepted += len(new)
+    report.replayed += sum(1 for answer in answers if isinstance(answer, Taken) and answer.replayed)
+    return new
+
+
+def _answered(
+    context: Context,
+    rows: Iterable[Row[T]],
+    rejected: list[Rejected],
+    progress: Callable[[int], None],
+    take: Callable[[Sequence[T]], Sequence[A | RefundWorkerError]],
+) -> Iterator[tuple[list[T], Sequence[A | RefundWorkerError]]]:
+    """Each batch's records with the answers of `take` to them; what is refused by anybody goes to `rejected`."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, context.batches.intake)):
+        numbered = [(line, item) for line, item in batch if not isinstance(item, InvalidRequest)]
+        wrong: list[tuple[int, object]] = [(line, item) for line, item in batch if isinstance(item, InvalidRequest)]
+        records = [record for _, record in numbered]
+        try:
+            answers = take(records) if records else []
+        except Unavailable as error:
+            message = f"{error.message} (stopped at line {batch[0][0]}: run it again with the same file to go on)"
+            raise Unavailable(message) from error
+        wrong += [(line, answer) for (line, _), answer in zip(numbered, answers, strict=True)]
+        for line, error_or_answer in sorted(wrong, key=lambda numbered_answer: numbered_answer[0]):
+            if isinstance(error_or_answer, RefundWorkerError):
+                rejected.append(Rejected(line, error_or_answer.code, error_or_answer.message))
+        progress(len(batch))
+        yield records, answers

@@ -1,0 +1,363 @@
+"""Reading the files of the contract: CSV with a header, or JSON lines, one record at a time.
+
+A file is read twice. The first pass, made on opening, proves that all of it can be read (UTF-8, structure, header), so
+that an unusable file is refused before anything of it is stored. The second gives the rows, each parsed or with what
+is wrong with it. Neither holds more than one record in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.intake.schemas import Body, PaymentBody, RefundBody, SpendBody, Timestamp, parse_body
+from refund_worker.errors import InvalidRequest, UnreadableFile
+
+T = TypeVar("T")
+Cells = Mapping[str, Any]
+
+# Far above any honest record, and small enough that a file without line ends can't fill the memory.
+RECORD_BYTES_MAX = 1 << 20
+# An integer of more digits than this is out of every range: it is not even converted.
+DIGITS_MAX = 30
+
+PAYMENT_COLUMNS = (
+    "payment_id",
+    "customer_id",
+    "processor",
+    "processor_payment_id",
+    "amount_minor",
+    "currency",
+    "credits",
+    "captured_at",
+)
+PAYMENT_COLUMNS_OPTIONAL = ("captured_minor", "refunded_minor")
+SPEND_COLUMNS = ("transaction_id", "customer_id", "kind", "credits", "description", "occurred_at")
+REFUND_COLUMNS = (
+    "idempotency_key",
+    "kind",
+    "to",
+    "customer_id",
+    "transaction_id",
+    "credits",
+    "reason",
+    "note",
+    "requested_by",
+    "requested_at",
+)
+REFUND_COLUMNS_OPTIONAL = ("currency",)
+# An empty cell in these means that nothing is said; in the others it is an empty text, which they mostly refuse.
+MAY_BE_EMPTY = (
+    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at"),
+    *PAYMENT_COLUMNS_OPTIONAL,
+)
+INTEGERS = ("amount_minor", "credits", *PAYMENT_COLUMNS_OPTIONAL)
+_INTEGER = re.compile(r"-?[0-9]+")
+
+# What people have in their hands when it is not text, by its first bytes.
+MISTAKEN = (
+    (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
+    (b"PK\x03\x04", "it is a ZIP archive or a spreadsheet: save it as {format} first"),
+    (b"\xff\xfe", "it is UTF-16: save it as {format} first"),
+    (b"\xfe\xff", "it is UTF-16: save it as {format} first"),
+)
+OLD_LINE_ENDS = "its lines end in CR alone, as on very old machines: save it with LF or CRLF line ends"
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[T]):
+    """The records of a file that was found readable: `count` of them, given anew by each iteration.
+
+    An item is (number of the line where the record begins, the record or what is wrong with it). Iterating raises
+    `UnreadableFile` if the file is no longer the one that was looked at.
+    """
+
+    path: Path
+    count: int
+    _records: Callable[[], Iterator[tuple[int, T | InvalidRequest]]] = field(repr=False)
+
+    def __iter__(self) -> Iterator[tuple[int, T | InvalidRequest]]:
+        return self._records()
+
+
+class _Asked(Body):
+    """What a row says beside the body of the request: under which key, and when."""
+
+    idempotency_key: str
+    requested_at: Timestamp | None = None
+
+
+def read_payments(path: Path) -> Rows[PaymentRecord]:
+    """The payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
+    return _csv_rows(
+        path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_body(PaymentBody, cells).record()
+    )
+
+
+def read_spends(path: Path) -> Rows[SpendRecord]:
+    """The spends of a CSV file of transactions; any other kind is a row's error. Raises `UnreadableFile`."""
+    return _csv_rows(path, SPEND_COLUMNS, (), lambda cells: parse_body(SpendBody, cells).record())
+
+
+def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:
+    """The requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits it, whoever a row says has asked.
+
+    Raises `UnreadableFile`.
+    """
+
+    def request(cells: Cells) -> RefundRequest:
+        own = {name: cells[name] for name in _Asked.model_fields if name in cells}
+        asked = parse_body(_Asked, own)
+        body = parse_body(RefundBody, {name: value for name, value in cells.items() if name not in own})
+        return body.request(
+            idempotency_key=asked.idempotency_key,
+            client=client,
+            actor=actor,
+            bulk=True,
+            requested_at=asked.requested_at,
+        )
+
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _csv_rows(path, REFUND_COLUMNS, REFUND_COLUMNS_OPTIONAL, request)
+    if suffix == ".jsonl":
+        return _json_rows(path, request)
+    raise UnreadableFile(f"{path}: the name must end in .csv or .jsonl, which says how to read it")
+
+
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The file, if it is a regular one with something in it that may be text. Raises `UnreadableFile`."""
+    try:
+        # Opening a pipe would wait for its writer: what kind of thing it is comes first.
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise UnreadableFile(f"{path}: it is a directory, name a file in it")
+        if not stat.S_ISREG(kind):
+            raise UnreadableFile(f"{path}: it is not a regular file, and must be read twice: save it to one first")
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no such path"
+        raise UnreadableFile(f"{path}: {why}: check the name and your rights") from None
+    beginning = file.read(4)
+    file.seek(0)
+    mistaken = next((why for magic, why in MISTAKEN if beginning.startswith(magic)), None)
+    if mistaken or not beginning:
+        file.close()
+        why = (mistaken or "it is empty: nothing to do").format(format=_format(path))
+        raise UnreadableFile(f"{path}: {why}")
+    return file
+
+
+def _format(path: Path) -> str:
+    return "JSON lines (UTF-8)" if path.suffix.lower() == ".jsonl" else "CSV (UTF-8)"
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The lines of an open file as text. `record_begins` is called by whoever knows where a record ends."""
+
+    path: Path
+    file: IO[bytes]
+    number: int = 0
+    _bytes_of_record: int = 0
+
+    def record_begins(self) -> int:
+        """The number of the line where the next record begins."""
+        self._bytes_of_record = 0
+        return self.number + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(RECORD_BYTES_MAX + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._bytes_of_record += len(line)
+        if self._bytes_of_record > RECORD_BYTES_MAX:
+            raise self.unreadable(f"the record is longer than {RECORD_BYTES_MAX} bytes: {self._why_so_long(line)}")
+        if b"\0" in line:
+            raise self.unreadable(f"there is a NUL byte, so this is not text: save the file as {_format(self.path)}")
+        try:
+            return (line.removeprefix(BOM) if self.number == 1 else line).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.unreadable(f"this is not UTF-8: save the file as {_format(self.path)}") from None
+
+    def _why_so_long(self, line: bytes) -> str:
+        if b"\r" in line.removesuffix(b"\r\n"):
+            return OLD_LINE_ENDS
+        return "is a quote never closed?" if self.path.suffix.lower() == ".csv" else "is a line end missing?"
+
+    def unreadable(self, what: str, line: int | None = None) -> UnreadableFile:
+        return UnreadableFile(f"{self.path}, line {self.number if line is None else line}: {what}")
+
+
+def _twice(
+    path: Path,
+    records: Callable[[_Lines], Iterator[tuple[int, Any]]],
+    parse: Callable[[Any], T],
+) -> Rows[T]:
+    """The first pass, and how to make the second. `records` gives (line, raw record) and raises `UnreadableFile`."""
+    with _open(path) as file:
+        seen = _identity(file)
+        count = sum(1 for _ in records(_Lines(path, file)))
+
+    def again() -> Iterator[tuple[int, T | InvalidRequest]]:
+        with _open(path) as file:
+            if _identity(file) != seen:
+                raise UnreadableFile(f"{path}: it was changed while it was read: wait until it is complete")
+            for line, raw in records(_Lines(path, file)):
+                try:
+                    yield line, parse(raw)
+                except InvalidRequest as wrong:
+                    yield line, wrong
+
+    return Rows(path, count, again)
+
+
+def _identity(file: IO[bytes]) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], parse: Callable[[Cells], T]) -> Rows[T]:
+    def records(lines: _Lines) -> Iterator[tuple[int, tuple[list[str], list[str]]]]:
+        found = _csv_records(lines)
+        columns = _checked_header(lines, next(found, (1, []))[1], required, optional)
+        return ((line, (columns, cells)) for line, cells in found)
+
+    def row(raw: tuple[list[str], list[str]]) -> T:
+        columns, cells = raw
+        if len(cells) != len(columns):
+            raise InvalidRequest(f"{len(cells)} fields where the header has {len(columns)}")
+        return parse({name: _cell(name, text) for name, text in zip(columns, cells, strict=True)})
+
+    return _twice(path, records, row)
+
+
+def _csv_records(lines: _Lines) -> Iterator[tuple[int, list[str]]]:
+    """(line where it begins, fields) of each record that is not an empty line."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        line = lines.record_begins()
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            if "new-line character" in str(error):
+                raise lines.unreadable(OLD_LINE_ENDS, line) from None
+            raise lines.unreadable(
+                f"broken CSV ({error}): look for a quote that is not closed or doubled", line
+            ) from None
+        if cells is None:
+            return
+        if cells:
+            yield line, cells
+
+
+def _checked_header(
+    lines: _Lines, columns: list[str], required: tuple[str, ...], optional: tuple[str, ...]
+) -> list[str]:
+    """The columns, each known and named once, none missing. Raises `UnreadableFile`."""
+    expected = f"the columns are {','.join(required)}"
+    if len(columns) == 1 and any(other in columns[0] for other in ";\t|"):
+        raise lines.unreadable(f"the fields are not separated by commas: {expected}")
+    for problem, names in (
+        ("unknown", [name for name in columns if name not in required + optional]),
+        ("repeated", [name for place, name in enumerate(columns) if name in columns[:place]]),
+        ("missing", [name for name in required if name not in columns]),
+    ):
+        if names:
+            shown = ", ".join(json.dumps(name[:60], ensure_ascii=False) for name in names[:5])
+            raise lines.unreadable(f"{problem} column {shown} in the header: {expected}")
+    return columns
+
+
+def _cell(name: str, text: str) -> str | int | None:
+    if not text and name in MAY_BE_EMPTY:
+        return None
+    if name not in INTEGERS:
+        return text
+    return strict_integer(text, name)
+
+
+def strict_integer(text: str, name: str) -> int:
+    """ASCII digits after an optional minus, nothing else; raises `InvalidRequest` naming the field."""
+    if not _INTEGER.fullmatch(text):
+        raise InvalidRequest(f"{name}: must be an integer in digits only", field=name)
+    if len(text) > DIGITS_MAX:
+        raise InvalidRequest(f"{name}: has more digits than any amount", field=name)
+    return int(text)
+
+
+# --- JSON lines ------------------------------------------------------------------------------------------------------
+
+
+def _json_rows(path: Path, parse: Callable[[Cells], T]) -> Rows[T]:
+    return _twice(path, _json_records, lambda text: parse(_object(text)))
+
+
+def _json_records(lines: _Lines) -> Iterator[tuple[int, str]]:
+    """(line, text) of each line that is not empty; the first must at least begin like an object."""
+    first = True
+    while True:
+        line = lines.record_begins()
+        text = next(lines, None)
+        if text is None:
+            return
+        if not (text := text.strip()):
+            continue
+        if first and not text.startswith("{"):
+            raise lines.unreadable("this is not JSON lines: each line must be one object {…}")
+        if "\r" in text:  # no text in JSON holds one as it is
+            raise lines.unreadable(OLD_LINE_ENDS)
+        first = False
+        yield line, text
+
+
+def _object(text: str) -> Cells:
+    try:
+        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant, parse_int=_json_integer)
+    except RecursionError:
+        raise InvalidRequest("not a JSON object: it is nested far too deeply") from None
+    except ValueError as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise InvalidRequest(f"not a JSON object: {why}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("not a JSON object")
+    return value
+
+
+def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {json.dumps(name[:60])} is there twice")
+        found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json_integer(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError("a number has more digits than any amount")
+    return int(digits)

@@ -1,0 +1,82 @@
+"""The Python door: a refund requested inside the caller's own transaction; it commits or rolls back with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from refund_worker.domain.decision import Policy
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.context import new_id
+from refund_worker.engine.intake.schemas import RefundBody, parse_body
+from refund_worker.engine.refunds.accept import Taken, take_in
+from refund_worker.engine.refunds.limit_usage import limits_of
+from refund_worker.errors import Refusal
+from refund_worker.settings import Settings, load_settings
+from refund_worker.store import database
+from refund_worker.store.database import begin_for_real
+
+# Fields of a request that say who asks, not what is asked.
+ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk")
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What taking in needs, without a database or processors of our own."""
+
+    policy: Policy
+    limits: Limits
+    notify: bool
+    clock: Callable[[Connection], float] = database.now
+    new_id: Callable[[str], str] = new_id
+
+
+def request_refund(session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None) -> Taken:
+    """Accept `request` in the transaction of `session` and return the refund's id; it is worked on after the commit.
+
+    The caller's code is trusted: `request.actor` is recorded as it is, counted by the limits, and can't approve;
+    `request.requested_by` is a note beside it. The same key and body again gives the same refund, with `replayed` True.
+    Raises a `Refusal` (its `code` says why) and then has written nothing; the transaction stays usable. Raises
+    `UnsafeSavepoint` on SQLite inside a savepoint that may be no transaction's. `settings` default to the
+    environment's.
+    """
+    settings = settings or load_settings()
+    values = {name: value for name, value in asdict(request).items() if name not in ASKED_BY}
+    values |= {"kind": str(request.kind), "to": str(request.to)}
+    checked = parse_body(RefundBody, values).request(
+        idempotency_key=request.idempotency_key,
+        client=request.client,
+        actor=request.actor,
+        bulk=request.bulk,
+        requested_at=request.requested_at,
+    )
+    terms = _Terms(Policy(allocation=settings.allocation), limits_of(settings), settings.notify_url is not None)
+    connection = _begun(session)
+    try:
+        with connection.begin_nested():
+            (answer,) = take_in(connection, terms, [checked])
+    except IntegrityError:
+        # Another transaction has taken the key between our look and our insert: now it can be seen.
+        with connection.begin_nested():
+            (answer,) = take_in(connection, terms, [checked])
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
+
+
+def _begun(session: Session | Connection) -> Connection:
+    """The caller's connection, with a transaction that the database knows of."""
+    outermost = session.get_bind() if isinstance(session, Session) else session
+    if isinstance(outermost, Connection):
+        # First of all: a session that joins somebody's connection begins with a savepoint.
+        begin_for_real(outermost)
+    if isinstance(session, Connection):
+        return session
+    connection = session.connection()
+    begin_for_real(connection)
+    return connection

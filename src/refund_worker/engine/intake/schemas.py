@@ -1,0 +1,333 @@
+"""What comes in through every door (HTTP, Celery, files), checked for syntax in one place.
+
+Strict: integers are integers (no floats, bools, exponents, or digits of other scripts), unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from refund_worker.domain import ids
+from refund_worker.domain.money import AMOUNT_MAX
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.engine.intake.currencies import CURRENCIES
+from refund_worker.errors import InvalidRequest
+from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
+from refund_worker.redaction import has_card_number, to_redacted
+
+CLIENT_LENGTH_MAX = 200
+METADATA_KEYS_MAX = 20
+METADATA_NAME_LENGTH_MAX = 40
+# Lists and objects within each other, at every door; a valid body has far fewer.
+DEPTH_MAX = 20
+_NAME_SHOWN_MAX = 60
+# No payment and no key has a time outside of these; every one within can be shown again in any time zone.
+EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
+TIME_EXAMPLE = "2026-11-23T09:00:00Z"
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
+)
+
+
+def is_shallow(value: object) -> bool:
+    """Whether the nesting stays within `DEPTH_MAX`; without recursion, which has a limit of its own."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX):
+        inner = (each for outer in level for each in (outer.values() if isinstance(outer, dict) else outer))
+        level = [each for each in inner if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False
+
+
+def _no_card_number(value: str) -> str:
+    if has_card_number(value):
+        raise ValueError("looks like a card number, which must not be stored here")
+    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", value):
+        raise ValueError("has control characters")
+    return value
+
+
+def _timestamp(value: object) -> float:
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise ValueError(f"must be an ISO 8601 time such as {TIME_EXAMPLE}")
+    try:
+        parsed = datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise ValueError(f"must be an ISO 8601 time such as {TIME_EXAMPLE}") from None
+    if parsed.tzinfo is None:
+        raise ValueError("must say its time zone, such as a Z at the end")
+    # Not before it is in UTC: at the ends of the calendar a time zone leads out of it.
+    seconds = parsed.timestamp()
+    if not EARLIEST <= seconds < LATEST:
+        raise ValueError("must be from 1970 on and before 2200")
+    return seconds
+
+
+def _known_currency(value: str) -> str:
+    if value.upper() not in CURRENCIES:
+        raise ValueError("must be a currency of ISO 4217, such as EUR")
+    return value.upper()
+
+
+def _as_text(value: object) -> object:
+    """Integers are kept as their digits; nothing else that is no text is."""
+    return str(value) if type(value) is int else value
+
+
+def _midnight(value: object) -> object:
+    return f"{value}T00:00:00Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
+
+
+# What every id keeps to, for programs that make their checks from the API's description; the rest is in its words.
+ID_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": ids.ID_LENGTH_MAX,
+    "pattern": r"^\S(.*\S)?$",
+    "description": "printable characters, spaces inside allowed; no control or invisible formatting characters, no "
+    "segment . or .. between slashes; compared in Unicode's NFC. In a URL a slash is sent as %2F.",
+}
+# An id that a record brings in, and one of something that is recorded already.
+Id = Annotated[str, AfterValidator(ids.checked_id), WithJsonSchema(ID_SCHEMA)]
+KnownId = Annotated[str, AfterValidator(ids.known_id), WithJsonSchema(ID_SCHEMA)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
+# Of a payment that a person made: compared with ids of refund objects, so that a blank too many must not hide one.
+Reference = Annotated[
+    str,
+    Field(min_length=1, max_length=ids.ID_LENGTH_MAX),
+    AfterValidator(ids.checked_reference),
+    AfterValidator(_no_card_number),
+]
+Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
+# As Stripe writes it or as ISO 4217 does; kept in upper case.
+Currency = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z]{3}$", description="a currency of ISO 4217, in either case"),
+    AfterValidator(_known_currency),
+]
+Timestamp = Annotated[
+    float,
+    BeforeValidator(_timestamp, json_schema_input_type=datetime),
+    Field(json_schema_extra={"format": "date-time"}),
+]
+
+
+_Short = Annotated[Text, Field(max_length=500)]
+_Words = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX), AfterValidator(_no_card_number)],
+        Annotated[_Short, BeforeValidator(_as_text, json_schema_input_type=_Short | int)],
+    ],
+    Field(max_length=METADATA_KEYS_MAX),
+]
+# The caller's own words: null is the same as none, an integer the same as its digits.
+Metadata = Annotated[
+    _Words, BeforeValidator(lambda value: {} if value is None else value, json_schema_input_type=_Words | None)
+]
+
+
+# For filters: a day alone begins at midnight in UTC.
+Since = Annotated[Timestamp, BeforeValidator(_midnight, json_schema_input_type=datetime | date)]
+
+
+class Body(BaseModel):
+    """Base of all bodies."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class PaymentBody(Body):
+    """Money once paid in through a processor, and the credits it bought."""
+
+    payment_id: Id
+    customer_id: Id
+    processor: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$"), AfterValidator(check_processor_name)]
+    processor_payment_id: Id
+    amount_minor: Positive
+    currency: Currency
+    credits: Positive
+    captured_at: Timestamp
+    captured_minor: Annotated[Positive | None, Field(description="what was captured, where not the amount")] = None
+    refunded_minor: Annotated[
+        Annotated[int, Field(ge=0, le=AMOUNT_MAX)] | None, Field(description="what was returned before")
+    ] = None
+
+    @model_validator(mode="after")
+    def _refunded_within_captured(self) -> PaymentBody:
+        captured = self.amount_minor if self.captured_minor is None else self.captured_minor
+        if (self.refunded_minor or 0) > captured:
+            raise ValueError(f"refunded_minor is more than was captured, which is {captured}")
+        return self
+
+    @field_validator("processor_payment_id")
+    @classmethod
+    def _can_be_sent(cls, value: str, fields: ValidationInfo) -> str:
+        """By the adapter's own check, and never stored or said again where it fails: it may be a secret."""
+        check_payment_id(fields.data.get("processor", ""), value)
+        return value
+
+    def record(self) -> PaymentRecord:
+        return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
+
+
+class SpendBody(Body):
+    """Credits that a customer spent."""
+
+    transaction_id: Id
+    customer_id: Id
+    kind: Literal["spend"]
+    credits: Positive
+    description: Text = ""
+    occurred_at: Timestamp
+
+    def record(self) -> SpendRecord:
+        return SpendRecord(**self.model_dump(exclude={"kind"}))
+
+
+class CorrectionBody(Body):
+    """Credits put on a balance, or with a negative figure taken off."""
+
+    credits: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
+    reason: Annotated[Text, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _not_zero(self) -> CorrectionBody:
+        if self.credits == 0:
+            raise ValueError("credits must not be zero")
+        return self
+
+
+class RefundBody(Body):
+    """A request to give back."""
+
+    kind: Literal["credit_refund", "withdrawal"]
+    to: Literal["balance", "source"]
+    customer_id: KnownId
+    transaction_id: KnownId | None = None
+    credits: Positive | None = None
+    currency: Currency | None = None
+    reason: Annotated[Text, Field(min_length=1)]
+    note: Text | None = None
+    requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    metadata: Metadata = {}
+
+    def request(
+        self,
+        *,
+        idempotency_key: str,
+        client: str,
+        actor: str,
+        bulk: bool = False,
+        requested_at: float | None = None,
+    ) -> RefundRequest:
+        """With who asks and under which key. Raises `InvalidRequest` for an unusable key or client."""
+        return RefundRequest(
+            idempotency_key=checked_key(idempotency_key),
+            client=checked_client(client),
+            actor=actor,
+            bulk=bulk,
+            requested_at=requested_at,
+            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to)}),
+        )
+
+
+def parse_since(created_gte: str) -> float:
+    """Epoch seconds of a filter's time or day. Raises `InvalidRequest` naming `created_gte`."""
+    return parse_body(_CreatedSince, {"created_gte": created_gte}).created_gte
+
+
+def checked_key(key: str) -> str:
+    """The idempotency key, or `InvalidRequest`: 1 to 255 printable ASCII characters without blanks at the ends."""
+    try:
+        return ids.checked_key(key)
+    except ValueError as wrong:
+        raise InvalidRequest(f"the idempotency key {wrong}", field="idempotency_key") from None
+
+
+def checked_client(client: object) -> str:
+    """The name of who asks, or `InvalidRequest`: another spelling of it would be another owner of the same keys."""
+    if isinstance(client, str) and 0 < len(client) <= CLIENT_LENGTH_MAX and client.isprintable():
+        if client == client.strip():
+            return client
+        raise InvalidRequest("client must have no blanks at its ends", field="client")
+    raise InvalidRequest("client must be a short text", field="client")
+
+
+def known_id(value: str, field: str) -> str:
+    """The id of something recorded, in the spelling that is stored, or `InvalidRequest` naming `field`."""
+    try:
+        return ids.known_id(value)
+    except ValueError as wrong:
+        raise InvalidRequest(f"{field}: {wrong}", field=field) from None
+
+
+class _CreatedSince(Body):
+    created_gte: Since
+
+
+SomeBody = TypeVar("SomeBody", bound=Body)
+
+
+def parse_body(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
+    """The body, or `InvalidRequest` naming the first field that is wrong and what it should be."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> InvalidRequest:
+    """The first thing wrong, in one line."""
+    first = error.errors()[0]
+    field = _shown(first["loc"])
+    message = _in_plain_words(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+    return InvalidRequest(f"{field}: {message}" if field else message, field=field)
+
+
+def _shown(place: tuple[int | str, ...]) -> str | None:
+    """Where it is wrong. Names of metadata and of unknown fields are a caller's own text: a card number may be one."""
+    names = [to_redacted(str(part))[:_NAME_SHOWN_MAX] for part in place if part != "[key]"]
+    shown = ".".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) for name in names)
+    return shown or None
+
+
+def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
+    """What Pydantic says in its own words, in ours; None where its words do."""
+    match kind:
+        case "extra_forbidden":
+            return "this field is not known"
+        case "too_short":
+            return f"must have at least {context['min_length']} of them"
+        case "too_long":
+            return f"must have at most {context['max_length']} of them"
+        case "string_too_short" if context["min_length"] == 1:
+            return "must not be empty"
+        case "string_unicode":
+            return "half a character (a lone surrogate) is in it"
+    return None
+
+
+def iso(seconds: float) -> str:
+    """Epoch seconds as ISO 8601 in UTC, to the millisecond where there is a fraction."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    spec = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=spec).replace("+00:00", "Z")

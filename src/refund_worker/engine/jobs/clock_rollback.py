@@ -1,0 +1,36 @@
+"""When the database's clock has been set back: whatever waits for a time that was reached before is looked at now.
+
+Leases, waits and the age of keys are differences of the database's times. After the clock went back by a day, a dead
+worker's lease would last a day, and then a key that is a day older than it looks would be replayed. What was written
+at a time that has not come yet gives the step away. Each decision dates what it finds anew (`domain.draft`); this wakes
+those that nobody would come to before the old times are reached again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision_builder import CLOCK_SLACK_SECONDS
+from refund_worker.engine.context import Context
+from refund_worker.store import processors, refunds
+
+log = logging.getLogger("refund_worker.clock")
+
+
+def heed_a_clock_set_back(context: Context) -> int:
+    """Wake what was written in the clock's future; returns how many refunds that were."""
+    with context.database.read() as connection:
+        if not refunds.written_after(connection, context.clock(connection) + CLOCK_SLACK_SECONDS):
+            return 0
+
+    def work(connection: Connection) -> int:
+        now = context.clock(connection)
+        woken = refunds.wake_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
+        processors.end_pauses_made_after(connection, now + CLOCK_SLACK_SECONDS, now)
+        return woken
+
+    woken = context.database.run(work)
+    log.error("alarm: the database's clock went back: %d refunds are looked at now, none is sent again unseen", woken)
+    return woken

@@ -1,0 +1,122 @@
+"""Counting for the plots: the timelines, line by line and each line once, into sums by day.
+
+It goes behind the sealer, which knows up to where nobody can still add a line; what is counted with the place where
+counting stopped is one transaction. So the sums are those of the timelines whenever a process dies, and nobody who
+works on refunds waits for a counter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.refund import UNFINISHED, LegStatus, RefundStatus, To
+from refund_worker.domain.state_machine import LegOutcome
+from refund_worker.engine.context import Context
+from refund_worker.store import audit
+from refund_worker.store.reporting import daily_stats, metrics
+from refund_worker.store.reporting.daily_stats import Slot
+
+DAY, HOUR = 86_400, 3_600
+LINES_AT_ONCE = 2_000
+# By the day of acceptance: refunds by the status they have now, and minor units asked for by currency.
+STANDING, ASKED = "standing", "asked"
+# By the day when the processor's word came: minor units by currency, and how long it took since the request.
+PAID, PAID_LATER_LOST, LATE = "paid", "paid_later_lost", "late_failures"
+TO_ACCEPTED, TO_CONFIRMED = "seconds_to_accepted", "seconds_to_confirmed"
+# Second payments that did not happen, by day.
+SENT_AGAIN, FOUND = "sent_again_under_its_key", "found_instead_of_sent"
+# By hour, in seconds: the oldest of the unfinished when it was looked at, at most.
+OLDEST = "oldest_unfinished"
+
+# Durations are counted in steps of a tenth: a percentile read from them is right to within that.
+STEP = 1.1
+SECONDS_MIN = 0.01
+
+
+def tally(context: Context) -> int:
+    """Count what is settled since the last time, and look at the oldest; returns how many lines were counted."""
+    total = 0
+    while count := context.database.run(_count_next):
+        total += count
+    context.database.run(lambda connection: _note_oldest(connection, context))
+    return total
+
+
+def _note_oldest(connection: Connection, context: Context) -> None:
+    now = context.clock(connection)
+    at = metrics.oldest_in(connection, UNFINISHED)
+    daily_stats.raise_to(connection, (OLDEST, int(now // HOUR) * HOUR, ""), 0 if at is None else max(0, int(now - at)))
+
+
+def _count_next(connection: Connection) -> int:
+    if not daily_stats.try_lock(connection):
+        return 0
+    settled = audit.last_sealed_seqs(connection)["events"]
+    lines = daily_stats.events_between(connection, daily_stats.counted_upto(connection), settled, LINES_AT_ONCE)
+    if lines:
+        daily_stats.add(connection, _changes(connection, lines), counted=lines[-1]["seq"])
+    return len(lines)
+
+
+def _changes(connection: Connection, lines: Sequence[RowMapping]) -> Mapping[Slot, int]:
+    changes: defaultdict[Slot, int] = defaultdict(int)
+    accepted = {line["refund_id"]: line["created_at"] for line in lines if line["kind"] == "accepted"}
+    for refund_id, currency, amount in daily_stats.asked_money(connection, accepted):
+        changes[ASKED, day_of(accepted[refund_id]), currency] += amount
+    for line in lines:
+        if line["kind"] == "accepted" or line["kind"].startswith("refund_"):
+            _count_refund(changes, line)
+        elif line["amount_minor"] is not None:
+            _count_leg(changes, line)
+    return changes
+
+
+def _count_refund(changes: defaultdict[Slot, int], line: RowMapping) -> None:
+    if line["to_status"] is None:
+        return
+    day = day_of(line["created_at"])
+    changes[STANDING, day, line["to_status"]] += 1
+    if line["from_status"] is not None:
+        changes[STANDING, day, line["from_status"]] -= 1
+    if line["to_status"] == RefundStatus.SUCCEEDED and line["to"] == To.SOURCE:
+        changes[TO_CONFIRMED, day_of(line["at"]), _step(line["at"] - line["created_at"])] += 1
+
+
+def _count_leg(changes: defaultdict[Slot, int], line: RowMapping) -> None:
+    """A line about one leg: `from` says whether it is news, `kind` what kind of news."""
+    day, before, money = day_of(line["at"]), line["from_status"], line["amount_minor"]
+    match line["kind"].removeprefix("leg_"):
+        case LegOutcome.ACCEPTED | LegOutcome.ASKS_CUSTOMER | LegOutcome.PAID as outcome:
+            if before in (LegStatus.SENDING, LegStatus.UNKNOWN):
+                changes[TO_ACCEPTED, day, _step(line["at"] - line["created_at"])] += 1
+                changes[FOUND, day, ""] += before == LegStatus.UNKNOWN
+            if outcome == LegOutcome.PAID and before != LegStatus.SUCCEEDED:
+                changes[PAID, day, line["currency"]] += money
+        case LegOutcome.SENT if before == LegStatus.UNKNOWN:
+            changes[SENT_AGAIN, day, ""] += 1
+        case LegOutcome.OBJECT_FAILED | LegOutcome.OBJECT_CANCELED if before == LegStatus.SUCCEEDED:
+            changes[LATE, day, ""] += 1
+            changes[PAID_LATER_LOST, day, line["currency"]] += money
+
+
+def day_of(at: float) -> int:
+    """The first second of the day, in UTC."""
+    return int(at // DAY) * DAY
+
+
+def _step(seconds: float) -> str:
+    return str(math.ceil(math.log(max(seconds, SECONDS_MIN), STEP)))
+
+
+def percentile(steps: Mapping[str, int], share: float) -> float | None:
+    """The seconds that this share of the durations does not exceed, to within a tenth; None of nothing."""
+    left = share * sum(steps.values())
+    for step in sorted(steps, key=int):
+        left -= steps[step]
+        if left <= 0:
+            return STEP ** int(step)
+    return None

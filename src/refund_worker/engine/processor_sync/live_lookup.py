@@ -1,0 +1,81 @@
+"""What a processor has for a refund, asked for a person's eyes before they decide. Nothing is written or sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.processor_replies import Busy, Denied, Found, Misconfigured, NotSent, RefundObject, Unanswered
+from refund_worker.domain.refund import Leg, Refund
+from refund_worker.engine.refunds.object_ownership import found_for
+from refund_worker.processors.base import Processor
+from refund_worker.store.database import Database
+
+# A person waits for it.
+SECONDS_MAX = 8.0
+MakeProcessors = Callable[[], Mapping[str, Processor]]
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """One leg as its processor knows it now. `problem` says why it could not be asked; then nothing is known.
+
+    `objects` are the leg's own, `foreign` what others than we made over the same payment.
+    """
+
+    leg: Leg
+    objects: tuple[RefundObject, ...] = ()
+    foreign: tuple[RefundObject, ...] = ()
+    problem: str | None = None
+
+
+def look_up(
+    database: Database, make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX
+) -> list[LookedUp]:
+    """Ask about every leg that was sent, or that others' refunds stop; never raises for what a processor does.
+
+    No transaction may be open; `database` says afterwards whose the objects are. Processors are made for this one look
+    and closed after it: call it where no event loop runs.
+    """
+    legs = [leg for leg in refund.legs if leg.last_sent_at is not None or leg.blocked_by]
+    looked_up = asyncio.run(_look(make_processors, legs, seconds))
+    with database.read() as connection:
+        return [_parted(connection, one) for one in looked_up]
+
+
+def _parted(connection: Connection, listed: LookedUp) -> LookedUp:
+    found = found_for(connection, listed.leg, listed.objects)
+    return replace(listed, objects=found.objects, foreign=found.foreign)
+
+
+async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LookedUp]:
+    processors = make_processors()
+    try:
+        return list(await asyncio.gather(*(_ask(processors.get(leg.processor), leg, seconds) for leg in legs)))
+    finally:
+        for processor in processors.values():
+            await processor.close()
+
+
+async def _ask(processor: Processor | None, leg: Leg, seconds: float) -> LookedUp:
+    if processor is None:
+        return LookedUp(leg, problem=f"no access to {leg.processor} is configured here")
+    try:
+        async with asyncio.timeout(seconds):
+            reply = await processor.find(leg.processor_payment_id, leg.leg_id)
+    except TimeoutError:
+        return LookedUp(leg, problem=f"no answer within {seconds:g} s")
+    except Exception as error:  # noqa: BLE001 - an adapter promises never to raise; if it does, nothing is known
+        return LookedUp(leg, problem=f"the adapter raised {type(error).__name__}")
+    match reply:
+        case Found(objects=objects):
+            return LookedUp(leg, objects)
+        case Unanswered(reason=reason) | NotSent(reason=reason):
+            return LookedUp(leg, problem=reason)
+        case Misconfigured(message=message) | Denied(message=message):
+            return LookedUp(leg, problem=message)
+        case Busy(code=code):
+            return LookedUp(leg, problem=f"it is busy ({code})")

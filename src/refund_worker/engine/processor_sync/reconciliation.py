@@ -1,0 +1,146 @@
+"""Our ledger held against the processor's own book."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision_builder import BY_HAND_PREFIX
+from refund_worker.domain.processor_replies import Answered, Found, RefundObject
+from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.refunds.object_ownership import sorted_out
+from refund_worker.errors import Unavailable
+from refund_worker.store import ledger
+from refund_worker.store.object_ownership import references_of
+from refund_worker.store.reporting import reconciliation
+
+# A refund can still turn to failed about a month after it succeeded; a few days more cost little.
+DAYS = 35
+# So many legs that differ are no lag any more.
+ASKED_ALONE_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that does not agree; amounts in minor units."""
+
+    kind: str
+    subject: str
+    ours: int | str
+    theirs: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now.
+
+    Objects that are not ours: `foreign` ones carry no mark (a person's or other software's), `other_installations`
+    made theirs on the same account and compare them themselves. `resolved` objects were not what was asked for, and a
+    person who knew of them said how their leg ends.
+    """
+
+    compared: int
+    differences: tuple[Difference, ...]
+    in_flight: int
+    foreign: int
+    other_installations: int
+    resolved: int
+    ledger_minor: int
+    processor_minor: int
+    lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+
+def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
+    """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end.
+
+    What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.
+    """
+    since, things = recent(context, processor, days)
+    listed = {thing.processor_refund_id for thing in things}
+    with context.database.read() as connection:
+        report = _compare(connection, processor, things, since)
+        differing = [d.subject for d in report.differences if d.kind == "money"][:ASKED_ALONE_MAX]
+        unseen = [o for o in reconciliation.objects_of_legs(connection, processor, differing) if o not in listed]
+    if not unseen:
+        return report
+    found = context.run(_fetch_all(context, processor, unseen))
+    more = tuple(answer.object for answer in found if isinstance(answer, Answered))
+    with context.database.read() as connection:
+        return _compare(connection, processor, (*things, *more), since)
+
+
+async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]) -> list[Answer]:
+    answers: list[Answer] = []
+    for object_id in object_ids:
+        await context.limiter.acquire(processor)
+        answers.append(await context.processors[processor].fetch(object_id))
+    return answers
+
+
+def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
+    """Since when, by our clock, and what the processor made since. Raises `Unavailable` if it does not list it all."""
+    with context.database.read() as connection:
+        since = float(int(context.clock(connection) - days * 86_400))
+
+    async def ask() -> list[object]:
+        return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
+
+    (reply,) = context.run(ask())  # type: ignore[arg-type]
+    if not isinstance(reply, Found):
+        raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
+    return since, reply.objects
+
+
+def _compare(connection: Connection, processor: str, things: Iterable[RefundObject], since: float) -> Report:
+    ours = reconciliation.money_by_leg(connection, since)
+    theirs: defaultdict[tuple[str, str], int] = defaultdict(int)
+    objects: defaultdict[str, int] = defaultdict(int)
+    whose = sorted_out(connection, processor, things)
+    paid_by = references_of(connection, {owned.leg_id for owned in whose.ours})
+    mine = [owned.thing for owned in whose.ours]
+    resolved = reconciliation.resolved_objects(connection, processor, [thing.processor_refund_id for thing in mine])
+    for thing in (*mine, *whose.forgotten):
+        if thing.leg_id is None or thing.status != "succeeded" or thing.processor_refund_id in resolved:
+            continue
+        # What a person named as their payment for the leg stands in our book as paid by hand.
+        if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:
+            theirs[thing.leg_id, thing.currency] += thing.amount_minor
+            objects[thing.leg_id] += 1
+    in_flight = reconciliation.open_legs(connection)
+    lines = tuple((leg, ours.get((leg, its), 0), theirs.get((leg, its), 0)) for leg, its in sorted({*ours, *theirs}))
+    differences = [
+        Difference("money", leg, booked, said) for leg, booked, said in lines if booked != said and leg not in in_flight
+    ]
+    differences += [Difference("refunded_twice", leg, 1, n) for leg, n in sorted(objects.items()) if n > 1]
+    differences += _inner_differences(connection)
+    return Report(
+        compared=len(lines),
+        differences=tuple(differences),
+        in_flight=len(in_flight),
+        foreign=len(whose.foreign) - len(whose.of_other_installations),
+        other_installations=len(whose.of_other_installations),
+        resolved=len(resolved),
+        ledger_minor=sum(ours.values()),
+        processor_minor=sum(theirs.values()),
+        lines=lines,
+    )
+
+
+def _inner_differences(connection: Connection) -> list[Difference]:
+    found = [Difference("unbalanced_entry", t, "not zero", "zero") for t in ledger.unbalanced_transactions(connection)]
+    found += [
+        Difference("balance", customer, column, total)
+        for customer, column, total in reconciliation.balances_that_differ(connection)
+    ]
+    clearing = reconciliation.clearing_credits(connection)
+    if clearing and not reconciliation.is_any_under_way(connection):
+        found.append(Difference("clearing", "credits", clearing, 0))
+    return found

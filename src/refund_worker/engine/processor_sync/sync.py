@@ -1,0 +1,217 @@
+"""Looking at a processor's own list: what is news there, and what it made that this database has forgotten.
+
+A look of every minute goes over what was made lately, a watch of every hour over all that can still change: so a
+failure that comes weeks after success is found even if every webhook was lost.
+
+A database restored from an older backup has forgotten refunds that the processor has made: then nothing is sent. When
+the last look was is noted in the database: a restored one is as old as its own note says, and sends nothing until the
+processor has been looked at again. What the processor made for legs that are known is adopted. What it made for legs of
+this installation that nobody here knows stops all sending with the code `restored_backup`, until a newer backup is
+restored or a person says `processors resume`. Other installations on the same account are none of our business.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision import Event, Policy
+from refund_worker.domain.handle_reply import distrusted, is_distrusted, mismatch
+from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
+from refund_worker.domain.processor_replies import Answered, RefundObject
+from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.reconciliation import DAYS, recent
+from refund_worker.engine.refunds.object_ownership import not_as_asked, sorted_out
+from refund_worker.engine.refunds.replies import Evidence, record_evidence
+from refund_worker.store import payments, processors, refunds
+from refund_worker.store.reporting.reconciliation import known_words
+
+log = logging.getLogger("refund_worker.restored")
+
+RESTORED = "restored_backup"
+STALE_SECONDS_MIN = 60.0
+LOOK_SECONDS_MIN = 5.0
+DAY_SECONDS = 86_400.0
+# New refunds appear in lists late, and two clocks differ; what appears later still is found by the watch. A busy
+# account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every minute.
+OVERLAP_SECONDS = 600.0
+# To a transaction: after a long outage there is much news, and others want to write too.
+NEWS_AT_ONCE = 500
+
+
+def stale_seconds(policy: Policy) -> float:
+    """So old may the last look be; a backup that is younger differs by what frozen keys and the next look find."""
+    return max(STALE_SECONDS_MIN, policy.poll_seconds)
+
+
+def look_seconds(poll_seconds: float) -> float:
+    """How often to look: several times before a look is stale."""
+    return max(LOOK_SECONDS_MIN, poll_seconds / 5)
+
+
+def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
+    """Processors that may have made more than this database knows: nothing is sent there until someone has looked.
+
+    While nothing was sent, a person may have paid by hand: so may those whose pause has ended since the last look.
+    """
+    return processors.looked_at_before(connection, now - stale_seconds(context.policy), now)
+
+
+def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
+    """Processors whose last look is too old for a first send to rely on it, though sends go on.
+
+    Only where `POLL_SECONDS` is less than a minute: each payment's own list is then read before its first send.
+    """
+    if context.policy.poll_seconds >= STALE_SECONDS_MIN:
+        return frozenset()
+    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)
+
+
+def look(context: Context, processor: str = "stripe") -> int:
+    """Take in what the processor made lately; the number of refunds of ours that are not known here.
+
+    Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
+    """
+    if processor not in context.processors:
+        return 0
+    with context.database.read() as connection:
+        began = context.clock(connection)
+        looked_at, _ = processors.last_look(connection, processor)
+    days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
+    found = _read(context, processor, min(days, DAYS))
+
+    def wake(connection: Connection) -> None:
+        """What was claimed while the last look was too old was put off."""
+        now = context.clock(connection)
+        if processor in stale_processors(connection, context, now):
+            refunds.wake_those_waiting_for(connection, processor, now)
+
+    def note(connection: Connection) -> None:
+        wake(connection)  # once more: what was put off since
+        processors.note_look(connection, processor, began)
+
+    context.database.run(wake)
+    _take_in(context, processor, found)
+    context.database.run(note)
+    return len(found.unknown)
+
+
+class Lookout:
+    """Looks every so often, and at once where sends wait for a look, as they do when a pause has ended."""
+
+    def __init__(self) -> None:
+        self._tried_at = -math.inf
+        self._was_answered = True
+
+    def look_when_due(self, context: Context, processor: str = "stripe") -> int:
+        """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
+        now = context.monotonic()
+        if now - self._tried_at < look_seconds(context.policy.poll_seconds):
+            with context.database.read() as connection:
+                stale = stale_processors(connection, context, context.clock(connection))
+            if processor not in stale or not self._was_answered:
+                return 0
+        self._tried_at, self._was_answered = now, False
+        unknown = look(context, processor)
+        self._was_answered = True
+        return unknown
+
+
+def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+    """Take in every word about the refunds of the last days that is news; returns how many were.
+
+    Raises `Unavailable` if the list can't be read to its end.
+    """
+    if processor not in context.processors:
+        return 0
+    found = _read(context, processor, days)
+    _take_in(context, processor, found)
+    return len(found.news)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """In a processor's list: words that are `news`, refunds of this installation whose legs are `unknown` here, and the
+    payments that were refunded `elsewhere`, by the processor's names for them."""
+
+    news: Sequence[Evidence]
+    unknown: Sequence[RefundObject]
+    elsewhere: frozenset[str]
+
+
+def _read(context: Context, processor: str, days: float) -> _Found:
+    # First the list, then our legs: these are committed before anything is sent.
+    _, things = recent(context, processor, days)
+    with context.database.read() as connection:
+        return _sorted_out(connection, context.policy, processor, things)
+
+
+def _sorted_out(connection: Connection, policy: Policy, processor: str, things: Iterable[RefundObject]) -> _Found:
+    whose = sorted_out(connection, processor, things)
+    ours = {owned.thing.processor_refund_id: owned for owned in whose.ours}
+    known = known_words(connection, processor, ours)
+    new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.thing.status]
+    places = {owned.leg_id: owned.refund_id for owned in new}
+    told = _told_already(connection, policy, [owned.thing for owned in new], known, places)
+    _, told_until = processors.last_look(connection, processor)
+    return _Found(
+        news=[
+            Evidence(owned.refund_id, owned.leg_id, None, Answered(owned.thing))
+            for owned in new
+            if owned.thing.processor_refund_id not in told
+        ],
+        unknown=[thing for thing in whose.forgotten if thing.created_at.timestamp() > (told_until or 0)],
+        elsewhere=frozenset(
+            ref
+            for thing in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
+            if thing.status not in NO_MONEY_WENT_OUT
+            for ref in thing.payment_refs
+        ),
+    )
+
+
+def _told_already(
+    connection: Connection,
+    policy: Policy,
+    things: Iterable[RefundObject],
+    known: Mapping[str, str | None],
+    places: Mapping[str, str],
+) -> frozenset[str]:
+    """Those of which a person has heard that they are not what was asked for, and nothing has changed since."""
+    strange = [t for t in things if t.leg_id in places and is_distrusted(known.get(t.processor_refund_id))]
+    loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
+    legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
+    faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
+    return frozenset(
+        t.processor_refund_id
+        for t, fault in faults.items()
+        if fault and known[t.processor_refund_id] == distrusted(t, fault)
+    )
+
+
+def _take_in(context: Context, processor: str, found: _Found) -> None:
+    """Unknown refunds first: nothing may be sent between hearing of them and stopping."""
+    if found.unknown:
+        context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
+    if found.elsewhere:
+        context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
+    for start in range(0, len(found.news), NEWS_AT_ONCE):
+        record_evidence(context, found.news[start : start + NEWS_AT_ONCE])
+
+
+def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:
+    newest = max(unknown, key=lambda thing: thing.created_at)
+    reason = (
+        f"{len(unknown)} refunds of ours at {processor} are not in this database, the newest is "
+        f"{newest.processor_refund_id} for {newest.leg_id}: it was restored from an older backup, "
+        "or a copy of it sends too"
+    )
+    log.error("alarm: nothing more is sent to %s: %s", processor, reason)
+    processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
+    event = Event("processor_paused", "refund-worker", reason=reason, detail={"processor": processor}, alarm=True)
+    refunds.insert_events(connection, [(None, event)], now)
+    processors.note_told(connection, processor, newest.created_at.timestamp())

@@ -1,0 +1,290 @@
+"""Taking requests in: check, reserve and store in one commit, alone or many at a time.
+
+The customers' rows are locked first, so that two requests which together exceed what is there can't both pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.decision import CustomerChange, Event, Policy
+from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
+from refund_worker.domain.money import as_text
+from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus
+from refund_worker.engine.context import Context
+from refund_worker.engine.jobs.daily_stats import day_of
+from refund_worker.engine.notifications.outbox import announce
+from refund_worker.engine.refunds.limit_usage import usage_before
+from refund_worker.errors import KeyReused, Refusal
+from refund_worker.store import accounts, refunds
+from refund_worker.store.reporting import daily_stats
+
+# What makes two requests the same one; who asked and when does not.
+BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The refund that answers a request; `replayed` when an earlier request under this key made it."""
+
+    refund_id: str
+    replayed: bool
+
+
+def nothing_more(connection: Connection, answers: Sequence[Taken | Refusal]) -> None:
+    """Nobody keeps the answers."""
+
+
+def request_refunds(
+    context: Context,
+    requests: Sequence[RefundRequest],
+    keep: Callable[[Connection, Sequence[Taken | Refusal]], None] = nothing_more,
+) -> list[Taken | Refusal]:
+    """Take in a batch in one commit and wake the workers; each request gets its own answer, in order.
+
+    `keep` stores the answers in the same commit. Raises `Unavailable` when the database can't be used; nothing was
+    stored then.
+    """
+
+    def work(connection: Connection) -> list[Taken | Refusal]:
+        answers = take_in(connection, context, requests)
+        keep(connection, answers)
+        return answers
+
+    for _ in range(3):
+        try:
+            answers = context.database.run(work)
+            break
+        except IntegrityError:
+            # Another transaction took one of the keys between our look and our insert: now it can be seen.
+            continue
+    else:
+        answers = context.database.run(work)
+    new = [answer.refund_id for answer in answers if isinstance(answer, Taken) and not answer.replayed]
+    if new:
+        context.wake(new, any(request.bulk for request in requests))
+    return answers
+
+
+class Terms(Protocol):
+    """What taking in needs of its surroundings; a `Context` has it."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def notify(self) -> bool: ...
+
+    @property
+    def clock(self) -> Callable[[Connection], float]: ...
+
+    @property
+    def new_id(self) -> Callable[[str], str]: ...
+
+
+def take_in(connection: Connection, context: Terms, requests: Sequence[RefundRequest]) -> list[Taken | Refusal]:
+    """The same inside the caller's transaction, without waking anybody."""
+    now = context.clock(connection)
+    books = _Books()
+    books.load(connection, requests, context.limits, now)
+    # Only now, under the customers' locks: who waited for the same key's first request must see it.
+    answers, accepted = _answered(context, requests, books, _earlier(connection, requests), now)
+    refunds.insert_refunds(connection, accepted)
+    refunds.insert_events(connection, ((refund.refund_id, _accepted(refund)) for refund, _ in accepted), now)
+    if context.notify:
+        announce(connection, (refund for refund, _ in accepted), now)
+    books.store(connection)
+    again = [request for request, answer in zip(requests, answers, strict=True) if _is_replay(answer)]
+    daily_stats.count_repeats(connection, day_of(now), (request.customer_id for request in again))
+    return answers
+
+
+class Rehearsal:
+    """What taking in would answer, request after request, each counting what those before it would have taken.
+
+    Nothing is stored: what would have been taken is kept here, so no transaction has to stay open from one batch to the
+    next. It holds the accounts and the keys of all requests so far in memory, about a kilobyte for each.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()  # minor units of the accepted, by currency
+        self._books = _Books()
+        self._taken: _Earlier = {}
+
+    def take_in(
+        self, connection: Connection, context: Terms, requests: Sequence[RefundRequest]
+    ) -> list[Taken | Refusal]:
+        """The answers as of now, in order; a transaction that only reads is enough."""
+        now = context.clock(connection)
+        self._books.load(connection, requests, context.limits, now)
+        taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
+        taken |= _earlier(connection, requests)
+        answers, accepted = _answered(context, requests, self._books, taken, now)
+        for refund, body in accepted:
+            self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, body)
+            for leg in refund.legs:
+                self.asked[leg.currency] += leg.amount_minor
+        return answers
+
+
+def _answered(
+    context: Terms,
+    requests: Sequence[RefundRequest],
+    books: _Books,
+    taken: _Earlier,
+    now: float,
+) -> tuple[list[Taken | Refusal], list[tuple[Refund, str]]]:
+    """The answers in order, and the accepted with their bodies; the books are loaded."""
+    answers: list[Taken | Refusal] = []
+    accepted: list[tuple[Refund, str]] = []
+    for request in requests:
+        body = body_of(request)
+        earlier = taken.get(_key_of(request))
+        try:
+            if earlier is not None:
+                answers.append(_same_again(request, body, *earlier))
+                continue
+            refund = books.accept(request, context, now)
+        except Refusal as refusal:
+            answers.append(refusal)
+            continue
+        text = json.dumps(body, sort_keys=True)
+        taken[_key_of(request)] = (refund.refund_id, text)
+        accepted.append((refund, text))
+        answers.append(Taken(refund.refund_id, replayed=False))
+    return answers, accepted
+
+
+def _is_replay(answer: Taken | Refusal) -> bool:
+    return isinstance(answer, Taken) and answer.replayed
+
+
+def body_of(request: RefundRequest) -> dict[str, Any]:
+    """What is compared when a key comes again."""
+    values = asdict(request)
+    return {name: values[name] for name in BODY_FIELDS}
+
+
+# (client, key) → (refund, its body as JSON)
+_Earlier = dict[tuple[str, str], tuple[str, str]]
+
+
+def _key_of(request: RefundRequest) -> tuple[str, str]:
+    return request.client, request.idempotency_key
+
+
+def _earlier(connection: Connection, requests: Iterable[RefundRequest]) -> _Earlier:
+    keys: dict[str, set[str]] = {}
+    for request in requests:
+        keys.setdefault(request.client, set()).add(request.idempotency_key)
+    found: _Earlier = {}
+    for client, its_keys in keys.items():
+        for key, row in refunds.find_by_keys(connection, client, its_keys).items():
+            found[client, key] = (row["refund_id"], row["body"])
+    return found
+
+
+def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier_body: str) -> Taken:
+    earlier = json.loads(earlier_body)
+    different = tuple(name for name in BODY_FIELDS if body[name] != earlier[name])
+    if different:
+        raise KeyReused(
+            f"the idempotency key {request.idempotency_key} was used before with another {', '.join(different)}",
+            fields=different,
+        )
+    return Taken(refund_id, replayed=True)
+
+
+def _accepted(refund: Refund) -> Event:
+    money = ", ".join(f"{as_text(leg.amount_minor, leg.currency)} over {leg.payment_id}" for leg in refund.legs)
+    return Event(
+        "accepted",
+        refund.requested_by,
+        to_status=refund.status,
+        reason=refund.reason,
+        detail={"credits": refund.credits}
+        | ({"money": money} if money else {})
+        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
+    )
+
+
+class _Books:
+    """The accounts that a batch of requests touches, locked, as they become while the batch is taken in."""
+
+    def __init__(self) -> None:
+        self.customers: dict[str, CustomerAccount] = {}
+        self.payments: dict[str, dict[str, PaymentRoom]] = {}
+        self.rooms: dict[str, TransactionRoom] = {}
+        self.usage = Usage()
+        self.actors: set[str] = set()
+        self.customer_changes: dict[str, CustomerChange] = {}
+        self.payment_changes: dict[str, tuple[int, int]] = {}
+        self.room_changes: dict[str, int] = {}
+
+    def load(self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float) -> None:
+        """Lock and read what is not in the books yet; what is in them stays as it has become."""
+        customers = {request.customer_id for request in requests} - self.customers.keys()
+        self.customers |= accounts.lock_customers(connection, customers)
+        for customer, its in accounts.payments_of(connection, customers).items():
+            self.payments[customer] = {p.payment_id: p for p in its}
+        rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
+        self.rooms |= accounts.rooms_of(connection, rooms)
+        actors = {request.actor for request in requests} - self.actors
+        # Only now, under the customers' locks: two that together are above a limit must not both see it unused.
+        self.usage.add_all(usage_before(connection, customers, actors, limits, now))
+        self.actors |= actors
+
+    def accept(self, request: RefundRequest, context: Terms, now: float) -> Refund:
+        refund = accept(
+            request,
+            refund_id=context.new_id("rf"),
+            customer=self.customers.get(request.customer_id),
+            transaction=self.rooms.get(request.transaction_id or ""),
+            payments=list(self.payments.get(request.customer_id, {}).values()),
+            now=now,
+            allocation=context.policy.allocation,
+        )
+        check_velocity(refund, self.usage, context.limits)
+        if needs_approval(refund, self.usage, context.limits):
+            refund = replace(refund, status=RefundStatus.AWAITING_APPROVAL, due_at=None)
+        self._reserve(refund)
+        self.usage.add(refund)
+        return refund
+
+    def _reserve(self, refund: Refund) -> None:
+        if refund.transaction_id:
+            room = self.rooms[refund.transaction_id]
+            self.rooms[refund.transaction_id] = replace(room, taken=room.taken + refund.credits)
+            self.room_changes[refund.transaction_id] = self.room_changes.get(refund.transaction_id, 0) + refund.credits
+        if refund.kind is Kind.WITHDRAWAL:
+            held = 0 if refund.of_correction else refund.credits
+            account = self.customers[refund.customer_id]
+            self.customers[refund.customer_id] = replace(
+                account, held=account.held + held, withdrawn=account.withdrawn + refund.credits
+            )
+            so_far = self.customer_changes.get(refund.customer_id, CustomerChange())
+            self.customer_changes[refund.customer_id] = CustomerChange(
+                held=so_far.held + held, withdrawn=so_far.withdrawn + refund.credits
+            )
+        for leg in refund.legs:
+            its = self.payments[refund.customer_id]
+            its[leg.payment_id] = its[leg.payment_id].less(leg.payment_credits, leg.amount_minor)
+            credits, money = self.payment_changes.get(leg.payment_id, (0, 0))
+            self.payment_changes[leg.payment_id] = (credits + leg.payment_credits, money + leg.amount_minor)
+
+    def store(self, connection: Connection) -> None:
+        accounts.change_customers(connection, self.customer_changes)
+        accounts.change_payments(connection, self.payment_changes)
+        accounts.change_rooms(connection, self.room_changes)

@@ -1,0 +1,99 @@
+"""The one shell: writes decisions, for one refund or for a hundred, inside the caller's transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision, Event, Pause
+from refund_worker.engine.notifications.outbox import announce_changes
+from refund_worker.store import accounts, ledger, payment_readings, processors, refunds
+
+log = logging.getLogger("refund_worker.apply")
+
+# A cause that lasts is tried again and again; who was told of it today need not hear of each try.
+TELL_AGAIN_SECONDS = 86_400.0
+
+
+def apply(
+    connection: Connection,
+    decisions: Sequence[Decision],
+    now: float,
+    *,
+    money_went_out: bool = False,
+    notify: bool = False,
+) -> None:
+    """Write everything that the decisions say. Raises `LostRace` if a refund is no longer what was decided about.
+
+    `money_went_out` is for a processor's word: what it says has happened even where a payment's room was given free.
+    `notify` also stores what the admin backend is to be told.
+    """
+    refunds.write_refunds(connection, decisions)
+    legs = {leg.leg_id: leg for d in decisions for leg in d.after.legs}
+    refunds.write_objects(
+        connection, ((legs[seen.leg_id].processor, seen) for d in decisions for seen in d.objects), now
+    )
+    ledger.insert_postings(connection, [posting for d in decisions for posting in d.postings])
+    refunds.insert_events(connection, ((d.after.refund_id, e) for d in decisions for e in d.events), now)
+    if notify:
+        announce_changes(connection, decisions, now)
+    accounts.change_customers(connection, _customers(decisions))
+    _change_payments(connection, decisions, money_went_out)
+    payment_readings.keep_words(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
+    payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
+    rooms: defaultdict[str, int] = defaultdict(int)
+    for d in decisions:
+        if d.room and d.after.transaction_id:
+            rooms[d.after.transaction_id] += d.room
+    accounts.change_rooms(connection, rooms)
+    _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
+
+
+def _pause(connection: Connection, pauses: Iterable[Pause], now: float) -> None:
+    """Stop sending where our set-up is at fault; an operator is told once a day of each cause, not at each try."""
+    for pause in pauses:
+        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):
+            log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
+            detail = {"processor": pause.processor, "code": pause.code}
+            told = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
+            refunds.insert_events(connection, [(None, told)], now)
+        processors.pause(
+            connection,
+            pause.processor,
+            now,
+            by="refund-worker",
+            code=pause.code,
+            reason=pause.message,
+            until=now + PAUSE_SECONDS,
+        )
+
+
+def _customers(decisions: Sequence[Decision]) -> dict[str, CustomerChange]:
+    sums: defaultdict[str, CustomerChange] = defaultdict(CustomerChange)
+    for d in decisions:
+        if d.customer:
+            a, b = sums[d.after.customer_id], d.customer
+            sums[d.after.customer_id] = CustomerChange(
+                a.balance + b.balance, a.held + b.held, a.net_spent + b.net_spent, a.withdrawn + b.withdrawn
+            )
+    return sums
+
+
+def _change_payments(connection: Connection, decisions: Sequence[Decision], money_went_out: bool) -> None:
+    """Taking is guarded by the constraint; what was given free, or is a fact by now, is counted anew from the legs."""
+    changes = _payments(decisions)
+    facts = {p for p, (credits, money) in changes.items() if money_went_out or credits < 0 or money < 0}
+    accounts.change_payments(connection, {p: change for p, change in changes.items() if p not in facts})
+    accounts.recount_payments(connection, facts)
+
+
+def _payments(decisions: Sequence[Decision]) -> dict[str, tuple[int, int]]:
+    sums: dict[str, tuple[int, int]] = {}
+    for d in decisions:
+        for payment, (credits, money) in d.payments.items():
+            so_far = sums.get(payment, (0, 0))
+            sums[payment] = (so_far[0] + credits, so_far[1] + money)
+    return sums

@@ -1,0 +1,33 @@
+"""What is known of the payments that claimed refunds go over, read once for a whole claim."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.payment_check import PaymentFacts
+from refund_worker.domain.refund import LegStatus, Refund
+from refund_worker.engine.context import Context
+from refund_worker.store import payment_readings
+
+MAY_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.SENDING, LegStatus.WAITING, LegStatus.UNKNOWN, LegStatus.BLOCKED})
+READS = "reads"
+
+
+def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]) -> dict[str, str]:
+    """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too, with its processor."""
+    ahead = {leg.payment_id: leg.processor for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
+    return ahead | {room.payment_id: room.processor for of_customer in rooms.values() for room in of_customer}
+
+
+def facts_for(connection: Connection, context: Context, wanted: Collection[str]) -> dict[str, PaymentFacts]:
+    """What is known of these payments, by payment_id."""
+    readable = {name for name, processor in context.processors.items() if processor.reads_payments}
+    return payment_readings.facts_of(connection, wanted, readable)
+
+
+def reading_turn(processor: str) -> str:
+    """The name of the rate that readings of payments have for themselves, so that they never slow sends down."""
+    return f"{processor}:{READS}"

@@ -1,0 +1,113 @@
+"""What a request would do now, told without doing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.limits import check_velocity, needs_approval
+from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
+from refund_worker.engine.context import Context
+from refund_worker.engine.refunds.limit_usage import usage_before
+from refund_worker.engine.views.api_objects import Json, refund_view
+from refund_worker.errors import Refusal
+from refund_worker.store import accounts
+
+
+def preview(context: Context, request: RefundRequest) -> Json:
+    """The outcome of this request if it were made now; nothing is stored, locked or reserved.
+
+    {would_be: "accepted" or {code, message}, credits, maximum_credits, legs[{payment_id, processor, amount_minor,
+    currency, credits, unreturnable_minor (where there is any)}], amounts[] as a refund's, balance_before, balance_after
+    (both null for an unknown customer), policy{needs_approval, approval_threshold_minor, allocation}}. `balance_after`
+    is when all of it has succeeded.
+    """
+    with context.database.read() as connection:
+        return _preview(connection, context, request)
+
+
+def _preview(connection: Connection, context: Context, request: RefundRequest) -> Json:
+    now = context.clock(connection)
+    customer = accounts.find_customer(connection, request.customer_id)
+    payments = accounts.payments_of(connection, [request.customer_id]).get(request.customer_id, [])
+    rooms = accounts.rooms_of(connection, [request.transaction_id]) if request.transaction_id else {}
+    room = rooms.get(request.transaction_id or "")
+    usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
+
+    def trial(asked: RefundRequest) -> Refund | Refusal:
+        try:
+            refund = accept(
+                asked,
+                refund_id="preview",
+                customer=customer,
+                transaction=room,
+                payments=payments,
+                now=now,
+                allocation=context.policy.allocation,
+            )
+            check_velocity(refund, usage, context.limits)
+        except Refusal as refusal:
+            return refusal
+        return refund
+
+    outcome = trial(request)
+    most = _most(request, customer, room, payments)
+    largest = trial(replace(request, credits=most)) if most else None
+    told = refund_view(outcome) if isinstance(outcome, Refund) else None
+    before = customer.balance if customer else None
+    return {
+        "would_be": "accepted" if told else _refused(outcome),
+        "credits": told["credits"] if told else request.credits,
+        "maximum_credits": most if isinstance(largest, Refund) else 0,
+        "legs": [_leg(leg) for leg in told["legs"]] if told else [],
+        "amounts": told["amounts"] if told else [],
+        "balance_before": before,
+        "balance_after": before + _change(outcome) if before is not None else None,
+        "policy": {
+            "needs_approval": isinstance(outcome, Refund) and needs_approval(outcome, usage, context.limits),
+            "approval_threshold_minor": context.limits.approval_threshold_minor,
+            "allocation": context.policy.allocation,
+        },
+    }
+
+
+def _most(
+    request: RefundRequest,
+    customer: CustomerAccount | None,
+    room: TransactionRoom | None,
+    payments: Sequence[PaymentRoom],
+) -> int:
+    """The most credits that the same request could ask for, by each of the limits; whether it fits is tried after."""
+    if customer is None or (request.transaction_id is not None and room is None):
+        return 0
+    limits = [room.left] if room else []
+    if request.kind is Kind.WITHDRAWAL:
+        limits += [customer.payable_at_most] if room else [customer.payable_at_most, customer.available]
+    if request.to is To.SOURCE:
+        limits.append(sum(p.credits_left for p in payments if request.currency in (None, p.currency)))
+    return max(0, min(limits, default=0))
+
+
+def _refused(outcome: Refund | Refusal) -> Json | None:
+    return {"code": outcome.code, "message": outcome.message} if isinstance(outcome, Refusal) else None
+
+
+def _change(outcome: Refund | Refusal) -> int:
+    """What the balance changes by: money that leaves takes its credits along, except those a correction took before."""
+    if isinstance(outcome, Refusal) or outcome.of_correction:
+        return 0
+    if outcome.kind is Kind.WITHDRAWAL:
+        return -outcome.credits
+    return outcome.credits if outcome.to is To.BALANCE else 0
+
+
+_SHOWN_OF_A_LEG = ("payment_id", "processor", "amount_minor", "currency", "credits")
+
+
+def _leg(leg: Json) -> Json:
+    rest = {"unreturnable_minor": leg["unreturnable_minor"]} if leg["unreturnable_minor"] else {}
+    return {name: leg[name] for name in _SHOWN_OF_A_LEG} | rest

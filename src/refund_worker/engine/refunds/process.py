@@ -1,0 +1,291 @@
+"""Advancing refunds, a batch at a time: claim and commit intents → call side by side → commit the answers.
+
+No transaction is open while a processor is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.decision import Call, Decision, Fetch, Hold, LookUp, Send, Verify
+from refund_worker.domain.decision_builder import unplaced_legs
+from refund_worker.domain.next_step import woken
+from refund_worker.domain.payment_check import PaymentFacts, with_sent
+from refund_worker.domain.processor_replies import Denied, NotSent
+from refund_worker.domain.refund import Leg
+from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.processor_sync.sync import stale_processors, unsynced_processors
+from refund_worker.engine.refunds.apply import apply
+from refund_worker.engine.refunds.payment_facts import facts_for, payments_ahead, reading_turn
+from refund_worker.engine.refunds.quarantine import put_aside, tried
+from refund_worker.engine.refunds.replies import Evidence, record_evidence
+from refund_worker.engine.refunds.safe_call import answer_of
+from refund_worker.engine.refunds.send_gate import KillSwitch
+from refund_worker.processors.base import Processor
+from refund_worker.processors.payment_ids import can_be_sent
+from refund_worker.processors.unsupported import ADAPTERS, UnservedProcessor, UnusablePayment
+from refund_worker.store import accounts, payments, processors, refunds
+from refund_worker.store.installation import installation_id
+
+log = logging.getLogger("refund_worker.advance")
+
+# Share of the lease after which a call that has not begun is not begun any more: the rest is for the call itself.
+LEASE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call to make, with the frozen body where it is a send or its processor is one that nobody here serves."""
+
+    refund_id: str
+    call: Call
+    payment: str
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim took, and what has to be asked."""
+
+    token: str
+    claimed: int
+    now: float
+    questions: tuple[Question, ...]
+
+
+def advance(
+    context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None, limit: int | None = None
+) -> int:
+    """One round for up to `limit` due refunds (those among `only`, if given); returns how many it claimed."""
+    began = context.monotonic()
+    claim = tried(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
+    if isinstance(claim, Exception):
+        log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)
+        return _advance_one_by_one(context, only, bulk=bulk, limit=limit)
+    _ask_and_record(context, claim, began)
+    return claim.claimed
+
+
+def _ask_and_record(context: Context, claim: Claim, began: float) -> None:
+    """`began` is from before the claim: a worker frozen between its commit and its calls must not begin them."""
+    if not claim.questions:
+        return
+    answers = context.run(_ask_all(context, claim, began))
+    evidence = [
+        Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
+        for q, answer in zip(claim.questions, answers, strict=True)
+    ]
+    taken = record_evidence(context, evidence, lease_token=claim.token)
+    if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
+        log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
+
+
+def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
+    """One refund that breaks us must not hold up the others: it is put aside and shown to a person."""
+
+    def due(connection: Connection) -> list[str]:
+        now = context.clock(connection)
+        return refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
+
+    ids = context.database.run(due)
+    broken: dict[str, Exception] = {}
+    for refund_id in ids:
+        began = context.monotonic()
+        claim = tried(context, lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
+        if isinstance(claim, Exception):
+            broken[refund_id] = claim
+        else:
+            _ask_and_record(context, claim, began)
+    put_aside(context, broken, of=len(ids))
+    return len(ids)
+
+
+def advance_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
+    """Rounds until nothing (among `only`) is due any more; returns how many refunds were claimed in all."""
+    total = 0
+    while claimed := advance(context, only, bulk=bulk):
+        total += claimed
+    return total
+
+
+def claim_due(
+    connection: Connection,
+    context: Context,
+    only: Collection[str] | None = None,
+    *,
+    bulk: bool | None = None,
+    limit: int | None = None,
+) -> Claim:
+    """Claim what is due, take its next step, and commit the intents of the calls that follow."""
+    now = context.clock(connection)
+    token = context.new_id("lease")
+    ids = refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
+    claimed = refunds.load(connection, ids)
+    if not claimed:
+        return Claim(token, 0, now, ())
+    paused = _holds(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
+    stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
+    if stranded:
+        accounts.lock_customers(connection, stranded)
+    rooms = accounts.payments_of(connection, stranded) if stranded else {}
+    ahead = payments_ahead(claimed, rooms)
+    unsynced = unsynced_processors(connection, context, now)
+    suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
+    facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
+    decisions = []
+    for refund in claimed:
+        its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
+        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
+        facts = with_sent(facts, refund.legs, decision.after.legs)
+        decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
+        if its_rooms:  # what this refund took is no longer there for the next one of the same customer
+            rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
+    apply(connection, decisions, now, notify=context.notify)
+    return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+
+
+def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
+    """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
+    at_last = now + context.policy.retry_max_seconds
+    stopped = processors.paused_processors(connection, now)
+    stale = stale_processors(connection, context, now)
+    holds = {}
+    for name in named:
+        if name in ADAPTERS and name not in context.processors:
+            holds[name] = Hold(at_last, look_ups=False)
+        elif name in stopped or name in stale or processors.ALL in stopped:
+            # By hand, or for want of a look: whoever ends that wakes them.
+            ends = None if name in stale or processors.ALL in stopped else stopped[name]
+            holds[name] = Hold(at_last if ends is None else min(ends, at_last))
+    return holds
+
+
+def _leased(decision: Decision, token: str, until: float) -> Decision:
+    lease = (
+        {"lease_token": token, "lease_until": until} if decision.calls else {"lease_token": None, "lease_until": None}
+    )
+    return replace(decision, after=replace(decision.after, **lease))
+
+
+def _less(rooms: Sequence[PaymentRoom], decision: Decision) -> list[PaymentRoom]:
+    return [room.less(*decision.payments.get(room.payment_id, (0, 0))) for room in rooms]
+
+
+def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:
+    """Questions with their bodies: a new attempt's is made and stored now, an older one's is read as it was sent."""
+    pairs = [(d, call) for d in decisions for call in d.calls]
+    legs = {leg.leg_id: leg for d in decisions if d.calls for leg in d.after.legs}
+    again = [legs[call.leg_id] for _, call in pairs if _is_asked_with_its_body(context, call, legs[call.leg_id])]
+    stored = refunds.frozen_bodies(connection, [(leg.leg_id, leg.attempt) for leg in again]) if again else {}
+    sends = any(isinstance(call, Send) for _, call in pairs)
+    installation = installation_id(connection) if sends else ""
+    questions: list[Question] = []
+    begun: list[tuple[Send, Leg, str]] = []
+    for decision, call in pairs:
+        leg = legs[call.leg_id]
+        body = stored.get((leg.leg_id, leg.attempt), "")
+        if isinstance(call, Send):
+            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)
+            begun.append((call, leg, body))
+        questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body))
+    refunds.begin_attempts(connection, begun)
+    return questions
+
+
+def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
+    if isinstance(call, Send):
+        return leg.sends > 1
+    return _stand_in(context, call.processor, leg.processor_payment_id) is not None
+
+
+def _stand_in(context: Context, processor: str, payment: str, body: str = "") -> UnservedProcessor | None:
+    """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
+    if not can_be_sent(processor, payment):
+        return UnusablePayment(processor, body)
+    if processor not in context.processors and processor not in ADAPTERS:
+        return UnservedProcessor(processor, body)
+    return None
+
+
+def _body(context: Context, send: Send, installation: str) -> str:
+    stand_in = _stand_in(context, send.processor, send.order.processor_payment_id)
+    processor = stand_in or context.processors.get(send.processor) or UnservedProcessor(send.processor)
+    return processor.freeze(replace(send.order, installation=installation))
+
+
+async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]:
+    """All questions side by side, but those about one payment one after another: processors lock a payment."""
+    answers: dict[int, Answer] = {}
+    switch = KillSwitch(context, began)
+    by_payment: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, question in enumerate(claim.questions):
+        by_payment[question.call.processor, question.payment].append(index)
+
+    async def ask_in_turn(indices: list[int]) -> None:
+        reading: Answer | None = None  # of the payment: one is enough for all its legs
+        for index in indices:
+            question = claim.questions[index]
+            if not isinstance(question.call, Verify):
+                answers[index] = await _ask(context, question, began, switch)
+            else:
+                reading = answers[index] = reading or await _ask(context, question, began, switch)
+
+    await asyncio.gather(*(ask_in_turn(indices) for indices in by_payment.values()))
+    return [answers[index] for index in range(len(claim.questions))]
+
+
+async def _ask(context: Context, question: Question, began: float, switch: KillSwitch) -> Answer:
+    processor = context.processors.get(question.call.processor)
+    processor = _stand_in(context, question.call.processor, question.payment, question.body) or processor
+    if processor is None:
+        return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
+    name = question.call.processor
+    turn = reading_turn(name) if isinstance(question.call, Verify) else name
+    has_turn = await _has_turn(context, turn, began)
+    if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
+        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
+    # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
+    if not has_turn or _seconds_left(context, began) <= 0:
+        return NotSent("not begun: its turn did not come within the lease", begun=False)
+    return await answer_of(context, question.call.processor, _call(processor, question))
+
+
+async def _has_turn(context: Context, turn: str, began: float) -> bool:
+    """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
+
+    One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
+    the same rate, and many workers at a low rate would do nothing else.
+    """
+    left = _seconds_left(context, began)
+    if left <= 0:
+        return False
+    try:
+        async with asyncio.timeout(left):
+            await context.limiter.acquire(turn)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _seconds_left(context: Context, began: float) -> float:
+    """In which a call may still begin."""
+    return began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
+
+
+async def _call(processor: Processor, question: Question) -> Answer:
+    match question.call:
+        case Send(key=key):
+            return await processor.send(key, question.body)
+        case LookUp(processor_payment_id=payment, leg_id=leg_id):
+            return await processor.find(payment, leg_id)
+        case Fetch(processor_refund_id=processor_refund_id):
+            return await processor.fetch(processor_refund_id)
+        case Verify(processor_payment_id=payment):
+            return await processor.find_payment(payment)

@@ -1,0 +1,177 @@
+"""The one entrance for what processors say: answers to our calls, webhooks, polls and reconciliation alike."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.decision import Call, Decision, Send
+from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
+from refund_worker.domain.refund import Refund
+from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.refunds.apply import apply
+from refund_worker.engine.refunds.object_ownership import Owned, found_for, sorted_out
+from refund_worker.engine.refunds.quarantine import put_aside, tried
+from refund_worker.store import refunds
+
+log = logging.getLogger("refund_worker.evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was said about one leg: the answer to `call`, asked at `asked_at`, or unasked (`call` None)."""
+
+    refund_id: str
+    leg_id: str
+    call: Call | None
+    reply: Answer
+    asked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What followed from evidence, and the refunds that this program broke on: nothing was written of those."""
+
+    decisions: list[Decision]
+    broken: frozenset[str] = frozenset()
+
+
+def record_evidence(context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None) -> Taken:
+    """`take_evidence` in a transaction of its own, with its alarms in the log.
+
+    Where that breaks it is done refund by refund: what can't be taken in about one must not lose the others' answers,
+    again and again, nor keep the last look at the processor old and so stop all sending. That one is put aside.
+    """
+    decisions = tried(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
+    if not isinstance(decisions, Exception):
+        _tell(decisions)
+        return Taken(decisions)
+    log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
+    done: list[Decision] = []
+    broken: dict[str, Exception] = {}
+    grouped = _by_refund(evidence)
+    for refund_id, items in grouped.items():
+        its = tried(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
+        if isinstance(its, Exception):
+            broken[refund_id] = its
+        else:
+            _tell(its)
+            done.extend(its)
+    put_aside(context, broken, of=len(grouped), lease_token=lease_token, off=lease_token is not None)
+    return Taken(done, frozenset(broken))
+
+
+def take_evidence(
+    connection: Connection, context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None
+) -> list[Decision]:
+    """Join the evidence with what is known and write what follows.
+
+    With `lease_token`, only refunds still leased under it are touched, and their lease ends: a worker that slept past
+    its lease writes nothing; whoever holds the refund now asks the processor again under the same key.
+    """
+    now = context.clock(connection)
+    by_refund = _by_refund(evidence)
+    decisions = []
+    heard_of: list[Evidence] = []
+    loaded = refunds.load(connection, list(by_refund), lock=True)
+    ours = _ours(connection, loaded, evidence)
+    for refund in loaded:
+        if lease_token is not None and (refund.lease_token != lease_token or (refund.lease_until or 0) <= now):
+            continue
+        items = by_refund[refund.refund_id]
+        read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items, ours)]
+        decision = heard_all(refund, read, now, context.policy)
+        if lease_token is not None:
+            decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
+        decisions.append(decision)
+        heard_of.extend(items)
+    apply(connection, decisions, now, money_went_out=True, notify=context.notify)
+    refunds.end_attempts(connection, [_answer(e, e.call, now) for e in heard_of if isinstance(e.call, Send)])
+    return decisions
+
+
+_Ours = Mapping[tuple[str, str], Owned]  # by processor and object
+
+
+def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[Evidence]) -> _Ours:
+    """Of the objects that were described, but in answer to a send, those that are ours: read once for all."""
+    processors = {leg.leg_id: leg.processor for refund in loaded for leg in refund.legs}
+    told: defaultdict[str, list[RefundObject]] = defaultdict(list)
+    for item in evidence:
+        if isinstance(item.reply, Answered) and not isinstance(item.call, Send) and item.leg_id in processors:
+            told[processors[item.leg_id]].append(item.reply.object)
+    return {
+        (processor, owned.thing.processor_refund_id): owned
+        for processor, things in told.items()
+        for owned in sorted_out(connection, processor, things).ours
+    }
+
+
+def _as_our_books_read(
+    connection: Connection, refund: Refund, evidence: Iterable[Evidence], ours: _Ours
+) -> Iterator[Evidence]:
+    """Each list parted into the leg's own objects and others', each object under the name that our books know it by.
+
+    An answer to a send is what its key made, whatever marks it bears. What was told unasked of an object that is not
+    the leg's is left out.
+    """
+    legs = {leg.leg_id: leg for leg in refund.legs}
+    for item in evidence:
+        leg = legs[item.leg_id]
+        match item.reply:
+            case Found(objects=things):
+                yield replace(item, reply=found_for(connection, leg, things))
+            case Answered(object=thing) if not isinstance(item.call, Send):
+                owned = ours.get((leg.processor, thing.processor_refund_id))
+                if owned is not None and owned.leg_id == leg.leg_id:
+                    # Of the same object another word may have been told beside this one.
+                    named = replace(thing, leg_id=leg.leg_id, attempt=owned.thing.attempt)
+                    yield replace(item, reply=replace(item.reply, object=named))
+                elif item.call is not None:
+                    yield item
+            case _:
+                yield item
+
+
+def _answer(evidence: Evidence, send: Send, now: float) -> dict[str, Any]:
+    reply = evidence.reply
+    code: str | None
+    message: str | None
+    match reply:
+        case Answered(object=thing):
+            code, message = thing.processor_refund_id, thing.status
+        case Unanswered(reason=reason) | NotSent(reason=reason):
+            code, message = None, reason
+        case Busy(code=busy) | Denied(code=busy):
+            code, message = busy, getattr(reply, "message", None)
+        case _:
+            code, message = getattr(reply, "code", None), getattr(reply, "message", None)
+    return {
+        "id": evidence.leg_id,
+        "n": send.attempt,
+        "outcome": type(reply).__name__,
+        "outcome_code": code,
+        "outcome_message": message,
+        "request_id": getattr(reply, "request_id", None),
+        "answered_at": now,
+    }
+
+
+def _by_refund(evidence: Iterable[Evidence]) -> dict[str, list[Evidence]]:
+    grouped: defaultdict[str, list[Evidence]] = defaultdict(list)
+    for item in evidence:
+        grouped[item.refund_id].append(item)
+    return grouped
+
+
+def _tell(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        for event in decision.events:
+            if event.alarm:
+                log.error("alarm: %s on refund %s", event.kind, decision.after.refund_id)

@@ -1,0 +1,22 @@
+"""Calls to processors, whatever their adapters do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+
+from refund_worker.domain.processor_replies import Unanswered
+from refund_worker.engine.context import Answer, Context
+
+log = logging.getLogger("refund_worker.calls")
+
+
+async def answer_of(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:
+    """The answer; `Unanswered` where the adapter raises, which it promised not to: what happened is not known."""
+    try:
+        return await call
+    except context.interrupts:
+        raise
+    except Exception as error:
+        log.exception("the %s adapter raised", processor)
+        return Unanswered(f"the adapter raised {type(error).__name__}")

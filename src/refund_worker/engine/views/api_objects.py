@@ -1,0 +1,156 @@
+"""What callers and operators see: the JSON objects of the contract, the same through every door."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.refund import Leg, LegStatus, Refund
+from refund_worker.domain.state_machine import available_actions
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.store import accounts, ledger, refunds
+
+Json = dict[str, Any]
+RECENT_CORRECTIONS = 10
+
+
+def refund_view(refund: Refund) -> Json:
+    """One refund with its legs; amounts in minor units, one line for each currency."""
+    return {
+        "id": refund.refund_id,
+        "status": refund.status,
+        "kind": refund.kind,
+        "to": refund.to,
+        "customer_id": refund.customer_id,
+        "transaction_id": refund.transaction_id,
+        "credits": refund.credits,
+        "amounts": _amounts(refund),
+        "legs": [leg_view(leg) for leg in refund.legs],
+        "reason": refund.reason,
+        "note": refund.note,
+        "metadata": dict(refund.metadata),
+        "idempotency_key": refund.idempotency_key,
+        "client": refund.client,
+        "actor": refund.requested_by,
+        "requested_by": refund.requested_by_note,
+        "failure_code": refund.failure_code,
+        "failure_message": refund.failure_message,
+        "available_actions": [str(action) for action in available_actions(refund)],
+        "version": refund.version,
+        "created_at": iso(refund.created_at),
+        "updated_at": iso(refund.updated_at),
+    }
+
+
+def _amounts(refund: Refund) -> list[Json]:
+    sums: dict[str, Json] = {}
+    for leg in refund.legs:
+        line = sums.setdefault(leg.currency, {"currency": leg.currency, "requested_minor": 0, "succeeded_minor": 0})
+        line["requested_minor"] += leg.amount_minor if leg.replaces is None else 0
+        line["succeeded_minor"] += leg.amount_minor if leg.status is LegStatus.SUCCEEDED else 0
+    return list(sums.values())
+
+
+def leg_view(leg: Leg) -> Json:
+    return {
+        "leg_id": leg.leg_id,
+        "payment_id": leg.payment_id,
+        "processor": leg.processor,
+        "amount_minor": leg.amount_minor,
+        "currency": leg.currency,
+        "credits": leg.credits,
+        "status": leg.status,
+        "processor_refund_id": leg.processor_refund_id,
+        "attempts": leg.attempts,
+        "failure_code": leg.failure_code,
+        "blocked_by": list(leg.blocked_by),
+        "unreturnable_minor": leg.unreturnable_minor,
+    }
+
+
+def event_view(row: RowMapping) -> Json:
+    """One line of the timeline: what, when, who, why."""
+    detail = json.loads(row["detail"])
+    return {
+        "at": iso(row["at"]),
+        "what": row["kind"],
+        "who": row["actor"],
+        "why": row["reason"] or detail.get("reason"),
+        "leg_id": row["leg_id"],
+        "from": row["from_status"],
+        "to": row["to_status"],
+        "alarm": row["alarm"],
+        "detail": detail,
+    }
+
+
+def transaction_view(row: RowMapping) -> Json:
+    """One entry of a customer's Transactions list; `credits` is signed."""
+    return {
+        "transaction_id": row["transaction_id"],
+        "kind": row["kind"],
+        "credits": row["credits"],
+        "refers_to": row["refers_to"],
+        "refund_id": row["refund_id"],
+        "description": row["description"],
+        "occurred_at": iso(row["occurred_at"]),
+    }
+
+
+def customer_view(account: CustomerAccount, corrections: list[Json]) -> Json:
+    """`available` is what of the balance is not held for an accepted withdrawal, `payable` what can be paid out."""
+    return {
+        "customer_id": account.customer_id,
+        "balance": account.balance,
+        "available": account.available,
+        "payable": max(0, min(account.available, account.payable_at_most)),
+        "recent_corrections": corrections,
+    }
+
+
+def find_refund(connection: Connection, refund_id: str, *, client: str | None = None) -> Refund:
+    """The refund, or `NotFound` (also for another client's, where `client` limits what is visible)."""
+    found = refunds.load(connection, [refund_id])
+    if not found or (client is not None and found[0].client != client):
+        raise NotFound(f"refund {refund_id} is not known")
+    return found[0]
+
+
+def timeline(connection: Connection, refund_id: str) -> list[Json]:
+    return [event_view(row) for row in refunds.events_of(connection, refund_id)]
+
+
+def customer(connection: Connection, customer_id: str) -> Json:
+    """Balance and recent corrections. Raises `NotFound`."""
+    account = accounts.find_customer(connection, customer_id)
+    if account is None:
+        raise NotFound(f"customer {customer_id} is not known")
+    rows = ledger.corrections_of(connection, customer_id, limit=RECENT_CORRECTIONS)
+    return customer_view(account, [transaction_view(row) for row in rows])
+
+
+def transactions(connection: Connection, customer_id: str, *, limit: int = 100, after: str | None = None) -> Json:
+    """The Transactions list, newest first, as {data, has_more}. `NotFound`; `InvalidRequest` for the cursor."""
+    if accounts.find_customer(connection, customer_id) is None:
+        raise NotFound(f"customer {customer_id} is not known")
+    if after is not None:
+        last = ledger.transactions_by_id(connection, [after]).get(after)
+        if last is None or last["customer_id"] != customer_id:
+            raise InvalidRequest(f"starting_after: {after} is no transaction of {customer_id}", field="starting_after")
+    rows = ledger.transactions_of(connection, customer_id, limit=limit + 1, after=after)
+    return {"data": [transaction_view(row) for row in rows[:limit]], "has_more": len(rows) > limit}
+
+
+def list_refunds(connection: Connection, filters: refunds.Filters) -> Json:
+    """Refunds, newest first, as {data, has_more}. Raises `InvalidRequest` for a cursor that is no refund to be seen."""
+    after = filters.starting_after
+    if after is not None and not refunds.is_there(connection, after, filters.client):
+        raise InvalidRequest(f"starting_after: {after} is no refund that you can see", field="starting_after")
+    ids = refunds.find_ids(connection, filters)
+    found = refunds.load(connection, ids[: filters.limit])
+    newest_first = sorted(found, key=lambda refund: refund.refund_id, reverse=True)
+    return {"data": [refund_view(refund) for refund in newest_first], "has_more": len(ids) > filters.limit}

@@ -1,0 +1,36 @@
+"""What went wrong, grouped: which codes, how often, how much money, since when."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.store.reporting import failure_stats
+
+# Of those that failed, which is an end, the newest: a page that counts them all would get slower for ever.
+FAILED_AT_MOST = 10_000
+
+
+def failures(connection: Connection, *, failed_at_most: int = FAILED_AT_MOST) -> list[Json]:
+    """Refunds that need a person, and the newest that failed, by failure code, the most frequent first.
+
+    Each group is {failure_code, refunds, needs_attention, failed, amounts: [{currency, amount_minor}], first_seen,
+    last_seen, example}; amounts are what was first asked for, `example` is one of the messages.
+    """
+    sums: dict[str | None, list[Json]] = {}
+    for code, currency, total in failure_stats.asked_by_failure(connection, failed_at_most=failed_at_most):
+        sums.setdefault(code, []).append({"currency": currency, "amount_minor": int(total)})
+    return [
+        {
+            "failure_code": row["failure_code"],
+            "refunds": row["refunds"],
+            "needs_attention": int(row["needs_attention"]),
+            "failed": row["refunds"] - int(row["needs_attention"]),
+            "amounts": sums.get(row["failure_code"], []),
+            "first_seen": iso(row["first_seen"]),
+            "last_seen": iso(row["last_seen"]),
+            "example": row["example"],
+        }
+        for row in failure_stats.failures_by_code(connection, failed_at_most=failed_at_most)
+    ]

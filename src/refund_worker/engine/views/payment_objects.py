@@ -1,0 +1,39 @@
+"""A payment as callers see it: what was recorded, and what its processor says of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
+from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import iso
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.errors import NotFound
+from refund_worker.store import payment_readings, payments
+
+
+def payment(connection: Connection, context: Context, payment_id: str) -> Json:
+    """The payment as recorded, with `verified` and `processor_says`. Raises `NotFound`.
+
+    `verified` is true where the processor's own word agrees, false where it does not or can't be read, and null while
+    nobody has asked. `processor_says` is {captured_minor, currency, live, disputed, refunded_minor, read_at} or null.
+    """
+    record = payments.payments_by_id(connection, [payment_id]).get(payment_id)
+    if record is None:
+        raise NotFound(f"payment {payment_id} is not known")
+    facts = payment_readings.facts_of(connection, [payment_id], context.processors)[payment_id]
+    return asdict(record) | {
+        "captured_at": iso(record.captured_at),
+        "captured_minor": facts.expected_minor,
+        "verified": _is_verified(facts, context.policy.live),
+        "processor_says": asdict(facts.word) | {"read_at": iso(facts.read_at)} if facts.word else None,
+    }
+
+
+def _is_verified(facts: PaymentFacts, live: bool | None) -> bool | None:
+    if facts.word is None:
+        return False if facts.is_read else None
+    objection = objection_to(facts, live)
+    return objection is None or objection.code != PAYMENT_MISMATCH

@@ -1,0 +1,515 @@
+"""Refunds over Stripe: the one place that knows its wire format. Nothing here decides about refunds.
+
+Facts: docs.stripe.com/api/refunds, /error-codes, /idempotency and the source of stripe-python 16.1, read in 2026-11.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import aiohttp
+import stripe
+
+from refund_worker.processors.base import (
+    UNKNOWN_REFUSAL,
+    AlreadyRefunded,
+    Answered,
+    Blocked,
+    Busy,
+    Denied,
+    Found,
+    KeyConflict,
+    LegOrder,
+    Misconfigured,
+    NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    PaymentWord,
+    RefundObject,
+    Refused,
+    Reply,
+    SearchReply,
+    Unanswered,
+    UnknownRefusal,
+)
+from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
+from refund_worker.processors.stripe.objects import (
+    METADATA_ATTEMPT,
+    METADATA_INSTALLATION,
+    METADATA_LEG,
+    METADATA_REFUND,
+    OPAQUE_ID,
+    Unreadable,
+    clean,
+    payment_parameter,
+    to_page,
+    to_refund_object,
+)
+from refund_worker.processors.stripe.payments import (
+    holds_refunds_back,
+    is_no_way_to_read,
+    to_charge_word,
+    to_intent_word,
+)
+
+# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
+stripe.enable_telemetry = False
+# Below this level the SDK logs bodies and error messages as they came, not redacted.
+logging.getLogger("stripe").setLevel(logging.WARNING)
+
+METADATA_LENGTH_MAX: Final = 500  # Stripe's limit for one value
+KEY_LENGTH_MAX: Final = 255  # Stripe's limit for an idempotency key
+
+PAGE_SIZE: Final = 100  # Stripe's maximum
+PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real payment has them
+PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
+BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
+CONNECT_SECONDS_MAX: Final = 10.0
+# Between the tries of one page of a long list: reading is safe to repeat, and with hundreds of pages one failure in a
+# hundred would otherwise keep every list from its end.
+PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+PAGE_DEADLINES: Final = 4  # all tries of a page together take no longer than so many calls may
+RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
+
+# Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
+DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
+
+# 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
+INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
+
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
+
+_Page = tuple[list[RefundObject], bool]  # and whether there is more
+Refusal = Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal
+Failure = Refusal | KeyConflict | Busy | NotSent | Unanswered | Denied
+
+
+class StripeProcessor:
+    """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
+
+    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the outer deadline of each call:
+    connecting, sending and reading, slow drips included. `account` is a connected account's id (header
+    Stripe-Account). The SDK never retries by itself; when to send again is the engine's decision. Raises ValueError
+    for a key that can't be sent in a header.
+    """
+
+    reads_payments = True
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base: str | None = None,
+        timeout_seconds: float = 30,
+        name: str = "stripe",
+        account: str | None = None,
+        page_pauses_seconds: Sequence[float] = PAGE_PAUSES_SECONDS,
+    ) -> None:
+        if not _is_header_value(api_key):
+            raise ValueError("the Stripe API key is empty or holds characters that no key has")
+        self.name = name
+        self._timeout_seconds = timeout_seconds
+        self._page_pauses_seconds = page_pauses_seconds
+        self._http = _Transport(timeout_seconds)
+        self._client = stripe.StripeClient(
+            api_key,
+            stripe_account=account,
+            base_addresses={"api": base.rstrip("/")} if base else None,
+            max_network_retries=0,
+            http_client=self._http,
+        )
+
+    def __repr__(self) -> str:
+        return f"StripeProcessor(name={self.name!r})"
+
+    def freeze(self, order: LegOrder) -> str:
+        """The parameters of POST /v1/refunds as JSON with sorted keys. Raises ValueError for what Stripe can't take:
+        a payment id that is no charge or payment intent, an amount below 1, an id above 500 characters."""
+        if type(order.amount_minor) is not int or order.amount_minor < 1:
+            raise ValueError("a refund's amount must be a positive integer in minor units")
+        metadata = {
+            METADATA_REFUND: order.refund_id,
+            METADATA_LEG: order.leg_id,
+            METADATA_ATTEMPT: str(order.attempt),
+        }
+        if order.installation:
+            metadata[METADATA_INSTALLATION] = order.installation
+        if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
+            raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
+        body = {
+            payment_parameter(order.processor_payment_id): order.processor_payment_id,
+            "amount": order.amount_minor,
+            "reason": _stripe_reason(order.reason),
+            "metadata": metadata,
+        }
+        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+    async def send(self, key: str, body: str) -> Reply:
+        """POST the frozen `body` under the idempotency `key`. Raises ValueError if either is not what `freeze` and
+        the engine make; nothing was sent then."""
+        if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
+            raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+        params = json.loads(body)
+        # `raw_request` has no argument of its own for options: the SDK takes the key out of these and sends it as a
+        # header. A version that sent it as a parameter would be refused by Stripe (stripe-python#853) and by our tests.
+        return await self._one("post", "/v1/refunds", {**params, "idempotency_key": key})
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """GET one refund object."""
+        if not OPAQUE_ID.fullmatch(processor_refund_id):
+            return _BAD_REFUND_ID
+        return await self._one("get", f"/v1/refunds/{processor_refund_id}", {})
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """POST a cancel; Stripe refuses it in every status but requires_action. Needs no key of ours: a second
+        cancel of the same object changes nothing."""
+        if not OPAQUE_ID.fullmatch(processor_refund_id):
+            return _BAD_REFUND_ID
+        return await self._one("post", f"/v1/refunds/{processor_refund_id}/cancel", {})
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """All refund objects of this payment, whoever made them, within one deadline; `leg_id` is of no use here.
+
+        Raises ValueError for a payment id that is no charge or payment intent.
+        """
+        where = {payment_parameter(processor_payment_id): processor_payment_id}
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return _search_failure(error)
+        return Found(tuple(listed))
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """GET the charge, or the payment intent with its charge, within one deadline. A payment id that is no charge
+        or payment intent is `Misconfigured`; nothing was asked then."""
+        try:
+            intent = payment_parameter(processor_payment_id) == "payment_intent"
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                word = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
+                if word.disputed:
+                    word = replace(word, disputed=await self._is_held_back(processor_payment_id))
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return _reading_failure(error)
+        return PaymentRead(word)
+
+    async def _is_held_back(self, processor_payment_id: str) -> bool:
+        """What the disputes of a disputed payment come to; where they can't be read the charge's own word stands."""
+        where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
+        try:
+            return holds_refunds_back((await self._call("get", "/v1/disputes", where)).data)
+        except Exception:  # noqa: BLE001 -- a server may have no such path; the payment is read again later
+            return True
+
+    async def _charge(self, charge_id: str) -> PaymentWord:
+        return to_charge_word((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)
+
+    async def _intent(self, intent_id: str) -> PaymentWord:
+        answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
+        word, charge_id = to_intent_word(answer.data, intent_id)
+        return word if charge_id is None else await self._charge(charge_id)
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
+        page, and a page that is not answered is asked for again: a reconciliation reads more pages than one call may
+        take. Raises ValueError for a naive datetime."""
+        if created_gte.tzinfo is None:
+            raise ValueError("created_gte needs a time zone")
+        where = {"created": {"gte": int(created_gte.timestamp())}}
+        try:
+            listed = await self._all_pages(where, PAGES_MAX_RECENT, self._page_patiently)
+        except Exception as error:  # noqa: BLE001 -- as in `find`
+            return _search_failure(error)
+        return Found(tuple(listed))
+
+    async def close(self) -> None:
+        """Close the connections; a second time does nothing."""
+        await self._http.close_async()
+
+    async def _one(self, method: str, path: str, params: Mapping[str, Any]) -> Reply:
+        try:
+            answer = await self._call(method, path, params)
+            refund = to_refund_object(answer.data)
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
+            return classify(error)
+        return Answered(refund, request_id=_request_id(answer.headers), replayed=_is_replayed(answer.headers))
+
+    async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
+        async with asyncio.timeout(self._timeout_seconds):
+            # The raw request spares building an SDK object, and leaves the JSON as it was answered to be checked here.
+            response = await self._client.raw_request_async(method, path, **params)
+        return _Response(response.data, response.headers)
+
+    async def _page(self, params: Mapping[str, Any]) -> _Page:
+        return to_page((await self._call("get", "/v1/refunds", params)).data)
+
+    async def _page_patiently(self, params: Mapping[str, Any]) -> _Page:
+        """One page, asked for again while the answer is none or "not now"."""
+        async with asyncio.timeout(self._timeout_seconds * PAGE_DEADLINES):
+            for pause_seconds in self._page_pauses_seconds:
+                try:
+                    return await self._page(params)
+                except Exception as error:
+                    match classify(error):
+                        case Busy(retry_after_seconds=seconds):
+                            await asyncio.sleep(max(pause_seconds, seconds or 0))
+                        case NotSent() | Unanswered():
+                            await asyncio.sleep(pause_seconds)
+                        case _:
+                            raise
+            return await self._page(params)
+
+    async def _all_pages(
+        self, where: Mapping[str, Any], pages_max: int, ask: Callable[[Mapping[str, Any]], Awaitable[_Page]]
+    ) -> list[RefundObject]:
+        """Every object of the list once, in its order. Raises `Unreadable` for a list that does not come to an end:
+        half a list must never pass for the whole."""
+        seen: dict[str, RefundObject] = {}
+        after: dict[str, str] = {}
+        for _ in range(pages_max):
+            page, has_more = await ask({**where, "limit": PAGE_SIZE, **after})
+            before = len(seen)
+            # Pages shift while refunds are being made: what comes twice is one object, and its later word counts.
+            seen.update((refund.processor_refund_id, refund) for refund in page)
+            if not has_more:
+                return list(seen.values())
+            if len(seen) == before:
+                raise Unreadable("the list says there is more but does not advance")
+            after = {"starting_after": page[-1].processor_refund_id}
+        raise Unreadable(f"the list has more than {pages_max} pages")
+
+
+_BAD_REFUND_ID: Final = Misconfigured("bad_refund_id", "this is no Stripe refund id; nothing was asked")
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    data: object
+    headers: Mapping[str, str]
+
+
+class _Transport(stripe.HTTPClient):
+    """The SDK's HTTP client over aiohttp, with three differences from the one it ships: redirects are not followed
+    (a redirected POST may turn into a GET or reach another host), the size of an answer is bounded, and errors keep
+    their type, so that `classify` can tell a refused connection from a lost answer."""
+
+    name = "aiohttp"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        super().__init__()
+        connect_seconds = min(CONNECT_SECONDS_MAX, timeout_seconds / 2)
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None, **_usage: Any
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        session = self._session or self._open(url)
+        async with session.request(
+            method, url, headers=headers, data=post_data, timeout=self._timeout, allow_redirects=False
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise Unreadable(f"the answer is larger than {BODY_BYTES_MAX} bytes")
+            return bytes(body), response.status, response.headers
+
+    async def close_async(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self, url: str) -> aiohttp.ClientSession:
+        # Made on the first call, inside the running loop and after any fork.
+        secure = ssl.create_default_context(cafile=stripe.ca_bundle_path) if url.startswith("https:") else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=secure), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self._session
+
+
+def classify(error: Exception) -> Failure:
+    """What a failed call means. Pure. Only a proof makes it anything but `Unanswered`: a connection that was never
+    made (`NotSent`), or an HTTP error that Stripe documents."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return NotSent(clean(f"{type(error).__name__}: {error}"))
+    if isinstance(error, stripe.StripeError) and error.http_status is not None:
+        return _classify_answer(_ErrorAnswer.of(error))
+    if isinstance(error, Unreadable):
+        return Unanswered(clean(f"unreadable answer: {error}"))
+    if isinstance(error, TimeoutError):
+        return Unanswered("no complete answer within the time allowed")
+    return Unanswered(f"lost while sending or reading ({type(error).__name__})")
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorAnswer:
+    """An HTTP answer outside 2xx. `kind` is Stripe's error type; empty texts stand for what was not said."""
+
+    status: int
+    kind: str
+    code: str
+    message_code: str
+    param: str
+    message: str
+    request_id: str | None
+    should_retry: bool
+    retry_after_seconds: float | None
+    replayed: bool
+
+    @property
+    def is_stripes_own(self) -> bool:
+        """Whether the answer carries Stripe's error object: of a type that we know, or with Stripe's request id."""
+        return self.kind in STRIPE_TYPES or bool(self.kind and self.request_id)
+
+    @classmethod
+    def of(cls, error: stripe.StripeError) -> _ErrorAnswer:
+        # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
+        body = error.json_body if isinstance(error.json_body, dict) else {}
+        said = body.get("error")
+        fields = said if isinstance(said, dict) else {}
+        headers: Mapping[str, str] = error.headers or {}
+
+        def text(name: str) -> str:
+            value = fields.get(name)
+            return clean(value) if isinstance(value, str) else ""
+
+        return cls(
+            status=error.http_status or 0,
+            kind=text("type"),
+            code=text("code"),
+            message_code=text("message_code"),
+            param=text("param"),
+            message=text("message"),
+            request_id=_request_id(headers),
+            should_retry=headers.get("Stripe-Should-Retry", "").lower() == "true",
+            retry_after_seconds=_retry_after_seconds(headers.get("Retry-After")),
+            replayed=_is_replayed(headers),
+        )
+
+
+def _classify_answer(answer: _ErrorAnswer) -> Failure:
+    """The table of Stripe's answers, from the most general proof to the most particular."""
+    if answer.status >= 500:
+        return Unanswered(_what(answer), server_error=True)
+    if _is_busy(answer):
+        return Busy(answer.code or "rate_limit", answer.retry_after_seconds)
+    if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
+        return Unanswered(_what(answer))
+    if not answer.is_stripes_own:
+        # A proxy or a load balancer may have answered for a request that went through.
+        return Unanswered(_what(answer))
+    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
+        return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
+    if answer.kind == "idempotency_error":
+        return KeyConflict(answer.message or _what(answer))
+    return _classify_refusal(answer)
+
+
+def _is_about_one_record(answer: _ErrorAnswer) -> bool:
+    """Whether a known code says so, whatever the status: one record must never pause all the others."""
+    return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
+        Meaning.OURS,
+        Meaning.BUSY,
+        Meaning.UNKNOWN,
+    )
+
+
+def _is_busy(answer: _ErrorAnswer) -> bool:
+    if answer.status == 409:
+        return answer.code in BUSY or answer.kind == "idempotency_error"
+    return answer.status == 429 or (answer.is_stripes_own and answer.code in BUSY)
+
+
+def _classify_refusal(answer: _ErrorAnswer) -> Failure:
+    message = answer.message or _what(answer)
+    told = message, answer.request_id, answer.replayed
+    if answer.message_code in BLOCKED:
+        return Blocked(answer.message_code, *told)
+    match meaning_of(answer.code, answer.param, answer.message):
+        case Meaning.ENDS:
+            return Refused(answer.code, *told)
+        case Meaning.MORE_THAN_LEFT:
+            return Refused("amount_exceeds_unrefunded", *told)
+        case Meaning.ALREADY_REFUNDED:
+            return AlreadyRefunded(*told)
+        case Meaning.BLOCKED:
+            return Blocked(answer.code, *told)
+        case Meaning.PERSON:
+            return Misconfigured(answer.code, *told)
+        case Meaning.OURS:
+            return Denied(answer.code or answer.kind, message, maybe_kept=True, replayed=answer.replayed)
+        case _ if answer.should_retry:
+            return Unanswered(_what(answer))
+        case _ if answer.status == 404 and not answer.code:
+            return Misconfigured("not_found", *told)
+    return UnknownRefusal(answer.code or answer.kind, *told)
+
+
+def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unanswered | Denied:
+    """A list refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
+        return Unanswered("the object that the next page starts after has gone: the list shifted")
+    failure = classify(error)
+    match failure:
+        case Misconfigured() | Busy() | NotSent() | Unanswered() | Denied():
+            return failure
+        case Refused(code, message, request_id) | Blocked(code, message, request_id):
+            return Misconfigured(code, message, request_id)
+        case UnknownRefusal(code, message, request_id):
+            return Misconfigured(UNKNOWN_REFUSAL, f"{code}: {message}", request_id)
+        case AlreadyRefunded() | KeyConflict():
+            return Unanswered("an answer that no list gives")
+
+
+def _reading_failure(error: Exception) -> PaymentUnreadable | Misconfigured | Busy | NotSent | Unanswered | Denied:
+    """A refund that needs no reading must not wait for one that this server or this key does not allow."""
+    if isinstance(error, stripe.StripeError) and error.http_status is not None:
+        answer = _ErrorAnswer.of(error)
+        if is_no_way_to_read(answer.status, answer.code, answer.param):
+            return PaymentUnreadable(answer.message or _what(answer))
+    return _search_failure(error)
+
+
+def _stripe_reason(reason: str) -> str:
+    return "duplicate" if reason.strip().rstrip(".!").casefold() in DUPLICATE_REASONS else "requested_by_customer"
+
+
+def _is_header_value(text: str) -> bool:
+    return text != "" and text.isascii() and text.isprintable() and " " not in text
+
+
+def _what(answer: _ErrorAnswer) -> str:
+    return " ".join(part for part in (f"HTTP {answer.status}", answer.kind, answer.code) if part)
+
+
+def _retry_after_seconds(header: str | None) -> float | None:
+    """Seconds to wait; None where the header is absent or no number (Stripe never sends the date form)."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return min(seconds, RETRY_AFTER_SECONDS_MAX) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _is_replayed(headers: Mapping[str, str]) -> bool:
+    return headers.get("Idempotent-Replayed", "").lower() == "true"
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    said = headers.get("Request-Id", "")
+    return said if _REQUEST_ID.fullmatch(said) else None

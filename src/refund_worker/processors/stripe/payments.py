@@ -1,0 +1,99 @@
+"""Stripe's charges and payment intents as they come in JSON, checked and turned into our words. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from refund_worker.domain.money import AMOUNT_MAX
+from refund_worker.processors.base import PaymentWord
+from refund_worker.processors.stripe.objects import CURRENCY, OPAQUE_ID, Unreadable
+
+# A server that answers so has no such path, or does not let our key read it: 405 and 501 are what some answer for 404.
+NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})
+MISSING: Final = "resource_missing"
+# Of a dispute (docs.stripe.com/api/disputes/object, read 2026-11): an inquiry, and what ended in our favour.
+OPEN_TO_REFUNDS: Final = frozenset(
+    {"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"}
+)
+
+
+def to_charge_word(data: object, reference: str) -> PaymentWord:
+    """What a charge says of itself. Raises `Unreadable` if it is none, another one than `reference`, or says no sums.
+
+    `reference` is the id that was asked for; "" where the charge is part of a payment intent.
+    """
+    charge = _object(data, "charge", reference)
+    disputed = charge.get("disputed")
+    return PaymentWord(
+        captured_minor=_captured(charge),
+        currency=_currency(charge),
+        live=_flag(charge, "livemode"),
+        disputed=disputed if isinstance(disputed, bool) else None,
+        refunded_minor=_amount(charge, "amount_refunded"),
+    )
+
+
+def to_intent_word(data: object, reference: str) -> tuple[PaymentWord, str | None]:
+    """What a payment intent says of itself, and the id of its charge where that must be asked for by itself."""
+    intent = _object(data, "payment_intent", reference)
+    charge = intent.get("latest_charge")
+    if isinstance(charge, dict):
+        return to_charge_word(charge, ""), None
+    word = PaymentWord(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
+    return word, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
+
+
+def holds_refunds_back(data: object) -> bool:
+    """Whether a list of a payment's disputes has one that closes the payment for refunds, or says nothing of use.
+
+    A charge stays `disputed` when the dispute is won, and is so from an inquiry on, whose best answer is a refund.
+    """
+    listed = data.get("data") if isinstance(data, dict) and data.get("object") == "list" else None
+    if not isinstance(listed, list) or not listed:
+        return True
+    return any(not isinstance(each, dict) or each.get("status") not in OPEN_TO_REFUNDS for each in listed)
+
+
+def is_no_way_to_read(status: int, code: str, param: str) -> bool:
+    """Whether an error answer means that payments can't be read there, and not that this one is not there.
+
+    Stripe names the parameter of what it misses, and says of an unknown path neither code nor parameter.
+    """
+    if status == 400:  # `expand` is all that we ask with
+        return param.startswith("expand")
+    return status in NO_SUCH_PATH and not (code == MISSING and param)
+
+
+def _object(data: object, kind: str, reference: str) -> dict[str, Any]:
+    if not isinstance(data, dict) or data.get("object") != kind:
+        raise Unreadable(f"not a {kind}")
+    if reference and data.get("id") != reference:
+        raise Unreadable(f"another {kind} than the one that was asked for")
+    return data
+
+
+def _captured(charge: dict[str, Any]) -> int:
+    """Older API versions have no `amount_captured`: there a charge is captured whole, or not at all."""
+    if "amount_captured" in charge:
+        return _amount(charge, "amount_captured")
+    return _amount(charge, "amount") if charge.get("captured") is True else 0
+
+
+def _amount(thing: dict[str, Any], name: str) -> int:
+    value = thing.get(name)
+    # type() and not isinstance(): True is an int to Python, and no amount.
+    if type(value) is not int or not 0 <= value <= AMOUNT_MAX:
+        raise Unreadable(f"a payment whose {name} is not a whole number of minor units")
+    return value
+
+
+def _currency(thing: dict[str, Any]) -> str:
+    value = thing.get("currency")
+    if not isinstance(value, str) or not CURRENCY.fullmatch(value):
+        raise Unreadable("a payment without a currency")
+    return value.upper()
+
+
+def _flag(thing: dict[str, Any], name: str) -> bool | None:
+    value = thing.get(name)
+    return value if isinstance(value, bool) else None

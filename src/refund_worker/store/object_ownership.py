@@ -1,0 +1,87 @@
+"""Which refund objects stand in our books, and what persons paid by hand: read to say whose an object is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from refund_worker.domain.refund import LegStatus
+from refund_worker.store.refunds import refunds_of_legs
+from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.tables import legs, payments, refund_objects
+
+
+class Booked(NamedTuple):
+    """Whose an object is by its id; `attempt` as first heard, if it was."""
+
+    leg_id: str
+    refund_id: str
+    attempt: int | None
+
+
+def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable[str]) -> dict[str, Booked]:
+    """By object, for those whose id stands in our books."""
+    o = refund_objects.c
+    query = select(o.processor_refund_id, o.leg_id, legs.c.refund_id, o.attempt).join(legs, legs.c.leg_id == o.leg_id)
+    found: dict[str, Booked] = {}
+    for chunk in batched(object_ids, IDS_AT_ONCE):
+        rows = connection.execute(query.where(o.processor == processor, o.processor_refund_id.in_(chunk)))
+        found |= {object_id: Booked(*rest) for object_id, *rest in rows}
+    return found
+
+
+def refunds_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:
+    """The refund's id by leg id, for the legs that exist, however many are asked for."""
+    found: dict[str, str] = {}
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        found |= refunds_of_legs(connection, chunk)
+    return found
+
+
+class AskedFor(NamedTuple):
+    """What a leg asks for, in minor units, and over which payment, by the processor's name for it."""
+
+    amount_minor: int
+    currency: str
+    processor_payment_id: str
+
+
+def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, AskedFor]:
+    """What these legs ask for, by leg id."""
+    query = select(legs.c.leg_id, legs.c.amount_minor, legs.c.currency, legs.c.processor_payment_id)
+    found: dict[str, AskedFor] = {}
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        rows = connection.execute(query.where(legs.c.leg_id.in_(chunk)))
+        found |= {leg_id: AskedFor(*rest) for leg_id, *rest in rows}
+    return found
+
+
+def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
+    """By what these legs were paid, by leg id: the refund object's id, or a person's reference behind its prefix."""
+    query = select(legs.c.leg_id, legs.c.processor_refund_id).where(legs.c.processor_refund_id.is_not(None))
+    found: dict[str, str] = {}
+    for chunk in batched(leg_ids, IDS_AT_ONCE):
+        found |= {row[0]: row[1] for row in connection.execute(query.where(legs.c.leg_id.in_(chunk)))}
+    return found
+
+
+def returned_before(connection: Connection, payment_id: str) -> int:
+    """Minor units that were recorded as returned before this payment was known here."""
+    query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def paid_by_hand(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:
+    """Minor units by reference of what persons paid by hand in the place of refunds over this payment."""
+    query = select(legs.c.processor_refund_id, legs.c.amount_minor).where(
+        legs.c.payment_id == payment_id,
+        legs.c.status == LegStatus.SUCCEEDED,
+        legs.c.processor_refund_id.startswith(prefix, autoescape=True),
+    )
+    found: defaultdict[str, int] = defaultdict(int)
+    for reference, amount_minor in connection.execute(query):
+        found[reference.removeprefix(prefix)] += amount_minor
+    return dict(found)

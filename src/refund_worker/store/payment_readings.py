@@ -1,0 +1,162 @@
+"""What processors say of payments, kept with each payment beside what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
+
+from refund_worker.domain.decision import Reread
+from refund_worker.domain.payment_check import PaymentFacts
+from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, PaymentWord
+from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.tables import legs, payments
+
+# What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
+READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
+
+# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
+_ours = (
+    select(func.coalesce(func.sum(legs.c.amount_minor), 0))
+    .where(
+        legs.c.payment_id == payments.c.payment_id,
+        legs.c.status != "failed",
+        legs.c.status != "canceled",
+        or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
+    )
+    .correlate(payments)
+    .scalar_subquery()
+)
+_FACTS = select(
+    case((payments.c.word_outside > 0, _ours), else_=0).label("ours"),
+    payments.c.payment_id,
+    payments.c.processor,
+    payments.c.amount_minor,
+    payments.c.currency,
+    payments.c.captured_minor,
+    payments.c.refunded_minor,
+    payments.c.word,
+    payments.c.word_captured,
+    payments.c.word_currency,
+    payments.c.word_live,
+    payments.c.word_disputed,
+    payments.c.word_refunded,
+    payments.c.word_read_at,
+    payments.c.word_outside,
+    payments.c.word_seen,
+).where(payments.c.payment_id.in_(bindparam("payment_ids", expanding=True)))
+
+
+def facts_of(
+    connection: Connection, payment_ids: Collection[str], readable: Collection[str]
+) -> dict[str, PaymentFacts]:
+    """What is known of these payments by payment_id; `readable` are the processors that can be asked about payments."""
+    found = {}
+    for some in batched(sorted(set(payment_ids)), IDS_AT_ONCE):
+        for row in connection.execute(_FACTS, {"payment_ids": list(some)}).mappings():
+            found[row["payment_id"]] = _facts(row, row["processor"] in readable)
+    return found
+
+
+def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
+    word = None
+    if row["word"] in (READ, PROVED, DOUBTED):
+        word = PaymentWord(
+            captured_minor=row["word_captured"],
+            currency=row["word_currency"],
+            live=row["word_live"],
+            disputed=row["word_disputed"],
+            refunded_minor=row["word_refunded"],
+        )
+    return PaymentFacts(
+        payment_id=row["payment_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        captured_minor=row["captured_minor"],
+        refunded_minor=row["refunded_minor"],
+        readable=readable,
+        is_read=row["word"] not in (None, DOUBTED),
+        read_at=row["word_read_at"] or 0.0,
+        word=word,
+        outside_minor=row["word_outside"],
+        seen_minor=row["word_seen"],
+        ours_minor=int(row["ours"]),  # Postgres sums integers to a decimal
+    )
+
+
+def keep_words(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
+    """Keep what was said of each payment, by payment_id, and what of it is refunded there but not in our books."""
+    read = {payment_id: said.word for payment_id, said in words.items() if isinstance(said, PaymentRead)}
+    if read:
+        connection.execute(_KEEP_WORD, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
+    unread = sorted(words.keys() - read.keys())
+    if unread:
+        connection.execute(_KEEP_UNREADABLE, [{"id": payment_id, "read_at": now} for payment_id in unread])
+
+
+def _row(payment_id: str, word: PaymentWord, now: float) -> dict[str, Any]:
+    return {
+        "id": payment_id,
+        "read_at": now,
+        "state": PROVED if word.captured_minor is None else READ,
+        "captured": word.captured_minor,
+        "its_currency": word.currency,
+        "live": word.live,
+        "disputed": word.disputed,
+        "refunded": word.refunded_minor,
+    }
+
+
+def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> None:
+    """Forget the word on these payments, by payment_id, so that it is read again.
+
+    What a person has seen is gone elsewhere stops no leg again, only what comes on top of it. Nor does the word that a
+    payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
+    """
+    rows = [
+        {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}
+        for payment_id, how in sorted(payment_ids.items())
+    ]
+    if rows:
+        connection.execute(_FORGET_WORD, rows)
+
+
+def count_unreadable(connection: Connection) -> int:
+    """Payments whose word could not be read, so that refunds over them go out unchecked."""
+    return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
+
+
+_unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
+_KEEP_WORD = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(
+        word=bindparam("state"),
+        word_captured=bindparam("captured"),
+        word_currency=bindparam("its_currency"),
+        word_live=bindparam("live"),
+        word_disputed=bindparam("disputed"),
+        word_refunded=bindparam("refunded"),
+        word_read_at=bindparam("read_at"),
+        # Where nothing is said of refunds, the comparison is neither true nor false, and nothing is outside.
+        word_outside=case((_unexplained > 0, _unexplained), else_=0),
+    )
+)
+# Two comparisons and not one list: a list of values can't be used with several payments in one statement.
+_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
+_KEEP_UNREADABLE = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(word=case((_is_proved, PROVED), else_=UNREADABLE), word_read_at=bindparam("read_at"))
+)
+_stands_in_the_way = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
+_FORGET_WORD = (
+    update(payments)
+    .where(payments.c.payment_id == bindparam("id"))
+    .values(
+        word=case((_is_proved, DOUBTED), (_stands_in_the_way, None), else_=payments.c.word),
+        word_disputed=False,
+        word_seen=case((bindparam("as_seen", type_=Boolean), payments.c.word_outside), else_=payments.c.word_seen),
+    )
+)

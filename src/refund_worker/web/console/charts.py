@@ -1,0 +1,176 @@
+"""Figures: what happened in the last two weeks as plots, from the sums that the scheduler counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from refund_worker.engine.jobs import daily_stats
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.failure_groups import failures
+from refund_worker.engine.views.money_format import money
+from refund_worker.store.reporting import daily_stats as stored_stats
+from refund_worker.store.reporting.daily_stats import Slot
+from refund_worker.web.console.pages import ThePage, age
+from refund_worker.web.console.svg import Columns, Lines, columns, lines
+
+router = APIRouter()
+
+DAYS = 14
+CAUSES = 8
+# From the bottom up.
+BANDS: Mapping[str, tuple[str, ...]] = {
+    "succeeded": ("succeeded", "partially_succeeded"),
+    "under way": ("queued", "sending", "pending", "reversing"),
+    "needs a person": ("needs_attention", "awaiting_approval"),
+    "ended without": ("failed", "rejected", "canceled"),
+}
+PREVENTED = {
+    "the same request again": "",
+    "a send repeated under its key": daily_stats.SENT_AGAIN,
+    "found instead of sent again": daily_stats.FOUND,
+}
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+NAMES = (
+    daily_stats.STANDING, daily_stats.ASKED, daily_stats.PAID, daily_stats.PAID_LATER_LOST, daily_stats.LATE,
+    daily_stats.TO_ACCEPTED, daily_stats.TO_CONFIRMED, daily_stats.SENT_AGAIN, daily_stats.FOUND, daily_stats.OLDEST,
+)  # fmt: skip
+PLACES_OF_OLDEST = 2 * DAYS * 4
+
+
+class Sums:
+    """The sums of the days shown, looked up by name, day and label."""
+
+    def __init__(self, found: Mapping[Slot, int], repeats: Mapping[int, int], days: Sequence[int]) -> None:
+        self.days, self._repeats = days, repeats
+        self._by_name: dict[str, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+        for (name, at, label), value in found.items():
+            self._by_name[name][at][label] = value
+
+    def of(self, name: str, at: int) -> Mapping[str, int]:
+        """The values by label."""
+        return self._by_name[name].get(at, {})
+
+    def labels(self, *names: str) -> list[str]:
+        return sorted({label for name in names for day in self.days for label in self.of(name, day)})
+
+    def count(self, name: str, day: int) -> int:
+        return sum(self.of(name, day).values()) if name else self._repeats.get(day, 0)
+
+    def rows(self, values: Callable[[int], Sequence[int]]) -> list[tuple[str, Sequence[int]]]:
+        return [(_day(day), values(day)) for day in self.days]
+
+
+@router.get("/figures")
+def show_figures(page: ThePage) -> HTMLResponse:
+    """Plots, each with its table."""
+    with page.context.database.read() as connection:
+        now = page.context.clock(connection)
+        today = daily_stats.day_of(now)
+        days = [today - daily_stats.DAY * back for back in range(DAYS - 1, -1, -1)]
+        sums = Sums(
+            stored_stats.tallied(connection, NAMES, days[0]), stored_stats.repeats_by_day(connection, days[0]), days
+        )
+        groups = failures(connection)
+    causes = [(explain(g["failure_code"]).title, g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
+    values: Json = {
+        "days": DAYS,
+        "states": _states(sums),
+        "oldest": _oldest(sums, now),
+        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to accepted"),
+        "confirmed": _times(sums, daily_stats.TO_CONFIRMED, "From request to confirmed"),
+        "amounts": _amounts(sums),
+        "prevented": _prevented(sums),
+        "late": _late(sums),
+        "causes": causes,
+        "longest": max([count for *_, count in causes], default=0),
+    }
+    return page.show("figures.html", **values)
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%d %b")
+
+
+def _hour(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%d %b %H:%M")
+
+
+def _states(sums: Sums) -> Columns:
+    def of(day: int) -> list[int]:
+        by_status = sums.of(daily_stats.STANDING, day)
+        return [max(0, sum(by_status.get(status, 0) for status in statuses)) for statuses in BANDS.values()]
+
+    note = "By the day they were asked for, as they stand now."
+    return columns("Refunds by state", note, list(BANDS), sums.rows(of))
+
+
+def _oldest(sums: Sums, now: float) -> Lines:
+    """Of each stretch of hours the highest age; where nobody looked, there is no line."""
+    width = DAYS * daily_stats.DAY / PLACES_OF_OLDEST
+    rows: list[tuple[str, Sequence[float | None]]] = []
+    for place in range(PLACES_OF_OLDEST):
+        begin = sums.days[0] + place * width
+        hours = range(int(begin), int(begin + width), daily_stats.HOUR)
+        seen = [value for hour in hours for value in sums.of(daily_stats.OLDEST, hour).values()]
+        rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
+    each = f"at its highest in each {width / daily_stats.HOUR:g} hours"
+    note = f"The oldest that was under way or waited for a person, {each}. Logarithmic."
+    return lines("Age of the oldest unfinished", note, ["latest"], rows, age)
+
+
+def _times(sums: Sums, name: str, heading: str) -> Lines:
+    rows = [
+        (_day(day), [daily_stats.percentile(sums.of(name, day), share) for share in SHARES.values()])
+        for day in sums.days
+    ]
+    word = "the processor's first word" if name == daily_stats.TO_ACCEPTED else "its last"
+    note = (
+        f"To {word}: half, 95 % and 99 % of that day's took no longer, to within a tenth. Approval counts. Logarithmic."
+    )
+    return lines(heading, note, list(SHARES), rows, latency)
+
+
+def latency(seconds: float | None) -> str:
+    """As an age; below a second in milliseconds, where an age would be none."""
+    return age(seconds) if seconds is None or seconds >= 1 else f"{max(1, round(seconds * 1_000))} ms"
+
+
+def _amounts(sums: Sums) -> list[Columns]:
+    """One plot for each currency, as they have no common scale: asked for, and of all that the processor paid."""
+    found = []
+    for currency in sums.labels(daily_stats.ASKED, daily_stats.PAID):
+
+        def of(day: int, currency: str = currency) -> list[int]:
+            return [sums.of(daily_stats.PAID, day).get(currency, 0)]
+
+        def shown(value: int, currency: str = currency) -> str:
+            return money(value, currency)
+
+        asked = sum(sums.of(daily_stats.ASKED, day).get(currency, 0) for day in sums.days)
+        note = f"Paid back through processors, by the day of their word; {shown(asked)} were asked for in these days."
+        found.append(columns(f"Amounts in {currency}", note, ["paid"], sums.rows(of), shown))
+    return found
+
+
+def _prevented(sums: Sums) -> Columns:
+    note = "Each could have paid a second time: the key, or looking before sending, made it one."
+    rows = sums.rows(lambda day: [sums.count(name, day) for name in PREVENTED.values()])
+    return columns("Duplicates prevented", note, list(PREVENTED), rows)
+
+
+def _late(sums: Sums) -> Columns:
+    lost = [
+        money(sum(sums.of(daily_stats.PAID_LATER_LOST, day).get(currency, 0) for day in sums.days), currency)
+        for currency in sums.labels(daily_stats.PAID_LATER_LOST)
+    ]
+    note = "Succeeded first, and came back later; the credits went back to the customers."
+    rows = sums.rows(lambda day: [sums.count(daily_stats.LATE, day)])
+    return columns(
+        "Late failures", f"{note} {', '.join(lost)} in all." if lost else note, ["late failures"], rows, first_band=3
+    )

@@ -1,0 +1,167 @@
+"""Refund transaction: the panel, what pressing its button would do, and what was given back before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, Response
+from pydantic import AfterValidator
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain.ids import spelled
+from refund_worker.domain.refund import Kind, RefundStatus, To
+from refund_worker.engine.refunds.preview import preview
+from refund_worker.engine.views import api_objects
+from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
+from refund_worker.store import ledger, refunds
+from refund_worker.store.reporting import console_queries
+from refund_worker.web.console.forms import whole, words
+from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial, was_sent
+
+router = APIRouter()
+EARLIER = 20
+NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
+
+Json = dict[str, Any]
+Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
+
+
+@router.get("/refund-transaction")
+def refund_panel(
+    page: ThePage, id: Text = "", credits: Text | None = None, to: Text = "balance", currency: Text = ""
+) -> Response:
+    """The panel, with what pressing the button would do; without `credits` for all that is left."""
+    if not id:
+        return page.go("/transactions")
+    given = {} if credits is None else {"credits": credits}
+    return _panel(page, {"id": id, "to": to, "currency": currency} | given)
+
+
+@router.get("/refund-transaction/preview")
+def back_to_panel(page: ThePage, id: Text = "") -> Response:
+    """The address of a preview, typed or opened again: what was typed into it is not in it."""
+    return page.go("/refund-transaction", id=id)
+
+
+@router.post("/refund-transaction/preview")
+def refund_preview(page: ThePage) -> HTMLResponse:
+    """The same with what was typed so far; nothing is done."""
+    return _panel(page, page.form)
+
+
+@router.post("/refund-transaction", response_model=None)
+def refund_transaction(page: ThePage) -> Response:
+    """Accept the refund; the same form sent twice is one refund."""
+    form = page.form
+    try:
+        entry = _spend(page, form.get("id", ""))
+        if not was_sent(page):
+            left = _left(page, entry)
+            _check_as_seen(form, left)
+            _amount(form, entry, left)
+        fields = {
+            "kind": "credit_refund",
+            "to": form.get("to", ""),
+            "customer_id": entry["customer_id"],
+            "transaction_id": entry["transaction_id"],
+            "credits": whole(form, "credits", "Amount"),
+            "currency": form.get("currency") or None,
+            "reason": words(form, "reason", "Reason"),
+            "note": form.get("note", "").strip() or None,
+        }
+        refund_id = ask(page, fields)
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _panel(page, form, error)
+    if fields["to"] == To.BALANCE:
+        return page.go("/transactions", customer=entry["customer_id"], done="refunded")
+    return page.go(f"/refunds/{refund_id}", done=accepted(page, refund_id))
+
+
+def _check_as_seen(form: Mapping[str, str], left: int) -> None:
+    """A page kept open, or brought back by the browser, must not give back more than its reader meant to."""
+    seen = form.get("left", "")
+    if seen != str(left):
+        told = f"{left:,} credits are left now, not {int(seen):,}" if seen.isdecimal() else f"{left:,} credits are left"
+        raise Conflict(f"{told}: see what was given back already, and send it again only if it is still right")
+
+
+def _spend(page: Page, transaction_id: str) -> RowMapping:
+    with page.context.database.read() as connection:
+        entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
+    if entry is None or entry["kind"] != "spend":
+        raise NotFound(f"there is no spend {transaction_id}")
+    return entry
+
+
+def _left(page: Page, entry: RowMapping) -> int:
+    id = entry["transaction_id"]
+    with page.context.database.read() as connection:
+        room = console_queries.rooms_of(connection, [id])[id]
+    left: int = room["credits"] - room["taken"]
+    return left
+
+
+def _amount(form: Mapping[str, str], entry: RowMapping, left: int) -> int:
+    """What was typed, within what is left."""
+    credits = whole(form, "credits", "Amount")
+    if credits < 1:
+        raise InvalidRequest(f"Amount: from 1 to {left:,}", field="credits")
+    if credits > left:
+        many = f"{credits:,} is more than the {left:,} credits left of {entry['transaction_id']}"
+        raise ExceedsRefundable(many, field="credits")
+    return credits
+
+
+def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
+    entry = _spend(page, form.get("id", ""))
+    left, full = _left(page, entry), -entry["credits"]
+    with page.context.database.read() as connection:
+        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        earlier = _earlier(connection, page, entry)
+    to = To.SOURCE if form.get("to") == "source" else To.BALANCE
+    typed = form.get("credits", str(left) if left else "").strip()
+    chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")
+    told, problem = None, None
+    try:
+        if typed and left:
+            currency = chosen if to is To.SOURCE and chosen in currencies else None
+            options = {"credits": _amount({"credits": typed}, entry, left), "currency": currency}
+            told = preview(page.context, trial(page, Kind.CREDIT_REFUND, to, entry, **options))
+    except RefundWorkerError as wrong:
+        problem = wrong
+    presets = [("Full", full), ("Half", full // 2), ("Remaining", left)]
+    values: Json = {
+        "entry": entry,
+        "left": left,
+        "earlier": earlier,
+        "to": to.value,
+        "credits": typed,
+        "currency": chosen,
+        "currencies": currencies,
+        "told": told,
+        "problem": problem,
+        "presets": [(name, amount, 0 < amount <= left) for name, amount in presets],
+        "request_id": form_id(form, error),
+        "reason": form.get("reason", ""),
+        "note": form.get("note", ""),
+        "error": error,
+    }
+    return page.show("refund_transaction.html", error.status if error else 200, **values)
+
+
+def _earlier(connection: Connection, page: Page, entry: RowMapping) -> list[Json]:
+    """Refunds of this transaction, the newest first; of those whose credits were taken back, `deleted` says so."""
+    id, sees = entry["transaction_id"], page.identity.sees
+    posted = refunds.load(connection, console_queries.refunds_of_transaction(connection, id, limit=EARLIER))
+    found = [api_objects.refund_view(refund) for refund in posted if sees in (None, refund.client)]
+    wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_POSTED, client=sees, limit=EARLIER)
+    waiting = api_objects.list_refunds(connection, wanted)["data"]
+    found += [refund for refund in waiting if refund["transaction_id"] == id]
+    gone = console_queries.reversed_among(connection, [f"{refund['id']}-credit" for refund in found])
+    newest_first = sorted(found, key=lambda refund: str(refund["id"]), reverse=True)
+    return [refund | {"deleted": f"{refund['id']}-credit" in gone} for refund in newest_first]

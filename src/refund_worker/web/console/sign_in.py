@@ -1,0 +1,102 @@
+"""Signing in and out, and the files that every page loads."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from refund_worker.engine.access import console_users
+from refund_worker.engine.access.permissions import CONSOLE_ROLES
+from refund_worker.errors import NotFound
+from refund_worker.web.console.pages import HEADERS, PREFIX, STATIC, VERSION, Page, ThePage
+from refund_worker.web.console.permissions import address_of, cookie_name, hashing_of, is_secure
+from refund_worker.web.cookies import cookie_of
+from refund_worker.web.problems import Forbidden
+
+router = APIRouter()
+
+# Before there is a session, a form is tied to the browser by a cookie of its own.
+FORM_COOKIE = "refund_worker_sign_in"
+
+
+@router.get("/static/{name}")
+def static(name: str, v: str = "") -> Response:
+    """Files of ours by name; kept by browsers as long as they carry the present version."""
+    if name not in STATIC:
+        raise NotFound("there is nothing at this path")
+    content, kind = STATIC[name]
+    lasting = "public, max-age=31536000, immutable" if v == VERSION else "no-cache"
+    return Response(content, media_type=kind, headers=HEADERS | {"Cache-Control": lasting})
+
+
+@router.get("/sign-in")
+def ask_to_sign_in(page: ThePage, next: str = "") -> HTMLResponse:
+    """The form."""
+    return _form(page, next)
+
+
+@router.post("/sign-in", response_model=None)
+async def sign_in(page: ThePage) -> Response:
+    """Begin a session and go where the person wanted to."""
+    form = page.form
+    next, name = form.get("next", ""), form.get("name", "")
+    known = cookie_of(page.request, _form_cookie(page))
+    if not known or not hmac.compare_digest(form.get("token", "").encode(), known.encode()):
+        return _form(page, next, name, Forbidden("the page was open for too long: sign in again"))
+    try:
+        password, address = form.get("password", ""), address_of(page.request)
+        cookie = await hashing_of(page.request).run(
+            address, console_users.sign_in, page.context, name=name, password=password, address=address
+        )
+    except (console_users.WrongPassword, console_users.TooManyTries) as error:
+        return _form(page, next, name, error)
+    answer = RedirectResponse(_safe(next), 303, headers=HEADERS)
+    _set_cookie(page, answer, cookie_name(page.request), cookie)
+    answer.delete_cookie(_form_cookie(page), secure=is_secure(page.request), httponly=True, samesite="strict")
+    return answer
+
+
+@router.post("/sign-out")
+def sign_out(page: ThePage) -> RedirectResponse:
+    """End the session, here and in the database."""
+    assert page.session is not None
+    console_users.sign_out(page.context, page.session)
+    answer = page.go("/sign-in", done="signed_out")
+    answer.delete_cookie(cookie_name(page.request), secure=is_secure(page.request), httponly=True, samesite="lax")
+    return answer
+
+
+def _form(
+    page: Page,
+    next: str,
+    name: str = "",
+    error: console_users.WrongPassword | console_users.TooManyTries | Forbidden | None = None,
+) -> HTMLResponse:
+    token = cookie_of(page.request, _form_cookie(page)) or secrets.token_urlsafe(24)
+    status = error.status if error else 200
+    answer = page.show(
+        "sign_in.html", status, token=token, next=next, name=name, roles=CONSOLE_ROLES.items(), error=error
+    )
+    _set_cookie(page, answer, _form_cookie(page), token, strict=True)
+    if isinstance(error, console_users.TooManyTries):
+        answer.headers["Retry-After"] = str(max(1, round(error.wait_seconds)))
+    return answer
+
+
+def _form_cookie(page: Page) -> str:
+    return ("__Host-" if is_secure(page.request) else "") + FORM_COOKIE
+
+
+def _set_cookie(page: Page, answer: Response, name: str, value: str, *, strict: bool = False) -> None:
+    """For the session lax: a link from elsewhere, such as a chat, opens the page instead of the sign-in."""
+    secure = is_secure(page.request)
+    answer.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="strict" if strict else "lax")
+
+
+def _safe(next: str) -> str:
+    """Only to a page of the console: what else an address names is not followed."""
+    plain = next.startswith(PREFIX + "/") and not next.startswith(PREFIX + "//") and "\\" not in next
+    return next if plain and next.isprintable() and next.isascii() else PREFIX + "/"

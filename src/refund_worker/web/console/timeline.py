@@ -1,0 +1,119 @@
+"""What a refund's page tells of its past: three lights, the timeline's details, and what became of each attempt."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.engine.views.money_format import money
+from refund_worker.redaction import to_redacted
+from refund_worker.web.console.labels import OUTCOME_WORDS
+
+Json = dict[str, Any]
+NOT_ON_ITS_WAY = (LegStatus.BLOCKED, LegStatus.WAITING, LegStatus.FAILED, LegStatus.CANCELED)
+TAKEN_BACK = ("none", "given, then taken back")
+# Attempts that nobody answered: what is stored of them is when we stopped waiting.
+UNANSWERED = frozenset({"Unanswered", "NotSent"})
+# Entries of earlier days say `600 EUR` and mean minor units; those of today are `6.00 EUR`, which this does not match.
+_BARE = re.compile(r"(?<![0-9.,])([0-9]+) ([A-Z]{3})(?= over | paid: | came back: )")
+
+
+def in_money(text: str) -> str:
+    """A stored text with its amounts as people read them."""
+    return _BARE.sub(lambda found: money(int(found[1]), found[2]), text)
+
+
+def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, str]]:
+    """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
+    here = ("on", "yes") if refund.posted else ("off", "not yet")
+    if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
+        here = ("none", "never will be")
+    if taken_back:
+        here = TAKEN_BACK
+    if refund.to is To.BALANCE:
+        return [("Credited here", *here), ("Money sent", "none", "no money in it"), ("Confirmed", *here)]
+    if refund.returned_credits and here[0] == "on":
+        here = ("part", f"{refund.returned_credits:,} credits given back")
+    what = "Taken off here" if refund.kind is Kind.WITHDRAWAL else "Credited here"
+    return [(what, *here), ("Money sent", *_sent(refund)), ("Confirmed", *_confirmed(refund))]
+
+
+def is_not_known(leg: Leg) -> bool:
+    """Whether it was sent and nobody can say what came of it."""
+    return leg.status is LegStatus.UNKNOWN or (
+        leg.status is LegStatus.BLOCKED and leg.failure_code == "outcome_unknown"
+    )
+
+
+def _sent(refund: Refund) -> tuple[str, str]:
+    tried = [leg for leg in refund.legs if leg.last_sent_at is not None]
+    if not tried:
+        return ("off", "not yet")
+    if any(is_not_known(leg) for leg in tried):
+        return ("part", "not known")
+    # What was refused, or proved not executed, is not on its way.
+    refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
+    if len(refused) == len(tried):
+        return ("off", _refused({leg.status for leg in refused}))
+    standing = [leg for leg in refund.legs if leg.status not in (LegStatus.CANCELED, LegStatus.FAILED)]
+    on_its_way = len(tried) - len(refused)
+    if on_its_way >= len(standing):
+        return ("on", "yes")
+    return ("part", f"{on_its_way} of {len(standing)} payments")
+
+
+def _refused(statuses: set[LegStatus]) -> str:
+    if LegStatus.BLOCKED in statuses:
+        return "refused for now"
+    return "will be sent again" if LegStatus.WAITING in statuses else "refused"
+
+
+def _confirmed(refund: Refund) -> tuple[str, str]:
+    if refund.status is RefundStatus.SUCCEEDED:
+        return ("on", "yes")
+    if refund.status is RefundStatus.PARTIALLY_SUCCEEDED:
+        return ("part", "in part")
+    if refund.status is RefundStatus.FAILED:
+        return ("none", "no: it failed")
+    paid = sum(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
+    return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
+
+
+def told(events: Iterable[Json], refund: Refund) -> list[Json]:
+    """The timeline with its details as (name, text): what is none is left out, and amounts are money."""
+    currencies = {leg.leg_id: leg.currency for leg in refund.legs}
+    return [event | {"detail": _details(event["detail"], currencies.get(event["leg_id"]))} for event in events]
+
+
+def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:
+    found = []
+    for name, value in detail.items():
+        if value is None or name == "reason":
+            continue
+        if name == "minor" and currency:
+            found.append(("money", money(value, currency)))
+        else:
+            found.append((name.replace("_", " "), in_money(f"{value:,}" if isinstance(value, int) else str(value))))
+    return found
+
+
+def attempt_view(row: RowMapping) -> Json:
+    """One attempt: what was sent, and all that is stored of the answer."""
+    outcome, code, message = row["outcome"], row["outcome_code"], row["outcome_message"]
+    answered: list[tuple[str, str]] = []
+    if outcome == "Answered":
+        answered = [("Refund there", code), ("Its status", message)]
+    elif outcome:
+        answered = [("Code", code), ("Message", message)]
+    answered.append(("Its request id", row["request_id"]))
+    return dict(row) | {
+        "body": to_redacted(json.dumps(json.loads(row["body"]), indent=2)),
+        "words": OUTCOME_WORDS.get(outcome, outcome) if outcome else "no answer yet",
+        "unanswered": outcome in UNANSWERED,
+        "answered": [(name, value) for name, value in answered if value],
+    }

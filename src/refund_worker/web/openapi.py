@@ -1,0 +1,312 @@
+"""The shapes of answers, for /openapi.json. The objects themselves are made by the engine's views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from refund_worker.domain.refund import Kind, LegStatus, RefundStatus, To
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.intake.schemas import Body
+from refund_worker.web.problems import PROBLEM_JSON
+
+AT = "2026-11-23T09:00:00Z"
+REFUND_ID = "rf_019aafc2d1a05c1e7f00aa11"
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457). `code` is stable; `retryable` says if the same call can succeed later.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "retryable"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "retryable": {"type": "boolean"},
+        "field": {"type": "string"},
+        "fields": {"type": "array", "items": {"type": "string"}},
+    },
+    "example": {
+        "type": "urn:refund-worker:problem:exceeds_refundable",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "30 of 50 credits of tx-1 are left to refund",
+        "code": "exceeds_refundable",
+        "retryable": False,
+    },
+}
+
+
+class Shape(BaseModel):
+    """Base of all answers: exactly these fields, all of them there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AmountShape(Shape):
+    currency: str
+    requested_minor: int
+    succeeded_minor: int
+
+
+class LegShape(Shape):
+    leg_id: str
+    payment_id: str
+    processor: str
+    amount_minor: int
+    currency: str
+    credits: int
+    status: LegStatus
+    processor_refund_id: str | None
+    attempts: int
+    failure_code: str | None
+    blocked_by: list[str]
+    unreturnable_minor: int
+
+
+class RefundShape(Shape):
+    id: str
+    status: RefundStatus
+    kind: Kind
+    to: To
+    customer_id: str
+    transaction_id: str | None
+    credits: int
+    amounts: list[AmountShape]
+    legs: list[LegShape]
+    reason: str
+    note: str | None
+    metadata: dict[str, str]
+    idempotency_key: str
+    client: str
+    actor: str
+    requested_by: str | None
+    failure_code: str | None
+    failure_message: str | None
+    available_actions: list[Action]
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class RefundListShape(Shape):
+    data: list[RefundShape]
+    has_more: bool
+
+
+class EventShape(Shape):
+    at: str
+    what: str
+    who: str
+    why: str | None
+    leg_id: str | None
+    from_: str | None
+    to: str | None
+    alarm: bool
+    detail: dict[str, Any]
+
+    model_config = ConfigDict(extra="forbid", alias_generator=lambda name: name.rstrip("_"))
+
+
+class EventListShape(Shape):
+    data: list[EventShape]
+    has_more: bool
+
+
+class PaymentWordShape(Shape):
+    captured_minor: int | None
+    currency: str
+    live: bool | None
+    disputed: bool | None
+    refunded_minor: int | None
+    read_at: str
+
+
+class PaymentShape(Shape):
+    payment_id: str
+    customer_id: str
+    processor: str
+    processor_payment_id: str
+    amount_minor: int
+    currency: str
+    credits: int
+    captured_at: str
+    captured_minor: int | None = None  # these two only where they were given
+    refunded_minor: int | None = None
+
+
+class PaymentReadShape(PaymentShape):
+    captured_minor: int
+    refunded_minor: int
+    verified: bool | None
+    processor_says: PaymentWordShape | None
+
+
+class TransactionShape(Shape):
+    transaction_id: str
+    kind: str
+    credits: int
+    refers_to: str | None
+    refund_id: str | None
+    description: str
+    occurred_at: str
+
+
+class TransactionListShape(Shape):
+    data: list[TransactionShape]
+    has_more: bool
+
+
+class CustomerShape(Shape):
+    customer_id: str
+    balance: int
+    available: int
+    payable: int
+    recent_corrections: list[TransactionShape]
+
+
+class PlannedLegShape(Shape):
+    payment_id: str
+    processor: str
+    amount_minor: int
+    currency: str
+    credits: int
+    unreturnable_minor: int = 0  # only where there is any
+
+
+class RefusalShape(Shape):
+    code: str
+    message: str
+
+
+class PolicyShape(Shape):
+    needs_approval: bool
+    approval_threshold_minor: int | None
+    allocation: str
+
+
+class PreviewShape(Shape):
+    would_be: Literal["accepted"] | RefusalShape
+    credits: int | None
+    maximum_credits: int
+    legs: list[PlannedLegShape]
+    amounts: list[AmountShape]
+    balance_before: int | None
+    balance_after: int | None
+    policy: PolicyShape
+
+
+class RejectShape(Shape):
+    index: int
+    code: str
+    message: str
+
+
+class BatchShape(Shape):
+    batch_id: str
+    status: Literal["taking_in", "complete", "stopped"]
+    message: str | None
+    accepted: int
+    replayed: int
+    rejected: list[RejectShape]
+    refunds_by_status: dict[str, int]
+    created_at: str
+    updated_at: str
+
+
+class SwitchShape(Shape):
+    name: str
+    paused: bool
+    paused_by: str | None
+    paused_at: str | None
+    paused_until: str | None
+    code: str | None
+    reason: str | None
+
+
+class ReceivedShape(Shape):
+    received: bool
+
+
+class HealthShape(Shape):
+    status: Literal["ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What FastAPI is told of a route: `extra` is its body, `responses` its answers by status."""
+
+    extra: dict[str, Any]
+    responses: dict[int | str, dict[str, Any]]
+
+
+HEADER_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    "description": "One for each intent: the same key and body again gives the same answer and does nothing new.",
+    "example": "order-1001-refund-1",
+}
+HEADER_VERSION = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The version that was looked at; 412 if the refund has changed since.",
+    "example": '"3"',
+}
+
+
+def document(
+    answers: Mapping[int, type[Shape]],
+    problems: Iterable[int] = (),
+    *,
+    body: type[Body] | None = None,
+    schema: dict[str, Any] | None = None,
+    example: Any = None,
+    parameters: Iterable[Mapping[str, Any]] = (),
+    body_required: bool = True,
+    guarded: bool = True,
+) -> Document:
+    """A route's document. A guarded one may also answer 401 and 403; every route may answer 503."""
+    statuses = set(problems) | {503} | ({401, 403} if guarded else set())
+    extra: dict[str, Any] = {} if guarded else {"security": []}
+    if body is not None or schema is not None:
+        shape = schema or (body.model_json_schema(mode="validation") if body else {})
+        content = {"schema": shape} | ({"example": example} if example is not None else {})
+        extra["requestBody"] = {"required": body_required, "content": {"application/json": content}}
+        statuses |= {413, 415, 422}
+    if parameters:
+        extra["parameters"] = [dict(parameter) for parameter in parameters]
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": shape, "description": HTTPStatus(status).phrase} for status, shape in answers.items()
+    }
+    return Document(extra, found | {status: _problem(status) for status in sorted(statuses)})
+
+
+def _problem(status: int) -> dict[str, Any]:
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": HTTPStatus(status).phrase, "content": content}
+
+
+_EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["id", "type"],
+    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
+}
+_SIGNATURE = {
+    "name": "Stripe-Signature",
+    "in": "header",
+    "required": True,
+    "schema": {"type": "string"},
+    "example": "t=1795424400,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
+}
+WEBHOOK = document({200: ReceivedShape}, (400, 413), schema=_EVENT_SCHEMA, parameters=(_SIGNATURE,), guarded=False)

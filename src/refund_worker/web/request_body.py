@@ -1,0 +1,248 @@
+"""Bodies read with a limit and parsed strictly, after the caller was let in and never before."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from refund_worker.engine.intake.schemas import DEPTH_MAX, SomeBody, is_shallow, parse_body
+from refund_worker.errors import InvalidRequest
+from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
+from refund_worker.web.request_signatures import check_body
+
+BODY_BYTES_MAX = 1 << 20
+# Of each body, so much needs no room: connections are bounded, and nearly every body is smaller.
+FREE_BYTES = 64 << 10
+# What all larger ones may have together, in each process: ordinary ones, and batches, two of the largest.
+BODIES_BYTES_MAX, BATCHES_BYTES_MAX = 32 << 20, 128 << 20
+# Parsed, a body can be forty times as large.
+PARSED_AT_ONCE = 2
+# The longest valid row in its most wasteful spelling is below; nearly all fit into the first bite.
+ROW_BYTES, ROW_BYTES_MAX = 4 << 10, 128 << 10
+_DIGITS_MAX = 30
+_SPACE = re.compile(rb"[ \t\n\r]*")
+
+
+def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[[Request], Awaitable[SomeBody]]:
+    """A dependency that gives the body as `model`. Raises `NotJson`, `BodyTooLarge`, `InvalidRequest`."""
+
+    async def read(request: Request) -> SomeBody:
+        async with limited_body(request, BODY_BYTES_MAX) as raw:
+            if may_be_empty and not raw:
+                return parse_body(model, {})
+            check_is_json(request)
+            if len(raw) <= FREE_BYTES:
+                return _parsed(model, raw)
+            # A megabyte of brackets takes half a second, in which nobody else would be answered.
+            async with rooms_of(request).parsing:
+                return await run_in_threadpool(_parsed, model, raw)
+
+    return read
+
+
+def _parsed(model: type[SomeBody], raw: bytearray) -> SomeBody:
+    return parse_body(model, parse_object(decoded(raw)))
+
+
+def check_is_json(request: Request) -> None:
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.partition("charset=")[2].strip(' "').lower()
+    if media_type.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise NotJson("send the body as application/json in UTF-8")
+
+
+class Room:
+    """Bytes of bodies that may be in memory at a time; used on one event loop."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._free = bytes_max
+
+    def check(self, size: int) -> None:
+        """Raises `Crowded` where so many bytes have no room now."""
+        if size > self._free:
+            raise Crowded("too many large bodies are being taken in: send this one again in a moment")
+
+    def take(self, size: int) -> None:
+        """Raises as `check`."""
+        self.check(size)
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        self._free += size
+
+
+class Rooms:
+    """Of one process: how much there is for large bodies, and how many of them are parsed at a time."""
+
+    def __init__(self) -> None:
+        self.bodies, self.batches = Room(BODIES_BYTES_MAX), Room(BATCHES_BYTES_MAX)
+        self.parsing = asyncio.Semaphore(PARSED_AT_ONCE)
+
+
+def rooms_of(request: Request) -> Rooms:
+    rooms: Rooms = request.app.state.rooms
+    return rooms
+
+
+@asynccontextmanager
+async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytearray]:
+    """The raw body, which every route gets from here alone; its room is given back at the end.
+
+    Raises `BodyTooLarge` as soon as that is known; what is said of the length counts first. Raises `Crowded` where
+    there is no room for it, `SignatureInvalid` where another body was signed.
+    """
+    rooms = rooms_of(request)
+    room = rooms.bodies if bytes_max <= BODY_BYTES_MAX else rooms.batches
+    said = request.headers.get("content-length", "")
+    length = int(said[:20]) if said.isascii() and said.isdigit() else 0
+    if length > bytes_max:
+        raise _too_large(bytes_max)
+    room.check(max(0, length - FREE_BYTES))
+    body, its_hash, taken = bytearray(), hashlib.sha256(), 0
+    try:
+        async for chunk in request.stream():
+            size = len(body) + len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            more = max(0, size - FREE_BYTES) - taken
+            room.take(more)
+            taken += more
+            body += chunk
+            its_hash.update(chunk)
+        check_body(request, its_hash.hexdigest())
+        yield body
+    finally:
+        room.give_back(taken)
+
+
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body may have at most {bytes_max} bytes")
+
+
+def decoded(raw: bytes | bytearray) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8") from None
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """A JSON object with nothing twice, nothing that is not JSON, no endless nesting. Raises `InvalidRequest`."""
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise _not_json(error) from None
+    return _checked(value, text)
+
+
+def rows_of(raw: bytes | bytearray, name: str) -> Iterator[dict[str, Any] | InvalidRequest]:
+    """The rows of `{"name": [{…}, …]}` in UTF-8, one in memory at a time: as text, all could be four times as large.
+
+    A row that is wrong is given as what is wrong. Raises `InvalidRequest` where the bytes themselves are broken: what
+    came before is then already given.
+    """
+    begin = re.match(rb'\s*{\s*"%s"\s*:\s*\[\s*' % name.encode("ascii"), raw)
+    if begin is None:
+        raise InvalidRequest(f'the body must be {{"{name}": [{{…}}, …]}} and nothing else', field=name)
+    place, count = begin.end(), 0
+    if not raw.startswith(b"]", place):
+        while True:
+            value, place = _next_value(raw, place, f"{name}.{count}")
+            yield value
+            count += 1
+            place = _after_space(raw, place)
+            if not raw.startswith(b",", place):
+                break
+            place = _after_space(raw, place + 1)
+    if re.compile(rb"\]\s*\}\s*\Z").match(raw, place) is None:
+        raise InvalidRequest(f'after {count} rows: the body must end with "]}}", with nothing else in it', field=name)
+
+
+def _next_value(raw: bytes | bytearray, place: int, name: str) -> tuple[dict[str, Any] | InvalidRequest, int]:
+    """The row that begins here, or what is wrong with it, and where it ends."""
+    for bite in (ROW_BYTES, ROW_BYTES_MAX):
+        is_last = place + bite >= len(raw)
+        try:
+            # A letter of several bytes may be cut in two by the bite's end.
+            piece, _ = codecs.utf_8_decode(bytes(raw[place : place + bite]), "strict", is_last)
+        except UnicodeDecodeError:
+            raise InvalidRequest("the body is not UTF-8") from None
+        try:
+            _, length = _SCANNER.raw_decode(piece)
+        except (ValueError, RecursionError) as error:
+            if not is_last and bite < ROW_BYTES_MAX:
+                continue
+            raise InvalidRequest(f"{name}: {_not_json(error).message}", field=name) from None
+        if length == len(piece) and not is_last:
+            continue  # a number may go on
+        end = place + len(piece[:length].encode("utf-8"))
+        try:
+            return parse_object(piece[:length]), end
+        except InvalidRequest as wrong:
+            return wrong, end
+    raise InvalidRequest(f"{name}: a row may have at most {ROW_BYTES_MAX} bytes", field=name)
+
+
+def _after_space(raw: bytes | bytearray, place: int) -> int:
+    found = _SPACE.match(raw, place)
+    return found.end() if found else place
+
+
+def _checked(value: Any, text: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("must be a JSON object")
+    if not is_shallow(value):
+        raise InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
+    if "\\u" in text and not _is_unicode(value):
+        raise InvalidRequest("half a character (a lone surrogate) is in a text")
+    return value
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_json(error: Exception) -> InvalidRequest:
+    if isinstance(error, json.JSONDecodeError):
+        return InvalidRequest(f"not JSON: {error.msg} at character {error.pos}")
+    if isinstance(error, RecursionError):
+        return InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
+    return InvalidRequest(f"not JSON: {error}")
+
+
+def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {json.dumps(name[:60])} is there twice")
+        found[name] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _integer(digits: str) -> int:
+    # Out of every range: not even converted, which takes long for very many digits.
+    if len(digits) > _DIGITS_MAX:
+        raise ValueError("a number has more digits than any amount")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_name_twice, parse_constant=_no_constant, parse_int=_integer)
+# Finds where a row ends, whatever is in it.
+_SCANNER = json.JSONDecoder(parse_int=str)

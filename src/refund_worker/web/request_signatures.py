@@ -1,0 +1,66 @@
+"""Requests of signed keys: whoever saw the key in a log or a proxy can send nothing new with it.
+
+The signature covers a hash of the body and is checked before the body is read; `limited_body` then holds the body
+against that hash. A request heard and sent again within the tolerance is answered as any repeat is: under its own
+idempotency key and version, both of which are signed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+
+from fastapi import Request
+
+from refund_worker.request_signing import HEADER, SIGNED_HEADERS, signature
+from refund_worker.web.problems import SignatureInvalid, SignatureMissing, SignatureStale
+
+# For clocks that differ and calls that wait, in both directions.
+TOLERANCE_SECONDS = 300
+_PARTS = ("t", "sha256", "v1")
+
+
+def check_signature(request: Request, secret: str) -> None:
+    """Raises `SignatureMissing`, `SignatureInvalid` or `SignatureStale`; notes the hash that the body must have."""
+    values = request.headers.getlist(HEADER)
+    if not values:
+        raise SignatureMissing(f"this key's requests must be signed: send the header {HEADER}")
+    at, sha256, given = _parts(values)
+    expected = signature(
+        secret,
+        at=at,
+        method=request.method,
+        target=_target(request),
+        headers=tuple(", ".join(request.headers.getlist(name)) for name in SIGNED_HEADERS),
+        body_sha256=sha256,
+    )
+    if not hmac.compare_digest(expected, given):
+        raise SignatureInvalid(f"the signature in {HEADER} is not of this request")
+    # Only now: an old signature of another request must not be told apart from a wrong one.
+    if abs(time.time() - at) > TOLERANCE_SECONDS:
+        raise SignatureStale("the request was not signed just now: is a clock wrong, or is it an old one sent again?")
+    request.state.body_sha256 = sha256
+
+
+def check_body(request: Request, sha256: str) -> None:
+    """Raises `SignatureInvalid` where the request was signed for another body."""
+    signed: str | None = getattr(request.state, "body_sha256", None)
+    if signed is not None and not hmac.compare_digest(signed, sha256):
+        raise SignatureInvalid(f"the body is not the one that {HEADER} was made for")
+
+
+def _parts(values: list[str]) -> tuple[int, str, str]:
+    pairs = [part.strip().partition("=") for part in values[0].split(",")] if len(values) == 1 else []
+    found = {name: value for name, _, value in pairs}
+    at, sha256, given = (found.get(name, "") for name in _PARTS)
+    well_formed = len(pairs) == len(found) == len(_PARTS) and at.isdigit() and len(at) < 16
+    if not well_formed or not (at + sha256 + given).isascii():
+        raise SignatureInvalid(f"{HEADER} must be t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE, once")
+    return int(at), sha256, given
+
+
+def _target(request: Request) -> str:
+    """Path and query as they came, nothing decoded."""
+    query: bytes = request.scope["query_string"]
+    target: bytes = request.scope["raw_path"] + (b"?" + query if query else b"")
+    return target.decode("utf-8", "surrogateescape")

@@ -1,0 +1,136 @@
+"""The Celery application. The broker is a doorbell that may lose and repeat: every setting here follows from that."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from celery import Celery
+from kombu import entity
+
+from refund_worker.settings import Settings
+from refund_worker.worker.broker_tls import celery_tls
+from refund_worker.worker.embedded_broker.broker import url_if_running
+from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS
+
+SOCKET_SECONDS = 5.0
+VISIBILITY_SECONDS = 600.0
+REDIS_TRANSPORT = "refund_worker.worker.celery_app.redis_transport:Transport"
+
+
+class Application(Celery):
+    """Goes to the broker that it was given. Celery by itself obeys CELERY_BROKER_URL and its like, which a backend
+    beside us may have for its own broker, and which nothing here has looked at."""
+
+    backend_cls = "disabled"
+
+    def connection_for_read(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_read(url or self.conf["broker_url"], **named)
+
+    def connection_for_write(self, url: str | None = None, **named: Any) -> Any:
+        return super().connection_for_write(url or self.conf["broker_url"], **named)
+
+
+def make_app(
+    settings: Settings, url: str | None = None, *, socket_seconds: float = SOCKET_SECONDS, tries: int | None = None
+) -> Celery:
+    """An application on the broker of the settings, or on `url`. `tries`: to connect for a publish; None = for ever."""
+    url = url or url_if_running(settings) or "memory://"
+    app = Application("refund_worker", set_as_current=False, fixups=[])
+    app.conf.update(_settings(url, socket_seconds, tries))
+    return app
+
+
+def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, Any]:
+    is_amqp = url.startswith("amqp")
+    url, tls = celery_tls(url)
+    return {
+        "broker_url": url,
+        "broker_transport": REDIS_TRANSPORT if url.startswith(("redis://", "rediss://")) else None,
+        "broker_use_ssl": tls,
+        "broker_transport_options": _amqp_options(socket_seconds) if is_amqp else _redis_options(socket_seconds),
+        "broker_connection_timeout": socket_seconds,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": tries,
+        "broker_heartbeat": 30,
+        # JSON and nothing else: unpickling a message would be running it.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_queues": [_queue(name, is_amqp) for name in QUEUES],
+        "task_default_queue": QUEUES[0],
+        "task_default_exchange": QUEUES[0],
+        "task_default_exchange_type": "topic" if is_amqp else "direct",
+        "task_default_routing_key": QUEUES[0],
+        "task_create_missing_queues": False,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_retry_on_worker_lost": True,
+        "task_publish_retry": False,
+        "task_soft_time_limit": SOFT_LIMIT_SECONDS,
+        "task_time_limit": HARD_LIMIT_SECONDS,
+        "worker_consumer": "refund_worker.worker.celery_app.consumer:Consumer",
+        "worker_prefetch_multiplier": 1,
+        "worker_max_tasks_per_child": 1000,
+        # Opening the database and importing an SDK on a busy machine takes longer than the default of 4 s.
+        "worker_proc_alive_timeout": 30.0,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Whoever can write to the broker could otherwise stop every worker.
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_log_color": False,
+    }
+
+
+# kombu has types in part only.
+Exchange: Any = entity.Exchange
+Queue: Any = entity.Queue
+
+
+def _queue(name: str, is_amqp: bool) -> Any:
+    if not is_amqp:
+        return Queue(name, Exchange(name, type="direct"), routing_key=name)
+    # Delayed delivery on quorum queues, which Celery then sets up, wants a topic exchange.
+    exchange = Exchange(QUEUES[0], type="topic")
+    # Without a limit on deliveries: a request that waits for the database comes again and again, and RabbitMQ 4 deletes
+    # what came twenty times. What can't be read is not put back, so nothing goes round for ever.
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
+    return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
+
+
+def _redis_options(socket_seconds: float) -> dict[str, Any]:
+    return {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "queue_order_strategy": "priority",
+        # Without a time-out a frozen or half-open connection would hold its user for ever.
+        "socket_timeout": socket_seconds,
+        "socket_connect_timeout": socket_seconds,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _keepalive(),
+        "health_check_interval": 5,
+        "retry_on_timeout": False,
+        "max_retries": 0,
+    }
+
+
+def _keepalive() -> dict[int, int]:
+    """Seconds until the first probe, between probes, and their number, where the system knows them."""
+    wanted = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    return {getattr(socket, name): value for name, value in wanted if hasattr(socket, name)}
+
+
+def _amqp_options(socket_seconds: float) -> dict[str, Any]:
+    return {
+        "confirm_publish": True,
+        "connect_timeout": socket_seconds,
+        "read_timeout": max(60.0, socket_seconds),  # above the heartbeat, which finds a dead connection
+        "write_timeout": socket_seconds,
+        "max_retries": 0,
+    }

@@ -1,0 +1,110 @@
+"""The Celery worker itself, as a child of the supervisor in run.py: its order comes on standard input (order.py).
+
+Nothing secret is in its arguments or its environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from celery import signals
+
+from refund_worker.errors import Unavailable
+from refund_worker.settings import Settings, load_settings
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.celery_app.controller import make_worker
+from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
+from refund_worker.worker.heartbeat import Heartbeat
+from refund_worker.worker.logs import log_to_stderr
+from refund_worker.worker.tasks import Workplace, add_tasks
+
+log = logging.getLogger("refund_worker.worker")
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel (Linux) tell us to stop when the supervisor is no more, however it ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the supervisor ended before its worker began")
+
+
+def work(settings: Settings, queues: list[str], concurrency: int) -> int:
+    """Run the worker until it is told to stop; its exit code."""
+    _import_before_the_fork(settings)
+    place = Workplace(settings)
+    app = make_app(settings)
+    add_tasks(app, place)
+    heartbeat = Heartbeat("worker", settings, queues)
+    add_heartbeat(app, heartbeat)
+    _connect_signals(place)
+    _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
+    worker = make_worker(
+        app,
+        queues=queues,
+        concurrency=concurrency,
+        pool="prefork",
+        hostname=f"refund-worker-{os.getpid()}@{os.uname().nodename}",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    try:
+        worker.start()
+    finally:
+        heartbeat.end()
+    return int(worker.exitcode or 0)
+
+
+def _import_before_the_fork(settings: Settings) -> None:
+    """What every process of the pool needs: once, and shared. A new one then starts, and can be stopped, at once."""
+    if settings.stripe_api_key is not None:
+        importlib.import_module("refund_worker.processors.stripe.adapter")
+
+
+def _connect_signals(place: Workplace) -> None:
+    def keep_our_logging(**_named: Any) -> None:
+        return None
+
+    def open_place(**_named: Any) -> None:
+        try:
+            place.open()
+        except Unavailable as error:
+            log.warning("the database can't be used yet, the first task tries again: %s", error.message)
+
+    def close_place(**_named: Any) -> None:
+        place.close()
+
+    signals.setup_logging.connect(keep_our_logging, weak=False)
+    signals.worker_process_init.connect(open_place, weak=False)
+    signals.worker_process_shutdown.connect(close_place, weak=False)
+
+
+def _say_when_ready(line: str) -> None:
+    def say(**_named: Any) -> None:
+        log.info(line)
+
+    signals.worker_ready.connect(say, weak=False)
+
+
+def main() -> int:
+    given: Mapping[str, Any] = json.loads(sys.stdin.buffer.read())
+    end_with_parent(given["parent"])
+    log_to_stderr()
+    # Containers run as root; with JSON alone, that is no danger of Celery's.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+    return work(load_settings(given["settings"]), given["queues"], given["concurrency"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Telling workers what to look at now. Every message may be lost: the sweep finds the work without it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from celery import Celery
+from kombu.exceptions import KombuError, OperationalError
+
+from refund_worker.settings import Settings
+from refund_worker.worker.celery_app.app import make_app
+from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
+from refund_worker.worker.queues import ADVANCE, queue_of
+
+log = logging.getLogger("refund_worker.wake")
+
+# As many as one claim takes: a message is one round of work.
+IDS_PER_MESSAGE = 50
+# A door answers its caller after this: better no message than a slow one.
+DOOR_SOCKET_SECONDS = 1.0
+# After a failure, so long no try at all: intake must not wait for a broker that is down.
+SILENT_SECONDS = 5.0
+WARN_SECONDS = 60.0
+
+
+class BrokerAway(Exception):
+    """The broker can't be used just now; whether it got the message is not known."""
+
+
+class Doorbell:
+    """Publishes ids and counts what waits, with few and short tries. Safe for several threads."""
+
+    def __init__(self, settings: Settings, url: str, *, socket_seconds: float) -> None:
+        self.url = url
+        self.ids_per_message = ids_per_message(settings)
+        self._app = make_app(settings, url, socket_seconds=socket_seconds, tries=0)
+
+    def ring(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
+        """Publish ids to the queue of their priority. Raises `BrokerAway`."""
+        with _away():
+            for batch in batches(refund_ids, self.ids_per_message):
+                self._app.send_task(ADVANCE, args=[batch], queue=queue_of(bulk), retry=False, ignore_result=True)
+
+    def waiting(self, *, bulk: bool) -> int:
+        """How many messages wait in the queue of this priority. Raises `BrokerAway`."""
+        with _away():
+            return _length(self._app, queue_of(bulk))
+
+    def close(self) -> None:
+        self._app.close()
+
+
+def ids_per_message(settings: Settings) -> int:
+    """A second's work at the rate, so that a bulk message holds a worker's process no longer than that."""
+    rate = settings.stripe_rate_per_second
+    return IDS_PER_MESSAGE if rate == 0 else max(1, min(IDS_PER_MESSAGE, int(rate)))
+
+
+def batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    """The ids in lists of at most `size`."""
+    them = iter(ids)
+    while batch := list(itertools.islice(them, size)):
+        yield batch
+
+
+class _away:
+    """Every way in which a broker fails, as `BrokerAway`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        # redis and amqp raise their own errors, some of them neither OSError nor KombuError.
+        if isinstance(error, Exception):
+            raise BrokerAway(type(error).__name__) from error
+
+
+def _length(app: Celery, queue: str) -> int:
+    with app.pool.acquire(block=True) as connection:
+        try:
+            found = connection.default_channel.queue_declare(queue=queue, passive=True)
+        except connection.channel_errors:
+            return 0  # nobody has used it yet
+        return int(found.message_count)
+
+
+def make_wake(settings: Settings) -> Callable[[Sequence[str], bool], None]:
+    """The wake function of a door: publishes, never raises, never waits for long, starts no broker."""
+    return _Wake(settings)
+
+
+class _Wake:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._doorbell: Doorbell | None = None
+        self._silent_until = 0.0
+        self._warned_at = -WARN_SECONDS
+
+    def __call__(self, refund_ids: Sequence[str], bulk: bool) -> None:
+        if time.monotonic() < self._silent_until:
+            return
+        try:
+            doorbell = self._current()
+            if doorbell is not None:
+                doorbell.ring(refund_ids, bulk=bulk)
+        except (BrokerAway, OSError, KombuError, OperationalError) as error:
+            self._fall_silent(str(error))
+
+    def _current(self) -> Doorbell | None:
+        """The doorbell of the broker that runs now: an embedded one may have come back elsewhere."""
+        url = url_if_running(self._settings)
+        if url is None or url.startswith(MEMORY):
+            return None
+        with self._lock:
+            if self._doorbell is None or self._doorbell.url != url:
+                self._doorbell = Doorbell(self._settings, url, socket_seconds=DOOR_SOCKET_SECONDS)
+            return self._doorbell
+
+    def _fall_silent(self, why: str) -> None:
+        now = time.monotonic()
+        self._silent_until = now + SILENT_SECONDS
+        if now - self._warned_at >= WARN_SECONDS:
+            self._warned_at = now
+            log.warning("the broker can't be reached (%s): workers are not woken, the sweep finds the work", why)

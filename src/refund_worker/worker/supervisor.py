@@ -1,0 +1,180 @@
+"""The two long-running processes: the worker under its supervisor, and the scheduler."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from refund_worker.dangers import warn_of_dangers
+from refund_worker.errors import BadSettings, Unavailable
+from refund_worker.settings import PREFIX, Settings
+from refund_worker.worker.celery_app.child_config import order
+from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
+from refund_worker.worker.logs import log_to_stderr
+from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES
+
+log = logging.getLogger("refund_worker.supervisor")
+
+CONCURRENCY = 2
+CHILD = "refund_worker.worker.celery_app.child_process"
+LOOK_SECONDS = 0.1
+BROKER_LOOK_SECONDS = 2.0
+# Back within 5 seconds, start included; a child that lived this long gets the shortest pause again.
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, STEADY_SECONDS = 0.2, 3.0, 30.0
+STOP_SECONDS_MAX = HARD_LIMIT_SECONDS + 30
+
+_Handler = Callable[[int, FrameType | None], Any]
+
+
+def run_worker(settings: Settings, queues: list[str] | None = None, concurrency: int | None = None) -> int:
+    """Work until TERM or INT (finish what runs, then end; a second one breaks it off); the exit code.
+
+    Celery ends itself on some messages; the supervisor starts it again. Raises `BadSettings` for an unknown queue.
+    """
+    log_to_stderr()
+    warn_of_dangers(settings, log)
+    queues = queues or list(QUEUES)
+    unknown = set(queues) - set(QUEUES)
+    if unknown:
+        raise BadSettings(f"there is no queue {sorted(unknown)[0]}: choose among {', '.join(QUEUES)}")
+    embedded = EmbeddedBroker(settings) if settings.broker_url.get_secret_value() == EMBEDDED else None
+    try:
+        url = _url(settings, embedded)
+        if url.startswith(MEMORY):
+            log.warning(
+                "there is no broker that processes can share: this worker looks for work itself, as schedulers do"
+            )
+            return run_scheduler(settings)
+        return _Supervisor(settings, embedded, queues, concurrency or CONCURRENCY).run()
+    finally:
+        if embedded is not None:
+            embedded.stop()
+
+
+def run_scheduler(settings: Settings) -> int:
+    """Sweep until TERM or INT; the exit code."""
+    from refund_worker.worker.scheduler import Scheduler  # the supervisor does without the weight of the engine
+
+    log_to_stderr()
+    warn_of_dangers(settings, log)
+    if settings.broker_url.get_secret_value().startswith(MEMORY):
+        log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
+    scheduler = Scheduler(settings)
+    with _on_stop(lambda *_: scheduler.stop.set()):
+        log.info("the scheduler is ready: it looks for what is due every %g s", settings.sweep_seconds)
+        scheduler.run()
+    return 0
+
+
+def _url(settings: Settings, embedded: EmbeddedBroker | None) -> str:
+    if embedded is None:
+        return settings.broker_url.get_secret_value()
+    try:
+        return embedded.url
+    except Unavailable as error:
+        log.error("alarm: %s", error.message)
+        return MEMORY
+
+
+@contextmanager
+def _on_stop(handler: _Handler) -> Iterator[None]:
+    """TERM and INT go to the handler; signals can be had in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+class _Supervisor:
+    """Keeps one Celery worker running as a child process."""
+
+    def __init__(
+        self, settings: Settings, embedded: EmbeddedBroker | None, queues: list[str], concurrency: int
+    ) -> None:
+        self._settings, self._embedded = settings, embedded
+        self._queues, self._concurrency = queues, concurrency
+        self._child: subprocess.Popen[bytes] | None = None
+        self._url = ""
+        self._stops = 0
+
+    def run(self) -> int:
+        pause = PAUSE_SECONDS_MIN
+        with _on_stop(self._on_signal):
+            while not self._is_stopping():
+                began = time.monotonic()
+                code = self._run_child()
+                if self._is_stopping():
+                    return max(code, 0)
+                pause = PAUSE_SECONDS_MIN if time.monotonic() - began > STEADY_SECONDS else pause
+                log.error("alarm: the worker ended by itself (code %s) and is started again", code)
+                self._wait(pause)
+                pause = min(pause * 2, PAUSE_SECONDS_MAX)
+        return 0
+
+    def _run_child(self) -> int:
+        self._url = _url(self._settings, self._embedded)
+        if self._url.startswith(MEMORY):
+            return 1  # the embedded broker did not come back yet
+        ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+        child = self._child = subprocess.Popen(
+            [sys.executable, "-m", CHILD], stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env=ours
+        )
+        assert child.stdin is not None
+        try:
+            with child.stdin as stdin:
+                stdin.write(order(self._settings, self._url, self._queues, self._concurrency))
+        except BrokenPipeError:
+            log.error("the worker ended before it knew what to do")
+        if self._is_stopping():  # the signal came before there was anybody to pass it on to
+            self._pass_on()
+        return self._watch(child)
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> int:
+        looked_at = time.monotonic()
+        stop_by = float("inf")
+        while child.poll() is None:
+            time.sleep(LOOK_SECONDS)
+            now = time.monotonic()
+            if self._stops:
+                stop_by = min(stop_by, now + STOP_SECONDS_MAX)
+                if now > stop_by:
+                    child.kill()
+            elif self._embedded is not None and now - looked_at >= BROKER_LOOK_SECONDS:
+                looked_at = now
+                if _url(self._settings, self._embedded) != self._url:
+                    log.warning("the embedded broker came back in another place: the worker is started again")
+                    child.terminate()
+        self._child = None
+        return child.returncode
+
+    def _is_stopping(self) -> bool:
+        return self._stops > 0  # a signal may change it between any two statements
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._stops += 2 if number == signal.SIGQUIT else 1
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """First finish what runs; at the second signal break it off; at the third no more questions."""
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.send_signal({1: signal.SIGTERM, 2: signal.SIGQUIT}.get(self._stops, signal.SIGKILL))
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stops and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
