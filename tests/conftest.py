@@ -17,8 +17,8 @@ import pytest
 import redis
 from hypothesis import settings as hypothesis_settings
 
-from tests.support.left_out import THIRD_PARTY, leave_out, summarise
 from tests.support.servers import PostgresDatabases, PostgresServer, ValkeyServer
+from tests.support.skipped import THIRD_PARTY, leave_out, summarise
 from tests.support.stripe_mock import ThirdPartyMissing, ThirdPartyStripe
 
 # Far from UTC, not by whole hours: code that takes local time for UTC fails here and not at the customer's.

@@ -19,8 +19,8 @@ _WHERE = {
     "Kind": "domain.refund",
     "RefundRequest": "domain.refund",
     "To": "domain.refund",
-    "request_refund": "engine.door",
-    "Taken": "engine.intake",
+    "request_refund": "engine.intake.python_api",
+    "Taken": "engine.refunds.accept",
     "Refusal": "errors",
 }
 

@@ -31,7 +31,8 @@ from typing import Any, Self
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import ENDS, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
-from refund_worker.engine.accounts.payments import record_payments, record_spends
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.sync import watch

@@ -22,7 +22,7 @@ import stripe
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.engine.accounts import payments
+from refund_worker.engine.accounts import payments, spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation
 from refund_worker.engine.refunds import accept
@@ -114,7 +114,7 @@ def prepare(context: Context, stack: Stack, count: int) -> None:
     )
     for start in range(0, count, BATCH):
         payments.record_payments(context, paid[start : start + BATCH])
-        payments.record_spends(context, spent[start : start + BATCH])
+        spends.record_spends(context, spent[start : start + BATCH])
 
 
 def request_all(context: Context, count: int) -> int:

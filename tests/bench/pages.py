@@ -29,8 +29,8 @@ from refund_worker.engine.access.console_users import create_user
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store.tables import refunds
+from tests.support.large_dataset import BUSY, fill
 from tests.support.migrated import migrate
-from tests.support.plenty import BUSY, fill
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
 from tests.web.console.addresses import addresses

@@ -14,7 +14,7 @@ import redis
 
 from tests.chaos.others import odd_message, refund_by_hand
 from tests.chaos.stage import LEASE_SECONDS, Stage
-from tests.support.parts import Part
+from tests.support.deployment_processes import Part
 
 REVIVE_SECONDS = 0.5
 REDIS_SECONDS = 2.0

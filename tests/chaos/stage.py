@@ -15,8 +15,8 @@ from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 from tests.chaos.clients import Client, Promises
+from tests.support.deployment_processes import Parts
 from tests.support.migrated import migrate
-from tests.support.parts import Parts
 from tests.support.processes import free_port
 from tests.support.sales import paid, sell, spent
 from tests.support.servers import PostgresServer, ValkeyServer

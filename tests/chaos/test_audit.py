@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from refund_worker.domain.refund import To
 from tests.chaos.audit import Findings, audit
+from tests.support.engine_world import World, credit_refund
 from tests.support.migrated import migrate
 from tests.support.servers import PostgresDatabases
-from tests.support.world import World, credit_refund
 
 CLEAN = Findings((), (), (), ())
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from tests.crashes.paths import Path
 from tests.simulation.bank import DAY
-from tests.simulation.ends import check_ends
 from tests.simulation.faults import Faults
+from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Violation
 from tests.simulation.schedule import Schedule
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.domain.decision import Call, Decision, LookUp, Policy, Send, Verify
+from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.handle_reply import heard_all
 from refund_worker.domain.next_step import attempt_key, order_of, woken
+from refund_worker.domain.processor_calls import Call, LookUp, Send, Verify
 from refund_worker.domain.processor_replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 

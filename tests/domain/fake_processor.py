@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from refund_worker.domain.decision import Fetch, LookUp, Send
+from refund_worker.domain.processor_calls import Fetch, LegOrder, LookUp, Send
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -17,7 +17,6 @@ from refund_worker.domain.processor_replies import (
     Busy,
     Denied,
     Found,
-    LegOrder,
     Misconfigured,
     NotSent,
     RefundObject,

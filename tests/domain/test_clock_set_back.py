@@ -22,13 +22,14 @@ from tests.domain.builders import (
     the_look_up,
 )
 
-from refund_worker.domain.decision import Decision, Fetch, Hold, LookUp, Send
-from refund_worker.domain.decision_builder import CLOCK_SLACK_SECONDS
+from refund_worker.domain.decision import Decision, Hold
 from refund_worker.domain.next_step import woken
 from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_calls import Fetch, LookUp, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Found, NotSent, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
+from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 
 DAY = 86_400.0
 SET_BACK = START - DAY

@@ -17,12 +17,13 @@ from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND,
 
 from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Call, Decision, Hold, Policy, Send
+from refund_worker.domain.decision import Decision, Hold, Policy
 from refund_worker.domain.decision_builder import BY_HAND_PREFIX, unplaced_legs
 from refund_worker.domain.handle_reply import heard_all
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
 from refund_worker.domain.next_step import woken
 from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.processor_calls import Call, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import (
     ENDS,

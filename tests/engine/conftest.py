@@ -1,8 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support.engine_world import World, assert_books_balance
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
-from tests.support.world import World, assert_books_balance
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.interleavings.pair_run import Broken, Place
 from tests.interleavings.scenes import SCENES
 from tests.interleavings.schedules import BY_NAME, MEETINGS, Meeting, Tally, run_meeting
-from tests.interleavings.turns import Hangs
+from tests.interleavings.stepper import Hangs
 from tests.support.migrated import migrate
 from tests.support.progress import Progress
 from tests.support.servers import PostgresDatabases, PostgresServer

@@ -17,15 +17,15 @@ from sqlalchemy import Engine, event, func, select
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.audit import hash_chain
-from refund_worker.engine.processor_sync import sync, webhook_inbox
+from refund_worker.engine.processor_sync import pause, sync, webhook_inbox
 from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
 from refund_worker.processors.base import LegOrder, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
 from refund_worker.store.database import Database
 from tests.interleavings.scenes import SCENES, THRESHOLD_MINOR, Operation
-from tests.interleavings.turns import Actor, Turns, listen, stop_before
-from tests.support.world import ScriptedProcessor, World, assert_books_balance
+from tests.interleavings.stepper import Actor, Turns, listen, stop_before
+from tests.support.engine_world import ScriptedProcessor, World, assert_books_balance
 
 VOID = ("failed", "canceled")
 ENDS = ("succeeded", "partially_succeeded", "failed", "rejected", "canceled")
@@ -249,7 +249,7 @@ class Place:
     def _settle(self, world: World, sealed: bool) -> object:
         """Check the books, let time go on until nothing is open, check again; returns how it all ended."""
         _check_books(world)
-        actions.resume_processor(world.context, "stripe")
+        pause.resume_processor(world.context, "stripe")
         for thing in list(world.processor.objects.values()):
             if thing.status == "pending":
                 world.processor.become(thing.processor_refund_id, "succeeded")

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 from refund_worker.domain.refund import To
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts import payments
+from refund_worker.engine.accounts import corrections
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.intake import batches
 from refund_worker.engine.jobs import due as due_refunds
-from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
-from refund_worker.engine.refunds import actions
+from refund_worker.engine.processor_sync import pause, reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import advance
 from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
-from tests.interleavings.turns import stop_before
-from tests.support.world import POLICY, World, credit_refund, withdrawal
+from tests.interleavings.stepper import stop_before
+from tests.support.engine_world import POLICY, World, credit_refund, withdrawal
 
 FIRST = "rf_1"
 # Above it a second person must approve, in the scene of that name.
@@ -79,7 +78,7 @@ def _credited(world: World) -> None:
     _nothing_asked(world)
     world.request(credit_refund(20))
     world.work()
-    payments.correct(
+    corrections.correct(
         world.context, customer_id="c", credits=-10, reason="r", client="desk", idempotency_key="corr", actor="op"
     )
 
@@ -94,7 +93,7 @@ def _declining(world: World) -> None:
 
 def _paused(world: World) -> None:
     _queued(world)
-    actions.pause_processor(world.context, "stripe", actor="op", reason="because")
+    pause.pause_processor(world.context, "stripe", actor="op", reason="because")
     world.work()
 
 
@@ -148,7 +147,7 @@ def _batch(world: World) -> str:
 
 
 def _correction(world: World) -> str:
-    payments.correct(
+    corrections.correct(
         world.context, customer_id="c", credits=-30, reason="r", client="desk", idempotency_key="corr2", actor="op"
     )
     return "corrected"
@@ -162,7 +161,7 @@ def _spend(world: World) -> str:
 def _delete(world: World, kind: str) -> str:
     """What the scene's refund or correction is called follows from its order there."""
     transaction_id = {"credit_refund": f"{FIRST}-credit", "correction": "txn_1"}[kind]
-    payments.reverse_transaction(world.context, transaction_id, actor="op")
+    corrections.reverse_transaction(world.context, transaction_id, actor="op")
     return "deleted"
 
 
@@ -224,12 +223,12 @@ def _command(action: Action, reference: str | None = None) -> Callable[[World], 
 
 
 def _pause(world: World) -> str:
-    actions.pause_processor(world.context, "stripe", actor="op", reason="because")
+    pause.pause_processor(world.context, "stripe", actor="op", reason="because")
     return "paused"
 
 
 def _resume(world: World) -> str:
-    actions.resume_processor(world.context, "stripe")
+    pause.resume_processor(world.context, "stripe")
     return "resumed"
 
 

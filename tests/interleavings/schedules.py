@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.interleavings.pair_run import Broken, Met, Place
 from tests.interleavings.scenes import OPERATIONS, Operation
-from tests.interleavings.turns import Hangs
+from tests.interleavings.stepper import Hangs
 
 Pair = tuple[Operation, Operation]
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -10,46 +10,48 @@ STORE = "src/refund_worker/store/"
 
 # Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
 NEAR = {
-    DOMAIN + "acceptance.py": ("tests/domain/test_accept.py",),
+    DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
-    DOMAIN + "operator_action.py": ("tests/domain/test_command.py",),
-    DOMAIN + "decision_builder.py": ("tests/domain/test_hear.py", "tests/domain/test_wake.py"),
-    DOMAIN + "outside_refunds.py": ("tests/domain/test_elsewhere.py",),
-    DOMAIN + "handle_reply.py": ("tests/domain/test_hear.py",),
-    DOMAIN + "credit_postings.py": ("tests/domain/test_wake.py", "tests/domain/test_command.py"),
+    DOMAIN + "operator_action.py": ("tests/domain/test_operator_action.py",),
+    DOMAIN + "decision_builder.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
+    DOMAIN + "outside_refunds.py": ("tests/domain/test_outside_refunds.py",),
+    DOMAIN + "handle_reply.py": ("tests/domain/test_handle_reply.py",),
+    DOMAIN + "refund_object.py": ("tests/domain/test_handle_reply.py",),
+    DOMAIN + "timing.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
+    DOMAIN + "credit_postings.py": ("tests/domain/test_next_step.py", "tests/domain/test_operator_action.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
     DOMAIN + "persons.py": ("tests/domain/test_persons.py",),
-    DOMAIN + "next_step.py": ("tests/domain/test_wake.py", "tests/domain/test_hear.py"),
-    DOMAIN + "state_machine.py": ("tests/domain/test_workflow.py", "tests/domain/test_command.py"),
+    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", "tests/domain/test_handle_reply.py"),
+    DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
 WORKER = "src/refund_worker/worker/"
 WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
 SLOW = "tests/web/test_slow_clients.py::test_"
 GUESSERS = "tests/web/console/test_password_guessers.py::test_"
-NOTIFY = "tests/engine/test_notify.py::test_"
-ADVANCE = "tests/engine/test_advance.py::test_"
-INTAKE = "tests/engine/test_intake.py::test_"
-LIMITS = "tests/engine/test_limits_kept.py::test_"
+NOTIFY = "tests/engine/notifications/test_notifications.py::test_"
+ADVANCE = "tests/engine/refunds/test_process.py::test_"
+INTAKE = "tests/engine/refunds/test_accept.py::test_"
+LIMITS = "tests/engine/refunds/test_limits.py::test_"
 STORED = "tests/store/test_store.py::test_"
-CONTRADICTED = ("tests/engine/test_contradictions.py",)
-PAYMENT_CHECK = ("tests/engine/test_payment_check.py",)
-BOTH = "tests/engine/test_word_and_list.py::test_"
-ASIDE = ("tests/engine/test_put_aside.py",)
+CONTRADICTED = ("tests/engine/refunds/test_contradictions.py",)
+PAYMENT_CHECK = ("tests/engine/refunds/test_payment_check.py",)
+BOTH = "tests/engine/processor_sync/test_payment_reading_and_list.py::test_"
+ASIDE = ("tests/engine/refunds/test_quarantine.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
-ELSEWHERE = ("tests/domain/test_elsewhere.py",)
-OTHERS = "tests/engine/test_refunded_elsewhere.py::test_"
-INTERRUPTED = ("tests/engine/test_interrupted.py",)
+ELSEWHERE = ("tests/domain/test_outside_refunds.py",)
+OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
+INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 ROLES_OF_THE_CONSOLE = (
     "tests/web/console/test_who_may_see_what.py::test_each_role_does_what_the_table_says_and_nothing_else"
 )
-COVERED = "tests/engine/test_audit_covered.py::test_"
-TEXTS = "tests/engine/test_audit_texts.py::test_"
-SENDS = "tests/engine/test_audit_sends.py::test_"
+COVERED = "tests/engine/audit/test_row_snapshots.py::test_"
+TEXTS = "tests/engine/audit/test_erasure.py::test_"
+SENDS = "tests/engine/audit/test_audit_sends.py::test_"
 DANGERS = ("tests/test_dangers.py",)
 CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
 MEETINGS = (
@@ -96,14 +98,14 @@ DEFECTS = (
     ),
     Defect(
         "the quiet window counted from the first send",
-        DOMAIN + "handle_reply.py",
-        "lands_by(leg.last_sent_at or 0, draft.policy)",
-        "lands_by(leg.first_sent_at or 0, draft.policy)",
+        DOMAIN + "timing.py",
+        "lands_by(leg.last_sent_at or 0, policy)",
+        "lands_by(leg.first_sent_at or 0, policy)",
     ),
     Defect(
         "the quiet window forgotten",
         DOMAIN + "handle_reply.py",
-        "if leg.doubtful and asked_at < _quiet_end(draft, leg):",
+        "if leg.doubtful and asked_at < quiet_end(leg, draft.policy):",
         "if False:",
     ),
     Defect(
@@ -136,13 +138,13 @@ DEFECTS = (
     ),
     Defect(
         "pending marked as failed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    ObjectState.PENDING: LegOutcome.ACCEPTED,",
         "    ObjectState.PENDING: LegOutcome.OBJECT_FAILED,",
     ),
     Defect(
         "pending marked as paid",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    ObjectState.PENDING: LegOutcome.ACCEPTED,",
         "    ObjectState.PENDING: LegOutcome.PAID,",
     ),
@@ -178,26 +180,26 @@ DEFECTS = (
         DOMAIN + "next_step.py",
         "= rooms[other.payment_id].less(share.payment_credits, share.amount_minor)",
         "= rooms[other.payment_id]",
-        ("tests/domain/test_wake.py",),
+        ("tests/domain/test_next_step.py",),
     ),
     Defect(
         "a strange answer is forgotten when the list does not show it",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         'told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}',
         'told |= {"doubtful": True, "look_first": True}',
-        ("tests/domain/test_hear.py",),
+        ("tests/domain/test_handle_reply.py",),
     ),
     Defect(
         "after a clock was set back all waits for the old times",
         ENGINE + "jobs/clock_rollback.py",
         "        woken = refunds.wake_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
         "        woken = 1",
-        ("tests/engine/test_clock_set_back.py",),
+        ("tests/engine/jobs/test_clock_rollback.py",),
     ),
     Defect(
         "after a clock was set back the quiet window waits for the old time",
         DOMAIN + "decision_builder.py",
-        "                last_sent_at=_at_most(leg.last_sent_at, now),",
+        "                last_sent_at=at_most(leg.last_sent_at, now),",
         "                last_sent_at=leg.last_sent_at,",
         CLOCK,
     ),
@@ -215,37 +217,37 @@ DEFECTS = (
     ),
     Defect(
         "an answer for another amount believed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if (thing.amount_minor, thing.currency) != (leg.amount_minor, leg.currency):",
         "    if False:",
     ),
     Defect(
         "an answer for another payment believed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:",
         "    if False:",
     ),
     Defect(
         "another leg's object believed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if thing.leg_id is not None and thing.leg_id != leg.leg_id:",
         "    if False:",
     ),
     Defect(
         "an older word wins over a newer one",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "OBJECT_RANK[old.state] > OBJECT_RANK[state]",
         "False",
     ),
     Defect(
         "two refund objects for one leg pass unnoticed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         '"attention": TWICE if twice else thing.failure_code if disputed else None',
         '"attention": thing.failure_code if disputed else None',
     ),
     Defect(
         "what a dispute returns is paid over another payment",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE",
         "disputed = False",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
@@ -304,7 +306,7 @@ DEFECTS = (
         DOMAIN + "handle_reply.py",
         "    if denied.maybe_kept:",
         "    if False:",
-        ("tests/engine/test_refusals.py", *NEAR[DOMAIN + "handle_reply.py"]),
+        ("tests/engine/refunds/test_refusals.py", *NEAR[DOMAIN + "handle_reply.py"]),
     ),
     Defect(
         "a stored fault of ours gets a new key without a look",
@@ -328,13 +330,13 @@ DEFECTS = (
     ),
     Defect(
         "an empty balance told as a failed object ends the leg",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if outcome is LegOutcome.OBJECT_FAILED and leg.status in OPEN and thing.failure_code in FAILED_FOR_FUNDS:",
         "    if False:",
     ),
     Defect(
         "an object that failed for want of balance is asked for under its old key",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "        replace(fresh_attempt(leg), attempt=leg.attempt + 1),",
         "        leg,",
     ),
@@ -363,11 +365,11 @@ DEFECTS = (
         ENGINE + "views/failure_codes.py",
         "    if ended and found.at_end is not None:",
         "    if False:",
-        ("tests/engine/test_failure_codes.py",),
+        ("tests/engine/views/test_failure_codes.py",),
     ),
     Defect(
         "an object that came to nothing undoes a payment by hand",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "if by_hand and outcome is not LegOutcome.PAID:",
         "if False:",
     ),
@@ -376,24 +378,24 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "        async with asyncio.timeout(left):\n            await context.limiter.acquire(turn)",
         "        await context.limiter.acquire(turn)",
-        ("tests/engine/test_turns.py",),
+        ("tests/engine/refunds/test_rate_slots.py",),
     ),
     Defect(
         "refunds that a list showed late pass unnoticed",
         ENGINE + "processor_sync/sync.py",
         "    if found.unknown:\n",
         "    if False:\n",
-        ("tests/engine/test_restored_backup.py",),
+        ("tests/engine/processor_sync/test_restored_backup.py",),
     ),
     Defect(
         "an unknown status taken for success",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         '    state = _STATE_OF_WORD.get(thing.status or "")',
         '    state = _STATE_OF_WORD.get(thing.status or "", ObjectState.SUCCEEDED)',
     ),
     Defect(
         "a late failure forgets the credits",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         '        changes |= {"settled": True, "returned_credits": leg.credits}',
         '        changes |= {"settled": True}',
     ),
@@ -405,7 +407,7 @@ DEFECTS = (
     ),
     Defect(
         "credits taken again are not taken",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "        draft.balance -= given_back",
         "        draft.balance -= 0",
     ),
@@ -435,13 +437,13 @@ DEFECTS = (
     ),
     Defect(
         "a replayed refusal believed although copies may outlive the key",
-        DOMAIN + "handle_reply.py",
-        "    return _quiet_end(draft, leg) <= leg.first_sent_at + draft.policy.key_life_seconds",
+        DOMAIN + "timing.py",
+        "    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds",
         "    return True",
     ),
     Defect(
         "a replayed refusal believed although nobody knows the key's age",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "timing.py",
         "    if leg.look_first or leg.first_sent_at is None:",
         "    if leg.first_sent_at is None:",
     ),
@@ -510,7 +512,7 @@ DEFECTS = (
         DOMAIN + "next_step.py",
         "    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
         "    if leg.status is LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
-        (*PAYMENT_CHECK, "tests/engine/test_word_and_list.py"),
+        (*PAYMENT_CHECK, "tests/engine/processor_sync/test_payment_reading_and_list.py"),
     ),
     Defect(
         "elsewhere: a retry of many takes what the word tells as seen",
@@ -524,7 +526,7 @@ DEFECTS = (
         DOMAIN + "payment_check.py",
         "    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)",
         "    return False",
-        ("tests/engine/test_word_and_list.py",),
+        ("tests/engine/processor_sync/test_payment_reading_and_list.py",),
     ),
     Defect(
         "a disputed word that nobody reads again is looked at for ever",
@@ -670,25 +672,25 @@ DEFECTS = (
     ),
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
-        DOMAIN + "handle_reply.py",
-        "    if _is_a_persons(leg):  # for the reason",
+        DOMAIN + "refund_object.py",
+        "    if waits_for_person(leg):  # for the reason",
         "    if False:  # for the reason",
     ),
     Defect(
         "elsewhere: a late answer to a look wakes a leg that is with a person",
         DOMAIN + "handle_reply.py",
-        "leg.status is LegStatus.SENDING or _is_a_persons(leg):",
+        "leg.status is LegStatus.SENDING or waits_for_person(leg):",
         "leg.status is LegStatus.SENDING:",
     ),
     Defect(
         "elsewhere: a late word on the payment wakes a leg that is with a person",
         DOMAIN + "handle_reply.py",
-        "    if leg.status not in TO_BE_SENT or _is_a_persons(leg):",
+        "    if leg.status not in TO_BE_SENT or waits_for_person(leg):",
         "    if leg.status not in TO_BE_SENT:",
     ),
     Defect(
         "elsewhere: what bore the leg's name does not make it look before it is sent",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         '        told |= {"held": True, "looked_at": None}\n',
         "        pass\n",
     ),
@@ -736,7 +738,7 @@ DEFECTS = (
     ),
     Defect(
         "elsewhere: a refund of ours beside a payment by hand passes unnoticed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    twice = len(standing) > 1 or by_hand",
         "    twice = len(standing) > 1",
         ELSEWHERE,
@@ -774,7 +776,7 @@ DEFECTS = (
     ),
     Defect(
         "what the processor has of a refund that is not posted here stays unbooked",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if not draft.refund.posted:\n",
         "    if False:\n",
         CONTRADICTED,
@@ -802,7 +804,7 @@ DEFECTS = (
     ),
     Defect(
         "a strange object is alarmed at every look",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    if thing.leg_id == leg.leg_id:\n        _keep_word",
         "    if False:\n        _keep_word",
         CONTRADICTED,
@@ -812,7 +814,7 @@ DEFECTS = (
         DOMAIN + "decision_builder.py",
         "leg.status in OPEN or leg.attention or leg in",
         "leg.status in OPEN or leg in",
-        ("tests/domain/test_wake.py",),
+        ("tests/domain/test_next_step.py",),
     ),
     Defect(
         "what can't be taken in puts off the refund's own work",
@@ -840,11 +842,11 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "    if not has_turn or _seconds_left(context, began) <= 0:",
         "    if not has_turn:",
-        ("tests/engine/test_kill_switch.py",),
+        ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(
         "a key is repeated so late that it may be forgotten when it lands",
-        DOMAIN + "decision_builder.py",
+        DOMAIN + "timing.py",
         "    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
         "    return True",
     ),
@@ -978,24 +980,24 @@ DEFECTS = (
         ENGINE + "processor_sync/sync.py",
         "            if processor not in stale or not self._was_answered:",
         "            if True:",
-        ("tests/engine/test_restored_backup.py",),
+        ("tests/engine/processor_sync/test_restored_backup.py",),
     ),
     Defect(
         "a list that is not answered is asked for every second",
         ENGINE + "processor_sync/sync.py",
         "            if processor not in stale or not self._was_answered:",
         "            if processor not in stale:",
-        ("tests/engine/test_restored_backup.py",),
+        ("tests/engine/processor_sync/test_restored_backup.py",),
     ),
     Defect(
         "a strange word about what failed before stops the present attempt",
-        DOMAIN + "handle_reply.py",
-        "    if _is_void_still(thing) and thing.processor_refund_id in _void_before(leg):",
+        DOMAIN + "refund_object.py",
+        "    if _is_void_still(thing) and thing.processor_refund_id in void_before(leg):",
         "    if False:",
     ),
     Defect(
         "a strange word that what failed before stands after all stops nothing",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         '    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING)',
         "    return True",
     ),
@@ -1005,14 +1007,16 @@ DEFECTS = (
         "            theirs[thing.leg_id, thing.currency] += thing.amount_minor",
         "            theirs[thing.leg_id, next((c for leg, c in ours if leg == thing.leg_id), thing.currency)]"
         " += thing.amount_minor",
-        ("tests/engine/test_reconcile.py",),
+        ("tests/engine/processor_sync/test_reconciliation.py",),
     ),
     Defect(
         "what a person named as their payment is a difference for weeks",
         ENGINE + "processor_sync/reconciliation.py",
         "        if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:",
         "        if True:",
-        ("tests/engine/test_reconcile.py::test_what_a_person_named_before_our_books_knew_of_it_is_no_difference",),
+        (
+            "tests/engine/processor_sync/test_reconciliation.py::test_what_a_person_named_before_our_books_knew_of_it_is_no_difference",
+        ),
     ),
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
@@ -1108,7 +1112,7 @@ DEFECTS = (
     ),
     Defect(
         "a refund in another currency proves nothing for the next one",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "        draft.words[leg.payment_id] = proof",
         "        pass",
         PAYMENT_CHECK,
@@ -1169,7 +1173,7 @@ DEFECTS = (
         "        links = persons.links(connection) if action is Action.APPROVE else ()",
         "        links = ()",
         (
-            "tests/engine/test_persons.py::test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before",
+            "tests/engine/access/test_persons.py::test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before",
         ),
     ),
     Defect(
@@ -1177,7 +1181,7 @@ DEFECTS = (
         ENGINE + "access/persons.py",
         """    return CONSOLE_PREFIX + str(row["name"])""",
         """    return CONSOLE_PREFIX + name""",
-        ("tests/engine/test_persons.py::test_a_link_is_one_whatever_the_capitals_of_the_names",),
+        ("tests/engine/access/test_persons.py::test_a_link_is_one_whatever_the_capitals_of_the_names",),
     ),
     Defect(
         "a link that was put in by another hand is not looked for",
@@ -1185,7 +1189,7 @@ DEFECTS = (
         """    for link in sorted(standing - said.keys()):""",
         """    for link in list[persons.Link]():""",
         (
-            "tests/engine/test_audit_covered.py"
+            "tests/engine/audit/test_row_snapshots.py"
             "::test_a_link_that_another_hand_took_away_or_put_in_is_named_until_a_person_says_it_anew",
         ),
     ),
@@ -1209,7 +1213,7 @@ DEFECTS = (
         """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),""",
         """        (console_users.delete_old_tries, 0),""",
         (
-            "tests/engine/test_password_tries.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
+            "tests/engine/access/test_password_attempts.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
         ),
     ),
     Defect(
@@ -1218,16 +1222,16 @@ DEFECTS = (
         """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),\n""",
         "",
         (
-            "tests/engine/test_password_tries.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
+            "tests/engine/access/test_password_attempts.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
         ),
     ),
     Defect(
         "a first send relies on a look older than POLL_SECONDS",
-        ENGINE + "processor_sync/sync.py",
+        ENGINE + "refunds/send_gate.py",
         "    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)",
         "    return frozenset()",
         (
-            "tests/engine/test_refunded_elsewhere.py"
+            "tests/engine/refunds/test_outside_refunds.py"
             "::test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_that_is",
         ),
     ),
@@ -1237,7 +1241,7 @@ DEFECTS = (
         """ or thing.processor_refund_id in resolved:""",
         """:""",
         (
-            "tests/engine/test_reconcile.py::test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks",
+            "tests/engine/processor_sync/test_reconciliation.py::test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks",
         ),
     ),
     Defect(
@@ -1245,21 +1249,23 @@ DEFECTS = (
         "src/refund_worker/store/reporting/reconciliation.py",
         """, e.at >= o.seen_at)""",
         """)""",
-        ("tests/engine/test_reconcile.py::test_a_strange_object_that_came_after_the_person_resolved_is_a_difference",),
+        (
+            "tests/engine/processor_sync/test_reconciliation.py::test_a_strange_object_that_came_after_the_person_resolved_is_a_difference",
+        ),
     ),
     Defect(
         "a correction that took credits can't be deleted below zero",
-        ENGINE + "accounts/payments.py",
+        ENGINE + "accounts/corrections.py",
         """        if row["credits"] > 0 and account.available < row["credits"]:""",
         """        if account.available < row["credits"]:""",
-        ("tests/engine/test_corrections_of_a_negative_balance.py",),
+        ("tests/engine/accounts/test_negative_balance.py",),
     ),
     Defect(
         "a link to the Celery door counts no more once its clients are declared",
         DOMAIN + "persons.py",
         """    itself = found | {CELERY} if folded(actor).startswith(f"{CELERY}:") else found""",
         """    itself = found""",
-        ("tests/engine/test_persons.py",),
+        ("tests/engine/access/test_persons.py",),
     ),
     Defect(
         "a stand-in payment is not looked at beside other refunds",
@@ -1267,7 +1273,7 @@ DEFECTS = (
         """    return ahead | {room""",
         """    return ahead or {room""",
         (
-            "tests/engine/test_payment_check.py"
+            "tests/engine/refunds/test_payment_check.py"
             "::test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it",
         ),
     ),
@@ -1276,28 +1282,30 @@ DEFECTS = (
         ENGINE + "views/csv_rows.py",
         """ or sign == '"' or""",
         """ or""",
-        ("tests/engine/test_spreadsheet.py",),
+        ("tests/engine/views/test_csv_rows.py",),
     ),
     Defect(
         "an identity may hold what nobody sees",
         ENGINE + "access/persons.py",
         """    if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():""",
         """    if len(identity) > IDENTITY_LENGTH_MAX:""",
-        ("tests/engine/test_persons.py::test_a_slip_links_nobody",),
+        ("tests/engine/access/test_persons.py::test_a_slip_links_nobody",),
     ),
     Defect(
         "a link leaves no line in the trail",
         ENGINE + "access/persons.py",
         """            _note(connection, persons.LINKED, link, now, by)""",
         "            pass",
-        ("tests/engine/test_persons.py::test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail",),
+        (
+            "tests/engine/access/test_persons.py::test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail",
+        ),
     ),
     Defect(
         "a key that never was is linked",
         ENGINE + "access/persons.py",
         """        if not persons.has_key(connection, key["client"], key["name"]):""",
         "        if False:",
-        ("tests/engine/test_persons.py::test_a_slip_links_nobody",),
+        ("tests/engine/access/test_persons.py::test_a_slip_links_nobody",),
     ),
     Defect(
         "a file says who its actor is",
@@ -1367,7 +1375,7 @@ DEFECTS = (
         ENGINE + "refunds/send_gate.py",
         "if now - self._read_at >= SWITCH_SECONDS:",
         "if False:",
-        ("tests/engine/test_kill_switch.py",),
+        ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(
         "a signed request may be given another idempotency key",
@@ -1441,21 +1449,23 @@ DEFECTS = (
         ENGINE + "access/password_attempts.py",
         'return Tries(f"{by_name}|{place_of(address)}", by_name,',
         "return Tries(by_name, None,",
-        ("tests/engine/test_password_tries.py::test_a_name_is_held_back_only_where_its_wrong_passwords_came_from",),
+        (
+            "tests/engine/access/test_password_attempts.py::test_a_name_is_held_back_only_where_its_wrong_passwords_came_from",
+        ),
     ),
     Defect(
         "a name attacked from everywhere is looked at as often as they like",
         ENGINE + "access/password_attempts.py",
         "        if of_name >= FREE_TRIES_OF_NAME:",
         "        if False:",
-        ("tests/engine/test_password_tries.py",),
+        ("tests/engine/access/test_password_attempts.py",),
     ),
     Defect(
         "a name attacked from everywhere is held back where nobody was wrong",
         ENGINE + "access/password_attempts.py",
         "    if count < FREE_TRIES:\n        return 0.0\n",
         "",
-        ("tests/engine/test_password_tries.py",),
+        ("tests/engine/access/test_password_attempts.py",),
     ),
     Defect(
         "the right password does not forget the wrong ones before it",
@@ -1561,7 +1571,7 @@ DEFECTS = (
     ),
     Defect(
         "whether it was deleted is looked up outside the lock",
-        ENGINE + "accounts/payments.py",
+        ENGINE + "accounts/corrections.py",
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
         '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
         "        made = ledger.reversal_id(transaction_id)\n"
@@ -1648,7 +1658,7 @@ DEFECTS = (
         STORE + "database.py",
         '    if not driver.in_transaction:\n        connection.exec_driver_sql("BEGIN IMMEDIATE")',
         "    if not driver.in_transaction:\n        pass",
-        ("tests/engine/test_python_door.py::test_a_rollback_leaves_no_refund",),
+        ("tests/engine/intake/test_python_api.py::test_a_rollback_leaves_no_refund",),
     ),
     Defect(
         "a time limit in the middle of a call is taken for an answer",
@@ -1698,7 +1708,7 @@ DEFECTS = (
         DOMAIN + "ids.py",
         '    if key != key.strip(" "):',
         "    if False:",
-        ("tests/engine/test_names_at_every_door.py::test_a_files_key_with_blanks_is_refused_by_name",),
+        ("tests/engine/intake/test_ids_everywhere.py::test_a_files_key_with_blanks_is_refused_by_name",),
     ),
     Defect(
         "ids and keys: a stored key keeps its blanks",
@@ -1747,35 +1757,35 @@ DEFECTS = (
         "src/refund_worker/processors/stripe/objects.py",
         '    if "_secret_" in processor_payment_id:',
         "    if False:",
-        ("tests/engine/test_unusable_payments.py",),
+        ("tests/engine/refunds/test_unusable_payments.py",),
     ),
     Defect(
         "ids and keys: a payment that can't be asked about breaks its batch",
         ENGINE + "refunds/process.py",
         "    if not can_be_sent(processor, payment):",
         "    if False:",
-        ("tests/engine/test_unusable_payments.py",),
+        ("tests/engine/refunds/test_unusable_payments.py",),
     ),
     Defect(
         "ids and keys: a processor is called as the switch of all",
         "src/refund_worker/processors/payment_ids.py",
         'RESERVED: Final = frozenset({"all"})',
         'RESERVED: Final = frozenset({""})',
-        ("tests/engine/test_unusable_payments.py", "tests/engine/test_names_at_every_door.py"),
+        ("tests/engine/refunds/test_unusable_payments.py", "tests/engine/intake/test_ids_everywhere.py"),
     ),
     Defect(
         "ids and keys: a name of metadata is a card number",
         ENGINE + "intake/schemas.py",
         "Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX), AfterValidator(_no_card_number)]",
         "Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX)]",
-        ("tests/engine/test_names_at_every_door.py",),
+        ("tests/engine/intake/test_ids_everywhere.py",),
     ),
     Defect(
         "ids and keys: an error says a card number again",
         ENGINE + "intake/schemas.py",
         "    names = [to_redacted(str(part))[:_NAME_SHOWN_MAX]",
         "    names = [str(part)[:_NAME_SHOWN_MAX]",
-        ("tests/engine/test_names_at_every_door.py",),
+        ("tests/engine/intake/test_ids_everywhere.py",),
     ),
     Defect(
         "ids and keys: the client makes a key of its own",
@@ -1787,24 +1797,24 @@ DEFECTS = (
     ),
     Defect(
         "ids and keys: a requester deletes another client's correction",
-        ENGINE + "accounts/payments.py",
+        ENGINE + "accounts/corrections.py",
         '    return row["kind"] != EntryKind.CORRECTION or idempotency.is_result(',
         "    return True or idempotency.is_result(",
         ("tests/web/test_ids_over_http.py::test_a_requester_deletes_the_corrections_of_its_own_client_alone",),
     ),
     Defect(
         "ids and keys: a backend's spend passes for a reversal",
-        ENGINE + "accounts/payments.py",
+        ENGINE + "accounts/spends.py",
         "    if record.transaction_id.startswith(ledger.MADE_HERE):",
         "    if False:",
         ("tests/web/test_ids_over_http.py::test_a_backends_spend_never_passes_for_an_entry_that_is_made_here",),
     ),
     Defect(
         "a positive correction is refused for a negative balance",
-        ENGINE + "accounts/payments.py",
+        ENGINE + "accounts/corrections.py",
         "        if credits < 0 and account.available + credits < 0:",
         "        if account.available + credits < 0:",
-        ("tests/engine/test_corrections_of_a_negative_balance.py",),
+        ("tests/engine/accounts/test_negative_balance.py",),
     ),
     # --- reconciliation with others on the account, and events that say little
     Defect(
@@ -1812,21 +1822,21 @@ DEFECTS = (
         ENGINE + "refunds/object_ownership.py",
         "if booked := by_id.get(thing.processor_refund_id):",
         "if (booked := by_id.get(thing.processor_refund_id)) and thing.leg_id:",
-        ("tests/engine/test_reconcile.py",),
+        ("tests/engine/processor_sync/test_reconciliation.py",),
     ),
     Defect(
         "a thin event is dropped",
         ENGINE + "processor_sync/webhook_inbox.py",
         '(inner.get("object"), event.get("related_object"), inner.get("related_object"), inner)',
         '(inner.get("object"),)',
-        ("tests/engine/test_thin_events.py",),
+        ("tests/engine/processor_sync/test_thin_events.py",),
     ),
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
         "(hint.place or not hint.told_all)",
         "hint.place",
-        ("tests/engine/test_thin_events.py",),
+        ("tests/engine/processor_sync/test_thin_events.py",),
     ),
     # --- the adapter
     Defect(
@@ -2042,7 +2052,7 @@ DEFECTS = (
     ),
     Defect(
         "the simulation sees a key replayed hours after its life",
-        DOMAIN + "decision_builder.py",
+        DOMAIN + "timing.py",
         "now - leg.first_sent_at < policy.key_life_seconds",
         "now - leg.first_sent_at < policy.key_life_seconds + 14_040",
         SCHEDULES,
@@ -2050,13 +2060,13 @@ DEFECTS = (
     Defect(
         "the simulation sees a replayed server error taken for a proof",
         DOMAIN + "handle_reply.py",
-        "        if leg.doubtful and asked_at < _quiet_end(draft, leg):",
+        "        if leg.doubtful and asked_at < quiet_end(leg, draft.policy):",
         "        if leg.doubtful and not leg.look_first and asked_at < _quiet_end(draft, leg):",
         SCHEDULES,
     ),
     Defect(
         "the simulation sees polls put off by weeks",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "refund_object.py",
         "    return max(draft.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
         "    return max(draft.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
         SCHEDULES,
@@ -2074,21 +2084,21 @@ DEFECTS = (
         ENGINE + "processor_sync/reconciliation.py",
         "for leg, n in sorted(objects.items()) if n > 1]",
         "for leg, n in sorted(objects.items()) if n > 2]",
-        ("tests/engine/test_reconcile.py",),
+        ("tests/engine/processor_sync/test_reconciliation.py",),
     ),
     Defect(
         "a bulk retry of others than the person saw",
         ENGINE + "refunds/bulk_retry.py",
         "if len(still) != expected or mark not in (None, stuck.mark):",
         "if len(still) != expected:",
-        ("tests/engine/test_bulk_retry.py",),
+        ("tests/engine/refunds/test_bulk_retry.py",),
     ),
     Defect(
         "an older try says what became of a notification",
         STORE + "outbox.py",
         '_THIS_TRY = (outbox.c.message_id == bindparam("id"), outbox.c.tries == bindparam("try"))',
         '_THIS_TRY = (outbox.c.message_id == bindparam("id"), bindparam("try") > -1)',
-        ("tests/engine/test_notify.py",),
+        ("tests/engine/notifications/test_notifications.py",),
     ),
     Defect(
         "waiting for what needs a person ends as success",
@@ -2232,14 +2242,14 @@ DEFECTS = (
         ENGINE + "views/csv_rows.py",
         '    return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False',
         "    return first in FORMULA if first else False",
-        ("tests/engine/test_spreadsheet.py",),
+        ("tests/engine/views/test_csv_rows.py",),
     ),
     Defect(
         "a formula stands behind another separator",
         ENGINE + "views/csv_rows.py",
         r"(?<=[;,|\t\r\n])",
         r"(?<=[\t\r\n])",
-        ("tests/engine/test_spreadsheet.py",),
+        ("tests/engine/views/test_csv_rows.py",),
     ),
     Defect(
         "the metrics open to a name that was led to this machine",
@@ -2296,7 +2306,7 @@ DEFECTS = (
         "    within = parsed.ipv4_mapped or parsed.sixtofour",
         "    within = parsed.sixtofour",
         (
-            "tests/engine/test_password_tries.py",
+            "tests/engine/access/test_password_attempts.py",
             "tests/web/console/test_signing_in.py"
             "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
         ),

@@ -13,7 +13,7 @@ from refund_worker.engine.notifications.http_post import SECONDS_MAX
 from refund_worker.settings import Settings
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation
-from tests.simulation.watch import ENDS, Watch
+from tests.simulation.observer import ENDS, Watch
 
 # Its secret is one more that no row may hold (I14).
 PLANTED_SECRET = "c2lnbmVkIGJ5IHRoZSBzaW11bGF0aW9uIG9ubHk="

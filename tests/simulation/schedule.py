@@ -14,10 +14,12 @@ from typing import Any
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts import payments
+from refund_worker.engine import idempotency
+from refund_worker.engine.accounts import corrections, payments, spends
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs import clock_rollback
+from refund_worker.engine.processor_sync import pause as processor_sync_pause
 from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds import accept, actions
 from refund_worker.engine.refunds import process as refund_process
@@ -26,13 +28,13 @@ from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
 from tests.simulation.bank import VOID, Bank, Payment, SimulatedProcessor, Thing
 from tests.simulation.database import simulated_database
-from tests.simulation.ends import check_ends
 from tests.simulation.faults import Faults, draw_rates
-from tests.simulation.gate import FaultyGate
+from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Died, Loop, Process, Violation, World
+from tests.simulation.observer import ENDS, Row, Watch
 from tests.simulation.plan import DAY, HOUR, START, Plan, compose
 from tests.simulation.receiver import SimulatedDeliverer, check_told
-from tests.simulation.watch import ENDS, Row, Watch
+from tests.simulation.statement_gate import FaultyGate
 
 HEALING_DAYS = 75
 # After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
@@ -520,7 +522,7 @@ class Schedule:
 
     def _record(self, context: Context) -> None:
         payments.record_payments(context, self.plan.payments)
-        payments.record_spends(context, self.plan.spends)
+        spends.record_spends(context, self.plan.spends)
 
     def _act(self, what: str, arguments: dict[str, Any]) -> None:
         self.world.note("ACT", what)
@@ -550,7 +552,7 @@ class Schedule:
 
         def work(context: Context) -> None:
             try:
-                row, _ = payments.correct(
+                row, _ = corrections.correct(
                     context,
                     customer_id=customer_id,
                     credits=credits,
@@ -614,7 +616,7 @@ class Schedule:
 
         def work(context: Context) -> None:
             try:
-                payments.reverse_transaction(context, transaction_id, actor="otto")
+                corrections.reverse_transaction(context, transaction_id, actor="otto")
             except Unavailable:
                 raise
             except RefundWorkerError as refused:
@@ -626,7 +628,7 @@ class Schedule:
         """On every refund that is open."""
         for row in list(self.watch.refunds.values()):
             if row["status"] not in self._ends():
-                press = actions.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
+                press = idempotency.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
                 self.client("operator", self._command(row["refund_id"], action, "olga", reference, None, press))
 
     def _act_operate(self, pick: float, choice: float) -> None:
@@ -665,7 +667,7 @@ class Schedule:
         actor: str,
         reference: str | None,
         version: int | None,
-        key: actions.Key | None = None,
+        key: idempotency.Key | None = None,
     ) -> Callable[[Context], None]:
         self.watch.acted.add(actor)
 
@@ -691,11 +693,13 @@ class Schedule:
 
     def _act_pause(self) -> None:
         self.watch.acted.add("olga")
-        self.client("operator", lambda c: actions.pause_processor(c, "stripe", actor="olga", reason="maintenance"))
+        self.client(
+            "operator", lambda c: processor_sync_pause.pause_processor(c, "stripe", actor="olga", reason="maintenance")
+        )
 
     def _act_resume(self) -> None:
         self.watch.acted.add("olga")
-        self.client("operator", lambda context: actions.resume_processor(context, "stripe", actor="olga"))
+        self.client("operator", lambda context: processor_sync_pause.resume_processor(context, "stripe", actor="olga"))
 
     def _act_refund_elsewhere(self, payment: str, part: float) -> None:
         if payment in self.bank.payments:

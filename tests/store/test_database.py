@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from sqlalchemy import Connection, event, text
+from tests.support.engine_world import World, assert_books_balance
 from tests.support.sales import paid, withdrawal
-from tests.support.world import World, assert_books_balance
 from tests.web.client import Web, settings_for
 
 from refund_worker.domain.refund import RefundStatus

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from alembic import command
 from sqlalchemy import text
-from tests.support.world import World, withdrawal
+from tests.support.engine_world import World, withdrawal
 
-from refund_worker.engine.accounts.payments import correct
+from refund_worker.engine.accounts.corrections import correct
 from refund_worker.store import schema
 from refund_worker.store.database import Database
 from refund_worker.store.refunds import Filters, find_ids

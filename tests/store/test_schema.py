@@ -21,7 +21,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, inspect, text
 from sqlalchemy.exc import DBAPIError
-from tests.support.world import World, assert_books_balance, withdrawal
+from tests.support.engine_world import World, assert_books_balance, withdrawal
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.errors import Unavailable

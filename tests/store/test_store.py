@@ -29,8 +29,10 @@ from refund_worker.store import (
     outbox,
     payments,
     processors,
+    refund_objects,
     refunds,
     tables,
+    timeline,
 )
 from refund_worker.store.database import Database, now
 from refund_worker.store.tables import customers, events, ledger_entries
@@ -221,19 +223,19 @@ def test_what_was_seen_of_an_object_is_kept_with_its_latest_state(database: Data
     for status in ("pending", "succeeded"):
         seen = ObjectSeen("r-1", ObjectState(status), an_object(status))
         with database.write() as connection:
-            refunds.write_objects(connection, [("stripe", seen)], 1.0)
+            refund_objects.write_objects(connection, [("stripe", seen)], 1.0)
     assert fetch(database, "r").legs[0].objects == (SeenObject("re_1", ObjectState.SUCCEEDED, 1),)
     with database.read() as connection:
-        assert refunds.find_leg(connection, processor="stripe", processor_refund_id="re_1") == ("r", "r-1")
-        assert refunds.find_leg(connection, processor="other", processor_refund_id="re_1") is None
+        assert refund_objects.find_leg(connection, processor="stripe", processor_refund_id="re_1") == ("r", "r-1")
+        assert refund_objects.find_leg(connection, processor="other", processor_refund_id="re_1") is None
 
 
 def test_events_come_back_oldest_first(database: Database) -> None:
     store(database, a_refund())
     with database.write() as connection:
-        refunds.insert_events(connection, [("r", Event(f"e{n}", "me")) for n in range(5)], 1.0)
+        timeline.insert_events(connection, [("r", Event(f"e{n}", "me")) for n in range(5)], 1.0)
     with database.read() as connection:
-        assert [row["kind"] for row in refunds.events_of(connection, "r")] == [f"e{n}" for n in range(5)]
+        assert [row["kind"] for row in timeline.events_of(connection, "r")] == [f"e{n}" for n in range(5)]
 
 
 # --- guarded writes --------------------------------------------------------------------------------------------------
@@ -315,7 +317,7 @@ def test_who_refers_to_a_locked_row_waits_for_nobody(database: Database) -> None
     store(database, numbered(1))
     with claimed_by_another(database), database.write() as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
-        refunds.insert_events(connection, [("r1", Event("noted", "anna"))], 5.0)
+        timeline.insert_events(connection, [("r1", Event("noted", "anna"))], 5.0)
 
 
 @on_postgres

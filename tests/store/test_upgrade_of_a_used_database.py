@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from alembic import command
 from sqlalchemy import Connection, MetaData, text
-from tests.engine.test_audit import findings, seal
-from tests.support.world import World, assert_books_balance, credit_refund
+from tests.engine.audit.test_hash_chain import findings, seal
+from tests.support.engine_world import World, assert_books_balance, credit_refund
 
 from refund_worker.engine.access.api_keys import authenticate, create_key, create_signed_key, revoke_key
 from refund_worker.engine.access.console_users import (
@@ -23,10 +23,10 @@ from refund_worker.engine.access.console_users import (
     sign_in,
 )
 from refund_worker.engine.access.persons import link_person
-from refund_worker.engine.accounts.payments import correct
+from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.audit.hash_chain import verify
 from refund_worker.engine.audit.seals import digest_of, hash_of
-from refund_worker.engine.refunds.actions import pause_processor, resume_processor
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.store import schema
 from refund_worker.store.audit import COLUMNS
 from refund_worker.store.database import Database

@@ -31,7 +31,7 @@ from refund_worker.worker.heartbeat import WorkerKind, check_heartbeat
 from refund_worker.worker.publisher import make_wake
 from refund_worker.worker.runtime_dir import runtime_folder
 from refund_worker.worker.supervisor import CHILD
-from tests.support.parts import Parts
+from tests.support.deployment_processes import Parts
 from tests.support.sales import paid, sell, withdrawal
 
 STRIPE_KEY = "sk_test_mustNeverBeSeenAnywhere"

@@ -19,7 +19,7 @@ from typing import Self
 
 import psutil
 
-LEASH = Path(__file__).with_name("leash.py")
+KILL_ON_EXIT = Path(__file__).with_name("kill_on_exit.py")
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
 
@@ -100,10 +100,18 @@ class ServerProcess:
         """Start, and return once it answers. Raises `ServerFailed` when that takes over `start_seconds_max`."""
         if self._process is not None:
             raise ServerFailed(f"{self.name} is running already")
-        leash = [sys.executable, "-I", "-S", str(LEASH), self.orphan_signal.name, self.identity, str(os.getpid())]
+        command_prefix = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(KILL_ON_EXIT),
+            self.orphan_signal.name,
+            self.identity,
+            str(os.getpid()),
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*leash, *self.command()],
+                [*command_prefix, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -7,7 +7,8 @@ from typing import Any
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.engine.accounts.payments import record_payments, record_spends
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 

@@ -17,7 +17,7 @@ SERVE = """
 import json, sys
 from refund_worker.settings import load_settings
 from refund_worker.web.http_protocol import Limits
-from refund_worker.web.run import run_web
+from refund_worker.web.server import run_web
 if __name__ == "__main__":
     port, workers, limits = map(json.loads, sys.argv[1:])
     sys.exit(run_web(load_settings(), port, workers=workers, limits=Limits(**limits)))

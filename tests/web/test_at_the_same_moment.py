@@ -19,7 +19,7 @@ from refund_worker.runtime import build_runtime
 
 PROCESSES = 2
 REQUESTS = 32
-# Races of partial refunds over HTTP; the thousand of `tests/engine/test_intake.py` are without it.
+# Races of partial refunds over HTTP; the thousand of `tests/engine/refunds/test_accept.py` are without it.
 RACES = 10
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import text
 from tests.web.client import PAYMENT, SPEND, Web, is_problem
-from tests.web.test_records_over_http import correct
+from tests.web.test_payments_over_http import correct
 
 ODD_IDS = [
     "auth0|5f7c",

@@ -24,8 +24,8 @@ from refund_worker.engine.access.api_keys import (
     revoke_key,
 )
 from refund_worker.engine.access.permissions import Act
+from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import RefundBody
-from refund_worker.engine.refunds.actions import Key
 from refund_worker.engine.refunds.bulk_retry import Stuck
 from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.support.engine_world import World
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
 from tests.support.sales import paid, withdrawal
-from tests.support.world import World
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.accounts.payments import record_payments

@@ -96,7 +96,7 @@ def _add_processors(app: typer.Typer) -> None:
     ) -> None:
         """Send nothing more to a processor; looking up what was sent goes on."""
         from refund_worker.cli.refunds import checked_reason
-        from refund_worker.engine.refunds.actions import pause_processor
+        from refund_worker.engine.processor_sync.pause import pause_processor
 
         with runtime.context() as context:
             pause_processor(context, _known(name), actor=acting_user(), reason=checked_reason(reason))
@@ -110,7 +110,7 @@ def _add_processors(app: typer.Typer) -> None:
     ) -> None:
         """Send to a processor again; what waited is due at once."""
         from refund_worker.cli.refunds import checked_reason
-        from refund_worker.engine.refunds.actions import resume_processor
+        from refund_worker.engine.processor_sync.pause import resume_processor
 
         why = None if reason is None else checked_reason(reason)
         with runtime.context() as context:

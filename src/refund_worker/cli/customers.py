@@ -66,7 +66,7 @@ def _add_customers(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Correct a customer's balance."""
-        from refund_worker.engine.accounts.payments import correct
+        from refund_worker.engine.accounts.corrections import correct
         from refund_worker.engine.intake.file_reader import strict_integer
         from refund_worker.engine.intake.schemas import CorrectionBody, checked_client, checked_key, parse_body
         from refund_worker.engine.views.api_objects import transaction_view
@@ -123,7 +123,7 @@ def _add_transactions(app: typer.Typer) -> None:
 
         Exit 5 once money has moved or the credits are spent.
         """
-        from refund_worker.engine.accounts.payments import reverse_transaction
+        from refund_worker.engine.accounts.corrections import reverse_transaction
         from refund_worker.engine.views.api_objects import transaction_view
 
         with runtime.context() as context:

@@ -24,6 +24,7 @@ from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts import corrections, spends
 from refund_worker.engine.accounts import payments as payment_records
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation as processor_reconciliation
@@ -151,7 +152,7 @@ class Demo:
             description=description,
             occurred_at=1_790_500_000.0,
         )
-        _all_fine(payment_records.record_spends(self.context, [spent]))
+        _all_fine(spends.record_spends(self.context, [spent]))
 
     def ask(self, key: str, kind: Kind, to: To, customer_id: str, **more: Any) -> str:
         """Request a refund; returns its id."""
@@ -171,7 +172,7 @@ class Demo:
         return answer.refund_id
 
     def correct(self, customer_id: str, credits: int, reason: str) -> str:
-        row, _ = payment_records.correct(
+        row, _ = corrections.correct(
             self.context,
             customer_id=customer_id,
             credits=credits,
@@ -228,8 +229,8 @@ def _credits_back_to_the_balance(demo: Demo) -> None:
     demo.check("the new entry names its transaction", newest["refers_to"] == "chat-1001", newest)
     wrong = demo.wait(demo.ask("mia-2", Kind.CREDIT_REFUND, To.BALANCE, "mia", transaction_id="chat-1001", credits=40))
     demo.say("a second refund of 40 was a mistake: “Delete” makes a linked reversal, nothing is erased")
-    first = payment_records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
-    again = payment_records.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
+    first = corrections.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
+    again = corrections.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
     same = first["transaction_id"] == again["transaction_id"]
     demo.check("deleted once, however often it is pressed", same and demo.balance("mia") == 440, demo.balance("mia"))
     demo.check("both refunds are done", refund["status"] == wrong["status"] == "succeeded", refund["status"])

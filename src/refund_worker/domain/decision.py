@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from refund_worker.domain.ledger import Posting
-from refund_worker.domain.processor_replies import LegOrder, PaymentRead, PaymentUnreadable, RefundObject
+from refund_worker.domain.processor_calls import Call
+from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
 from refund_worker.domain.refund import ObjectState, Refund
 
 
@@ -23,51 +24,6 @@ class Policy:
     allocation: str = "newest_first"
     live: bool | None = None  # whether the processor's objects must be live ones; None where unknown
     verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Call the processor with the attempt's frozen key and body; a new attempt's body is frozen from `order`."""
-
-    leg_id: str
-    processor: str
-    attempt: int
-    key: str
-    order: LegOrder
-
-
-@dataclass(frozen=True, slots=True)
-class LookUp:
-    """Ask which refund objects exist over this leg's payment, ours and others'.
-
-    `before_sending`: a send waits for nothing but this list.
-    """
-
-    leg_id: str
-    processor: str
-    processor_payment_id: str
-    before_sending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask what a known refund object is now."""
-
-    leg_id: str
-    processor: str
-    processor_refund_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Ask what the processor says of the payment that the leg would go over."""
-
-    leg_id: str
-    processor: str
-    processor_payment_id: str
-
-
-Call = Send | LookUp | Fetch | Verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from refund_worker.domain.decision import (
-    Call,
-    CustomerChange,
-    Decision,
-    Event,
-    ObjectSeen,
-    Pause,
-    Policy,
-    Reread,
-)
+from refund_worker.domain.decision import CustomerChange, Decision, Event, ObjectSeen, Pause, Policy, Reread
 from refund_worker.domain.ledger import (
     BY_HAND,
     CLEARING,
@@ -33,6 +24,7 @@ from refund_worker.domain.ledger import (
     transfer,
 )
 from refund_worker.domain.money import as_text
+from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
 from refund_worker.domain.refund import (
     Leg,
@@ -50,14 +42,11 @@ from refund_worker.domain.state_machine import (
     next_refund_status,
     outlook,
 )
+from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most, clock_went_back
 
 BY_HAND_PREFIX = "manual:"
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
-# As long as Stripe keeps a key, at the least (docs.stripe.com/api/idempotent_requests, read 2026-11).
-PROCESSOR_KEY_SECONDS = 86_400.0
-# A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
-CLOCK_SLACK_SECONDS = 60.0
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
 # Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
 FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
@@ -83,28 +72,6 @@ def credits_to_return(refund: Refund) -> int:
 def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
     return tuple(leg for leg in refund.legs if leg.status in NO_MONEY and not leg.settled and not leg.attention)
-
-
-def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
-    """Whether the current key may still be replayed. After a clock that went back `look_first` forbids it as well."""
-    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
-
-
-def lands_by(sent_at: float, policy: Policy) -> float:
-    """When a send whose intent is dated so can land no more: its call may have begun at any time within the lease."""
-    return sent_at + policy.lease_seconds + policy.quiet_seconds
-
-
-def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
-    """Whether the current key may be sent again: what lands as late as can be must meet a key that is still known."""
-    if leg.first_sent_at is None or not key_lives(leg, now, policy):
-        return False
-    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
-
-
-def clock_went_back(refund: Refund, now: float) -> bool:
-    """Whether the refund was written at a time that has not come yet: somebody has set the database's clock back."""
-    return refund.updated_at > now + CLOCK_SLACK_SECONDS
 
 
 def is_watched(leg: Leg) -> bool:
@@ -206,8 +173,8 @@ class Draft:
         What was sent was sent before now, so the quiet window begins now; and nothing waits for the old times to come.
         """
         now, refund = self.now, self.refund
-        lease_until = _at_most(refund.lease_until, now + self.policy.lease_seconds)
-        self.refund = replace(refund, due_at=_at_most(refund.due_at, now), lease_until=lease_until)
+        lease_until = at_most(refund.lease_until, now + self.policy.lease_seconds)
+        self.refund = replace(refund, due_at=at_most(refund.due_at, now), lease_until=lease_until)
         for leg in refund.legs:
             if leg.status not in OPEN and not is_watched(leg):
                 continue
@@ -218,9 +185,9 @@ class Draft:
                 leg,
                 look_first=leg.look_first or in_doubt,
                 held=is_held(leg),
-                first_sent_at=_at_most(leg.first_sent_at, now),
-                last_sent_at=_at_most(leg.last_sent_at, now),
-                next_at=_at_most(leg.next_at, now),
+                first_sent_at=at_most(leg.first_sent_at, now),
+                last_sent_at=at_most(leg.last_sent_at, now),
+                next_at=at_most(leg.next_at, now),
             )
 
     def _count_quiet_only_while_watched(self) -> None:
@@ -341,10 +308,6 @@ class Draft:
         if name == "failure_code":
             return worst[0].attention or worst[0].failure_code
         return worst[0].failure_message
-
-
-def _at_most(time: float | None, limit: float) -> float | None:
-    return None if time is None else min(time, limit)
 
 
 def _paid_by(leg: Leg) -> str | None:

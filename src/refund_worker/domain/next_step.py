@@ -8,14 +8,7 @@ from types import MappingProxyType
 
 from refund_worker.domain.allocation import PaymentRoom, replace_share
 from refund_worker.domain.credit_postings import post_internal_step
-from refund_worker.domain.decision import (
-    Decision,
-    Fetch,
-    Hold,
-    LookUp,
-    Policy,
-    Send,
-)
+from refund_worker.domain.decision import Decision, Hold, Policy
 from refund_worker.domain.decision_builder import (
     Draft,
     credits_to_return,
@@ -23,7 +16,6 @@ from refund_worker.domain.decision_builder import (
     is_held,
     is_watched,
     leg_id_of,
-    may_replay,
     unplaced_legs,
 )
 from refund_worker.domain.ledger import (
@@ -43,7 +35,7 @@ from refund_worker.domain.payment_check import (
     waits_for_the_word,
     with_sent,
 )
-from refund_worker.domain.processor_replies import LegOrder
+from refund_worker.domain.processor_calls import Fetch, LegOrder, LookUp, Send
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -52,6 +44,7 @@ from refund_worker.domain.refund import (
     To,
 )
 from refund_worker.domain.state_machine import NO_MONEY, OPEN, LegOutcome
+from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
 NOBODY: Mapping[str, Hold] = MappingProxyType({})

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refund_worker.domain.decision import Policy, Verify
+from refund_worker.domain.decision import Policy
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, Draft, leg_id_of
 from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
+from refund_worker.domain.processor_calls import Verify
 from refund_worker.domain.processor_replies import PaymentRead, PaymentWord, RefundObject
 from refund_worker.domain.refund import Leg, LegStatus
 

@@ -190,20 +190,3 @@ NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
 PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
-
-
-@dataclass(frozen=True, slots=True)
-class LegOrder:
-    """What one attempt asks for: `amount_minor` of `currency` back over `processor_payment_id`.
-
-    `installation` says which database knows the leg: several may share one account at the processor.
-    """
-
-    refund_id: str
-    leg_id: str
-    attempt: int
-    processor_payment_id: str
-    amount_minor: int
-    currency: str
-    reason: str
-    installation: str = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from refund_worker.domain.processor_calls import LegOrder
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
@@ -18,7 +19,6 @@ from refund_worker.domain.processor_replies import (
     Denied,
     Found,
     KeyConflict,
-    LegOrder,
     Misconfigured,
     NoAnswer,
     NotSent,

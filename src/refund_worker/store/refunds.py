@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, or_, select, update
 
-from refund_worker.domain.decision import Decision, Event, ObjectSeen, Send
+from refund_worker.domain.decision import Decision
 from refund_worker.domain.refund import (
     ENDS,
     Kind,
@@ -24,8 +24,8 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
-from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import attempts, events, legs, refund_objects, refunds
+from refund_worker.store.database import locked
+from refund_worker.store.tables import legs, refund_objects, refunds
 
 _LEG_COLUMNS = [column.name for column in legs.columns]
 _LEG_CHANGES = [name for name in _LEG_COLUMNS if name not in ("leg_id", "refund_id", "payment_id", "processor")]
@@ -173,110 +173,6 @@ def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
     return any(getattr(before, name) != getattr(after, name) for name in snapshots.COVERED[table])
 
 
-def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]], now: float) -> None:
-    """Keep what processors say of their refund objects: (processor, object) pairs, the later word over the earlier."""
-    rows = {}
-    for processor, item in seen:
-        thing = item.object
-        rows[processor, thing.processor_refund_id] = {
-            "processor": processor,
-            "processor_refund_id": thing.processor_refund_id,
-            "leg_id": item.leg_id,
-            "attempt": thing.attempt,
-            "state": item.state,
-            "status": thing.status,
-            "amount_minor": thing.amount_minor,
-            "currency": thing.currency,
-            "failure_code": thing.failure_code,
-            "created_at": thing.created_at.timestamp(),
-            "seen_at": now,
-        }
-    if not rows:
-        return
-    insert = insert_into(connection, refund_objects)
-    new = {
-        name: insert.excluded[name]
-        for name in ("state", "status", "amount_minor", "currency", "failure_code", "seen_at")
-    }
-    upsert = insert.on_conflict_do_update(index_elements=["processor", "processor_refund_id"], set_=new)
-    connection.execute(upsert, list(rows.values()))
-
-
-def begin_attempts(connection: Connection, sends: Sequence[tuple[Send, Leg, str]]) -> None:
-    """Freeze new attempts with their key and body; count another send for those that exist."""
-    new, again = [], []
-    for send, leg, body in sends:
-        at = leg.last_sent_at
-        if leg.sends == 1:
-            new.append(
-                {
-                    "leg_id": leg.leg_id,
-                    "number": send.attempt,
-                    "key": send.key,
-                    "body": body,
-                    "sends": 1,
-                    "first_sent_at": at,
-                    "last_sent_at": at,
-                }
-            )
-        else:
-            again.append({"id": leg.leg_id, "n": send.attempt, "sends": leg.sends, "last_sent_at": at})
-    if new:
-        connection.execute(attempts.insert(), new)
-    if again:
-        connection.execute(_SEND_AGAIN, again)
-
-
-_BODIES = select(attempts.c.leg_id, attempts.c.number, attempts.c.body).where(
-    attempts.c.leg_id.in_(bindparam("leg_ids", expanding=True))
-)
-
-
-def frozen_bodies(connection: Connection, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """The stored body of each (leg_id, attempt)."""
-    leg_ids = sorted({leg_id for leg_id, _ in wanted})
-    return {(leg_id, number): body for leg_id, number, body in connection.execute(_BODIES, {"leg_ids": leg_ids})}
-
-
-def end_attempts(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None:
-    """Record what became of sends: rows of id, n, outcome, outcome_code, outcome_message, request_id, answered_at."""
-    if answers:
-        connection.execute(_ANSWER, list(answers))
-
-
-def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
-    """Append to the timelines: (refund_id, event) pairs; without a refund it is about a processor's switch."""
-    values = [
-        {
-            "refund_id": refund_id,
-            "at": now,
-            "actor": e.actor,
-            "kind": e.kind,
-            "leg_id": e.leg_id,
-            "from_status": e.from_status,
-            "to_status": e.to_status,
-            "reason": e.reason,
-            "detail": json.dumps(e.detail, sort_keys=True) if e.detail else "{}",
-            "alarm": e.alarm,
-        }
-        for refund_id, e in rows
-    ]
-    if values:
-        connection.execute(events.insert(), values)
-
-
-def find_leg(connection: Connection, *, processor: str, processor_refund_id: str) -> tuple[str, str] | None:
-    """(refund_id, leg_id) of a processor's refund object that we know."""
-    o = refund_objects.c
-    query = (
-        select(legs.c.refund_id, legs.c.leg_id)
-        .join(refund_objects, o.leg_id == legs.c.leg_id)
-        .where(and_(o.processor == processor, o.processor_refund_id == processor_refund_id))
-    )
-    row = connection.execute(query).first()
-    return (row[0], row[1]) if row else None
-
-
 def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
     """The refund's id by leg id, for the legs that exist."""
     query = select(legs.c.leg_id, legs.c.refund_id).where(legs.c.leg_id.in_(leg_ids))
@@ -329,12 +225,6 @@ def find_ids(connection: Connection, filters: Filters) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
-    """The timeline, oldest first."""
-    query = select(events).where(events.c.refund_id == refund_id).order_by(events.c.seq)
-    return list(connection.execute(query).mappings())
-
-
 def put_off(
     connection: Connection, refund_id: str, until: float, code: str, message: str, now: float, lease_token: str | None
 ) -> None:
@@ -351,24 +241,6 @@ def put_off(
         .where(r.refund_id == refund_id, held_by_us)
         .values(**shown, due_at=until, lease_token=None, lease_until=None, version=r.version + 1)
     )
-
-
-def has_event(connection: Connection, refund_id: str, kind: str, since: float) -> bool:
-    """Whether something of this kind stands in the refund's timeline from after `since`."""
-    query = select(events.c.seq).where(events.c.refund_id == refund_id, events.c.kind == kind, events.c.at > since)
-    return connection.execute(query.limit(1)).first() is not None
-
-
-def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str) -> bool:
-    """Whether a refund of this transaction of the customer's has a committed intent to send."""
-    query = (
-        select(attempts.c.leg_id)
-        .join(legs, legs.c.leg_id == attempts.c.leg_id)
-        .join(refunds, refunds.c.refund_id == legs.c.refund_id)
-        .where(refunds.c.customer_id == customer_id, refunds.c.transaction_id == transaction_id)
-        .limit(1)
-    )
-    return connection.execute(query).first() is not None
 
 
 def wake_those_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
@@ -408,20 +280,4 @@ _UPDATE_REFUND = (
 )
 _UPDATE_LEG = (
     update(legs).where(legs.c.leg_id == bindparam("id")).values({name: bindparam(name) for name in _LEG_CHANGES})
-)
-_SEND_AGAIN = (
-    update(attempts)
-    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
-    .values(sends=bindparam("sends"), last_sent_at=bindparam("last_sent_at"))
-)
-_ANSWER = (
-    update(attempts)
-    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
-    .values(
-        outcome=bindparam("outcome"),
-        outcome_code=bindparam("outcome_code"),
-        outcome_message=bindparam("outcome_message"),
-        request_id=bindparam("request_id"),
-        answered_at=bindparam("answered_at"),
-    )
 )

@@ -16,14 +16,15 @@ from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.permissions import ACT_OF, Act, may
-from refund_worker.engine.accounts import payments
+from refund_worker.engine.accounts import corrections
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.context import Context
+from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
 from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds import accept, actions, bulk_retry
-from refund_worker.engine.refunds.actions import Key
 from refund_worker.engine.refunds.bulk_retry import Retried
 from refund_worker.errors import Refusal
 from refund_worker.web.problems import Forbidden
@@ -58,7 +59,7 @@ def correct(
 ) -> tuple[RowMapping, bool]:
     """Put credits on a balance, or take them off; returns the entry, and whether it is new."""
     check(who, Act.CORRECT)
-    return payments.correct(
+    return corrections.correct(
         context,
         customer_id=customer_id,
         credits=credits,
@@ -74,7 +75,7 @@ def delete_transaction(
 ) -> RowMapping:
     """The linked reversal of an entry that `who` sees, made once."""
     check(who, Act.DELETE)
-    return payments.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
+    return corrections.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
 
 
 def act_on_refund(
@@ -124,7 +125,7 @@ def verify_audit(context: Context, who: Identity, *, latest: int) -> Report:
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:
     """Stop sending there."""
     check(who, Act.PAUSE)
-    actions.pause_processor(context, name, actor=who.actor, reason=reason, key=key)
+    pause.pause_processor(context, name, actor=who.actor, reason=reason, key=key)
 
 
 def resume_processor(
@@ -132,4 +133,4 @@ def resume_processor(
 ) -> bool:
     """Send there again; False where it was not paused."""
     check(who, Act.RESUME)
-    return actions.resume_processor(context, name, actor=who.actor, reason=reason, key=key)
+    return pause.resume_processor(context, name, actor=who.actor, reason=reason, key=key)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from tests.support.left_out import BROWSER, leave_out
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+from tests.support.skipped import BROWSER, leave_out
 from tests.web.conftest import web
 from tests.web.console.browser import NoBrowser, launch
 

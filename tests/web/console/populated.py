@@ -13,15 +13,18 @@ from typing import Any
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts.payments import correct, record_payments, record_spends, reverse_transaction
+from refund_worker.engine.accounts.corrections import correct, reverse_transaction
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.audit.hash_chain import Sealer, verify
 from refund_worker.engine.context import Context
 from refund_worker.engine.intake.batches import take_batch
 from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import watch
 from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.actions import command, pause_processor
+from refund_worker.engine.refunds.actions import command
 from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox

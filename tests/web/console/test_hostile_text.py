@@ -11,9 +11,9 @@ from tests.web.console.addresses import NO_PAGES
 from tests.web.console.visitor import visitor
 
 from refund_worker.domain.records import SpendRecord
-from refund_worker.engine.accounts.payments import record_spends
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.dead_letters import keep_refused
-from refund_worker.engine.refunds.actions import pause_processor
+from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.refunds.process import advance_until_idle
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.tables import refund_batches, refunds

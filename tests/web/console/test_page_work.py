@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from tests.support.large_dataset import BUSY, fill
 from tests.support.migrated import migrate
-from tests.support.plenty import BUSY, fill
 from tests.web.client import Web, settings_for
 from tests.web.console.addresses import addresses
 from tests.web.console.visitor import Visitor, text_of, visitor

@@ -14,7 +14,7 @@ from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of, visit
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole
-from refund_worker.engine.accounts.payments import correct
+from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import take_batch
 from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.store.tables import console_sessions, ledger_transactions, metadata

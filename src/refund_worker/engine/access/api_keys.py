@@ -23,10 +23,10 @@ from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
 from refund_worker.store.access import api_keys
 from refund_worker.store.database import now
+from refund_worker.times import iso
 
 PREFIX = "rw_"
 KEY_BYTES = 32

@@ -25,10 +25,10 @@ from refund_worker.engine.access import password_attempts
 from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
 from refund_worker.engine.access.password_attempts import Tries
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.store import refunds
+from refund_worker.store import timeline
 from refund_worker.store.access import console_users as store
+from refund_worker.times import iso
 
 CLIENT = "console"
 PASSWORD_LENGTH_MIN, PASSWORD_LENGTH_MAX = 12, 200
@@ -211,7 +211,7 @@ def _changed(context: Context, name: str, change: Callable[[Connection, RowMappi
 
 def _note(connection: Connection, kind: str, name: str, now: float, *, actor: str, **detail: str) -> None:
     event = Event(kind, actor, detail={"user": name, **detail})
-    refunds.insert_events(connection, [(None, event)], now)
+    timeline.insert_events(connection, [(None, event)], now)
 
 
 def _view(row: RowMapping) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from refund_worker.domain import persons as domain
 from refund_worker.domain.decision import Event
 from refund_worker.domain.persons import CONSOLE_PREFIX, Link, folded
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.errors import InvalidRequest, NotFound
-from refund_worker.store import refunds
+from refund_worker.store import timeline
 from refund_worker.store.access import console_users, persons
+from refund_worker.times import iso
 
 IDENTITY_LENGTH_MAX = 255
 FORMS = "key:CLIENT/NAME for an API key, console/NAME for a console user, cli:NAME for a user of the command line"
@@ -109,4 +109,4 @@ def _actor(connection: Connection, identity: str) -> str:
 
 def _note(connection: Connection, kind: str, link: Link, now: float, by: str) -> None:
     detail = {"user": link.user, "identity": link.identity}
-    refunds.insert_events(connection, [(None, Event(kind, by, detail=detail))], now)
+    timeline.insert_events(connection, [(None, Event(kind, by, detail=detail))], now)

@@ -18,9 +18,9 @@ from sqlalchemy import Connection
 from refund_worker.engine.audit.row_snapshots import accept_as_they_stand, check_covered
 from refund_worker.engine.audit.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.errors import NotFound, UnreadableFile
 from refund_worker.store import audit
+from refund_worker.times import iso
 
 ROWS_PER_SEAL = 500
 SEALS, SNAPSHOTS, EVENTS = "audit_seals", "snapshots", "events"

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.engine.audit.hash_chain import ANCHORED, VERIFIED
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.views.api_objects import Json, event_view, transaction_view
 from refund_worker.errors import InvalidRequest
 from refund_worker.store import audit
+from refund_worker.times import iso
 
 # A search without a refund or a customer reads back so far, then says so: it must not read ten million lines.
 LOOK_BACK = 20_000

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.refunds.accept import Taken, request_refunds
 from refund_worker.errors import NotFound, Refusal
 from refund_worker.store import batches
+from refund_worker.times import iso
 
 TAKING_IN, COMPLETE, STOPPED = "taking_in", "complete", "stopped"
 # No chunk takes so long, not even one whose every try waits for the database as long as it may.

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import RefundWorkerError
 from refund_worker.redaction import to_redacted
 from refund_worker.store import dead_letters as store
+from refund_worker.times import iso
 
 NAME_LENGTH_MAX = 255
 BODY_LENGTH_MAX = 2_000

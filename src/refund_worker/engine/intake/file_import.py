@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.accounts.payments import Recorded, record_payments, record_spends
+from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import Rehearsal, Taken, request_refunds
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable

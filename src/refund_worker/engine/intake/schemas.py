@@ -324,10 +324,3 @@ def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
         case "string_unicode":
             return "half a character (a lone surrogate) is in it"
     return None
-
-
-def iso(seconds: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC, to the millisecond where there is a fraction."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    spec = "milliseconds" if moment.microsecond else "seconds"
-    return moment.isoformat(timespec=spec).replace("+00:00", "Z")

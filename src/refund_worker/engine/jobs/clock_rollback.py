@@ -12,7 +12,7 @@ import logging
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision_builder import CLOCK_SLACK_SECONDS
+from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.store import processors, refunds
 

@@ -19,8 +19,8 @@ from refund_worker.engine.context import Context
 from refund_worker.store import audit
 from refund_worker.store.reporting import daily_stats, metrics
 from refund_worker.store.reporting.daily_stats import Slot
+from refund_worker.times import HOUR, day_of
 
-DAY, HOUR = 86_400, 3_600
 LINES_AT_ONCE = 2_000
 # By the day of acceptance: refunds by the status they have now, and minor units asked for by currency.
 STANDING, ASKED = "standing", "asked"
@@ -101,11 +101,6 @@ def _count_leg(changes: defaultdict[Slot, int], line: RowMapping) -> None:
         case LegOutcome.OBJECT_FAILED | LegOutcome.OBJECT_CANCELED if before == LegStatus.SUCCEEDED:
             changes[LATE, day, ""] += 1
             changes[PAID_LATER_LOST, day, line["currency"]] += money
-
-
-def day_of(at: float) -> int:
-    """The first second of the day, in UTC."""
-    return int(at // DAY) * DAY
 
 
 def _step(seconds: float) -> str:

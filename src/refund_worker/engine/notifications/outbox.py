@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.refund import Refund, RefundStatus
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.views.api_objects import Json, refund_view
 from refund_worker.errors import NotFound
 from refund_worker.store import outbox
+from refund_worker.times import iso
 
 # A step of our own inside, nothing that a caller could act on.
 NOT_TOLD = frozenset({RefundStatus.SENDING})

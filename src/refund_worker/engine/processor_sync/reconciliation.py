@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision_builder import BY_HAND_PREFIX
-from refund_worker.domain.processor_replies import Answered, Found, RefundObject
+from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.processor_sync.listing import DAYS, recent
 from refund_worker.engine.refunds.object_ownership import sorted_out
-from refund_worker.errors import Unavailable
 from refund_worker.store import ledger
 from refund_worker.store.object_ownership import references_of
 from refund_worker.store.reporting import reconciliation
 
-# A refund can still turn to failed about a month after it succeeded; a few days more cost little.
-DAYS = 35
 # So many legs that differ are no lag any more.
 ASKED_ALONE_MAX = 1_000
 
@@ -83,20 +80,6 @@ async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]
         await context.limiter.acquire(processor)
         answers.append(await context.processors[processor].fetch(object_id))
     return answers
-
-
-def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
-    """Since when, by our clock, and what the processor made since. Raises `Unavailable` if it does not list it all."""
-    with context.database.read() as connection:
-        since = float(int(context.clock(connection) - days * 86_400))
-
-    async def ask() -> list[object]:
-        return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
-
-    (reply,) = context.run(ask())  # type: ignore[arg-type]
-    if not isinstance(reply, Found):
-        raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
-    return since, reply.objects
 
 
 def _compare(connection: Connection, processor: str, things: Iterable[RefundObject], since: float) -> Report:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
-from refund_worker.engine.processor_sync.sync import stale_processors
+from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.store import processors
+from refund_worker.times import iso
 
 # Those that the program itself brings, and the switch of all at once; others are known by their payments.
 BUILT_IN = (processors.ALL, "manual", "stripe")

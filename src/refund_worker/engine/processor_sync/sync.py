@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
-from refund_worker.domain.handle_reply import distrusted, is_distrusted, mismatch
 from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_replies import Answered, RefundObject
+from refund_worker.domain.refund_object import distrusted, is_distrusted, mismatch
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.reconciliation import DAYS, recent
+from refund_worker.engine.processor_sync.listing import DAYS, recent
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sorted_out
 from refund_worker.engine.refunds.replies import Evidence, record_evidence
-from refund_worker.store import payments, processors, refunds
+from refund_worker.engine.refunds.send_gate import stale_processors
+from refund_worker.store import payments, processors, refunds, timeline
 from refund_worker.store.reporting.reconciliation import known_words
 
 log = logging.getLogger("refund_worker.restored")
 
 RESTORED = "restored_backup"
-STALE_SECONDS_MIN = 60.0
 LOOK_SECONDS_MIN = 5.0
 DAY_SECONDS = 86_400.0
 # New refunds appear in lists late, and two clocks differ; what appears later still is found by the watch. A busy
@@ -43,32 +43,9 @@ OVERLAP_SECONDS = 600.0
 NEWS_AT_ONCE = 500
 
 
-def stale_seconds(policy: Policy) -> float:
-    """So old may the last look be; a backup that is younger differs by what frozen keys and the next look find."""
-    return max(STALE_SECONDS_MIN, policy.poll_seconds)
-
-
 def look_seconds(poll_seconds: float) -> float:
     """How often to look: several times before a look is stale."""
     return max(LOOK_SECONDS_MIN, poll_seconds / 5)
-
-
-def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Processors that may have made more than this database knows: nothing is sent there until someone has looked.
-
-    While nothing was sent, a person may have paid by hand: so may those whose pause has ended since the last look.
-    """
-    return processors.looked_at_before(connection, now - stale_seconds(context.policy), now)
-
-
-def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Processors whose last look is too old for a first send to rely on it, though sends go on.
-
-    Only where `POLL_SECONDS` is less than a minute: each payment's own list is then read before its first send.
-    """
-    if context.policy.poll_seconds >= STALE_SECONDS_MIN:
-        return frozenset()
-    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)
 
 
 def look(context: Context, processor: str = "stripe") -> int:
@@ -213,5 +190,5 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
     log.error("alarm: nothing more is sent to %s: %s", processor, reason)
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
     event = Event("processor_paused", "refund-worker", reason=reason, detail={"processor": processor}, alarm=True)
-    refunds.insert_events(connection, [(None, event)], now)
+    timeline.insert_events(connection, [(None, event)], now)
     processors.note_told(connection, processor, newest.created_at.timestamp())

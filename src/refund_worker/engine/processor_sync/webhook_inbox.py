@@ -15,7 +15,7 @@ from refund_worker.domain.processor_replies import Answered, Misconfigured
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.refunds.replies import Evidence, record_evidence
 from refund_worker.engine.refunds.safe_call import answer_of
-from refund_worker.store import inbox, refunds
+from refund_worker.store import inbox, refund_objects, refunds
 
 # An event whose refund can't be asked for is tried this often, for most of a day with the default waits. What became of
 # a refund that had succeeded nobody polls for: only the hourly watch would find it.
@@ -80,7 +80,7 @@ def _hint(connection: Connection, row: RowMapping) -> _Hint | None:
     if found is None:
         return None
     processor_refund_id, thing = found
-    place = refunds.find_leg(connection, processor=row["processor"], processor_refund_id=processor_refund_id)
+    place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=processor_refund_id)
     leg_id = _leg_named(thing)
     if place is None and leg_id is not None:
         refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)

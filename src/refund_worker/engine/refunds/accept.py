@@ -21,12 +21,12 @@ from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_app
 from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus
 from refund_worker.engine.context import Context
-from refund_worker.engine.jobs.daily_stats import day_of
 from refund_worker.engine.notifications.outbox import announce
 from refund_worker.engine.refunds.limit_usage import usage_before
 from refund_worker.errors import KeyReused, Refusal
-from refund_worker.store import accounts, refunds
+from refund_worker.store import accounts, refunds, timeline
 from refund_worker.store.reporting import daily_stats
+from refund_worker.times import day_of
 
 # What makes two requests the same one; who asked and when does not.
 BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata")
@@ -102,7 +102,7 @@ def take_in(connection: Connection, context: Terms, requests: Sequence[RefundReq
     # Only now, under the customers' locks: who waited for the same key's first request must see it.
     answers, accepted = _answered(context, requests, books, _earlier(connection, requests), now)
     refunds.insert_refunds(connection, accepted)
-    refunds.insert_events(connection, ((refund.refund_id, _accepted(refund)) for refund, _ in accepted), now)
+    timeline.insert_events(connection, ((refund.refund_id, _accepted(refund)) for refund, _ in accepted), now)
     if context.notify:
         announce(connection, (refund for refund, _ in accepted), now)
     books.store(connection)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import Event
 from refund_worker.domain.operator_action import commanded
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts.payments import check_same_act
 from refund_worker.engine.context import Context
+from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.errors import NotFound, StaleVersion
-from refund_worker.store import idempotency, processors, refunds
+from refund_worker.store import idempotency, refunds
 from refund_worker.store.access import persons
-
-
-class Key(NamedTuple):
-    """Names one press of a button, so that the second of a double click changes nothing."""
-
-    client: str
-    idempotency_key: str
 
 
 def command(
@@ -75,53 +65,3 @@ def command(
     if refund.due_at is not None:
         context.wake([refund_id], False)
     return refund
-
-
-def pause_processor(context: Context, name: str, *, actor: str, reason: str, key: Key | None = None) -> None:
-    """The kill switch: from the next claim on nothing is sent there ("all": anywhere); look-ups go on.
-
-    The same press under the same `key` again changes nothing, whatever was done to the switch in between.
-    """
-    act = {"switch": name, "to": "paused", "reason": reason, "actor": actor}
-
-    def work(connection: Connection) -> None:
-        now = context.clock(connection)
-        if key is None or _is_first(connection, key, act, name, now):
-            processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
-            _note_switch(connection, "processor_paused", name, now, actor=actor, reason=reason)
-
-    context.database.run(work)
-
-
-def resume_processor(
-    context: Context, name: str, *, actor: str = "unknown", reason: str | None = None, key: Key | None = None
-) -> bool:
-    """Send there again; what waited is due at once. False if it was not paused. `key` as for `pause_processor`."""
-    act = {"switch": name, "to": "sending", "reason": reason, "actor": actor}
-
-    def work(connection: Connection) -> bool:
-        now = context.clock(connection)
-        if key is not None and not _is_first(connection, key, act, name, now):
-            return False
-        resumed = processors.resume(connection, name, now)
-        if resumed:
-            whose = None if name == processors.ALL else name
-            refunds.wake_those_waiting_for(connection, whose, now)
-            _note_switch(connection, "processor_resumed", name, now, actor=actor, reason=reason)
-        return resumed
-
-    return context.database.run(work)
-
-
-def _note_switch(connection: Connection, kind: str, name: str, now: float, *, actor: str, reason: str | None) -> None:
-    refunds.insert_events(connection, [(None, Event(kind, actor, reason=reason, detail={"processor": name}))], now)
-
-
-def _is_first(connection: Connection, key: Key, act: Mapping[str, object], result_id: str, now: float) -> bool:
-    """Whether the act was not done under this key yet; it is kept then, with who and why."""
-    earlier = idempotency.find_act(connection, *key)
-    if earlier is not None:
-        check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
-        return False
-    idempotency.insert_act(connection, *key, json.dumps(act), result_id, now)
-    return True

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision, Event, Pause
 from refund_worker.engine.notifications.outbox import announce_changes
-from refund_worker.store import accounts, ledger, payment_readings, processors, refunds
+from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 
 log = logging.getLogger("refund_worker.apply")
 
@@ -33,11 +33,11 @@ def apply(
     """
     refunds.write_refunds(connection, decisions)
     legs = {leg.leg_id: leg for d in decisions for leg in d.after.legs}
-    refunds.write_objects(
+    refund_objects.write_objects(
         connection, ((legs[seen.leg_id].processor, seen) for d in decisions for seen in d.objects), now
     )
     ledger.insert_postings(connection, [posting for d in decisions for posting in d.postings])
-    refunds.insert_events(connection, ((d.after.refund_id, e) for d in decisions for e in d.events), now)
+    timeline.insert_events(connection, ((d.after.refund_id, e) for d in decisions for e in d.events), now)
     if notify:
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
@@ -59,7 +59,7 @@ def _pause(connection: Connection, pauses: Iterable[Pause], now: float) -> None:
             log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
             detail = {"processor": pause.processor, "code": pause.code}
             told = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
-            refunds.insert_events(connection, [(None, told)], now)
+            timeline.insert_events(connection, [(None, told)], now)
         processors.pause(
             connection,
             pause.processor,

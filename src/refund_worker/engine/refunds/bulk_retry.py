@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 from refund_worker.domain.operator_action import commanded
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts.payments import check_same_act
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.actions import Key
+from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.errors import Conflict
 from refund_worker.store import idempotency, refunds

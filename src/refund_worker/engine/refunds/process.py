@@ -14,24 +14,24 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Call, Decision, Fetch, Hold, LookUp, Send, Verify
+from refund_worker.domain.decision import Decision
 from refund_worker.domain.decision_builder import unplaced_legs
 from refund_worker.domain.next_step import woken
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
+from refund_worker.domain.processor_calls import Call, Fetch, LookUp, Send, Verify
 from refund_worker.domain.processor_replies import Denied, NotSent
 from refund_worker.domain.refund import Leg
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.processor_sync.sync import stale_processors, unsynced_processors
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.payment_facts import facts_for, payments_ahead, reading_turn
 from refund_worker.engine.refunds.quarantine import put_aside, tried
 from refund_worker.engine.refunds.replies import Evidence, record_evidence
 from refund_worker.engine.refunds.safe_call import answer_of
-from refund_worker.engine.refunds.send_gate import KillSwitch
+from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
 from refund_worker.processors.unsupported import ADAPTERS, UnservedProcessor, UnusablePayment
-from refund_worker.store import accounts, payments, processors, refunds
+from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.installation import installation_id
 
 log = logging.getLogger("refund_worker.advance")
@@ -130,7 +130,7 @@ def claim_due(
     claimed = refunds.load(connection, ids)
     if not claimed:
         return Claim(token, 0, now, ())
-    paused = _holds(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
+    paused = send_blocks(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
@@ -151,22 +151,6 @@ def claim_due(
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
 
 
-def _holds(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
-    """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
-    at_last = now + context.policy.retry_max_seconds
-    stopped = processors.paused_processors(connection, now)
-    stale = stale_processors(connection, context, now)
-    holds = {}
-    for name in named:
-        if name in ADAPTERS and name not in context.processors:
-            holds[name] = Hold(at_last, look_ups=False)
-        elif name in stopped or name in stale or processors.ALL in stopped:
-            # By hand, or for want of a look: whoever ends that wakes them.
-            ends = None if name in stale or processors.ALL in stopped else stopped[name]
-            holds[name] = Hold(at_last if ends is None else min(ends, at_last))
-    return holds
-
-
 def _leased(decision: Decision, token: str, until: float) -> Decision:
     lease = (
         {"lease_token": token, "lease_until": until} if decision.calls else {"lease_token": None, "lease_until": None}
@@ -183,7 +167,7 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
     pairs = [(d, call) for d in decisions for call in d.calls]
     legs = {leg.leg_id: leg for d in decisions if d.calls for leg in d.after.legs}
     again = [legs[call.leg_id] for _, call in pairs if _is_asked_with_its_body(context, call, legs[call.leg_id])]
-    stored = refunds.frozen_bodies(connection, [(leg.leg_id, leg.attempt) for leg in again]) if again else {}
+    stored = attempts.frozen_bodies(connection, [(leg.leg_id, leg.attempt) for leg in again]) if again else {}
     sends = any(isinstance(call, Send) for _, call in pairs)
     installation = installation_id(connection) if sends else ""
     questions: list[Question] = []
@@ -195,7 +179,7 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
             body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)
             begun.append((call, leg, body))
         questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body))
-    refunds.begin_attempts(connection, begun)
+    attempts.begin_attempts(connection, begun)
     return questions
 
 

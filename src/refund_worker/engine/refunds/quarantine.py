@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Event
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
-from refund_worker.store import refunds
+from refund_worker.store import refunds, timeline
 
 T = TypeVar("T")
 
@@ -61,8 +61,8 @@ def _put_one_aside(context: Context, refund_id: str, error: Exception, lease_tok
         if off:
             refunds.put_off(connection, refund_id, now + wait, BROKE, f"{reason} in the worker", now, lease_token)
         # Once for each wait, and not at every look.
-        if not refunds.has_event(connection, refund_id, BROKE, now - wait):
+        if not timeline.has_event(connection, refund_id, BROKE, now - wait):
             event = Event(BROKE, "refund-worker", reason=reason, alarm=True)
-            refunds.insert_events(connection, [(refund_id, event)], now)
+            timeline.insert_events(connection, [(refund_id, event)], now)
 
     context.database.run(note)

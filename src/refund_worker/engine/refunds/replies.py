@@ -10,15 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import Call, Decision, Send
+from refund_worker.domain.decision import Decision
 from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.processor_calls import Call, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.domain.refund import Refund
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.object_ownership import Owned, found_for, sorted_out
 from refund_worker.engine.refunds.quarantine import put_aside, tried
-from refund_worker.store import refunds
+from refund_worker.store import attempts, refunds
 
 log = logging.getLogger("refund_worker.evidence")
 
@@ -92,7 +93,7 @@ def take_evidence(
         decisions.append(decision)
         heard_of.extend(items)
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)
-    refunds.end_attempts(connection, [_answer(e, e.call, now) for e in heard_of if isinstance(e.call, Send)])
+    attempts.end_attempts(connection, [_answer(e, e.call, now) for e in heard_of if isinstance(e.call, Send)])
     return decisions
 
 

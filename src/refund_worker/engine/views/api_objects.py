@@ -10,9 +10,10 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import accounts, ledger, refunds
+from refund_worker.store import timeline as store_timeline
+from refund_worker.times import iso
 
 Json = dict[str, Any]
 RECENT_CORRECTIONS = 10
@@ -121,7 +122,7 @@ def find_refund(connection: Connection, refund_id: str, *, client: str | None = 
 
 
 def timeline(connection: Connection, refund_id: str) -> list[Json]:
-    return [event_view(row) for row in refunds.events_of(connection, refund_id)]
+    return [event_view(row) for row in store_timeline.events_of(connection, refund_id)]
 
 
 def customer(connection: Connection, customer_id: str) -> Json:

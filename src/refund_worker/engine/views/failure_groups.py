@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.store.reporting import failure_stats
+from refund_worker.times import iso
 
 # Of those that failed, which is an end, the newest: a page that counts them all would get slower for ever.
 FAILED_AT_MOST = 10_000

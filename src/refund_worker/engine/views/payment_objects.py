@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound
 from refund_worker.store import payment_readings, payments
+from refund_worker.times import iso
 
 
 def payment(connection: Connection, context: Context, payment_id: str) -> Json:

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine.accounts.payments import Recorded, record_payments, record_spends
-from refund_worker.engine.intake.schemas import PaymentBody, SpendBody, iso
+from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.accounts.spends import record_spends
+from refund_worker.engine.intake.schemas import PaymentBody, SpendBody
 from refund_worker.engine.views import payment_objects
 from refund_worker.engine.views.api_objects import transaction_view
 from refund_worker.errors import RefundWorkerError
 from refund_worker.store import ledger
+from refund_worker.times import iso
 from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.auth import Caller

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import iso
 from refund_worker.engine.processor_sync.status import BUILT_IN
 from refund_worker.errors import NotFound
 from refund_worker.store import processors
 from refund_worker.store.reporting import metrics
+from refund_worker.times import iso
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.dependencies import TheContext

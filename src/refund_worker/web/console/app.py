@@ -12,7 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.errors import RefundWorkerError
-from refund_worker.web.console import audit, batches, charts, customers, operators, refund_transaction, refunds
+from refund_worker.web.console import (
+    approvals,
+    audit,
+    batches,
+    charts,
+    customers,
+    failures,
+    overview,
+    processors,
+    refund_transaction,
+    refunds,
+)
 from refund_worker.web.console import sign_in as sign_in_pages
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.pages import PREFIX, Page
@@ -20,7 +31,19 @@ from refund_worker.web.console.permissions import PasswordNeeded, SignInNeeded, 
 from refund_worker.web.middleware import without_values
 from refund_worker.web.problems import INTERNAL, log
 
-_PARTS = (sign_in_pages, customers, refund_transaction, refunds, operators, batches, charts, audit)
+_PARTS = (
+    sign_in_pages,
+    customers,
+    refund_transaction,
+    refunds,
+    overview,
+    failures,
+    approvals,
+    processors,
+    batches,
+    charts,
+    audit,
+)
 ROUTERS = tuple(part.router for part in _PARTS)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from refund_worker import times
 from refund_worker.engine.jobs import daily_stats
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import explain
@@ -71,8 +72,8 @@ def show_figures(page: ThePage) -> HTMLResponse:
     """Plots, each with its table."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
-        today = daily_stats.day_of(now)
-        days = [today - daily_stats.DAY * back for back in range(DAYS - 1, -1, -1)]
+        today = times.day_of(now)
+        days = [today - times.DAY * back for back in range(DAYS - 1, -1, -1)]
         sums = Sums(
             stored_stats.tallied(connection, NAMES, days[0]), stored_stats.repeats_by_day(connection, days[0]), days
         )
@@ -112,14 +113,14 @@ def _states(sums: Sums) -> Columns:
 
 def _oldest(sums: Sums, now: float) -> Lines:
     """Of each stretch of hours the highest age; where nobody looked, there is no line."""
-    width = DAYS * daily_stats.DAY / PLACES_OF_OLDEST
+    width = DAYS * times.DAY / PLACES_OF_OLDEST
     rows: list[tuple[str, Sequence[float | None]]] = []
     for place in range(PLACES_OF_OLDEST):
         begin = sums.days[0] + place * width
-        hours = range(int(begin), int(begin + width), daily_stats.HOUR)
+        hours = range(int(begin), int(begin + width), times.HOUR)
         seen = [value for hour in hours for value in sums.of(daily_stats.OLDEST, hour).values()]
         rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
-    each = f"at its highest in each {width / daily_stats.HOUR:g} hours"
+    each = f"at its highest in each {width / times.HOUR:g} hours"
     note = f"The oldest that was under way or waited for a person, {each}. Logarithmic."
     return lines("Age of the oldest unfinished", note, ["latest"], rows, age)
 

@@ -16,9 +16,9 @@ from refund_worker.domain.refund import ENDS, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.access.persons import why_not_approve
+from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_body, parse_since
 from refund_worker.engine.processor_sync.live_lookup import look_up
-from refund_worker.engine.refunds.actions import Key
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of

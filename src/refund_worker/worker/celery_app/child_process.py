@@ -1,4 +1,4 @@
-"""The Celery worker itself, as a child of the supervisor in run.py: its order comes on standard input (order.py).
+"""The Celery worker itself, as a child of the supervisor: its configuration comes on standard input (child_config.py).
 
 Nothing secret is in its arguments or its environment.
 """

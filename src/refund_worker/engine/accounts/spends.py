@@ -1,0 +1,104 @@
+"""Credits that customers spent, recorded as the admin backend reports them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker.domain import ledger
+from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom
+from refund_worker.domain.decision import CustomerChange
+from refund_worker.domain.ledger import EntryKind, Posting
+from refund_worker.domain.records import SpendRecord
+from refund_worker.engine.accounts.payments import Recorded
+from refund_worker.engine.context import Context
+from refund_worker.engine.idempotency import run_again_once
+from refund_worker.errors import (
+    AlreadyRecorded,
+    InsufficientBalance,
+    InvalidRequest,
+    RefundWorkerError,
+    UnknownCustomer,
+)
+from refund_worker.store import accounts
+from refund_worker.store import ledger as ledger_store
+
+
+def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
+    """Store spends in one commit, in order. A spend that the balance does not cover is refused."""
+    return run_again_once(context, lambda connection: _record_spends(connection, records))
+
+
+def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
+    customers = accounts.lock_customers(connection, {r.customer_id for r in records})
+    known = {
+        row["transaction_id"]: _spend_of(row)
+        for row in ledger_store.transactions_by_id(connection, [r.transaction_id for r in records]).values()
+    }
+    answers: list[Recorded | RefundWorkerError] = []
+    new: list[SpendRecord] = []
+    for record in records:
+        answer = _check_spend(record, known, customers)
+        if isinstance(answer, Recorded) and answer.new:
+            account = customers[record.customer_id]
+            customers[record.customer_id] = replace(account, balance=account.balance - record.credits)
+            known[record.transaction_id] = record
+            new.append(record)
+        answers.append(answer)
+    ledger_store.insert_postings(connection, [_spend(record) for record in new])
+    rooms = [
+        TransactionRoom(
+            transaction_id=r.transaction_id, customer_id=r.customer_id, kind=EntryKind.SPEND, credits=r.credits
+        )
+        for r in new
+    ]
+    accounts.insert_rooms(connection, rooms)
+    spent: dict[str, int] = {}
+    for record in new:
+        spent[record.customer_id] = spent.get(record.customer_id, 0) + record.credits
+    changes = {customer: CustomerChange(balance=-credits, net_spent=credits) for customer, credits in spent.items()}
+    accounts.change_customers(connection, changes)
+    return answers
+
+
+def _check_spend(
+    record: SpendRecord, known: dict[str, SpendRecord | None], customers: dict[str, CustomerAccount]
+) -> Recorded | RefundWorkerError:
+    if record.transaction_id in known:
+        if known[record.transaction_id] == record:
+            return Recorded(new=False)
+        return AlreadyRecorded(f"transaction {record.transaction_id} is already recorded with another body")
+    if record.transaction_id.startswith(ledger.MADE_HERE):
+        # Else a backend's own entry would pass for the reversal or the purchase of that name, or keep it from being.
+        begin = " or ".join(ledger.MADE_HERE)
+        return InvalidRequest(f"transaction_id: {begin} begins the ids that are made here", field="transaction_id")
+    account = customers.get(record.customer_id)
+    if account is None:
+        return UnknownCustomer(f"customer {record.customer_id} is not known: import a payment of theirs first")
+    if record.credits > account.available:
+        return InsufficientBalance(f"{record.credits} credits spent, {account.available} available on the balance")
+    return Recorded(new=True)
+
+
+def _spend_of(row: RowMapping) -> SpendRecord | None:
+    if row["kind"] != EntryKind.SPEND:
+        return None
+    return SpendRecord(
+        transaction_id=row["transaction_id"],
+        customer_id=row["customer_id"],
+        credits=-row["credits"],
+        description=row["description"],
+        occurred_at=row["occurred_at"],
+    )
+
+
+def _spend(record: SpendRecord) -> Posting:
+    return ledger.spend(
+        transaction_id=record.transaction_id,
+        customer_id=record.customer_id,
+        credits=record.credits,
+        description=record.description,
+        at=record.occurred_at,
+    )

@@ -1,0 +1,39 @@
+"""The same act under the same idempotency key is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from refund_worker.engine.context import Context
+from refund_worker.errors import KeyReused
+
+T = TypeVar("T")
+
+
+class Key(NamedTuple):
+    """Names one press of a button, so that the second of a double click changes nothing."""
+
+    client: str
+    idempotency_key: str
+
+
+def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, object]) -> None:
+    """Raises `KeyReused` where the act that is stored under the key is not this one."""
+    different = tuple(name for name in body if body[name] != earlier.get(name))
+    if different or body.keys() != earlier.keys():
+        raise KeyReused(
+            f"the idempotency key {key} was used before with another {', '.join(different) or 'request'}",
+            fields=different,
+        )
+
+
+def run_again_once(context: Context, work: Callable[[Connection], T]) -> T:
+    """Run `work` in a transaction, and once more if another writer stored the same id meanwhile."""
+    try:
+        return context.database.run(work)
+    except IntegrityError:
+        return context.database.run(work)

@@ -1,0 +1,52 @@
+"""Refund objects of processors, as last reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, and_, select
+
+from refund_worker.domain.decision import ObjectSeen
+from refund_worker.store.database import insert_into
+from refund_worker.store.tables import legs, refund_objects
+
+
+def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]], now: float) -> None:
+    """Keep what processors say of their refund objects: (processor, object) pairs, the later word over the earlier."""
+    rows = {}
+    for processor, item in seen:
+        thing = item.object
+        rows[processor, thing.processor_refund_id] = {
+            "processor": processor,
+            "processor_refund_id": thing.processor_refund_id,
+            "leg_id": item.leg_id,
+            "attempt": thing.attempt,
+            "state": item.state,
+            "status": thing.status,
+            "amount_minor": thing.amount_minor,
+            "currency": thing.currency,
+            "failure_code": thing.failure_code,
+            "created_at": thing.created_at.timestamp(),
+            "seen_at": now,
+        }
+    if not rows:
+        return
+    insert = insert_into(connection, refund_objects)
+    new = {
+        name: insert.excluded[name]
+        for name in ("state", "status", "amount_minor", "currency", "failure_code", "seen_at")
+    }
+    upsert = insert.on_conflict_do_update(index_elements=["processor", "processor_refund_id"], set_=new)
+    connection.execute(upsert, list(rows.values()))
+
+
+def find_leg(connection: Connection, *, processor: str, processor_refund_id: str) -> tuple[str, str] | None:
+    """(refund_id, leg_id) of a processor's refund object that we know."""
+    o = refund_objects.c
+    query = (
+        select(legs.c.refund_id, legs.c.leg_id)
+        .join(refund_objects, o.leg_id == legs.c.leg_id)
+        .where(and_(o.processor == processor, o.processor_refund_id == processor_refund_id))
+    )
+    row = connection.execute(query).first()
+    return (row[0], row[1]) if row else None

@@ -1,0 +1,20 @@
+"""Times as text and as days."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def iso(seconds: float) -> str:
+    """Epoch seconds as ISO 8601 in UTC, to the millisecond where there is a fraction."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    spec = "milliseconds" if moment.microsecond else "seconds"
+    return moment.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+DAY, HOUR = 86_400, 3_600
+
+
+def day_of(at: float) -> int:
+    """The first second of the day, in UTC."""
+    return int(at // DAY) * DAY

@@ -1,0 +1,88 @@
+"""Failures: what stopped or failed by cause, and retrying all that stopped for one cause."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, Response
+
+from refund_worker.domain.refund import ENDS
+from refund_worker.engine.idempotency import Key
+from refund_worker.engine.intake.dead_letters import refused_requests
+from refund_worker.engine.refunds import bulk_retry
+from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.failure_groups import FAILED_AT_MOST, failures
+from refund_worker.errors import RefundWorkerError
+from refund_worker.store import refunds
+from refund_worker.store.reporting import console_queries
+from refund_worker.web import authorised
+from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_request_id
+
+router = APIRouter()
+Word = Annotated[str, Query(max_length=200)]
+REFUSED = 20
+# Enough for one press of retry, whose lines in the timelines these bounds enclose.
+EVENTS_MAX = 20 * bulk_retry.PRESS_MAX
+
+
+@router.get("/failures")
+def show_failures(page: ThePage) -> HTMLResponse:
+    """What stopped or failed, by cause, and what a door refused that can't answer its caller."""
+    with page.context.database.read() as connection:
+        groups = failures(connection)
+        refused = refused_requests(connection, REFUSED)
+    # What a person can do something about first, each part the most frequent first.
+    groups.sort(key=lambda group: not group["needs_attention"])
+    return page.show("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
+
+
+@router.get("/failures/retry")
+def ask_to_retry(page: ThePage, code: Word = "") -> HTMLResponse:
+    """Which refunds would be retried, and what retrying does."""
+    return _retry_page(page, code)
+
+
+@router.post("/failures/retry", response_model=None)
+def retry(page: ThePage) -> Response:
+    """Retry exactly those that the person saw, or none."""
+    form = page.form
+    code = form.get("code", "")
+    try:
+        retried = authorised.retry_all(
+            page.context,
+            page.identity,
+            code or None,
+            expected=whole(form, "expected", "Expected"),
+            mark=form.get("mark", ""),
+            reason=words(form, "reason", "Reason"),
+            key=Key(page.identity.client, key_of(form)),
+        )
+    except RefundWorkerError as error:
+        return _retry_page(page, code, error)
+    bounds = {"first": retried.first_event, "last": retried.last_event, "by": page.identity.actor}
+    return page.go("/failures/watch", **bounds)
+
+
+def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        stuck = bulk_retry.stuck_for(connection, code or None)
+        shown = refunds.load(connection, stuck.ids[:20])
+        group = next((g for g in failures(connection, failed_at_most=0) if g["failure_code"] == (code or None)), None)
+    values: Json = {"code": code, "stuck": stuck, "shown": [api_objects.refund_view(r) for r in shown], "group": group}
+    values |= {"request_id": new_request_id(), "reason": page.form.get("reason", "")}
+    return page.show("retry.html", error.status if error else 200, error=error, **values)
+
+
+@router.get("/failures/watch")
+def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLResponse:
+    """What becomes of the refunds that one press retried."""
+    with page.context.database.read() as connection:
+        last = min(last, first + EVENTS_MAX)
+        ids = console_queries.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")
+        counts = console_queries.statuses_of(connection, ids)
+        found = [api_objects.refund_view(refund) for refund in refunds.load(connection, ids)]
+    finished = sum(count for status, count in counts.items() if status in ENDS)
+    return page.show("watch.html", counts=counts, refunds=found, finished=finished, by=by)

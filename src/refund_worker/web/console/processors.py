@@ -1,0 +1,70 @@
+"""Processors: where money is sent, and pausing and resuming each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+from refund_worker.engine.idempotency import Key
+from refund_worker.engine.intake.schemas import parse_body
+from refund_worker.engine.processor_sync.status import BUILT_IN, switches
+from refund_worker.engine.views.api_objects import Json
+from refund_worker.errors import NotFound, RefundWorkerError
+from refund_worker.store.reporting import console_queries, metrics
+from refund_worker.web import authorised
+from refund_worker.web.console.forms import Why, key_of, words
+from refund_worker.web.console.pages import Page, ThePage, new_request_id
+
+router = APIRouter()
+
+
+@router.get("/processors")
+def show_processors(page: ThePage) -> HTMLResponse:
+    """Where money is asked for, and the switch of each."""
+    return _processors_page(page)
+
+
+def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        counts = dict(console_queries.processors_of_payments(connection))
+        rates = {"stripe": page.settings.stripe_rate_per_second}
+        found = switches(connection, page.context, others=counts, rates=rates)
+    values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
+    values |= {"request_id": new_request_id(), "typed": page.form}
+    return page.show("processors.html", error.status if error else 200, error=error, **values)
+
+
+@router.post("/processors/pause", response_model=None)
+def pause(page: ThePage) -> Response:
+    """The kill switch."""
+    return _switch(page, authorised.pause_processor, "paused")
+
+
+@router.post("/processors/resume", response_model=None)
+def resume(page: ThePage) -> Response:
+    """Send there again."""
+    return _switch(page, authorised.resume_processor, "resumed")
+
+
+def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
+    who = page.identity
+    try:
+        name = _known(page, page.form.get("name", ""))
+        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        key = Key(who.client, key_of(page.form))
+        turn(page.context, who, name, reason=reason, key=key)
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _processors_page(page, error)
+    return page.go("/processors", done=done)
+
+
+def _known(page: Page, name: str) -> str:
+    """A name misspelled must not look like a switch turned."""
+    with page.context.database.read() as connection:
+        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
+            raise NotFound(f"processor {name} is not known")
+    return name

@@ -1,0 +1,126 @@
+"""What waited for a person, or was called off, and went out all the same by another hand is named by `audit verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from tests.engine.audit.test_hash_chain import findings, seal
+from tests.engine.refunds.test_contradictions import made_lately
+from tests.support.engine_world import START, World
+
+from refund_worker.domain.decision import Event
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.audit.hash_chain import Finding, verify
+from refund_worker.engine.processor_sync.pause import resume_processor
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.store import timeline
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    """A customer of two payments, of whose money nothing above 1.00 goes out without a second person."""
+    made = World(migrated_url, limits=Limits(approval_threshold_minor=100))
+    made.pay()
+    made.pay(2)
+    yield made
+    made.close()
+
+
+def push(world: World, held: int = 50) -> None:
+    """Another hand has the refunds sent, and the credits held for it that setting them free had let go."""
+    with world.database.write() as connection:
+        connection.execute(text("UPDATE refunds SET status = 'queued', due_at = 0"))
+        connection.execute(text("UPDATE legs SET status = 'planned', settled = false, next_at = 0"))
+        connection.execute(text("UPDATE customers SET held = :held"), {"held": held})
+
+
+def sends(world: World) -> list[int]:
+    with world.database.read() as connection:
+        return [*connection.execute(text("SELECT seq FROM events WHERE kind = 'leg_sent' ORDER BY seq")).scalars()]
+
+
+@pytest.mark.parametrize(
+    ("action", "status"),
+    [(None, "awaiting_approval"), (Action.REJECT, "rejected"), (Action.CANCEL, "canceled")],
+)
+def test_what_nobody_let_go_and_went_out_is_named(world: World, action: Action | None, status: str) -> None:
+    refund_id = world.withdraw(50)
+    if action is not None:
+        world.command(refund_id, action)
+    seal(world)
+    assert findings(world) == []
+    push(world)
+    world.work()
+    assert world.processor.paid_minor() == 500, "that the money is gone is what this is about"
+    assert findings(world) == [], "it is not sealed yet"
+    seal(world)
+    first, *_ = sends(world)
+    assert Finding("events", first, first, f"sent while {status}: {refund_id}") in findings(world)
+
+
+def test_an_approval_written_down_behind_the_send_does_not_cover_it(world: World) -> None:
+    refund_id = world.withdraw(50)
+    push(world)
+    world.work()
+    with world.database.write() as connection:
+        approved = Event("refund_approved", "boss", from_status="awaiting_approval", to_status="queued")
+        timeline.insert_events(connection, [(refund_id, approved)], START)
+    seal(world)
+    (seq,) = sends(world)
+    assert findings(world) == [Finding("events", seq, seq, f"sent while awaiting_approval: {refund_id}")]
+
+
+def test_another_refunds_approval_does_not_cover_it(world: World) -> None:
+    let_go, refund_id = world.withdraw(50, "a"), world.withdraw(50, "b")
+    world.command(let_go, Action.APPROVE)
+    push(world, held=100)
+    world.work()
+    seal(world)
+    assert [found.what for found in findings(world)] == [f"sent while awaiting_approval: {refund_id}"]
+
+
+def test_what_was_approved_tried_again_and_placed_elsewhere_is_as_it_should_be(world: World) -> None:
+    world.processor.script("ch_2", Refused("charge_expired", "no"), Refused("charge_expired", "no"))
+    small, large = world.withdraw(10, "small"), world.withdraw(50, "large")
+    world.command(large, Action.APPROVE)
+    world.command(world.withdraw(20, "no"), Action.REJECT)
+    world.work()
+    assert [world.refund(each).status for each in (small, large)] == [RefundStatus.SUCCEEDED] * 2
+    assert len(sends(world)) >= 3
+    seal(world)
+    assert findings(world) == []
+
+
+def test_nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup(world: World) -> None:
+    refund_id = world.withdraw(50)
+    thing = made_lately(world, payment=world.refund(refund_id).legs[0].processor_payment_id)
+    thing = replace(thing, leg_id=f"{refund_id}-1", amount_minor=500, status="pending")
+    world.processor.objects[thing.processor_refund_id] = thing
+    watch(world.context)
+    world.processor.become(thing.processor_refund_id, "failed")
+    watch(world.context)
+    resume_processor(world.context, "stripe", actor="op", reason="looked at")
+    world.work()
+    assert len(sends(world)) == 1, "over the other payment"
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    seal(world)
+    assert findings(world) == []
+
+
+def test_among_the_latest_seals_only_their_own_sends_are_looked_at(world: World) -> None:
+    refund_id = world.withdraw(50)
+    push(world)
+    world.work()
+    seal(world)
+    latest = verify(world.context, latest=10).findings
+    assert [found.what for found in latest] == [f"sent while awaiting_approval: {refund_id}"]
+    world.withdraw(1, "later")
+    seal(world)
+    assert verify(world.context, latest=1).whole
+    assert not verify(world.context).whole

@@ -1,0 +1,230 @@
+"""A refund asked for inside the caller's own transaction, on an engine as the caller made it, none of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.orm import Session
+from tests.support.engine_world import World, assert_books_balance
+
+from refund_worker import Kind, RefundRequest, Refusal, To, request_refund
+from refund_worker.errors import UnsafeSavepoint
+from refund_worker.settings import Settings
+
+HIS_OWN = text("INSERT INTO orders VALUES (1)")
+READ = text("SELECT number FROM orders")
+
+
+@pytest.fixture
+def url(migrated_url: str) -> Iterator[str]:
+    """A database with one payment of 100 credits, and the caller's own table."""
+    with closing(World(migrated_url)) as world:
+        world.pay()
+        yield migrated_url
+        assert_books_balance(world.database)
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """The caller's: nothing but `create_engine(url)`."""
+    made = create_engine(url)
+    with made.begin() as connection:
+        connection.execute(text("CREATE TABLE orders (number INTEGER)"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def says_begin(engine: Engine) -> Engine:
+    """The caller's, made as SQLAlchemy's page on SQLite says for savepoints."""
+    if engine.dialect.name == "sqlite":
+        engine.dispose()
+
+        @event.listens_for(engine, "connect")
+        def _leave_begin_to_us(driver, _record) -> None:  # type: ignore[no-untyped-def]
+            driver.isolation_level = None
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def ask(where: Session | Connection, key: str = "k", credits: int = 10) -> str:
+    request = RefundRequest(
+        idempotency_key=key, kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c", credits=credits, reason="asked"
+    )
+    return request_refund(where, request, settings=Settings()).refund_id
+
+
+def stored(engine: Engine) -> tuple[int, int, int]:
+    """How many refunds, credits held, and orders of the caller's: by another engine, which sees what is committed."""
+    with closing(World(engine.url.render_as_string(hide_password=False))) as world, world.database.read() as connection:
+        count = connection.execute(text("SELECT count(*) FROM refunds")).scalar_one()
+        orders = connection.execute(text("SELECT count(*) FROM orders")).scalar_one()
+        return count, world.account.held, orders
+
+
+NOTHING = (0, 0, 0)
+
+
+def test_the_callers_code_says_who_acts_and_whose_word_stands_beside_it(engine: Engine) -> None:
+    request = RefundRequest(
+        idempotency_key="k",
+        kind=Kind.WITHDRAWAL,
+        to=To.SOURCE,
+        customer_id="c",
+        credits=10,
+        reason="asked",
+        actor="backend/desk",
+        requested_by="Mrs Smith",
+    )
+    with Session(engine) as session, session.begin():
+        refund_id = request_refund(session, request, settings=Settings()).refund_id
+    with closing(World(engine.url.render_as_string(hide_password=False))) as world:
+        refund = world.refund(refund_id)
+    assert (refund.requested_by, refund.requested_by_note) == ("backend/desk", "Mrs Smith")
+
+
+def test_a_rollback_leaves_no_refund(engine: Engine) -> None:
+    with Session(engine) as session:
+        ask(session)
+        session.rollback()
+    assert stored(engine) == NOTHING
+
+
+def test_a_caller_that_breaks_leaves_no_refund(engine: Engine) -> None:
+    def break_off() -> None:
+        with Session(engine) as session, session.begin():
+            ask(session)
+            raise LookupError("something of the caller's")
+
+    with pytest.raises(LookupError):
+        break_off()
+    assert stored(engine) == NOTHING
+
+
+def test_a_session_closed_without_a_commit_leaves_no_refund(engine: Engine) -> None:
+    with Session(engine) as session:
+        ask(session)
+    assert stored(engine) == NOTHING
+
+
+def test_a_rollback_leaves_no_refund_where_the_caller_read_before_and_wrote_after(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.execute(READ).all()
+        ask(session)
+        session.execute(HIS_OWN)
+        session.rollback()
+    assert stored(engine) == NOTHING
+
+
+def test_a_rollback_takes_back_the_callers_own_row_and_two_refunds(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.execute(HIS_OWN)
+        ask(session, "k1")
+        ask(session, "k2")
+        session.rollback()
+    assert stored(engine) == NOTHING
+
+
+def test_a_commit_stores_the_callers_own_row_and_two_refunds(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        first = ask(session, "k1")
+        session.execute(HIS_OWN)
+        second = ask(session, "k2")
+        assert ask(session, "k1") == first != second
+    assert stored(engine) == (2, 20, 1)
+
+
+def test_a_refusal_takes_back_nothing_that_the_caller_did_and_nothing_else_is_stored(engine: Engine) -> None:
+    with Session(engine) as session:
+        ask(session, "k1")
+        session.execute(HIS_OWN)
+        with pytest.raises(Refusal):
+            ask(session, "k2", credits=1_000)
+        session.commit()
+        with pytest.raises(Refusal):
+            ask(session, "k3", credits=1_000)
+        session.rollback()
+    assert stored(engine) == (1, 10, 1)
+
+
+def test_a_session_asks_again_after_its_rollback_and_only_that_is_stored(engine: Engine) -> None:
+    with Session(engine) as session:
+        ask(session, "k1")
+        session.rollback()
+        ask(session, "k2")
+        session.commit()
+        ask(session, "k3")
+        session.rollback()
+    assert stored(engine) == (1, 10, 0)
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_plain_connection_commits_or_rolls_back_what_was_asked_on_it(engine: Engine, commits: bool) -> None:
+    with engine.connect() as connection:
+        ask(connection)
+        if commits:
+            connection.commit()
+    assert stored(engine) == ((1, 10, 0) if commits else NOTHING)
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_session_that_joins_a_connection_goes_the_way_of_that_connection(engine: Engine, commits: bool) -> None:
+    with engine.connect() as connection, connection.begin() as outer:
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            ask(session, "k1")
+            ask(session, "k2")
+            session.commit()
+        if not commits:
+            outer.rollback()
+    assert stored(engine) == ((2, 20, 0) if commits else NOTHING)
+
+
+def test_a_savepoint_after_the_first_request_is_the_callers_to_roll_back(engine: Engine) -> None:
+    with Session(engine) as session:
+        ask(session, "k1")
+        with session.begin_nested() as savepoint:
+            ask(session, "k2")
+            savepoint.rollback()
+        with session.begin_nested():
+            ask(session, "k3")
+        session.commit()
+    assert stored(engine) == (2, 20, 0)
+
+
+def test_released_savepoints_do_not_outlive_a_rollback(says_begin: Engine) -> None:
+    with Session(says_begin) as session:
+        with session.begin_nested():
+            session.execute(HIS_OWN)
+            ask(session)
+        session.rollback()
+    assert stored(says_begin) == NOTHING
+
+
+def test_released_savepoints_are_committed_with_the_rest(says_begin: Engine) -> None:
+    with Session(says_begin) as session, session.begin():
+        with session.begin_nested():
+            session.execute(HIS_OWN)
+            ask(session, "k1")
+        with session.begin_nested() as savepoint:
+            ask(session, "k2")
+            savepoint.rollback()
+    assert stored(says_begin) == (1, 10, 1)
+
+
+def test_a_savepoint_that_may_be_outermost_is_refused_and_nothing_is_stored(engine: Engine) -> None:
+    with Session(engine) as session:
+        if engine.dialect.name == "sqlite":
+            with pytest.raises(UnsafeSavepoint, match="say BEGIN itself"), session.begin_nested():
+                ask(session)
+        else:
+            with session.begin_nested():
+                ask(session)
+        session.rollback()
+    assert stored(engine) == NOTHING

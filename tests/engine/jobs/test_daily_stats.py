@@ -1,0 +1,158 @@
+"""Sums for the plots are those of the timelines: each line once, whoever counts and whenever they died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support.engine_world import START, Died, World, withdrawal
+
+from refund_worker.domain.processor_replies import Answered
+from refund_worker.engine.audit.hash_chain import Sealer
+from refund_worker.engine.jobs.daily_stats import (
+    ASKED,
+    FOUND,
+    LATE,
+    OLDEST,
+    PAID,
+    PAID_LATER_LOST,
+    SENT_AGAIN,
+    STANDING,
+    TO_ACCEPTED,
+    TO_CONFIRMED,
+    percentile,
+    tally,
+)
+from refund_worker.engine.refunds.accept import Rehearsal, request_refunds
+from refund_worker.engine.refunds.replies import Evidence, take_evidence
+from refund_worker.store.reporting import daily_stats
+from refund_worker.times import day_of
+
+TODAY = day_of(START)
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    made = World(migrated_url)
+    made.pay()
+    yield made
+    made.close()
+
+
+def count(world: World) -> int:
+    sealer = Sealer()
+    sealer.seal(world.context)  # on Postgres the first look only marks how far to go
+    sealer.seal(world.context)
+    return tally(world.context)
+
+
+def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
+    with world.database.read() as connection:
+        return {slot: value for slot, value in daily_stats.tallied(connection, names, 0).items() if value}
+
+
+def test_refunds_are_counted_by_the_day_they_came_and_the_state_they_have_now(world: World) -> None:
+    world.withdraw(10, "one")
+    count(world)
+    assert sums(world, STANDING, ASKED) == {(STANDING, TODAY, "queued"): 1, (ASKED, TODAY, "USD"): 100}
+    world.pass_time(86_400)
+    world.work()
+    count(world)
+    assert sums(world, STANDING) == {(STANDING, TODAY, "succeeded"): 1}, "by the day it was asked for"
+    assert sums(world, PAID) == {(PAID, TODAY + 86_400, "USD"): 100}, "by the day the processor said so"
+
+
+def test_nothing_is_counted_twice_and_what_a_death_undid_is_counted_again(world: World) -> None:
+    world.withdraw(10, "one")
+    world.work()
+    sealer = Sealer()
+    sealer.seal(world.context)
+    sealer.seal(world.context)
+    world.database.dies_before = 1
+    with pytest.raises(Died):
+        tally(world.context)
+    assert sums(world, STANDING) == {}
+    world.database.dies_after = 1
+    with pytest.raises(Died):
+        tally(world.context)
+    for _ in range(3):
+        count(world)
+    assert sums(world, STANDING, PAID) == {(STANDING, TODAY, "succeeded"): 1, (PAID, TODAY, "USD"): 100}
+
+
+def test_a_line_that_is_not_sealed_yet_waits(world: World) -> None:
+    """On Postgres one with a lower number may still come."""
+    world.withdraw(10, "one")
+    assert tally(world.context) == 0
+    assert sums(world, STANDING) == {}
+
+
+def test_time_is_counted_from_the_request_to_the_processors_first_and_last_word(world: World) -> None:
+    world.processor.script("ch_1", "pending")
+    refund_id = world.withdraw(10, "one")
+    world.pass_time(5)
+    world.work()
+    world.pass_time(600)
+    object_id = world.refund(refund_id).legs[0].processor_refund_id
+    hear(world, refund_id, object_id, "succeeded")
+    count(world)
+    assert _seconds(world, TO_ACCEPTED) == pytest.approx(5, rel=0.1)
+    assert _seconds(world, TO_CONFIRMED) == pytest.approx(605, rel=0.1)
+
+
+def test_a_send_without_answer_that_had_paid_is_a_second_payment_prevented(world: World) -> None:
+    world.processor.script("ch_1", "pays_silently")
+    world.withdraw(10, "one")
+    world.work_for(100)
+    count(world)
+    prevented = sums(world, FOUND, SENT_AGAIN)
+    assert sum(prevented.values()) == 1
+    assert world.processor.paid_minor() == 100
+
+
+def test_a_failure_after_success_is_late_and_its_money_is_told(world: World) -> None:
+    refund_id = world.withdraw(10, "one")
+    world.work()
+    hear(world, refund_id, world.refund(refund_id).legs[0].processor_refund_id, "failed")
+    count(world)
+    assert sums(world, LATE, PAID_LATER_LOST) == {(LATE, TODAY, ""): 1, (PAID_LATER_LOST, TODAY, "USD"): 100}
+
+
+def test_a_request_that_comes_again_is_counted_and_a_dry_run_is_not(world: World) -> None:
+    for _ in range(3):
+        world.withdraw(10, "one")
+    request_refunds(world.context, [withdrawal(10, "one"), withdrawal(10, "one")])
+    with world.database.read() as connection:
+        Rehearsal().take_in(connection, world.context, [withdrawal(10, "one")])
+        assert daily_stats.repeats_by_day(connection, 0) == {TODAY: 4}
+
+
+def test_the_age_of_the_oldest_is_kept_at_its_highest_in_each_hour(world: World) -> None:
+    world.withdraw(10, "one")
+    for seconds in (60, 900):
+        world.pass_time(seconds)
+        count(world)
+    world.work()
+    count(world)
+    hour = int(START // 3600) * 3600
+    assert sums(world, OLDEST) == {(OLDEST, hour, ""): 960}
+
+
+def test_a_percentile_is_right_to_within_a_tenth_and_nothing_has_none() -> None:
+    assert percentile({}, 0.5) is None
+    steps = {"10": 98, "60": 2}
+    assert percentile(steps, 0.5) == pytest.approx(1.1**10)
+    assert percentile(steps, 0.98) == pytest.approx(1.1**10)
+    assert percentile(steps, 0.99) == pytest.approx(1.1**60)
+
+
+def hear(world: World, refund_id: str, object_id: str | None, status: str) -> None:
+    assert object_id is not None
+    thing = world.processor.become(object_id, status)
+    leg_id = world.refund(refund_id).legs[0].leg_id
+    evidence = [Evidence(refund_id, leg_id, None, Answered(thing))]
+    world.database.run(lambda connection: take_evidence(connection, world.context, evidence))
+
+
+def _seconds(world: World, name: str) -> float | None:
+    return percentile({label: value for (_, _, label), value in sums(world, name).items()}, 0.5)

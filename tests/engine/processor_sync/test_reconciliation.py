@@ -1,0 +1,211 @@
+"""Both books compared while work goes on: no false alarm, and every real difference is found."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from tests.support.engine_world import ScriptedProcessor, World
+from tests.support.migrated import migrate
+
+from refund_worker.domain.processor_replies import Answered, Found, Refused, Reply, SearchReply
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.reconciliation import reconcile
+from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.refunds.process import advance
+
+REFUSED = Refused("expired_or_canceled_card", "no")
+
+
+class Lagging(ScriptedProcessor):
+    """Its list does not show what was made lately, and a worker goes on while it is read."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.objects = world.processor.objects
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        shown = Found(tuple(self.objects.values())[:1])
+        await asyncio.get_running_loop().run_in_executor(None, self.world.work)
+        return shown
+
+
+def test_what_a_list_does_not_show_yet_is_asked_for_by_itself_and_no_difference(world: World) -> None:
+    world.pay()
+    world.withdraw(20, "k1")
+    world.withdraw(20, "k2")
+    world.work()
+    world.withdraw(20, "k3")  # paid while the list is read
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
+
+
+def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(world: World) -> None:
+    world.pay()
+    world.withdraw(20, "k1")
+    refund_id = world.withdraw(20, "k2")
+    world.work()
+    world.processor.become("re_2", "failed")
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    assert [(d.kind, d.subject) for d in report.differences] == [("money", f"{refund_id}-1")]
+
+
+def strange(world: World, **changes: object) -> str:
+    """A refund whose object is not what was asked for; with a person."""
+    world.pay()
+    sent = world.processor.send
+
+    async def lies(key: str, body: str) -> Reply:
+        answer = await sent(key, body)
+        assert isinstance(answer, Answered)
+        thing = replace(answer.object, **changes)  # type: ignore[arg-type]
+        world.processor.objects[thing.processor_refund_id] = thing
+        return Answered(thing)
+
+    world.processor.send = lies  # type: ignore[method-assign]
+    refund_id = world.withdraw(20)
+    world.work_for(86_400)
+    assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    return refund_id
+
+
+@pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
+def test_what_a_person_named_as_their_payment_by_hand_is_no_difference(
+    world: World, changes: dict[str, object]
+) -> None:
+    refund_id = strange(world, **changes)
+    world.command(refund_id, Action.RESOLVE, "re_1")
+    assert reconcile(world.context).differences == ()
+
+
+def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", "pays_silently")
+    refund_id = world.withdraw(20)
+    advance(world.context)
+    world.command(refund_id, Action.RESOLVE, "re_1")
+    report = reconcile(world.context)
+    assert (report.differences, report.resolved, world.processor.paid_minor()) == ((), 0, 200)
+
+
+def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], currency="HUF")
+    found = {(d.subject, d.ours, d.theirs) for d in reconcile(world.context).differences if d.kind == "money"}
+    assert found == {(f"{refund_id}-1", 200, 0), (f"{refund_id}-1", 0, 200)}
+
+
+@pytest.mark.parametrize("reference", ["bank transfer 7", None], ids=["paid_manually", "reverse"])
+@pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
+def test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks(
+    world: World, changes: dict[str, object], reference: str | None
+) -> None:
+    refund_id = strange(world, **changes)
+    world.command(refund_id, Action.RESOLVE, reference)
+    report = reconcile(world.context)
+    assert (report.differences, report.resolved) == ((), 1)
+
+
+def test_a_strange_object_that_came_after_the_person_resolved_is_a_difference(world: World) -> None:
+    refund_id = strange(world, amount_minor=201)
+    world.command(refund_id, Action.RESOLVE, "bank transfer 7")
+    world.pass_time(60)
+    world.processor.objects["re_2"] = replace(world.processor.objects["re_1"], processor_refund_id="re_2")
+    for _ in range(2):
+        watch(world.context)
+        world.pass_time(3_600)
+    report = reconcile(world.context)
+    assert [(d.ours, d.theirs) for d in report.differences if d.kind == "money"] == [(0, 201)]
+    assert report.resolved == 1
+
+
+def test_credits_on_their_way_back_are_no_difference(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", REFUSED)
+    refund_id = world.withdraw(20)
+    advance(world.context)
+    assert world.refund(refund_id).status is RefundStatus.SENDING, "refused, and not given back yet"
+    assert reconcile(world.context).differences == ()
+    world.work()
+    assert (world.refund(refund_id).status, reconcile(world.context).differences) == (RefundStatus.FAILED, ())
+
+
+def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_often_it_is_listed(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    world.processor.become("re_1", "settling")
+    for _ in range(3):
+        watch(world.context)
+        world.pass_time(3_600)
+    assert world.events(refund_id).count("unknown_status") == 1
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    world.processor.become("re_1", "failed")
+    watch(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED
+
+
+def test_two_refund_objects_for_one_leg_are_a_difference_that_names_both_counts(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.work()
+    (first,) = world.processor.objects.values()
+    world.processor.objects["re_again"] = replace(first, processor_refund_id="re_again")
+    twice = [d for d in reconcile(world.context).differences if d.kind == "refunded_twice"]
+    assert [(d.subject, d.ours, d.theirs) for d in twice] == [(f"{refund_id}-1", 1, 2)]
+
+
+def test_two_installations_on_one_account_are_no_difference_to_either(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    url = f"sqlite:///{tmp_path_factory.mktemp('other') / 'refunds.db'}"
+    migrate(url)  # a database of its own, with an installation's id of its own
+    with closing(World(url)) as other:
+        other.processor.objects = world.processor.objects  # one account
+        other.context = replace(other.context, processors={"stripe": other.processor})
+        for each, amount in ((world, 20), (other, 30)):
+            each.pay()
+            each.withdraw(amount)
+            each.work()
+        reports = [reconcile(each.context) for each in (world, other)]
+    assert [(r.differences, r.foreign, r.other_installations) for r in reports] == [((), 0, 1)] * 2
+    assert [(r.ledger_minor, r.processor_minor) for r in reports] == [(200, 200), (300, 300)]
+
+
+@pytest.mark.parametrize("mark", [{"leg_id": None, "installation": None}, {"installation": "inst_other"}])
+def test_a_mark_that_was_edited_makes_ours_no_difference(world: World, mark: dict[str, str | None]) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], **mark)  # type: ignore[arg-type]
+    report = reconcile(world.context)
+    assert (report.differences, report.foreign, report.other_installations) == ((), 0, 0)
+    assert report.processor_minor == 200
+
+
+def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: World) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    ours = world.processor.objects["re_1"]
+    world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id="rf_lost-1", amount_minor=70)
+    assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context).differences] == [("money", "rf_lost-1", 70)]
+
+
+def test_a_refund_with_our_installation_but_no_leg_is_a_persons_and_no_other_installations(world: World) -> None:
+    world.pay()
+    world.withdraw(20)
+    world.work()
+    ours = world.processor.objects["re_1"]
+    assert ours.installation
+    world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id=None)
+    report = reconcile(world.context)
+    assert (report.differences, report.foreign, report.other_installations) == ((), 1, 0)

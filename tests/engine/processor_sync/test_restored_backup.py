@@ -1,0 +1,330 @@
+"""A backup that is older than what the processor has done since: nothing is paid twice, and a person is told."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.support.engine_world import POLICY, ScriptedProcessor, World, assert_books_balance
+
+from refund_worker.domain.processor_replies import Unanswered
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
+from refund_worker.engine.processor_sync.sync import OVERLAP_SECONDS, RESTORED, Lookout, look, watch
+from refund_worker.engine.refunds.send_gate import stale_seconds
+from refund_worker.errors import Unavailable
+from refund_worker.store import processors
+
+DAYS = 3 * 86_400
+Restore = Callable[[], World]
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    made = World(migrated_url)
+    look(made.context)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def back_up(world: World, migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Restore]]:
+    """`restore = back_up()` keeps the database as it is; `restore()` brings it back days later, keys long forgotten."""
+    opened: list[World] = []
+    made: list[str] = []
+
+    def copy(url: str) -> str:
+        if world.database.is_sqlite:
+            made.append(f"{url}-{len(made)}")
+            shutil.copyfile(url.removeprefix("sqlite:///"), made[-1].removeprefix("sqlite:///"))
+        else:
+            made.append(request.getfixturevalue("postgres_server").copy(url))
+        return made[-1]
+
+    def keep() -> Restore:
+        world.close()  # the last connection to an SQLite file brings everything into it; it opens again when used
+        kept = copy(migrated_url)
+
+        def restore() -> World:
+            again = World(copy(kept), processors={"stripe": world.processor})
+            again.processor = world.processor
+            again.processor._by_key.clear()
+            again.now = world.now + DAYS
+            opened.append(again)
+            return again
+
+        return restore
+
+    yield keep
+    for each in opened:
+        each.close()
+    if not world.database.is_sqlite:
+        for url in made:
+            request.getfixturevalue("postgres_server").drop(url)
+
+
+def pause_of(world: World) -> dict[str, Any]:
+    with world.database.read() as connection:
+        (row,) = processors.status_of_processors(connection)
+    return dict(row)
+
+
+def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    refund_id = world.withdraw(50)
+    restore = back_up()
+    world.work()
+    assert world.processor.paid_minor() == 500
+
+    restored = restore()
+    sends = len(restored.processor.sends)
+    # The workers are up before anybody has looked.
+    restored.work()
+    assert len(restored.processor.sends) == sends
+    assert look(restored.context) == 0
+    restored.work()
+
+    assert len(restored.processor.sends) == sends
+    assert restored.processor.paid_minor() == 500
+    assert restored.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert pause_of(restored)["paused_by"] is None
+    assert_books_balance(restored.database)
+
+
+def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_has_heard_of_them(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    forgotten = world.withdraw(50, "k1")
+    world.work()
+
+    restored = restore()
+    # The caller asks again under the same key, which the restored database has never heard of.
+    again = restored.withdraw(50, "k1")
+    assert again != forgotten
+    assert look(restored.context) == 1
+    restored.work_for(POLICY.retry_max_seconds)
+    assert restored.processor.paid_minor() == 500
+    paused = pause_of(restored)
+    assert (paused["code"], paused["paused_by"]) == (RESTORED, "refund-worker")
+    assert f"{forgotten}-1" in paused["reason"]
+
+    # It stays so, and is not told anew, however often one looks.
+    since = paused["paused_at"]
+    assert look(restored.context) == 0
+    assert pause_of(restored)["paused_at"] == since
+    assert restored.refund(again).status is RefundStatus.QUEUED
+
+    # Over that very payment a person decides: what is asked for again may be what was paid.
+    assert resume_processor(restored.context, "stripe")
+    restored.work()
+    assert restored.refund(again).failure_code == "refunded_elsewhere"
+    assert restored.refund(again).legs[0].blocked_by == ("re_1",)
+    restored.command(again, Action.RETRY)
+    restored.work()
+    assert restored.refund(again).status is RefundStatus.SUCCEEDED
+    assert look(restored.context) == 0
+    assert pause_of(restored)["paused_by"] is None
+
+
+def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    world.withdraw(50, "k1")
+    world.work()
+    restored = restore()
+    look(restored.context)
+    resume_processor(restored.context, "stripe")
+
+    (thing,) = restored.processor.objects.values()
+    newer = replace(
+        thing, processor_refund_id="re_9", leg_id="rf_other-1", created_at=thing.created_at + timedelta(days=4)
+    )
+    restored.processor.objects["re_9"] = newer
+    assert look(restored.context) == 1
+    assert pause_of(restored)["code"] == RESTORED
+
+
+def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_watch(
+    world: World, back_up: Callable[[], Restore]
+) -> None:
+    world.pay()
+    restore = back_up()
+    world.withdraw(50, "k1")
+    world.work()
+    made = dict(world.processor.objects)
+    restored = restore()
+    restored.processor.objects.clear()  # its list lags
+    assert look(restored.context) == 0
+    restored.pass_time(2 * OVERLAP_SECONDS)
+    restored.processor.objects.update(made)
+    assert watch(restored.context) == 0  # none of it is news of a refund that is known
+    assert pause_of(restored)["code"] == RESTORED
+    since = pause_of(restored)["paused_at"]
+    watch(restored.context)
+    assert pause_of(restored)["paused_at"] == since, "a person is told once"
+
+
+def test_a_watch_is_no_look_and_finds_nothing_strange_in_what_is_known(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    world.pass_time(stale_seconds(POLICY) + 1)
+    watch(world.context)
+    assert pause_of(world)["paused_by"] is None
+    later = world.withdraw(20, "k2")
+    world.work()
+    assert world.refund(later).status is RefundStatus.QUEUED, "only a look lets things go on"
+
+
+def test_refunds_that_others_made_at_the_processor_stop_nothing(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    (thing,) = world.processor.objects.values()
+    world.processor.objects["re_8"] = replace(thing, processor_refund_id="re_8", leg_id=None, attempt=None)
+    assert look(world.context) == 0
+    assert pause_of(world)["paused_by"] is None
+
+
+def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(world: World) -> None:
+    world.pay()
+    first = world.withdraw(20, "k1")
+    world.pass_time(stale_seconds(POLICY) - 1)
+    world.work()
+    assert world.refund(first).status is RefundStatus.SUCCEEDED
+
+    second = world.withdraw(20, "k2")
+    world.pass_time(2)
+    world.work()
+    assert world.refund(second).status is RefundStatus.QUEUED
+    look(world.context)
+    world.work()
+    assert world.refund(second).status is RefundStatus.SUCCEEDED
+
+
+class SlowList(ScriptedProcessor):
+    """While it is read, time goes by and a worker comes along."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    async def recent(self, created_gte: Any) -> Any:
+        self.world.pass_time(10)
+        await asyncio.get_running_loop().run_in_executor(None, self.world.work)
+        return await super().recent(created_gte)
+
+
+def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.pass_time(stale_seconds(POLICY) - 5)  # not too old yet when the look begins, but when it ends
+    look(replace(world.context, processors={"stripe": SlowList(world)}))
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_look_is_made_at_once_where_sends_wait_for_it_and_else_every_so_often(world: World) -> None:
+    seconds, lookout = [0.0], Lookout()
+    context = replace(world.context, monotonic=lambda: seconds[0])
+
+    def looked() -> bool:
+        world.pass_time(1)
+        seconds[0] += 1
+        lookout.look_when_due(context)
+        with world.database.read() as connection:
+            return processors.last_look(connection, "stripe")[0] == world.now
+
+    assert [looked() for _ in range(42)] == [at % 20 == 0 for at in range(42)], "a fifth of POLL_SECONDS"
+    pause_processor(context, "stripe", actor="op", reason="fire")
+    assert [looked() for _ in range(3)] == [False] * 3
+    resume_processor(context, "stripe", actor="op")
+    assert [looked() for _ in range(3)] == [True, False, False]
+
+
+def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(world: World) -> None:
+    seconds, lookout = [0.0], Lookout()
+    silent = replace(world.context, processors={"stripe": SilentList()}, monotonic=lambda: seconds[0])
+    tried = []
+    world.pass_time(stale_seconds(POLICY) + 1)
+    for second in range(42):
+        seconds[0] = float(second)
+        try:
+            lookout.look_when_due(silent)
+        except Unavailable:
+            tried.append(second)
+    assert tried == [0, 20, 40]
+
+
+def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.refund_in_the_dashboard(1, 2)
+    world.pass_time(stale_seconds(POLICY) + 1)
+    run, rounds = world.database.run, iter(range(100))
+
+    def with_a_worker_in_between(work: Callable[..., Any]) -> Any:
+        if next(rounds) == 1:  # first those that wait are woken, then others' refunds are marked
+            world.work()
+        return run(work)
+
+    world.database.run = with_a_worker_in_between  # type: ignore[method-assign]
+    look(world.context)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+class SilentList(ScriptedProcessor):
+    """Lists nothing."""
+
+    async def recent(self, created_gte: Any) -> Any:
+        return Unanswered("timeout")
+
+
+def test_a_list_that_can_not_be_read_proves_nothing(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(20)
+    world.pass_time(stale_seconds(POLICY) + 1)
+    with pytest.raises(Unavailable):
+        look(replace(world.context, processors={"stripe": SilentList()}))
+    world.work()
+    assert world.processor.sends == []
+    assert world.refund(refund_id).status is RefundStatus.QUEUED
+
+
+def test_where_nobody_ever_looked_nothing_is_held_back(migrated_url: str) -> None:
+    fresh = World(migrated_url)
+    fresh.pay()
+    refund_id = fresh.withdraw(20)
+    fresh.pass_time(DAYS)
+    fresh.work()
+    assert fresh.refund(refund_id).status is RefundStatus.SUCCEEDED
+    look(fresh.context)
+    fresh.pass_time(DAYS)
+    later = fresh.withdraw(20, "k2")
+    fresh.work()
+    assert fresh.refund(later).status is RefundStatus.QUEUED
+    fresh.close()
+
+
+def test_refunds_of_another_installation_on_the_same_account_stop_nothing(world: World) -> None:
+    world.pay()
+    world.withdraw(50)
+    world.work()
+    (thing,) = world.processor.objects.values()
+    stranger = replace(thing, processor_refund_id="re_7", leg_id="rf_other-1", installation="inst_other")
+    world.processor.objects["re_7"] = stranger
+    assert look(world.context) == 0
+    assert pause_of(world)["paused_by"] is None

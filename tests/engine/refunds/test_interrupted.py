@@ -1,0 +1,100 @@
+"""A time limit that ends a task from outside: no fault of the refund at hand, which comes again when its lease ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import Connection
+from tests.support.engine_world import POLICY, ScriptedProcessor, World
+
+from refund_worker.domain.processor_replies import Reply
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine.refunds.process import advance
+
+
+class TimeUp(ScriptedProcessor):
+    """The task's time is up within its first send: before the processor heard of it, or after it has paid."""
+
+    def __init__(self, *, has_paid: bool) -> None:
+        super().__init__()
+        self.has_paid = has_paid
+        self.times = 1
+
+    async def send(self, key: str, body: str) -> Reply:
+        if self.times and not self.has_paid:
+            self.times -= 1
+            raise SoftTimeLimitExceeded
+        reply = await super().send(key, body)
+        if self.times:
+            self.times -= 1
+            raise SoftTimeLimitExceeded
+        return reply
+
+
+def clock_that_ends_at(world: World, call: int | None) -> Callable[[Connection], float]:
+    """The world's clock; at this call of it the task's time is up."""
+    calls = 0
+
+    def clock(_connection: Connection) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise SoftTimeLimitExceeded
+        return world.now
+
+    return clock
+
+
+def interrupted(world: World, *, in_call: TimeUp | None = None, at_clock: int | None = None) -> str:
+    """A withdrawal whose first round was ended by the limit, and which was taken for no fault of its own."""
+    if in_call is not None:
+        world.processor = in_call
+    world.pay()
+    refund_id = world.withdraw()
+    world.context = replace(world.context, processors={"stripe": world.processor}, interrupts=(SoftTimeLimitExceeded,))
+    with pytest.raises(SoftTimeLimitExceeded):
+        advance(replace(world.context, clock=clock_that_ends_at(world, at_clock)))
+    refund = world.refund(refund_id)
+    assert (refund.failure_code, refund.failure_message) == (None, None)
+    assert "internal_error" not in world.events(refund_id)
+    return refund_id
+
+
+def assert_paid_once(world: World, refund_id: str) -> None:
+    world.work_for(2_000)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert (len(world.processor.objects), world.processor.paid_minor()) == (1, 1_000)
+    assert "internal_error" not in world.events(refund_id)
+
+
+def assert_its_lease_stays(world: World, refund_id: str) -> None:
+    refund = world.refund(refund_id)
+    assert refund.status is RefundStatus.SENDING
+    assert refund.lease_until == world.now + POLICY.lease_seconds
+    sends, asked = len(world.processor.sends), len(world.processor.asked)
+    world.work_for(POLICY.lease_seconds - 1)
+    assert (len(world.processor.sends), len(world.processor.asked)) == (sends, asked), "nobody else takes it up"
+
+
+@pytest.mark.parametrize("has_paid", [False, True])
+def test_in_the_middle_of_a_call(world: World, has_paid: bool) -> None:
+    refund_id = interrupted(world, in_call=TimeUp(has_paid=has_paid))
+    assert_its_lease_stays(world, refund_id)
+    assert_paid_once(world, refund_id)
+
+
+def test_while_a_refund_is_claimed(world: World) -> None:
+    refund_id = interrupted(world, at_clock=1)
+    assert world.refund(refund_id).status is RefundStatus.QUEUED
+    assert world.processor.sends == []
+    assert_paid_once(world, refund_id)
+
+
+def test_while_the_answer_is_recorded(world: World) -> None:
+    refund_id = interrupted(world, at_clock=2)
+    assert len(world.processor.objects) == 1, "it has paid, and this is not known here"
+    assert_its_lease_stays(world, refund_id)
+    assert_paid_once(world, refund_id)

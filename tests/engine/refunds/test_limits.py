@@ -1,0 +1,274 @@
+"""Limits in the database: kept over processes and brokers, not got round by splitting, and closed when they break."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from tests.support.engine_world import World, assert_books_balance, withdrawal
+from tests.web.client import settings_for
+
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.refund import RefundRequest
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.intake.file_import import submit_requests, try_requests
+from refund_worker.engine.intake.file_reader import read_refund_requests
+from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.actions import command
+from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
+from refund_worker.store.refunds import Filters, find_ids, load
+from refund_worker.worker.publisher import make_wake
+
+
+@pytest.fixture
+def world(migrated_url: str) -> Iterator[World]:
+    made = World(migrated_url)
+    made.pay(amount_minor=10_000, credits=1_000)
+    yield made
+    made.close()
+
+
+def limited(world: World, limits: Limits) -> World:
+    world.context = replace(world.context, limits=limits)
+    return world
+
+
+def stored(world: World) -> int:
+    with world.database.read() as connection:
+        return len(find_ids(connection, Filters(customer_id="c")))
+
+
+def test_velocity_is_counted_in_the_database_whoever_takes_the_next_request_in(world: World, migrated_url: str) -> None:
+    limits = Limits(velocity_count=2)
+    limited(world, limits)
+    world.withdraw(1, "a")
+    another_process = World(migrated_url, limits=limits)
+    another_process.withdraw(1, "b")
+    for asked in (world, another_process):
+        with pytest.raises(VelocityExceeded):
+            asked.withdraw(1, "c")
+    another_process.close()
+    assert stored(world) == 2
+    world.pass_time(limits.window_seconds + 1)
+    world.withdraw(1, "c")
+    assert stored(world) == 3
+
+
+RACERS, PASS = 12, 4
+
+
+def at_once(world: World, requests: Sequence[RefundRequest]) -> list[str]:
+    """The kinds of the answers to requests that are all made at the same moment, each in a transaction of its own."""
+    barrier = threading.Barrier(len(requests))
+
+    def ask(request: RefundRequest) -> str:
+        barrier.wait(30)
+        (answer,) = request_refunds(world.context, [request])
+        return type(answer).__name__
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return sorted(pool.map(ask, requests))
+
+
+@pytest.mark.parametrize("limits", [Limits(velocity_count=PASS), Limits(velocity_amount_minor=PASS * 100)])
+@pytest.mark.parametrize("whose", ["actor", "customer"])
+def test_of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows(
+    world: World, limits: Limits, whose: str
+) -> None:
+    """An actor's requests for many customers meet in no row; a customer's, over one payment, come from many actors."""
+    limited(world, limits)
+    for number in range(RACERS):
+        world.pay(10 + number, customer_id=f"c{number}", amount_minor=1_000, credits=100)
+    one_actor = [withdrawal(10, f"k{n}", customer_id=f"c{n}", actor="anna") for n in range(RACERS)]
+    one_customer = [withdrawal(10, f"k{n}", actor=f"anna-{n}") for n in range(RACERS)]
+    answers = at_once(world, one_actor if whose == "actor" else one_customer)
+    assert answers == ["Taken"] * PASS + ["VelocityExceeded"] * (RACERS - PASS)
+
+
+def test_velocity_is_held_across_a_wiped_broker(world: World, redis_url: str) -> None:
+    settings = settings_for(world.database.url.render_as_string(hide_password=False), BROKER_URL=redis_url)
+    world.context = replace(world.context, limits=Limits(velocity_count=2), wake=make_wake(settings))
+    world.withdraw(1, "a")
+    world.withdraw(1, "b")
+    with redis.from_url(redis_url, socket_timeout=5) as broker:
+        assert broker.dbsize() > 0, "the requests did not go by way of this broker"
+        broker.flushall()
+    with pytest.raises(VelocityExceeded):
+        world.withdraw(1, "c")
+    assert stored(world) == 2
+
+
+@pytest.mark.parametrize("limits", [Limits(velocity_count=2), Limits(velocity_amount_minor=20)])
+def test_who_is_refused_hears_when_the_oldest_leaves_the_window_and_is_accepted_then(
+    world: World, limits: Limits
+) -> None:
+    limited(world, limits)
+    world.withdraw(1, "a")
+    world.pass_time(1_000)
+    world.withdraw(1, "b")
+    world.pass_time(500)
+    with pytest.raises(VelocityExceeded) as refused:
+        world.withdraw(1, "c")
+    assert refused.value.retry_after_seconds == 86_400 - 1_500
+    world.pass_time(refused.value.retry_after_seconds - 1)
+    with pytest.raises(VelocityExceeded) as refused:
+        world.withdraw(1, "c")
+    assert refused.value.retry_after_seconds == 1
+    world.pass_time(2)
+    assert world.withdraw(1, "c")
+
+
+def test_splitting_does_not_get_round_the_threshold_and_nothing_of_it_is_sent(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=1_000))
+    first, second = world.withdraw(100, "a"), world.withdraw(1, "b")
+    world.work()
+    assert world.refund(first).status == "succeeded"
+    assert world.refund(second).status == "awaiting_approval"
+    assert world.processor.paid_minor() == 1_000
+
+
+def asked(world: World, key: str, credits: int, actor: str = "anna", **changes: Any) -> str:
+    """How a withdrawal is taken: its status, or the code of its refusal."""
+    try:
+        request = withdrawal(credits, key, actor=actor, **changes)
+        return world.refund(world.request(request).refund_id).status
+    except VelocityExceeded as refusal:
+        return refusal.code
+
+
+def test_several_payments_do_not_split_a_threshold(world: World) -> None:
+    """Each refund goes over another payment: no payment's own total comes near the threshold."""
+    limited(world, Limits(approval_threshold_minor=2_500))
+    for number in (2, 3, 4):
+        world.pay(number, amount_minor=1_000, credits=100)
+    statuses = [asked(world, f"k{number}", 100) for number in range(3)]
+    assert statuses == ["queued", "queued", "awaiting_approval"]
+
+
+def test_the_legs_of_one_refund_are_added_up(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=2_500))
+    for number in (2, 3, 4):
+        world.pay(number, amount_minor=1_000, credits=100)
+    over = world.refund(world.withdraw(251, "a"))
+    assert (over.status, [leg.amount_minor for leg in over.legs]) == ("awaiting_approval", [1_000, 1_000, 510])
+
+
+def test_the_charge_and_the_intent_of_one_payment_recorded_apart_do_not_split_a_threshold(world: World) -> None:
+    """Nothing in the books says that they are one payment: the customer's total decides."""
+    limited(world, Limits(approval_threshold_minor=1_500))
+    world.pay(2, amount_minor=1_000, credits=100, processor_payment_id="ch_9")
+    world.pay(3, amount_minor=1_000, credits=100, processor_payment_id="pi_9")
+    assert [asked(world, "a", 100), asked(world, "b", 100)] == ["queued", "awaiting_approval"]
+    with world.database.read() as connection:
+        both = load(connection, find_ids(connection, Filters(customer_id="c")))
+    assert sorted(leg.processor_payment_id for refund in both for leg in refund.legs) == ["ch_9", "pi_9"]
+
+
+@pytest.mark.parametrize("limits", [Limits(velocity_count=1), Limits(velocity_amount_minor=500)], ids=["count", "sum"])
+def test_what_a_person_took_back_counts_in_no_velocity_limit(world: World, limits: Limits) -> None:
+    limited(world, limits)
+    refund_id = world.withdraw(50, "a")
+    with pytest.raises(VelocityExceeded):
+        world.withdraw(50, "b")
+    world.command(refund_id, Action.CANCEL)
+    world.withdraw(50, "c")
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.REJECT])
+def test_what_a_person_took_back_counts_in_no_approval_threshold(world: World, action: Action) -> None:
+    limited(world, Limits(approval_threshold_minor=700))
+    refund_id = world.withdraw(80, "a")
+    assert world.refund(refund_id).status == "awaiting_approval"
+    assert world.refund(world.withdraw(50, "b")).status == "awaiting_approval", "beside the first"
+    for waiting in ("a", "b"):
+        command(world.context, world.withdraw(80 if waiting == "a" else 50, waiting), action, actor="op", reason="no")
+    assert world.refund(world.withdraw(60, "c")).status == "queued"
+
+
+def test_another_currency_is_counted_for_itself(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=1_500))
+    world.pay(2, amount_minor=1_000, credits=100, currency="EUR")
+    assert asked(world, "a", 100, currency="EUR") == "queued"
+    assert asked(world, "b", 150, currency="USD") == "queued"
+    assert asked(world, "c", 1, currency="USD") == "awaiting_approval"
+
+
+def test_several_keys_of_one_client_share_what_a_customer_may_be_refunded(world: World) -> None:
+    """Each key has a limit of its own; a customer has one, whichever of them asks."""
+    limited(world, Limits(velocity_count=2))
+    for number in (2, 3, 4):
+        world.pay(number, customer_id=f"c{number}")
+    keys = ("backend/a", "backend/b")
+    assert [asked(world, "1", 1, keys[0]), asked(world, "2", 1, keys[1]), asked(world, "3", 1, keys[1])] == [
+        "queued",
+        "queued",
+        "velocity_exceeded",
+    ]
+    assert asked(world, "4", 1, keys[0], customer_id="c2") == "queued"
+    assert asked(world, "5", 1, keys[0], customer_id="c3") == "velocity_exceeded"
+    assert asked(world, "6", 1, keys[1], customer_id="c3") == "queued"
+
+
+def test_a_files_rows_are_counted_for_who_submits_it_whoever_they_say_has_asked(world: World, tmp_path: Path) -> None:
+    limited(world, Limits(velocity_count=3))
+    lines = ["idempotency_key,kind,to,customer_id,transaction_id,credits,reason,note,requested_by,requested_at"]
+    for number in range(2, 7):
+        world.pay(number, customer_id=f"c{number}")
+        lines.append(f"k{number},withdrawal,source,c{number},,1,asked,,somebody-{number},")
+    file = tmp_path / "requests.csv"
+    file.write_text("\n".join(lines) + "\n")
+    for round_trip in (try_requests, submit_requests):
+        report = round_trip(world.context, read_refund_requests(file, client="cli", actor="cli:anna"))
+        assert [(row.line, row.code) for row in report.rejected] == [(5, "velocity_exceeded"), (6, "velocity_exceeded")]
+        assert report.accepted == 3
+
+
+def test_what_waits_for_approval_is_reserved_like_everything_else(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=1_000))
+    refund_id = world.withdraw(800, "a")
+    assert world.refund(refund_id).status == "awaiting_approval"
+    assert world.account.held == 800
+    with pytest.raises(ExceedsRefundable):
+        world.withdraw(201, "b")
+    assert_books_balance(world.database)
+    command(world.context, refund_id, Action.APPROVE, actor="boss", reason="fine")
+    world.work()
+    assert world.processor.paid_minor() == 8_000
+
+
+def test_two_approvals_at_once_count_once(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=10))
+    refund_id = world.withdraw(100)
+    outcomes: list[str] = []
+
+    def approve(name: str) -> None:
+        try:
+            command(world.context, refund_id, Action.APPROVE, actor=name, reason="fine")
+            outcomes.append("approved")
+        except RefundWorkerError as error:
+            outcomes.append(error.code)
+
+    threads = [threading.Thread(target=approve, args=[f"boss-{n}"]) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(outcomes) == sorted(["approved", ActionNotAllowed.code])
+    assert world.events(refund_id).count("approved") <= 1
+    world.work()
+    assert world.processor.paid_minor() == 1_000
+
+
+def test_a_limit_that_breaks_lets_nothing_through(world: World) -> None:
+    broken = Limits(velocity_count=1, window_seconds="a day")  # type: ignore[arg-type]
+    limited(world, broken)
+    with pytest.raises(TypeError):
+        world.request(withdrawal(10))
+    assert stored(world) == 0
+    assert world.account.held == 0

@@ -1,0 +1,199 @@
+"""A refund that this program breaks on: it alone is put aside and shown to a person, whatever it broke on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, update
+from tests.support.engine_world import POLICY, START, ScriptedProcessor, World
+
+from refund_worker.domain.processor_replies import Answered, RefundObject, Reply
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine.processor_sync import webhook_inbox
+from refund_worker.engine.processor_sync.sync import look, watch
+from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.quarantine import EVERYBODYS
+from refund_worker.engine.refunds.send_gate import stale_seconds
+from refund_worker.store import inbox, processors
+from refund_worker.store.tables import legs, refunds
+
+UNSTORABLE = "declined \ud800"  # half a character: no database stores it
+HOUR = 3_600
+
+
+class Garbling(ScriptedProcessor):
+    """Gives what it says of objects in `garbled` in a form that can't be stored, as our adapters never would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.garbled: set[str] = set()
+
+    def said(self, thing: RefundObject) -> RefundObject:
+        return replace(thing, failure_code=UNSTORABLE) if thing.processor_refund_id in self.garbled else thing
+
+    async def send(self, key: str, body: str) -> Reply:
+        reply = await super().send(key, body)
+        return replace(reply, object=self.said(reply.object)) if isinstance(reply, Answered) else reply
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        return Answered(self.said(self.objects[processor_refund_id]))
+
+
+@pytest.fixture
+def garbling(world: World) -> Garbling:
+    """The world's processor, with two payments and a refund asked for on each: the older one is re_1's, then."""
+    world.processor = Garbling()
+    world.context = replace(
+        world.context, processors={"stripe": world.processor}, policy=replace(POLICY, retry_max_seconds=HOUR)
+    )
+    for number in (1, 2):
+        world.pay(number)
+    return world.processor
+
+
+def two_withdrawals(world: World) -> tuple[str, str]:
+    first = world.withdraw(key="k1")
+    world.pass_time(1)
+    return first, world.withdraw(key="k2")
+
+
+def test_an_answer_that_can_not_be_stored_costs_no_other_refund_its_own(world: World, garbling: Garbling) -> None:
+    broken, sound = two_withdrawals(world)
+    garbling.garbled = {"re_1"}
+    assert advance(world.context) == 2
+    assert world.refund(sound).status is RefundStatus.SUCCEEDED
+    assert world.refund(broken).status is RefundStatus.SENDING
+    assert world.events(broken).count("internal_error") == 1
+    assert world.refund(broken).failure_code == "internal_error"
+
+    sends = len(garbling.sends)
+    world.work_for(HOUR - 1)
+    assert len(garbling.sends) == sends, "it is looked at again only after the longest wait"
+    garbling.garbled = set()
+    world.work_for(2 * HOUR)
+    assert world.refund(broken).status is RefundStatus.SUCCEEDED
+    assert garbling.paid_minor() == 2_000
+
+
+def test_a_row_that_can_not_be_read_holds_up_no_other(world: World, garbling: Garbling) -> None:
+    broken, sound = two_withdrawals(world)
+    with world.database.write() as connection:
+        connection.execute(update(legs).where(legs.c.refund_id == broken).values(status="of a later version"))
+    assert advance(world.context) == 2
+    assert world.refund(sound).status is RefundStatus.SUCCEEDED
+    assert advance(world.context) == 0, "it is not tried again at once"
+    assert world.events(broken).count("internal_error") == 1
+    with world.database.write() as connection:
+        connection.execute(update(legs).where(legs.c.refund_id == broken).values(status="planned"))
+    world.work_for(2 * HOUR)
+    assert world.refund(broken).status is RefundStatus.SUCCEEDED
+    assert garbling.paid_minor() == 2_000
+
+
+def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_stops_sending(
+    world: World, garbling: Garbling
+) -> None:
+    broken, failed = two_withdrawals(world)
+    look(world.context)
+    world.work()
+    world.pass_time(stale_seconds(world.context.policy) + 1)
+    for name in ("re_1", "re_2"):
+        garbling.become(name, "failed")
+    kept = garbling.objects["re_1"]
+    garbling.objects["re_1"] = replace(kept, failure_code=UNSTORABLE)
+    for _ in range(10):  # looks of every minute
+        look(world.context)
+        world.pass_time(60)
+    world.work()
+    assert world.refund(failed).status is RefundStatus.FAILED
+    assert world.refund(broken).status is RefundStatus.SUCCEEDED, "nothing is known of it yet"
+    assert world.refund(broken).failure_code is None
+    assert world.events(broken).count("internal_error") == 1, "a person is told once, not at every look"
+    with world.database.read() as connection:
+        looked_at, _ = processors.last_look(connection, "stripe")
+    assert looked_at is not None
+    assert looked_at > world.now - 100
+
+    world.pass_time(HOUR)
+    look(world.context)
+    assert world.events(broken).count("internal_error") == 2, "and again while it lasts"
+    garbling.objects["re_1"] = kept
+    look(world.context)
+    world.work()
+    assert world.refund(broken).status is RefundStatus.FAILED
+
+
+def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world: World, garbling: Garbling) -> None:
+    broken, failed = two_withdrawals(world)
+    world.work()
+    for name in ("re_1", "re_2"):
+        garbling.become(name, "failed")
+        body = json.dumps({"data": {"object": {"object": "refund", "id": name, "metadata": {}}}})
+        with world.database.write() as connection:
+            inbox.insert_event(connection, "stripe", f"evt_{name}", "refund.failed", body, world.now)
+    garbling.garbled = {"re_1"}
+    assert webhook_inbox.take_inbox(world.context) == 1
+    world.work()
+    assert world.refund(failed).status is RefundStatus.FAILED
+    assert world.refund(broken).status is RefundStatus.SUCCEEDED
+    garbling.garbled = set()
+    for _ in range(HOUR):
+        world.pass_time(1)
+        if webhook_inbox.take_inbox(world.context):
+            break
+    world.work()
+    assert world.refund(broken).status is RefundStatus.FAILED
+    assert world.now < START + HOUR
+
+
+def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_work_waiting(
+    world: World, garbling: Garbling
+) -> None:
+    """The first payment is paid back, the second's answer is missing; every watch breaks on the first."""
+    garbling.script("ch_1", "timeout")
+    refund_id = world.withdraw(150)
+    advance(world.context)
+    paid = garbling.objects["re_1"]
+    garbling.objects["re_1"] = replace(paid, status="failed", failure_code=UNSTORABLE)
+    for _ in range(20):  # more often than the longest wait is long
+        watch(world.context)
+        world.work_for(HOUR / 5)
+    assert len({json.loads(body)["processor_payment_id"] for _, body in garbling.sends}) == 2
+    assert len(garbling.sends) > 2, "the other leg is sent again"
+    assert world.refund(refund_id).due_at is None
+    assert 3 <= world.events(refund_id).count("internal_error") <= 5, "once an hour"
+
+
+def test_where_nothing_at_all_goes_through_nobody_is_put_aside(world: World, garbling: Garbling) -> None:
+    refund_ids = [world.withdraw(1, f"k{number}") for number in range(EVERYBODYS)]
+    garbling.garbled = {f"re_{number + 1}" for number in range(EVERYBODYS)}
+    with pytest.raises(UnicodeError):
+        advance(world.context)
+    assert [world.events(refund_id).count("internal_error") for refund_id in refund_ids] == [0] * EVERYBODYS
+    garbling.garbled = set()
+    world.work_for(HOUR / 2)
+    assert {world.refund(refund_id).status for refund_id in refund_ids} == {RefundStatus.SUCCEEDED}
+    assert len(garbling.objects) == EVERYBODYS
+
+
+def test_a_refund_that_another_worker_holds_meanwhile_is_left_to_it(world: World, garbling: Garbling) -> None:
+    """Frozen past its lease, a worker breaks on an answer; whoever holds the refund now is not interrupted."""
+    refund_id = world.withdraw()
+
+    def meanwhile() -> None:
+        garbling.while_sending = lambda: None
+        world.pass_time(world.context.policy.lease_seconds + 1)
+        with world.database.write() as connection:
+            held = {"lease_token": "another's", "lease_until": world.now + 60}
+            connection.execute(update(refunds).where(refunds.c.refund_id == refund_id).values(**held))
+            connection.execute(update(legs).where(legs.c.refund_id == refund_id).values(status="of a later version"))
+
+    garbling.while_sending = meanwhile
+    advance(world.context)
+    with world.database.read() as connection:
+        row = connection.execute(select(refunds).where(refunds.c.refund_id == refund_id)).mappings().one()
+    assert (row["lease_token"], row["failure_code"]) == ("another's", None)
+    with world.database.write() as connection:
+        connection.execute(update(legs).where(legs.c.refund_id == refund_id).values(status="sending"))

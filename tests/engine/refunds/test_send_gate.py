@@ -1,0 +1,72 @@
+"""The kill switch while a batch is on its way: what still waits for its turn must not go out after a pause."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from tests.support.engine_world import World
+
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
+from refund_worker.engine.refunds.process import advance
+
+CALLS, BEFORE = 20, 3
+WITHIN_SECONDS = 5
+
+
+class OneASecond:
+    """A rate limit on a clock of its own; an operator pulls the switch when three calls were made."""
+
+    def __init__(self, world: World, switch: str) -> None:
+        self.world, self.switch = world, switch
+        self.seconds = 0.0
+        self.paused_at = 0.0
+
+    async def acquire(self, processor: str) -> None:
+        self.seconds += 1
+        if self.seconds == BEFORE + 1:
+            pause_processor(self.world.context, self.switch, actor="op", reason="fire")
+            self.paused_at = self.seconds
+
+
+@pytest.mark.parametrize("switch", ["stripe", "all"])
+def test_no_send_goes_out_later_than_a_moment_after_the_pause_and_all_go_once_it_is_over(
+    world: World, switch: str
+) -> None:
+    for number in range(CALLS):
+        world.pay(number)
+    refunds = [world.withdraw(100, f"k{number}") for number in range(CALLS)]
+    limiter = OneASecond(world, switch)
+    sent_at: list[float] = []
+    world.processor.while_sending = lambda: sent_at.append(limiter.seconds)
+    policy = replace(world.context.policy, lease_seconds=1_000)
+    unlimited = replace(world.context, policy=policy)
+    world.context = replace(unlimited, limiter=limiter, monotonic=lambda: limiter.seconds)
+
+    assert advance(world.context) == CALLS, "all were claimed before the pause"
+    assert sent_at[:BEFORE] == [1.0, 2.0, 3.0]
+    assert max(sent_at) <= limiter.paused_at + WITHIN_SECONDS
+
+    world.context = unlimited
+    world.work_for(100)
+    assert len(world.processor.sends) == len(sent_at)
+    assert resume_processor(world.context, switch)
+    world.work_for(4_000)
+    assert {world.refund(refund_id).status for refund_id in refunds} == {RefundStatus.SUCCEEDED}
+    assert world.processor.paid_minor() == CALLS * 1_000
+    assert len(world.processor.sends) == CALLS
+
+
+def test_a_worker_frozen_while_it_reads_the_switch_does_not_begin_its_call_when_it_wakes(world: World) -> None:
+    """Found by the simulation (seed 600095): hours later the key may be dead, and the send would pay anew."""
+    world.pay()
+    refund_id = world.withdraw()
+    # Before the claim, for its turn, for the switch, and when that is read.
+    clock = itertools.chain([0.0, 0.0, 2.0], itertools.repeat(50_000.0))
+    advance(replace(world.context, monotonic=lambda: next(clock)))
+    assert world.processor.sends == []
+    world.work_for(4_000)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert len(world.processor.sends) == 1

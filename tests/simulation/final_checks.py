@@ -1,0 +1,266 @@
+"""What must hold when the faults have stopped and time has gone on, by sums of its own.
+
+- L1 each refund is at its end or with a person, in bounded time: `_check_all_ended`, `Schedule._check_in_time`,
+  `Schedule._settle`, `Schedule.client` (everybody is served), `receiver.check_told` (each notification arrives)
+- L2 the ledger's money is the processor's: `_check_money`
+- L3 the clearing account: `_check_clearing`
+- L4 the customer's credits: `_check_credits`, `_check_customers`, `_check_rooms`
+- L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `Schedule._request`,
+  `Schedule._check_foreign`
+- L6 one compensation a failure: `_check_credits`
+- L7 no false alarm, planted differences found: `Schedule._reconcile`
+- L8 budgets and no hot loop: `_check_budget`, `Watch._count_claim`, `World.run`
+- L9 the audit chain: `Schedule._audit`
+- L10 same seed, same trace: `test_simulation`
+- L11 any order and repetition of evidence: webhooks late, overtaken and repeated against L2; tests/domain by properties
+- I4 rows never change: `_check_nothing_changed` at the end, `gate.FOR_EVER` at each statement
+- I14 no secret in a row: `_check_no_secret`, at the end only: it reads the whole file
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from refund_worker.domain.processor_replies import Blocked
+from tests.simulation.bank import PLANTED_CARD, PLANTED_KEY, Bank
+from tests.simulation.kernel import Violation
+from tests.simulation.observer import ENDS, GONE, Row, Watch
+from tests.simulation.receiver import PLANTED_SECRET
+
+# A refusal "for now" is tried again 48 times by itself, and as often again after each retry by hand.
+ATTEMPTS_MAX = 250
+SENDS_MAX = 400
+# Only a person ends these: what the world or the payment itself has caused.
+LASTING = {
+    "charge_already_refunded",
+    "charge_disputed",
+    "manual",
+    "manual_processor",
+    "no_automatic_refund",
+    "outcome_unknown",
+    "payment_mismatch",
+    "refunded_elsewhere",
+    "refunded_twice",
+    "resource_missing",
+    "unknown_refusal",
+}
+# An empty balance is tried again by itself, and left to a person no sooner than after so many tries.
+BLOCKED_TRIES_MIN = 40
+
+
+def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -> Counter[str]:
+    """All of it; returns how many refunds ended how."""
+    watch.committed(None)
+    ends = Counter(str(row["status"]) for row in watch.refunds.values())
+    _check_all_ended(watch, bank)
+    _check_nothing_lost(watch, bank, accepted)
+    for refund in watch.refunds.values():
+        _check_money(watch, bank, refund)
+        _check_credits(watch, refund)
+    _check_clearing(watch)
+    _check_customers(watch)
+    _check_rooms(watch)
+    _check_budget(watch)
+    _check_nothing_changed(watch)
+    _check_no_secret(watch)
+    _check_twice(watch, bank)
+    return ends
+
+
+def legs_of(watch: Watch, refund: Row) -> list[Row]:
+    return [leg for leg in watch.legs.values() if leg["refund_id"] == refund["refund_id"]]
+
+
+def _check_all_ended(watch: Watch, bank: Bank) -> None:
+    """L1: each is at its end, or with a person for a reason that lasts; that it is the leg's own was seen when it came
+    up (`Watch._check_attention`)."""
+    for refund in watch.refunds.values():
+        status = refund["status"]
+        if status == "needs_attention":
+            legs = [leg for leg in legs_of(watch, refund) if leg["attention"]]
+            passing = [leg["attention"] for leg in legs if not _lasts(bank, leg)]
+            if passing or not legs:
+                raise Violation(f"L1 {refund['refund_id']} is with a person for no good reason: {passing}")
+        elif status == "awaiting_approval":
+            continue
+        elif status not in ENDS:
+            raise Violation(f"L1 {refund['refund_id']} is still {status}")
+        elif any(leg["status"] not in GONE | {"succeeded"} for leg in legs_of(watch, refund)):
+            raise Violation(f"L1 {refund['refund_id']} is {status} with a leg still open")
+
+
+def _lasts(bank: Bank, leg: Row) -> bool:
+    if leg["attention"] == "balance_insufficient":
+        of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
+        return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
+    if leg["attention"] == "insufficient_funds":
+        failed = [thing for thing in bank.things if thing.leg_id == leg["leg_id"] and thing.is_void]
+        return len(failed) >= BLOCKED_TRIES_MIN
+    if leg["attention"] == "answer_mismatch":  # an untrue answer passes, a refund of others that bears its marks stays
+        return any(thing.mark == leg["leg_id"] for thing in bank.of_others())
+    return leg["attention"] in LASTING
+
+
+def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -> None:
+    """L5: what was promised exists, and no money is without a record."""
+    by_key = {(r["client"], r["idempotency_key"]): r["refund_id"] for r in watch.refunds.values()}
+    for key, refund_id in accepted.items():
+        if by_key.get(key) != refund_id:
+            raise Violation(f"L5 {refund_id} was accepted under {key} and is lost")
+    for thing in bank.things:
+        if thing.leg_id is None:
+            continue
+        known = watch.objects.get(thing.id, "missing")
+        if known != thing.status and thing.status in ("pending", "requires_action", "succeeded", "failed", "canceled"):
+            raise Violation(f"L5 {thing.id} is {thing.status} at the processor and {known} in our records")
+
+
+def _check_twice(watch: Watch, bank: Bank) -> None:
+    """I16: what a person called paid and the processor paid as well is with a person, or was."""
+    told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
+    for leg_id in watch.paid_in_doubt:
+        paid = any(thing.leg_id == leg_id and thing.status == "succeeded" for thing in bank.things)
+        if paid and leg_id not in told and watch.legs[leg_id]["attention"] != "refunded_twice":
+            raise Violation(f"I16 {leg_id} is paid by hand and by the processor, and nobody was told")
+
+
+def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
+    """L2, L6: the ledger's money is the processor's, to the minor unit; each failure came back once."""
+    legs = legs_of(watch, refund)
+    ours: dict[str, int] = defaultdict(int)
+    payouts: dict[str, str] = {t[1]: t[5] for t in watch.transactions if t[3] in ("payout", "payout_reversal")}
+    for _, transaction_id, account, _, amount in watch.entries:
+        if transaction_id in payouts and account.startswith("processor:"):
+            ours[payouts[transaction_id]] -= amount
+    theirs: dict[str, int] = defaultdict(int)
+    for thing in bank.things:
+        if thing.leg_id and thing.status == "succeeded":
+            theirs[thing.leg_id] += thing.amount
+    for leg in legs:
+        leg_id = leg["leg_id"]
+        if ours[leg_id] != theirs[leg_id]:
+            raise Violation(f"L2 {leg_id}: our ledger paid {ours[leg_id]}, the processor {theirs[leg_id]}")
+    if refund["status"] not in ENDS or refund["to"] == "balance":
+        return
+    asked = sum(leg["amount_minor"] for leg in legs if leg["replaces"] is None)
+    paid = sum(leg["amount_minor"] for leg in legs if leg["status"] == "succeeded")
+    wanted = (
+        {"canceled", "rejected"}
+        if not refund["posted"]
+        else {"failed"}
+        if paid == 0
+        else {"succeeded"}
+        if paid >= asked
+        else {"partially_succeeded"}
+    )
+    if refund["status"] not in wanted:
+        raise Violation(f"L2 {refund['refund_id']} is {refund['status']} with {paid} of {asked} paid")
+
+
+def _check_credits(watch: Watch, refund: Row) -> None:
+    """L4: what the refund did to the customer's balance, from the ledger alone."""
+    refund_id, status, credits = refund["refund_id"], refund["status"], refund["credits"]
+    moved = sum(t[4] for t in watch.transactions if t[6] == refund_id and t[3] != "assignment")
+    deleted = any(t[1].startswith("reversal-") for t in watch.transactions if t[6] == refund_id)
+    given_back = sum(
+        t[4] for t in watch.transactions if t[6] == refund_id and ("-reversal-" in t[1] or "-taken-again-" in t[1])
+    )
+    if given_back != refund["returned_credits"]:
+        raise Violation(f"L6 {refund_id}: {given_back} credits given back, its row says {refund['returned_credits']}")
+    if status not in ENDS:
+        return
+    legs = legs_of(watch, refund)
+    paid_credits = sum(leg["credits"] for leg in legs if leg["status"] == "succeeded")
+    raised = credits if refund["kind"] == "credit_refund" and refund["posted"] else 0
+    taken = 0
+    if refund["to"] == "source" and refund["posted"]:
+        taken = 0 if refund["of_correction"] else credits
+        if paid_credits + given_back != credits:
+            raise Violation(f"L4 {refund_id}: {paid_credits} credits paid and {given_back} back, of {credits}")
+        if status == "failed" and given_back != credits:
+            raise Violation(f"L4 {refund_id} failed and gave back {given_back} of {credits}")
+        if status == "succeeded" and given_back:
+            raise Violation(f"L4 {refund_id} succeeded and gave back {given_back}")
+    expected = raised - taken + given_back - (credits if deleted else 0)
+    if moved != expected:
+        raise Violation(f"L4 {refund_id} ({status}) moved {moved} credits instead of {expected}")
+
+
+def _check_clearing(watch: Watch) -> None:
+    """L3: nothing is left between balance and money but what a person holds."""
+    held = 0
+    for refund in watch.refunds.values():
+        if refund["to"] == "source" and refund["posted"] and refund["status"] not in ENDS:
+            paid = sum(leg["credits"] for leg in legs_of(watch, refund) if leg["status"] == "succeeded")
+            held += refund["credits"] - refund["returned_credits"] - paid
+    clearing = watch.sums.get(("house:clearing", "credits"), 0)
+    if clearing != held:
+        raise Violation(f"L3 the clearing account holds {clearing}, what is open explains {held}")
+
+
+def _check_customers(watch: Watch) -> None:
+    """L4: the account's other columns, each from the rows that it stands for."""
+    wanted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])  # held, bought, net spent, withdrawn
+    for _, transaction_id, customer, kind, credits, _, refund_id in watch.transactions:
+        figures = wanted[customer]
+        if kind == "purchase":
+            figures[1] += credits
+        elif kind in ("spend", "credit_refund") or (refund_id and transaction_id.startswith("reversal-")):
+            figures[2] -= credits
+    for refund in watch.refunds.values():
+        figures = wanted[refund["customer_id"]]
+        waiting = refund["status"] in ("queued", "awaiting_approval")
+        if refund["kind"] == "withdrawal":
+            figures[0] += refund["credits"] if waiting and not refund["of_correction"] else 0
+            figures[3] += refund["credits"] if waiting or refund["posted"] else 0
+        elif refund["to"] == "source" and refund["posted"]:
+            figures[3] += refund["credits"]
+        figures[3] -= refund["returned_credits"]
+    for row in watch.rows("SELECT * FROM customers"):
+        figures = wanted[row["customer_id"]]
+        found = [row["held"], row["bought"], row["net_spent"], row["withdrawn"]]
+        if found != figures:
+            raise Violation(f"L4 customer {row['customer_id']}: held, bought, spent, withdrawn {found}, not {figures}")
+
+
+def _check_rooms(watch: Watch) -> None:
+    """L4: of each transaction is taken what its refunds took and neither released nor deleted."""
+    taken: dict[str, int] = defaultdict(int)
+    deleted = {t[6] for t in watch.transactions if t[3] == "reversal" and t[1].startswith("reversal-")}
+    for refund in watch.refunds.values():
+        if refund["transaction_id"] and refund["status"] not in ("rejected", "canceled"):
+            taken[refund["transaction_id"]] += 0 if refund["refund_id"] in deleted else refund["credits"]
+    for row in watch.rows("SELECT * FROM transaction_rooms"):
+        if row["taken"] != taken[row["transaction_id"]]:
+            raise Violation(f"L4 {row['transaction_id']}: {row['taken']} taken, not {taken[row['transaction_id']]}")
+
+
+def _check_budget(watch: Watch) -> None:
+    """L8: attempts and sends stay within reason."""
+    for leg_id, number, sends in watch.connection.raw("SELECT leg_id, number, sends FROM attempts"):
+        if number > ATTEMPTS_MAX or sends > SENDS_MAX:
+            raise Violation(f"L8 {leg_id} is at attempt {number} with {sends} sends")
+
+
+def _check_no_secret(watch: Watch) -> None:
+    """I14: what the processor quoted, and what we sign with, stands in no row of any table: the whole file is read."""
+    image = watch.connection.serialize()
+    for secret in (PLANTED_KEY, PLANTED_CARD, PLANTED_CARD.replace(" ", ""), PLANTED_SECRET):
+        if secret.encode() in image:
+            raise Violation(f"I14 the database holds {secret!r}")
+
+
+def _check_nothing_changed(watch: Watch) -> None:
+    """I4: every ledger row and event is still what it was when it was first seen."""
+    queries = (
+        (
+            "ledger_transactions",
+            "seq, transaction_id, customer_id, kind, credits, refers_to, refund_id",
+            watch.transactions,
+        ),
+        ("ledger_entries", "seq, transaction_id, account, unit, amount", watch.entries),
+        ("events", "seq, refund_id, kind, actor, leg_id, alarm, detail", watch.events),
+    )
+    for table, columns, seen in queries:
+        if watch.connection.raw(f"SELECT {columns} FROM {table} ORDER BY seq").fetchall() != seen:
+            raise Violation(f"I4 rows of {table} changed after they were written")
