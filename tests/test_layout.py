@@ -271,13 +271,13 @@ def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
 
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
 ACTS = {
-    "engine.refunds.actions.command",
+    "engine.refunds.actions.perform_action",
     "engine.processor_sync.pause.pause_processor",
     "engine.processor_sync.pause.resume_processor",
     "engine.accounts.corrections.correct",
     "engine.accounts.corrections.reverse_transaction",
     "engine.refunds.accept.request_refunds",
-    "engine.intake.batches.take_batch",
+    "engine.intake.batches.accept_batch",
     "engine.refunds.bulk_retry.retry_all",
     "engine.audit.hash_chain.verify",
 }

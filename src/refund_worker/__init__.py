@@ -10,23 +10,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from refund_worker.domain.refund import Kind, RefundRequest, To
     from refund_worker.engine.intake.python_api import request_refund
-    from refund_worker.engine.refunds.accept import Taken
+    from refund_worker.engine.refunds.accept import Accepted
+    from refund_worker.engine.refunds.accept import Accepted as Taken
     from refund_worker.errors import Refusal
 
-__all__ = ["Kind", "RefundRequest", "Refusal", "Taken", "To", "request_refund"]
+__all__ = ["Accepted", "Kind", "RefundRequest", "Refusal", "Taken", "To", "request_refund"]
 
 _WHERE = {
     "Kind": "domain.refund",
     "RefundRequest": "domain.refund",
     "To": "domain.refund",
     "request_refund": "engine.intake.python_api",
-    "Taken": "engine.refunds.accept",
+    "Accepted": "engine.refunds.accept",
     "Refusal": "errors",
 }
+# Names of earlier versions.
+_RENAMED = {"Taken": "Accepted"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when first used: the command line's `--help` needs none of them."""
+    """Import a public name when it is first used: `refund-worker --help` needs none of them."""
+    name = _RENAMED.get(name, name)
     if name not in _WHERE:
         raise AttributeError(name)
     from importlib import import_module

@@ -29,16 +29,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import ENDS, Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.delivery import Deliverer
-from refund_worker.engine.processor_sync.sync import watch
-from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.sandbox import Sandbox
@@ -59,7 +59,7 @@ SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
 # These wait for somebody outside: no work of ours moves them.
 WAIT_FOR_OTHERS = {RefundStatus.AWAITING_APPROVAL, RefundStatus.NEEDS_ATTENTION, RefundStatus.PENDING}
-UNSETTLED = tuple(status for status in RefundStatus if status not in ENDS | WAIT_FOR_OTHERS)
+UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class RefundWorker:
         """
         deadline = time.monotonic() + seconds_max
         while True:
-            worked = advance(self.context) + take_inbox(self.context)
+            worked = process_due(self.context) + process_inbox(self.context)
             if worked:
                 continue
             if not self._unsettled():
@@ -199,7 +199,7 @@ class RefundWorker:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not settled within {seconds_max:g} s: {self._unsettled()}")
             time.sleep(0.01)
-        if watch(self.context):
+        if sync_all(self.context):
             self.settle(max(0.0, deadline - time.monotonic()))
         elif self._deliverer is not None:
             self._deliverer.deliver(self.context)

@@ -28,7 +28,7 @@ from refund_worker.engine.processor_sync import reconciliation
 from refund_worker.engine.refunds import accept
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 from tests.bench.click import measure_clicks
 from tests.support.refund_counts import count_by_status
 
@@ -57,7 +57,7 @@ def measure_refunds(folder: Path) -> float:
     stack.start()
     try:
         settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_wake(settings)) as runtime:
+        with build_runtime(settings, wake=make_publisher(settings)) as runtime:
             bare = bare_calls_per_second(stack)
             prepare(runtime.context, stack, REFUNDS)
             started = time.perf_counter()
@@ -134,7 +134,7 @@ def request_all(context: Context, count: int) -> int:
     answers: Sequence[object] = []
     for start in range(0, count, BATCH):
         answers = [*answers, *accept.request_refunds(context, requests[start : start + BATCH])]
-    return sum(isinstance(answer, accept.Taken) for answer in answers)
+    return sum(isinstance(answer, accept.Accepted) for answer in answers)
 
 
 def wait_for(context: Context, count: int) -> int:

@@ -16,11 +16,11 @@ from pathlib import Path
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store import refunds
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 from tests.support.refund_counts import count_by_status
 from tests.support.sales import paid, sell, withdrawal
 
@@ -54,7 +54,7 @@ def measure_clicks(folder: Path) -> bool:
     stack.start()
     try:
         settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_wake(settings), processors=False) as runtime:
+        with build_runtime(settings, wake=make_publisher(settings), processors=False) as runtime:
             context = runtime.context
             _sell(context, stack, ["warm", *_names("idle"), *_names("busy"), *range(BULK)])
             _click(context, "warm")
@@ -92,7 +92,7 @@ def _clicks(context: Context, what: str) -> Clicks:
 def _click(context: Context, name: str) -> float:
     """Ask, and wait for the end; the seconds in between."""
     (answer,) = request_refunds(context, [withdrawal(name)])
-    assert isinstance(answer, Taken), answer
+    assert isinstance(answer, Accepted), answer
     began = time.perf_counter()
     while time.perf_counter() - began < CLICK_SECONDS_MAX:
         with context.database.read() as connection:

@@ -25,7 +25,7 @@ from refund_worker.engine.views.money_format import money
 from refund_worker.processors.base import PaymentUnreadable
 from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
-from refund_worker.store.payment_readings import keep_words
+from refund_worker.store.payment_readings import store_readings
 from refund_worker.web.openapi import SwitchShape
 
 
@@ -157,7 +157,7 @@ def test_the_doctor_tells_of_payments_that_nobody_could_hold_against_the_process
 
     assert about_payments()[0] == "ok"
     database = Database(migrated_sqlite_url)
-    database.run(lambda connection: keep_words(connection, {"p1": PaymentUnreadable("HTTP 403")}, 1.0))
+    database.run(lambda connection: store_readings(connection, {"p1": PaymentUnreadable("HTTP 403")}, 1.0))
     database.close()
     assert about_payments() == ("warn", "1 with verified: false, they can't be read there")
     monkeypatch.setenv("REFUND_WORKER_VERIFY_PAYMENTS", "off")

@@ -25,7 +25,7 @@ def stuck(shop: Cli, migrated_sqlite_url: str) -> Cli:
             connection.execute(refunds.update().values(**stopped))
             connection.execute(legs.update().values(status="blocked", attention="declined", next_at=None))
             ids = connection.execute(refunds.select().with_only_columns(refunds.c.refund_id)).scalars().all()
-            snapshots.take_as_they_stand(connection, "refunds", ids)  # as the program would that stops them
+            snapshots.append_current_rows(connection, "refunds", ids)  # as the program would that stops them
         Sealer().seal(runtime.context)
     return shop
 

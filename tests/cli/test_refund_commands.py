@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import Become, Cli, Ran
 
 from refund_worker.cli.options import LIMIT_DEFAULT
-from refund_worker.engine.intake.schemas import parse_body
+from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.store.database import Database
 from refund_worker.web.api import queries
 from refund_worker.web.schemas import ResolveBody
@@ -179,7 +179,7 @@ def test_a_resolution_that_is_not_whole_is_a_usage_error(shop: Cli, how: tuple[s
 def test_a_reference_is_taken_without_the_blanks_around_it(shop: Cli) -> None:
     """It is compared with ids of refund objects: the same at the terminal, over HTTP and in the console."""
     given = {"reason": "paid", "outcome": "paid_manually", "reference": " re_1\t"}
-    assert parse_body(ResolveBody, given).reference == "re_1"
+    assert parse_schema(ResolveBody, given).reference == "re_1"
     refund_id = refund_of(create(shop))["id"]
     assert shop("refunds", "resolve", refund_id, "--outcome", "paid_manually", "--reference", " re_1 ").code == 5
 

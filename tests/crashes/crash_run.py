@@ -87,7 +87,7 @@ class CrashRun(Schedule):
         balance = self.watch.sums["customer:c1", "credits"]
         if balance != self.path.balance:
             raise Violation(f"the balance is {balance} instead of {self.path.balance}")
-        paid = sum(thing.amount for thing in self.bank.things if thing.status == "succeeded")
+        paid = sum(item.amount for item in self.bank.refund_objects if item.status == "succeeded")
         if paid != self.path.paid:
             raise Violation(f"the processor gave back {paid} instead of {self.path.paid}")
         if len(self.crashes.crash_at) == 1:

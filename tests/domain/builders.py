@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from refund_worker.domain.decision import Decision, Policy
-from refund_worker.domain.handle_reply import heard_all
-from refund_worker.domain.next_step import attempt_key, order_of, woken
+from refund_worker.domain.handle_reply import apply_replies
+from refund_worker.domain.next_step import attempt_key, next_step, order_of
 from refund_worker.domain.processor_calls import Call, LookUp, Send, Verify
 from refund_worker.domain.processor_replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
@@ -61,7 +61,7 @@ def a_refund(*legs: Leg, **changes: Any) -> Refund:
 
 def begun(*legs: Leg, at: float = START, **changes: Any) -> Refund:
     """Posted, and the first sends committed."""
-    return woken(a_refund(*legs, **changes), at, POLICY).after
+    return next_step(a_refund(*legs, **changes), at, POLICY).after
 
 
 def heard(
@@ -75,7 +75,7 @@ def heard(
     asked_at: float | None = None,
 ) -> Decision:
     """What one reply to `call` makes of the refund; `call` is None for a reply that nobody asked for."""
-    return heard_all(refund, [(leg_id, call, reply, asked_at)], now, policy)
+    return apply_replies(refund, [(leg_id, call, reply, asked_at)], now, policy)
 
 
 def the_call(decision: Decision) -> Call:
@@ -116,9 +116,11 @@ def answer(refund: Refund, reply: Reply | SearchReply, at: float = START + 1, nu
 
 def sent_again(refund: Refund, at: float, policy: Policy = POLICY) -> Decision:
     """The leg's next send; the list that is read first where it waited long shows nothing."""
-    decision = woken(refund, at, policy)
+    decision = next_step(refund, at, policy)
     if isinstance(call := the_call(decision), LookUp) and call.before_sending:
-        decision = woken(heard(decision.after, call.leg_id, call, Found(()), at, policy, asked_at=at).after, at, policy)
+        decision = next_step(
+            heard(decision.after, call.leg_id, call, Found(()), at, policy, asked_at=at).after, at, policy
+        )
     assert isinstance(the_call(decision), Send)
     return decision
 
@@ -135,13 +137,13 @@ def found(refund: Refund, reply: SearchReply, at: float, asked_at: float | None 
     return heard(due(refund, asked_at), "r-1", look_up_of(refund), reply, at, POLICY, asked_at=asked_at)
 
 
-def news(refund: Refund, thing: RefundObject, at: float = START + 5) -> Decision:
+def news(refund: Refund, refund_object: RefundObject, at: float = START + 5) -> Decision:
     """Told unasked."""
-    return heard(refund, thing.leg_id or "r-1", None, Answered(thing), at, POLICY)
+    return heard(refund, refund_object.leg_id or "r-1", None, Answered(refund_object), at, POLICY)
 
 
 def an_object(status: str | None = "succeeded", name: str = "re_1", number: int = 1, **changes: Any) -> RefundObject:
-    thing = RefundObject(
+    refund_object = RefundObject(
         processor_refund_id=name,
         status=status,
         amount_minor=1_000,
@@ -152,7 +154,7 @@ def an_object(status: str | None = "succeeded", name: str = "re_1", number: int 
         failure_code="declined" if status in ("failed", "canceled") else None,
         created_at=datetime.fromtimestamp(START, UTC),
     )
-    return replace(thing, **changes)
+    return replace(refund_object, **changes)
 
 
 def status_of(decision: Decision, number: int = 1) -> LegStatus:

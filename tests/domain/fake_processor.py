@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from refund_worker.domain.processor_calls import Fetch, LegOrder, LookUp, Send
+from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -29,7 +29,7 @@ from refund_worker.domain.processor_replies import (
 LATE_SECONDS = 700.0
 LAG_SECONDS = 200.0
 KEY_LIFE_SECONDS = 4_000.0
-NO_MONEY = ("failed", "canceled")
+UNPAID_FINAL = ("failed", "canceled")
 
 WAYS_TO_SEND = (
     "succeeded",
@@ -66,7 +66,7 @@ class KeyRecord:
     """What was stored under a key: an answer to replay, or an effect that lands at `lands_at`."""
 
     first_used_at: float
-    order: LegOrder
+    order: RefundInstruction
     reply: Reply | None = None
     object_id: str | None = None
     lands_at: float | None = None
@@ -99,15 +99,17 @@ class FakeProcessor:
         if record is None:
             return False
         if record.object_id is not None:
-            return self.objects[record.object_id].status not in NO_MONEY
+            return self.objects[record.object_id].status not in UNPAID_FINAL
         return record.lands_at is not None and self._has_room(record.order)
 
     def standing(self, leg_id: str) -> list[RefundObject]:
-        return [o for o in self.objects.values() if o.leg_id == leg_id and o.status not in NO_MONEY]
+        return [o for o in self.objects.values() if o.leg_id == leg_id and o.status not in UNPAID_FINAL]
 
     def sent_minor(self, payment: str) -> int:
         return sum(
-            o.amount_minor for o in self.objects.values() if o.payment_refs == (payment,) and o.status not in NO_MONEY
+            o.amount_minor
+            for o in self.objects.values()
+            if o.payment_refs == (payment,) and o.status not in UNPAID_FINAL
         )
 
     def become(self, object_id: str, status: str) -> None:
@@ -146,10 +148,10 @@ class FakeProcessor:
             return Answered(self.objects[call.processor_refund_id])
         return Found(
             tuple(
-                thing
-                for thing in self.objects.values()
-                if thing.leg_id == call.leg_id
-                and not (hides and self.now - self.made_at[thing.processor_refund_id] < LAG_SECONDS)
+                item
+                for item in self.objects.values()
+                if item.leg_id == call.leg_id
+                and not (hides and self.now - self.made_at[item.processor_refund_id] < LAG_SECONDS)
             )
         )
 
@@ -171,12 +173,12 @@ class FakeProcessor:
             record.lands_at = self.now + late
             return reply or Unanswered("timeout")
         record = self.keys[call.key] = KeyRecord(self.now, call.order)
-        thing = self._make(record, way if way in ("pending", "requires_action") else "succeeded", self.now)
+        refund_object = self._make(record, way if way in ("pending", "requires_action") else "succeeded", self.now)
         if way == "unknown_status":
-            return Answered(replace(thing, status="thinking"))
+            return Answered(replace(refund_object, status="thinking"))
         if way == "another_amount":
-            return Answered(replace(thing, amount_minor=thing.amount_minor + 1))
-        return Answered(thing)
+            return Answered(replace(refund_object, amount_minor=refund_object.amount_minor + 1))
+        return Answered(refund_object)
 
     def _replay(self, record: KeyRecord, call: Send) -> Reply:
         assert record.order == call.order, "the same key with other parameters"
@@ -191,13 +193,13 @@ class FakeProcessor:
         self.keys[call.key] = KeyRecord(self.now, call.order, reply)
         return reply
 
-    def _has_room(self, order: LegOrder) -> bool:
+    def _has_room(self, order: RefundInstruction) -> bool:
         left = self.captured_minor[order.processor_payment_id] - self.sent_minor(order.processor_payment_id)
         return order.amount_minor <= left
 
     def _make(self, record: KeyRecord, status: str, at: float) -> RefundObject:
         order = record.order
-        thing = RefundObject(
+        refund_object = RefundObject(
             processor_refund_id=f"re_{len(self.objects) + 1}",
             status=status,
             amount_minor=order.amount_minor,
@@ -208,8 +210,8 @@ class FakeProcessor:
             failure_code=None,
             created_at=datetime.fromtimestamp(at, UTC),
         )
-        self.objects[thing.processor_refund_id] = thing
-        self.made_at[thing.processor_refund_id] = at
-        self.said.append(thing)
-        record.object_id = thing.processor_refund_id
-        return thing
+        self.objects[refund_object.processor_refund_id] = refund_object
+        self.made_at[refund_object.processor_refund_id] = at
+        self.said.append(refund_object)
+        record.object_id = refund_object.processor_refund_id
+        return refund_object

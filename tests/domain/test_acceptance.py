@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
-from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
 from refund_worker.errors import (
@@ -26,8 +26,8 @@ from refund_worker.errors import (
 )
 
 CUSTOMER = CustomerAccount(customer_id="c", balance=150, bought=200, net_spent=50)
-SPEND = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
-CORRECTION = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.CORRECTION, credits=30)
+SPEND = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
+CORRECTION = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.CORRECTION, credits=30)
 PAYMENTS = [a_payment(1), a_payment(2)]
 WITHDRAWAL = RefundRequest(
     idempotency_key="k", kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c", credits=100, reason="asked"
@@ -38,8 +38,8 @@ CREDIT_REFUND = replace(WITHDRAWAL, kind=Kind.CREDIT_REFUND, to=To.SOURCE, trans
 def take(
     request: RefundRequest,
     customer: CustomerAccount | None = CUSTOMER,
-    transaction: TransactionRoom | None = None,
-    payments: list[PaymentRoom] = PAYMENTS,
+    transaction: RefundableTransaction | None = None,
+    payments: list[RefundablePayment] = PAYMENTS,
     allocation: str = "newest_first",
 ) -> Refund:
     return accept(
@@ -146,7 +146,7 @@ def test_a_credit_refund_to_balance_asks_for_no_payment() -> None:
         replace(SPEND, reversed=True),
     ],
 )
-def test_a_credit_refund_needs_a_spend_of_the_same_customer(wrong: TransactionRoom | None) -> None:
+def test_a_credit_refund_needs_a_spend_of_the_same_customer(wrong: RefundableTransaction | None) -> None:
     with pytest.raises(UnknownTransaction):
         take(CREDIT_REFUND, transaction=wrong)
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refund_worker.domain.allocation import PaymentRoom, allocate, replace_share
+from refund_worker.domain.allocation import RefundablePayment, allocate, replace_share
 
 STEPS = {"ISK": 100, "KWD": 10}
 ALLOCATIONS = ["newest_first", "oldest_first", "pro_rata"]
 
 
-def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **changes: object) -> PaymentRoom:
-    payment = PaymentRoom(
+def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **changes: object) -> RefundablePayment:
+    payment = RefundablePayment(
         payment_id=f"pay{number}",
         processor="stripe",
         processor_payment_id=f"ch_{number}",
@@ -27,7 +27,7 @@ def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **chan
     return replace(payment, **changes)  # type: ignore[arg-type]
 
 
-def taken(payment: PaymentRoom, credits: int, money: int) -> PaymentRoom:
+def taken(payment: RefundablePayment, credits: int, money: int) -> RefundablePayment:
     return replace(payment, credits_taken=payment.credits_taken + credits, money_taken=payment.money_taken + money)
 
 
@@ -43,14 +43,14 @@ def test_any_sequence_of_parts_returns_exactly_what_was_paid_in_steps_of_its_cur
     payment = a_payment(1, amount, credits, currency=currency)
     for part in [*parts, credits]:
         part = min(part, payment.credits_left)
-        worth = payment.worth(part)
-        assert 0 <= worth <= payment.money_left
-        payment = taken(payment, part, worth)
+        money_for = payment.money_for(part)
+        assert 0 <= money_for <= payment.money_left
+        payment = taken(payment, part, money_for)
         so_far = amount * payment.credits_taken / credits
         step = STEPS.get(currency, 1)
         below = amount % step if payment.money_taken == amount // step * step else 0
         assert abs(payment.money_taken - so_far) <= max(step / 2 + 1e-3, below), "rounding must not add up"
-        assert worth % step == 0
+        assert money_for % step == 0
     assert payment.money_taken == amount // step * step
     assert payment.money_taken + payment.unreturnable_minor == amount
 
@@ -84,12 +84,12 @@ def test_the_fewest_credits_for_an_amount_are_worth_it_and_one_less_is_not(
     wanted = min(wanted, payment.money_left) // payment.step * payment.step
     if payment.credits_left and wanted:
         credits = payment.credits_for(wanted)
-        assert payment.worth(credits) >= wanted > payment.worth(credits - 1)
+        assert payment.money_for(credits) >= wanted > payment.money_for(credits - 1)
 
 
 def test_where_more_is_taken_than_the_share_nothing_is_asked_for_and_nothing_below_it() -> None:
     payment = a_payment(1, 1_000, 100, credits_taken=10, money_taken=500)
-    assert [payment.worth(credits) for credits in (1, 40, 41, 90)] == [0, 0, 10, 500]
+    assert [payment.money_for(credits) for credits in (1, 40, 41, 90)] == [0, 0, 10, 500]
 
 
 def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
@@ -122,7 +122,7 @@ def test_an_allocation_takes_exactly_the_credits_asked_and_no_payment_beyond_its
     payments = []
     for number, (amount, of, used) in enumerate(given_payments):
         payment = a_payment(number, amount, of)
-        payments.append(taken(payment, min(used, of), payment.worth(min(used, of))))
+        payments.append(taken(payment, min(used, of), payment.money_for(min(used, of))))
     room = sum(p.credits_left for p in payments)
     if credits > room:
         with pytest.raises(ValueError, match="not enough room"):
@@ -150,7 +150,7 @@ def test_another_way_conserves_money_and_credits_and_keeps_to_the_currencys_step
     payments = []
     for number, (minor, of, used) in enumerate(given_payments):
         payment = a_payment(number, minor, of, currency=currency)
-        payments.append(taken(payment, min(used, of), payment.worth(min(used, of))))
+        payments.append(taken(payment, min(used, of), payment.money_for(min(used, of))))
     shares, unplaced = replace_share(amount, credits, payments, allocation)
     placed = sum(s.amount_minor for s in shares)
     assert sum(s.credits for s in shares) + unplaced == credits
@@ -161,7 +161,7 @@ def test_another_way_conserves_money_and_credits_and_keeps_to_the_currencys_step
         assert 0 < share.amount_minor <= share.payment.money_left
         assert 0 <= share.payment_credits <= share.payment.credits_left
         after = taken(share.payment, share.payment_credits, share.amount_minor)
-        assert after.worth(after.credits_left) <= after.money_left
+        assert after.money_for(after.credits_left) <= after.money_left
 
 
 @pytest.mark.parametrize(

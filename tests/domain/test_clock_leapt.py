@@ -18,8 +18,8 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.decision import Decision
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_replies import Found, SearchReply, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
@@ -43,7 +43,7 @@ def kinds(decision: Decision) -> list[str]:
 
 
 def test_a_leap_of_a_day_is_no_quiet_window_and_proves_nothing() -> None:
-    looking = woken(silent(), LEAPT, POLICY)
+    looking = next_step(silent(), LEAPT, POLICY)
     the_look_up(looking)
     assert "quiet_begins_anew" in kinds(looking)
     missed = looked_up(looking.after, NOTHING, LEAPT)
@@ -52,7 +52,7 @@ def test_a_leap_of_a_day_is_no_quiet_window_and_proves_nothing() -> None:
 
 
 def test_a_dead_workers_send_is_not_proved_absent_by_a_leap() -> None:
-    missed = looked_up(woken(begun(), LEAPT, POLICY).after, NOTHING, LEAPT)
+    missed = looked_up(next_step(begun(), LEAPT, POLICY).after, NOTHING, LEAPT)
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)
 
 
@@ -63,7 +63,7 @@ def test_an_answer_that_was_under_way_when_the_clock_leapt_proves_nothing() -> N
 
 
 def test_the_quiet_window_that_began_anew_ends() -> None:
-    looking = woken(silent(), LEAPT, POLICY).after
+    looking = next_step(silent(), LEAPT, POLICY).after
     early = found(looking, NOTHING, LEAPT + QUIET - 1)
     assert status_of(early) is LegStatus.UNKNOWN
     ended = found(early.after, NOTHING, LEAPT + QUIET)
@@ -71,7 +71,7 @@ def test_the_quiet_window_that_began_anew_ends() -> None:
 
 
 def test_what_is_found_after_a_leap_is_adopted_at_once() -> None:
-    looking = woken(silent(), LEAPT, POLICY).after
+    looking = next_step(silent(), LEAPT, POLICY).after
     assert looked_up(looking, Found((an_object(),)), LEAPT).after.status is RefundStatus.SUCCEEDED
 
 
@@ -79,11 +79,11 @@ def test_a_persons_retry_hides_no_leap() -> None:
     refund = silent()
     unreachable = replace(refund.legs[0], attention="processor_unreachable")
     stuck = replace(refund, status=RefundStatus.NEEDS_ATTENTION, legs=(unreachable,))
-    retried = commanded(stuck, Action.RETRY, LEAPT, POLICY, actor="olga", reason="it is slow")
+    retried = apply_action(stuck, Action.RETRY, LEAPT, POLICY, actor="olga", reason="it is slow")
     missed = looked_up(retried.after, NOTHING, LEAPT)
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)
 
 
 def test_a_look_that_is_a_little_late_changes_no_window() -> None:
-    looking = woken(silent(), START + POLICY.quiet_seconds / 2, POLICY)
+    looking = next_step(silent(), START + POLICY.quiet_seconds / 2, POLICY)
     assert "quiet_begins_anew" not in kinds(looking)

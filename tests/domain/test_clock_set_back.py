@@ -22,9 +22,9 @@ from tests.domain.builders import (
     the_look_up,
 )
 
-from refund_worker.domain.decision import Decision, Hold
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.decision import Decision, SendBlock
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Fetch, LookUp, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Found, NotSent, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
@@ -33,7 +33,7 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 
 DAY = 86_400.0
 SET_BACK = START - DAY
-SILENCE = Unanswered("timeout")
+NO_ANSWER = Unanswered("timeout")
 NOTHING = Found(())
 
 
@@ -42,7 +42,7 @@ def alarms(decision: Decision) -> list[str]:
 
 
 def silent() -> Refund:
-    return answer(begun(), SILENCE).after
+    return answer(begun(), NO_ANSWER).after
 
 
 def leased(refund: Refund) -> Refund:
@@ -50,43 +50,43 @@ def leased(refund: Refund) -> Refund:
 
 
 def test_a_dead_workers_send_is_looked_up_with_an_alarm_and_not_replayed() -> None:
-    decision = woken(leased(begun()), SET_BACK, POLICY)
+    decision = next_step(leased(begun()), SET_BACK, POLICY)
     the_look_up(decision)
     assert (status_of(decision), alarms(decision)) == (LegStatus.UNKNOWN, ["clock_went_back"])
 
 
 def test_a_silent_send_is_looked_up_and_not_replayed_even_when_the_old_time_has_come_again() -> None:
-    looking = woken(silent(), SET_BACK, POLICY)
+    looking = next_step(silent(), SET_BACK, POLICY)
     the_look_up(looking)
     missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
-    the_look_up(woken(missed.after, SET_BACK + 900, POLICY))
+    the_look_up(next_step(missed.after, SET_BACK + 900, POLICY))
 
 
 def test_a_key_whose_life_was_over_does_not_live_again() -> None:
     dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
-    dead = woken(dead, START + POLICY.key_life_seconds + 1, POLICY).after
-    the_look_up(woken(dead, START + 10, POLICY))
+    dead = next_step(dead, START + POLICY.key_life_seconds + 1, POLICY).after
+    the_look_up(next_step(dead, START + 10, POLICY))
 
 
 def test_what_is_found_then_is_adopted() -> None:
-    looking = woken(leased(begun()), SET_BACK, POLICY).after
+    looking = next_step(leased(begun()), SET_BACK, POLICY).after
     assert answer_to_look_up(looking, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
 
 
 def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> None:
-    looking = woken(leased(begun()), SET_BACK, POLICY).after
+    looking = next_step(leased(begun()), SET_BACK, POLICY).after
     early = answer_to_look_up(looking, NOTHING, SET_BACK + 999).after
     assert early.legs[0].attempt == 1
     proved = answer_to_look_up(looking, NOTHING, SET_BACK + 1_000).after
     assert (proved.legs[0].attempt, proved.legs[0].status) == (2, LegStatus.WAITING)
 
 
-@pytest.mark.parametrize("reply", [SILENCE, Busy("rate_limit"), NotSent("refused")], ids=str)
+@pytest.mark.parametrize("reply", [NO_ANSWER, Busy("rate_limit"), NotSent("refused")], ids=str)
 def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back(reply: Unanswered) -> None:
     """The worker lived on: its answer must not wash away what shows that the clock went back."""
     sent_twice = sent_again(silent(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
-    the_look_up(woken(after, SET_BACK + 900, POLICY))
+    the_look_up(next_step(after, SET_BACK + 900, POLICY))
 
 
 def test_a_refusal_of_the_only_send_is_still_a_refusal() -> None:
@@ -99,31 +99,31 @@ def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
     assert told.legs[1].status is LegStatus.SENDING
     assert (told.due_at or 0) <= SET_BACK
     assert (told.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
-    the_look_up(woken(told, SET_BACK + POLICY.lease_seconds, POLICY))
+    the_look_up(next_step(told, SET_BACK + POLICY.lease_seconds, POLICY))
 
 
 def test_a_pending_object_is_asked_about_at_once() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
-    decision = woken(pending, SET_BACK, POLICY)
+    decision = next_step(pending, SET_BACK, POLICY)
     assert isinstance(the_call(decision), Fetch)
     assert alarms(decision) == [], "nothing about it is in doubt"
 
 
 def test_what_was_put_off_before_it_began_begins() -> None:
-    put_off = woken(a_refund(), START, POLICY, paused={"stripe": Hold(START + 3_600)}).after
-    assert isinstance(the_call(woken(put_off, SET_BACK, POLICY)), Send)
+    put_off = next_step(a_refund(), START, POLICY, paused={"stripe": SendBlock(START + 3_600)}).after
+    assert isinstance(the_call(next_step(put_off, SET_BACK, POLICY)), Send)
 
 
 def test_a_persons_act_dates_anew_too() -> None:
     awaiting = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
-    decision = commanded(awaiting, Action.APPROVE, SET_BACK, POLICY, actor="otto", reason="fine")
+    decision = apply_action(awaiting, Action.APPROVE, SET_BACK, POLICY, actor="otto", reason="fine")
     assert decision.after.due_at == SET_BACK
 
 
 def test_a_clock_put_right_by_a_little_changes_nothing() -> None:
     little = START + 1 - CLOCK_SLACK_SECONDS
     refund = replace(silent(), legs=(replace(silent().legs[0], next_at=little),))
-    decision = woken(refund, little, POLICY)
+    decision = next_step(refund, little, POLICY)
     assert isinstance(the_call(decision), Send)
     assert alarms(decision) == []
 

@@ -29,11 +29,11 @@ from tests.domain.builders import (
     verify_of,
 )
 
-from refund_worker.domain.decision import Event, Pause, Policy
-from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, heard_all
+from refund_worker.domain.decision import Event, Policy, ProcessorDenied
+from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_calls import Fetch, LookUp, Send
 from refund_worker.domain.processor_replies import (
@@ -52,13 +52,13 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.domain.refund import LegStatus, ObjectState, Refund, RefundStatus, SeenObject
+from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.timing import PROCESSOR_KEY_SECONDS, backoff_seconds
 from refund_worker.errors import ActionNotAllowed
 
 NOTHING = Found(())
-SILENCE = Unanswered("timeout")
+NO_ANSWER = Unanswered("timeout")
 FIVE_HUNDRED = Unanswered("500", server_error=True)
 REFUSED = Refused("charge_disputed", "no")
 EVERY_REPLY: list[Reply] = [
@@ -68,7 +68,7 @@ EVERY_REPLY: list[Reply] = [
     Blocked("balance_insufficient", "not now"),
     Busy("rate_limit", 7.0),
     NotSent("connection refused"),
-    SILENCE,
+    NO_ANSWER,
     FIVE_HUNDRED,
     Denied("authentication_error", "bad key"),
     Misconfigured("resource_missing", "no such charge"),
@@ -80,7 +80,7 @@ EVERY_REPLY: list[Reply] = [
 
 def silent() -> Refund:
     """A refund whose send was not answered."""
-    return answer(begun(), SILENCE).after
+    return answer(begun(), NO_ANSWER).after
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def silent() -> Refund:
         (Blocked("balance_insufficient", "not now"), "blocked", "needs_attention"),
         (Busy("rate_limit"), "waiting", "sending"),
         (NotSent("refused"), "waiting", "sending"),
-        (SILENCE, "unknown", "sending"),
+        (NO_ANSWER, "unknown", "sending"),
         (FIVE_HUNDRED, "unknown", "sending"),
         (Denied("authentication_error", "bad key"), "waiting", "sending"),
         (Misconfigured("resource_missing", "no such charge"), "blocked", "needs_attention"),
@@ -129,13 +129,13 @@ def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(repl
 
 def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it() -> None:
     told = answer(begun(), Denied("parameter_unknown", "our form", maybe_kept=True))
-    assert told.pauses == (Pause("stripe", "parameter_unknown", "our form"),)
+    assert told.pauses == (ProcessorDenied("stripe", "parameter_unknown", "our form"),)
     leg = told.after.legs[0]
     assert (leg.attempt, leg.attention, told.payments, told.postings) == (1, None, {}, ())
     later = leg.next_at or 0
-    the_look_up(woken(told.after, later, POLICY))
+    the_look_up(next_step(told.after, later, POLICY))
     absent = found(told.after, NOTHING, later).after
-    sent = the_call(woken(absent, later, POLICY))
+    sent = the_call(next_step(absent, later, POLICY))
     assert isinstance(sent, Send)
     assert (sent.attempt, sent.key) == (2, "r-1:2")
 
@@ -153,11 +153,11 @@ def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_sil
     again = sent_again(silent(), START + 500).after
     told = answer(again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
     at = told.due_at or 0
-    waiting = woken(told, at, POLICY)
+    waiting = next_step(told, at, POLICY)
     call = the_call(waiting)
     assert isinstance(call, LookUp)
     looked = heard(waiting.after, call.leg_id, call, NOTHING, at, POLICY, asked_at=at).after
-    the_look_up(woken(looked, looked.due_at or 0, POLICY))
+    the_look_up(next_step(looked, looked.due_at or 0, POLICY))
 
 
 def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
@@ -194,9 +194,9 @@ def test_what_a_restored_backup_does_not_know_to_be_sent_gets_a_fresh_key_when_i
 def test_a_retry_of_what_failed_for_want_of_balance_sends_a_fresh_attempt_after_a_look() -> None:
     failed = an_object("failed", failure_code="insufficient_funds")
     blocked = answer(begun(), Answered(failed)).after
-    retried = commanded(blocked, Action.RETRY, START + 10, POLICY, actor="anna", reason="topped up").after
+    retried = apply_action(blocked, Action.RETRY, START + 10, POLICY, actor="anna", reason="topped up").after
     looked = found(retried, Found((failed,)), START + 11).after
-    sent = the_call(woken(looked, START + 12, POLICY))
+    sent = the_call(next_step(looked, START + 12, POLICY))
     assert isinstance(sent, Send)
     assert (sent.attempt, sent.key) == (2, "r-1:2")
 
@@ -210,7 +210,7 @@ def test_a_block_that_is_met_again_is_told_once() -> None:
     assert (refund.legs[0].attempt, alarms) == (6, 1)
 
 
-@pytest.mark.parametrize("reply", [SILENCE, FIVE_HUNDRED])
+@pytest.mark.parametrize("reply", [NO_ANSWER, FIVE_HUNDRED])
 def test_silence_is_never_refusal(reply: Reply) -> None:
     refund = begun()
     for number in range(40):
@@ -224,7 +224,7 @@ def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert refused.legs[0].verdict == "refused"
-    the_look_up(woken(refused, START + 501, POLICY))
+    the_look_up(next_step(refused, START + 501, POLICY))
 
 
 def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothing_exists() -> None:
@@ -253,7 +253,7 @@ def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
 
 def test_a_server_error_sticks_to_its_key_so_it_is_looked_up_and_not_replayed() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
-    the_look_up(woken(refund, START + 500, POLICY))
+    the_look_up(next_step(refund, START + 500, POLICY))
 
 
 def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last_send() -> None:
@@ -263,7 +263,7 @@ def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last
     assert found(refund, NOTHING, START + 1_899.9).after.legs[0].attempt == 1
     proved = found(refund, NOTHING, START + 1_900).after
     assert (proved.legs[0].attempt, proved.legs[0].status, proved.legs[0].sends) == (2, LegStatus.WAITING, 0)
-    call = the_call(woken(proved, START + 1_901, POLICY))
+    call = the_call(next_step(proved, START + 1_901, POLICY))
     assert isinstance(call, Send)
     assert call.key == "r-1:2"
 
@@ -296,7 +296,7 @@ def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
     assert isinstance(inside, Send)
     assert inside.key == "r-1:1"
     for after in (POLICY.key_life_seconds, POLICY.key_life_seconds + 1, 10**7):
-        call = the_call(woken(refund, START + after, POLICY))
+        call = the_call(next_step(refund, START + after, POLICY))
         assert isinstance(call, LookUp)
         assert not call.before_sending
 
@@ -304,12 +304,12 @@ def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
 def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forgotten() -> None:
     """Found by the simulation (seed 2060303): repeated in the twentieth hour, four hours on its way."""
     policy = Policy()
-    refund = answer(woken(a_refund(), START, policy).after, SILENCE).after
+    refund = answer(next_step(a_refund(), START, policy).after, NO_ANSWER).after
     last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
     refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
     assert last - START < policy.key_life_seconds
     assert isinstance(the_call(sent_again(refund, last, policy)), Send)
-    too_late = the_call(woken(refund, last + 1, policy))
+    too_late = the_call(next_step(refund, last + 1, policy))
     assert isinstance(too_late, LookUp)
     assert not too_late.before_sending
 
@@ -325,9 +325,9 @@ def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_
 
 def test_a_retry_by_a_person_asks_the_processor_first() -> None:
     parked = found(silent(), NOTHING, START + 20_000).after
-    retried = commanded(parked, Action.RETRY, START + 30_000, POLICY, actor="op", reason="try").after
+    retried = apply_action(parked, Action.RETRY, START + 30_000, POLICY, actor="op", reason="try").after
     assert retried.status is RefundStatus.SENDING
-    the_look_up(woken(retried, START + 30_000, POLICY))
+    the_look_up(next_step(retried, START + 30_000, POLICY))
     assert found(retried, Found((an_object(),)), START + 30_001).after.status is RefundStatus.SUCCEEDED
     assert found(retried, NOTHING, START + 30_001).after.legs[0].attempt == 2
 
@@ -335,7 +335,7 @@ def test_a_retry_by_a_person_asks_the_processor_first() -> None:
 def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_it_from_being_proved_absent() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
     refund = found(refund, NOTHING, START + 2_000).after
-    refund = answer(woken(refund, START + 2_001, POLICY).after, FIVE_HUNDRED, START + 2_002).after
+    refund = answer(next_step(refund, START + 2_001, POLICY).after, FIVE_HUNDRED, START + 2_002).after
     late = Found((an_object("failed"),))
     inside = found(refund, late, START + 2_100).after
     assert inside.legs[0].status is LegStatus.UNKNOWN
@@ -381,11 +381,11 @@ def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwh
     leg = a_leg(attention="payment_mismatch", failure_code="payment_mismatch", next_at=None)
     stopped = replace(begun(), legs=(leg,), status=RefundStatus.NEEDS_ATTENTION)
     told = news(stopped, an_object(amount_minor=400)).after
-    retried = commanded(told, Action.RETRY, START + 10, POLICY, actor="op", reason="mended")
+    retried = apply_action(told, Action.RETRY, START + 10, POLICY, actor="op", reason="mended")
     assert list(retried.read_again) == ["pay1"]
 
 
-@pytest.mark.parametrize("reply", [SILENCE, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
+@pytest.mark.parametrize("reply", [NO_ANSWER, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
 def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply) -> None:
     leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention="refunded_elsewhere", next_at=None)
     refund = replace(begun(), legs=(leg,))
@@ -399,7 +399,7 @@ def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(st
     leg = replace(begun().legs[0], status=status, next_at=START)
     told = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",))).after
     assert told.due_at is not None
-    call = the_call(woken(told, told.due_at, POLICY))
+    call = the_call(next_step(told, told.due_at, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
@@ -416,7 +416,7 @@ def test_an_unknown_status_is_held_shown_and_asked_about_again() -> None:
     held = answer(begun(), Answered(an_object("thinking"))).after
     assert held.failure_code == "unknown_status"
     assert held.due_at is not None
-    call = the_call(woken(held, held.due_at, POLICY))
+    call = the_call(next_step(held, held.due_at, POLICY))
     assert call == Fetch("r-1", "stripe", "re_1")
     assert news(held, an_object("succeeded")).after.status is RefundStatus.SUCCEEDED
 
@@ -432,7 +432,7 @@ def test_being_slowed_costs_no_attempt_and_waits_as_long_as_told() -> None:
 
 def test_denied_pauses_the_processor_and_fails_nothing() -> None:
     decision = answer(begun(), Denied("authentication_error", "bad key"))
-    assert decision.pauses == (Pause("stripe", "authentication_error", "bad key"),)
+    assert decision.pauses == (ProcessorDenied("stripe", "authentication_error", "bad key"),)
     assert decision.after.status is RefundStatus.SENDING
     assert decision.payments == {}
 
@@ -442,7 +442,7 @@ def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_t
     for _ in range(BACKOFFS_BEFORE_ATTENTION):
         refund = answer(refund, NotSent("refused"), START + 1).after
         waited = refund
-        refund = woken(refund, START + 700, POLICY).after
+        refund = next_step(refund, START + 700, POLICY).after
     assert waited.status is RefundStatus.NEEDS_ATTENTION
     assert waited.due_at is not None
     assert waited.failure_code == "processor_unreachable"
@@ -462,19 +462,19 @@ def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> N
     assert failed.after.status is RefundStatus.REVERSING
     assert any(event.alarm for event in failed.events)
     assert failed.payments == {"pay1": (-100, -1_000)}
-    given_back = woken(failed.after, START + 10, POLICY)
+    given_back = next_step(failed.after, START + 10, POLICY)
     assert given_back.after.status is RefundStatus.FAILED
     assert (given_back.customer.balance, given_back.customer.withdrawn) == (100, -100)
     for _ in range(3):
         again = news(given_back.after, an_object("failed"))
         assert (again.after.status, again.postings, again.customer.balance) == (RefundStatus.FAILED, (), 0)
-        assert woken(again.after, START + 20, POLICY).postings == ()
+        assert next_step(again.after, START + 20, POLICY).postings == ()
 
 
 def test_the_processors_word_goes_before_an_operators() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
-    reversing = commanded(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
-    given_back = woken(reversing, START + 6, POLICY).after
+    reversing = apply_action(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
+    given_back = next_step(reversing, START + 6, POLICY).after
     assert (given_back.status, given_back.returned_credits) == (RefundStatus.FAILED, 100)
     contradicted = news(given_back, an_object())
     assert contradicted.after.status is RefundStatus.SUCCEEDED
@@ -489,7 +489,9 @@ def test_a_payment_by_hand_stands_when_what_was_asked_of_the_processor_came_to_n
     lost = answer(begun(), Unanswered("500", server_error=True)).after
     parked = found(lost, Found(()), START + 80_000).after
     assert parked.status is RefundStatus.NEEDS_ATTENTION
-    by_hand = commanded(parked, Action.RESOLVE, START + 80_001, POLICY, actor="op", reason="x", reference="t-1").after
+    by_hand = apply_action(
+        parked, Action.RESOLVE, START + 80_001, POLICY, actor="op", reason="x", reference="t-1"
+    ).after
     told = news(by_hand, an_object(state, failure_code="declined"), START + 90_000)
     assert (told.after.status, told.after.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:t-1")
     assert (told.postings, told.customer.balance, told.payments) == ((), 0, {})
@@ -498,7 +500,9 @@ def test_a_payment_by_hand_stands_when_what_was_asked_of_the_processor_came_to_n
 
 def test_a_payment_by_hand_gives_way_to_the_processors_own_payment() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
-    by_hand = commanded(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x", reference="cheque-7").after
+    by_hand = apply_action(
+        parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x", reference="cheque-7"
+    ).after
     assert (by_hand.status, by_hand.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:cheque-7")
     told = news(by_hand, an_object())
     assert told.after.legs[0].processor_refund_id == "re_1"
@@ -529,7 +533,7 @@ def test_a_late_answer_after_a_webhook_told_it_first_changes_nothing() -> None:
     late = heard(told, "r-1", send_of(refund), Answered(an_object()), START + 9, POLICY)
     assert late.after.status is RefundStatus.SUCCEEDED
     assert (late.postings, late.payments, late.customer.balance) == ((), {}, 0)
-    silence = heard(told, "r-1", send_of(refund), SILENCE, START + 9, POLICY)
+    silence = heard(told, "r-1", send_of(refund), NO_ANSWER, START + 9, POLICY)
     assert silence.after.status is RefundStatus.SUCCEEDED
 
 
@@ -545,24 +549,24 @@ def test_evidence_in_any_order_and_repetition_comes_to_the_same(
     words: list[tuple[str, str]], random: randoms.Random, together: bool
 ) -> None:
     """Legs, refund, money and credits; only which of two standing objects is booked depends on who came first."""
-    things = [an_object(status, name) for name, status in words]
-    mixed = [*things, *things]
+    refund_objects = [an_object(status, name) for name, status in words]
+    mixed = [*refund_objects, *refund_objects]
     random.shuffle(mixed)
-    ends = [_after(things, together=False), _after(mixed, together)]
+    ends = [_after(refund_objects, together=False), _after(mixed, together)]
     assert ends[0] == ends[1]
 
 
-def _after(things: list[RefundObject], together: bool) -> object:
+def _after(refund_objects: list[RefundObject], together: bool) -> object:
     """The refund's end and what it did to the books, when nothing else is left to hear."""
     refund, balance, sums = begun(), 0, {"clearing": 0, "money": 0}
-    batches = [things] if together else [[thing] for thing in things]
+    batches = [refund_objects] if together else [[item] for item in refund_objects]
     ids: list[str] = []
     for batch in batches:
-        decisions = [heard_all(refund, [("r-1", None, Answered(t), None) for t in batch], START + 1, POLICY)]
+        decisions = [apply_replies(refund, [("r-1", None, Answered(t), None) for t in batch], START + 1, POLICY)]
         while (refund := decisions[-1].after).status is RefundStatus.REVERSING or (
             refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].settled
         ):
-            decisions.append(woken(refund, START + 2, POLICY))
+            decisions.append(next_step(refund, START + 2, POLICY))
         for decision in decisions:
             balance += decision.customer.balance
             for posting in decision.postings:
@@ -581,15 +585,15 @@ def _states(refund: Refund) -> list[tuple[str, ObjectState]]:
 def test_a_known_objects_state_only_moves_forward() -> None:
     for first, then in itertools.product(["succeeded", "failed"], ["pending", "requires_action"]):
         told = news(begun(), an_object(first)).after
-        assert news(told, an_object(then)).after.legs[0].objects == (SeenObject("re_1", ObjectState(first), 1),)
+        assert news(told, an_object(then)).after.legs[0].objects == (KnownRefundObject("re_1", ObjectState(first), 1),)
 
 
 def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
     """Leg 1 failed and was given back; leg 2 fails late, and before its credits are back another object of it pays."""
     refund = begun(a_leg(), a_leg(2))
     refund = answer(refund, Answered(an_object(name="re_2", number=2)), number=2).after
-    refund = woken(answer(refund, REFUSED).after, START + 2, POLICY).after
-    refund = woken(refund, START + 3, POLICY).after
+    refund = next_step(answer(refund, REFUSED).after, START + 2, POLICY).after
+    refund = next_step(refund, START + 3, POLICY).after
     assert (refund.status, refund.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
     failed = news(refund, an_object("failed", name="re_2", number=2)).after
     assert failed.status is RefundStatus.REVERSING
@@ -624,7 +628,7 @@ def test_a_replayed_refusal_is_no_proof_where_the_age_of_its_key_is_not_known() 
 def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing() -> None:
     again = sent_again(silent(), START + 500).after
     told = answer(again, AlreadyRefunded("nothing left", replayed=True), START + 501).after
-    the_look_up(woken(told, START + 501, POLICY))
+    the_look_up(next_step(told, START + 501, POLICY))
     shown = found(told, NOTHING, START + 502)
     assert (status_of(shown), shown.after.failure_code) == (LegStatus.BLOCKED, "charge_already_refunded")
 
@@ -637,16 +641,16 @@ def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> No
     assert (status_of(early), early.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
     assert available_actions(early.after) == (Action.RETRY, Action.RESOLVE)
     with pytest.raises(ActionNotAllowed, match="can't be given back yet"):
-        commanded(early.after, Action.RESOLVE, START + 1_000, POLICY, actor="op", reason="x")
+        apply_action(early.after, Action.RESOLVE, START + 1_000, POLICY, actor="op", reason="x")
     assert [event for event in early.events if event.kind == "answer_mismatch"] == [], "told before"
     late = found(early.after, strange, START + 1_000)
     assert (status_of(late), late.after.failure_code, late.after.due_at) == (LegStatus.BLOCKED, "answer_mismatch", None)
     assert available_actions(late.after) == (Action.RETRY, Action.RESOLVE)
     assert late.payments == {}
-    paid = commanded(late.after, Action.RESOLVE, START + 2_000, POLICY, actor="op", reason="x", reference="bank-9")
+    paid = apply_action(late.after, Action.RESOLVE, START + 2_000, POLICY, actor="op", reason="x", reference="bank-9")
     assert paid.after.status is RefundStatus.SUCCEEDED
-    retried = commanded(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="mended").after
-    the_look_up(woken(retried, START + 2_000, POLICY))
+    retried = apply_action(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="mended").after
+    the_look_up(next_step(retried, START + 2_000, POLICY))
     assert found(retried, Found((an_object(),)), START + 2_001).after.status is RefundStatus.SUCCEEDED
 
 
@@ -656,14 +660,14 @@ def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -
     late = found(refund, NOTHING, START + 1_000)
     assert (status_of(late), late.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
     assert available_actions(late.after) == (Action.RETRY, Action.RESOLVE)
-    retried = commanded(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="again").after
+    retried = apply_action(late.after, Action.RETRY, START + 2_000, POLICY, actor="op", reason="again").after
     again = found(retried, NOTHING, START + 2_001)
     assert (status_of(again), again.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
 
 
 def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent() -> None:
     """No path leads here; whatever did, money would go out a second time."""
-    paid = SeenObject("re_1", ObjectState.SUCCEEDED, 1)
+    paid = KnownRefundObject("re_1", ObjectState.SUCCEEDED, 1)
     leg = replace(silent().legs[0], attempt=2, doubtful=False, objects=(paid,))
     refund = replace(silent(), legs=(leg,))
     shown = found(refund, Found((an_object("pending", attempt=1),)), START + 5_000)
@@ -677,7 +681,7 @@ def test_an_event_without_particulars_has_none_and_a_payment_without_a_captured_
 
 
 def test_each_step_of_a_leg_tells_its_particulars() -> None:
-    (sent,) = [event for event in woken(a_refund(), START, POLICY).events if event.kind == "leg_sent"]
+    (sent,) = [event for event in next_step(a_refund(), START, POLICY).events if event.kind == "leg_sent"]
     assert (sent.from_status, sent.to_status, sent.detail) == ("planned", "sending", {"attempt": 1, "send": 1})
     refused = answer(begun(), REFUSED).events
     assert [event.detail for event in refused if event.kind == "leg_refused"] == [{}]
@@ -699,7 +703,7 @@ def asked_again_after_an_empty_balance() -> Refund:
         LegStatus.BLOCKED,
         2,
     )
-    return commanded(refund, Action.RETRY, START + 100, POLICY, actor="op", reason="topped up").after
+    return apply_action(refund, Action.RETRY, START + 100, POLICY, actor="op", reason="topped up").after
 
 
 def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_attempt() -> None:

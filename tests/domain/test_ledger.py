@@ -36,7 +36,7 @@ def test_the_accounts_bear_the_names_that_stand_in_every_book() -> None:
     """Books that exist are read by them: another name would begin another account."""
     credits = (ledger.ISSUED, ledger.USED, ledger.CORRECTIONS, ledger.CLEARING, ledger.REDEEMED)
     assert credits == ("house:issued", "house:used", "house:corrections", "house:clearing", "house:redeemed")
-    money = (ledger.SALES, ledger.REFUNDS, ledger.BY_HAND)
+    money = (ledger.SALES, ledger.REFUNDS, ledger.MANUAL)
     assert money == ("house:sales", "house:refunds", "house:paid_by_hand")
     assert customer_account("mia") == "customer:mia"
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from refund_worker.domain.acceptance import CustomerAccount, accept
-from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.errors import VelocityExceeded
 
-PAYMENT = PaymentRoom(
+PAYMENT = RefundablePayment(
     payment_id="pay-1",
     processor="stripe",
     processor_payment_id="ch_1",
@@ -23,7 +23,9 @@ PAYMENT = PaymentRoom(
 )
 
 
-def refund_of(credits: int, *, customer_id: str = "mia", actor: str = "anna", payment: PaymentRoom = PAYMENT) -> Refund:
+def refund_of(
+    credits: int, *, customer_id: str = "mia", actor: str = "anna", payment: RefundablePayment = PAYMENT
+) -> Refund:
     request = RefundRequest(
         idempotency_key="k",
         kind=Kind.WITHDRAWAL,

@@ -22,11 +22,11 @@ from tests.domain.builders import (
 )
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import CustomerChange, Decision, Hold
+from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.decision import AccountDelta, Decision, SendBlock
 from refund_worker.domain.ledger import CLEARING, CREDITS
-from refund_worker.domain.next_step import attempt_key, woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.next_step import attempt_key, next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Send
 from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
@@ -52,9 +52,9 @@ def test_a_key_depends_on_leg_and_attempt_and_on_nothing_else(leg: str, one: int
 
 
 def test_the_first_step_posts_and_sends_in_one_decision() -> None:
-    decision = woken(a_refund(), START, POLICY)
+    decision = next_step(a_refund(), START, POLICY)
     assert decision.after.posted
-    assert decision.customer == CustomerChange(balance=-100, held=-100)
+    assert decision.customer == AccountDelta(balance=-100, held=-100)
     call = the_call(decision)
     assert isinstance(call, Send)
     assert (call.key, call.order.amount_minor, call.order.processor_payment_id) == ("r-1:1", 1_000, "ch_1")
@@ -63,32 +63,32 @@ def test_the_first_step_posts_and_sends_in_one_decision() -> None:
 
 
 def test_a_credit_refund_to_source_raises_the_balance_and_takes_it_off_again_at_once() -> None:
-    decision = woken(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), START, POLICY)
-    assert decision.customer == CustomerChange(balance=0, net_spent=-100, withdrawn=100)
+    decision = next_step(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), START, POLICY)
+    assert decision.customer == AccountDelta(balance=0, net_spent=-100, withdrawn=100)
     assert [p.credits for p in decision.postings] == [100, -100]
 
 
 def test_the_payout_of_a_correction_leaves_the_balance_as_it_is() -> None:
-    decision = woken(a_refund(transaction_id="t", of_correction=True), START, POLICY)
-    assert decision.customer == CustomerChange()
+    decision = next_step(a_refund(transaction_id="t", of_correction=True), START, POLICY)
+    assert decision.customer == AccountDelta()
     assert [p.credits for p in decision.postings] == [0]
     assert clearing(decision) == 100
 
 
 def test_while_a_processor_is_paused_nothing_is_posted_and_cancel_stays_open() -> None:
-    held = {"stripe": Hold(START + 300)}
-    decision = woken(a_refund(), START, POLICY, paused=held)
+    held = {"stripe": SendBlock(START + 300)}
+    decision = next_step(a_refund(), START, POLICY, paused=held)
     assert (decision.after.status, decision.postings, decision.calls) == (RefundStatus.QUEUED, (), ())
     assert decision.after.due_at == START + 300
     to_balance = replace(a_refund(kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="t"), legs=())
-    assert woken(to_balance, START, POLICY, paused=held).after.status is RefundStatus.SUCCEEDED
+    assert next_step(to_balance, START, POLICY, paused=held).after.status is RefundStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("look_ups", [True, False])
 def test_what_may_have_been_paid_is_looked_up_while_its_processor_is_paused_and_not_replayed(look_ups: bool) -> None:
     unknown = answer(begun(), Unanswered("timeout")).after
     assert unknown.due_at is not None
-    decision = woken(unknown, unknown.due_at, POLICY, paused={"stripe": Hold(unknown.due_at + 300, look_ups)})
+    decision = next_step(unknown, unknown.due_at, POLICY, paused={"stripe": SendBlock(unknown.due_at + 300, look_ups)})
     if look_ups:
         the_look_up(decision)
     else:  # nobody here has access to it
@@ -106,7 +106,7 @@ def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_rep
 
 
 def test_before_its_lease_ended_a_send_is_left_alone() -> None:
-    decision = woken(begun(), START + POLICY.lease_seconds - 1, POLICY)
+    decision = next_step(begun(), START + POLICY.lease_seconds - 1, POLICY)
     assert (decision.calls, status_of(decision)) == ((), LegStatus.SENDING)
 
 
@@ -115,7 +115,7 @@ def refused() -> Refund:
 
 
 def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> None:
-    decision = woken(refused(), START + 2, POLICY, rooms=[a_payment(1), a_payment(9)])
+    decision = next_step(refused(), START + 2, POLICY, rooms=[a_payment(1), a_payment(9)])
     other = decision.after.legs[1]
     assert (other.leg_id, other.payment_id, other.amount_minor, other.replaces) == ("r-2", "pay9", 1_000, "r-1")
     assert decision.after.legs[0].settled
@@ -134,19 +134,19 @@ def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> Non
         [a_payment(9, credits_taken=100, money_taken=1_000)],
     ],
 )
-def test_without_another_payment_the_credits_go_back_and_nothing_is_sent(rooms: list[PaymentRoom]) -> None:
-    decision = woken(refused(), START + 2, POLICY, rooms=rooms)
+def test_without_another_payment_the_credits_go_back_and_nothing_is_sent(rooms: list[RefundablePayment]) -> None:
+    decision = next_step(refused(), START + 2, POLICY, rooms=rooms)
     assert (decision.after.status, decision.calls) == (RefundStatus.REVERSING, ())
-    ended = woken(decision.after, START + 3, POLICY)
+    ended = next_step(decision.after, START + 3, POLICY)
     assert (ended.after.status, ended.customer.balance, ended.calls) == (RefundStatus.FAILED, 100, ())
-    assert woken(ended.after, START + 4, POLICY).postings == ()
+    assert next_step(ended.after, START + 4, POLICY).postings == ()
 
 
 def test_what_another_leg_leaves_of_its_payment_is_a_way_too() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(refund, REFUSED).after
     half_taken = a_payment(9, amount_minor=3_000, credits=300, credits_taken=100, money_taken=1_000)
-    decision = woken(failed, START + 2, POLICY, rooms=[half_taken])
+    decision = next_step(failed, START + 2, POLICY, rooms=[half_taken])
     third = decision.after.legs[2]
     assert (third.payment_id, third.amount_minor, third.replaces) == ("pay9", 1_000, "r-1")
     assert decision.payments == {"pay9": (100, 1_000)}
@@ -156,7 +156,7 @@ def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(answer(refund, REFUSED).after, REFUSED, number=2).after
     last = a_payment(8, amount_minor=1_500, credits=150)
-    decision = woken(failed, START + 2, POLICY, rooms=[last])
+    decision = next_step(failed, START + 2, POLICY, rooms=[last])
     assert [leg.amount_minor for leg in decision.after.legs[2:]] == [1_000, 500]
     assert decision.payments == {"pay8": (150, 1_500)}
     assert sum(leg.returned_credits for leg in decision.after.legs) == 50
@@ -164,20 +164,20 @@ def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
 
 def test_what_another_payment_can_not_take_is_given_back_never_both() -> None:
     small = a_payment(9, amount_minor=300, credits=30)
-    decision = woken(refused(), START + 2, POLICY, rooms=[small])
+    decision = next_step(refused(), START + 2, POLICY, rooms=[small])
     assert [leg.amount_minor for leg in decision.after.legs] == [1_000, 300]
     assert decision.after.legs[0].returned_credits == 70
     paid = answer(
         decision.after, Answered(an_object(name="re_2", number=2, payment_refs=("ch_9",), amount_minor=300)), number=2
     )
-    ended = woken(paid.after, START + 4, POLICY)
+    ended = next_step(paid.after, START + 4, POLICY)
     assert (ended.after.status, ended.customer.balance) == (RefundStatus.PARTIALLY_SUCCEEDED, 70)
 
 
 def test_a_stand_in_never_goes_over_a_payment_that_this_refund_already_tried() -> None:
-    once = woken(refused(), START + 2, POLICY, rooms=[a_payment(9)]).after
+    once = next_step(refused(), START + 2, POLICY, rooms=[a_payment(9)]).after
     twice = answer(once, REFUSED, number=2).after
-    decision = woken(twice, START + 4, POLICY, rooms=[a_payment(1), a_payment(9)])
+    decision = next_step(twice, START + 4, POLICY, rooms=[a_payment(1), a_payment(9)])
     assert len(decision.after.legs) == 2
     assert decision.after.status is RefundStatus.REVERSING
 
@@ -187,7 +187,7 @@ def worthless() -> tuple[Leg, Leg]:
 
 
 def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None:
-    first = woken(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*worthless()), START, POLICY)
     paid = answer(first.after, Answered(an_object()))
     assert paid.after.status is RefundStatus.SUCCEEDED
     assert clearing(first, paid) == 0
@@ -196,10 +196,10 @@ def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None
 
 
 def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_too() -> None:
-    first = woken(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*worthless()), START, POLICY)
     failed = answer(first.after, REFUSED)
-    settled = woken(failed.after, START + 2, POLICY)
-    ended = woken(settled.after, START + 3, POLICY)
+    settled = next_step(failed.after, START + 2, POLICY)
+    ended = next_step(settled.after, START + 3, POLICY)
     assert (ended.after.status, ended.after.returned_credits) == (RefundStatus.FAILED, 103)
     assert clearing(first, failed, settled, ended) == 0
 
@@ -208,11 +208,13 @@ def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_to
 def test_a_leg_worth_nothing_waits_for_the_persons_word_about_the_others(
     reference: str | None, status: str, returned: int
 ) -> None:
-    first = woken(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*worthless()), START, POLICY)
     disputed = an_object("failed", failure_code="charge_for_pending_refund_disputed")
     stuck = answer(first.after, Answered(disputed))
     assert stuck.after.legs[1].status is LegStatus.SUCCEEDED
-    said = commanded(stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference)
-    ended = woken(said.after, START + 3, POLICY)
+    said = apply_action(
+        stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference
+    )
+    ended = next_step(said.after, START + 3, POLICY)
     assert (ended.after.status, ended.after.returned_credits) == (status, returned)
     assert clearing(first, stuck, said, ended) == 0

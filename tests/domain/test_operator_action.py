@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, found, status_of
 
-from refund_worker.domain.decision import CustomerChange, Decision
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.decision import AccountDelta, Decision
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_replies import Answered, Blocked, Found, Unanswered
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import Action
@@ -17,7 +17,7 @@ from refund_worker.errors import ActionNotAllowed
 
 
 def act(refund: Refund, action: Action, actor: str = "op", reference: str | None = None) -> Decision:
-    return commanded(refund, action, START + 10, POLICY, actor=actor, reason="because", reference=reference)
+    return apply_action(refund, action, START + 10, POLICY, actor=actor, reason="because", reference=reference)
 
 
 def parked() -> Refund:
@@ -38,22 +38,22 @@ WAITING = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
 def test_rejecting_and_canceling_release_everything(refund: Refund, action: Action, end: RefundStatus) -> None:
     decision = act(refund, action)
     assert decision.after.status is end
-    assert decision.customer == CustomerChange(held=-100, withdrawn=-100)
+    assert decision.customer == AccountDelta(held=-100, withdrawn=-100)
     assert decision.payments == {"pay1": (-100, -1_000)}
     assert (decision.postings, decision.calls, decision.after.due_at) == ((), (), None)
-    assert woken(decision.after, START + 20, POLICY).calls == ()
+    assert next_step(decision.after, START + 20, POLICY).calls == ()
 
 
 def test_canceling_a_credit_refund_frees_the_room_of_its_transaction_and_holds_nothing() -> None:
     decision = act(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), Action.CANCEL)
     assert decision.room == -100
-    assert decision.customer == CustomerChange()
+    assert decision.customer == AccountDelta()
 
 
 def test_canceling_the_payout_of_a_correction_frees_it_without_touching_what_is_held() -> None:
     decision = act(a_refund(transaction_id="t", of_correction=True), Action.CANCEL)
     assert decision.room == -100
-    assert decision.customer == CustomerChange(withdrawn=-100)
+    assert decision.customer == AccountDelta(withdrawn=-100)
 
 
 def test_canceling_releases_legs_worth_nothing_too() -> None:
@@ -76,7 +76,7 @@ def test_whoever_asked_cannot_approve() -> None:
 def test_resolving_by_reversal_gives_the_credits_back_once_and_ends_as_failed() -> None:
     reversing = act(parked(), Action.RESOLVE)
     assert (reversing.after.status, reversing.after.due_at) == (RefundStatus.REVERSING, START + 10)
-    ended = woken(reversing.after, START + 11, POLICY)
+    ended = next_step(reversing.after, START + 11, POLICY)
     assert (ended.after.status, ended.customer.balance, len(ended.postings)) == (RefundStatus.FAILED, 100, 1)
     assert ended.calls == ()
 
@@ -102,7 +102,7 @@ def test_resolving_is_refused_while_a_leg_may_still_pay() -> None:
 def test_resolving_what_was_paid_in_part_keeps_the_part() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), Answered(an_object())).after
     refund = answer(refund, Blocked("balance_insufficient", "not now"), number=2).after
-    ended = woken(act(refund, Action.RESOLVE).after, START + 11, POLICY)
+    ended = next_step(act(refund, Action.RESOLVE).after, START + 11, POLICY)
     assert (ended.after.status, ended.customer.balance) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
 
 
@@ -143,8 +143,8 @@ def test_what_the_table_does_not_offer_is_refused_and_changes_nothing(status: Re
 def test_to_balance_is_done_with_its_entry() -> None:
     refund = a_refund(kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="t")
     refund = replace(refund, legs=())
-    decision = woken(refund, START, POLICY)
+    decision = next_step(refund, START, POLICY)
     assert (decision.after.status, decision.after.due_at, decision.calls) == (RefundStatus.SUCCEEDED, None, ())
-    assert decision.customer == CustomerChange(balance=100, net_spent=-100)
+    assert decision.customer == AccountDelta(balance=100, net_spent=-100)
     (posting,) = decision.postings
     assert (posting.refers_to, posting.credits) == ("t", 100)

@@ -25,10 +25,10 @@ from tests.domain.builders import (
     the_call,
 )
 
-from refund_worker.domain.decision import Decision, Hold
-from refund_worker.domain.handle_reply import heard_all
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.decision import Decision, SendBlock
+from refund_worker.domain.handle_reply import apply_replies
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
 from refund_worker.domain.processor_calls import LookUp, Send
@@ -58,8 +58,8 @@ def by_hand(name: str = "re_x", at: float = START + 10, minor: int = 1_000, stat
     return an_object(status, name, leg_id=None, attempt=None, amount_minor=minor, created_at=made)
 
 
-def shows(*things: RefundObject, explained_minor: int = 0) -> Found:
-    return Found((), things, explained_minor)
+def shows(*refund_objects: RefundObject, explained_minor: int = 0) -> Found:
+    return Found((), refund_objects, explained_minor)
 
 
 def blocked(refund: Refund | None = None) -> Refund:
@@ -70,7 +70,7 @@ def blocked(refund: Refund | None = None) -> Refund:
 
 def looked(refund: Refund, reply: SearchReply, at: float = LATER) -> Decision:
     """The list that is read before a send, answered at once."""
-    waiting = woken(refund, at, POLICY)
+    waiting = next_step(refund, at, POLICY)
     call = the_call(waiting)
     assert isinstance(call, LookUp)
     return heard(waiting.after, call.leg_id, call, reply, at, POLICY, asked_at=at)
@@ -87,7 +87,7 @@ def assert_stopped(decision: Decision, *names: str) -> None:
 
 
 def retried(refund: Refund, at: float = LATER) -> Refund:
-    return commanded(refund, Action.RETRY, at, POLICY, actor="op", reason="seen").after
+    return apply_action(refund, Action.RETRY, at, POLICY, actor="op", reason="seen").after
 
 
 # --- when the list is read --------------------------------------------------------------------------------------------
@@ -96,21 +96,21 @@ def retried(refund: Refund, at: float = LATER) -> Refund:
 def test_a_blocked_leg_is_sent_again_only_after_its_list_was_read() -> None:
     allowed = looked(blocked(), NOTHING).after
     assert allowed.legs[0].status is LegStatus.BLOCKED, "while only its list is read it is as it was"
-    send = the_call(woken(allowed, LATER, POLICY))
+    send = the_call(next_step(allowed, LATER, POLICY))
     assert isinstance(send, Send)
     assert send.key == "r-1:2"
 
 
 def test_one_list_allows_one_send() -> None:
-    sent = woken(looked(blocked(), NOTHING).after, LATER, POLICY).after
+    sent = next_step(looked(blocked(), NOTHING).after, LATER, POLICY).after
     again = blocked(sent)
-    assert isinstance(the_call(woken(again, LATER, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(again, LATER, POLICY)), LookUp)
 
 
 @pytest.mark.parametrize(("age", "is_old"), [(0.0, False), (300.0, False), (301.0, True), (-1.0, True)])
 def test_a_list_is_good_for_as_long_as_a_sync_is(age: float, is_old: bool) -> None:
     leg = replace(blocked().legs[0], looked_at=LATER - age)
-    assert isinstance(the_call(woken(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
+    assert isinstance(the_call(next_step(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
 
 
 def test_a_look_up_that_is_not_answered_allows_nothing_and_waits_longer_each_time() -> None:
@@ -134,26 +134,26 @@ def test_what_is_allowed_keeps_its_place_among_what_is_due() -> None:
 def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: Busy, look_ups: bool) -> None:
     waiting = answer(begun(), answered).after
     at = waiting.due_at or 0.0
-    held = woken(waiting, at, POLICY, paused={"stripe": Hold(at + 10, look_ups)})
+    held = next_step(waiting, at, POLICY, paused={"stripe": SendBlock(at + 10, look_ups)})
     assert held.after.legs[0].held
     refund = held.after
     if held.calls:  # what may have been paid is looked up meanwhile
         refund = heard(refund, "r-1", held.calls[0], NOTHING, at, POLICY, asked_at=at).after
     at = max(at + 10, refund.due_at or 0)
-    assert not isinstance(the_call(woken(refund, at, POLICY)), Send)
-    sent = woken(looked(refund, NOTHING, at).after, at, POLICY)
+    assert not isinstance(the_call(next_step(refund, at, POLICY)), Send)
+    sent = next_step(looked(refund, NOTHING, at).after, at, POLICY)
     send = the_call(sent)
     assert isinstance(send, Send)
     assert send.key == "r-1:1", "no new attempt: the same key"
     assert not sent.after.legs[0].held
     later = answer(sent.after, answered, at).after
-    assert isinstance(the_call(woken(later, at + 40, POLICY)), Send), "one pause, one look"
+    assert isinstance(the_call(next_step(later, at + 40, POLICY)), Send), "one pause, one look"
 
 
 def test_a_list_that_was_read_before_a_pause_ended_allows_no_send_after_it() -> None:
     refund = looked(blocked(), NOTHING).after
-    refund = woken(refund, LATER, POLICY, paused={"stripe": Hold(LATER + 10)}).after
-    assert isinstance(the_call(woken(refund, LATER + 10, POLICY)), LookUp)
+    refund = next_step(refund, LATER, POLICY, paused={"stripe": SendBlock(LATER + 10)}).after
+    assert isinstance(the_call(next_step(refund, LATER + 10, POLICY)), LookUp)
 
 
 def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refund() -> None:
@@ -177,8 +177,8 @@ def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refun
 def test_a_key_is_sent_again_at_once_but_after_more_than_a_lease_only_after_a_look(reply: SearchReply) -> None:
     waiting = answer(begun(), reply).after
     soon, late = START + POLICY.lease_seconds - 1, START + POLICY.lease_seconds
-    assert isinstance(the_call(woken(due(waiting, soon), soon, POLICY)), Send)
-    look = the_call(woken(due(waiting, late), late, POLICY))
+    assert isinstance(the_call(next_step(due(waiting, soon), soon, POLICY)), Send)
+    look = the_call(next_step(due(waiting, late), late, POLICY))
     assert isinstance(look, LookUp)
     assert look.before_sending
     send = the_call(sent_again(due(waiting, late), late))
@@ -194,7 +194,7 @@ def test_what_is_blocked_is_looked_for_however_soon_it_is_tried_again(sent: bool
     if not sent:
         never = replace(refund.legs[0], sends=0, first_sent_at=None, last_sent_at=None, first_intent_at=None)
         refund = replace(refund, legs=(never,))
-    call = the_call(woken(refund, soon, POLICY))
+    call = the_call(next_step(refund, soon, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
@@ -206,7 +206,7 @@ def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late
     assert told.legs[0].status is LegStatus.UNKNOWN
     assert told.due_at is not None
     at = max(told.due_at, START + late + 2_000)
-    call = the_call(woken(told, told.due_at, POLICY))
+    call = the_call(next_step(told, told.due_at, POLICY))
     assert isinstance(call, LookUp)
     assert_stopped(found(due(told, at), shows(by_hand()), at), "re_x")
 
@@ -214,13 +214,13 @@ def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late
 @pytest.mark.parametrize("reply", [Busy("rate_limit"), Unanswered("timeout")], ids=str)
 def test_a_key_is_not_sent_again_soon_over_a_suspect_payment(reply: SearchReply) -> None:
     soon = START + 20
-    call = the_call(woken(due(answer(begun(), reply).after, soon), soon, POLICY, suspect={"pay1"}))
+    call = the_call(next_step(due(answer(begun(), reply).after, soon), soon, POLICY, suspect={"pay1"}))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
 
 def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
-    asked = woken(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
+    asked = next_step(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
     sticks = replace(asked.after, legs=(replace(asked.after.legs[0], look_first=True),))
     told = heard(sticks, "r-1", the_call(asked), NOTHING, START + 101, POLICY, asked_at=START + 100).after.legs[0]
     assert (told.status, told.looked_at) == (LegStatus.UNKNOWN, None)
@@ -232,18 +232,18 @@ def test_a_strange_object_makes_an_older_look_worth_nothing() -> None:
     allowed = looked(answer(begun(), Busy("rate_limit")).after, NOTHING, START + 100).after
     told = news(allowed, an_object(payment_refs=("ch_other",)), START + 102).after
     assert told.due_at is not None
-    assert isinstance(the_call(woken(told, told.due_at, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(told, told.due_at, POLICY)), LookUp)
 
 
 def test_what_was_never_sent_reads_the_list_once_a_strange_object_bore_its_name() -> None:
     planned = replace(begun(), legs=(a_leg(next_at=START),), posted=True)
-    assert isinstance(the_call(woken(planned, START, POLICY)), Send)
+    assert isinstance(the_call(next_step(planned, START, POLICY)), Send)
     told = news(planned, an_object(amount_minor=400), START + 1).after
     assert told.legs[0].attention == "answer_mismatch"
-    assert isinstance(the_call(woken(told, told.due_at or 0, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(told, told.due_at or 0, POLICY)), LookUp)
     held = replace(told, legs=(replace(told.legs[0], attention="payment_mismatch", next_at=None),))
-    retried = commanded(held, Action.RETRY, START + 60, POLICY, actor="op", reason="x").after
-    assert isinstance(the_call(woken(retried, START + 60, POLICY)), LookUp)
+    retried = apply_action(held, Action.RETRY, START + 60, POLICY, actor="op", reason="x").after
+    assert isinstance(the_call(next_step(retried, START + 60, POLICY)), LookUp)
 
 
 def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
@@ -252,7 +252,7 @@ def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
     for _ in range(3):
         refund = answer(refund, NotSent("its turn did not come", begun=False), at + 30).after
         at += 500
-        decision = woken(due(refund, at), at, POLICY)
+        decision = next_step(due(refund, at), at, POLICY)
         send = the_call(decision)
         assert isinstance(send, Send)
         assert send.key == "r-1:1"
@@ -262,19 +262,19 @@ def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
     late = at + POLICY.lease_seconds
     again = sent_again(due(refund, late), late).after
     refund = answer(again, NotSent("its turn did not come", begun=False), late + 1).after
-    assert isinstance(the_call(woken(due(refund, late + 500), late + 500, POLICY)), LookUp), "it was sent once"
+    assert isinstance(the_call(next_step(due(refund, late + 500), late + 500, POLICY)), LookUp), "it was sent once"
 
 
 def test_a_silent_send_is_not_forgotten_where_the_next_one_was_never_begun() -> None:
     silent = answer(begun(), Unanswered("timeout")).after
-    again = woken(due(silent, START + 10), START + 10, POLICY).after
+    again = next_step(due(silent, START + 10), START + 10, POLICY).after
     told = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
     assert (told.status, told.doubtful, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
 def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_again() -> None:
     waiting = answer(begun(), Busy("rate_limit", 20)).after
-    call = the_call(woken(waiting, START - 5_000, POLICY))
+    call = the_call(next_step(waiting, START - 5_000, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
@@ -291,8 +291,8 @@ def test_what_was_sent_before_takes_nothing_twice_of_what_is_left() -> None:
 def test_a_key_whose_payment_others_are_known_to_have_refunded_is_sent_again_only_after_a_look() -> None:
     waiting = answer(begun(), Busy("rate_limit")).after
     at = waiting.due_at or 0.0
-    assert isinstance(the_call(woken(waiting, at, POLICY)), Send)
-    assert isinstance(the_call(woken(waiting, at, POLICY, suspect={"pay1"})), LookUp)
+    assert isinstance(the_call(next_step(waiting, at, POLICY)), Send)
+    assert isinstance(the_call(next_step(waiting, at, POLICY, suspect={"pay1"})), LookUp)
 
 
 def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> None:
@@ -308,25 +308,25 @@ def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> N
 def test_who_was_refused_our_credentials_looks_before_the_key_is_sent_again() -> None:
     denied = answer(begun(), Denied("api_key_expired", "no")).after
     soon = START + POLICY.lease_seconds / 2
-    assert isinstance(the_call(woken(due(denied, soon), soon, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(due(denied, soon), soon, POLICY)), LookUp)
 
 
 def test_a_first_attempt_is_looked_up_only_where_others_are_known_to_have_refunded_the_payment() -> None:
-    assert isinstance(the_call(woken(a_refund(), START, POLICY, suspect={"pay9"})), Send)
-    refund = woken(a_refund(), START, POLICY, suspect={"pay1"})
+    assert isinstance(the_call(next_step(a_refund(), START, POLICY, suspect={"pay9"})), Send)
+    refund = next_step(a_refund(), START, POLICY, suspect={"pay1"})
     call = the_call(refund)
     assert isinstance(call, LookUp)
     stopped = heard(refund.after, "r-1", call, shows(by_hand(at=START - 9_999)), START, POLICY, asked_at=START)
     assert_stopped(stopped, "re_x")
     allowed = heard(refund.after, "r-1", call, NOTHING, START, POLICY, asked_at=START).after
-    assert isinstance(the_call(woken(allowed, START, POLICY, suspect={"pay1"})), Send)
+    assert isinstance(the_call(next_step(allowed, START, POLICY, suspect={"pay1"})), Send)
     silent = heard(refund.after, "r-1", call, Unanswered("timeout"), START, POLICY, asked_at=START).after
     assert silent.due_at is not None
     assert silent.due_at > START
-    assert woken(silent, START, POLICY, suspect={"pay1"}).calls == ()
+    assert next_step(silent, START, POLICY, suspect={"pay1"}).calls == ()
     # Nothing was sent under the first key: it is as good as new.
     go_on = found(retried(stopped.after), shows(by_hand(at=START - 9_999)), LATER).after
-    send = the_call(woken(go_on, LATER, POLICY, suspect={"pay1"}))
+    send = the_call(next_step(go_on, LATER, POLICY, suspect={"pay1"}))
     assert isinstance(send, Send)
     assert send.key == "r-1:1"
 
@@ -366,7 +366,7 @@ def test_more_money_gone_than_our_books_say_stops_it(explained: int, stops: bool
 
 
 def test_the_first_intent_counts_over_all_attempts() -> None:
-    again = blocked(woken(looked(blocked(), NOTHING).after, LATER, POLICY).after)
+    again = blocked(next_step(looked(blocked(), NOTHING).after, LATER, POLICY).after)
     again = replace(again, legs=(replace(again.legs[0], next_at=LATER + 900),))
     made = by_hand(at=START + 5)
     assert_stopped(looked(again, shows(made, explained_minor=9_999), LATER + 900), "re_x")
@@ -413,9 +413,9 @@ def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again()
 @pytest.mark.parametrize("code", ["amount_exceeds_unrefunded", "charge_already_refunded"])
 def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_left(code: str) -> None:
     again = retried(looked(blocked(), shows(by_hand())).after)
-    sent = woken(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
+    sent = next_step(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
     refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
-    assert isinstance(the_call(woken(refused, LATER + 1, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(refused, LATER + 1, POLICY)), LookUp)
     assert_stopped(found(refused, shows(by_hand()), LATER + 2), "re_x")
 
 
@@ -425,7 +425,7 @@ def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_lef
 def paid_by_hand(reference: str = "bank-1") -> Refund:
     in_doubt = answer(begun(), FIVE_HUNDRED).after
     assert available_actions(in_doubt) == (Action.RESOLVE,)
-    said = commanded(in_doubt, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference=reference)
+    said = apply_action(in_doubt, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference=reference)
     assert said.after.status is RefundStatus.SUCCEEDED
     return said.after
 
@@ -434,7 +434,7 @@ def test_after_a_payment_by_hand_nothing_is_sent_and_the_list_is_read_until_noth
     refund, looks = paid_by_hand(), 0
     while refund.due_at is not None:
         at = refund.due_at
-        call = the_call(woken(refund, at, POLICY))
+        call = the_call(next_step(refund, at, POLICY))
         assert isinstance(call, LookUp)
         refund = heard(refund, "r-1", call, NOTHING, at, POLICY, asked_at=at).after
         looks += 1
@@ -447,7 +447,7 @@ def test_no_news_after_a_payment_by_hand_is_waited_for_with_growing_pauses() -> 
     refund, waits = paid_by_hand(), []
     for _ in range(8):
         at = refund.due_at or 0.0
-        call = the_call(woken(refund, at, POLICY))
+        call = the_call(next_step(refund, at, POLICY))
         refund = heard(refund, "r-1", call, Unanswered("timeout"), at, POLICY, asked_at=at).after
         waits.append((refund.due_at or 0) - at)
     assert waits[0] > 0
@@ -474,7 +474,7 @@ def test_an_object_of_ours_beside_a_payment_by_hand_is_refunded_twice_once(word:
 
 def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
     twice = news(paid_by_hand(), an_object()).after
-    seen = commanded(twice, Action.RETRY, START + 90, POLICY, actor="op", reason="claimed back from the customer")
+    seen = apply_action(twice, Action.RETRY, START + 90, POLICY, actor="op", reason="claimed back from the customer")
     assert (seen.after.status, seen.after.failure_code) == (RefundStatus.SUCCEEDED, None)
     assert (seen.calls, seen.postings) == ((), ())
 
@@ -482,7 +482,7 @@ def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
 @pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
 def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
     told = [("r-1", None, Answered(an_object(word)), None) for word in order]
-    refund = heard_all(paid_by_hand(), told, LATER, POLICY).after
+    refund = apply_replies(paid_by_hand(), told, LATER, POLICY).after
     assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
     assert refund.legs[0].attention is None
 
@@ -498,7 +498,7 @@ def test_a_payment_by_hand_that_names_our_own_object_is_that_object() -> None:
 def test_what_is_with_the_processor_stays_there_when_the_rest_is_paid_by_hand() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
     refund = answer(refund, Answered(an_object("pending", "re_2", 2)), number=2).after
-    said = commanded(refund, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference="bank-1").after
+    said = apply_action(refund, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference="bank-1").after
     assert [leg.status for leg in said.legs] == ["succeeded", "pending"]
 
 
@@ -512,10 +512,10 @@ def test_a_list_that_was_read_before_a_persons_retry_allows_nothing() -> None:
     refund = blocked()
     held_back = {"status": LegStatus.WAITING, "attention": "payment_mismatch", "next_at": None, "looked_at": LATER}
     leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
-    assert isinstance(the_call(woken(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
+    assert isinstance(the_call(next_step(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
 
 
 def test_another_legs_refund_proves_nothing_of_this_ones_payment() -> None:
-    thing = an_object(currency="HUF", payment_refs=())
-    assert proved_by(a_leg(1), thing) is not None
-    assert proved_by(a_leg(2), thing) is None
+    refund_object = an_object(currency="HUF", payment_refs=())
+    assert proved_by(a_leg(1), refund_object) is not None
+    assert proved_by(a_leg(2), refund_object) is None

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from tests.domain.builders import a_leg, a_refund
 
-from refund_worker.domain.refund import ENDS, Leg, LegStatus, RefundStatus
+from refund_worker.domain.refund import FINAL, Leg, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import (
     ACTIONS,
     LEG_TABLE,
@@ -18,9 +18,9 @@ from refund_worker.domain.state_machine import (
     RefundOutcome,
     asked_minor,
     available_actions,
+    combined_outcome,
     next_leg_status,
     next_refund_status,
-    outlook,
 )
 
 # One column a leg outcome, one row a state; a dot where the move is impossible.
@@ -97,7 +97,7 @@ def test_what_a_person_refused_or_called_off_reopens_only_because_it_was_sent_al
 
 
 def test_no_command_is_possible_at_an_end() -> None:
-    for status in ENDS:
+    for status in FINAL:
         assert available_actions(a_refund(status=status)) == ()
 
 
@@ -149,14 +149,14 @@ def legs_of(*statuses: str) -> list[Leg]:
     ],
 )
 def test_what_legs_come_to_together(statuses: str, to_return: int, expected: str) -> None:
-    assert outlook(legs_of(*statuses.split()), to_return) == expected
+    assert combined_outcome(legs_of(*statuses.split()), to_return) == expected
 
 
 def test_a_leg_that_needs_a_person_outweighs_all_others() -> None:
-    assert outlook([a_leg(attention="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
+    assert combined_outcome([a_leg(attention="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
 
 
 def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
     legs = [a_leg(status=LegStatus.FAILED, settled=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
     assert asked_minor(legs) == 1_000
-    assert outlook(legs, 0) is RefundOutcome.PAID
+    assert combined_outcome(legs, 0) is RefundOutcome.PAID

@@ -15,25 +15,17 @@ from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
 
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
-from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import Decision, Hold, Policy
-from refund_worker.domain.decision_builder import BY_HAND_PREFIX, unplaced_legs
-from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.decision import Decision, Policy, SendBlock
+from refund_worker.domain.decision_builder import MANUAL_PREFIX, unplaced_legs
+from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
-from refund_worker.domain.next_step import woken
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Call, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
-from refund_worker.domain.refund import (
-    ENDS,
-    Kind,
-    LegStatus,
-    Refund,
-    RefundRequest,
-    RefundStatus,
-    To,
-)
+from refund_worker.domain.refund import FINAL, Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
 from refund_worker.domain.state_machine import Action, available_actions, is_missing
 from refund_worker.errors import Refusal
 
@@ -56,7 +48,7 @@ NO_MONEY_LEG = (LegStatus.FAILED, LegStatus.CANCELED)
 class World:
     """One customer, some payments, some refunds: what the database would hold."""
 
-    def __init__(self, payments: list[PaymentRoom], allocation: str) -> None:
+    def __init__(self, payments: list[RefundablePayment], allocation: str) -> None:
         self.now = 1_000.0
         self.policy = replace(POLICY, allocation=allocation)
         self.payments = {p.payment_id: p for p in payments}
@@ -64,7 +56,9 @@ class World:
         spent = min(bought // 3, SPENT)
         self.start = bought - spent
         self.customer = CustomerAccount(customer_id="c", balance=self.start, bought=bought, net_spent=spent)
-        self.room = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=max(1, spent))
+        self.room = RefundableTransaction(
+            transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=max(1, spent)
+        )
         self.refunds: dict[str, Refund] = {}
         self.processor = FakeProcessor({p.processor_payment_id: p.amount_minor for p in payments}, self.now)
         self.posted: set[str] = set()
@@ -101,8 +95,8 @@ class World:
     def wake(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
         refund = self.refunds[refund_id]
         rooms = list(self.payments.values()) if unplaced_legs(refund) else []
-        decision = woken(
-            refund, self.now, self.policy, paused={"p": Hold(self.now + 60)} if paused else {}, rooms=rooms
+        decision = next_step(
+            refund, self.now, self.policy, paused={"p": SendBlock(self.now + 60)} if paused else {}, rooms=rooms
         )
         self.write(decision)
         for call in decision.calls:
@@ -114,7 +108,7 @@ class World:
         return decision.calls
 
     def hear(self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float) -> None:
-        self.write(heard_all(self.refunds[refund_id], [(leg_id, call, reply, asked_at)], self.now, self.policy))
+        self.write(apply_replies(self.refunds[refund_id], [(leg_id, call, reply, asked_at)], self.now, self.policy))
 
     def write(self, decision: Decision) -> None:
         refund_id = decision.after.refund_id
@@ -192,9 +186,9 @@ def _in_clearing(refund: Refund) -> int:
 
 
 @st.composite
-def payments(draw: st.DrawFn) -> list[PaymentRoom]:
+def payments(draw: st.DrawFn) -> list[RefundablePayment]:
     return [
-        PaymentRoom(
+        RefundablePayment(
             payment_id=f"p{number}",
             processor="p",
             processor_payment_id=f"ch_{number}",
@@ -240,8 +234,8 @@ def test_whatever_a_processor_answers_no_money_is_paid_twice_or_lost(data: st.Da
     for _ in range(draw(st.sampled_from([5, 15, 30, 60]))):
         _step(world, draw(st.sampled_from(STEPS)), draw)
     _heal(world)
-    for thing in list(world.processor.objects.values()):
-        _tell(world, thing)
+    for refund_object in list(world.processor.objects.values()):
+        _tell(world, refund_object)
     _heal(world)
     for refund in world.refunds.values():
         event(f"ended as {refund.status}")
@@ -268,14 +262,14 @@ def _step(world: World, step: str, draw: Draw) -> None:
         case "news" if world.processor.said:
             _tell(world, pick(world.processor.said))
         case "objects" if world.processor.objects:
-            thing = pick(world.processor.objects.values())
+            refund_object = pick(world.processor.objects.values())
             nexts = {
                 "pending": ("succeeded", "failed", "requires_action"),
                 "requires_action": ("pending", "canceled", "failed"),
                 "succeeded": ("failed",),
-            }.get(thing.status or "")
+            }.get(refund_object.status or "")
             if nexts:
-                world.processor.become(thing.processor_refund_id, pick(nexts))
+                world.processor.become(refund_object.processor_refund_id, pick(nexts))
         case "person":
             actions = available_actions(refund)
             if actions:
@@ -308,11 +302,11 @@ def _call(world: World, refund_id: str, call: Call, pick: Pick) -> None:
     world.hear(refund_id, call.leg_id, call, reply, asked_at)
 
 
-def _tell(world: World, thing: RefundObject) -> None:
+def _tell(world: World, refund_object: RefundObject) -> None:
     """A webhook or a reconciliation brings an object's word, perhaps an old one, perhaps once more."""
-    leg_id = thing.leg_id
+    leg_id = refund_object.leg_id
     assert leg_id is not None
-    world.hear(leg_id.rpartition("-")[0], leg_id, None, Answered(thing), world.now)
+    world.hear(leg_id.rpartition("-")[0], leg_id, None, Answered(refund_object), world.now)
 
 
 def _command(world: World, refund_id: str, action: Action, reference: str | None) -> None:
@@ -320,7 +314,7 @@ def _command(world: World, refund_id: str, action: Action, reference: str | None
     if action is Action.RESOLVE and is_missing(world.refunds[refund_id]):
         reference = "cheque-1"  # while an answer is missing nobody gives credits back
     world.write(
-        commanded(
+        apply_action(
             world.refunds[refund_id], action, world.now, world.policy, actor="op", reason="because", reference=reference
         )
     )
@@ -344,9 +338,9 @@ def _heal(world: World) -> None:
             assert reply is not None
             assert not isinstance(reply, Denied)
             world.hear(refund.refund_id, call.leg_id, call, reply, world.now)
-        for thing in list(world.processor.objects.values()):
-            if thing.status in ("pending", "requires_action"):
-                world.processor.become(thing.processor_refund_id, "succeeded")
+        for refund_object in list(world.processor.objects.values()):
+            if refund_object.status in ("pending", "requires_action"):
+                world.processor.become(refund_object.processor_refund_id, "succeeded")
         for refund_id, healed in list(world.refunds.items()):
             if healed.status is RefundStatus.NEEDS_ATTENTION and healed.due_at is None:
                 _command(world, refund_id, Action.RETRY, None)
@@ -358,13 +352,13 @@ def _check_the_end(world: World) -> None:
     balance = world.start
     for refund in world.refunds.values():
         assert refund.due_at is None
-        assert refund.status in ENDS | {RefundStatus.NEEDS_ATTENTION}
+        assert refund.status in FINAL | {RefundStatus.NEEDS_ATTENTION}
         if refund.status is RefundStatus.CANCELED:
             continue
         paid = sum(
             leg.amount_minor
             for leg in refund.legs
-            if leg.status is LegStatus.SUCCEEDED and not (leg.processor_refund_id or "").startswith(BY_HAND_PREFIX)
+            if leg.status is LegStatus.SUCCEEDED and not (leg.processor_refund_id or "").startswith(MANUAL_PREFIX)
         )
         truth = sum(o.amount_minor for leg in refund.legs for o in world.processor.standing(leg.leg_id))
         assert paid == truth, "our book and the processor's differ"
@@ -373,7 +367,7 @@ def _check_the_end(world: World) -> None:
         if refund.to is To.SOURCE:
             balance -= refund.credits - refund.returned_credits
             _check_returned(refund)
-    if all(r.status in ENDS for r in world.refunds.values()):
+    if all(r.status in FINAL for r in world.refunds.values()):
         assert world.accounts[CLEARING, CREDITS] == 0
         assert world.customer.balance == balance
 

@@ -20,7 +20,7 @@ from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.processor_sync import pause, sync, webhook_inbox
 from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
-from refund_worker.processors.base import LegOrder, RefundObject, Reply, SearchReply
+from refund_worker.processors.base import RefundInstruction, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
 from refund_worker.store.database import Database
 from tests.interleavings.scenes import SCENES, THRESHOLD_MINOR, Operation
@@ -56,10 +56,10 @@ class StoppingProcessor(ScriptedProcessor):
         self._stop(f"send {key}")
         return await super().send(key, body)
 
-    def _make(self, key: str, body: str, order: LegOrder, status: str) -> RefundObject:
+    def _make(self, key: str, body: str, order: RefundInstruction, status: str) -> RefundObject:
         made = super()._make(key, body, order, status)
-        standing = [thing for thing in self.objects.values() if thing.status not in VOID]
-        if sum(thing.leg_id == made.leg_id for thing in standing) > 1:
+        standing = [item for item in self.objects.values() if item.status not in VOID]
+        if sum(item.leg_id == made.leg_id for item in standing) > 1:
             self.broken.append(f"I1 {made.leg_id} has two refunds that stand")
         its = sum(t.amount_minor for t in standing if t.payment_refs == made.payment_refs)
         if its > self.room[order.processor_payment_id]:
@@ -250,15 +250,15 @@ class Place:
         """Check the books, let time go on until nothing is open, check again; returns how it all ended."""
         _check_books(world)
         pause.resume_processor(world.context, "stripe")
-        for thing in list(world.processor.objects.values()):
-            if thing.status == "pending":
-                world.processor.become(thing.processor_refund_id, "succeeded")
+        for refund_object in list(world.processor.objects.values()):
+            if refund_object.status == "pending":
+                world.processor.become(refund_object.processor_refund_id, "succeeded")
         for row in self._refunds():
             if row["status"] == "awaiting_approval":
-                actions.command(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
+                actions.perform_action(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            sync.look(world.context)  # what the scheduler does every minute
-            webhook_inbox.take_inbox(world.context)
+            sync.sync_recent(world.context)  # what the scheduler does every minute
+            webhook_inbox.process_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):
                 break
@@ -303,9 +303,9 @@ def _check_books(world: World) -> None:
 def _check_money(processor: ScriptedProcessor, legs: Any) -> None:
     """I1 and L2: a leg is paid where, and only where, one object at the processor or a person has paid it."""
     paid: Counter[str] = Counter()
-    for thing in processor.objects.values():
-        if thing.status == "succeeded" and thing.leg_id:
-            paid[thing.leg_id] += thing.amount_minor
+    for refund_object in processor.objects.values():
+        if refund_object.status == "succeeded" and refund_object.leg_id:
+            paid[refund_object.leg_id] += refund_object.amount_minor
     for leg in legs:
         by_hand = str(leg["processor_refund_id"]).startswith("manual:")
         ours = leg["amount_minor"] if leg["status"] == "succeeded" and not by_hand else 0

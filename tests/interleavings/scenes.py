@@ -13,7 +13,7 @@ from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.intake import batches
 from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import pause, reconciliation, sync, webhook_inbox
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
 from tests.interleavings.stepper import stop_before
@@ -142,7 +142,7 @@ def _credit_refund(world: World) -> str:
 
 def _batch(world: World) -> str:
     rows = [withdrawal(50, "k", client="api"), withdrawal(20, "k2", client="api")]
-    made = batches.take_batch(world.context, rows, client="api", actor="anna")
+    made = batches.accept_batch(world.context, rows, client="api", actor="anna")
     return f"{made['accepted'] + made['replayed']} of 2"
 
 
@@ -170,13 +170,13 @@ def _pay_out_correction(world: World) -> str:
 
 
 def _work(world: World) -> str:
-    advance(world.context)
+    process_due(world.context)
     return "worked"
 
 
 def _sweep(world: World) -> str:
     due = due_refunds.due_ids(world.context, bulk=False, limit=10)
-    advance(world.context, due)
+    process_due(world.context, due)
     return "worked"
 
 
@@ -184,7 +184,7 @@ def _work_later(world: World, seconds: float) -> str:
     """By then whoever was at work has been frozen past its lease, or past the life of its key."""
     stop_before("the clock goes on")
     world.pass_time(seconds)
-    advance(world.context)
+    process_due(world.context)
     return "worked"
 
 
@@ -192,17 +192,17 @@ def _webhook(world: World) -> str:
     body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
     with world.database.write() as connection:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.updated", body, world.now)
-    webhook_inbox.take_inbox(world.context)
+    webhook_inbox.process_inbox(world.context)
     return "heard"
 
 
 def _watch(world: World) -> str:
-    sync.watch(world.context)
+    sync.sync_all(world.context)
     return "watched"
 
 
 def _look(world: World) -> str:
-    sync.look(world.context)
+    sync.sync_recent(world.context)
     return "looked"
 
 

@@ -105,35 +105,35 @@ DEFECTS = (
     Defect(
         "the quiet window forgotten",
         DOMAIN + "handle_reply.py",
-        "if leg.doubtful and asked_at < quiet_end(leg, draft.policy):",
+        "if leg.doubtful and asked_at < quiet_end(leg, builder.policy):",
         "if False:",
     ),
     Defect(
         "the answer's time taken for the question's",
         ENGINE + "refunds/process.py",
-        "Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)",
-        "Evidence(q.refund_id, q.call.leg_id, q.call, answer, None)",
+        "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, claim.now)",
+        "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, None)",
         (ADVANCE + "a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it",),
     ),
     Defect(
         "a timeout taken for a refusal",
         DOMAIN + "handle_reply.py",
-        "        case Unanswered(reason=reason, server_error=server_error):\n"
-        "            _wait(draft, leg, LegOutcome.SILENCE, reason, doubtful=True,"
-        " look_first=leg.look_first or server_error)",
+        "        case Unanswered(reason=reason, server_error=server_error):\n            _retry_later(\n"
+        "                builder, leg, LegOutcome.NO_ANSWER, reason, doubtful=True,"
+        " look_first=leg.look_first or server_error\n            )",
         "        case Unanswered(reason=reason):\n"
-        '            _take_verdict(draft, leg, "refused", "no_answer", reason)',
+        '            _handle_refusal(builder, leg, "refused", "no_answer", reason)',
     ),
     Defect(
         "a refusal believed although an earlier send is unanswered",
         DOMAIN + "handle_reply.py",
-        "    if leg.doubtful or verdict in LOOK_FIRST:",
-        "    if verdict in LOOK_FIRST:",
+        "    if leg.doubtful or verdict in LOOKUP_REQUIRED:",
+        "    if verdict in LOOKUP_REQUIRED:",
     ),
     Defect(
         "already refunded taken for success of nobody's",
         DOMAIN + "handle_reply.py",
-        "    if leg.doubtful or verdict in LOOK_FIRST:",
+        "    if leg.doubtful or verdict in LOOKUP_REQUIRED:",
         "    if leg.doubtful:",
     ),
     Defect(
@@ -151,7 +151,7 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "next_step.py",
-        "leg.look_first or not may_replay(leg, draft.now, draft.policy) or",
+        "leg.look_first or not may_replay(leg, builder.now, builder.policy) or",
         "leg.look_first or",
     ),
     Defect(
@@ -178,7 +178,7 @@ DEFECTS = (
     Defect(
         "two failed legs take the same room of another payment",
         DOMAIN + "next_step.py",
-        "= rooms[other.payment_id].less(share.payment_credits, share.amount_minor)",
+        "= rooms[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)",
         "= rooms[other.payment_id]",
         ("tests/domain/test_next_step.py",),
     ),
@@ -192,8 +192,8 @@ DEFECTS = (
     Defect(
         "after a clock was set back all waits for the old times",
         ENGINE + "jobs/clock_rollback.py",
-        "        woken = refunds.wake_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
-        "        woken = 1",
+        "        next_step = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
+        "        next_step = 1",
         ("tests/engine/jobs/test_clock_rollback.py",),
     ),
     Defect(
@@ -206,7 +206,7 @@ DEFECTS = (
     Defect(
         "a new attempt after the key's life without a person",
         DOMAIN + "handle_reply.py",
-        "    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):",
+        "    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):",
         "    elif False:",
     ),
     Defect(
@@ -218,19 +218,19 @@ DEFECTS = (
     Defect(
         "an answer for another amount believed",
         DOMAIN + "refund_object.py",
-        "    if (thing.amount_minor, thing.currency) != (leg.amount_minor, leg.currency):",
+        "    if (refund_object.amount_minor, refund_object.currency) != (leg.amount_minor, leg.currency):",
         "    if False:",
     ),
     Defect(
         "an answer for another payment believed",
         DOMAIN + "refund_object.py",
-        "    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:",
+        "    if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:",
         "    if False:",
     ),
     Defect(
         "another leg's object believed",
         DOMAIN + "refund_object.py",
-        "    if thing.leg_id is not None and thing.leg_id != leg.leg_id:",
+        "    if refund_object.leg_id is not None and refund_object.leg_id != leg.leg_id:",
         "    if False:",
     ),
     Defect(
@@ -242,13 +242,13 @@ DEFECTS = (
     Defect(
         "two refund objects for one leg pass unnoticed",
         DOMAIN + "refund_object.py",
-        '"attention": TWICE if twice else thing.failure_code if disputed else None',
-        '"attention": thing.failure_code if disputed else None',
+        '"attention": REFUNDED_TWICE if twice else refund_object.failure_code if disputed else None',
+        '"attention": refund_object.failure_code if disputed else None',
     ),
     Defect(
         "what a dispute returns is paid over another payment",
         DOMAIN + "refund_object.py",
-        "disputed = not best and not late and thing.failure_code in FAILED_BY_A_DISPUTE",
+        "disputed = not best and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE",
         "disputed = False",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
@@ -311,27 +311,28 @@ DEFECTS = (
     Defect(
         "a stored fault of ours gets a new key without a look",
         DOMAIN + "handle_reply.py",
-        "        _wait(draft, leg, LegOutcome.SILENCE, denied.code, seconds=seconds, look_first=True)",
-        "        _wait(draft, fresh_attempt(leg), LegOutcome.NOT_EXECUTED, denied.code, seconds=seconds)",
+        "        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, look_first=True)",
+        "        _retry_later(builder, fresh_attempt(leg), LegOutcome.NOT_EXECUTED, denied.code, seconds=seconds)",
     ),
     Defect(
         "a pause for a fault of ours tells nobody",
         ENGINE + "refunds/apply.py",
-        "        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):",
+        "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if False:",
         (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
     ),
     Defect(
         "a pause for a fault of ours is told at each try",
         ENGINE + "refunds/apply.py",
-        "        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):",
+        "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if True:",
         (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
     ),
     Defect(
         "an empty balance told as a failed object ends the leg",
         DOMAIN + "refund_object.py",
-        "    if outcome is LegOutcome.OBJECT_FAILED and leg.status in OPEN and thing.failure_code in FAILED_FOR_FUNDS:",
+        "    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and"
+        " refund_object.failure_code in FAILED_FOR_FUNDS:",
         "    if False:",
     ),
     Defect(
@@ -390,8 +391,8 @@ DEFECTS = (
     Defect(
         "an unknown status taken for success",
         DOMAIN + "refund_object.py",
-        '    state = _STATE_OF_WORD.get(thing.status or "")',
-        '    state = _STATE_OF_WORD.get(thing.status or "", ObjectState.SUCCEEDED)',
+        '    state = _STATE_OF_STATUS.get(refund_object.status or "")',
+        '    state = _STATE_OF_STATUS.get(refund_object.status or "", ObjectState.SUCCEEDED)',
     ),
     Defect(
         "a late failure forgets the credits",
@@ -408,8 +409,8 @@ DEFECTS = (
     Defect(
         "credits taken again are not taken",
         DOMAIN + "refund_object.py",
-        "        draft.balance -= given_back",
-        "        draft.balance -= 0",
+        "        builder.balance -= given_back",
+        "        builder.balance -= 0",
     ),
     Defect(
         "a webhook before the answer is booked twice",
@@ -420,8 +421,8 @@ DEFECTS = (
     Defect(
         "a silent processor is given up",
         DOMAIN + "handle_reply.py",
-        "        next_at=draft.now + max(pause, seconds or 0),",
-        "        next_at=None if backoffs > 5 else draft.now + max(pause, seconds or 0),",
+        "        next_at=builder.now + max(pause, seconds or 0),",
+        "        next_at=None if waits.backoffs > 5 else builder.now + max(pause, seconds or 0),",
     ),
     Defect(
         "a replayed refusal proves nothing",
@@ -482,15 +483,15 @@ DEFECTS = (
     Defect(
         "elsewhere: a key that waited through a pause is sent again without a look",
         DOMAIN + "next_step.py",
-        "held=is_held(leg), looked_at=None)",
+        "held=lists_before_sending(leg), looked_at=None)",
         "looked_at=None)",
         ELSEWHERE,
     ),
     Defect(
         "elsewhere: a list read during a pause allows a send after it",
         DOMAIN + "next_step.py",
-        "held=is_held(leg), looked_at=None)",
-        "held=is_held(leg))",
+        "held=lists_before_sending(leg), looked_at=None)",
+        "held=lists_before_sending(leg))",
         ELSEWHERE,
     ),
     Defect(
@@ -510,8 +511,8 @@ DEFECTS = (
     Defect(
         "elsewhere: the list is read before the payment's word",
         DOMAIN + "next_step.py",
-        "    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
-        "    if leg.status is LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):",
+        "    if leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
+        "    if leg.status is LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
         (*PAYMENT_CHECK, "tests/engine/processor_sync/test_payment_reading_and_list.py"),
     ),
     Defect(
@@ -531,15 +532,15 @@ DEFECTS = (
     Defect(
         "a disputed word that nobody reads again is looked at for ever",
         DOMAIN + "payment_check.py",
-        "passes = objection.passes and _can_be_read(facts, draft.policy)",
+        "passes = objection.passes and _can_be_read(facts, builder.policy)",
         "passes = objection.passes",
         (BOTH + "where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop",),
     ),
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
         DOMAIN + "handle_reply.py",
-        "_wait_for_our_set_up(draft, replace(leg, held=True), reply)",
-        "_wait_for_our_set_up(draft, leg, reply)",
+        "_wait_for_our_set_up(builder, replace(leg, held=True), reply)",
+        "_wait_for_our_set_up(builder, leg, reply)",
         ELSEWHERE,
     ),
     Defect(
@@ -585,28 +586,28 @@ DEFECTS = (
     Defect(
         "elsewhere: a refund without its marks is taken for another's",
         ENGINE + "refunds/object_ownership.py",
-        "        if booked := by_id.get(thing.processor_refund_id):",
-        "        if False and (booked := by_id.get(thing.processor_refund_id)):",
+        "        if booked := by_id.get(refund_object.processor_refund_id):",
+        "        if False and (booked := by_id.get(refund_object.processor_refund_id)):",
         (OTHERS + "marks_that_were_edited_away_make_no_refund_of_ours_foreign",),
     ),
     Defect(
         "elsewhere: another installation's refund is taken for ours",
         ENGINE + "refunds/object_ownership.py",
-        "    return thing.leg_id if thing.installation == installation else None",
-        "    return thing.leg_id",
+        "    return refund_object.leg_id if refund_object.installation == installation else None",
+        "    return refund_object.leg_id",
         (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
     ),
     Defect(
         "elsewhere: copied marks make a refund of another amount ours",
         ENGINE + "refunds/object_ownership.py",
-        "owned is None or not _is_what_was_asked_for(thing, asked.get(owned.leg_id)):",
+        "owned is None or not _is_what_was_asked_for(refund_object, asked.get(owned.leg_id)):",
         "owned is None:",
         (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
     ),
     Defect(
         "elsewhere: copied marks of a leg over another payment make a refund ours",
         ENGINE + "refunds/object_ownership.py",
-        "not thing.payment_refs or asked.processor_payment_id in thing.payment_refs",
+        "not refund_object.payment_refs or asked.processor_payment_id in refund_object.payment_refs",
         "True",
         (OTHERS + "the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours",),
     ),
@@ -617,7 +618,7 @@ DEFECTS = (
         "leg.sends > 0",
     ),
     Defect(
-        "elsewhere: what was blocked is tried again soon without a look",
+        "elsewhere: what was blocked is run_or_error again soon without a look",
         DOMAIN + "outside_refunds.py",
         "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
         "    relies_on_the_look = soon",
@@ -637,7 +638,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
         DOMAIN + "operator_action.py",
-        "held=is_held(leg), **asked_now",
+        "held=lists_before_sending(leg), **asked_now",
         "held=leg.last_sent_at is not None, **asked_now",
         ELSEWHERE,
     ),
@@ -667,7 +668,7 @@ DEFECTS = (
         DOMAIN + "handle_reply.py",
         "before_sending and not (strange or elsewhere or leg.look_first):",
         "before_sending and not (strange or elsewhere or leg.look_first or not leg.doubtful or "
-        "asked_at >= _quiet_end(draft, leg)):",
+        "asked_at >= quiet_end(leg, builder.policy)):",
         ELSEWHERE,
     ),
     Defect(
@@ -718,7 +719,7 @@ DEFECTS = (
     Defect(
         "elsewhere: refunds of other payments stop a leg",
         ENGINE + "refunds/object_ownership.py",
-        "        elif thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:",
+        "        elif refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:",
         "        elif False:",
         (OTHERS + "what_gave_the_customer_nothing_over_this_payment_does_not_count",),
     ),
@@ -732,7 +733,7 @@ DEFECTS = (
     Defect(
         "elsewhere: after a payment by hand nobody looks any more",
         DOMAIN + "operator_action.py",
-        """{"next_at": draft.now, "verdict": leg.verdict} if leg.doubtful else {}""",
+        """{"next_at": builder.now, "verdict": leg.verdict} if leg.doubtful else {}""",
         "{}",
         ELSEWHERE,
     ),
@@ -757,16 +758,16 @@ DEFECTS = (
         "returned_credits=refund.returned_credits)",
     ),
     Defect(
-        "credits given back and another payment tried",
+        "credits given back and another payment run_or_error",
         DOMAIN + "next_step.py",
-        "draft.change(leg, settled=True, returned_credits=unplaced)",
-        "draft.change(leg, settled=True, returned_credits=leg.credits)",
+        "builder.update_leg(leg, settled=True, returned_credits=unplaced)",
+        "builder.update_leg(leg, settled=True, returned_credits=leg.credits)",
     ),
     Defect(
         "the held credits stay held",
         DOMAIN + "credit_postings.py",
-        "        draft.held -= refund.credits",
-        "        draft.held -= 0",
+        "        builder.held -= refund.credits",
+        "        builder.held -= 0",
     ),
     Defect(
         "a correction that is paid out is taken twice",
@@ -777,21 +778,21 @@ DEFECTS = (
     Defect(
         "what the processor has of a refund that is not posted here stays unbooked",
         DOMAIN + "refund_object.py",
-        "    if not draft.refund.posted:\n",
+        "    if not builder.refund.posted:\n",
         "    if False:\n",
         CONTRADICTED,
     ),
     Defect(
         "what was called off and paid all the same is reserved no more",
         DOMAIN + "credit_postings.py",
-        "        _reserve(draft, 1)",
-        "        _reserve(draft, 0)",
+        "        _reserve(builder, 1)",
+        "        _reserve(builder, 0)",
         CONTRADICTED,
     ),
     Defect(
         "the legs that were called off with one that was paid keep their credits",
         DOMAIN + "credit_postings.py",
-        "                draft.change(leg, returned_credits=leg.credits)",
+        "                builder.update_leg(leg, returned_credits=leg.credits)",
         "                pass",
         CONTRADICTED,
     ),
@@ -805,15 +806,15 @@ DEFECTS = (
     Defect(
         "a strange object is alarmed at every look",
         DOMAIN + "refund_object.py",
-        "    if thing.leg_id == leg.leg_id:\n        _keep_word",
-        "    if False:\n        _keep_word",
+        "    if refund_object.leg_id == leg.leg_id:\n        _keep_status",
+        "    if False:\n        _keep_status",
         CONTRADICTED,
     ),
     Defect(
         "a leg worth nothing is given up before a person has decided",
         DOMAIN + "decision_builder.py",
-        "leg.status in OPEN or leg.attention or leg in",
-        "leg.status in OPEN or leg in",
+        "leg.status in ACTIVE or leg.attention or leg in",
+        "leg.status in ACTIVE or leg in",
         ("tests/domain/test_next_step.py",),
     ),
     Defect(
@@ -826,7 +827,7 @@ DEFECTS = (
     Defect(
         "a fault of everybody puts everybody aside",
         ENGINE + "refunds/quarantine.py",
-        "    if len(broken) == of >= EVERYBODYS:",
+        "    if len(broken) == of >= SYSTEMIC_FAILURES_MIN:",
         "    if False:",
         ASIDE,
     ),
@@ -860,14 +861,14 @@ DEFECTS = (
     Defect(
         "cancel keeps the reservation",
         DOMAIN + "credit_postings.py",
-        "        draft.change(leg, status=LegStatus.CANCELED, settled=True, next_at=None)",
-        "        draft.change(leg, next_at=None)",
+        "        builder.update_leg(leg, status=LegStatus.CANCELED, settled=True, next_at=None)",
+        "        builder.update_leg(leg, next_at=None)",
     ),
     Defect(
         "cancel keeps the transaction's room",
         DOMAIN + "credit_postings.py",
-        "        draft.room += credits",
-        "        draft.room += max(credits, 0)",
+        "        builder.room += credits",
+        "        builder.room += max(credits, 0)",
     ),
     Defect(
         "bonus credits are paid out",
@@ -892,14 +893,14 @@ DEFECTS = (
     Defect(
         "what is in flight does not count against the payment",
         ENGINE + "refunds/accept.py",
-        "its[leg.payment_id] = its[leg.payment_id].less(leg.payment_credits, leg.amount_minor)",
+        "its[leg.payment_id] = its[leg.payment_id].after_reserving(leg.payment_credits, leg.amount_minor)",
         "pass",
         (INTAKE + "in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments",),
     ),
     Defect(
         "a failed leg keeps its payment's room",
         DOMAIN + "decision_builder.py",
-        "                if leg.status not in NO_MONEY:",
+        "                if leg.status not in UNPAID_FINAL:",
         "                if True:",
     ),
     # --- rounding
@@ -992,27 +993,29 @@ DEFECTS = (
     Defect(
         "a strange word about what failed before stops the present attempt",
         DOMAIN + "refund_object.py",
-        "    if _is_void_still(thing) and thing.processor_refund_id in void_before(leg):",
+        "    if _is_void_still(refund_object) and"
+        " refund_object.processor_refund_id in void_objects_of_older_attempts(leg):",
         "    if False:",
     ),
     Defect(
         "a strange word that what failed before stands after all stops nothing",
         DOMAIN + "refund_object.py",
-        '    return _STATE_OF_WORD.get(thing.status or "") not in (None, *STANDING)',
+        '    return _STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)',
         "    return True",
     ),
     Defect(
         "reconciliation knows no currencies",
         ENGINE + "processor_sync/reconciliation.py",
-        "            theirs[thing.leg_id, thing.currency] += thing.amount_minor",
-        "            theirs[thing.leg_id, next((c for leg, c in ours if leg == thing.leg_id), thing.currency)]"
-        " += thing.amount_minor",
+        "            theirs[refund_object.leg_id, refund_object.currency] += refund_object.amount_minor",
+        "            theirs[refund_object.leg_id, next((c for leg, c in ours if leg == refund_object.leg_id), "
+        "refund_object.currency)]"
+        " += refund_object.amount_minor",
         ("tests/engine/processor_sync/test_reconciliation.py",),
     ),
     Defect(
         "what a person named as their payment is a difference for weeks",
         ENGINE + "processor_sync/reconciliation.py",
-        "        if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:",
+        "        if paid_by.get(refund_object.leg_id) != MANUAL_PREFIX + refund_object.processor_refund_id:",
         "        if True:",
         (
             "tests/engine/processor_sync/test_reconciliation.py::test_what_a_person_named_before_our_books_knew_of_it_is_no_difference",
@@ -1113,7 +1116,7 @@ DEFECTS = (
     Defect(
         "a refund in another currency proves nothing for the next one",
         DOMAIN + "refund_object.py",
-        "        draft.words[leg.payment_id] = proof",
+        "        builder.words[leg.payment_id] = proof",
         "        pass",
         PAYMENT_CHECK,
     ),
@@ -1186,7 +1189,7 @@ DEFECTS = (
     Defect(
         "a link that was put in by another hand is not looked for",
         ENGINE + "audit/row_snapshots.py",
-        """    for link in sorted(standing - said.keys()):""",
+        """    for link in sorted(current_rows - said.keys()):""",
         """    for link in list[persons.Link]():""",
         (
             "tests/engine/audit/test_row_snapshots.py"
@@ -1228,7 +1231,7 @@ DEFECTS = (
     Defect(
         "a first send relies on a look older than POLL_SECONDS",
         ENGINE + "refunds/send_gate.py",
-        "    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)",
+        "    return processors.listed_before(connection, now - context.policy.poll_seconds, now)",
         "    return frozenset()",
         (
             "tests/engine/refunds/test_outside_refunds.py"
@@ -1238,8 +1241,8 @@ DEFECTS = (
     Defect(
         "reconciliation tells of what a person has resolved",
         ENGINE + "processor_sync/reconciliation.py",
-        """ or thing.processor_refund_id in resolved:""",
-        """:""",
+        "\n            or refund_object.processor_refund_id in resolved",
+        "",
         (
             "tests/engine/processor_sync/test_reconciliation.py::test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks",
         ),
@@ -1247,8 +1250,8 @@ DEFECTS = (
     Defect(
         "a person's resolution explains what came after it",
         "src/refund_worker/store/reporting/reconciliation.py",
-        """, e.at >= o.seen_at)""",
-        """)""",
+        "            e.at >= o.seen_at,\n",
+        "",
         (
             "tests/engine/processor_sync/test_reconciliation.py::test_a_strange_object_that_came_after_the_person_resolved_is_a_difference",
         ),
@@ -1354,7 +1357,7 @@ DEFECTS = (
     Defect(
         "resolve while the processor may still pay",
         DOMAIN + "state_machine.py",
-        "    nobody_may_pay = not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)",
+        "    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
         "    nobody_may_pay = True",
     ),
     Defect(
@@ -1539,20 +1542,20 @@ DEFECTS = (
     Defect(
         "401 fails the refund instead of pausing the processor",
         DOMAIN + "handle_reply.py",
-        "    draft.pauses.append(Pause(leg.processor, denied.code, denied.message))\n    seconds",
+        "    builder.pauses.append(ProcessorDenied(leg.processor, denied.code, denied.message))\n    seconds",
         "    seconds",
     ),
     Defect(
         "a retry by hand counts the attempts anew",
         DOMAIN + "operator_action.py",
-        '"next_at": draft.now, "backoffs": 0, "looked_at"',
-        '"next_at": draft.now, "backoffs": 0, "attempt": 1, "sends": 0, "looked_at"',
+        '"next_at": builder.now, "backoffs": 0, "looked_at"',
+        '"next_at": builder.now, "backoffs": 0, "attempt": 1, "sends": 0, "looked_at"',
     ),
     Defect(
         "a retry by hand forgets that an answer is missing",
         DOMAIN + "operator_action.py",
-        '"next_at": draft.now, "backoffs": 0, "looked_at"',
-        '"next_at": draft.now, "backoffs": 0, "doubtful": False, "looked_at"',
+        '"next_at": builder.now, "backoffs": 0, "looked_at"',
+        '"next_at": builder.now, "backoffs": 0, "doubtful": False, "looked_at"',
     ),
     Defect(
         "what waits for approval reserves nothing",
@@ -1630,7 +1633,7 @@ DEFECTS = (
     Defect(
         "a dead worker's call is never asked about",
         DOMAIN + "next_step.py",
-        "        next_at=draft.now + draft.policy.lease_seconds,",
+        "        next_at=builder.now + builder.policy.lease_seconds,",
         "        next_at=None,",
     ),
     Defect(
@@ -1820,8 +1823,8 @@ DEFECTS = (
     Defect(
         "a mark that was edited away makes a refund of ours foreign",
         ENGINE + "refunds/object_ownership.py",
-        "if booked := by_id.get(thing.processor_refund_id):",
-        "if (booked := by_id.get(thing.processor_refund_id)) and thing.leg_id:",
+        "if booked := by_id.get(refund_object.processor_refund_id):",
+        "if (booked := by_id.get(refund_object.processor_refund_id)) and refund_object.leg_id:",
         ("tests/engine/processor_sync/test_reconciliation.py",),
     ),
     Defect(
@@ -1869,21 +1872,21 @@ DEFECTS = (
     Defect(
         "the simulation sees a 401 taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "        _wait_unexecuted(draft, leg, denied.code, seconds)",
-        '        _take_verdict(draft, leg, "refused", denied.code, denied.message)',
+        "        _retry_unexecuted(builder, leg, denied.code, seconds)",
+        '        _handle_refusal(builder, leg, "refused", denied.code, denied.message)',
         SCHEDULES,
     ),
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "            _wait_unexecuted(draft, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
-        '            _take_verdict(draft, leg, "refused", "not_sent", reason)',
+        "_retry_unexecuted(builder, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
+        '_handle_refusal(builder, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),
     Defect(
         "the simulation sees a person called while the key lives",
         DOMAIN + "handle_reply.py",
-        "    elif leg.doubtful and not key_lives(leg, draft.now, draft.policy):",
+        "    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):",
         "    elif leg.doubtful:",
         SCHEDULES,
     ),
@@ -2060,22 +2063,23 @@ DEFECTS = (
     Defect(
         "the simulation sees a replayed server error taken for a proof",
         DOMAIN + "handle_reply.py",
-        "        if leg.doubtful and asked_at < quiet_end(leg, draft.policy):",
-        "        if leg.doubtful and not leg.look_first and asked_at < _quiet_end(draft, leg):",
+        "        if leg.doubtful and asked_at < quiet_end(leg, builder.policy):",
+        "        if leg.doubtful and not leg.look_first and asked_at < quiet_end(leg, builder.policy):",
         SCHEDULES,
     ),
     Defect(
         "the simulation sees polls put off by weeks",
         DOMAIN + "refund_object.py",
-        "    return max(draft.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
-        "    return max(draft.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
+        "    return max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
+        "    return max(builder.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
         SCHEDULES,
     ),
     Defect(
         "the simulation sees answers that this program breaks on",
         DOMAIN + "handle_reply.py",
-        "    draft = Draft(refund, now, policy, PROCESSOR)\n    for leg_id, call, reply, asked_at in replies:",
-        "    draft = Draft(refund, now, policy, PROCESSOR)\n    if refund.version % 4 == 3:\n"
+        "    builder = DecisionBuilder(refund, now, policy, PROCESSOR)\n"
+        "    for leg_id, call, reply, asked_at in replies:",
+        "    builder = DecisionBuilder(refund, now, policy, PROCESSOR)\n    if refund.version % 4 == 3:\n"
         '        raise RuntimeError("broken")\n    for leg_id, call, reply, asked_at in replies:',
         SCHEDULES,
     ),

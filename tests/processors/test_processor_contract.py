@@ -24,11 +24,11 @@ from refund_worker.processors.base import (
     Denied,
     Found,
     KeyConflict,
-    LegOrder,
     Misconfigured,
     PaymentRead,
     PaymentUnreadable,
     Processor,
+    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -81,7 +81,9 @@ class Client:
         return self._loop.run_until_complete(work)
 
     def body(self, payment_id: str, amount_minor: int, attempt: int = 1, leg_id: str | None = None) -> str:
-        order = LegOrder("rf_1", leg_id or self.leg_id, attempt, payment_id, amount_minor, "GBP", "customer asked")
+        order = RefundInstruction(
+            "rf_1", leg_id or self.leg_id, attempt, payment_id, amount_minor, "GBP", "customer asked"
+        )
         return self.adapter.freeze(order)
 
     def send(self, key: str, body: str) -> Reply:
@@ -257,7 +259,7 @@ def test_an_unknown_payment_is_a_fault_of_the_set_up_and_no_refusal(client: Clie
     if client.server.deviates("listing an unknown payment"):
         # It leaves the filter out. What is over another payment is nobody's refund of this one: `engine.ownership`.
         assert isinstance(searched, Found), searched
-        assert [thing for thing in searched.objects if payment_id in thing.payment_refs] == []
+        assert [item for item in searched.objects if payment_id in item.payment_refs] == []
     else:
         assert isinstance(searched, Misconfigured), searched
 

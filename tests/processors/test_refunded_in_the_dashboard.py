@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.processor_sync.sync import look
-from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
-from refund_worker.engine.refunds.actions import command
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.processor_sync.sync import sync_recent
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.refunds.actions import perform_action
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.testing import RefundWorker
 
 SECRET = "whsec_of_this_test"
@@ -47,8 +47,8 @@ def work_until(shop: RefundWorker, true: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS_MAX
     while not true():
         assert time.monotonic() < end, "it did not come to that"
-        look(shop.context)
-        if not advance(shop.context) + take_inbox(shop.context):
+        sync_recent(shop.context)
+        if not process_due(shop.context) + process_inbox(shop.context):
             time.sleep(0.02)
 
 
@@ -83,7 +83,7 @@ def test_beside_an_empty_balance_and_its_own_retry(shop: RefundWorker) -> None:
 def test_beside_an_empty_balance_and_a_persons_retry(shop: RefundWorker) -> None:
     refund_id, charge = refund_20(shop, EMPTY)
     by_hand = in_the_dashboard(shop, charge, 2000)
-    command(shop.context, refund_id, Action.RETRY, actor="op", reason="topped up")
+    perform_action(shop.context, refund_id, Action.RETRY, actor="op", reason="topped up")
     assert_stopped(shop, refund_id, by_hand)
 
 
@@ -93,7 +93,7 @@ def test_beside_an_empty_balance_with_its_webhook_taken_in_first(shop: RefundWor
         shop.sandbox.send_webhooks_to(f"{door.url}/webhooks/stripe", SECRET)
         by_hand = in_the_dashboard(shop, charge, 2000)
         end = time.monotonic() + SECONDS_MAX
-        while not take_inbox(shop.context):
+        while not process_inbox(shop.context):
             assert time.monotonic() < end, "the webhook did not come"
             time.sleep(0.02)
     assert_stopped(shop, refund_id, by_hand)
@@ -113,9 +113,9 @@ def test_what_a_person_says_they_paid_in_the_dashboard_is_not_sent_and_the_books
     refund_id, charge = refund_20(shop, ERROR)
     by_hand = in_the_dashboard(shop, charge, 2000)
     assert shop.refund(refund_id)["available_actions"] == ["resolve"]
-    command(shop.context, refund_id, Action.RESOLVE, actor="op", reason="I paid it", reference=by_hand)
+    perform_action(shop.context, refund_id, Action.RESOLVE, actor="op", reason="I paid it", reference=by_hand)
     time.sleep(3)
-    work_until(shop, lambda: not advance(shop.context))
+    work_until(shop, lambda: not process_due(shop.context))
     refund = shop.refund(refund_id)
     assert (refund["status"], refund["legs"][0]["processor_refund_id"]) == ("succeeded", f"manual:{by_hand}")
     assert shop.paid_minor() == 2000
@@ -128,6 +128,6 @@ def test_what_a_person_retries_with_the_refund_seen_goes_out(shop: RefundWorker)
     work_until(shop, lambda: shop.refund(refund_id)["legs"][0]["status"] == "blocked")
     by_hand = in_the_dashboard(shop, charge, 2000)
     assert_stopped(shop, refund_id, by_hand)
-    command(shop.context, refund_id, Action.RETRY, actor="op", reason="a goodwill payment beside it")
+    perform_action(shop.context, refund_id, Action.RETRY, actor="op", reason="a goodwill payment beside it")
     work_until(shop, lambda: shop.refund(refund_id)["status"] == "succeeded")
     assert shop.paid_minor() == 4000

@@ -26,9 +26,9 @@ from refund_worker.processors.base import (
     Denied,
     Found,
     KeyConflict,
-    LegOrder,
     Misconfigured,
     NotSent,
+    RefundInstruction,
     Refused,
     Unanswered,
     UnknownRefusal,
@@ -41,7 +41,7 @@ API_KEY = "sk_test_51HiddenKeyOfTheAdapter"
 TIMEOUT_SECONDS = 0.4  # where nothing, or no end, is to come
 PATIENCE_SECONDS = 20.0  # where an answer is: on a busy machine it may take its time
 CARD = "4242424242424242"
-ORDER = LegOrder("rf_1", "leg_1", 1, "ch_1", 1500, "EUR", "customer asked")
+ORDER = RefundInstruction("rf_1", "leg_1", 1, "ch_1", 1500, "EUR", "customer asked")
 
 
 # --- A server that answers from a script ------------------------------------------------------------------------------
@@ -514,8 +514,8 @@ def test_a_key_that_no_header_carries_is_not_sent(bench: Bench, key: str) -> Non
 
 
 def _frozen(**changes: Any) -> str:
-    fields = {name: getattr(ORDER, name) for name in LegOrder.__slots__}
-    return StripeProcessor(API_KEY).freeze(LegOrder(**{**fields, **changes}))
+    fields = {name: getattr(ORDER, name) for name in RefundInstruction.__slots__}
+    return StripeProcessor(API_KEY).freeze(RefundInstruction(**{**fields, **changes}))
 
 
 @pytest.mark.parametrize("stored", [True, False])

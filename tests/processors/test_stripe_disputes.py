@@ -13,7 +13,7 @@ import pytest
 
 from refund_worker.processors.base import PaymentRead
 from refund_worker.processors.stripe.adapter import StripeProcessor
-from refund_worker.processors.stripe.payments import holds_refunds_back
+from refund_worker.processors.stripe.payments import blocks_refunds
 
 CHARGE = {
     "id": "ch_1",
@@ -41,7 +41,7 @@ def listed(*statuses: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "is_held"),
+    ("statuses", "lists_before_sending"),
     [
         (["warning_needs_response"], False),
         (["warning_under_review"], False),
@@ -59,15 +59,15 @@ def listed(*statuses: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_an_inquiry_and_what_was_won_hold_nothing_back(statuses: list[Any], is_held: bool) -> None:
-    assert holds_refunds_back(listed(*statuses)) is is_held
+def test_an_inquiry_and_what_was_won_hold_nothing_back(statuses: list[Any], lists_before_sending: bool) -> None:
+    assert blocks_refunds(listed(*statuses)) is lists_before_sending
 
 
 @pytest.mark.parametrize(
     "nothing", [None, [], {"object": "list"}, {"data": []}, {"object": "list", "data": ["won"]}], ids=str
 )
 def test_what_says_nothing_of_use_holds_back(nothing: object) -> None:
-    assert holds_refunds_back(nothing) is True
+    assert blocks_refunds(nothing) is True
 
 
 class Server(ThreadingHTTPServer):

@@ -14,15 +14,15 @@ from refund_worker.processors.base import (
     Misconfigured,
     NotSent,
     PaymentRead,
+    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    PaymentWord,
     Unanswered,
 )
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.processors.stripe.objects import Unreadable
-from refund_worker.processors.stripe.payments import to_charge_word, to_intent_word
+from refund_worker.processors.stripe.payments import charge_reading, intent_reading
 
 CHARGE: dict[str, Any] = {
     "id": "ch_1",
@@ -44,11 +44,11 @@ INTENT: dict[str, Any] = {
     "latest_charge": "ch_1",
     "livemode": True,
 }
-WORD = PaymentWord(captured_minor=4_000, currency="EUR", live=True, disputed=False, refunded_minor=1_000)
+WORD = PaymentReading(captured_minor=4_000, currency="EUR", live=True, disputed=False, refunded_minor=1_000)
 
 
 def test_a_charge_says_what_was_captured_and_refunded() -> None:
-    assert to_charge_word(CHARGE, "ch_1") == WORD
+    assert charge_reading(CHARGE, "ch_1") == WORD
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_charge_says_what_was_captured_and_refunded() -> None:
 )
 def test_an_older_charge_is_captured_whole_or_not_at_all(changes: dict[str, Any], captured: int) -> None:
     old = {name: value for name, value in CHARGE.items() if name != "amount_captured"}
-    assert to_charge_word(old | changes, "ch_1").captured_minor == captured
+    assert charge_reading(old | changes, "ch_1").captured_minor == captured
 
 
 @pytest.mark.parametrize(
@@ -81,34 +81,34 @@ def test_an_older_charge_is_captured_whole_or_not_at_all(changes: dict[str, Any]
 )
 def test_a_charge_that_does_not_say_what_it_should_is_unreadable(wrong: dict[str, Any]) -> None:
     with pytest.raises(Unreadable):
-        to_charge_word(CHARGE | wrong, "ch_1")
+        charge_reading(CHARGE | wrong, "ch_1")
 
 
 @pytest.mark.parametrize("amount", [True, -1, "5", 1.5, None], ids=str)
 def test_an_amount_that_is_none_is_named(amount: object) -> None:
     with pytest.raises(Unreadable, match="a payment whose amount_captured is not a whole number of minor units"):
-        to_charge_word(CHARGE | {"amount_captured": amount}, "ch_1")
+        charge_reading(CHARGE | {"amount_captured": amount}, "ch_1")
 
 
 @pytest.mark.parametrize("nothing", [None, [], "charge", 1], ids=str)
 def test_what_is_no_object_is_unreadable(nothing: object) -> None:
     with pytest.raises(Unreadable):
-        to_charge_word(nothing, "ch_1")
+        charge_reading(nothing, "ch_1")
     with pytest.raises(Unreadable):
-        to_intent_word(nothing, "pi_1")
+        intent_reading(nothing, "pi_1")
 
 
 def test_a_mode_or_dispute_that_is_no_truth_value_is_none() -> None:
-    word = to_charge_word(CHARGE | {"livemode": "false", "disputed": 0}, "ch_1")
+    word = charge_reading(CHARGE | {"livemode": "false", "disputed": 0}, "ch_1")
     assert (word.live, word.disputed) == (None, None)
 
 
 def test_a_payment_intent_says_it_by_its_charge() -> None:
-    assert to_intent_word(INTENT | {"latest_charge": CHARGE}, "pi_1") == (WORD, None)
-    assert to_intent_word(INTENT, "pi_1") == (PaymentWord(4_000, "EUR", True), "ch_1")
-    assert to_intent_word(INTENT | {"latest_charge": None}, "pi_1") == (PaymentWord(4_000, "EUR", True), None)
+    assert intent_reading(INTENT | {"latest_charge": CHARGE}, "pi_1") == (WORD, None)
+    assert intent_reading(INTENT, "pi_1") == (PaymentReading(4_000, "EUR", True), "ch_1")
+    assert intent_reading(INTENT | {"latest_charge": None}, "pi_1") == (PaymentReading(4_000, "EUR", True), None)
     with pytest.raises(Unreadable):
-        to_intent_word(INTENT | {"id": "pi_2"}, "pi_1")
+        intent_reading(INTENT | {"id": "pi_2"}, "pi_1")
 
 
 # --- over the network -------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def failing(sandbox: Sandbox, payment_id: str, do: dict[str, Any], **options: An
 
 @pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])
 def test_a_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
-    said = PaymentWord(captured_minor=5_000, currency="EUR", live=False, disputed=False, refunded_minor=0)
+    said = PaymentReading(captured_minor=5_000, currency="EUR", live=False, disputed=False, refunded_minor=0)
     assert read(sandbox, payment_id) == PaymentRead(said)
 
 

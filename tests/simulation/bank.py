@@ -21,13 +21,13 @@ from refund_worker.processors.base import (
     Denied,
     Found,
     KeyConflict,
-    LegOrder,
     Misconfigured,
     NotSent,
     PaymentRead,
+    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    PaymentWord,
+    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -116,7 +116,7 @@ class Bank:
     world: World
     faults: Faults
     payments: dict[str, Payment] = field(default_factory=dict)
-    things: list[Thing] = field(default_factory=list)
+    refund_objects: list[Thing] = field(default_factory=list)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
     sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
@@ -160,10 +160,10 @@ class Bank:
         self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
 
     def of_others(self) -> list[Thing]:
-        return [thing for thing in self.things if thing.leg_id is None]
+        return [item for item in self.refund_objects if item.leg_id is None]
 
     def room(self, payment: str) -> int:
-        taken = sum(t.amount for t in self.things if t.payment == payment and not t.is_void)
+        taken = sum(t.amount for t in self.refund_objects if t.payment == payment and not t.is_void)
         return self.payments[payment].amount - taken
 
     def _create(self, order: dict[str, Any]) -> Reply:
@@ -191,8 +191,10 @@ class Bank:
         if self.faults.strikes("declined"):
             payment.declines = "expired_or_canceled_card"
             return Refused(payment.declines, clean(f"the card {PLANTED_CARD} has expired"))
-        thing = self.add(order["payment"], order["amount"], order["leg"], order["attempt"], order["installation"])
-        return Answered(self.describe(thing))
+        refund_object = self.add(
+            order["payment"], order["amount"], order["leg"], order["attempt"], order["installation"]
+        )
+        return Answered(self.describe(refund_object))
 
     def add(
         self,
@@ -207,8 +209,8 @@ class Bank:
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
         life = self._life() if leg_id else [(0.0, "succeeded", None)]
-        thing = Thing(
-            id=f"re_{len(self.things) + 1}",
+        refund_object = Thing(
+            id=f"re_{len(self.refund_objects) + 1}",
             payment=payment,
             amount=amount,
             currency=self.payments[payment].currency,
@@ -222,30 +224,35 @@ class Bank:
             mark=mark or leg_id,
             installation=installation,
         )
-        self.things.append(thing)
-        world.note("BOOK", thing.id, thing.status, amount, leg_id, attempt)
+        self.refund_objects.append(refund_object)
+        world.note("BOOK", refund_object.id, refund_object.status, amount, leg_id, attempt)
         self.check_one_for_each_leg(leg_id)
-        self.on_created(thing)
+        self.on_created(refund_object)
         at = world.now
         for seconds, word, failure in life[1:]:
             at += seconds
-            world.at(at, lambda thing=thing, word=word, failure=failure: self.becomes(thing, word, failure))
-        self.on_news(thing)
-        return thing
+            world.at(
+                at,
+                lambda refund_object=refund_object, word=word, failure=failure: self.becomes(
+                    refund_object, word, failure
+                ),
+            )
+        self.on_news(refund_object)
+        return refund_object
 
     def check_one_for_each_leg(self, leg_id: str | None) -> None:
-        alive = [t.id for t in self.things if leg_id and t.leg_id == leg_id and not t.is_void]
+        alive = [t.id for t in self.refund_objects if leg_id and t.leg_id == leg_id and not t.is_void]
         if len(alive) > 1:
             raise Violation(f"I1 {leg_id} has {len(alive)} refunds that stand: {', '.join(alive)}")
 
-    def becomes(self, thing: Thing, word: str | None, failure: str | None) -> None:
-        if thing.is_void:
+    def becomes(self, refund_object: Thing, word: str | None, failure: str | None) -> None:
+        if refund_object.is_void:
             return
-        thing.words.append(word)
-        thing.said_at = self.world.now
-        thing.failure = failure
-        self.world.note("BOOK", thing.id, "becomes", word)
-        self.on_news(thing)
+        refund_object.words.append(word)
+        refund_object.said_at = self.world.now
+        refund_object.failure = failure
+        self.world.note("BOOK", refund_object.id, "becomes", word)
+        self.on_news(refund_object)
 
     def _life(self) -> list[tuple[float, str | None, str | None]]:
         """(seconds after the step before, status, failure) from creation on."""
@@ -275,32 +282,32 @@ class Bank:
             life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
         return life
 
-    def describe(self, thing: Thing) -> RefundObject:
-        word = thing.words[-1]
-        if len(thing.words) > 1 and self.faults.strikes("stale answer"):
-            word = thing.words[-2]
+    def describe(self, refund_object: Thing) -> RefundObject:
+        word = refund_object.words[-1]
+        if len(refund_object.words) > 1 and self.faults.strikes("stale answer"):
+            word = refund_object.words[-2]
         return RefundObject(
-            processor_refund_id=thing.id,
+            processor_refund_id=refund_object.id,
             status=word,
-            amount_minor=thing.amount,
-            currency=thing.currency,
-            payment_refs=(thing.payment,),
-            leg_id=thing.mark,
-            attempt=thing.attempt if thing.mark else None,
-            failure_code=thing.failure if word in VOID else None,
-            created_at=datetime.fromtimestamp(thing.created, UTC),
+            amount_minor=refund_object.amount,
+            currency=refund_object.currency,
+            payment_refs=(refund_object.payment,),
+            leg_id=refund_object.mark,
+            attempt=refund_object.attempt if refund_object.mark else None,
+            failure_code=refund_object.failure if word in VOID else None,
+            created_at=datetime.fromtimestamp(refund_object.created, UTC),
             live=False,
-            installation=thing.installation,
+            installation=refund_object.installation,
         )
 
-    def listed(self, things: list[Thing]) -> SearchReply:
+    def listed(self, refund_objects: list[Thing]) -> SearchReply:
         """A list comes in pages: what is made meanwhile moves things to the next page, where they come once more,
         perhaps with a later word; and a page can lose the thing that the next one was to begin after."""
-        if things and self.faults.strikes("list shifts"):
+        if refund_objects and self.faults.strikes("list shifts"):
             return Unanswered("the object that the next page starts after has gone: the list shifted")
-        told = [self.describe(thing) for thing in things]
+        told = [self.describe(item) for item in refund_objects]
         if told and self.faults.strikes("list repeats"):
-            told = [*told, *(self.describe(thing) for thing in reversed(things))]
+            told = [*told, *(self.describe(item) for item in reversed(refund_objects))]
         return Found(tuple(told))
 
     # --- the way there and back --------------------------------------------------------------------------------------
@@ -393,10 +400,10 @@ def _within(now: float, windows: list[tuple[float, float]]) -> bool:
 
 def _brief(reply: object) -> str:
     match reply:
-        case Answered(object=thing, replayed=replayed):
-            return f"{thing.processor_refund_id} {thing.status}{' (replayed)' if replayed else ''}"
-        case Found(objects=things):
-            return "found " + ", ".join(f"{t.processor_refund_id} {t.status}" for t in things)
+        case Answered(object=refund_object, replayed=replayed):
+            return f"{refund_object.processor_refund_id} {refund_object.status}{' (replayed)' if replayed else ''}"
+        case Found(objects=refund_objects):
+            return "found " + ", ".join(f"{t.processor_refund_id} {t.status}" for t in refund_objects)
     return f"{type(reply).__name__} {getattr(reply, 'code', None) or getattr(reply, 'reason', '')}"
 
 
@@ -409,7 +416,7 @@ class SimulatedProcessor:
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         body = {
             "amount": order.amount_minor,
             "attempt": order.attempt,
@@ -475,15 +482,15 @@ class SimulatedProcessor:
     def _falsified(self, reply: Reply) -> Reply:
         if not isinstance(reply, Answered):
             return reply
-        thing = reply.object
+        refund_object = reply.object
         # By the book: the marks may have been edited away.
-        whose = next((t.leg_id for t in self.bank.things if t.id == thing.processor_refund_id), None)
+        whose = next((t.leg_id for t in self.bank.refund_objects if t.id == refund_object.processor_refund_id), None)
         if self.bank.faults.strikes("another amount"):
             self.bank.falsified.add(whose)
-            return replace(reply, object=replace(thing, amount_minor=thing.amount_minor + 1))
+            return replace(reply, object=replace(refund_object, amount_minor=refund_object.amount_minor + 1))
         if self.bank.faults.strikes("another payment"):
             self.bank.falsified.add(whose)
-            return replace(reply, object=replace(thing, payment_refs=("ch_other",)))
+            return replace(reply, object=replace(refund_object, payment_refs=("ch_other",)))
         return reply
 
     async def fetch(self, processor_refund_id: str) -> Reply:
@@ -491,9 +498,9 @@ class SimulatedProcessor:
         bank.world.note("FETCH", processor_refund_id)
 
         def execute() -> Reply:
-            for thing in bank.things:
-                if thing.id == processor_refund_id:
-                    return self._falsified(Answered(bank.describe(thing)))
+            for refund_object in bank.refund_objects:
+                if refund_object.id == processor_refund_id:
+                    return self._falsified(Answered(bank.describe(refund_object)))
             return Misconfigured("resource_missing", "no such refund")
 
         reply: Reply = await bank.call("fetch", execute)
@@ -505,10 +512,12 @@ class SimulatedProcessor:
 
         def execute() -> SearchReply:
             now = bank.world.now
-            things = [t for t in bank.things if t.payment == processor_payment_id and t.listed_from <= now]
-            others = frozenset(t.id for t in things if t.leg_id is None and not t.is_void)
+            refund_objects = [
+                t for t in bank.refund_objects if t.payment == processor_payment_id and t.listed_from <= now
+            ]
+            others = frozenset(t.id for t in refund_objects if t.leg_id is None and not t.is_void)
             bank.listings[leg_id] = Listing(now, others)
-            return bank.listed(things)
+            return bank.listed(refund_objects)
 
         reply: SearchReply = await bank.call("find", execute)
         return reply
@@ -526,7 +535,7 @@ class SimulatedProcessor:
             if processor_payment_id in bank.recorded_wrong:
                 bank.faults.count("recorded wrong")
             refunded = payment.amount - bank.room(processor_payment_id)
-            return PaymentRead(PaymentWord(payment.amount, payment.currency, False, payment.disputed, refunded))
+            return PaymentRead(PaymentReading(payment.amount, payment.currency, False, payment.disputed, refunded))
 
         reply: PaymentReply = await bank.call("find payment", execute)
         return reply
@@ -537,7 +546,7 @@ class SimulatedProcessor:
 
         def execute() -> SearchReply:
             now, since = bank.world.now, created_gte.timestamp()
-            return bank.listed([t for t in bank.things if t.listed_from <= now and t.created >= since])
+            return bank.listed([t for t in bank.refund_objects if t.listed_from <= now and t.created >= since])
 
         reply: SearchReply = await bank.call("recent", execute)
         return reply

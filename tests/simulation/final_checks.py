@@ -94,10 +94,10 @@ def _lasts(bank: Bank, leg: Row) -> bool:
         of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
         return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
     if leg["attention"] == "insufficient_funds":
-        failed = [thing for thing in bank.things if thing.leg_id == leg["leg_id"] and thing.is_void]
+        failed = [item for item in bank.refund_objects if item.leg_id == leg["leg_id"] and item.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN
     if leg["attention"] == "answer_mismatch":  # an untrue answer passes, a refund of others that bears its marks stays
-        return any(thing.mark == leg["leg_id"] for thing in bank.of_others())
+        return any(item.mark == leg["leg_id"] for item in bank.of_others())
     return leg["attention"] in LASTING
 
 
@@ -107,19 +107,27 @@ def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str]
     for key, refund_id in accepted.items():
         if by_key.get(key) != refund_id:
             raise Violation(f"L5 {refund_id} was accepted under {key} and is lost")
-    for thing in bank.things:
-        if thing.leg_id is None:
+    for refund_object in bank.refund_objects:
+        if refund_object.leg_id is None:
             continue
-        known = watch.objects.get(thing.id, "missing")
-        if known != thing.status and thing.status in ("pending", "requires_action", "succeeded", "failed", "canceled"):
-            raise Violation(f"L5 {thing.id} is {thing.status} at the processor and {known} in our records")
+        known = watch.objects.get(refund_object.id, "missing")
+        if known != refund_object.status and refund_object.status in (
+            "pending",
+            "requires_action",
+            "succeeded",
+            "failed",
+            "canceled",
+        ):
+            raise Violation(
+                f"L5 {refund_object.id} is {refund_object.status} at the processor and {known} in our records"
+            )
 
 
 def _check_twice(watch: Watch, bank: Bank) -> None:
     """I16: what a person called paid and the processor paid as well is with a person, or was."""
     told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
     for leg_id in watch.paid_in_doubt:
-        paid = any(thing.leg_id == leg_id and thing.status == "succeeded" for thing in bank.things)
+        paid = any(item.leg_id == leg_id and item.status == "succeeded" for item in bank.refund_objects)
         if paid and leg_id not in told and watch.legs[leg_id]["attention"] != "refunded_twice":
             raise Violation(f"I16 {leg_id} is paid by hand and by the processor, and nobody was told")
 
@@ -133,9 +141,9 @@ def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
         if transaction_id in payouts and account.startswith("processor:"):
             ours[payouts[transaction_id]] -= amount
     theirs: dict[str, int] = defaultdict(int)
-    for thing in bank.things:
-        if thing.leg_id and thing.status == "succeeded":
-            theirs[thing.leg_id] += thing.amount
+    for refund_object in bank.refund_objects:
+        if refund_object.leg_id and refund_object.status == "succeeded":
+            theirs[refund_object.leg_id] += refund_object.amount
     for leg in legs:
         leg_id = leg["leg_id"]
         if ours[leg_id] != theirs[leg_id]:

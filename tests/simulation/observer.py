@@ -401,7 +401,7 @@ class Watch:
         """L1: money is given up for a refusal that was told, an object that came to nothing, or a person's act."""
         key = f"{leg['leg_id']}:{leg['attempt']}"
         refused = any(isinstance(sent.told, Refused) for sent in self.bank.sent.get(key, ()))
-        void = any(thing.id == leg["processor_refund_id"] and thing.is_void for thing in self.bank.things)
+        void = any(item.id == leg["processor_refund_id"] and item.is_void for item in self.bank.refund_objects)
         released = self.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
         if not (refused or void or released or leg["leg_id"] in self.given_up):
             raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
@@ -410,7 +410,7 @@ class Watch:
         """L1: a person is called for a reason that this very leg has, when they are called."""
         leg_id, reason, bank = leg["leg_id"], leg["attention"], self.bank
         payment = bank.payments.get(leg["processor_payment_id"])
-        things = [thing for thing in bank.things if thing.leg_id == leg_id]
+        refund_objects = [item for item in bank.refund_objects if item.leg_id == leg_id]
         calm = self.calm_since is not None and self.world.now >= self.calm_since + REACHABLE_AFTER_SECONDS
         causes: dict[str, Callable[[], bool]] = {
             "resource_missing": lambda: payment is None,
@@ -419,12 +419,12 @@ class Watch:
             "refunded_elsewhere": lambda: self._others_paid(leg),
             "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
             "unknown_refusal": lambda: self._was_told(leg, UnknownRefusal),
-            "refunded_twice": lambda: leg_id in self.by_hand and any(set(thing.words) - GONE for thing in things),
-            "insufficient_funds": lambda: any(thing.failure == "insufficient_funds" for thing in things),
+            "refunded_twice": lambda: leg_id in self.by_hand and any(set(item.words) - GONE for item in refund_objects),
+            "insufficient_funds": lambda: any(item.failure == "insufficient_funds" for item in refund_objects),
             "balance_insufficient": lambda: self._was_told(leg, Blocked),
-            "outcome_unknown": lambda: self._was_silent_too_long(leg, things),
+            "outcome_unknown": lambda: self._was_silent_too_long(leg, refund_objects),
             "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
-            "unknown_status": lambda: any(word not in REACHED for thing in things for word in thing.words),
+            "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
             "processor_unreachable": lambda: not calm,
         }
         cause = causes.get(reason)
@@ -439,21 +439,23 @@ class Watch:
         keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]
         return any(isinstance(sent.told, kind) for key in keys for sent in self.bank.sent.get(key, ()))
 
-    def _was_silent_too_long(self, leg: Row, things: list[Thing]) -> bool:
+    def _was_silent_too_long(self, leg: Row, refund_objects: list[Thing]) -> bool:
         """Since the first intent of this attempt its key's life has passed, by one clock or the other, and whoever
         looked while the lease lasted saw nothing that stands."""
         true, dated = self.intents[leg["leg_id"], leg["attempt"]]
         age = max(self.world.now - true, self.world.database_now - dated)
-        seen = [t for t in things if t.listed_from < self.world.now - self.policy.lease_seconds and not t.is_void]
+        seen = [
+            t for t in refund_objects if t.listed_from < self.world.now - self.policy.lease_seconds and not t.is_void
+        ]
         return age >= self.policy.key_life_seconds and not seen
 
     # --- what the processor does --------------------------------------------------------------------------------------
 
-    def created(self, thing: Thing) -> None:
+    def created(self, refund_object: Thing) -> None:
         """I1 across legs: what stands in for a failed leg must not be paid beside it."""
-        if thing.leg_id is None:
+        if refund_object.leg_id is None:
             return
-        refund_id = self.legs[thing.leg_id]["refund_id"]
+        refund_id = self.legs[refund_object.leg_id]["refund_id"]
         legs = {leg["leg_id"]: leg for leg in self.legs.values() if leg["refund_id"] == refund_id}
         asked = sum(leg["amount_minor"] for leg in legs.values() if leg["replaces"] is None)
         # What a person called paid while nobody knew may turn out to be paid by us as well: they took it upon them.
@@ -462,7 +464,7 @@ class Watch:
             for leg in legs.values()
             if str(leg["processor_refund_id"]).startswith("manual:") and leg["leg_id"] not in self.paid_in_doubt
         )
-        paid = sum(t.amount for t in self.bank.things if t.leg_id in legs and not t.is_void)
+        paid = sum(t.amount for t in self.bank.refund_objects if t.leg_id in legs and not t.is_void)
         if paid + by_hand > asked:
             raise Violation(f"I1 {refund_id}: {paid} paid by the processor and {by_hand} by hand, of {asked}")
 
@@ -519,20 +521,20 @@ class Watch:
     def _is_explained(self, leg: Row, others: Collection[str]) -> bool:
         """Whether what others made before this leg was begun is no more than what persons called paid by hand."""
         begun, dated = self.intents[leg["leg_id"], 1]
-        things = [thing for thing in self.bank.things if thing.id in others]
+        refund_objects = [item for item in self.bank.refund_objects if item.id in others]
         by_hand = sum(
             other["amount_minor"]
             for other in self.legs.values()
             if other["payment_id"] == leg["payment_id"] and str(other["processor_refund_id"]).startswith("manual:")
         )
-        newer = begun == dated and any(thing.created > begun for thing in things)
-        return not newer and sum(thing.amount for thing in things) <= by_hand
+        newer = begun == dated and any(item.created > begun for item in refund_objects)
+        return not newer and sum(item.amount for item in refund_objects) <= by_hand
 
     def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
         """All of it is void, or each send had its own answer, or one answer that is every copy's, or it is quiet."""
-        things = [thing for thing in self.bank.things if (thing.leg_id, thing.attempt) == (leg_id, number)]
-        if things:
-            return all(thing.is_void for thing in things)
+        refund_objects = [item for item in self.bank.refund_objects if (item.leg_id, item.attempt) == (leg_id, number)]
+        if refund_objects:
+            return all(item.is_void for item in refund_objects)
         if self.world.now - sent[-1].at >= self.policy.quiet_seconds:
             return True
         if all(isinstance(one.told, NOT_EXECUTED + MADE_NOTHING) for one in sent):

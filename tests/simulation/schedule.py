@@ -207,9 +207,9 @@ class Schedule:
         """L1: days after the last fault and the processor's last word nothing is under way any more."""
         since = self.world.now - IN_TIME_SECONDS
         busy = {
-            self.watch.legs[thing.leg_id]["refund_id"]
-            for thing in self.bank.things
-            if thing.leg_id and (thing.said_at > since or thing.status not in ("succeeded", *VOID))
+            self.watch.legs[item.leg_id]["refund_id"]
+            for item in self.bank.refund_objects
+            if item.leg_id and (item.said_at > since or item.status not in ("succeeded", *VOID))
         }
         for refund_id, refund in self.watch.refunds.items():
             done = refund["status"] in ("needs_attention", "awaiting_approval", *ENDS)
@@ -260,7 +260,7 @@ class Schedule:
         false = [d for d in reports[0].differences if d not in told and not (stuck and d.kind == "clearing")]
         if false:
             raise Violation(f"L7 a false alarm: {false}")
-        paid = [thing for thing in self.bank.things if thing.leg_id and thing.status == "succeeded"]
+        paid = [item for item in self.bank.refund_objects if item.leg_id and item.status == "succeeded"]
         if paid and self.world.random.random() < 0.3:
             paid[0].amount += 1
             self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
@@ -373,7 +373,9 @@ class Schedule:
         ids = list(refund_ids)
         for _ in range(2 if self.faults.strikes("message twice") else 1):
             late = self.world.random.uniform(1, 2 * HOUR) if self.faults.strikes("message late") else 0.01
-            self.world.after(late, lambda: self.worker(lambda context: refund_process.advance(context, ids, bulk=bulk)))
+            self.world.after(
+                late, lambda: self.worker(lambda context: refund_process.process_due(context, ids, bulk=bulk))
+            )
         self._die_if("die after the message")
 
     def _die_if(self, name: str) -> None:
@@ -430,31 +432,31 @@ class Schedule:
         if self.sweep_at != planned:
             return  # another one was planned for earlier and has been
         self.sweep_at = None
-        self.worker(refund_process.advance)
+        self.worker(refund_process.process_due)
 
     # --- news from the processor -------------------------------------------------------------------------------------
 
-    def _tell(self, thing: Thing) -> None:
+    def _tell(self, refund_object: Thing) -> None:
         """A webhook for each change, on its unreliable way; and in healing, the daily look at the list."""
         if self.healing:
             self._look_at_the_list(2 * HOUR)
             self.world.after(IN_TIME_SECONDS, self._check_in_time)
-        self._edit_marks(thing)
-        if thing.is_void and thing.leg_id and self.faults.strikes("asked again after failure"):
-            self._ask_again(thing.leg_id)
+        self._edit_marks(refund_object)
+        if refund_object.is_void and refund_object.leg_id and self.faults.strikes("asked again after failure"):
+            self._ask_again(refund_object.leg_id)
         if not self.plan.webhooks or self.faults.strikes("webhook lost"):
             return
-        if thing.leg_id is None and self.faults.on:
+        if refund_object.leg_id is None and self.faults.on:
             self.faults.count("webhook of an unknown refund")
         random = self.world.random
-        metadata = {"refund_worker_leg": thing.mark} if thing.mark else {}
-        body = json.dumps({"data": {"object": {"object": "refund", "id": thing.id, "metadata": metadata}}})
-        event_id = f"evt_{thing.id}_{len(thing.words)}"
-        if thing.mark is None and thing.leg_id is None:
+        metadata = {"refund_worker_leg": refund_object.mark} if refund_object.mark else {}
+        body = json.dumps({"data": {"object": {"object": "refund", "id": refund_object.id, "metadata": metadata}}})
+        event_id = f"evt_{refund_object.id}_{len(refund_object.words)}"
+        if refund_object.mark is None and refund_object.leg_id is None:
             self.foreign.append(event_id)
-        if thing.id not in self.overtaken and self.faults.strikes("webhook overtaken"):
-            self.overtaken[thing.id] = event_id, body
-            self.world.after(3 * DAY, lambda: self._send_overtaken(thing.id))
+        if refund_object.id not in self.overtaken and self.faults.strikes("webhook overtaken"):
+            self.overtaken[refund_object.id] = event_id, body
+            self.world.after(3 * DAY, lambda: self._send_overtaken(refund_object.id))
             return
         first = self.faults.strikes("webhook before the answer")
         if first:
@@ -464,7 +466,7 @@ class Schedule:
             if self.faults.strikes("webhook late"):
                 late = random.uniform(HOUR, 3 * DAY)
             self.world.after(late, lambda: self._webhook(event_id, body))
-        self.world.after(3, lambda: self._send_overtaken(thing.id))
+        self.world.after(3, lambda: self._send_overtaken(refund_object.id))
 
     def _somebody_pays(self, leg: Row) -> None:
         """An operator who sees a refund that hangs pays it in the dashboard, or edits what our object bears."""
@@ -476,11 +478,11 @@ class Schedule:
             after = random.choice((1, 30, HOUR, 8 * HOUR)) * random.random()
             self.world.after(after, lambda: self._refund_by_others(payment, amount, "refunded elsewhere"))
 
-    def _edit_marks(self, thing: Thing) -> None:
+    def _edit_marks(self, refund_object: Thing) -> None:
         """Only of what our books know by its id: before that nobody could tell whose it is."""
-        if thing.leg_id and thing.id in self.watch.objects and self.faults.strikes("marks edited away"):
-            self.world.note("MARKS", thing.id)
-            thing.mark = thing.installation = None
+        if refund_object.leg_id and refund_object.id in self.watch.objects and self.faults.strikes("marks edited away"):
+            self.world.note("MARKS", refund_object.id)
+            refund_object.mark = refund_object.installation = None
 
     def _send_overtaken(self, thing_id: str) -> None:
         if thing_id in self.overtaken:
@@ -494,7 +496,7 @@ class Schedule:
                 now = context.clock(connection)
                 inbox.insert_event(connection, "stripe", event_id, "refund.updated", body, now)
             self._die_if("webhook handler dies")
-            self.world.after(0, lambda: self.worker(webhook_inbox.take_inbox, "newsreader"))
+            self.world.after(0, lambda: self.worker(webhook_inbox.process_inbox, "newsreader"))
 
         self.client("receiver", receive)
 
@@ -508,7 +510,7 @@ class Schedule:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.client("watch", lambda context: (sync.watch(context), webhook_inbox.take_inbox(context)))
+            self.client("watch", lambda context: (sync.sync_all(context), webhook_inbox.process_inbox(context)))
             self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)
@@ -537,7 +539,7 @@ class Schedule:
         answers = accept.request_refunds(context, requests)
         for request, answer in zip(requests, answers, strict=True):
             key = (request.client, request.idempotency_key)
-            if isinstance(answer, accept.Taken):
+            if isinstance(answer, accept.Accepted):
                 if self.accepted.setdefault(key, answer.refund_id) != answer.refund_id:
                     raise Violation(f"I6 {key} is {self.accepted[key]} and {answer.refund_id}")
                 self.requests[key] = request
@@ -673,7 +675,7 @@ class Schedule:
 
         def work(context: Context) -> None:
             try:
-                actions.command(
+                actions.perform_action(
                     context,
                     refund_id,
                     action,
@@ -756,5 +758,5 @@ class Schedule:
         self._plan_sweep(0.0)
         # The scheduler's periodic job, the next time that it runs.
         self.world.after(
-            self.world.random.uniform(0, 60), lambda: self.client("clock", clock_rollback.heed_a_clock_set_back)
+            self.world.random.uniform(0, 60), lambda: self.client("clock", clock_rollback.handle_clock_rollback)
         )

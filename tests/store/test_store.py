@@ -15,11 +15,11 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 from tests.domain.builders import a_leg, a_refund, an_object
 
-from refund_worker.domain.acceptance import TransactionRoom
-from refund_worker.domain.decision import CustomerChange, Decision, Event, ObjectSeen
+from refund_worker.domain.acceptance import RefundableTransaction
+from refund_worker.domain.decision import AccountDelta, Decision, Event, RefundObjectUpdate
 from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
-from refund_worker.domain.refund import Kind, Leg, LegStatus, ObjectState, Refund, RefundStatus, SeenObject, To
+from refund_worker.domain.refund import Kind, KnownRefundObject, Leg, LegStatus, ObjectState, Refund, RefundStatus, To
 from refund_worker.errors import LostRace
 from refund_worker.store import (
     accounts,
@@ -99,23 +99,21 @@ def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_giv
     assert (room.credits_taken, room.money_taken) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    "change", [CustomerChange(held=-1), CustomerChange(net_spent=-1), CustomerChange(withdrawn=-1)]
-)
-def test_sums_of_a_customer_can_not_fall_below_zero(database: Database, change: CustomerChange) -> None:
+@pytest.mark.parametrize("change", [AccountDelta(held=-1), AccountDelta(net_spent=-1), AccountDelta(withdrawn=-1)])
+def test_sums_of_a_customer_can_not_fall_below_zero(database: Database, change: AccountDelta) -> None:
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_customers(connection, {"c": change})
 
 
 @pytest.mark.parametrize("credits", [51, -1])
 def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: Database, credits: int) -> None:
-    room = TransactionRoom(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
+    room = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
     with database.write() as connection:
-        accounts.insert_rooms(connection, [room])
+        accounts.insert_transactions(connection, [room])
     with pytest.raises(IntegrityError), database.write() as connection:
-        accounts.change_rooms(connection, {"t": credits})
+        accounts.change_transactions(connection, {"t": credits})
     with database.read() as connection:
-        assert accounts.rooms_of(connection, ["t", "x"]) == {"t": room}
+        assert accounts.transactions_of(connection, ["t", "x"]) == {"t": room}
 
 
 def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: Database) -> None:
@@ -221,10 +219,10 @@ def test_legs_come_back_in_the_order_of_their_numbers(database: Database) -> Non
 def test_what_was_seen_of_an_object_is_kept_with_its_latest_state(database: Database) -> None:
     store(database, a_refund())
     for status in ("pending", "succeeded"):
-        seen = ObjectSeen("r-1", ObjectState(status), an_object(status))
+        seen = RefundObjectUpdate("r-1", ObjectState(status), an_object(status))
         with database.write() as connection:
             refund_objects.write_objects(connection, [("stripe", seen)], 1.0)
-    assert fetch(database, "r").legs[0].objects == (SeenObject("re_1", ObjectState.SUCCEEDED, 1),)
+    assert fetch(database, "r").legs[0].objects == (KnownRefundObject("re_1", ObjectState.SUCCEEDED, 1),)
     with database.read() as connection:
         assert refund_objects.find_leg(connection, processor="stripe", processor_refund_id="re_1") == ("r", "r-1")
         assert refund_objects.find_leg(connection, processor="other", processor_refund_id="re_1") is None
@@ -360,9 +358,9 @@ def _is_anybody_waiting_for_a_lock(database: Database) -> bool:
 def test_a_look_that_is_noted_again_leaves_no_second_snapshot(database: Database) -> None:
     for at in (1.0, 2.0, 3.0):
         with database.write() as connection:
-            processors.note_look(connection, "stripe", at)
+            processors.record_listing(connection, "stripe", at)
     with database.read() as connection:
-        assert processors.last_look(connection, "stripe") == (3.0, None)
+        assert processors.last_listing(connection, "stripe") == (3.0, None)
         of_it = tables.snapshots.c.table_name == "processors"
         (count,) = connection.execute(select(func.count()).where(of_it)).one()
     assert count == 1

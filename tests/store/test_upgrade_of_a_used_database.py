@@ -159,9 +159,9 @@ def test_its_chain_is_whole_and_stays_so_while_everything_goes_on(upgraded: tupl
     assert identity is not None
     assert identity.actor == "backend/anna"
     assert resume_processor(world.context, "stripe", actor="console/omar", reason="looked at")
-    for thing in [*world.processor.objects.values()]:
-        if thing.status == "pending":
-            world.processor.become(thing.processor_refund_id, "failed")
+    for refund_object in [*world.processor.objects.values()]:
+        if refund_object.status == "pending":
+            world.processor.become(refund_object.processor_refund_id, "failed")
     world.work_for(200_000)
     assert [world.refund(id).status for id in (waiting, queued)] == ["succeeded", "succeeded"]
     world.withdraw(5, "later")

@@ -18,9 +18,9 @@ from typing import Any, Self
 import psutil
 import redis
 
-from refund_worker.domain.refund import ENDS
+from refund_worker.domain.refund import FINAL
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
@@ -28,7 +28,7 @@ from refund_worker.store import refunds
 from refund_worker.worker.embedded_broker import server_process
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 from refund_worker.worker.heartbeat import WorkerKind, check_heartbeat
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 from refund_worker.worker.runtime_dir import runtime_folder
 from refund_worker.worker.supervisor import CHILD
 from tests.support.deployment_processes import Parts
@@ -171,9 +171,9 @@ class Deployment:
         """Accepted withdrawals of 5.00 each, of customers of their own; told to the workers only if `wake`."""
         numbers = [next(self._numbers) for _ in range(count)]
         sell(self.context, self.sandbox, [paid(number) for number in numbers])
-        context = replace(self.context, wake=make_wake(self.settings)) if wake else self.context
+        context = replace(self.context, wake=make_publisher(self.settings)) if wake else self.context
         taken = request_refunds(context, [withdrawal(number, bulk=bulk) for number in numbers])
-        return [each.refund_id for each in taken if isinstance(each, Taken)]
+        return [each.refund_id for each in taken if isinstance(each, Accepted)]
 
     def statuses(self, ids: Sequence[str]) -> list[str]:
         with self.runtime.database.read() as connection:
@@ -182,7 +182,7 @@ class Deployment:
     def settle(self, ids: Sequence[str], seconds_max: float = SETTLE_SECONDS_MAX) -> float:
         """Wait until all have succeeded; seconds it took. Fails at another end."""
         began = time.monotonic()
-        wait_until(lambda: {*self.statuses(ids)} <= ENDS, seconds_max)
+        wait_until(lambda: {*self.statuses(ids)} <= FINAL, seconds_max)
         assert {*self.statuses(ids)} == {"succeeded"}
         return time.monotonic() - began
 

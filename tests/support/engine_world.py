@@ -25,18 +25,18 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.refunds.accept import Taken, request_refunds
-from refund_worker.engine.refunds.actions import command
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
+from refund_worker.engine.refunds.actions import perform_action
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.base import (
     Answered,
     Found,
-    LegOrder,
     PaymentRead,
+    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    PaymentWord,
+    RefundInstruction,
     RefundObject,
     Reply,
     SearchReply,
@@ -94,7 +94,7 @@ class ScriptedProcessor:
         self.indent: int | None = None  # of the bodies that it freezes: the next version may write them otherwise
         self.while_sending: Callable[[], None] = lambda: None
         self.while_answering_a_look_up: Callable[[], None] = lambda: None
-        self.payments: dict[str, PaymentWord] = {}
+        self.payments: dict[str, PaymentReading] = {}
         self.readings: deque[PaymentReply] = deque()
         self.read: list[str] = []
 
@@ -119,12 +119,12 @@ class ScriptedProcessor:
         """What stands in its own book, over all payments."""
         return sum(o.amount_minor for o in self.objects.values() if o.status not in ("failed", "canceled"))
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         return json.dumps(asdict(order), sort_keys=True, indent=self.indent)
 
     async def send(self, key: str, body: str) -> Reply:
         self.sends.append((key, body))
-        order = LegOrder(**json.loads(body))
+        order = RefundInstruction(**json.loads(body))
         self.while_sending()
         if key in self._by_key:
             made, its_body = self._by_key[key]
@@ -140,13 +140,13 @@ class ScriptedProcessor:
             raise RuntimeError("an adapter that breaks its promise")
         if way == "timeout":
             return Unanswered("timeout")
-        thing = self._make(key, body, order, way if way in ("pending", "requires_action") else "succeeded")
+        refund_object = self._make(key, body, order, way if way in ("pending", "requires_action") else "succeeded")
         if way == "pays_and_dies":
             raise Died
-        return Unanswered("timeout") if way == "pays_silently" else Answered(thing, "req_1")
+        return Unanswered("timeout") if way == "pays_silently" else Answered(refund_object, "req_1")
 
-    def _make(self, key: str, body: str, order: LegOrder, status: str) -> RefundObject:
-        thing = RefundObject(
+    def _make(self, key: str, body: str, order: RefundInstruction, status: str) -> RefundObject:
+        refund_object = RefundObject(
             processor_refund_id=f"re_{len(self.objects) + 1}",
             status=status,
             amount_minor=order.amount_minor,
@@ -158,9 +158,9 @@ class ScriptedProcessor:
             failure_code=None,
             created_at=datetime.fromtimestamp(START, UTC),
         )
-        self.objects[thing.processor_refund_id] = thing
-        self._by_key[key] = (thing.processor_refund_id, body)
-        return thing
+        self.objects[refund_object.processor_refund_id] = refund_object
+        self._by_key[key] = (refund_object.processor_refund_id, body)
+        return refund_object
 
     async def fetch(self, processor_refund_id: str) -> Reply:
         self.asked.append(processor_refund_id)
@@ -259,7 +259,7 @@ class World:
 
     def refund_in_the_dashboard(self, amount_minor: int = 1_000, number: int = 1, **changes: Any) -> RefundObject:
         """A person refunds a payment at the processor, past this program; `changes` may put marks on it."""
-        thing = RefundObject(
+        refund_object = RefundObject(
             processor_refund_id=f"re_by_hand_{len(self.processor.objects) + 1}",
             status="succeeded",
             amount_minor=amount_minor,
@@ -270,13 +270,13 @@ class World:
             failure_code=None,
             created_at=datetime.fromtimestamp(self.now, UTC),
         )
-        thing = replace(thing, **changes)
-        self.processor.objects[thing.processor_refund_id] = thing
-        return thing
+        refund_object = replace(refund_object, **changes)
+        self.processor.objects[refund_object.processor_refund_id] = refund_object
+        return refund_object
 
     # --- what is done ------------------------------------------------------------------------------------------------
 
-    def request(self, request: RefundRequest) -> Taken:
+    def request(self, request: RefundRequest) -> Accepted:
         (answer,) = request_refunds(self.context, [request])
         if isinstance(answer, Refusal):
             raise answer
@@ -294,13 +294,13 @@ class World:
         return self.request(withdrawal(credits, key)).refund_id
 
     def command(self, refund_id: str, action: Action, reference: str | None = None) -> Refund:
-        return command(self.context, refund_id, action, actor="op", reason="because", reference=reference)
+        return perform_action(self.context, refund_id, action, actor="op", reason="because", reference=reference)
 
     def work(self) -> int:
         """Rounds until nothing is due now."""
         total = 0
         for _ in range(100):
-            claimed = advance(self.context)
+            claimed = process_due(self.context)
             if not claimed:
                 return total
             total += claimed

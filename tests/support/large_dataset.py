@@ -26,9 +26,9 @@ from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.audit.hash_chain import Sealer
-from refund_worker.engine.intake.batches import take_batch
-from refund_worker.engine.jobs.daily_stats import tally
-from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.intake.batches import accept_batch
+from refund_worker.engine.jobs.daily_stats import count_daily_stats
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.processors.base import Blocked, Busy, Refused, Reply
 from refund_worker.store import snapshots
 from refund_worker.store.database import Database
@@ -69,13 +69,13 @@ SCENARIOS: Mapping[tuple[str, str], int] = {
     ("withdrawal", "queued"): 10,
 }
 FAILS = frozenset({"declined", "expired"})
-UNFINISHED = frozenset({"balance", "disputed", "pending", "waits", "queued"})
-ENDS_WELL = frozenset(fate for _, fate in SCENARIOS) - FAILS - UNFINISHED
+NON_FINAL = frozenset({"balance", "disputed", "pending", "waits", "queued"})
+ENDS_WELL = frozenset(fate for _, fate in SCENARIOS) - FAILS - NON_FINAL
 # (name, what becomes of them, over how many seconds they are spread): what is unfinished is not old.
 PATTERNS = (
     ("settled", ENDS_WELL, 60 * 86_400.0),
     ("failed", FAILS, 60 * 86_400.0),
-    ("unfinished", UNFINISHED, 36 * 3600.0),
+    ("unfinished", NON_FINAL, 36 * 3600.0),
 )
 DECLINED = Refused("declined", "The card issuer has declined this refund.")
 EXPIRED = Refused("expired_or_canceled_card", "The card is expired or was canceled.")
@@ -144,7 +144,7 @@ def _finish(database: Database, sealed: bool) -> None:
         sealer = Sealer()
         while not sealer.seal(world.context):
             pass
-        tally(world.context)
+        count_daily_stats(world.context)
         world.close()
 
 
@@ -154,7 +154,7 @@ def _take_snapshots(database: Database, table: Table) -> None:
         ids = list(connection.execute(select(key)).scalars())
     for start in range(0, len(ids), 500):
         with database.write() as connection:
-            snapshots.take_as_they_stand(connection, table.name, ids[start : start + 500])
+            snapshots.append_current_rows(connection, table.name, ids[start : start + 500])
 
 
 def _count(connection: Connection, table: Table) -> int:
@@ -205,9 +205,9 @@ class _Pattern(World):
                 for request in requests:
                     self.now += self._chance.uniform(0.2, 8.0)
                     answers += request_refunds(self.context, [request])
-                assert all(isinstance(answer, Taken) for answer in answers), answers
+                assert all(isinstance(answer, Accepted) for answer in answers), answers
             else:
-                taken = take_batch(self.context, requests, client="backend", actor="nightly job")
+                taken = accept_batch(self.context, requests, client="backend", actor="nightly job")
                 assert taken["rejected"] == [], taken
             if not any(fate == "queued" for _, fate in group):
                 self.now += self._chance.uniform(0.1, 3.0)
@@ -220,7 +220,7 @@ class _Pattern(World):
                 for request, (_, fate) in zip(requests, group, strict=True):
                     if fate == status:
                         self._act(request.idempotency_key, action, who)
-        if not any(fate in UNFINISHED for _, fate in ways):
+        if not any(fate in NON_FINAL for _, fate in ways):
             self.work_for(3600)
         self._tell()
 
@@ -361,12 +361,12 @@ class _Pattern(World):
 
 def _event(row: Mapping[str, Any]) -> dict[str, Any]:
     """An event of Stripe about a refund object, in about the size that they have."""
-    thing = {name: row[name] for name in ("processor_refund_id", "status", "amount_minor", "currency")}
+    refund_object = {name: row[name] for name in ("processor_refund_id", "status", "amount_minor", "currency")}
     return {
         "processor": row["processor"],
         "event_id": f"evt_{row['processor_refund_id']}",
         "kind": "refund.updated",
-        "body": json.dumps({"object": "event", "data": {"object": thing}, "filler": "x" * 900}),
+        "body": json.dumps({"object": "event", "data": {"object": refund_object}, "filler": "x" * 900}),
         "received_at": row["seen_at"] + 1,
         "taken_at": row["seen_at"] + 2,
         "outcome": "taken",

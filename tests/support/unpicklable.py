@@ -18,7 +18,7 @@ from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import Worker, make_worker
 from refund_worker.worker.queues import TASKS
-from refund_worker.worker.tasks import Workplace, add_tasks
+from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
 PLACES = 2
 TASKS_SENT = 4 * PLACES
@@ -28,7 +28,7 @@ def a_worker() -> Worker:
     """With its pool running, and a broker that nobody connects to."""
     settings = load_settings({PREFIX + "BROKER_URL": "redis://127.0.0.1:1/0"})
     app = make_app(settings)
-    add_tasks(app, Workplace(settings))
+    add_tasks(app, WorkerRuntime(settings))
     worker = make_worker(app, concurrency=PLACES, pool="prefork", quiet=True, hostname="w@here")
     worker.pool.start()
     worker.pool.register_with_event_loop(worker.hub)

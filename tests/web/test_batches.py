@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem
 
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.web.api.batches import BATCH_BYTES_MAX, ROWS_MAX
 
 ROW = {"kind": "credit_refund", "to": "balance", "customer_id": "cust-1", "transaction_id": "tx-1", "reason": "asked"}
@@ -60,7 +60,7 @@ def test_what_is_in_flight_counts_as_taken_over_more_than_one_chunk(web: Web) ->
 def test_the_batch_tells_how_far_its_refunds_are(web: Web) -> None:
     batch = post(web, [row("a"), row("b")]).json()
     assert batch["refunds_by_status"] == {"queued": 2}
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     told = web.call("GET", f"/v1/refund-batches/{batch['batch_id']}").json()
     assert told["refunds_by_status"] == {"succeeded": 2}
 

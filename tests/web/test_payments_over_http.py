@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.web.client import AT, PAYMENT, SPEND, Web, is_problem
 
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 
 
 def correct(web: Web, credits: int, key: str, customer: str = "cust-1"):  # type: ignore[no-untyped-def]
@@ -35,7 +35,7 @@ def test_a_payment_is_shown_as_recorded_with_what_its_processor_says_of_it(web: 
     told = {"captured_minor": 2000, "refunded_minor": 0, "verified": None, "processor_says": None}
     shown = web.call("GET", "/v1/payments/pay-1")
     assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     assert is_problem(web.call("GET", "/v1/payments/pay-2"), 404, "not_found")
 
 
@@ -153,7 +153,7 @@ def test_delete_of_a_purchase_or_of_nothing_is_refused(web: Web) -> None:
 
 def test_the_seeds_first_example_shows_in_the_transactions_list(web: Web) -> None:
     refund = web.refund("k-1", kind="credit_refund", to="balance", transaction_id="tx-1", credits=20).json()
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     listed = web.call("GET", "/v1/customers/cust-1/transactions").json()
     assert [(entry["kind"], entry["credits"]) for entry in listed["data"]] == [
         ("credit_refund", 20),

@@ -25,9 +25,9 @@ from refund_worker.engine.access.api_keys import (
 )
 from refund_worker.engine.access.permissions import Act
 from refund_worker.engine.idempotency import Key
-from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.intake.schemas import RefundSchema
 from refund_worker.engine.refunds.bulk_retry import Stuck
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store.tables import metadata
 from refund_worker.web import authorised
@@ -165,7 +165,7 @@ def things_of(web: Web, client: str) -> dict[str, list[str]]:
     key = web.key("admin", client=client)
     fields = {"kind": "credit_refund", "to": "balance", "transaction_id": "tx-1"}
     to_balance = web.refund("k-0", key=key, **fields).json()["id"]
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     reason, named = {"credits": 5, "reason": "goodwill"}, {"Idempotency-Key": "c-1"}
     correction = web.call("POST", "/v1/customers/cust-1/corrections", reason, key=key, headers=named).json()
     batch = web.call("POST", "/v1/refund-batches", {"refunds": []}, key=key).json()["batch_id"]
@@ -302,7 +302,7 @@ def identity(role: Role | ConsoleRole, client: str = "backend") -> Identity:
 # Every act as a caller does it, not as a route lets it begin.
 ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.REQUEST: lambda web, who: authorised.request_refund(
-        web.context, who, RefundBody(**WITHDRAWAL), idempotency_key="k-9"
+        web.context, who, RefundSchema(**WITHDRAWAL), idempotency_key="k-9"
     ),
     Act.CORRECT: lambda web, who: authorised.correct(
         web.context, who, "cust-1", credits=5, reason="goodwill", idempotency_key="c-9"

@@ -14,7 +14,7 @@ from refund_worker.errors import BadSettings
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.limiter import make_limiter
-from refund_worker.worker.publisher import Doorbell
+from refund_worker.worker.publisher import Publisher
 
 PASSWORD = "topsecret"
 SECONDS = 3.0
@@ -33,7 +33,7 @@ def as_a_worker(settings: Settings) -> None:
 
 
 def as_a_door(settings: Settings) -> None:
-    Doorbell(settings, settings.broker_url.get_secret_value(), socket_seconds=SECONDS).ring(["rf_1"], bulk=False)
+    Publisher(settings, settings.broker_url.get_secret_value(), socket_seconds=SECONDS).publish(["rf_1"], bulk=False)
 
 
 def as_a_limiter(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from refund_worker.errors import BadSettings
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store.refunds import Filters, find_ids, load
 from refund_worker.worker.celery_app.app import make_app
-from refund_worker.worker.tasks import Workplace, add_tasks
+from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
@@ -30,7 +30,7 @@ class Door:
 
     def __init__(self, url: str, **settings: str) -> None:
         environment = {"DATABASE_URL": url, "BROKER_URL": "memory://", **settings}
-        self.place = Workplace(load_settings({PREFIX + name: value for name, value in environment.items()}))
+        self.place = WorkerRuntime(load_settings({PREFIX + name: value for name, value in environment.items()}))
         record_payments(self.place.open(), [paid(n, processor="manual") for n in range(CUSTOMERS)])
         self.app: Celery = make_app(self.place.settings, "memory://")
         add_tasks(self.app, self.place)

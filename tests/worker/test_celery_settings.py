@@ -17,7 +17,7 @@ from refund_worker.worker.celery_app import app as celery_application
 from refund_worker.worker.celery_app.app import REDIS_TRANSPORT, VISIBILITY_SECONDS, make_app
 from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, TASKS
 from refund_worker.worker.supervisor import STOP_SECONDS_MAX
-from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS, Workplace, add_tasks
+from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS, WorkerRuntime, add_tasks
 
 REDIS, AMQP = "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"
 # kombu itself takes these out, for how often it tries to connect.
@@ -27,7 +27,7 @@ OF_KOMBU = {"max_retries"}
 def made(url: str) -> Celery:
     settings = load_settings({PREFIX + "BROKER_URL": url})
     app = make_app(settings)
-    add_tasks(app, Workplace(settings))
+    add_tasks(app, WorkerRuntime(settings))
     app.finalize()
     return app
 

@@ -12,12 +12,12 @@ from tests.support.sales import paid, withdrawal
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.accounts.payments import record_payments
-from refund_worker.engine.refunds.accept import Taken, request_refunds
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store import refunds
 from refund_worker.worker.celery_app.app import make_app
-from refund_worker.worker.publisher import Doorbell
+from refund_worker.worker.publisher import Publisher
 from refund_worker.worker.queues import QUEUES
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
@@ -35,13 +35,13 @@ def world(migrated_url: str) -> Iterator[World]:
 def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(world: World) -> None:
     record_payments(world.context, [paid(name) for name in [*range(BULK), "click", "second-click"]])
     taken = request_refunds(world.context, [withdrawal(name, bulk=True) for name in range(BULK)])
-    bulk = [answer.refund_id for answer in taken if isinstance(answer, Taken)]
+    bulk = [answer.refund_id for answer in taken if isinstance(answer, Accepted)]
     assert len(bulk) == BULK
     for name, size in (("click", 1), ("second-click", 20)):
         world.pass_time(1)
         (click,) = request_refunds(world.context, [withdrawal(name)])
-        assert isinstance(click, Taken)
-        assert advance(world.context, limit=size) == size
+        assert isinstance(click, Accepted)
+        assert process_due(world.context, limit=size) == size
         assert world.refund(click.refund_id).status is RefundStatus.SUCCEEDED
     with world.database.read() as connection:
         done = [refund.status is RefundStatus.SUCCEEDED for refund in refunds.load(connection, bulk)]
@@ -50,8 +50,8 @@ def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(
 
 def test_messages_of_clicks_are_read_before_those_of_a_bulk_that_came_earlier(redis_url: str) -> None:
     settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
-    doorbell = Doorbell(settings, redis_url, socket_seconds=5)
-    doorbell.ring([f"bulk-{number}" for number in range(1_000)], bulk=True)
+    publisher = Publisher(settings, redis_url, socket_seconds=5)
+    publisher.publish([f"bulk-{number}" for number in range(1_000)], bulk=True)
     read: list[str] = []
 
     def note(_body: Any, message: Any) -> None:
@@ -66,8 +66,8 @@ def test_messages_of_clicks_are_read_before_those_of_a_bulk_that_came_earlier(re
                 for _ in range(2):
                     connection.drain_events(timeout=10)
                 for number in range(2):
-                    doorbell.ring([f"click-{click}-{number}"], bulk=False)
+                    publisher.publish([f"click-{click}-{number}"], bulk=False)
                 for _ in range(2):
                     connection.drain_events(timeout=10)
-    doorbell.close()
+    publisher.close()
     assert read == ["bulk", "bulk", "refunds", "refunds"] * 3

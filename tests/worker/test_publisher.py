@@ -12,7 +12,7 @@ from tests.support.servers import ValkeyServer
 from refund_worker.errors import InvalidRequest
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker.celery_app.app import make_app
-from refund_worker.worker.publisher import DOOR_SOCKET_SECONDS, Doorbell, make_wake
+from refund_worker.worker.publisher import PUBLISH_SOCKET_SECONDS, Publisher, make_publisher
 from refund_worker.worker.runtime_dir import runtime_folder
 from refund_worker.worker.scheduler import Published
 from refund_worker.worker.tasks import parsed_request, wanted_ids
@@ -20,28 +20,28 @@ from refund_worker.worker.tasks import parsed_request, wanted_ids
 
 def test_waking_with_no_embedded_broker_running_starts_none(tmp_path: Path) -> None:
     settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
-    make_wake(settings)(["rf_1"], False)
+    make_publisher(settings)(["rf_1"], False)
     assert not runtime_folder(settings).exists()
 
 
 def test_a_broker_that_hangs_slows_one_request_and_not_the_next(own_valkey: ValkeyServer) -> None:
-    wake = make_wake(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
+    wake = make_publisher(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
     wake(["rf_1"], False)
     own_valkey.freeze()
     began = time.monotonic()
     for _ in range(100):
         wake(["rf_2"], False)
-    assert time.monotonic() - began < 3 * DOOR_SOCKET_SECONDS
+    assert time.monotonic() - began < 3 * PUBLISH_SOCKET_SECONDS
 
 
 def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(redis_url: str) -> None:
     settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
-    doorbell = Doorbell(settings, redis_url, socket_seconds=2)
-    assert doorbell.waiting(bulk=True) == 0
-    doorbell.ring([f"rf_{number}" for number in range(101)], bulk=True)
-    assert doorbell.waiting(bulk=True) == 3
-    assert doorbell.waiting(bulk=False) == 0
-    doorbell.close()
+    publisher = Publisher(settings, redis_url, socket_seconds=2)
+    assert publisher.waiting(bulk=True) == 0
+    publisher.publish([f"rf_{number}" for number in range(101)], bulk=True)
+    assert publisher.waiting(bulk=True) == 3
+    assert publisher.waiting(bulk=False) == 0
+    publisher.close()
 
 
 def test_what_was_published_is_published_again_only_after_a_while_or_when_the_queue_is_empty() -> None:

@@ -28,7 +28,7 @@ from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.celery_app.redis_transport import QoS
 from refund_worker.worker.embedded_broker import broker as embedded_module
 from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
-from refund_worker.worker.publisher import BrokerAway, Doorbell
+from refund_worker.worker.publisher import BrokerUnavailable, Publisher
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
 from refund_worker.worker.supervisor import _on_stop, _Supervisor, _url
 
@@ -103,7 +103,7 @@ def test_a_sweep_without_a_database_says_what_it_waits_for(
         }
     )
     scheduler = Scheduler(away, [])
-    place = scheduler_module.Workplace(away)
+    place = scheduler_module.WorkerRuntime(away)
     with caplog.at_level(logging.WARNING, "refund_worker"):
         scheduler._sweep_safely(place)
     place.close()
@@ -152,11 +152,11 @@ def test_the_worker_beats_as_soon_as_it_starts_and_again_and_again(settings: Set
 
 def test_a_broker_that_is_away_is_told_as_such_whatever_its_library_raises() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
-    doorbell = Doorbell(load_settings({PREFIX + "BROKER_URL": url}), url, socket_seconds=0.2)
-    for asked in (lambda: doorbell.waiting(bulk=True), lambda: doorbell.ring(["rf_1"], bulk=False)):
-        with pytest.raises(BrokerAway):
+    publisher = Publisher(load_settings({PREFIX + "BROKER_URL": url}), url, socket_seconds=0.2)
+    for asked in (lambda: publisher.waiting(bulk=True), lambda: publisher.publish(["rf_1"], bulk=False)):
+        with pytest.raises(BrokerUnavailable):
             asked()
-    doorbell.close()
+    publisher.close()
 
 
 def test_a_process_says_what_matters_on_one_line_of_json() -> None:
@@ -231,7 +231,7 @@ def test_what_was_under_way_when_a_workplace_is_closed_has_ended(settings: Setti
         return []
 
     begun: list[asyncio.Future[None]] = []
-    place = scheduler_module.Workplace(settings)
+    place = scheduler_module.WorkerRuntime(settings)
     place.open().run(begin())
     place.close()
     assert ended == ["cleaned up"]
@@ -272,16 +272,16 @@ def test_an_unused_embedded_broker_ends(tmp_path: Path) -> None:
     settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
     broker = EmbeddedBroker(settings, grace_seconds=0.1).start()
     url = broker.url
-    doorbell = Doorbell(settings, url, socket_seconds=2)
-    assert doorbell.waiting(bulk=False) == 0
-    doorbell.close()
+    publisher = Publisher(settings, url, socket_seconds=2)
+    assert publisher.waiting(bulk=False) == 0
+    publisher.close()
     broker.stop()
 
     def is_away() -> bool:
-        again = Doorbell(settings, url, socket_seconds=0.5)
+        again = Publisher(settings, url, socket_seconds=0.5)
         try:
             again.waiting(bulk=False)
-        except BrokerAway:
+        except BrokerUnavailable:
             return True
         finally:
             again.close()

@@ -68,10 +68,10 @@ def _add_customers(app: typer.Typer) -> None:
         """Correct a customer's balance."""
         from refund_worker.engine.accounts.corrections import correct
         from refund_worker.engine.intake.file_reader import strict_integer
-        from refund_worker.engine.intake.schemas import CorrectionBody, checked_client, checked_key, parse_body
+        from refund_worker.engine.intake.schemas import CorrectionSchema, checked_client, checked_key, parse_schema
         from refund_worker.engine.views.api_objects import transaction_view
 
-        body = parse_body(CorrectionBody, {"credits": strict_integer(credits, "credits"), "reason": reason})
+        body = parse_schema(CorrectionSchema, {"credits": strict_integer(credits, "credits"), "reason": reason})
         if idempotency_key is None:
             idempotency_key = f"cli-{uuid.uuid4()}"
             say(f"idempotency key: {idempotency_key}")

@@ -29,14 +29,14 @@ from refund_worker.engine.accounts import payments as payment_records
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation as processor_reconciliation
 from refund_worker.engine.refunds import accept
-from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.money_format import money
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.store.reporting import reconciliation
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 
 WAIT_SECONDS_MAX = 25.0
 BURST = 20
@@ -211,7 +211,7 @@ def _running(console: Console, folder: Path) -> Iterator[Demo]:
     try:
         console.print(f"  [dim]started on SQLite and an embedded broker: {', '.join(stack.parts)}[/dim]")
         settings: Settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_wake(settings)) as runtime:
+        with build_runtime(settings, wake=make_publisher(settings)) as runtime:
             yield Demo(console, stack, runtime)
     finally:
         stack.stop()
@@ -319,7 +319,9 @@ def _refunded_in_the_dashboard(demo: Demo) -> None:
     refund = demo.wait(refund_id, what="its own retry comes", blocked=True)
     demo.check("it was not paid again: a person must decide", refund["failure_code"] == "refunded_elsewhere", refund)
     demo.check("the other refund is named", refund["legs"][0]["blocked_by"] == [by_hand], refund["legs"])
-    command(demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=by_hand)
+    perform_action(
+        demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=by_hand
+    )
     refund = demo.refund(refund_id)
     demo.check("resolved: that was the payment", refund["status"] == "succeeded", refund["status"])
     demo.check("20.00 went out, once", _amounts_at(demo, "ch_pia") == [2000], _amounts_at(demo, "ch_pia"))

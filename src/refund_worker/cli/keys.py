@@ -75,12 +75,12 @@ def _add_create(app: typer.Typer) -> None:
         with it. The Python client signs when it is given the secret; the README says how others do.
         """
         from refund_worker.engine.access.api_keys import create_key, create_signed_key
-        from refund_worker.engine.intake.schemas import Body, Timestamp, parse_body
+        from refund_worker.engine.intake.schemas import Schema, Timestamp, parse_schema
 
-        class End(Body):
+        class End(Schema):
             expires_at: Timestamp
 
-        end = None if expires_at is None else parse_body(End, {"expires_at": expires_at}).expires_at
+        end = None if expires_at is None else parse_schema(End, {"expires_at": expires_at}).expires_at
         with runtime.context() as context:
             facts = {"client": client, "role": role}
             if signed:

@@ -170,6 +170,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def as_json(thing: Any) -> Json:
+def as_json(refund_object: Any) -> Json:
     """A dataclass as JSON."""
-    return asdict(thing)
+    return asdict(refund_object)

@@ -24,7 +24,7 @@ from refund_worker.cli.options import (
     trimmed_if_given,
 )
 from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table, say
-from refund_worker.domain.refund import ENDS, Kind, RefundStatus, To
+from refund_worker.domain.refund import FINAL, Kind, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.views.money_format import monies
 from refund_worker.errors import InvalidRequest, Refusal
@@ -181,9 +181,9 @@ def _words(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def _request(values: dict[str, Any], key: str, client: str) -> RefundRequest:
-    from refund_worker.engine.intake.schemas import RefundBody, parse_body
+    from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
 
-    return parse_body(RefundBody, values).request(idempotency_key=key, client=client, actor=acting_user())
+    return parse_schema(RefundSchema, values).request(idempotency_key=key, client=client, actor=acting_user())
 
 
 def _look(context: Any, refund_id: str) -> Json:
@@ -329,7 +329,7 @@ def _add_wait(app: typer.Typer) -> None:
 
 
 def _is_over(refund: Json) -> bool:
-    return refund["status"] in ENDS or refund["status"] == RefundStatus.NEEDS_ATTENTION
+    return refund["status"] in FINAL or refund["status"] == RefundStatus.NEEDS_ATTENTION
 
 
 def _add_decisions(app: typer.Typer) -> None:
@@ -379,25 +379,25 @@ def _add_resolve(app: typer.Typer) -> None:
 
 def checked_reason(reason: str) -> str:
     """The reason, or `InvalidRequest` for one that is empty, too long, or holds what must not be stored."""
-    from refund_worker.engine.intake.schemas import Body, Text, parse_body
+    from refund_worker.engine.intake.schemas import Schema, Text, parse_schema
 
-    class Reason(Body):
+    class Reason(Schema):
         reason: Text
 
     if not reason.strip():
         raise InvalidRequest("--reason is missing: say why", field="reason")
-    return parse_body(Reason, {"reason": reason}).reason
+    return parse_schema(Reason, {"reason": reason}).reason
 
 
 def _checked_reference(reference: str | None) -> str:
-    from refund_worker.engine.intake.schemas import Body, Reference, parse_body
+    from refund_worker.engine.intake.schemas import Reference, Schema, parse_schema
 
-    class Named(Body):
+    class Named(Schema):
         reference: Reference
 
     if reference is None:
         raise InvalidRequest("--reference must name the payment that was made by hand", field="reference")
-    return parse_body(Named, {"reference": reference}).reference
+    return parse_schema(Named, {"reference": reference}).reference
 
 
 def _decide(
@@ -408,7 +408,7 @@ def _decide(
     output: Output,
     reference: str | None = None,
 ) -> None:
-    from refund_worker.engine.refunds.actions import command as act
+    from refund_worker.engine.refunds.actions import perform_action as act
     from refund_worker.engine.views.api_objects import refund_view
 
     reason = checked_reason(reason)

@@ -69,9 +69,9 @@ def _add_web(app: typer.Typer) -> None:
     ) -> None:
         """Serve the HTTP API, webhooks and the console, until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
-        from refund_worker.worker.publisher import make_wake
+        from refund_worker.worker.publisher import make_publisher
 
-        raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_wake))
+        raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
 
 
 def _add_sandbox(app: typer.Typer) -> None:

@@ -33,14 +33,14 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
     given = settings()
 
     @cache
-    def doorbell() -> Callable[[Sequence[str], bool], None]:
-        from refund_worker.worker.publisher import make_wake
+    def publisher() -> Callable[[Sequence[str], bool], None]:
+        from refund_worker.worker.publisher import make_publisher
 
-        return make_wake(given)
+        return make_publisher(given)
 
     def wake(refund_ids: Sequence[str], bulk: bool) -> None:
         # Celery is imported only once there is something to wake workers for.
-        doorbell()(refund_ids, bulk)
+        publisher()(refund_ids, bulk)
 
     with _usable_database():
         built = build_runtime(given, wake=wake, processors=processors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refund_worker.domain.allocation import PaymentRoom, Share, allocate
+from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate
 from refund_worker.domain.decision_builder import leg_id_of
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.money import AMOUNT_MAX
@@ -48,7 +48,7 @@ class CustomerAccount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionRoom:
+class RefundableTransaction:
     """A spend or a negative correction, its credits as a positive figure, and how many of them refunds have taken."""
 
     transaction_id: str
@@ -68,8 +68,8 @@ def accept(
     *,
     refund_id: str,
     customer: CustomerAccount | None,
-    transaction: TransactionRoom | None,
-    payments: Sequence[PaymentRoom],
+    transaction: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
     now: float,
     allocation: str,
 ) -> Refund:
@@ -85,7 +85,7 @@ def accept(
     credits = _credits_within_room(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
-    shares: tuple[Share, ...] = ()
+    shares: tuple[Allocation, ...] = ()
     if request.to is To.SOURCE:
         shares = allocate(credits, _payments_to_use(request, credits, payments), allocation)
         if not any(share.amount_minor for share in shares):
@@ -127,7 +127,7 @@ def check_syntax(request: RefundRequest) -> None:
         raise InvalidRequest("a credit_refund needs the transaction_id of a spend", field="transaction_id")
 
 
-def _check_transaction(request: RefundRequest, transaction: TransactionRoom | None) -> None:
+def _check_transaction(request: RefundRequest, transaction: RefundableTransaction | None) -> None:
     if request.transaction_id is None:
         return
     wanted = EntryKind.SPEND if request.kind is Kind.CREDIT_REFUND else EntryKind.CORRECTION
@@ -143,7 +143,10 @@ def _check_transaction(request: RefundRequest, transaction: TransactionRoom | No
 
 
 def _credits_within_room(
-    request: RefundRequest, customer: CustomerAccount, room: TransactionRoom | None, payments: Sequence[PaymentRoom]
+    request: RefundRequest,
+    customer: CustomerAccount,
+    room: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
 ) -> int:
     asked = request.credits
     if request.kind is Kind.CREDIT_REFUND:
@@ -184,7 +187,9 @@ def _credits_within_room(
     return credits
 
 
-def _payments_to_use(request: RefundRequest, credits: int, payments: Sequence[PaymentRoom]) -> list[PaymentRoom]:
+def _payments_to_use(
+    request: RefundRequest, credits: int, payments: Sequence[RefundablePayment]
+) -> list[RefundablePayment]:
     with_room = [p for p in payments if p.credits_left > 0]
     if sum(p.credits_left for p in with_room) < credits:
         raise NoRefundablePayment(f"the customer's payments have no room for {credits} credits")
@@ -203,7 +208,7 @@ def _payments_to_use(request: RefundRequest, credits: int, payments: Sequence[Pa
     return fitting
 
 
-def _planned(refund_id: str, number: int, share: Share) -> Leg:
+def _planned(refund_id: str, number: int, share: Allocation) -> Leg:
     payment = share.payment
     return Leg(
         leg_id=leg_id_of(refund_id, number),

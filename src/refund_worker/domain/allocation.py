@@ -9,7 +9,7 @@ from refund_worker.domain.money import down_to_step, proportion, smallest_step, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentRoom:
+class RefundablePayment:
     """A payment and what is already taken of it, by refunds in flight or paid; amounts in minor units.
 
     What is gone elsewhere counts as taken, so that more can be taken than there is: what is left is then 0.
@@ -43,7 +43,7 @@ class PaymentRoom:
         """What of the payment no refund can ever return, since it is less than a step of the currency."""
         return max(0, self.amount_minor - self.money_taken) - self.money_left
 
-    def with_gone(self, captured_minor: int | None, gone_minor: int) -> PaymentRoom:
+    def with_gone(self, captured_minor: int | None, gone_minor: int) -> RefundablePayment:
         """The room where less was captured, or where `gone_minor` went back elsewhere with its share of the credits.
 
         What was captured beyond the amount was paid for something else.
@@ -57,11 +57,11 @@ class PaymentRoom:
             money_taken=self.money_taken + gone_minor,
         )
 
-    def less(self, credits: int, amount_minor: int) -> PaymentRoom:
+    def after_reserving(self, credits: int, amount_minor: int) -> RefundablePayment:
         """The room after so many credits and so much money more are taken."""
         return replace(self, credits_taken=self.credits_taken + credits, money_taken=self.money_taken + amount_minor)
 
-    def worth(self, credits: int) -> int:
+    def money_for(self, credits: int) -> int:
         """Minor units for `credits` more, cumulative, so that taking all returns exactly what was paid.
 
         Where that breaks the currency's step, it is what is left without the `unreturnable_minor`.
@@ -75,7 +75,7 @@ class PaymentRoom:
         low, high = 0, self.credits_left
         while low < high:
             middle = (low + high) // 2
-            if self.worth(middle) >= amount_minor:
+            if self.money_for(middle) >= amount_minor:
                 high = middle
             else:
                 low = middle + 1
@@ -83,40 +83,40 @@ class PaymentRoom:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Allocation:
     """A part to give back over one payment: `credits` of the refund, taking `payment_credits` of the payment's room.
 
     `unreturnable_minor` is what the customer paid and no refund can return: the share that takes the last credits of a
     payment shows it.
     """
 
-    payment: PaymentRoom
+    payment: RefundablePayment
     credits: int
     payment_credits: int
     amount_minor: int
     unreturnable_minor: int = 0
 
 
-def in_order(payments: Iterable[PaymentRoom], allocation: str) -> list[PaymentRoom]:
+def in_order(payments: Iterable[RefundablePayment], allocation: str) -> list[RefundablePayment]:
     """Newest first by capture and then id, or the oldest first."""
     return sorted(payments, key=lambda p: (p.captured_at, p.payment_id), reverse=allocation != "oldest_first")
 
 
-def allocate(credits: int, payments: Iterable[PaymentRoom], allocation: str) -> tuple[Share, ...]:
+def allocate(credits: int, payments: Iterable[RefundablePayment], allocation: str) -> tuple[Allocation, ...]:
     """Spread `credits` over the room of `payments`; raises ValueError when there is not enough of it."""
     ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
     parts = _pro_rata(credits, ordered) if allocation == "pro_rata" else _one_after_another(credits, ordered)
     return tuple(_share(p, part) for p, part in zip(ordered, parts, strict=True) if part)
 
 
-def _share(payment: PaymentRoom, credits: int) -> Share:
+def _share(payment: RefundablePayment, credits: int) -> Allocation:
     rest = payment.unreturnable_minor if credits == payment.credits_left else 0
-    return Share(payment, credits, credits, payment.worth(credits), rest)
+    return Allocation(payment, credits, credits, payment.money_for(credits), rest)
 
 
 def replace_share(
-    amount_minor: int, credits: int, payments: Iterable[PaymentRoom], allocation: str
-) -> tuple[tuple[Share, ...], int]:
+    amount_minor: int, credits: int, payments: Iterable[RefundablePayment], allocation: str
+) -> tuple[tuple[Allocation, ...], int]:
     """Another way for a leg that failed: the same money over other payments, and the credits for which there is none.
 
     The credits of the failed leg follow the money by largest remainder. All payments are of one currency. What is less
@@ -128,14 +128,14 @@ def replace_share(
     unplaced = amount_minor - sum(parts)
     *credit_parts, credits_unplaced = split(credits, [*parts, unplaced])
     shares = (
-        Share(p, credit_part, p.credits_for(part), part)
+        Allocation(p, credit_part, p.credits_for(part), part)
         for p, part, credit_part in zip(ordered, parts, credit_parts, strict=True)
         if part
     )
     return tuple(shares), credits_unplaced
 
 
-def _one_after_another(credits: int, payments: Sequence[PaymentRoom]) -> list[int]:
+def _one_after_another(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:
     parts = _one_after_another_up_to(credits, [p.credits_left for p in payments])
     if sum(parts) < credits:
         raise ValueError("not enough room on the payments")
@@ -150,7 +150,7 @@ def _one_after_another_up_to(total: int, rooms: Sequence[int]) -> list[int]:
     return parts
 
 
-def _pro_rata(credits: int, payments: Sequence[PaymentRoom]) -> list[int]:
+def _pro_rata(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:
     rooms = [p.credits_left for p in payments]
     if sum(rooms) < credits:
         raise ValueError("not enough room on the payments")

@@ -41,7 +41,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectSeen:
+class RefundObjectUpdate:
     """A refund object of the processor, as joined; the shell upserts it."""
 
     leg_id: str
@@ -50,7 +50,7 @@ class ObjectSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomerChange:
+class AccountDelta:
     """Signed changes to a customer's account, in credits."""
 
     balance: int = 0
@@ -67,7 +67,7 @@ PAUSE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class SendBlock:
     """Nothing is sent to a processor now; look again at `until`. `look_ups` go on, but where nobody here has access."""
 
     until: float
@@ -75,7 +75,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class ProcessorDenied:
     """Stop sending to this processor: it does not accept our credentials."""
 
     processor: str
@@ -102,11 +102,11 @@ class Decision:
     after: Refund
     postings: tuple[Posting, ...] = ()
     events: tuple[Event, ...] = ()
-    objects: tuple[ObjectSeen, ...] = ()
-    customer: CustomerChange = CustomerChange()
+    objects: tuple[RefundObjectUpdate, ...] = ()
+    customer: AccountDelta = AccountDelta()
     payments: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # payment_id → (credits, minor units) taken
     room: int = 0  # credits of the refund's transaction taken (negative: given free)
     calls: tuple[Call, ...] = ()
-    pauses: tuple[Pause, ...] = ()
+    pauses: tuple[ProcessorDenied, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id

@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from refund_worker.domain.decision import CustomerChange, Decision, Event, ObjectSeen, Pause, Policy, Reread
+from refund_worker.domain.decision import (
+    AccountDelta,
+    Decision,
+    Event,
+    Policy,
+    ProcessorDenied,
+    RefundObjectUpdate,
+    Reread,
+)
 from refund_worker.domain.ledger import (
-    BY_HAND,
     CLEARING,
     CREDITS,
+    MANUAL,
     REDEEMED,
     REFUNDS,
     Entry,
@@ -34,17 +42,17 @@ from refund_worker.domain.refund import (
     To,
 )
 from refund_worker.domain.state_machine import (
-    NO_MONEY,
-    OPEN,
+    ACTIVE,
+    UNPAID_FINAL,
     LegOutcome,
     RefundOutcome,
+    combined_outcome,
     next_leg_status,
     next_refund_status,
-    outlook,
 )
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most, clock_went_back
 
-BY_HAND_PREFIX = "manual:"
+MANUAL_PREFIX = "manual:"
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
@@ -64,14 +72,14 @@ def leg_number(leg: Leg) -> str:
     return leg.leg_id.rsplit("-", 1)[-1]
 
 
-def credits_to_return(refund: Refund) -> int:
+def credits_to_reverse(refund: Refund) -> int:
     """Credits given up by failed legs and not yet given back to the balance."""
     return sum(leg.returned_credits for leg in refund.legs) - refund.returned_credits
 
 
 def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
-    return tuple(leg for leg in refund.legs if leg.status in NO_MONEY and not leg.settled and not leg.attention)
+    return tuple(leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.settled and not leg.attention)
 
 
 def is_watched(leg: Leg) -> bool:
@@ -88,12 +96,12 @@ def fresh_attempt(leg: Leg) -> Leg:
     return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
 
 
-def is_held(leg: Leg) -> bool:
+def lists_before_sending(leg: Leg) -> bool:
     """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
     return leg.held or leg.last_sent_at is not None
 
 
-class Draft:
+class DecisionBuilder:
     """One decision in the making: the legs as they become, and the effects that follow."""
 
     def __init__(self, refund: Refund, now: float, policy: Policy, actor: str) -> None:
@@ -105,23 +113,23 @@ class Draft:
         self.actor = actor
         self.postings: list[Posting] = []
         self.events: list[Event] = []
-        self.objects: list[ObjectSeen] = []
+        self.objects: list[RefundObjectUpdate] = []
         self.calls: list[Call] = []
-        self.pauses: list[Pause] = []
+        self.pauses: list[ProcessorDenied] = []
         self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
         self.read_again: dict[str, Reread] = {}
         self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
         if clock_went_back(refund, now):
-            self._date_anew()
-        self._count_quiet_only_while_watched()
+            self._limit_times_to_clock()
+        self._restart_quiet_window_if_late()
 
     # --- small steps -------------------------------------------------------------------------------------------------
 
-    def change(self, leg: Leg, **changes: Any) -> Leg:
+    def update_leg(self, leg: Leg, **changes: Any) -> Leg:
         self.legs[leg.leg_id] = changed = replace(leg, **changes)
         return changed
 
-    def move(
+    def transition_leg(
         self,
         leg: Leg,
         outcome: LegOutcome,
@@ -135,12 +143,14 @@ class Draft:
         self.events.append(
             Event(f"leg_{outcome}", self.actor, leg.leg_id, leg.status, status, reason, detail or {}, alarm)
         )
-        return self.change(leg, status=status, **changes)
+        return self.update_leg(leg, status=status, **changes)
 
-    def note(self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None) -> None:
+    def record_event(
+        self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None
+    ) -> None:
         self.events.append(Event(kind, self.actor, leg.leg_id if leg else None, detail=detail, alarm=alarm))
 
-    def turn(self, outcome: RefundOutcome, *, reason: str | None = None, alarm: bool = False) -> None:
+    def transition_refund(self, outcome: RefundOutcome, *, reason: str | None = None, alarm: bool = False) -> None:
         """Move the refund itself; a move to where it already is leaves no trace."""
         status = next_refund_status(self.refund.status, outcome)
         if status != self.refund.status:
@@ -149,7 +159,7 @@ class Draft:
             )
             self.refund = replace(self.refund, status=status)
 
-    def post(
+    def post_entry(
         self, suffix: str, kind: EntryKind, credits: int, entries: tuple[Entry, ...], text: str, refers_to: str | None
     ) -> None:
         self.postings.append(
@@ -167,7 +177,7 @@ class Draft:
             )
         )
 
-    def _date_anew(self) -> None:
+    def _limit_times_to_clock(self) -> None:
         """The clock went back: how old a key is nobody knows any more, so its outcome is looked up, never replayed.
 
         What was sent was sent before now, so the quiet window begins now; and nothing waits for the old times to come.
@@ -176,21 +186,21 @@ class Draft:
         lease_until = at_most(refund.lease_until, now + self.policy.lease_seconds)
         self.refund = replace(refund, due_at=at_most(refund.due_at, now), lease_until=lease_until)
         for leg in refund.legs:
-            if leg.status not in OPEN and not is_watched(leg):
+            if leg.status not in ACTIVE and not is_watched(leg):
                 continue
             in_doubt = leg.status in IN_DOUBT
             if in_doubt:
-                self.note("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
-            self.change(
+                self.record_event("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
+            self.update_leg(
                 leg,
                 look_first=leg.look_first or in_doubt,
-                held=is_held(leg),
+                held=lists_before_sending(leg),
                 first_sent_at=at_most(leg.first_sent_at, now),
                 last_sent_at=at_most(leg.last_sent_at, now),
                 next_at=at_most(leg.next_at, now),
             )
 
-    def _count_quiet_only_while_watched(self) -> None:
+    def _restart_quiet_window_if_late(self) -> None:
         """What may have been sent is looked at long after it was due: the clock leapt, or all workers were away.
 
         Nobody can tell which, and a leap proves no quiet at all: the quiet window begins anew. So a leap takes from it
@@ -200,17 +210,19 @@ class Draft:
         for leg in tuple(self.legs.values()):
             late = self.now - leg.next_at if leg.status in IN_DOUBT and leg.next_at is not None else 0.0
             if late > bearable:
-                self.note("quiet_begins_anew", leg=leg, seconds_late=round(late))
-                self.change(leg, last_sent_at=self.now, next_at=self.now, held=True)
+                self.record_event("quiet_begins_anew", leg=leg, seconds_late=round(late))
+                self.update_leg(leg, last_sent_at=self.now, next_at=self.now, held=True)
 
     # --- the end of every decision -----------------------------------------------------------------------------------
 
-    def decision(self) -> Decision:
+    def build(self) -> Decision:
         """What the legs come to, what it means for ledger and payments, and when to look again."""
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
         if self.refund.posted and self.refund.to is To.SOURCE:
-            self._give_up_worthless_legs()
-            self.turn(outlook(self.refund.legs, credits_to_return(self.refund)), reason=self._why())
+            self._abandon_zero_amount_legs()
+            self.transition_refund(
+                combined_outcome(self.refund.legs, credits_to_reverse(self.refund)), reason=self._why()
+            )
         for leg in self.legs.values():
             self._pay_out(leg)
         self.refund = replace(
@@ -228,7 +240,7 @@ class Draft:
             postings=tuple(self.postings),
             events=tuple(self.events),
             objects=tuple(self.objects),
-            customer=CustomerChange(self.balance, self.held, self.net_spent, self.withdrawn),
+            customer=AccountDelta(self.balance, self.held, self.net_spent, self.withdrawn),
             payments=self._payments(),
             room=self.room,
             calls=tuple(self.calls),
@@ -249,7 +261,7 @@ class Draft:
             self._post_payout(leg, now, 1)
 
     def _post_payout(self, leg: Leg, paid_by: str, sign: int) -> None:
-        source = BY_HAND if paid_by.startswith(BY_HAND_PREFIX) else processor_account(leg.processor)
+        source = MANUAL if paid_by.startswith(MANUAL_PREFIX) else processor_account(leg.processor)
         entries = (
             *transfer(CLEARING, REDEEMED, CREDITS, sign * leg.credits),
             *transfer(source, REFUNDS, leg.currency, sign * leg.amount_minor),
@@ -259,25 +271,25 @@ class Draft:
         which = paid_by if leg.amount_minor else f"{paid_by}-{leg.backoffs}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
         text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
-        self.post(suffix, kind, 0, entries, text, leg.leg_id)
+        self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)
 
-    def _give_up_worthless_legs(self) -> None:
+    def _abandon_zero_amount_legs(self) -> None:
         """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
         legs = self.refund.legs
-        if any(leg.status in OPEN or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
+        if any(leg.status in ACTIVE or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
             return
         if any(leg.status is LegStatus.SUCCEEDED and leg.amount_minor for leg in legs):
             return
         for leg in legs:
             if leg.status is LegStatus.SUCCEEDED:
-                self.move(leg, LegOutcome.GIVEN_UP, settled=True, returned_credits=leg.credits)
+                self.transition_leg(leg, LegOutcome.ABANDONED, settled=True, returned_credits=leg.credits)
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
 
     def _payments(self) -> dict[str, tuple[int, int]]:
         taken: dict[str, tuple[int, int]] = {}
         for legs, sign in ((self.before.legs, -1), (self.legs.values(), 1)):
             for leg in legs:
-                if leg.status not in NO_MONEY:
+                if leg.status not in UNPAID_FINAL:
                     credits, money = taken.get(leg.payment_id, (0, 0))
                     taken[leg.payment_id] = (credits + sign * leg.payment_credits, money + sign * leg.amount_minor)
         return {payment: change for payment, change in taken.items() if change != (0, 0)}

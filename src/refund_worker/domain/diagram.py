@@ -27,7 +27,7 @@ def leg_diagram() -> str:
     """A Mermaid state diagram of a leg, without what the processor may say of its object in any state at any time."""
     said = {
         LegOutcome.ACCEPTED,
-        LegOutcome.ASKS_CUSTOMER,
+        LegOutcome.REQUIRES_CUSTOMER,
         LegOutcome.PAID,
         LegOutcome.OBJECT_FAILED,
         LegOutcome.OBJECT_CANCELED,

@@ -18,7 +18,7 @@ CLEARING = "house:clearing"  # taken off a balance, money not yet confirmed: zer
 REDEEMED = "house:redeemed"  # credits whose money went back
 SALES = "house:sales"
 REFUNDS = "house:refunds"
-BY_HAND = "house:paid_by_hand"
+MANUAL = "house:paid_by_hand"
 
 
 class EntryKind(StrEnum):

@@ -6,16 +6,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from refund_worker.domain.allocation import PaymentRoom, replace_share
+from refund_worker.domain.allocation import RefundablePayment, replace_share
 from refund_worker.domain.credit_postings import post_internal_step
-from refund_worker.domain.decision import Decision, Hold, Policy
+from refund_worker.domain.decision import Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import (
-    Draft,
-    credits_to_return,
+    DecisionBuilder,
+    credits_to_reverse,
     fresh_attempt,
-    is_held,
     is_watched,
     leg_id_of,
+    lists_before_sending,
     unplaced_legs,
 )
 from refund_worker.domain.ledger import (
@@ -25,17 +25,17 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.outside_refunds import must_look
+from refund_worker.domain.outside_refunds import must_list_first
 from refund_worker.domain.payment_check import (
     PaymentFacts,
     checked,
     is_outside,
     is_unread,
-    stands_in_the_way,
-    waits_for_the_word,
+    payment_blocks_sending,
+    waits_for_reading,
     with_sent,
 )
-from refund_worker.domain.processor_calls import Fetch, LegOrder, LookUp, Send
+from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.refund import (
     Leg,
     LegStatus,
@@ -43,11 +43,11 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.state_machine import NO_MONEY, OPEN, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
-NOBODY: Mapping[str, Hold] = MappingProxyType({})
+NOBODY: Mapping[str, SendBlock] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
 
@@ -56,9 +56,9 @@ def attempt_key(leg_id: str, attempt: int) -> str:
     return f"{leg_id}:{attempt}"
 
 
-def order_of(refund: Refund, leg: Leg) -> LegOrder:
+def order_of(refund: Refund, leg: Leg) -> RefundInstruction:
     """What the leg's current attempt asks the processor for."""
-    return LegOrder(
+    return RefundInstruction(
         refund_id=refund.refund_id,
         leg_id=leg.leg_id,
         attempt=leg.attempt,
@@ -69,13 +69,13 @@ def order_of(refund: Refund, leg: Leg) -> LegOrder:
     )
 
 
-def woken(
+def next_step(
     refund: Refund,
     now: float,
     policy: Policy,
     *,
-    paused: Mapping[str, Hold] = NOBODY,
-    rooms: Iterable[PaymentRoom] = (),
+    paused: Mapping[str, SendBlock] = NOBODY,
+    rooms: Iterable[RefundablePayment] = (),
     suspect: Collection[str] = (),
     facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
 ) -> Decision:
@@ -85,52 +85,52 @@ def woken(
     empty. `suspect` are the payments that others are known to have refunded; `facts` are what is known of the payments
     by payment_id: one without any is not checked.
     """
-    draft = Draft(refund, now, policy, SYSTEM)
+    builder = DecisionBuilder(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
-        _begin(draft, paused)
+        _begin(builder, paused)
     if refund.status is RefundStatus.REVERSING:
-        _give_back(draft)
-    for leg in tuple(draft.legs.values()):
+        _give_back(builder)
+    for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
             # Whoever sent it is gone or out of its lease; only the processor knows what became of the call.
-            draft.move(leg, LegOutcome.SILENCE, reason="lease expired", doubtful=True, next_at=now)
-    _find_another_way(draft, rooms)
-    if draft.refund.posted:
-        for leg in tuple(draft.legs.values()):
+            builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason="lease expired", doubtful=True, next_at=now)
+    _find_another_way(builder, rooms)
+    if builder.refund.posted:
+        for leg in tuple(builder.legs.values()):
             if _is_due(leg, now):
                 known = facts.get(leg.payment_id)
                 doubted = leg.payment_id in suspect or is_outside(known) or is_unread(known)
-                _plan_call(draft, leg, paused, known, suspect=doubted)
-                facts = with_sent(facts, (leg,), (draft.legs[leg.leg_id],))
-    return draft.decision()
+                _plan_call(builder, leg, paused, known, suspect=doubted)
+                facts = with_sent(facts, (leg,), (builder.legs[leg.leg_id],))
+    return builder.build()
 
 
 def _is_due(leg: Leg, now: float) -> bool:
     """What was planned and waits for nothing is due too; what waits for a person is not."""
     if leg.next_at is None:
         return leg.status is LegStatus.PLANNED and leg.attention is None
-    return (leg.status in OPEN or is_watched(leg)) and leg.next_at <= now
+    return (leg.status in ACTIVE or is_watched(leg)) and leg.next_at <= now
 
 
-def _begin(draft: Draft, paused: Mapping[str, Hold]) -> None:
+def _begin(builder: DecisionBuilder, paused: Mapping[str, SendBlock]) -> None:
     """The internal step. While a processor is paused nothing is posted: cancel stays open."""
-    refund = draft.refund
+    refund = builder.refund
     holds = [paused[leg.processor].until for leg in refund.legs if leg.processor in paused]
     if refund.to is To.SOURCE and holds:
-        draft.refund = replace(refund, due_at=max(holds))
+        builder.refund = replace(refund, due_at=max(holds))
     else:
-        post_internal_step(draft)
+        post_internal_step(builder)
 
 
-def _give_back(draft: Draft) -> None:
+def _give_back(builder: DecisionBuilder) -> None:
     """The reversal of the withdrawal entry: once for everything that found no way out."""
-    refund, credits = draft.refund, credits_to_return(draft.refund)
+    refund, credits = builder.refund, credits_to_reverse(builder.refund)
     if credits <= 0:
         return
-    draft.balance += credits
-    draft.withdrawn -= credits
+    builder.balance += credits
+    builder.withdrawn -= credits
     taken_by = refund.transaction_id if refund.of_correction else f"{refund.refund_id}-withdrawal"
-    draft.post(
+    builder.post_entry(
         f"reversal-{refund.returns + 1}",
         EntryKind.REVERSAL,
         credits,
@@ -138,19 +138,19 @@ def _give_back(draft: Draft) -> None:
         f"Reversal of {taken_by}: {credits} credits given back, the money did not arrive",
         taken_by,
     )
-    draft.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)
+    builder.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)
 
 
-def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
+def _find_another_way(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
     rooms = {payment.payment_id: payment for payment in payments}
-    for leg in unplaced_legs(replace(draft.refund, legs=tuple(draft.legs.values()))):
+    for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
         # What another leg of this refund leaves of a payment is as good a way as any; only where one failed is no way.
-        refused = {other.payment_id for other in draft.legs.values() if other.status in NO_MONEY}
+        refused = {other.payment_id for other in builder.legs.values() if other.status in UNPAID_FINAL}
         open_rooms = [r for r in rooms.values() if r.currency == leg.currency and r.payment_id not in refused]
-        shares, unplaced = replace_share(leg.amount_minor, leg.credits, open_rooms, draft.policy.allocation)
+        shares, unplaced = replace_share(leg.amount_minor, leg.credits, open_rooms, builder.policy.allocation)
         for share in shares:
             other = Leg(
-                leg_id=leg_id_of(leg.refund_id, len(draft.legs) + 1),
+                leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
                 refund_id=leg.refund_id,
                 payment_id=share.payment.payment_id,
                 processor=share.payment.processor,
@@ -160,61 +160,65 @@ def _find_another_way(draft: Draft, payments: Iterable[PaymentRoom]) -> None:
                 credits=share.credits,
                 payment_credits=share.payment_credits,
                 replaces=leg.leg_id,
-                next_at=draft.now,
+                next_at=builder.now,
             )
-            draft.legs[other.leg_id] = other
-            rooms[other.payment_id] = rooms[other.payment_id].less(share.payment_credits, share.amount_minor)
-            draft.note("leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor)
-        draft.change(leg, settled=True, returned_credits=unplaced)
+            builder.legs[other.leg_id] = other
+            rooms[other.payment_id] = rooms[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)
+            builder.record_event(
+                "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
+            )
+        builder.update_leg(leg, settled=True, returned_credits=unplaced)
 
 
 def _plan_call(
-    draft: Draft, leg: Leg, paused: Mapping[str, Hold], facts: PaymentFacts | None, *, suspect: bool
+    builder: DecisionBuilder, leg: Leg, paused: Mapping[str, SendBlock], facts: PaymentFacts | None, *, suspect: bool
 ) -> None:
     """What to ask next about this leg, by its state and by what is left of its key's life."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
-        draft.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+        builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
     hold = paused.get(leg.processor)
     if hold is not None:
         # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
-        leg = draft.change(leg, held=is_held(leg), looked_at=None)
-    no_replay = leg.look_first or not may_replay(leg, draft.now, draft.policy) or (hold is not None and hold.look_ups)
-    in_the_way = stands_in_the_way(leg, facts, draft.policy.live)
+        leg = builder.update_leg(leg, held=lists_before_sending(leg), looked_at=None)
+    no_replay = (
+        leg.look_first or not may_replay(leg, builder.now, builder.policy) or (hold is not None and hold.look_ups)
+    )
+    in_the_way = payment_blocks_sending(leg, facts, builder.policy.live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
-        draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
+        builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return
     if hold is not None:
-        draft.change(leg, next_at=hold.until)
+        builder.update_leg(leg, next_at=hold.until)
         return
-    if leg.status is not LegStatus.UNKNOWN and waits_for_the_word(draft, leg, facts):
+    if leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
         return
-    if must_look(leg, draft.now, draft.policy, suspect=suspect):
-        draft.change(leg, next_at=draft.now if leg.next_at is None else leg.next_at)
-        draft.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
+    if must_list_first(leg, builder.now, builder.policy, suspect=suspect):
+        builder.update_leg(leg, next_at=builder.now if leg.next_at is None else leg.next_at)
+        builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
         return
     if leg.status is not LegStatus.UNKNOWN:
-        may_go = checked(draft, leg, facts)
+        may_go = checked(builder, leg, facts)
         if may_go is None:
             return
         leg = may_go
     if leg.status is LegStatus.BLOCKED:
         leg = fresh_attempt(leg)
     first = leg.sends == 0
-    leg = draft.move(
+    leg = builder.transition_leg(
         leg,
         LegOutcome.SENT,
         detail={"attempt": leg.attempt, "send": leg.sends + 1},
         sends=leg.sends + 1,
-        first_intent_at=draft.now if leg.first_intent_at is None else leg.first_intent_at,
-        first_sent_at=draft.now if first or leg.first_sent_at is None else leg.first_sent_at,
-        last_sent_at=draft.now,
-        next_at=draft.now + draft.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
+        first_intent_at=builder.now if leg.first_intent_at is None else leg.first_intent_at,
+        first_sent_at=builder.now if first or leg.first_sent_at is None else leg.first_sent_at,
+        last_sent_at=builder.now,
+        next_at=builder.now + builder.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
         verdict=None,
         held=False,
         looked_at=None,
         blocked_by=(),
     )
     key = attempt_key(leg.leg_id, leg.attempt)
-    draft.calls.append(Send(leg.leg_id, leg.processor, leg.attempt, key, order_of(draft.refund, leg)))
+    builder.calls.append(Send(leg.leg_id, leg.processor, leg.attempt, key, order_of(builder.refund, leg)))

@@ -12,7 +12,13 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BY_HAND_PREFIX, FAILED_BY_A_DISPUTE, Draft, is_held
+from refund_worker.domain.decision_builder import (
+    ANSWER_MISMATCH,
+    FAILED_BY_A_DISPUTE,
+    MANUAL_PREFIX,
+    DecisionBuilder,
+    lists_before_sending,
+)
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.refund import (
@@ -20,11 +26,19 @@ from refund_worker.domain.refund import (
     Refund,
     RefundStatus,
 )
-from refund_worker.domain.state_machine import NO_MONEY, OPEN, Action, LegOutcome, RefundOutcome, is_allowed, is_missing
+from refund_worker.domain.state_machine import (
+    ACTIVE,
+    UNPAID_FINAL,
+    Action,
+    LegOutcome,
+    RefundOutcome,
+    is_allowed,
+    is_missing,
+)
 from refund_worker.errors import ActionNotAllowed
 
 
-def commanded(
+def apply_action(
     refund: Refund,
     action: Action,
     now: float,
@@ -46,20 +60,22 @@ def commanded(
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
         raise ActionNotAllowed(_why_not(action, refund))
-    draft = Draft(refund, now, policy, actor)
+    builder = DecisionBuilder(refund, now, policy, actor)
     match action:
         case Action.APPROVE:
             if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:
                 raise ActionNotAllowed(why_not)
-            draft.turn(RefundOutcome.APPROVED, reason=reason)
+            builder.transition_refund(RefundOutcome.APPROVED, reason=reason)
         case Action.REJECT | Action.CANCEL:
-            release(draft)
-            draft.turn(RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason)
+            release(builder)
+            builder.transition_refund(
+                RefundOutcome.REJECTED if action is Action.REJECT else RefundOutcome.CANCELED, reason=reason
+            )
         case Action.RETRY:
-            _retry(draft, reason, takes_as_seen=one_by_one)
+            _retry(builder, reason, takes_as_seen=one_by_one)
         case Action.RESOLVE:
-            _resolve(draft, reason, reference)
-    return draft.decision()
+            _resolve(builder, reason, reference)
+    return builder.build()
 
 
 def _why_not(action: Action, refund: Refund) -> str:
@@ -73,50 +89,54 @@ def _why_not(action: Action, refund: Refund) -> str:
     return f"{action} is not possible while the refund is {refund.status}"
 
 
-def _retry(draft: Draft, reason: str, *, takes_as_seen: bool) -> None:
+def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> None:
     """Ask the processor first, always; a new attempt only if it has nothing."""
-    draft.note("retry_requested", reason=reason)
-    asked_now: dict[str, Any] = {"attention": None, "next_at": draft.now, "backoffs": 0, "looked_at": None}
-    for leg in tuple(draft.legs.values()):
+    builder.record_event("retry_requested", reason=reason)
+    asked_now: dict[str, Any] = {"attention": None, "next_at": builder.now, "backoffs": 0, "looked_at": None}
+    for leg in tuple(builder.legs.values()):
         if leg.attention in STOPS:
-            draft.read_again[leg.payment_id] = Reread(leg.attention != CHARGE_DISPUTED, takes_as_seen)
+            builder.read_again[leg.payment_id] = Reread(leg.attention != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
             verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
             seen_now = leg.blocked_by if takes_as_seen else ()
             seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *seen_now)))
-            draft.move(
+            builder.transition_leg(
                 replace(leg, seen_elsewhere=seen, blocked_by=()),
-                LegOutcome.SILENCE,
+                LegOutcome.NO_ANSWER,
                 reason=reason,
                 look_first=True,
                 verdict=verdict,
                 **asked_now,
             )
-        elif leg.attention and leg.status in OPEN:
+        elif leg.attention and leg.status in ACTIVE:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            draft.change(leg, look_first=look, held=is_held(leg), **asked_now)
+            builder.update_leg(leg, look_first=look, held=lists_before_sending(leg), **asked_now)
         elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
-            draft.change(leg, attention=None)
+            builder.update_leg(leg, attention=None)
 
 
-def _resolve(draft: Draft, reason: str, reference: str | None) -> None:
+def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> None:
     """Everything that has no end yet ends by the person's word: paid by hand under `reference`, or given back.
 
     What is with the processor stays there, and what may still land there is looked for until it can't.
     """
     calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None, "blocked_by": ()}
-    for leg in tuple(draft.legs.values()):
+    for leg in tuple(builder.legs.values()):
         if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
             continue
-        stranded = leg.status in NO_MONEY and not leg.settled
-        if leg.status not in OPEN and not stranded:
-            draft.change(leg, attention=None)
+        stranded = leg.status in UNPAID_FINAL and not leg.settled
+        if leg.status not in ACTIVE and not stranded:
+            builder.update_leg(leg, attention=None)
         elif reference is not None:
-            looked_for = {"next_at": draft.now, "verdict": leg.verdict} if leg.doubtful else {}
-            by_hand = BY_HAND_PREFIX + reference
-            draft.move(leg, LegOutcome.PAID_BY_HAND, reason=reason, processor_refund_id=by_hand, **calm | looked_for)
+            looked_for = {"next_at": builder.now, "verdict": leg.verdict} if leg.doubtful else {}
+            by_hand = MANUAL_PREFIX + reference
+            builder.transition_leg(
+                leg, LegOutcome.PAID_MANUALLY, reason=reason, processor_refund_id=by_hand, **calm | looked_for
+            )
         elif stranded:
-            draft.change(leg, settled=True, returned_credits=leg.credits, **calm)
+            builder.update_leg(leg, settled=True, returned_credits=leg.credits, **calm)
         else:
-            draft.move(leg, LegOutcome.GIVEN_UP, reason=reason, settled=True, returned_credits=leg.credits, **calm)
+            builder.transition_leg(
+                leg, LegOutcome.ABANDONED, reason=reason, settled=True, returned_credits=leg.credits, **calm
+            )

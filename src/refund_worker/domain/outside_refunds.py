@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.decision_builder import Draft
+from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_replies import Found, RefundObject
 from refund_worker.domain.refund import Leg, LegStatus
@@ -19,7 +19,7 @@ NO_MONEY_WENT_OUT = frozenset({"failed", "canceled"})
 TOLD_MAX, NAMED_MAX = 5, 20
 
 
-def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
+def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
     """Whether the processor's list has to be read before this leg is sent.
 
     Not before its very first send, which relies on the look at all that the processor made lately, nor when the same
@@ -35,37 +35,39 @@ def must_look(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
     return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds
 
 
-def what_stops(leg: Leg, found: Found, *, nothing_left: bool = False) -> tuple[RefundObject, ...]:
+def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> tuple[RefundObject, ...]:
     """Others' refunds for which nothing more may be sent for this leg; empty if there is nothing against it.
 
     Made since the leg's first intent, or more in all than our books know of. What a person has seen stops it no more,
     but where the processor itself says that `nothing_left` is for this leg.
     """
-    standing = [thing for thing in found.foreign if thing.status not in NO_MONEY_WENT_OUT]
+    standing = [item for item in found.foreign if item.status not in NO_MONEY_WENT_OUT]
     if nothing_left:
         return tuple(standing)
-    unseen = tuple(thing for thing in standing if thing.processor_refund_id not in leg.seen_elsewhere)
+    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.seen_elsewhere)
     since = math.inf if leg.last_sent_at is None else (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
-    older_minor = sum(thing.amount_minor for thing in standing if thing.created_at.timestamp() < since)
-    if older_minor > found.explained_minor or any(thing.created_at.timestamp() >= since for thing in unseen):
+    older_minor = sum(item.amount_minor for item in standing if item.created_at.timestamp() < since)
+    if older_minor > found.explained_minor or any(item.created_at.timestamp() >= since for item in unseen):
         return unseen
     return ()
 
 
-def stop(draft: Draft, leg: Leg, things: tuple[RefundObject, ...]) -> Leg:
+def stop(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject, ...]) -> Leg:
     """To a person: retry takes these as seen, resolve says how it ended. Nothing more happens by itself."""
-    told = ", ".join(f"{t.processor_refund_id} of {as_text(t.amount_minor, t.currency)}" for t in things[:TOLD_MAX])
-    more = f" and {len(things) - TOLD_MAX} more" if len(things) > TOLD_MAX else ""
-    return draft.move(
+    told = ", ".join(
+        f"{t.processor_refund_id} of {as_text(t.amount_minor, t.currency)}" for t in refund_objects[:TOLD_MAX]
+    )
+    more = f" and {len(refund_objects) - TOLD_MAX} more" if len(refund_objects) > TOLD_MAX else ""
+    return builder.transition_leg(
         leg,
         LegOutcome.BLOCKED,
         reason=REFUNDED_ELSEWHERE,
         alarm=True,
-        detail={"objects": " ".join(thing.processor_refund_id for thing in things[:NAMED_MAX])},
+        detail={"objects": " ".join(item.processor_refund_id for item in refund_objects[:NAMED_MAX])},
         attention=REFUNDED_ELSEWHERE,
         failure_code=REFUNDED_ELSEWHERE,
         failure_message=f"refunded by others over the same payment: {told}{more}",
-        blocked_by=tuple(thing.processor_refund_id for thing in things),
+        blocked_by=tuple(item.processor_refund_id for item in refund_objects),
         next_at=None,
         doubtful=False,
         look_first=False,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.decision_builder import BLOCKED_TRIES, Draft, leg_id_of
+from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder, leg_id_of
 from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_calls import Verify
-from refund_worker.domain.processor_replies import PaymentRead, PaymentWord, RefundObject
+from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, RefundObject
 from refund_worker.domain.refund import Leg, LegStatus
 
 PAYMENT_MISMATCH = "payment_mismatch"
@@ -37,7 +37,7 @@ class PaymentFacts:
     readable: bool = True
     is_read: bool = False
     read_at: float = 0.0
-    word: PaymentWord | None = None
+    word: PaymentReading | None = None
     outside_minor: int = 0
     seen_minor: int = 0
     ours_minor: int = 0  # what was sent of our own refunds; told only where something is outside
@@ -106,7 +106,7 @@ def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
     return None
 
 
-def _difference(facts: PaymentFacts, word: PaymentWord, live: bool | None) -> str | None:
+def _difference(facts: PaymentFacts, word: PaymentReading, live: bool | None) -> str | None:
     ours = as_text(facts.expected_minor, facts.currency)
     if word.currency != facts.currency:
         theirs = word.currency if word.captured_minor is None else as_text(word.captured_minor, word.currency)
@@ -123,7 +123,7 @@ def _mode(live: bool) -> str:
     return "live" if live else "test"
 
 
-def _gone(facts: PaymentFacts, word: PaymentWord) -> str:
+def _gone(facts: PaymentFacts, word: PaymentReading) -> str:
     there = word.refunded_minor or 0
     known = as_text(there - facts.outside_minor, word.currency)
     left = as_text(max(0, facts.expected_minor - there), word.currency)
@@ -133,38 +133,40 @@ def _gone(facts: PaymentFacts, word: PaymentWord) -> str:
     )
 
 
-def waits_for_the_word(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> bool:
+def waits_for_reading(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> bool:
     """Whether the payment has to be read before anything else is decided about sending the leg: it is asked for then.
 
     Before the list too, so that a person who is shown what others refunded decides once about the same money.
     """
-    if facts is None or not _is_to_be_read(facts, objection_to(facts, draft.policy.live), draft.now, draft.policy):
+    if facts is None or not _is_to_be_read(
+        facts, objection_to(facts, builder.policy.live), builder.now, builder.policy
+    ):
         return False
-    draft.change(leg, next_at=draft.now + draft.policy.lease_seconds)
-    draft.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
+    builder.update_leg(leg, next_at=builder.now + builder.policy.lease_seconds)
+    builder.calls.append(Verify(leg.leg_id, leg.processor, leg.processor_payment_id))
     return True
 
 
-def checked(draft: Draft, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
+def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
     """The leg if it may be sent as far as its payment's word is concerned; None if it waits for a person."""
     if facts is None:
         return leg
-    objection = objection_to(facts, draft.policy.live)
+    objection = objection_to(facts, builder.policy.live)
     if objection is not None and not _is_overruled(objection, leg):
-        passes = objection.passes and _can_be_read(facts, draft.policy)
+        passes = objection.passes and _can_be_read(facts, builder.policy)
         again = passes and leg.backoffs < BLOCKED_TRIES
-        leg = draft.change(leg, backoffs=leg.backoffs + passes)
-        next_at = facts.read_at + draft.policy.retry_max_seconds if again else None
-        hold_back(draft, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
+        leg = builder.update_leg(leg, backoffs=leg.backoffs + passes)
+        next_at = facts.read_at + builder.policy.retry_max_seconds if again else None
+        block_for_payment(builder, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None
     left = facts.left_minor
     if left is not None and left < leg.amount_minor and leg.first_intent_at is None:
-        return _cut_down(draft, leg, left)
+        return _cut_down(builder, leg, left)
     is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
-    return draft.change(leg, attention=None) if leg.attention and is_over else leg
+    return builder.update_leg(leg, attention=None) if leg.attention and is_over else leg
 
 
-def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
+def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None:
     """A leg that a person has sent on beside money gone elsewhere: what is left is sent, the rest stays with a person.
 
     The processor would refuse the whole. The rest may have reached the customer already: no credits go back unasked.
@@ -172,20 +174,20 @@ def _cut_down(draft: Draft, leg: Leg, left_minor: int) -> Leg | None:
     rest_minor = leg.amount_minor - left_minor
     told = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
     if left_minor == 0:
-        hold_back(draft, leg, REFUNDED_ELSEWHERE, told)
+        block_for_payment(builder, leg, REFUNDED_ELSEWHERE, told)
         return None
     credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
     of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
     rest = replace(
         leg,
-        leg_id=leg_id_of(leg.refund_id, len(draft.legs) + 1),
+        leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
         amount_minor=rest_minor,
         credits=rest_credits,
         payment_credits=rest_of_room,
         attention=None,
     )
-    hold_back(draft, rest, REFUNDED_ELSEWHERE, told)
-    return draft.change(
+    block_for_payment(builder, rest, REFUNDED_ELSEWHERE, told)
+    return builder.update_leg(
         leg, amount_minor=left_minor, credits=credits, payment_credits=of_room, unreturnable_minor=0, attention=None
     )
 
@@ -201,8 +203,8 @@ def _can_be_read(facts: PaymentFacts, policy: Policy) -> bool:
     return facts.readable and policy.verify_payments
 
 
-def hold_back(
-    draft: Draft,
+def block_for_payment(
+    builder: DecisionBuilder,
     leg: Leg,
     code: str,
     message: str,
@@ -213,9 +215,9 @@ def hold_back(
 ) -> None:
     """The leg waits, unsent; a person hears of it once, however often the same is found."""
     if leg.attention != code:
-        draft.note(event or code, alarm=alarm, leg=leg, reason=message, payment_id=leg.payment_id)
+        builder.record_event(event or code, alarm=alarm, leg=leg, reason=message, payment_id=leg.payment_id)
     told: dict[str, Any] = {"attention": code, "failure_code": code, "failure_message": message}
-    draft.change(leg, next_at=next_at, **told)
+    builder.update_leg(leg, next_at=next_at, **told)
 
 
 def _is_suspect(facts: PaymentFacts) -> bool:
@@ -231,7 +233,7 @@ def is_unread(facts: PaymentFacts | None) -> bool:
     return facts is not None and facts.readable and facts.word is None
 
 
-def stands_in_the_way(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
+def payment_blocks_sending(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
     """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
     objection = None if facts is None else objection_to(facts, live)
     return objection is not None and not _is_overruled(objection, leg)
@@ -242,10 +244,10 @@ def _is_overruled(objection: Objection, leg: Leg) -> bool:
     return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)
 
 
-def proved_by(leg: Leg, thing: RefundObject) -> PaymentRead | None:
+def proved_by(leg: Leg, refund_object: RefundObject) -> PaymentRead | None:
     """What a refund object of this leg proves of its payment: a refund is in the payment's own currency."""
-    if thing.leg_id != leg.leg_id or thing.currency == leg.currency:
+    if refund_object.leg_id != leg.leg_id or refund_object.currency == leg.currency:
         return None
-    if thing.payment_refs and leg.processor_payment_id not in thing.payment_refs:
+    if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:
         return None
-    return PaymentRead(PaymentWord(None, thing.currency))
+    return PaymentRead(PaymentReading(None, refund_object.currency))

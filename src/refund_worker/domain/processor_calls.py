@@ -13,7 +13,7 @@ class Send:
     processor: str
     attempt: int
     key: str
-    order: LegOrder
+    order: RefundInstruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ Call = Send | LookUp | Fetch | Verify
 
 
 @dataclass(frozen=True, slots=True)
-class LegOrder:
+class RefundInstruction:
     """What one attempt asks for: `amount_minor` of `currency` back over `processor_payment_id`.
 
     `installation` says which database knows the leg: several may share one account at the processor.

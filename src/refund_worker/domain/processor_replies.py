@@ -158,7 +158,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentWord:
+class PaymentReading:
     """What the processor says of a payment. Untrusted. None stands for what it does not say.
 
     `captured_minor` and `refunded_minor` are in the minor units of `currency` (upper case); `refunded_minor` is all
@@ -176,7 +176,7 @@ class PaymentWord:
 class PaymentRead:
     """The processor described a payment."""
 
-    word: PaymentWord
+    word: PaymentReading
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class RefundStatus(StrEnum):
     CANCELED = "canceled"
 
 
-ENDS = frozenset(
+FINAL = frozenset(
     {
         RefundStatus.SUCCEEDED,
         RefundStatus.PARTIALLY_SUCCEEDED,
@@ -40,7 +40,7 @@ ENDS = frozenset(
         RefundStatus.CANCELED,
     }
 )
-UNFINISHED = tuple(status for status in RefundStatus if status not in ENDS)
+NON_FINAL = tuple(status for status in RefundStatus if status not in FINAL)
 
 
 class LegStatus(StrEnum):
@@ -75,7 +75,7 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
     ObjectState.FAILED: 4,
 }
 # An object in one of these has paid or may still pay.
-STANDING = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
+LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class RefundRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenObject:
+class KnownRefundObject:
     """A refund object of the processor as last taken in for this leg."""
 
     processor_refund_id: str
@@ -152,7 +152,7 @@ class Leg:
     held: bool = False  # it waited through a pause or for a person: the list is read before anything is sent
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
     seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
-    objects: tuple[SeenObject, ...] = ()
+    objects: tuple[KnownRefundObject, ...] = ()
     unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
 
     @property

@@ -1,7 +1,7 @@
 """THE table: which state follows which outcome. Nothing else decides about states.
 
 Two linked machines. A leg moves by what became of its call at the processor; a refund moves by its first step, by a
-person's command, and by what its legs come to together (`outlook`). The README's diagram, the API's
+person's command, and by what its legs come to together (`combined_outcome`). The README's diagram, the API's
 `available_actions` and the console's buttons are made from these tables.
 """
 
@@ -17,7 +17,7 @@ from refund_worker.errors import RefundWorkerError
 class LegOutcome(StrEnum):
     SENT = "sent"  # the intent to send was committed
     ACCEPTED = "accepted"
-    ASKS_CUSTOMER = "asks_customer"
+    REQUIRES_CUSTOMER = "asks_customer"
     PAID = "paid"
     OBJECT_FAILED = "object_failed"
     OBJECT_CANCELED = "object_canceled"
@@ -25,10 +25,10 @@ class LegOutcome(StrEnum):
     BLOCKED = "blocked"  # for now, and nothing exists
     UNFUNDED = "unfunded"  # the object failed because our balance at the processor was too low
     NOT_EXECUTED = "not_executed"
-    SILENCE = "silence"  # no answer, a dead worker, or a refusal that does not explain an earlier silence
-    ABSENT = "absent"  # proved that nothing exists: a new attempt is allowed
-    GIVEN_UP = "given_up"
-    PAID_BY_HAND = "paid_by_hand"
+    NO_ANSWER = "silence"  # no answer, a dead worker, or a refusal that does not explain an earlier silence
+    NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
+    ABANDONED = "given_up"
+    PAID_MANUALLY = "paid_by_hand"
 
 
 class RefundOutcome(StrEnum):
@@ -60,14 +60,14 @@ _R, _RO = RefundStatus, RefundOutcome
 # has already dropped what is older or repeated.
 _SAID_BY_THE_PROCESSOR = {
     _LO.ACCEPTED: _L.PENDING,
-    _LO.ASKS_CUSTOMER: _L.REQUIRES_ACTION,
+    _LO.REQUIRES_CUSTOMER: _L.REQUIRES_ACTION,
     _LO.PAID: _L.SUCCEEDED,
     _LO.OBJECT_FAILED: _L.FAILED,
     _LO.OBJECT_CANCELED: _L.CANCELED,
 }
 # An empty balance ends nothing while the leg is open; a refund that had succeeded and fails for it comes back like any.
 _SAID_WHILE_OPEN = {**_SAID_BY_THE_PROCESSOR, _LO.UNFUNDED: _L.BLOCKED}
-_BY_A_PERSON = {_LO.GIVEN_UP: _L.CANCELED, _LO.PAID_BY_HAND: _L.SUCCEEDED}
+_BY_A_PERSON = {_LO.ABANDONED: _L.CANCELED, _LO.PAID_MANUALLY: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
@@ -76,34 +76,34 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.NOT_EXECUTED: _L.WAITING,
-        _LO.SILENCE: _L.UNKNOWN,
+        _LO.NO_ANSWER: _L.UNKNOWN,
         **_SAID_WHILE_OPEN,
     },
     _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,
-        _LO.SILENCE: _L.UNKNOWN,
-        _LO.ABSENT: _L.WAITING,
+        _LO.NO_ANSWER: _L.UNKNOWN,
+        _LO.NOT_FOUND: _L.WAITING,
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
-        _LO.PAID_BY_HAND: _L.SUCCEEDED,
+        _LO.PAID_MANUALLY: _L.SUCCEEDED,
         **_SAID_WHILE_OPEN,
     },
     _L.BLOCKED: {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
-        _LO.SILENCE: _L.UNKNOWN,
+        _LO.NO_ANSWER: _L.UNKNOWN,
         **_BY_A_PERSON,
         **_SAID_WHILE_OPEN,
     },
     # Silence here: what was pending belonged to an older attempt, and the present one is still unanswered.
-    _L.PENDING: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
-    _L.REQUIRES_ACTION: {_LO.SILENCE: _L.UNKNOWN, **_SAID_WHILE_OPEN},
+    _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
+    _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     # A leg worth nothing is never sent and counts as paid, until all the others have failed.
-    _L.SUCCEEDED: {_LO.GIVEN_UP: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
+    _L.SUCCEEDED: {_LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
     # By hand: a person paid while another way was still to be found.
-    _L.FAILED: {_LO.PAID_BY_HAND: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
-    _L.CANCELED: {_LO.PAID_BY_HAND: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
+    _L.FAILED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
+    _L.CANCELED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
 }
 
 _BY_THE_LEGS = {
@@ -156,10 +156,10 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
 
-OPEN = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
-NO_MONEY = frozenset({_L.FAILED, _L.CANCELED})
+ACTIVE = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
+UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
 # What the processor has or may have: no person may say the opposite while it stands.
-IN_THE_PROCESSORS_HANDS = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
 
 
 def next_leg_status(status: LegStatus, outcome: LegOutcome) -> LegStatus:
@@ -178,17 +178,17 @@ def next_refund_status(status: RefundStatus, outcome: RefundOutcome) -> RefundSt
         raise ImpossibleMove(f"a refund that is {status} can't become {outcome}") from None
 
 
-def outlook(legs: Iterable[Leg], credits_to_return: int) -> RefundOutcome:
-    """What the legs of a refund come to together. `credits_to_return` are those given up and not yet given back."""
+def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutcome:
+    """What the legs of a refund come to together. `credits_to_reverse` are those given up and not yet given back."""
     legs = tuple(legs)
-    waiting_for = {leg.status for leg in legs if leg.status in OPEN or not _is_settled(leg)}
+    waiting_for = {leg.status for leg in legs if leg.status in ACTIVE or not _is_settled(leg)}
     if any(leg.attention for leg in legs):
         return RefundOutcome.STUCK
     if waiting_for - {_L.PENDING, _L.REQUIRES_ACTION}:
         return RefundOutcome.ASKING
     if waiting_for:
         return RefundOutcome.WAITING
-    if credits_to_return:
+    if credits_to_reverse:
         return RefundOutcome.RETURNING
     paid = sum(leg.amount_minor for leg in legs if leg.status is _L.SUCCEEDED)
     if paid == 0:
@@ -197,7 +197,7 @@ def outlook(legs: Iterable[Leg], credits_to_return: int) -> RefundOutcome:
 
 
 def _is_settled(leg: Leg) -> bool:
-    return leg.settled or leg.status not in NO_MONEY
+    return leg.settled or leg.status not in UNPAID_FINAL
 
 
 def asked_minor(legs: Iterable[Leg]) -> int:
@@ -218,7 +218,7 @@ def is_allowed(action: Action, refund: Refund) -> bool:
         return True
     if is_missing(refund):
         return not any(leg.status is _L.SENDING for leg in refund.legs)
-    nobody_may_pay = not any(leg.status in IN_THE_PROCESSORS_HANDS for leg in refund.legs)
+    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
     return refund.status is _R.NEEDS_ATTENTION and nobody_may_pay
 
 

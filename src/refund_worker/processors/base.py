@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from refund_worker.domain.processor_calls import LegOrder
+from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
@@ -23,9 +23,9 @@ from refund_worker.domain.processor_replies import (
     NoAnswer,
     NotSent,
     PaymentRead,
+    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    PaymentWord,
     RefundObject,
     Refused,
     Reply,
@@ -43,15 +43,15 @@ __all__ = [
     "Denied",
     "Found",
     "KeyConflict",
-    "LegOrder",
     "Misconfigured",
     "NoAnswer",
     "NotSent",
     "PaymentRead",
+    "PaymentReading",
     "PaymentReply",
     "PaymentUnreadable",
-    "PaymentWord",
     "Processor",
+    "RefundInstruction",
     "RefundObject",
     "Refused",
     "Reply",
@@ -67,7 +67,7 @@ class Processor(Protocol):
     name: str
     reads_payments: bool  # whether `find_payment` can ever say more than `PaymentUnreadable`
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         """The request body as canonical JSON. Pure: it is stored before the first call and sent again unchanged."""
 
     async def send(self, key: str, body: str) -> Reply:

@@ -8,15 +8,15 @@ from datetime import datetime
 from refund_worker.processors.base import (
     Blocked,
     Found,
-    LegOrder,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
+    RefundInstruction,
     Reply,
     SearchReply,
 )
 
-PAY_BY_HAND = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
+PAY_MANUALLY = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
 
 
@@ -28,7 +28,7 @@ class ManualProcessor:
     def __init__(self, *, name: str = "manual") -> None:
         self.name = name
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         """What is to be paid back by hand, as canonical JSON."""
         body = {
             "amount": order.amount_minor,
@@ -43,7 +43,7 @@ class ManualProcessor:
 
     async def send(self, key: str, body: str) -> Reply:
         """Always `Blocked`: nothing was created, a person must act."""
-        return PAY_BY_HAND
+        return PAY_MANUALLY
 
     async def fetch(self, processor_refund_id: str) -> Reply:
         """Always `Misconfigured`: nothing that could be fetched was ever made here."""

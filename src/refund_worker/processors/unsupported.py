@@ -10,10 +10,10 @@ from datetime import datetime
 from refund_worker.processors.base import (
     Blocked,
     Found,
-    LegOrder,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
+    RefundInstruction,
     Reply,
     SearchReply,
 )
@@ -26,7 +26,7 @@ UNKNOWN = "processor_unknown"
 OURS = "refund_worker_unserved"
 
 
-class UnservedProcessor:
+class UnsupportedProcessor:
     """Implements `Processor` without any I/O: it moves no money and says so.
 
     `frozen` is the body of the attempt at hand, "" where none is known. One that this class has not made was sent by
@@ -41,7 +41,7 @@ class UnservedProcessor:
         self._blocked = Blocked(UNKNOWN, f"this version can't pay over {name}: pay it back by hand, then resolve")
         self._no_access = Misconfigured(UNKNOWN, f"this version can't ask {name}: look there")
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         """What is to be paid back by hand, marked as never sent anywhere."""
         return json.dumps(json.loads(ManualProcessor().freeze(order)) | {OURS: True}, sort_keys=True)
 
@@ -73,7 +73,7 @@ class UnservedProcessor:
         """Nothing to release."""
 
 
-class UnusablePayment(UnservedProcessor):
+class UnusablePayment(UnsupportedProcessor):
     """Stands in for one payment that was recorded, by an earlier version, under an id that `name` can't be sent."""
 
     def __init__(self, name: str, frozen: str = "") -> None:
@@ -83,7 +83,7 @@ class UnusablePayment(UnservedProcessor):
         )
         self._no_access = Misconfigured(UNUSABLE, f"{name} can't be asked under the payment's recorded id: look there")
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         """As above, without the id: it may be a client secret."""
         return super().freeze(replace(order, processor_payment_id=""))
 

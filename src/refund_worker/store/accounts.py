@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom
-from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import CustomerChange
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
+from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.decision import AccountDelta
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -23,7 +23,7 @@ _ACCOUNT = (
     customers.c.net_spent,
     customers.c.withdrawn,
 )
-_ROOM = (
+_TRANSACTION = (
     payments.c.payment_id,
     payments.c.processor,
     payments.c.processor_payment_id,
@@ -61,16 +61,16 @@ def find_customer(connection: Connection, customer_id: str) -> CustomerAccount |
     return CustomerAccount(**row) if row else None
 
 
-# What of a payment is not there to be returned: see `PaymentRoom.with_gone`.
+# What of a payment is not there to be returned: see `RefundablePayment.with_gone`.
 _GONE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
-_PAYMENTS = select(payments.c.customer_id, *_GONE, *_ROOM).where(
+_PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
 )
 
 
-def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[PaymentRoom]]:
+def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
     """Every payment of these customers with what is taken of it; read it under the customers' lock."""
-    found: dict[str, list[PaymentRoom]] = defaultdict(list)
+    found: dict[str, list[RefundablePayment]] = defaultdict(list)
     rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
     for customer_id, captured, refunded, outside, *values in rows:
         payment = _payment(values)
@@ -79,22 +79,22 @@ def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[s
     return found
 
 
-def _payment(values: list[object]) -> PaymentRoom:
-    return PaymentRoom(**{column.name: value for column, value in zip(_ROOM, values, strict=True)})  # type: ignore[arg-type]
+def _payment(values: list[object]) -> RefundablePayment:
+    return RefundablePayment(**{column.name: value for column, value in zip(_TRANSACTION, values, strict=True)})  # type: ignore[arg-type]
 
 
-_ROOMS = select(transaction_rooms).where(
+_TRANSACTIONS = select(transaction_rooms).where(
     transaction_rooms.c.transaction_id.in_(bindparam("transaction_ids", expanding=True))
 )
 
 
-def rooms_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, TransactionRoom]:
+def transactions_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RefundableTransaction]:
     """The refundable transactions among these ids, with what is taken of them."""
-    rows = connection.execute(_ROOMS, {"transaction_ids": list(transaction_ids)}).mappings()
-    return {row["transaction_id"]: TransactionRoom(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
+    rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
+    return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
 
 
-def change_customers(connection: Connection, changes: Mapping[str, CustomerChange]) -> None:
+def change_customers(connection: Connection, changes: Mapping[str, AccountDelta]) -> None:
     """Add signed changes to the accounts, in sorted order."""
     rows = [
         {"id": customer_id, "b": c.balance, "h": c.held, "n": c.net_spent, "w": c.withdrawn}
@@ -113,7 +113,7 @@ def change_payments(connection: Connection, changes: Mapping[str, tuple[int, int
         snapshots.take(connection, [("payments", dict(row)) for row in stands])
     elif rows:
         connection.execute(_CHANGE_PAYMENT, rows)
-        snapshots.take_as_they_stand(connection, "payments", {str(row["id"]) for row in rows})
+        snapshots.append_current_rows(connection, "payments", {str(row["id"]) for row in rows})
 
 
 def recount_payments(connection: Connection, payment_ids: Iterable[str]) -> None:
@@ -128,17 +128,17 @@ def recount_payments(connection: Connection, payment_ids: Iterable[str]) -> None
         # Locked by a statement of its own: the count must see what those before us committed.
         connection.execute(locked(connection, query.order_by(payments.c.payment_id)))
         connection.execute(_RECOUNT_PAYMENT, rows)
-        snapshots.take_as_they_stand(connection, "payments", {row["id"] for row in rows})
+        snapshots.append_current_rows(connection, "payments", {row["id"] for row in rows})
 
 
-def change_rooms(connection: Connection, changes: Mapping[str, int]) -> None:
+def change_transactions(connection: Connection, changes: Mapping[str, int]) -> None:
     """Take credits of transactions (negative: give them free)."""
     rows = [{"id": transaction, "c": credits} for transaction, credits in sorted(changes.items()) if credits]
     if rows:
-        connection.execute(_CHANGE_ROOM, rows)
+        connection.execute(_CHANGE_TRANSACTION, rows)
 
 
-def insert_rooms(connection: Connection, rooms: Iterable[TransactionRoom]) -> None:
+def insert_transactions(connection: Connection, rooms: Iterable[RefundableTransaction]) -> None:
     rows = [
         {"transaction_id": r.transaction_id, "customer_id": r.customer_id, "kind": r.kind, "credits": r.credits}
         for r in rooms
@@ -194,7 +194,7 @@ _RECOUNT_PAYMENT = (
         money_taken=case((_money_now > payments.c.amount_minor, payments.c.amount_minor), else_=_money_now),
     )
 )
-_CHANGE_ROOM = (
+_CHANGE_TRANSACTION = (
     update(transaction_rooms)
     .where(transaction_rooms.c.transaction_id == bindparam("id"))
     .values(taken=transaction_rooms.c.taken + bindparam("c"))

@@ -38,11 +38,11 @@ def waiting_events(connection: Connection, limit: int, now: float, wait_seconds:
     return list(connection.execute(_WAITING, wanted).mappings())
 
 
-def mark_taken(connection: Connection, taken: Iterable[tuple[str, str, str]], now: float) -> None:
+def mark_processed(connection: Connection, taken: Iterable[tuple[str, str, str]], now: float) -> None:
     """(processor, event_id, outcome) of events that are done with."""
     rows = [{"p": processor, "e": event_id, "o": outcome, "t": now} for processor, event_id, outcome in taken]
     if rows:
-        connection.execute(_TAKEN, rows)
+        connection.execute(_PROCESSED, rows)
 
 
 def mark_tried(connection: Connection, tried: Iterable[tuple[str, str]]) -> None:
@@ -53,11 +53,11 @@ def mark_tried(connection: Connection, tried: Iterable[tuple[str, str]]) -> None
 
 
 _THIS_EVENT = (inbox.c.processor == bindparam("p"), inbox.c.event_id == bindparam("e"))
-_TAKEN = update(inbox).where(*_THIS_EVENT).values(taken_at=bindparam("t"), outcome=bindparam("o"))
+_PROCESSED = update(inbox).where(*_THIS_EVENT).values(taken_at=bindparam("t"), outcome=bindparam("o"))
 _TRIED = update(inbox).where(*_THIS_EVENT).values(tries=inbox.c.tries + 1)
 
 
-def delete_taken(connection: Connection, before: float, limit: int) -> int:
+def delete_processed(connection: Connection, before: float, limit: int) -> int:
     """Delete the oldest of those received before then that were taken in; returns how many."""
     key = tuple_(inbox.c.processor, inbox.c.event_id)
     done = (inbox.c.received_at < before, inbox.c.taken_at.is_not(None))

@@ -14,7 +14,7 @@ from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import legs, payments, refund_objects
 
 
-class Booked(NamedTuple):
+class RecordedObject(NamedTuple):
     """Whose an object is by its id; `attempt` as first heard, if it was."""
 
     leg_id: str
@@ -22,14 +22,14 @@ class Booked(NamedTuple):
     attempt: int | None
 
 
-def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable[str]) -> dict[str, Booked]:
+def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable[str]) -> dict[str, RecordedObject]:
     """By object, for those whose id stands in our books."""
     o = refund_objects.c
     query = select(o.processor_refund_id, o.leg_id, legs.c.refund_id, o.attempt).join(legs, legs.c.leg_id == o.leg_id)
-    found: dict[str, Booked] = {}
+    found: dict[str, RecordedObject] = {}
     for chunk in batched(object_ids, IDS_AT_ONCE):
         rows = connection.execute(query.where(o.processor == processor, o.processor_refund_id.in_(chunk)))
-        found |= {object_id: Booked(*rest) for object_id, *rest in rows}
+        found |= {object_id: RecordedObject(*rest) for object_id, *rest in rows}
     return found
 
 
@@ -68,13 +68,13 @@ def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str,
     return found
 
 
-def returned_before(connection: Connection, payment_id: str) -> int:
+def returned_earlier(connection: Connection, payment_id: str) -> int:
     """Minor units that were recorded as returned before this payment was known here."""
     query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
     return int(connection.execute(query).scalar() or 0)
 
 
-def paid_by_hand(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:
+def paid_manually(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:
     """Minor units by reference of what persons paid by hand in the place of refunds over this payment."""
     query = select(legs.c.processor_refund_id, legs.c.amount_minor).where(
         legs.c.payment_id == payment_id,

@@ -9,7 +9,7 @@ from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, 
 
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, PaymentWord
+from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
 from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import legs, payments
 
@@ -62,7 +62,7 @@ def facts_of(
 def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
     word = None
     if row["word"] in (READ, PROVED, DOUBTED):
-        word = PaymentWord(
+        word = PaymentReading(
             captured_minor=row["word_captured"],
             currency=row["word_currency"],
             live=row["word_live"],
@@ -85,17 +85,17 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
     )
 
 
-def keep_words(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
+def store_readings(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
     """Keep what was said of each payment, by payment_id, and what of it is refunded there but not in our books."""
     read = {payment_id: said.word for payment_id, said in words.items() if isinstance(said, PaymentRead)}
     if read:
-        connection.execute(_KEEP_WORD, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
+        connection.execute(_STORE_READING, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
     unread = sorted(words.keys() - read.keys())
     if unread:
         connection.execute(_KEEP_UNREADABLE, [{"id": payment_id, "read_at": now} for payment_id in unread])
 
 
-def _row(payment_id: str, word: PaymentWord, now: float) -> dict[str, Any]:
+def _row(payment_id: str, word: PaymentReading, now: float) -> dict[str, Any]:
     return {
         "id": payment_id,
         "read_at": now,
@@ -119,7 +119,7 @@ def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> Non
         for payment_id, how in sorted(payment_ids.items())
     ]
     if rows:
-        connection.execute(_FORGET_WORD, rows)
+        connection.execute(_DELETE_READING, rows)
 
 
 def count_unreadable(connection: Connection) -> int:
@@ -128,7 +128,7 @@ def count_unreadable(connection: Connection) -> int:
 
 
 _unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
-_KEEP_WORD = (
+_STORE_READING = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
     .values(
@@ -150,12 +150,12 @@ _KEEP_UNREADABLE = (
     .where(payments.c.payment_id == bindparam("id"))
     .values(word=case((_is_proved, PROVED), else_=UNREADABLE), word_read_at=bindparam("read_at"))
 )
-_stands_in_the_way = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
-_FORGET_WORD = (
+_blocks_sending = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
+_DELETE_READING = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
     .values(
-        word=case((_is_proved, DOUBTED), (_stands_in_the_way, None), else_=payments.c.word),
+        word=case((_is_proved, DOUBTED), (_blocks_sending, None), else_=payments.c.word),
         word_disputed=False,
         word_seen=case((bindparam("as_seen", type_=Boolean), payments.c.word_outside), else_=payments.c.word_seen),
     )

@@ -29,10 +29,10 @@ def pause(
     statement = insert.values(name=name, **values)
     where = None if until is None else (processors.c.paused_by.is_(None) | processors.c.paused_until.is_not(None))
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values, where=where))
-    snapshots.take_as_they_stand(connection, "processors", [name])
+    snapshots.append_current_rows(connection, "processors", [name])
 
 
-def is_news(connection: Connection, name: str, code: str, since: float) -> bool:
+def is_new_cause(connection: Connection, name: str, code: str, since: float) -> bool:
     """Whether a pause of `name` for `code` is news: it was not stopped for that since then, nor is it by a person."""
     p = processors.c
     known = select(p.name).where(p.name == name, p.paused_by.is_not(None))
@@ -45,7 +45,7 @@ def resume(connection: Connection, name: str, now: float) -> bool:
     p = processors.c
     cleared = {"paused_by": None, "paused_at": None, "paused_until": now, "code": None, "reason": None}
     changed = connection.execute(processors.update().where(p.name == name, p.paused_by.is_not(None)).values(**cleared))
-    snapshots.take_as_they_stand(connection, "processors", [name])
+    snapshots.append_current_rows(connection, "processors", [name])
     return changed.rowcount > 0
 
 
@@ -55,7 +55,7 @@ def end_pauses_made_after(connection: Connection, at: float, now: float) -> None
     made_then = (p.paused_until.is_not(None), p.paused_at > at)
     names = connection.execute(select(p.name).where(*made_then)).scalars().all()
     connection.execute(processors.update().where(*made_then).values(paused_until=now))
-    snapshots.take_as_they_stand(connection, "processors", names)
+    snapshots.append_current_rows(connection, "processors", names)
 
 
 _looked_at = processors.c.looked_at
@@ -72,24 +72,24 @@ _STALE = select(processors.c.name).where(
 )
 
 
-def looked_at_before(connection: Connection, at: float, now: float) -> frozenset[str]:
+def listed_before(connection: Connection, at: float, now: float) -> frozenset[str]:
     """Names whose refunds were listed before, but not since `at`, or not since their last pause ended."""
     return frozenset(connection.execute(_STALE, {"at": at, "now": now}).scalars())
 
 
-def last_look(connection: Connection, name: str) -> tuple[float | None, float | None]:
+def last_listing(connection: Connection, name: str) -> tuple[float | None, float | None]:
     """When its refunds were last listed, and the making of the newest unknown one that a person was told of."""
     query = select(processors.c.looked_at, processors.c.told_until).where(processors.c.name == name)
     row = connection.execute(query).one_or_none()
     return (None, None) if row is None else (row.looked_at, row.told_until)
 
 
-def note_look(connection: Connection, name: str, at: float) -> None:
+def record_listing(connection: Connection, name: str, at: float) -> None:
     """Its refunds were listed at that time."""
     _note(connection, name, looked_at=at)
 
 
-def note_told(connection: Connection, name: str, until: float) -> None:
+def set_alerted(connection: Connection, name: str, until: float) -> None:
     """A person was told of unknown refunds made until then."""
     _note(connection, name, told_until=until)
 
@@ -99,7 +99,7 @@ def _note(connection: Connection, name: str, **values: float) -> None:
     known = connection.execute(select(processors.c.name).where(processors.c.name == name)).first()
     connection.execute(insert.values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
     if known is None:
-        snapshots.take_as_they_stand(connection, "processors", [name])
+        snapshots.append_current_rows(connection, "processors", [name])
 
 
 def status_of_processors(connection: Connection) -> list[RowMapping]:

@@ -6,27 +6,27 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, and_, select
 
-from refund_worker.domain.decision import ObjectSeen
+from refund_worker.domain.decision import RefundObjectUpdate
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import legs, refund_objects
 
 
-def write_objects(connection: Connection, seen: Iterable[tuple[str, ObjectSeen]], now: float) -> None:
+def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObjectUpdate]], now: float) -> None:
     """Keep what processors say of their refund objects: (processor, object) pairs, the later word over the earlier."""
     rows = {}
     for processor, item in seen:
-        thing = item.object
-        rows[processor, thing.processor_refund_id] = {
+        refund_object = item.object
+        rows[processor, refund_object.processor_refund_id] = {
             "processor": processor,
-            "processor_refund_id": thing.processor_refund_id,
+            "processor_refund_id": refund_object.processor_refund_id,
             "leg_id": item.leg_id,
-            "attempt": thing.attempt,
+            "attempt": refund_object.attempt,
             "state": item.state,
-            "status": thing.status,
-            "amount_minor": thing.amount_minor,
-            "currency": thing.currency,
-            "failure_code": thing.failure_code,
-            "created_at": thing.created_at.timestamp(),
+            "status": refund_object.status,
+            "amount_minor": refund_object.amount_minor,
+            "currency": refund_object.currency,
+            "failure_code": refund_object.failure_code,
+            "created_at": refund_object.created_at.timestamp(),
             "seen_at": now,
         }
     if not rows:

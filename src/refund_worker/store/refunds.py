@@ -12,14 +12,14 @@ from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, c
 
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.refund import (
-    ENDS,
+    FINAL,
     Kind,
+    KnownRefundObject,
     Leg,
     LegStatus,
     ObjectState,
     Refund,
     RefundStatus,
-    SeenObject,
     To,
 )
 from refund_worker.errors import LostRace
@@ -108,17 +108,17 @@ def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = Fa
         return []
     wanted = {"refund_ids": list(refund_ids)}
     rows = connection.execute(locked(connection, _REFUNDS) if lock else _REFUNDS, wanted).mappings().all()
-    objects: dict[str, list[SeenObject]] = defaultdict(list)
+    objects: dict[str, list[KnownRefundObject]] = defaultdict(list)
     for leg_id, object_id, state, attempt in connection.execute(_OBJECTS, wanted):
         if state:
-            objects[leg_id].append(SeenObject(object_id, ObjectState(state), attempt))
+            objects[leg_id].append(KnownRefundObject(object_id, ObjectState(state), attempt))
     by_refund: dict[str, list[Leg]] = defaultdict(list)
     for row in connection.execute(_LEGS, wanted).mappings():
         by_refund[row["refund_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
     return [_refund(row, by_refund.get(row["refund_id"], ())) for row in rows]
 
 
-def _leg(row: RowMapping, objects: Iterable[SeenObject]) -> Leg:
+def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
     return Leg(**{**row, "status": LegStatus(row["status"]), "objects": tuple(objects)})
 
 
@@ -235,7 +235,7 @@ def put_off(
     r = refunds.c
     held_by_us = r.lease_token == lease_token if lease_token else or_(r.lease_until.is_(None), r.lease_until <= now)
     told = {"failure_code": code, "failure_message": message}
-    shown = {name: case((r.status.in_(ENDS), r[name]), else_=value) for name, value in told.items()}
+    shown = {name: case((r.status.in_(FINAL), r[name]), else_=value) for name, value in told.items()}
     connection.execute(
         update(refunds)
         .where(r.refund_id == refund_id, held_by_us)
@@ -243,7 +243,7 @@ def put_off(
     )
 
 
-def wake_those_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
+def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now what was put off while the processor, or all of them (None), was paused."""
     put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
@@ -266,7 +266,7 @@ def written_after(connection: Connection, at: float) -> bool:
     return connection.execute(query).first() is not None
 
 
-def wake_written_after(connection: Connection, at: float, now: float) -> int:
+def requeue_written_after(connection: Connection, at: float, now: float) -> int:
     """Make due now, and in nobody's hands, whatever waits and was written after `at`; returns how many these are."""
     r = refunds.c
     free = {"due_at": now, "lease_until": None, "lease_token": None, "version": r.version + 1}

@@ -46,7 +46,7 @@ _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CurrentRow:
     """A row as it is and its latest snapshot: None in the place of what is not there. `seq` is the snapshot's."""
 
     row_id: str
@@ -86,7 +86,7 @@ _ROWS = {
 }
 
 
-def take_as_they_stand(connection: Connection, table: str, row_ids: Collection[str]) -> None:
+def append_current_rows(connection: Connection, table: str, row_ids: Collection[str]) -> None:
     """Append a snapshot of each of these rows, as this transaction sees them now."""
     if row_ids:
         rows = connection.execute(_ROWS[table], {"ids": sorted(row_ids)}).mappings()
@@ -102,7 +102,9 @@ def changed_between(connection: Connection, after: int, upto: int) -> dict[str, 
     return found
 
 
-def standing(connection: Connection, table: str, page: int, only: Collection[str] | None = None) -> Iterator[Standing]:
+def current_rows(
+    connection: Connection, table: str, page: int, only: Collection[str] | None = None
+) -> Iterator[CurrentRow]:
     """Every row of a covered table, or those of these ids, each beside its latest snapshot; then the ids without a row.
 
     Row and snapshot come from one statement, so nobody's change shows in one of them alone.
@@ -113,14 +115,14 @@ def standing(connection: Connection, table: str, page: int, only: Collection[str
             now, (seq, form, state) = row[1:-3], row[-3:]
             hidden = tuple(state_of(table, dict(zip(COVERED[table], now, strict=True))))
             sealed = tuple(json.loads(state)) if form == FORM else None
-            yield Standing(row[0], hidden, sealed, seq or 0)
+            yield CurrentRow(row[0], hidden, sealed, seq or 0)
         after = rows[-1][0]
     s = snapshots.c
     gone = select(s.row_id, func.max(s.seq)).where(s.table_name == table, ~exists().where(key == s.row_id))
     if only is not None:
         gone = gone.where(s.row_id.in_(only))
     for row_id, seq in connection.execute(gone.group_by(s.row_id).order_by(s.row_id)):
-        yield Standing(row_id, None, (), seq)
+        yield CurrentRow(row_id, None, (), seq)
 
 
 def _with_latest(table: str, only: Collection[str] | None) -> Select[Any]:

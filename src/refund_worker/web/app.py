@@ -42,7 +42,7 @@ def wake_nobody(settings: Settings) -> Wake:
     return no_wake
 
 
-def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_nobody) -> FastAPI:
+def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] = wake_nobody) -> FastAPI:
     """The application. Database and wake are opened when it begins to serve, so after any fork, and closed at the end.
 
     Serving raises `BadSettings` or `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
@@ -52,7 +52,7 @@ def create_app(settings: Settings, make_wake: Callable[[Settings], Wake] = wake_
 
     @asynccontextmanager
     async def serving(app: FastAPI) -> AsyncIterator[None]:
-        runtime = await run_in_threadpool(build_runtime, settings, wake=make_wake(settings), processors=False)
+        runtime = await run_in_threadpool(build_runtime, settings, wake=make_publisher(settings), processors=False)
         app.state.door = Door(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()

@@ -22,7 +22,7 @@ from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
-from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.intake.schemas import RefundSchema
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
@@ -36,7 +36,7 @@ def check(who: Identity, act: Act) -> None:
         raise Forbidden(f"the role {who.role} may not do this")
 
 
-def request_refund(context: Context, who: Identity, body: RefundBody, *, idempotency_key: str) -> accept.Taken:
+def request_refund(context: Context, who: Identity, body: RefundSchema, *, idempotency_key: str) -> accept.Accepted:
     """Ask for a refund as `who`. Raises a `Refusal`."""
     check(who, Act.REQUEST)
     request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
@@ -46,12 +46,12 @@ def request_refund(context: Context, who: Identity, body: RefundBody, *, idempot
     return answer
 
 
-def take_batch(
+def accept_batch(
     context: Context, who: Identity, requests: Iterable[RefundRequest | Refusal], *, body_sha256: str
 ) -> dict[str, Any]:
     """Take in many requests as `who`; returns the batch's view."""
     check(who, Act.REQUEST)
-    return batches.take_batch(context, requests, client=who.client, actor=who.actor, body_sha256=body_sha256)
+    return batches.accept_batch(context, requests, client=who.client, actor=who.actor, body_sha256=body_sha256)
 
 
 def correct(
@@ -91,7 +91,7 @@ def act_on_refund(
 ) -> Refund:
     """Do `action` on a refund that `who` sees, and return it as it is then."""
     check(who, ACT_OF[action])
-    return actions.command(
+    return actions.perform_action(
         context,
         refund_id,
         action,

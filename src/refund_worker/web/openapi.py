@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from refund_worker.domain.refund import Kind, LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.intake.schemas import Body
+from refund_worker.engine.intake.schemas import Schema
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -269,7 +269,7 @@ def document(
     answers: Mapping[int, type[Shape]],
     problems: Iterable[int] = (),
     *,
-    body: type[Body] | None = None,
+    body: type[Schema] | None = None,
     schema: dict[str, Any] | None = None,
     example: Any = None,
     parameters: Iterable[Mapping[str, Any]] = (),

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX, SomeBody, is_shallow, parse_body
+from refund_worker.engine.intake.schemas import DEPTH_MAX, SomeBody, is_shallow, parse_schema
 from refund_worker.errors import InvalidRequest
 from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
 from refund_worker.web.request_signatures import check_body
@@ -38,7 +38,7 @@ def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[
     async def read(request: Request) -> SomeBody:
         async with limited_body(request, BODY_BYTES_MAX) as raw:
             if may_be_empty and not raw:
-                return parse_body(model, {})
+                return parse_schema(model, {})
             check_is_json(request)
             if len(raw) <= FREE_BYTES:
                 return _parsed(model, raw)
@@ -50,7 +50,7 @@ def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[
 
 
 def _parsed(model: type[SomeBody], raw: bytearray) -> SomeBody:
-    return parse_body(model, parse_object(decoded(raw)))
+    return parse_schema(model, parse_object(decoded(raw)))
 
 
 def check_is_json(request: Request) -> None:
@@ -223,7 +223,7 @@ def _not_json(error: Exception) -> InvalidRequest:
     return InvalidRequest(f"not JSON: {error}")
 
 
-def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -243,6 +243,6 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_name_twice, parse_constant=_no_constant, parse_int=_integer)
+_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicate_names, parse_constant=_no_constant, parse_int=_integer)
 # Finds where a row ends, whatever is in it.
 _SCANNER = json.JSONDecoder(parse_int=str)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from refund_worker.engine.intake.schemas import Body, Reference, RefundBody, Text
+from refund_worker.engine.intake.schemas import Reference, RefundSchema, Schema, Text
 
 
-class ActBody(Body):
+class ActBody(Schema):
     """Why a person does it."""
 
     reason: Annotated[Text, Field(min_length=1)]
@@ -28,19 +28,19 @@ class ResolveBody(ActBody):
         return self
 
 
-class SwitchBody(Body):
+class SwitchBody(Schema):
     """Why the switch is turned; may be left out."""
 
     reason: Text = ""
 
 
-class PreviewBody(RefundBody):
+class PreviewBody(RefundSchema):
     """A request that is not made: why may be left out."""
 
     reason: Text = "preview"
 
 
-class BatchRow(RefundBody):
+class BatchRow(RefundSchema):
     """A request with its own key."""
 
     idempotency_key: str

@@ -39,13 +39,13 @@ def run_web(
     port: int,
     host: str = "127.0.0.1",
     workers: int = 1,
-    make_wake: Callable[[Settings], Wake] = wake_nobody,
+    make_publisher: Callable[[Settings], Wake] = wake_nobody,
     limits: Limits = Limits(),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then end what is under way; returns the exit code. `limits` are each process's.
 
-    `make_wake` is called in each process and must be a function of a module. Raises `BadSettings`, also for an address
-    that can't be listened on, or `Unavailable` when the database can't be used.
+    `make_publisher` is called in each process and must be a function of a module. Raises `BadSettings`, also for an
+    address that cannot be listened on, or `Unavailable` when the database cannot be used.
     """
     warn_of_dangers(settings, log)
     if settings.environment == "development" and not is_this_machine(host):
@@ -58,7 +58,7 @@ def run_web(
     build_runtime(settings, processors=False).close()
     sockets = _bound(host, port)
     config = uvicorn.Config(
-        functools.partial(_app, settings, make_wake, logging.getLogger().getEffectiveLevel()),
+        functools.partial(_app, settings, make_publisher, logging.getLogger().getEffectiveLevel()),
         factory=True,
         host=host,
         port=port,
@@ -152,7 +152,7 @@ def _take_signals_as_done() -> None:
             signal.signal(each, lambda *_: None)
 
 
-def _app(settings: Settings, make_wake: Callable[[Settings], Wake], level: int) -> FastAPI:
+def _app(settings: Settings, make_publisher: Callable[[Settings], Wake], level: int) -> FastAPI:
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    return create_app(settings, make_wake)
+    return create_app(settings, make_publisher)

@@ -29,7 +29,7 @@ LOOK_AGAIN_SECONDS = 5.0
 
 # KEYS[1]: when the next turn is, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
 # Answers the wait until the turn that is now ours, or less than zero: none is ours, look again after so long.
-_TAKE_TURN = """
+_TAKE_SLOT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local interval, ahead = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -57,13 +57,13 @@ class LocalLimiter:
 
     async def acquire(self, processor: str) -> None:
         now = time.monotonic()
-        turn = max(now, self._next[processor])
-        self._next[processor] = turn + self.interval
+        slot = max(now, self._next[processor])
+        self._next[processor] = slot + self.interval
         try:
-            await asyncio.sleep(turn - now)
+            await asyncio.sleep(slot - now)
         except asyncio.CancelledError:
-            if self._next[processor] == turn + self.interval:  # the last in the row: its turn is free again
-                self._next[processor] = turn
+            if self._next[processor] == slot + self.interval:  # the last in the row: its turn is free again
+                self._next[processor] = slot
             raise
 
 
@@ -86,7 +86,7 @@ class SharedLimiter:
     async def acquire(self, processor: str) -> None:
         """Wait for a turn. Cancelled in the wait, at most that one turn is lost."""
         while True:
-            wait_us = await self._turn(processor)
+            wait_us = await self._slot(processor)
             if wait_us is None:
                 return await self._alone.acquire(processor)
             if wait_us >= 0:
@@ -94,12 +94,12 @@ class SharedLimiter:
             # Too many turns are booked already; those who wait come back at different moments.
             await asyncio.sleep(min(-wait_us, self._ahead_us) / 1_000_000 * random.uniform(0.3, 0.8))  # noqa: S311
 
-    async def _turn(self, processor: str) -> int | None:
+    async def _slot(self, processor: str) -> int | None:
         async with self._one_at_a_time:
             if time.monotonic() < self._away_until:
                 return None
             try:
-                turn = await self._ask_for_turn(processor)
+                slot = await self._request_slot(processor)
             except SoftTimeLimitExceeded:  # it comes from outside, for whoever runs at the moment
                 raise
             except Exception as error:  # noqa: BLE001
@@ -111,13 +111,13 @@ class SharedLimiter:
             if self._is_away:
                 log.info("the shared rate limit is back")
             self._is_away = False
-            return turn
+            return slot
 
-    async def _ask_for_turn(self, processor: str) -> int:
+    async def _request_slot(self, processor: str) -> int:
         if self._redis is None:
             url = for_redis_py(self.url)
             self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
-        take_turn = self._redis.register_script(_TAKE_TURN)
+        take_turn = self._redis.register_script(_TAKE_SLOT)
         return int(await take_turn(keys=[f"refund-worker:turn:{processor}"], args=[self._interval_us, self._ahead_us]))
 
     async def close(self) -> None:

@@ -21,17 +21,17 @@ log = logging.getLogger("refund_worker.wake")
 # As many as one claim takes: a message is one round of work.
 IDS_PER_MESSAGE = 50
 # A door answers its caller after this: better no message than a slow one.
-DOOR_SOCKET_SECONDS = 1.0
+PUBLISH_SOCKET_SECONDS = 1.0
 # After a failure, so long no try at all: intake must not wait for a broker that is down.
 SILENT_SECONDS = 5.0
 WARN_SECONDS = 60.0
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """The broker can't be used just now; whether it got the message is not known."""
 
 
-class Doorbell:
+class Publisher:
     """Publishes ids and counts what waits, with few and short tries. Safe for several threads."""
 
     def __init__(self, settings: Settings, url: str, *, socket_seconds: float) -> None:
@@ -39,14 +39,14 @@ class Doorbell:
         self.ids_per_message = ids_per_message(settings)
         self._app = make_app(settings, url, socket_seconds=socket_seconds, tries=0)
 
-    def ring(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
-        """Publish ids to the queue of their priority. Raises `BrokerAway`."""
+    def publish(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
+        """Publish ids to the queue of their priority. Raises `BrokerUnavailable`."""
         with _away():
             for batch in batches(refund_ids, self.ids_per_message):
                 self._app.send_task(ADVANCE, args=[batch], queue=queue_of(bulk), retry=False, ignore_result=True)
 
     def waiting(self, *, bulk: bool) -> int:
-        """How many messages wait in the queue of this priority. Raises `BrokerAway`."""
+        """How many messages wait in the queue of this priority. Raises `BrokerUnavailable`."""
         with _away():
             return _length(self._app, queue_of(bulk))
 
@@ -68,7 +68,7 @@ def batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
 
 
 class _away:
-    """Every way in which a broker fails, as `BrokerAway`."""
+    """Every way in which a broker fails, as `BrokerUnavailable`."""
 
     def __enter__(self) -> None:
         return None
@@ -76,7 +76,7 @@ class _away:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # redis and amqp raise their own errors, some of them neither OSError nor KombuError.
         if isinstance(error, Exception):
-            raise BrokerAway(type(error).__name__) from error
+            raise BrokerUnavailable(type(error).__name__) from error
 
 
 def _length(app: Celery, queue: str) -> int:
@@ -88,7 +88,7 @@ def _length(app: Celery, queue: str) -> int:
         return int(found.message_count)
 
 
-def make_wake(settings: Settings) -> Callable[[Sequence[str], bool], None]:
+def make_publisher(settings: Settings) -> Callable[[Sequence[str], bool], None]:
     """The wake function of a door: publishes, never raises, never waits for long, starts no broker."""
     return _Wake(settings)
 
@@ -97,7 +97,7 @@ class _Wake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._doorbell: Doorbell | None = None
+        self._doorbell: Publisher | None = None
         self._silent_until = 0.0
         self._warned_at = -WARN_SECONDS
 
@@ -105,20 +105,20 @@ class _Wake:
         if time.monotonic() < self._silent_until:
             return
         try:
-            doorbell = self._current()
-            if doorbell is not None:
-                doorbell.ring(refund_ids, bulk=bulk)
-        except (BrokerAway, OSError, KombuError, OperationalError) as error:
+            publisher = self._current()
+            if publisher is not None:
+                publisher.publish(refund_ids, bulk=bulk)
+        except (BrokerUnavailable, OSError, KombuError, OperationalError) as error:
             self._fall_silent(str(error))
 
-    def _current(self) -> Doorbell | None:
-        """The doorbell of the broker that runs now: an embedded one may have come back elsewhere."""
+    def _current(self) -> Publisher | None:
+        """The publisher of the broker that runs now: an embedded one may have come back elsewhere."""
         url = url_if_running(self._settings)
         if url is None or url.startswith(MEMORY):
             return None
         with self._lock:
             if self._doorbell is None or self._doorbell.url != url:
-                self._doorbell = Doorbell(self._settings, url, socket_seconds=DOOR_SOCKET_SECONDS)
+                self._doorbell = Publisher(self._settings, url, socket_seconds=PUBLISH_SOCKET_SECONDS)
             return self._doorbell
 
     def _fall_silent(self, why: str) -> None:
@@ -126,4 +126,4 @@ class _Wake:
         self._silent_until = now + SILENT_SECONDS
         if now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now
-            log.warning("the broker can't be reached (%s): workers are not woken, the sweep finds the work", why)
+            log.warning("the broker can't be reached (%s): workers are not next_step, the sweep finds the work", why)

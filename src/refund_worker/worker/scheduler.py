@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
-from refund_worker.engine.jobs.clock_rollback import heed_a_clock_set_back
-from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
+from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
-from refund_worker.engine.processor_sync.sync import Lookout, watch
-from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
-from refund_worker.worker.publisher import BrokerAway, Doorbell
-from refund_worker.worker.tasks import Workplace
+from refund_worker.worker.publisher import BrokerUnavailable, Publisher
+from refund_worker.worker.tasks import WorkerRuntime
 
 log = logging.getLogger("refund_worker.scheduler")
 
@@ -50,13 +50,13 @@ class Job:
 def jobs_of(settings: Settings) -> tuple[Job, ...]:
     """The periodic jobs beside the sweep."""
     jobs = [
-        Job("inbox", settings.sweep_seconds, take_inbox),
-        Job("watch", settings.poll_seconds * 12, watch),
+        Job("inbox", settings.sweep_seconds, process_inbox),
+        Job("watch", settings.poll_seconds * 12, sync_all),
         Job("seal", settings.sweep_seconds * 10, Sealer().seal),
-        Job("tally", settings.sweep_seconds * 10, tally),
-        Job("look", settings.sweep_seconds, Lookout().look_when_due, at_once=True),
+        Job("tally", settings.sweep_seconds * 10, count_daily_stats),
+        Job("look", settings.sweep_seconds, RecentSync().sync_when_due, at_once=True),
         Job("prune", settings.sweep_seconds * 3600, prune),
-        Job("clock", settings.sweep_seconds * 60, heed_a_clock_set_back, at_once=True),
+        Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
     if settings.notify_url is not None:
         jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))
@@ -102,7 +102,7 @@ class Scheduler:
         workers = [threading.Thread(target=self._repeat, args=[job], name=job.name) for job in self._jobs]
         for worker in workers:
             worker.start()
-        place = Workplace(self._settings)
+        place = WorkerRuntime(self._settings)
         try:
             while not self.stop.is_set():
                 began = time.monotonic()
@@ -122,7 +122,7 @@ class Scheduler:
         while (left := until - time.monotonic()) > 0 and not self.stop.wait(min(left, BEAT_SECONDS)):
             self._heartbeat.beat()
 
-    def _sweep_safely(self, place: Workplace) -> None:
+    def _sweep_safely(self, place: WorkerRuntime) -> None:
         try:
             self.sweep(place)
         except Unavailable as error:
@@ -130,43 +130,43 @@ class Scheduler:
         except Exception:
             log.exception("alarm: a sweep failed")
 
-    def sweep(self, place: Workplace) -> None:
+    def sweep(self, place: WorkerRuntime) -> None:
         """Publish what is due; without a broker, do some of it here. Raises `Unavailable` without a database."""
         context = place.open()
         try:
-            doorbell = self._broker.doorbell()
-            if doorbell is not None:
+            publisher = self._broker.publisher()
+            if publisher is not None:
                 for bulk in (False, True):
-                    self._publish(context, doorbell, bulk)
+                    self._publish(context, publisher, bulk)
                 return
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             self._broker.lost()
             self._say(f"the broker can't be reached ({error}): the scheduler does the work itself")
         self._work(context)
 
-    def _publish(self, context: Context, doorbell: Doorbell, bulk: bool) -> None:
+    def _publish(self, context: Context, publisher: Publisher, bulk: bool) -> None:
         published = self._published[bulk]
-        waiting = doorbell.waiting(bulk=bulk)
+        waiting = publisher.waiting(bulk=bulk)
         if waiting == 0:
             published.forget()
         room = MESSAGES_MAX - waiting
         if room <= 0:
             return
         # The oldest may all be waiting in the queue already: look past them.
-        limit = MESSAGES_MAX * 2 * doorbell.ids_per_message
-        ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: room * doorbell.ids_per_message]
+        limit = MESSAGES_MAX * 2 * publisher.ids_per_message
+        ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: room * publisher.ids_per_message]
         if ids:
-            doorbell.ring(ids, bulk=bulk)
+            publisher.publish(ids, bulk=bulk)
             published.remember(ids)
 
     def _work(self, context: Context) -> None:
         until = time.monotonic() + OWN_WORK_SECONDS
-        while not self.stop.is_set() and time.monotonic() < until and advance(context):
+        while not self.stop.is_set() and time.monotonic() < until and process_due(context):
             self._heartbeat.beat()
 
     def _repeat(self, job: Job) -> None:
         """One job, every so often, with its own runtime: a slow processor must not hold up the sweep."""
-        place = Workplace(self._settings)
+        place = WorkerRuntime(self._settings)
         wait = 0.0 if job.at_once else job.interval_seconds
         while not self.stop.wait(wait):
             wait = job.interval_seconds
@@ -192,25 +192,25 @@ class _Broker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._embedded = EmbeddedBroker(settings) if settings.broker_url.get_secret_value() == EMBEDDED else None
-        self._doorbell: Doorbell | None = None
+        self._doorbell: Publisher | None = None
 
-    def doorbell(self) -> Doorbell | None:
-        """None where there is only memory, which no other process can reach. Raises `BrokerAway`."""
+    def publisher(self) -> Publisher | None:
+        """None where there is only memory, which no other process can reach. Raises `BrokerUnavailable`."""
         try:
             url = self._embedded.url if self._embedded else self._settings.broker_url.get_secret_value()
         except Unavailable as error:
-            raise BrokerAway(error.message) from None
+            raise BrokerUnavailable(error.message) from None
         if url.startswith(MEMORY):
             return None
         if self._doorbell is None or self._doorbell.url != url:
             self.lost()
-            self._doorbell = Doorbell(self._settings, url, socket_seconds=SOCKET_SECONDS)
+            self._doorbell = Publisher(self._settings, url, socket_seconds=SOCKET_SECONDS)
         return self._doorbell
 
     def lost(self) -> None:
-        doorbell, self._doorbell = self._doorbell, None
-        if doorbell is not None:
-            doorbell.close()
+        publisher, self._doorbell = self._doorbell, None
+        if publisher is not None:
+            publisher.close()
 
     def close(self) -> None:
         self.lost()

@@ -15,15 +15,15 @@ from refund_worker.domain.persons import CELERY
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.intake.dead_letters import keep_refused
-from refund_worker.engine.intake.schemas import RefundBody, checked_client, parse_body
+from refund_worker.engine.intake.schemas import RefundSchema, checked_client, parse_schema
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
 from refund_worker.worker.limiter import make_limiter
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
 
 log = logging.getLogger("refund_worker.tasks")
@@ -39,7 +39,7 @@ CLIENT_DEFAULT = "celery"
 OTHER_DOORS = frozenset({"console", "cli"})
 
 
-class Workplace:
+class WorkerRuntime:
     """A process's (or a thread's) own runtime, made when first used, and again where that did not succeed."""
 
     def __init__(self, settings: Settings) -> None:
@@ -52,7 +52,7 @@ class Workplace:
         if self._runtime is None:
             limiter = make_limiter(self.settings)
             self._runtime = build_runtime(
-                self.settings, wake=make_wake(self.settings), limiter=limiter, interrupts=(SoftTimeLimitExceeded,)
+                self.settings, wake=make_publisher(self.settings), limiter=limiter, interrupts=(SoftTimeLimitExceeded,)
             )
             self._limiter = limiter
         return self._runtime.context
@@ -73,7 +73,7 @@ class Workplace:
         return []
 
 
-def add_tasks(app: Celery, workplace: Workplace) -> None:
+def add_tasks(app: Celery, workplace: WorkerRuntime) -> None:
     """The three tasks of the contract, on this application."""
     # Not shared: they belong to this application and its workplace, not to every application of the process.
     options = {"max_retries": RETRIES_MAX, "default_retry_delay": 0, "ignore_result": True, "shared": False}
@@ -101,11 +101,11 @@ def wanted_ids(ids: object) -> list[str]:
     return list(dict.fromkeys(each for each in strings if each.isascii() and each.isprintable()))
 
 
-def _look(workplace: Workplace, ids: list[str] | None, *, bulk: bool | None) -> None:
+def _look(workplace: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None) -> None:
     began = time.monotonic()
     try:
         context = workplace.open()
-        while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and advance(context, ids, bulk=bulk):
+        while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
     except Unavailable as error:
         log.warning("not now, the sweep comes back to it: %s", error.message)
@@ -114,7 +114,7 @@ def _look(workplace: Workplace, ids: list[str] | None, *, bulk: bool | None) -> 
         workplace.close()
 
 
-def _request(workplace: Workplace, fields: Mapping[str, Any], *, unnamed: int) -> None:
+def _request(workplace: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int) -> None:
     try:
         if unnamed:
             raise InvalidRequest("a request has named fields only")
@@ -147,10 +147,10 @@ def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = 
         named = to_redacted(client)
         raise InvalidRequest(f"client {named} is not in REFUND_WORKER_CELERY_CLIENTS: declare it there", field="client")
     actor = CELERY if declared is None else f"{CELERY}:{client}"
-    return parse_body(RefundBody, body).request(idempotency_key=key, client=client, actor=actor)
+    return parse_schema(RefundSchema, body).request(idempotency_key=key, client=client, actor=actor)
 
 
-def _refused(workplace: Workplace, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
+def _refused(workplace: WorkerRuntime, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
     key, client = (to_redacted(str(fields.get(name, "")))[:ID_LENGTH_MAX] for name in ("idempotency_key", "client"))
     log.warning("a request from the broker is refused: %s (client %r, key %r)", refusal.code, client, key)
     try:

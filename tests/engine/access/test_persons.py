@@ -15,7 +15,7 @@ from refund_worker.engine.access.api_keys import create_key, revoke_key
 from refund_worker.engine.access.console_users import create_user, disable_user
 from refund_worker.engine.access.persons import link_person, list_links, unlink_person
 from refund_worker.engine.audit import log
-from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import ActionNotAllowed, Conflict, InvalidRequest, NotFound
 from refund_worker.store.access import console_users as store
 
@@ -39,7 +39,7 @@ def waiting(world: World, actor: str) -> str:
 
 
 def approve(world: World, refund_id: str, actor: str) -> str:
-    return command(world.context, refund_id, Action.APPROVE, actor=actor, reason="fine").status
+    return perform_action(world.context, refund_id, Action.APPROVE, actor=actor, reason="fine").status
 
 
 def trail(world: World, kind: str) -> list[tuple[str, object]]:

@@ -7,7 +7,7 @@ from sqlalchemy import RowMapping
 from tests.support.engine_world import World
 
 from refund_worker.domain import ledger
-from refund_worker.domain.decision import CustomerChange
+from refund_worker.domain.decision import AccountDelta
 from refund_worker.engine.accounts.corrections import correct, reverse_transaction
 from refund_worker.errors import BalanceSpent, InsufficientBalance
 from refund_worker.store import accounts
@@ -36,7 +36,7 @@ def owing(world: World) -> World:
     )
     with world.database.write() as connection:
         ledger_store.insert_postings(connection, [posting])
-        accounts.change_customers(connection, {"c": CustomerChange(balance=-580)})
+        accounts.change_customers(connection, {"c": AccountDelta(balance=-580)})
     assert world.account.available == -480
     return world
 
@@ -55,7 +55,7 @@ def test_a_negative_one_is_deleted_however_far_below_zero_the_balance_is(world: 
     )
     with world.database.write() as connection:
         ledger_store.insert_postings(connection, [posting])
-        accounts.change_customers(connection, {"c": CustomerChange(balance=-550)})
+        accounts.change_customers(connection, {"c": AccountDelta(balance=-550)})
     assert reverse_transaction(world.context, entered["transaction_id"], actor="a")["credits"] == 30
     assert world.account.balance == -450
 

@@ -18,7 +18,7 @@ from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.audit.hash_chain import Finding, verify
 from refund_worker.engine.processor_sync.pause import resume_processor
-from refund_worker.engine.processor_sync.sync import watch
+from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.store import timeline
 
 
@@ -99,12 +99,12 @@ def test_what_was_approved_tried_again_and_placed_elsewhere_is_as_it_should_be(w
 
 def test_nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup(world: World) -> None:
     refund_id = world.withdraw(50)
-    thing = made_lately(world, payment=world.refund(refund_id).legs[0].processor_payment_id)
-    thing = replace(thing, leg_id=f"{refund_id}-1", amount_minor=500, status="pending")
-    world.processor.objects[thing.processor_refund_id] = thing
-    watch(world.context)
-    world.processor.become(thing.processor_refund_id, "failed")
-    watch(world.context)
+    refund_object = made_lately(world, payment=world.refund(refund_id).legs[0].processor_payment_id)
+    refund_object = replace(refund_object, leg_id=f"{refund_id}-1", amount_minor=500, status="pending")
+    world.processor.objects[refund_object.processor_refund_id] = refund_object
+    sync_all(world.context)
+    world.processor.become(refund_object.processor_refund_id, "failed")
+    sync_all(world.context)
     resume_processor(world.context, "stripe", actor="op", reason="looked at")
     world.work()
     assert len(sends(world)) == 1, "over the other payment"

@@ -11,7 +11,7 @@ from tests.support.engine_world import Died, World, withdrawal
 
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Batches
-from refund_worker.engine.intake.batches import STOPPED_SECONDS, batch_view, take_batch
+from refund_worker.engine.intake.batches import STOPPED_SECONDS, accept_batch, batch_view
 from refund_worker.errors import InvalidRequest, Refusal
 from refund_worker.store.batches import latest_batches
 
@@ -30,7 +30,7 @@ def asked(world: World) -> Rows:
 
 
 def take(world: World, rows: Rows | Iterator[RefundRequest | Refusal], **others: Any) -> dict[str, Any]:
-    return take_batch(world.context, rows, **{"client": "shop", "actor": "shop/anna", "body_sha256": "h", **others})
+    return accept_batch(world.context, rows, **{"client": "shop", "actor": "shop/anna", "body_sha256": "h", **others})
 
 
 def only(world: World) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from babel.numbers import get_territory_currencies
 
 from refund_worker.domain.money import STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
 from refund_worker.engine.intake.currencies import CURRENCIES
-from refund_worker.engine.intake.schemas import PaymentBody, RefundBody, parse_body
+from refund_worker.engine.intake.schemas import PaymentSchema, RefundSchema, parse_schema
 from refund_worker.errors import InvalidRequest
 
 PAYMENT = {
@@ -35,13 +35,13 @@ def test_the_currencies_are_those_that_are_tender_somewhere() -> None:
 
 @pytest.mark.parametrize("currency", ["ZZZ", "GPB", "gpb", "XXX", "XTS", "XAU", "DEM"])
 def test_what_is_no_currency_is_refused_by_name_wherever_it_comes_in(currency: str) -> None:
-    for model, values in ((PaymentBody, PAYMENT), (RefundBody, REFUND)):
+    for model, values in ((PaymentSchema, PAYMENT), (RefundSchema, REFUND)):
         with pytest.raises(InvalidRequest, match=r"^currency: must be a currency of ISO 4217") as refused:
-            parse_body(model, {**values, "currency": currency})
+            parse_schema(model, {**values, "currency": currency})
         assert refused.value.field == "currency"
 
 
 @pytest.mark.parametrize("currency", ["GBP", "gbp", "Jpy", "KWD", "ISK", "UGX"])
 def test_a_currency_is_taken_in_either_case_and_kept_in_upper_case(currency: str) -> None:
-    assert parse_body(PaymentBody, {**PAYMENT, "currency": currency}).currency == currency.upper()
-    assert parse_body(RefundBody, {**REFUND, "currency": currency}).currency == currency.upper()
+    assert parse_schema(PaymentSchema, {**PAYMENT, "currency": currency}).currency == currency.upper()
+    assert parse_schema(RefundSchema, {**REFUND, "currency": currency}).currency == currency.upper()

@@ -6,9 +6,9 @@ import pytest
 from tests.support.engine_world import Died, World
 
 from refund_worker.domain.refund import LegStatus, RefundStatus
-from refund_worker.engine.jobs.clock_rollback import heed_a_clock_set_back
+from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.processor_sync import pause
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.processors.base import Denied
 from refund_worker.settings import Settings
 from refund_worker.store import processors
@@ -22,11 +22,11 @@ def test_a_dead_workers_refund_is_looked_up_within_minutes_although_the_processo
     world.processor.script("ch_1", "pays_and_dies")
     refund_id = world.withdraw(60)
     with pytest.raises(Died):
-        advance(world.context)
+        process_due(world.context)
     world.pass_time(-DAY)
     world.processor.forget_keys()
     assert world.work() == 0, "its lease lies a day ahead"
-    assert heed_a_clock_set_back(world.context) == 1
+    assert handle_clock_rollback(world.context) == 1
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert len(world.processor.sends) == len(world.processor.objects) == 1
@@ -41,7 +41,7 @@ def test_a_send_that_was_not_answered_is_not_replayed_when_its_old_time_comes_ag
     assert world.refund(refund_id).legs[0].status is LegStatus.UNKNOWN
     world.pass_time(-DAY)
     world.processor.forget_keys()
-    heed_a_clock_set_back(world.context)
+    handle_clock_rollback(world.context)
     world.work_for(DAY + 600)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert len(world.processor.sends) == 1
@@ -53,10 +53,10 @@ def test_a_worker_whose_lease_was_ended_by_it_writes_nothing_and_its_call_is_loo
 
     def set_back() -> None:
         world.pass_time(-DAY)
-        assert heed_a_clock_set_back(world.context) == 1
+        assert handle_clock_rollback(world.context) == 1
 
     world.processor.while_sending = set_back
-    advance(world.context)
+    process_due(world.context)
     assert world.refund(refund_id).legs[0].status is LegStatus.SENDING
     world.processor.while_sending = lambda: None
     world.work()
@@ -68,7 +68,7 @@ def test_an_answer_that_came_before_anybody_noticed_is_taken(world: World) -> No
     world.pay()
     refund_id = world.withdraw(60)
     world.processor.while_sending = lambda: world.pass_time(-DAY)
-    advance(world.context)
+    process_due(world.context)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
@@ -79,7 +79,7 @@ def test_a_program_s_pause_ends_and_a_persons_stays(world: World) -> None:
     world.work()
     pause.pause_processor(world.context, "manual", actor="otto", reason="audit")
     world.pass_time(-DAY)
-    heed_a_clock_set_back(world.context)
+    handle_clock_rollback(world.context)
     with world.database.read() as connection:
         assert processors.paused_processors(connection, world.now) == {"manual": None}
     world.work()
@@ -92,11 +92,11 @@ def test_while_the_clock_goes_on_nobody_is_woken(world: World) -> None:
     refund_id = world.withdraw(60)
     world.work()
     version = world.refund(refund_id).version
-    assert heed_a_clock_set_back(world.context) == 0
+    assert handle_clock_rollback(world.context) == 0
     world.pass_time(DAY)
-    assert heed_a_clock_set_back(world.context) == 0
+    assert handle_clock_rollback(world.context) == 0
     assert world.refund(refund_id).version == version
 
 
 def test_the_scheduler_heeds_the_clock_from_its_start() -> None:
-    assert [job.at_once for job in jobs_of(Settings()) if job.work is heed_a_clock_set_back] == [True]
+    assert [job.at_once for job in jobs_of(Settings()) if job.work is handle_clock_rollback] == [True]

@@ -11,20 +11,20 @@ from refund_worker.domain.processor_replies import Answered
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.jobs.daily_stats import (
     ASKED,
+    BY_STATUS,
     FOUND,
     LATE,
     OLDEST,
     PAID,
     PAID_LATER_LOST,
     SENT_AGAIN,
-    STANDING,
     TO_ACCEPTED,
     TO_CONFIRMED,
+    count_daily_stats,
     percentile,
-    tally,
 )
-from refund_worker.engine.refunds.accept import Rehearsal, request_refunds
-from refund_worker.engine.refunds.replies import Evidence, take_evidence
+from refund_worker.engine.refunds.accept import DryRun, request_refunds
+from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
@@ -43,7 +43,7 @@ def count(world: World) -> int:
     sealer = Sealer()
     sealer.seal(world.context)  # on Postgres the first look only marks how far to go
     sealer.seal(world.context)
-    return tally(world.context)
+    return count_daily_stats(world.context)
 
 
 def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
@@ -54,11 +54,11 @@ def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
 def test_refunds_are_counted_by_the_day_they_came_and_the_state_they_have_now(world: World) -> None:
     world.withdraw(10, "one")
     count(world)
-    assert sums(world, STANDING, ASKED) == {(STANDING, TODAY, "queued"): 1, (ASKED, TODAY, "USD"): 100}
+    assert sums(world, BY_STATUS, ASKED) == {(BY_STATUS, TODAY, "queued"): 1, (ASKED, TODAY, "USD"): 100}
     world.pass_time(86_400)
     world.work()
     count(world)
-    assert sums(world, STANDING) == {(STANDING, TODAY, "succeeded"): 1}, "by the day it was asked for"
+    assert sums(world, BY_STATUS) == {(BY_STATUS, TODAY, "succeeded"): 1}, "by the day it was asked for"
     assert sums(world, PAID) == {(PAID, TODAY + 86_400, "USD"): 100}, "by the day the processor said so"
 
 
@@ -70,21 +70,21 @@ def test_nothing_is_counted_twice_and_what_a_death_undid_is_counted_again(world:
     sealer.seal(world.context)
     world.database.dies_before = 1
     with pytest.raises(Died):
-        tally(world.context)
-    assert sums(world, STANDING) == {}
+        count_daily_stats(world.context)
+    assert sums(world, BY_STATUS) == {}
     world.database.dies_after = 1
     with pytest.raises(Died):
-        tally(world.context)
+        count_daily_stats(world.context)
     for _ in range(3):
         count(world)
-    assert sums(world, STANDING, PAID) == {(STANDING, TODAY, "succeeded"): 1, (PAID, TODAY, "USD"): 100}
+    assert sums(world, BY_STATUS, PAID) == {(BY_STATUS, TODAY, "succeeded"): 1, (PAID, TODAY, "USD"): 100}
 
 
 def test_a_line_that_is_not_sealed_yet_waits(world: World) -> None:
     """On Postgres one with a lower number may still come."""
     world.withdraw(10, "one")
-    assert tally(world.context) == 0
-    assert sums(world, STANDING) == {}
+    assert count_daily_stats(world.context) == 0
+    assert sums(world, BY_STATUS) == {}
 
 
 def test_time_is_counted_from_the_request_to_the_processors_first_and_last_word(world: World) -> None:
@@ -123,7 +123,7 @@ def test_a_request_that_comes_again_is_counted_and_a_dry_run_is_not(world: World
         world.withdraw(10, "one")
     request_refunds(world.context, [withdrawal(10, "one"), withdrawal(10, "one")])
     with world.database.read() as connection:
-        Rehearsal().take_in(connection, world.context, [withdrawal(10, "one")])
+        DryRun().accept_requests(connection, world.context, [withdrawal(10, "one")])
         assert daily_stats.repeats_by_day(connection, 0) == {TODAY: 4}
 
 
@@ -148,9 +148,9 @@ def test_a_percentile_is_right_to_within_a_tenth_and_nothing_has_none() -> None:
 
 def hear(world: World, refund_id: str, object_id: str | None, status: str) -> None:
     assert object_id is not None
-    thing = world.processor.become(object_id, status)
+    refund_object = world.processor.become(object_id, status)
     leg_id = world.refund(refund_id).legs[0].leg_id
-    evidence = [Evidence(refund_id, leg_id, None, Answered(thing))]
+    evidence = [RecordedReply(refund_id, leg_id, None, Answered(refund_object))]
     world.database.run(lambda connection: take_evidence(connection, world.context, evidence))
 
 

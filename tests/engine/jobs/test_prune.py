@@ -11,7 +11,7 @@ from tests.support.engine_world import Died, World, withdrawal
 from tests.web.client import settings_for
 
 from refund_worker.engine.intake.dead_letters import keep_refused, refused_requests
-from refund_worker.engine.jobs.prune import BATCH, DELIVERED_SECONDS, REFUSED_SECONDS, TAKEN_SECONDS, prune
+from refund_worker.engine.jobs.prune import BATCH, DELIVERED_SECONDS, PROCESSED_KEPT_SECONDS, REFUSED_SECONDS, prune
 from refund_worker.engine.notifications.outbox import redeliver
 from refund_worker.errors import UnknownCustomer
 from refund_worker.store import inbox, tables
@@ -97,11 +97,11 @@ def test_the_scheduler_prunes_each_hour(migrated_sqlite_url: str) -> None:
 
 
 def test_only_events_that_were_taken_in_long_ago_are_deleted(world: World) -> None:
-    old, recent = world.now - TAKEN_SECONDS - 1, world.now - TAKEN_SECONDS + 60
+    old, recent = world.now - PROCESSED_KEPT_SECONDS - 1, world.now - PROCESSED_KEPT_SECONDS + 60
     with world.database.write() as connection:
         for name, received_at in (("gone", old), ("waiting", old), ("recent", recent)):
             inbox.insert_event(connection, "stripe", name, "refund.updated", "{}", received_at)
-        inbox.mark_taken(connection, [("stripe", name, "taken in") for name in ("gone", "recent")], old)
+        inbox.mark_processed(connection, [("stripe", name, "taken in") for name in ("gone", "recent")], old)
     assert prune(world.context) == 1
     with world.database.read() as connection:
         stay = set(connection.execute(select(tables.inbox.c.event_id)).scalars())

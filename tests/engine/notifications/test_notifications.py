@@ -21,7 +21,7 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.notifications.delivery import TRIES_MAX, Deliverer
 from refund_worker.engine.notifications.http_post import CONNECTIONS_MAX, Poster, is_allowed
 from refund_worker.engine.notifications.outbox import notifications, redeliver
-from refund_worker.engine.refunds.accept import request_refunds, take_in
+from refund_worker.engine.refunds.accept import accept_requests, request_refunds
 from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
 from refund_worker.processors.base import Refused
@@ -103,7 +103,7 @@ def test_where_nobody_wants_to_be_told_nothing_is_stored(migrated_url: str) -> N
 
 def test_a_change_that_is_not_committed_is_not_told(world: World) -> None:
     def take_and_die(connection: Any) -> None:
-        take_in(connection, world.context, [credit_refund(1, "k", transaction_id="t")])
+        accept_requests(connection, world.context, [credit_refund(1, "k", transaction_id="t")])
         raise Died
 
     world.spend()

@@ -10,16 +10,16 @@ from sqlalchemy import update
 from tests.support.engine_world import START, World
 
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
-from refund_worker.domain.processor_replies import Blocked, Denied, PaymentWord, Refused, Unanswered
+from refund_worker.domain.processor_replies import Blocked, Denied, PaymentReading, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
-from refund_worker.engine.processor_sync.sync import look, watch
+from refund_worker.engine.processor_sync.sync import sync_all, sync_recent
 from refund_worker.engine.refunds.bulk_retry import retry_all
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.store.tables import payments
 
-WORD = PaymentWord(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
+WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 EMPTY = Blocked("balance_insufficient", "not now")
 OURS = Denied("parameter_unknown", "no such parameter", maybe_kept=True)
 HOUR = 3_600.0
@@ -35,10 +35,10 @@ def asked(world: World) -> World:
 
 def refunded_before(world: World, minor: int = 300) -> str:
     """Others refunded so much: the look has seen it, the list shows it, and the payment's word says it."""
-    thing = world.refund_in_the_dashboard(minor, created_at=datetime.fromtimestamp(START - HOUR, UTC))
+    refund_object = world.refund_in_the_dashboard(minor, created_at=datetime.fromtimestamp(START - HOUR, UTC))
     world.processor.payments["ch_1"] = replace(WORD, refunded_minor=minor)
-    look(world.context)
-    return thing.processor_refund_id
+    sync_recent(world.context)
+    return refund_object.processor_refund_id
 
 
 def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(asked: World) -> None:
@@ -48,7 +48,7 @@ def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(ask
     asked.work_for(HOUR)
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
     assert asked.refund(refund_id).legs[0].blocked_by == (by_hand,)
-    look(asked.context)
+    sync_recent(asked.context)
     asked.command(refund_id, Action.RETRY)
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -85,7 +85,7 @@ def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_
     refund_id = asked.withdraw(100)
     refunded_before(asked)
     asked.work_for(HOUR)
-    look(asked.context)
+    sync_recent(asked.context)
     asked.command(refund_id, Action.RETRY)
     asked.work()
     refund = asked.refund(refund_id)
@@ -155,7 +155,7 @@ def test_a_list_that_was_read_before_a_pause_began_allows_nothing(world: World) 
     refund_id = world.withdraw()
     world.work()
     world.command(refund_id, Action.RETRY)
-    advance(world.context)  # the list is read, and the leg may be sent
+    process_due(world.context)  # the list is read, and the leg may be sent
     pause_processor(world.context, "stripe", actor="op", reason="I pay it by hand")
     world.pass_time(1)
     world.refund_in_the_dashboard()
@@ -177,7 +177,7 @@ def test_what_was_recorded_as_returned_before_is_no_news_in_the_list(
     world.processor.script("ch_1", EMPTY)
     again = world.withdraw(30, "new attempt")
     world.work_for(HOUR)
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     assert world.refund(again).failure_code == code
 
@@ -248,11 +248,11 @@ def test_a_refund_of_ours_that_failed_explains_nothing_that_others_refunded(aske
     asked.withdraw(30, "fails late")
     asked.work()
     asked.processor.become("re_1", "failed")
-    watch(asked.context)
+    sync_all(asked.context)
     asked.work()
     asked.context = on
     asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
-    look(asked.context)
+    sync_recent(asked.context)
     refund_id = asked.withdraw(30, "second")
     asked.work()
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE

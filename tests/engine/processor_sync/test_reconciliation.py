@@ -15,8 +15,8 @@ from refund_worker.domain.processor_replies import Answered, Found, Refused, Rep
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync.reconciliation import reconcile
-from refund_worker.engine.processor_sync.sync import watch
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.engine.refunds.process import process_due
 
 REFUSED = Refused("expired_or_canceled_card", "no")
 
@@ -63,9 +63,9 @@ def strange(world: World, **changes: object) -> str:
     async def lies(key: str, body: str) -> Reply:
         answer = await sent(key, body)
         assert isinstance(answer, Answered)
-        thing = replace(answer.object, **changes)  # type: ignore[arg-type]
-        world.processor.objects[thing.processor_refund_id] = thing
-        return Answered(thing)
+        refund_object = replace(answer.object, **changes)  # type: ignore[arg-type]
+        world.processor.objects[refund_object.processor_refund_id] = refund_object
+        return Answered(refund_object)
 
     world.processor.send = lies  # type: ignore[method-assign]
     refund_id = world.withdraw(20)
@@ -87,7 +87,7 @@ def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world:
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw(20)
-    advance(world.context)
+    process_due(world.context)
     world.command(refund_id, Action.RESOLVE, "re_1")
     report = reconcile(world.context)
     assert (report.differences, report.resolved, world.processor.paid_minor()) == ((), 0, 200)
@@ -119,7 +119,7 @@ def test_a_strange_object_that_came_after_the_person_resolved_is_a_difference(wo
     world.pass_time(60)
     world.processor.objects["re_2"] = replace(world.processor.objects["re_1"], processor_refund_id="re_2")
     for _ in range(2):
-        watch(world.context)
+        sync_all(world.context)
         world.pass_time(3_600)
     report = reconcile(world.context)
     assert [(d.ours, d.theirs) for d in report.differences if d.kind == "money"] == [(0, 201)]
@@ -130,7 +130,7 @@ def test_credits_on_their_way_back_are_no_difference(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", REFUSED)
     refund_id = world.withdraw(20)
-    advance(world.context)
+    process_due(world.context)
     assert world.refund(refund_id).status is RefundStatus.SENDING, "refused, and not given back yet"
     assert reconcile(world.context).differences == ()
     world.work()
@@ -143,12 +143,12 @@ def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_o
     world.work()
     world.processor.become("re_1", "settling")
     for _ in range(3):
-        watch(world.context)
+        sync_all(world.context)
         world.pass_time(3_600)
     assert world.events(refund_id).count("unknown_status") == 1
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     world.processor.become("re_1", "failed")
-    watch(world.context)
+    sync_all(world.context)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 

@@ -27,7 +27,7 @@ def told(world: World, event: Any, kind: str | None = None, event_id: str = "evt
     with world.database.write() as connection:
         its_kind = kind or event["type"]
         assert inbox.insert_event(connection, "stripe", event_id, its_kind, json.dumps(event), world.now)
-    webhook_inbox.take_inbox(world.context)
+    webhook_inbox.process_inbox(world.context)
     with world.database.read() as connection:
         rows = connection.execute(select(tables.inbox).where(tables.inbox.c.event_id == event_id)).mappings()
         outcome: str | None = rows.one()["outcome"]
@@ -94,7 +94,7 @@ def test_one_whose_refund_can_not_be_asked_for_is_tried_again(world: World, monk
     monkeypatch.setattr(world.processor, "fetch", fetch)
     assert told(world, THIN) is None
     world.pass_time(100)
-    assert webhook_inbox.take_inbox(world.context) == 1
+    assert webhook_inbox.process_inbox(world.context) == 1
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -140,8 +140,8 @@ _THINGS = st.recursive(
 def test_no_event_whatever_breaks_the_reading_and_what_is_asked_for_is_a_plain_id(event: object, kind: str) -> None:
     found = _refund_named(event, kind)
     if found is not None:
-        identifier, thing = found
+        identifier, refund_object = found
         assert identifier.isascii()
         assert identifier.isprintable()
         assert 0 < len(identifier) <= webhook_inbox.ID_LENGTH_MAX
-        assert isinstance(thing, dict)
+        assert isinstance(refund_object, dict)

@@ -19,7 +19,7 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.context import Batches
 from refund_worker.engine.intake.file_import import submit_requests, try_requests
-from refund_worker.engine.refunds.accept import Rehearsal, Taken, request_refunds
+from refund_worker.engine.refunds.accept import Accepted, DryRun, request_refunds
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.errors import (
     ExceedsRefundable,
@@ -47,7 +47,7 @@ def test_the_same_request_again_is_answered_with_the_same_refund_and_reserves_no
     world.pay()
     first = world.request(withdrawal(60))
     again = world.request(withdrawal(60, actor="somebody_else", requested_at=7.0))
-    assert again == Taken(first.refund_id, replayed=True)
+    assert again == Accepted(first.refund_id, replayed=True)
     assert (world.account.held, count_refunds(world)) == (60, 1)
 
 
@@ -113,10 +113,10 @@ def test_a_batch_is_answered_in_its_order_and_each_counts_what_the_earlier_ones_
         withdrawal(1, "d", customer_id="nobody"),
     ]
     answers = request_refunds(world.context, batch)
-    assert isinstance(answers[0], Taken)
-    assert answers[3] == Taken(answers[0].refund_id, replayed=True)
+    assert isinstance(answers[0], Accepted)
+    assert answers[3] == Accepted(answers[0].refund_id, replayed=True)
     kinds = [type(answer) for answer in answers]
-    assert kinds == [Taken, ExceedsRefundable, Taken, Taken, KeyReused, UnknownCustomer]
+    assert kinds == [Accepted, ExceedsRefundable, Accepted, Accepted, KeyReused, UnknownCustomer]
     assert world.account.held == 100
 
 
@@ -127,7 +127,7 @@ def test_in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments(wo
     legs = [
         [(leg.payment_id, leg.credits) for leg in world.refund(answer.refund_id).legs]
         for answer in answers
-        if isinstance(answer, Taken)
+        if isinstance(answer, Accepted)
     ]
     assert legs == [[("pay2", 60)], [("pay2", 40), ("pay1", 20)]]
 
@@ -135,8 +135,8 @@ def test_in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments(wo
 def test_a_dry_run_checks_and_stores_nothing(world: World) -> None:
     world.pay()
     with world.database.read() as connection:
-        answers = Rehearsal().take_in(connection, world.context, [withdrawal(60), withdrawal(60, "b")])
-    assert [type(answer) for answer in answers] == [Taken, ExceedsRefundable]
+        answers = DryRun().accept_requests(connection, world.context, [withdrawal(60), withdrawal(60, "b")])
+    assert [type(answer) for answer in answers] == [Accepted, ExceedsRefundable]
     assert (count_refunds(world), world.account.held) == (0, 0)
     with world.database.read() as connection:
         assert connection.execute(select(func.count()).select_from(events)).scalar_one() == 0
@@ -193,7 +193,7 @@ def test_in_every_race_of_two_that_together_exceed_the_payment_exactly_one_passe
         for customer in customers[1:]
     ]
     record_payments(world.context, others)
-    assert race(world, customers) == [["ExceedsRefundable", "Taken"]] * races
+    assert race(world, customers) == [["Accepted", "ExceedsRefundable"]] * races
     assert count_refunds(world) == races
 
 
@@ -203,7 +203,7 @@ def test_in_every_race_of_two_that_together_exceed_the_balance_exactly_one_passe
     for number, customer in enumerate(customers):
         world.pay(number, customer_id=customer, credits=200)
         world.spend(f"t{number}", 90, customer_id=customer)
-    assert race(world, customers) == [["ExceedsRefundable", "Taken"]] * RACES_MORE
+    assert race(world, customers) == [["Accepted", "ExceedsRefundable"]] * RACES_MORE
     assert count_refunds(world) == RACES_MORE
 
 
@@ -211,13 +211,13 @@ def test_identical_requests_at_the_same_time_make_one_refund(world: World) -> No
     world.pay()
     barrier = Barrier(3)
 
-    def ask(number: int) -> list[Taken | Refusal]:
+    def ask(number: int) -> list[Accepted | Refusal]:
         barrier.wait(30)
         return request_refunds(world.context, [withdrawal(10, f"k{number // 3}")])
 
     with ThreadPoolExecutor(3) as pool:
         answers = [answer for (answer,) in pool.map(ask, range(15))]
-    taken = [answer for answer in answers if isinstance(answer, Taken)]
+    taken = [answer for answer in answers if isinstance(answer, Accepted)]
     assert len(taken) == 15
     assert len({answer.refund_id for answer in taken}) == 5 == sum(not answer.replayed for answer in taken)
     assert world.account.held == 50
@@ -249,10 +249,10 @@ def test_two_in_one_batch_that_together_exceed_the_transaction_are_not_both_acce
     world.spend("t", 60)
     asked = [credit_refund(40, "a"), credit_refund(40, "b"), credit_refund(20, "c")]
     with world.database.read() as connection:
-        dry = Rehearsal().take_in(connection, world.context, asked)
-    assert [type(answer) for answer in dry] == [Taken, ExceedsRefundable, Taken]
+        dry = DryRun().accept_requests(connection, world.context, asked)
+    assert [type(answer) for answer in dry] == [Accepted, ExceedsRefundable, Accepted]
     answers = request_refunds(world.context, asked)
-    assert [type(answer) for answer in answers] == [Taken, ExceedsRefundable, Taken]
+    assert [type(answer) for answer in answers] == [Accepted, ExceedsRefundable, Accepted]
     assert_books_balance(world.database)
 
 

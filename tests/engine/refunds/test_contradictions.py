@@ -24,14 +24,14 @@ from refund_worker.domain.refund import RefundStatus, To
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.processor_sync.reconciliation import reconcile
-from refund_worker.engine.processor_sync.sync import watch
-from refund_worker.engine.refunds.process import advance
-from refund_worker.engine.refunds.replies import Evidence, take_evidence
+from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
 from refund_worker.errors import Refusal
 
 
-def tell(world: World, refund_id: str, thing: RefundObject) -> None:
-    evidence = Evidence(refund_id, f"{refund_id}-1", None, Answered(thing))
+def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
+    evidence = RecordedReply(refund_id, f"{refund_id}-1", None, Answered(refund_object))
     world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
     assert_books_balance(world.database)
 
@@ -79,11 +79,11 @@ def made_lately(world: World, *, payment: str = "ch_1", **changes: Any) -> Refun
 
 def sent_elsewhere(world: World, refund_id: str, status: str = "succeeded", amount_minor: int = 500) -> RefundObject:
     """The processor has it, and the next watch finds it."""
-    thing = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=amount_minor, status=status)
-    world.processor.objects[thing.processor_refund_id] = thing
-    watch(world.context)
+    refund_object = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=amount_minor, status=status)
+    world.processor.objects[refund_object.processor_refund_id] = refund_object
+    sync_all(world.context)
     assert_books_balance(world.database)
-    return thing
+    return refund_object
 
 
 @pytest.fixture
@@ -126,12 +126,12 @@ def test_what_is_pending_already_is_asked_about_and_no_more_often_than_that(
     world: World, waiting: str, request: pytest.FixtureRequest
 ) -> None:
     refund_id = request.getfixturevalue(waiting)
-    thing = sent_elsewhere(world, refund_id, "pending")
+    refund_object = sent_elsewhere(world, refund_id, "pending")
     assert world.refund(refund_id).status is RefundStatus.PENDING
     world.pass_time(10 * world.context.policy.poll_seconds)
-    assert [advance(world.context), advance(world.context)] == [1, 0]
-    world.processor.become(thing.processor_refund_id, "failed")
-    watch(world.context)
+    assert [process_due(world.context), process_due(world.context)] == [1, 0]
+    world.processor.become(refund_object.processor_refund_id, "failed")
+    sync_all(world.context)
     world.work()
     # The other payments are tried first, where there are any; nothing goes out while the processor is paused.
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
@@ -144,13 +144,13 @@ def test_what_was_called_off_here_and_paid_all_the_same_is_taken_off_the_balance
     refund_id = request.getfixturevalue(waiting)
     world.command(refund_id, action)
     assert (world.account.balance, world.account.held) == (100, 0)
-    thing = sent_elsewhere(world, refund_id)
+    refund_object = sent_elsewhere(world, refund_id)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert world.events(refund_id).count("posted_after_all") == 1
     assert (world.account.balance, world.account.held, world.account.withdrawn) == (50, 0, 50)
     assert reconcile(world.context).agrees
-    world.processor.become(thing.processor_refund_id, "failed")
-    watch(world.context)
+    world.processor.become(refund_object.processor_refund_id, "failed")
+    sync_all(world.context)
     world.work()
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
@@ -164,9 +164,9 @@ def test_of_what_was_called_off_only_what_was_paid_is_taken(world: World) -> Non
     world.command(refund_id, Action.CANCEL)
     first = world.refund(refund_id).legs[0]
     payment = first.processor_payment_id
-    thing = made_lately(world, leg_id=first.leg_id, amount_minor=first.amount_minor, payment=payment)
-    world.processor.objects[thing.processor_refund_id] = thing
-    watch(world.context)
+    refund_object = made_lately(world, leg_id=first.leg_id, amount_minor=first.amount_minor, payment=payment)
+    world.processor.objects[refund_object.processor_refund_id] = refund_object
+    sync_all(world.context)
     resume_processor(world.context, "stripe", actor="op", reason="all known")
     world.work()
     assert_books_balance(world.database)
@@ -200,7 +200,7 @@ def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_loo
     strange = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=123, processor_refund_id="re_strange")
     world.processor.objects["re_strange"] = strange
     for _ in range(24):
-        watch(world.context)
+        sync_all(world.context)
         world.pass_time(3_600)
     assert world.events(refund_id).count("answer_mismatch") == 1
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -214,13 +214,13 @@ def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world
     world.work()
     failed = world.processor.become("re_1", "failed")
     world.processor.objects["re_1"] = replace(failed, amount_minor=501)
-    watch(world.context)
+    sync_all(world.context)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     world.processor.become("re_1", "succeeded")
     world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], amount_minor=500)
-    assert [watch(world.context), watch(world.context)] == [1, 0], "what is as it should be is no news any more"
+    assert [sync_all(world.context), sync_all(world.context)] == [1, 0], "what is as it should be is no news any more"
     world.processor.objects["re_1"] = failed
-    watch(world.context)
+    sync_all(world.context)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -229,12 +229,12 @@ def test_a_strange_object_of_a_refund_under_way_is_told_once_too(world: World) -
     world.pay()
     world.processor.script("ch_1", "timeout")
     refund_id = world.withdraw(50)
-    advance(world.context)
+    process_due(world.context)
     strange = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=123, processor_refund_id="re_strange")
     world.processor.objects["re_strange"] = strange
     before = len(world.events(refund_id))
     for _ in range(20):
-        watch(world.context)
+        sync_all(world.context)
     assert world.events(refund_id).count("answer_mismatch") == 1
     assert len(world.events(refund_id)) <= before + 3
     assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
@@ -263,8 +263,8 @@ def test_who_answers_no_question_any_more_is_a_persons_concern_until_it_does(wor
     assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
     assert world.refund(refund_id).failure_code == "processor_unreachable"
     processor.deaf = False
-    for thing in list(processor.objects):
-        processor.become(thing, "succeeded")
+    for refund_object in list(processor.objects):
+        processor.become(refund_object, "succeeded")
     world.work_for(86_400)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert processor.paid_minor() == 500

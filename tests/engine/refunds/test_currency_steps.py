@@ -15,7 +15,7 @@ from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.intake.currencies import CURRENCIES
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views.api_objects import refund_view
-from refund_worker.processors.base import LegOrder, Refused
+from refund_worker.processors.base import RefundInstruction, Refused
 from refund_worker.processors.stripe.adapter import StripeProcessor
 
 REFUSED = Refused("expired_or_canceled_card", "no")
@@ -106,5 +106,5 @@ def test_no_amount_that_is_frozen_for_stripe_breaks_its_currencys_step_in_any_cu
             instead, _ = replace_share(shares[0].amount_minor, shares[0].credits, others, allocation)
             for share in (*shares, *instead):
                 if share.amount_minor:
-                    order = LegOrder("rf_1", "rf_1-1", 1, "ch_1", share.amount_minor, currency, "asked")
+                    order = RefundInstruction("rf_1", "rf_1-1", 1, "ch_1", share.amount_minor, currency, "asked")
                     assert json.loads(adapter.freeze(order))["amount"] % STEPS.get(currency, 1) == 0, currency

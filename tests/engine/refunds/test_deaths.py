@@ -19,11 +19,11 @@ from tests.support.engine_world import Died, ScriptedProcessor, World, credit_re
 
 from refund_worker.domain.refund import RefundRequest, RefundStatus
 from refund_worker.engine.context import Batches
-from refund_worker.engine.intake.batches import take_batch
+from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.intake.file_import import import_payments, submit_requests
 from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import Unavailable
 from refund_worker.processors.base import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.store import inbox, tables
@@ -112,7 +112,7 @@ def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(
     with pytest.raises(Died):
         world.request(withdrawal())
     (due,) = due_refunds.due_ids(world.context, bulk=False, limit=10)
-    advance(world.context, [due])
+    process_due(world.context, [due])
     assert world.refund(due).status is RefundStatus.SUCCEEDED
 
 
@@ -129,7 +129,7 @@ def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(w
         world.request(withdrawal())
     assert world.request(withdrawal()).replayed
     for message in (*messages, *messages, due_refunds.due_ids(world.context, bulk=False, limit=10)):
-        advance(world.context, message)
+        process_due(world.context, message)
     assert len(world.processor.sends) == len(world.processor.objects) == 1
 
 
@@ -140,9 +140,9 @@ def test_messages_in_any_order_and_days_late_come_to_the_same_end(world: World, 
     _wakes(world, lambda refund_ids, bulk: messages.append(list(refund_ids)))
     asked = [world.withdraw(20, f"k{number}") for number in range(3)]
     for number in order:
-        advance(world.context, messages[number])
+        process_due(world.context, messages[number])
         world.pass_time(86_400)
-        advance(world.context, messages[0])  # an old one again
+        process_due(world.context, messages[0])  # an old one again
     assert [world.refund(refund_id).status for refund_id in asked] == [RefundStatus.SUCCEEDED] * 3
     assert (len(world.processor.sends), world.processor.paid_minor(), world.account.balance) == (3, 600, 40)
 
@@ -192,9 +192,9 @@ def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(
     requests = [withdrawal(20, f"k{n}") for n in (1, 2)]
     world.database.dies_after = 2  # the first chunk's refund is stored, the batch does not know
     with pytest.raises(Died):
-        take_batch(world.context, requests, client="default", actor="anna")
+        accept_batch(world.context, requests, client="default", actor="anna")
     assert count(world, tables.refunds) == 1
-    made = take_batch(world.context, requests, client="default", actor="anna")
+    made = accept_batch(world.context, requests, client="default", actor="anna")
     assert (made["accepted"], made["replayed"], made["rejected"]) == (1, 1, [])
     assert (count(world, tables.refunds), world.account.held) == (2, 40)
 
@@ -213,8 +213,8 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        webhook_inbox.take_inbox(world.context)
-    webhook_inbox.take_inbox(world.context)
+        webhook_inbox.process_inbox(world.context)
+    webhook_inbox.process_inbox(world.context)
     world.work()
     assert world.events(refund_id).count("leg_object_failed") == 1
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
@@ -243,13 +243,13 @@ def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(w
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
     world.context = replace(world.context, processors={"stripe": out})
     for _ in range(3_600 * 4):  # a scheduler's turns, once a second
-        webhook_inbox.take_inbox(world.context)
+        webhook_inbox.process_inbox(world.context)
         world.pass_time(1)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert len(out.asked) < 100, "an outage is no reason to ask every second"
     out.back = True
     for _ in range(3_600):
-        if webhook_inbox.take_inbox(world.context):
+        if webhook_inbox.process_inbox(world.context):
             break
         world.pass_time(1)
     world.work()
@@ -266,7 +266,7 @@ def test_an_event_that_names_no_id_is_put_aside_and_holds_up_no_other(world: Wor
         for number, named in enumerate((name, "re_1")):
             body = json.dumps({"data": {"object": {"object": "refund", "id": named, "metadata": {}}}})
             inbox.insert_event(connection, "stripe", f"evt_{number}", "refund.failed", body, world.now)
-    assert webhook_inbox.take_inbox(world.context) == 2
+    assert webhook_inbox.process_inbox(world.context) == 2
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -286,7 +286,7 @@ def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counte
     body = json.dumps({"data": {"object": {"object": "refund", "id": "re_foreign", "metadata": {}}}})
     with world.database.write() as connection:
         assert inbox.insert_event(connection, "stripe", "evt_1", "refund.created", body, world.now)
-    assert webhook_inbox.take_inbox(world.context) == 1
+    assert webhook_inbox.process_inbox(world.context) == 1
     world.work()
     assert (world.refund(refund_id), world.account, count(world, tables.ledger_transactions)) == before
     with world.database.read() as connection:
@@ -308,8 +308,8 @@ def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again
     world.processor.become("re_1", "failed")
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        sync.watch(world.context)
-    sync.watch(world.context)
+        sync.sync_all(world.context)
+    sync.sync_all(world.context)
     world.work()
     report = reconciliation.reconcile(world.context)
     assert report.agrees

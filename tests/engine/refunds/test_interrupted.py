@@ -12,7 +12,7 @@ from tests.support.engine_world import POLICY, ScriptedProcessor, World
 
 from refund_worker.domain.processor_replies import Reply
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 
 
 class TimeUp(ScriptedProcessor):
@@ -56,7 +56,7 @@ def interrupted(world: World, *, in_call: TimeUp | None = None, at_clock: int | 
     refund_id = world.withdraw()
     world.context = replace(world.context, processors={"stripe": world.processor}, interrupts=(SoftTimeLimitExceeded,))
     with pytest.raises(SoftTimeLimitExceeded):
-        advance(replace(world.context, clock=clock_that_ends_at(world, at_clock)))
+        process_due(replace(world.context, clock=clock_that_ends_at(world, at_clock)))
     refund = world.refund(refund_id)
     assert (refund.failure_code, refund.failure_message) == (None, None)
     assert "internal_error" not in world.events(refund_id)

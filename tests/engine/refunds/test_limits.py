@@ -20,10 +20,10 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.file_import import submit_requests, try_requests
 from refund_worker.engine.intake.file_reader import read_refund_requests
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
 from refund_worker.store.refunds import Filters, find_ids, load
-from refund_worker.worker.publisher import make_wake
+from refund_worker.worker.publisher import make_publisher
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ def test_of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows(
     one_actor = [withdrawal(10, f"k{n}", customer_id=f"c{n}", actor="anna") for n in range(RACERS)]
     one_customer = [withdrawal(10, f"k{n}", actor=f"anna-{n}") for n in range(RACERS)]
     answers = at_once(world, one_actor if whose == "actor" else one_customer)
-    assert answers == ["Taken"] * PASS + ["VelocityExceeded"] * (RACERS - PASS)
+    assert answers == ["Accepted"] * PASS + ["VelocityExceeded"] * (RACERS - PASS)
 
 
 def test_velocity_is_held_across_a_wiped_broker(world: World, redis_url: str) -> None:
     settings = settings_for(world.database.url.render_as_string(hide_password=False), BROKER_URL=redis_url)
-    world.context = replace(world.context, limits=Limits(velocity_count=2), wake=make_wake(settings))
+    world.context = replace(world.context, limits=Limits(velocity_count=2), wake=make_publisher(settings))
     world.withdraw(1, "a")
     world.withdraw(1, "b")
     with redis.from_url(redis_url, socket_timeout=5) as broker:
@@ -187,7 +187,9 @@ def test_what_a_person_took_back_counts_in_no_approval_threshold(world: World, a
     assert world.refund(refund_id).status == "awaiting_approval"
     assert world.refund(world.withdraw(50, "b")).status == "awaiting_approval", "beside the first"
     for waiting in ("a", "b"):
-        command(world.context, world.withdraw(80 if waiting == "a" else 50, waiting), action, actor="op", reason="no")
+        perform_action(
+            world.context, world.withdraw(80 if waiting == "a" else 50, waiting), action, actor="op", reason="no"
+        )
     assert world.refund(world.withdraw(60, "c")).status == "queued"
 
 
@@ -237,7 +239,7 @@ def test_what_waits_for_approval_is_reserved_like_everything_else(world: World) 
     with pytest.raises(ExceedsRefundable):
         world.withdraw(201, "b")
     assert_books_balance(world.database)
-    command(world.context, refund_id, Action.APPROVE, actor="boss", reason="fine")
+    perform_action(world.context, refund_id, Action.APPROVE, actor="boss", reason="fine")
     world.work()
     assert world.processor.paid_minor() == 8_000
 
@@ -249,7 +251,7 @@ def test_two_approvals_at_once_count_once(world: World) -> None:
 
     def approve(name: str) -> None:
         try:
-            command(world.context, refund_id, Action.APPROVE, actor=name, reason="fine")
+            perform_action(world.context, refund_id, Action.APPROVE, actor=name, reason="fine")
             outcomes.append("approved")
         except RefundWorkerError as error:
             outcomes.append(error.code)

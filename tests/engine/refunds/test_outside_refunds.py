@@ -28,10 +28,10 @@ from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.processor_sync.reconciliation import reconcile
-from refund_worker.engine.processor_sync.sync import look, watch
-from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.processor_sync.sync import sync_all, sync_recent
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.bulk_retry import retry_all
-from refund_worker.engine.refunds.process import advance, claim_due
+from refund_worker.engine.refunds.process import claim_due, process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.store import inbox, processors
@@ -53,19 +53,19 @@ def begin_and_die(world: World, refund_id: str) -> None:
     assert leg_of(world, refund_id).status is LegStatus.SENDING
 
 
-def assert_stopped(world: World, refund_id: str, *things: RefundObject) -> None:
+def assert_stopped(world: World, refund_id: str, *refund_objects: RefundObject) -> None:
     """With a person, who is told which refunds were made elsewhere; nothing more happens by itself."""
     refund, leg = world.refund(refund_id), leg_of(world, refund_id)
     assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, REFUNDED_ELSEWHERE)
     assert (leg.status, refund.due_at) == (LegStatus.BLOCKED, None)
-    assert leg.blocked_by == tuple(thing.processor_refund_id for thing in things)
+    assert leg.blocked_by == tuple(item.processor_refund_id for item in refund_objects)
     assert api_objects.refund_view(refund)["legs"][0]["blocked_by"] == list(leg.blocked_by)
     assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
     with world.database.read() as connection:
         told = [e for e in api_objects.timeline(connection, refund_id) if e["alarm"]]
     assert told[-1]["detail"] == {"objects": " ".join(leg.blocked_by)}
     assert (told[-1]["why"], told[-1]["to"]) == (REFUNDED_ELSEWHERE, "blocked")
-    assert all(thing.processor_refund_id in (refund.failure_message or "") for thing in things)
+    assert all(item.processor_refund_id in (refund.failure_message or "") for item in refund_objects)
 
 
 # --- the four ways in which it was paid twice -------------------------------------------------------------------------
@@ -90,23 +90,23 @@ def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
 ) -> None:
     """Looks go on while it lasts; the refund by hand comes after the last of them."""
     world.pay()
-    look(world.context)
+    sync_recent(world.context)
     if first is not None:
         world.processor.script("ch_1", first)
         refund_id = world.withdraw()
-        advance(world.context)
+        process_due(world.context)
         pause_processor(world.context, paused, actor="op", reason="by hand today")
     else:
         pause_processor(world.context, paused, actor="op", reason="by hand today")
         refund_id = world.withdraw()
     world.pass_time(30)
-    look(world.context)
+    sync_recent(world.context)
     by_hand = world.refund_in_the_dashboard()
     world.pass_time(5)
     resume_processor(world.context, paused, actor="op")
     world.work()
     assert world.processor.paid_minor() == 1_000, "nothing is sent before a look"
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.paid_minor() == 1_000
@@ -118,7 +118,7 @@ def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_th
 ) -> None:
     world.context = replace(world.context, policy=replace(world.context.policy, poll_seconds=10))
     world.pay()
-    look(world.context)
+    sync_recent(world.context)
     world.pass_time(age)
     if is_read:
         by_hand = world.refund_in_the_dashboard()
@@ -132,31 +132,31 @@ def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_th
 
 def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_again(world: World) -> None:
     world.pay()
-    look(world.context)
+    sync_recent(world.context)
     with world.database.write() as connection:
         processors.pause(connection, "stripe", world.now, by="refund-worker", code="x", reason="", until=world.now + 60)
     refund_id = world.withdraw()
     world.work()
     assert world.refund(refund_id).due_at == world.now + 60, "as soon as the pause ends"
     world.pass_time(50)
-    look(world.context)
+    sync_recent(world.context)
     by_hand = world.refund_in_the_dashboard()
     world.pass_time(11)
     world.work()
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     assert_stopped(world, refund_id, by_hand)
 
 
 def test_a_pause_that_ended_holds_nothing_once_its_refunds_are_listed(world: World) -> None:
     world.pay()
-    look(world.context)
+    sync_recent(world.context)
     for name in ("stripe", ALL):
         pause_processor(world.context, name, actor="op", reason="fire")
         world.pass_time(5)
         resume_processor(world.context, name, actor="op")
     world.pass_time(1)
-    look(world.context)
+    sync_recent(world.context)
     refund_id = world.withdraw()
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -170,17 +170,17 @@ def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(w
     async def since(created_gte: datetime) -> SearchReply:
         found = await listed(created_gte)
         assert isinstance(found, Found)
-        return Found(tuple(thing for thing in found.objects if thing.created_at >= created_gte))
+        return Found(tuple(item for item in found.objects if item.created_at >= created_gte))
 
     world.processor.recent = since  # type: ignore[method-assign]
     world.processor.reads_payments = True  # and says nothing of this one: a key without that right
     by_hand = world.refund_in_the_dashboard(300)
-    look(world.context)
+    sync_recent(world.context)
     world.pass_time(3_600)
-    look(world.context)
+    sync_recent(world.context)
     world.pay()
     world.pass_time(60)
-    look(world.context)
+    sync_recent(world.context)
     refund_id = world.withdraw(70)
     world.work()
     assert_stopped(world, refund_id, by_hand)
@@ -229,7 +229,7 @@ def test_a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_han
     refund_id = world.withdraw()
     world.work()
     by_hand = world.refund_in_the_dashboard()
-    look(world.context)
+    sync_recent(world.context)
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert len(world.processor.sends) == 1
@@ -303,13 +303,13 @@ def test_the_first_attempt_over_a_payment_that_others_refunded_looks_first(world
     world.pay()
     by_hand = world.refund_in_the_dashboard(300)
     world.pass_time(3_600)
-    look(world.context)
+    sync_recent(world.context)
     refund_id = world.withdraw(30)
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.sends == []
     world.command(refund_id, Action.RETRY)
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert [key for key, _ in world.processor.sends] == [f"{refund_id}-1:1"]
@@ -319,7 +319,7 @@ def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world
     world.pay(1)
     world.pay(2)
     by_hand = world.refund_in_the_dashboard(300, 1)
-    look(world.context)
+    sync_recent(world.context)
     world.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
     refund_id = world.withdraw(30)
     world.work_for(DAY)
@@ -331,7 +331,7 @@ def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world
 def test_other_payments_are_sent_to_without_a_look(world: World, change: dict[str, Any]) -> None:
     world.pay()
     world.refund_in_the_dashboard(300, **change)
-    look(world.context)
+    sync_recent(world.context)
     refund_id = world.withdraw(30)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -341,7 +341,7 @@ def test_other_payments_are_sent_to_without_a_look(world: World, change: dict[st
 def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None:
     world.pay()
     world.refund_in_the_dashboard(300)
-    look(world.context)
+    sync_recent(world.context)
 
     async def find(processor_payment_id: str, leg_id: str) -> Unanswered:
         return Unanswered("timeout")
@@ -349,7 +349,7 @@ def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None
     world.processor.find = find  # type: ignore[method-assign]
     refund_id = world.withdraw(30)
     for _ in range(60):
-        look(world.context)
+        sync_recent(world.context)
         world.work_for(90)
     assert world.processor.sends == []
     assert world.refund(refund_id).failure_code == "processor_unreachable"
@@ -362,7 +362,7 @@ def wait_through_a_pause(world: World, answer: Any) -> str:
     world.pay()
     world.processor.script("ch_1", answer)
     refund_id = world.withdraw()
-    advance(world.context)
+    process_due(world.context)
     pause_processor(world.context, "stripe", actor="op", reason="we look into it")
     world.work_for(300)
     return refund_id
@@ -465,7 +465,7 @@ def test_a_list_that_has_grown_old_is_read_again(world: World) -> None:
     refund_id = world.withdraw()
     world.work()
     world.command(refund_id, Action.RETRY)
-    advance(world.context)
+    process_due(world.context)
     assert leg_of(world, refund_id).status is LegStatus.WAITING
     world.pass_time(3_600)
     by_hand = world.refund_in_the_dashboard()
@@ -595,8 +595,8 @@ def test_what_gave_the_customer_nothing_over_this_payment_does_not_count(
     world: World, change: Callable[[RefundObject], RefundObject]
 ) -> None:
     refund_id = blocked_once(world)
-    thing = change(world.refund_in_the_dashboard(300))
-    world.processor.objects[thing.processor_refund_id] = thing
+    refund_object = change(world.refund_in_the_dashboard(300))
+    world.processor.objects[refund_object.processor_refund_id] = refund_object
 
     async def unfiltered(processor_payment_id: str, leg_id: str) -> Any:
         return await world.processor.recent(datetime.fromtimestamp(0, UTC))
@@ -655,14 +655,14 @@ def test_a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice(
     world.work()
     marks = {"leg_id": f"{refund_id}-1", "attempt": 1, "installation": installation}
     theirs = world.refund_in_the_dashboard(300, **marks)
-    thing = {
+    refund_object = {
         "object": "refund",
         "id": theirs.processor_refund_id,
         "metadata": {"refund_worker_leg": theirs.leg_id},
     }
-    body = json.dumps({"data": {"object": thing}})
+    body = json.dumps({"data": {"object": refund_object}})
     world.database.run(lambda c: inbox.insert_event(c, "stripe", "evt_1", "refund.created", body, world.now))
-    assert take_inbox(world.context) == 1
+    assert process_inbox(world.context) == 1
     refund = world.refund(refund_id)
     assert (refund.status, refund.failure_code) == (RefundStatus.SUCCEEDED, None)
     assert refund.legs[0].processor_refund_id == "re_1"
@@ -677,7 +677,7 @@ def test_a_late_failure_of_a_refund_without_its_marks_is_found_and_it_is_no_diff
     assert report.agrees, report.differences
     assert (report.foreign, report.processor_minor) == (0, 300)
     world.processor.become("re_1", "failed")
-    watch(world.context)
+    sync_all(world.context)
     world.work()
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
@@ -689,12 +689,12 @@ def test_marks_copied_from_one_refund_of_ours_to_another_change_nothing(world: W
     first, second = world.processor.objects.values()
     marks = {"leg_id": first.leg_id, "attempt": first.attempt}
     world.processor.objects[second.processor_refund_id] = replace(second, **marks)
-    watch(world.context)
+    sync_all(world.context)
     report = reconcile(world.context)
     assert report.agrees, report.differences
     assert [world.refund(r).failure_code for r in both] == [None, None]
     world.processor.become(second.processor_refund_id, "failed")
-    watch(world.context)
+    sync_all(world.context)
     world.work()
     assert sorted(world.refund(r).status for r in both) == ["failed", "succeeded"]
 
@@ -721,7 +721,7 @@ def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]
     second = world.withdraw(30, "k2")
     world.work_for(DAY)
     assert_stopped(world, second, theirs)
-    watch(world.context)
+    sync_all(world.context)
     assert leg_of(world, first).processor_refund_id == "re_1"
     assert world.refund(first).status is RefundStatus.SUCCEEDED
 
@@ -754,7 +754,7 @@ def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) 
     world.work()
     marks = {"leg_id": f"{paid}-1", "attempt": 1, "installation": world.installation}
     theirs = world.refund_in_the_dashboard(1_000, 1, **marks)
-    look(world.context)
+    sync_recent(world.context)
     refund_id = waiting or world.withdraw(100, "k2")
     world.work_for(DAY)
     assert_stopped(world, refund_id, theirs)
@@ -766,8 +766,8 @@ def test_of_equal_refunds_over_one_payment_none_is_another_ones_foreign_money(wo
     world.pay()
     paid = world.withdraw(30, "k1")
     world.work()
-    (thing,) = world.processor.objects.values()
-    world.processor.objects[thing.processor_refund_id] = replace(thing, payment_refs=())
+    (refund_object,) = world.processor.objects.values()
+    world.processor.objects[refund_object.processor_refund_id] = replace(refund_object, payment_refs=())
     world.processor.script("ch_1", Busy("rate_limit", 70))
     second = world.withdraw(30, "k2")
     world.work_for(DAY)
@@ -827,7 +827,7 @@ def test_a_payment_by_hand_that_names_our_own_refund_is_that_refund(world: World
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw()
-    advance(world.context)
+    process_due(world.context)
     world.command(refund_id, Action.RESOLVE, "re_1")
     world.work_for(DAY)
     refund = world.refund(refund_id)
@@ -842,7 +842,7 @@ def test_an_object_of_ours_that_fails_after_a_payment_by_hand_leaves_it_as_it_is
     world.work_for(60)
     assert world.refund(in_doubt).failure_code == "refunded_twice"
     world.processor.become("re_late", "failed")
-    watch(world.context)
+    sync_all(world.context)
     world.work_for(DAY)
     assert (world.refund(in_doubt).status, world.account.balance) == (RefundStatus.SUCCEEDED, 0)
     assert leg_of(world, in_doubt).processor_refund_id == "manual:bank-1"

@@ -13,7 +13,7 @@ from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import payment_objects
 from refund_worker.processors.base import (
     Answered,
@@ -21,13 +21,13 @@ from refund_worker.processors.base import (
     Denied,
     Misconfigured,
     NotSent,
+    PaymentReading,
     PaymentUnreadable,
-    PaymentWord,
     Refused,
     Unanswered,
 )
 
-WORD = PaymentWord(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
+WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 TO_BE_DECIDED = (Action.RETRY, Action.RESOLVE)
 HOUR = 3_600.0
 
@@ -90,7 +90,7 @@ def test_many_refunds_over_one_payment_read_it_once_and_those_over_others_side_b
     paid_in(asked, 2)
     for number in range(20):
         asked.withdraw(10, f"k{number}")
-    assert advance(asked.context) == 20
+    assert process_due(asked.context) == 20
     assert sorted(asked.processor.read) == ["ch_1", "ch_2"]
     assert asked.processor.sends == []
     asked.work()
@@ -272,7 +272,7 @@ def test_several_payments_that_can_not_be_read_are_noted_in_one_go(asked: World)
         asked.pay(number)
         asked.processor.readings.append(PaymentUnreadable("HTTP 404"))
         ids.append(asked.withdraw(100, f"k{number}"))
-    assert advance(asked.context) == 3
+    assert process_due(asked.context) == 3
     asked.work()
     assert {asked.refund(each).status for each in ids} == {RefundStatus.SUCCEEDED}
     assert [shown(asked, f"pay{number}")["verified"] for number in (1, 2, 3)] == [False] * 3
@@ -284,10 +284,10 @@ def test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_b
     asked.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
     refund_id = asked.withdraw(50)
     while asked.refund(refund_id).legs[0].status is not LegStatus.FAILED:
-        assert advance(asked.context) == 1
+        assert process_due(asked.context) == 1
     asked.request(replace(withdrawal(50, "beside"), customer_id="d"))
     assert asked.processor.read == ["ch_2"]
-    assert advance(asked.context) == 2
+    assert process_due(asked.context) == 2
     assert sorted(asked.processor.read) == ["ch_1", "ch_2", "ch_3"]
     assert len(asked.processor.sends) == 1, "only what was refused: the two others are read first"
     asked.work()
@@ -453,8 +453,8 @@ def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> N
     asked.processor.script("ch_1", "pays", "timeout")
     asked.work()
     asked.withdraw(10, "in doubt")
-    advance(asked.context)  # its list, since nobody asks for the payment's word
-    advance(asked.context)
+    process_due(asked.context)  # its list, since nobody asks for the payment's word
+    process_due(asked.context)
     asked.context = on
     says(asked, refunded_minor=100 + 200 + 100)
     refund_id = asked.withdraw(10, "c")
@@ -487,9 +487,9 @@ def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_
     async def in_forints(key: str, body: str) -> Any:
         answer = await sent(key, body)
         assert isinstance(answer, Answered)
-        thing = replace(answer.object, currency="HUF")
-        world.processor.objects[thing.processor_refund_id] = thing
-        return Answered(thing)
+        refund_object = replace(answer.object, currency="HUF")
+        world.processor.objects[refund_object.processor_refund_id] = refund_object
+        return Answered(refund_object)
 
     world.processor.send = in_forints  # type: ignore[method-assign]
     world.work_for(HOUR)
@@ -526,7 +526,7 @@ def test_what_was_proved_is_undone_by_the_payments_own_word_alone(asked: World) 
 
     asked.processor.send = lies  # type: ignore[method-assign]
     for _ in ("the payment", "its list", "the send"):
-        advance(asked.context)
+        process_due(asked.context)
     asked.processor.send = sent  # type: ignore[method-assign]
     asked.work_for(HOUR)
     assert asked.refund(first).status is RefundStatus.SUCCEEDED, "the list shows it right"

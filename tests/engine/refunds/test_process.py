@@ -13,8 +13,8 @@ from refund_worker.domain.processor_calls import Send
 from refund_worker.domain.refund import LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync import pause
-from refund_worker.engine.refunds.process import advance, claim_due
-from refund_worker.engine.refunds.replies import Evidence, take_evidence
+from refund_worker.engine.refunds.process import claim_due, process_due
+from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
 from refund_worker.processors.base import (
     AlreadyRefunded,
     Answered,
@@ -33,10 +33,10 @@ REFUSED = Refused("expired_or_canceled_card", "no")
 DAY = 86_400.0
 
 
-def tell(world: World, refund_id: str, thing: RefundObject) -> None:
+def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
     """A webhook's fetch: the processor speaks unasked."""
-    assert thing.leg_id is not None
-    evidence = Evidence(refund_id, thing.leg_id, None, Answered(thing))
+    assert refund_object.leg_id is not None
+    evidence = RecordedReply(refund_id, refund_object.leg_id, None, Answered(refund_object))
     world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
 
 
@@ -252,7 +252,7 @@ def test_denied_pauses_the_processor_fails_nothing_and_is_tried_again_later(worl
     world.pay(2)
     world.processor.script("ch_2", Denied("authentication_error", "bad key"))
     first = world.withdraw(100, "a")
-    advance(world.context)
+    process_due(world.context)
     second = world.withdraw(100, "b")
     world.work()
     assert len(world.processor.sends) == 1, "nothing more is sent while it is paused"
@@ -374,7 +374,7 @@ def test_a_process_that_dies_anywhere_pays_once_and_the_next_one_finishes(world:
         case "after_recording":
             world.database.dies_after = 2
     with pytest.raises(Died):
-        advance(world.context)
+        process_due(world.context)
     assert_books_balance(world.database)
     if crash in ("after_claim", "in_call", "after_paying", "before_recording"):
         assert world.work() == 0, "the lease of the dead one still holds"
@@ -430,7 +430,7 @@ def test_a_holder_whose_lease_has_passed_writes_nothing(world: World) -> None:
     refund_id = world.withdraw(60)
     claim = world.database.run(lambda connection: claim_due(connection, world.context))
     (question,) = claim.questions
-    stale = [Evidence(refund_id, question.call.leg_id, question.call, REFUSED, claim.now)]
+    stale = [RecordedReply(refund_id, question.call.leg_id, question.call, REFUSED, claim.now)]
     world.pass_time(60)
     before = world.refund(refund_id)
     for _ in range(2):
@@ -469,7 +469,7 @@ def test_a_webhook_that_comes_before_the_answer_is_recorded_once(world: World) -
     assert isinstance(reply, Answered)
     tell(world, refund_id, reply.object)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
-    answer = [Evidence(refund_id, question.call.leg_id, question.call, reply, claim.now)]
+    answer = [RecordedReply(refund_id, question.call.leg_id, question.call, reply, claim.now)]
     world.database.run(lambda c: take_evidence(c, world.context, answer, lease_token=claim.token))
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     with world.database.read() as connection:
@@ -482,7 +482,7 @@ def test_urgent_refunds_are_claimed_before_bulk_work(world: World) -> None:
     bulk = [world.request(withdrawal(10, f"b{n}", bulk=True)).refund_id for n in range(3)]
     world.pass_time(5)
     urgent = world.withdraw(10, "click")
-    assert advance(world.context, limit=1) == 1
+    assert process_due(world.context, limit=1) == 1
     assert world.refund(urgent).status is RefundStatus.SUCCEEDED
     assert {world.refund(r).status for r in bulk} == {RefundStatus.QUEUED}
 
@@ -492,7 +492,7 @@ def test_a_second_look_at_a_finished_refund_does_nothing(world: World) -> None:
     refund_id = world.withdraw(60)
     world.work()
     done = world.refund(refund_id)
-    assert advance(world.context, [refund_id]) == 0
+    assert process_due(world.context, [refund_id]) == 0
     assert world.refund(refund_id) == done
 
 
@@ -503,9 +503,9 @@ def test_a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_co
     refund_id = world.withdraw(60)
     world.work_for(980)
     with world.database.write() as connection:
-        refunds.wake_those_waiting_for(connection, "stripe", world.now)
+        refunds.requeue_waiting_for(connection, "stripe", world.now)
     world.processor.while_answering_a_look_up = lambda: world.pass_time(30)
-    assert advance(world.context) == 1
+    assert process_due(world.context) == 1
     assert world.now == START + 1_010
     assert world.refund(refund_id).legs[0].attempt == 1
     world.processor.while_answering_a_look_up = lambda: None
@@ -518,6 +518,6 @@ def test_a_send_is_dated_when_it_began_not_when_its_answer_came(world: World) ->
     world.processor.script("ch_1", "timeout")
     world.processor.while_sending = lambda: world.pass_time(30)
     refund_id = world.withdraw(60)
-    advance(world.context)
+    process_due(world.context)
     leg = world.refund(refund_id).legs[0]
     assert (leg.first_sent_at, leg.last_sent_at, world.now) == (START, START, START + 30)

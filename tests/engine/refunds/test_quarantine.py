@@ -12,9 +12,9 @@ from tests.support.engine_world import POLICY, START, ScriptedProcessor, World
 from refund_worker.domain.processor_replies import Answered, RefundObject, Reply
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.processor_sync import webhook_inbox
-from refund_worker.engine.processor_sync.sync import look, watch
-from refund_worker.engine.refunds.process import advance
-from refund_worker.engine.refunds.quarantine import EVERYBODYS
+from refund_worker.engine.processor_sync.sync import sync_all, sync_recent
+from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.refunds.quarantine import SYSTEMIC_FAILURES_MIN
 from refund_worker.engine.refunds.send_gate import stale_seconds
 from refund_worker.store import inbox, processors
 from refund_worker.store.tables import legs, refunds
@@ -30,8 +30,12 @@ class Garbling(ScriptedProcessor):
         super().__init__()
         self.garbled: set[str] = set()
 
-    def said(self, thing: RefundObject) -> RefundObject:
-        return replace(thing, failure_code=UNSTORABLE) if thing.processor_refund_id in self.garbled else thing
+    def said(self, refund_object: RefundObject) -> RefundObject:
+        return (
+            replace(refund_object, failure_code=UNSTORABLE)
+            if refund_object.processor_refund_id in self.garbled
+            else refund_object
+        )
 
     async def send(self, key: str, body: str) -> Reply:
         reply = await super().send(key, body)
@@ -62,7 +66,7 @@ def two_withdrawals(world: World) -> tuple[str, str]:
 def test_an_answer_that_can_not_be_stored_costs_no_other_refund_its_own(world: World, garbling: Garbling) -> None:
     broken, sound = two_withdrawals(world)
     garbling.garbled = {"re_1"}
-    assert advance(world.context) == 2
+    assert process_due(world.context) == 2
     assert world.refund(sound).status is RefundStatus.SUCCEEDED
     assert world.refund(broken).status is RefundStatus.SENDING
     assert world.events(broken).count("internal_error") == 1
@@ -81,9 +85,9 @@ def test_a_row_that_can_not_be_read_holds_up_no_other(world: World, garbling: Ga
     broken, sound = two_withdrawals(world)
     with world.database.write() as connection:
         connection.execute(update(legs).where(legs.c.refund_id == broken).values(status="of a later version"))
-    assert advance(world.context) == 2
+    assert process_due(world.context) == 2
     assert world.refund(sound).status is RefundStatus.SUCCEEDED
-    assert advance(world.context) == 0, "it is not tried again at once"
+    assert process_due(world.context) == 0, "it is not tried again at once"
     assert world.events(broken).count("internal_error") == 1
     with world.database.write() as connection:
         connection.execute(update(legs).where(legs.c.refund_id == broken).values(status="planned"))
@@ -96,7 +100,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     world: World, garbling: Garbling
 ) -> None:
     broken, failed = two_withdrawals(world)
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     world.pass_time(stale_seconds(world.context.policy) + 1)
     for name in ("re_1", "re_2"):
@@ -104,7 +108,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     kept = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(kept, failure_code=UNSTORABLE)
     for _ in range(10):  # looks of every minute
-        look(world.context)
+        sync_recent(world.context)
         world.pass_time(60)
     world.work()
     assert world.refund(failed).status is RefundStatus.FAILED
@@ -112,15 +116,15 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     assert world.refund(broken).failure_code is None
     assert world.events(broken).count("internal_error") == 1, "a person is told once, not at every look"
     with world.database.read() as connection:
-        looked_at, _ = processors.last_look(connection, "stripe")
+        looked_at, _ = processors.last_listing(connection, "stripe")
     assert looked_at is not None
     assert looked_at > world.now - 100
 
     world.pass_time(HOUR)
-    look(world.context)
+    sync_recent(world.context)
     assert world.events(broken).count("internal_error") == 2, "and again while it lasts"
     garbling.objects["re_1"] = kept
-    look(world.context)
+    sync_recent(world.context)
     world.work()
     assert world.refund(broken).status is RefundStatus.FAILED
 
@@ -134,14 +138,14 @@ def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world:
         with world.database.write() as connection:
             inbox.insert_event(connection, "stripe", f"evt_{name}", "refund.failed", body, world.now)
     garbling.garbled = {"re_1"}
-    assert webhook_inbox.take_inbox(world.context) == 1
+    assert webhook_inbox.process_inbox(world.context) == 1
     world.work()
     assert world.refund(failed).status is RefundStatus.FAILED
     assert world.refund(broken).status is RefundStatus.SUCCEEDED
     garbling.garbled = set()
     for _ in range(HOUR):
         world.pass_time(1)
-        if webhook_inbox.take_inbox(world.context):
+        if webhook_inbox.process_inbox(world.context):
             break
     world.work()
     assert world.refund(broken).status is RefundStatus.FAILED
@@ -154,11 +158,11 @@ def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_
     """The first payment is paid back, the second's answer is missing; every watch breaks on the first."""
     garbling.script("ch_1", "timeout")
     refund_id = world.withdraw(150)
-    advance(world.context)
+    process_due(world.context)
     paid = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(paid, status="failed", failure_code=UNSTORABLE)
     for _ in range(20):  # more often than the longest wait is long
-        watch(world.context)
+        sync_all(world.context)
         world.work_for(HOUR / 5)
     assert len({json.loads(body)["processor_payment_id"] for _, body in garbling.sends}) == 2
     assert len(garbling.sends) > 2, "the other leg is sent again"
@@ -167,15 +171,15 @@ def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_
 
 
 def test_where_nothing_at_all_goes_through_nobody_is_put_aside(world: World, garbling: Garbling) -> None:
-    refund_ids = [world.withdraw(1, f"k{number}") for number in range(EVERYBODYS)]
-    garbling.garbled = {f"re_{number + 1}" for number in range(EVERYBODYS)}
+    refund_ids = [world.withdraw(1, f"k{number}") for number in range(SYSTEMIC_FAILURES_MIN)]
+    garbling.garbled = {f"re_{number + 1}" for number in range(SYSTEMIC_FAILURES_MIN)}
     with pytest.raises(UnicodeError):
-        advance(world.context)
-    assert [world.events(refund_id).count("internal_error") for refund_id in refund_ids] == [0] * EVERYBODYS
+        process_due(world.context)
+    assert [world.events(refund_id).count("internal_error") for refund_id in refund_ids] == [0] * SYSTEMIC_FAILURES_MIN
     garbling.garbled = set()
     world.work_for(HOUR / 2)
     assert {world.refund(refund_id).status for refund_id in refund_ids} == {RefundStatus.SUCCEEDED}
-    assert len(garbling.objects) == EVERYBODYS
+    assert len(garbling.objects) == SYSTEMIC_FAILURES_MIN
 
 
 def test_a_refund_that_another_worker_holds_meanwhile_is_left_to_it(world: World, garbling: Garbling) -> None:
@@ -191,7 +195,7 @@ def test_a_refund_that_another_worker_holds_meanwhile_is_left_to_it(world: World
             connection.execute(update(legs).where(legs.c.refund_id == refund_id).values(status="of a later version"))
 
     garbling.while_sending = meanwhile
-    advance(world.context)
+    process_due(world.context)
     with world.database.read() as connection:
         row = connection.execute(select(refunds).where(refunds.c.refund_id == refund_id)).mappings().one()
     assert (row["lease_token"], row["failure_code"]) == ("another's", None)

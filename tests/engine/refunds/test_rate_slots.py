@@ -10,7 +10,7 @@ from dataclasses import replace
 from tests.support.engine_world import START, World
 
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 
 CALLS, TURN_SECONDS, LEASE_SECONDS = 30, 0.1, 2.0
 
@@ -39,7 +39,7 @@ def test_no_question_waits_so_long_for_its_turn_that_the_answers_of_its_batch_ar
         clock=lambda _connection: START + time.monotonic() - began,
     )
 
-    assert advance(world.context) == CALLS, "the rate lets about a third of them through within the lease"
+    assert process_due(world.context) == CALLS, "the rate lets about a third of them through within the lease"
 
     found = [world.refund(refund_id) for refund_id in refunds]
     statuses = Counter(refund.status for refund in found)

@@ -10,7 +10,7 @@ from tests.support.engine_world import World
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
-from refund_worker.engine.refunds.process import advance
+from refund_worker.engine.refunds.process import process_due
 
 CALLS, BEFORE = 20, 3
 WITHIN_SECONDS = 5
@@ -45,7 +45,7 @@ def test_no_send_goes_out_later_than_a_moment_after_the_pause_and_all_go_once_it
     unlimited = replace(world.context, policy=policy)
     world.context = replace(unlimited, limiter=limiter, monotonic=lambda: limiter.seconds)
 
-    assert advance(world.context) == CALLS, "all were claimed before the pause"
+    assert process_due(world.context) == CALLS, "all were claimed before the pause"
     assert sent_at[:BEFORE] == [1.0, 2.0, 3.0]
     assert max(sent_at) <= limiter.paused_at + WITHIN_SECONDS
 
@@ -65,7 +65,7 @@ def test_a_worker_frozen_while_it_reads_the_switch_does_not_begin_its_call_when_
     refund_id = world.withdraw()
     # Before the claim, for its turn, for the switch, and when that is read.
     clock = itertools.chain([0.0, 0.0, 2.0], itertools.repeat(50_000.0))
-    advance(replace(world.context, monotonic=lambda: next(clock)))
+    process_due(replace(world.context, monotonic=lambda: next(clock)))
     assert world.processor.sends == []
     world.work_for(4_000)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED

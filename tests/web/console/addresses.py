@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Connection, func, select
 
-from refund_worker.domain.refund import ENDS
+from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
 from refund_worker.web.console.permissions import RULES
 
@@ -95,18 +95,18 @@ def _lists(connection: Connection, customer: str) -> list[str]:
     middle = ids[len(ids) // 2]
     filters: list[dict[str, object]] = [
         {"status": ["queued", "sending", "pending", "reversing"]},
-        {"status": sorted(ENDS)},
-        {"status": sorted(ENDS), "starting_after": middle},
+        {"status": sorted(FINAL)},
+        {"status": sorted(FINAL), "starting_after": middle},
         {"status": "rejected"},
         {"customer_id": customer},
         {"customer_id": customer, "status": "failed"},
         {"customer_id": "nobody"},
         {"failure_code": "declined"},
         {"failure_code": "none_of_ours"},
-        {"failure_code": "none_of_ours", "status": sorted(ENDS)},
+        {"failure_code": "none_of_ours", "status": sorted(FINAL)},
         {"created_gte": "2020-01-01"},
         {"created_gte": "2099-01-01"},
-        {"created_gte": "2099-01-01", "status": sorted(ENDS)},
+        {"created_gte": "2099-01-01", "status": sorted(FINAL)},
         {"idempotency_key": key},
         {"idempotency_key": "no such key"},
         {"starting_after": middle},

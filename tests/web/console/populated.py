@@ -18,14 +18,14 @@ from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.audit.hash_chain import Sealer, verify
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.batches import take_batch
-from refund_worker.engine.jobs.daily_stats import tally
+from refund_worker.engine.intake.batches import accept_batch
+from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.processor_sync.pause import pause_processor
-from refund_worker.engine.processor_sync.sync import watch
-from refund_worker.engine.processor_sync.webhook_inbox import take_inbox
+from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.actions import command
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.actions import perform_action
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime
@@ -112,13 +112,13 @@ class Shop:
 
     def work(self, times: int = 1, pause: float = 40.0) -> None:
         for _ in range(times):
-            advance_until_idle(self.context)
+            process_until_idle(self.context)
             self.now += pause
 
     def count(self) -> None:
         for _ in range(2):
             self._sealer.seal(self.context)
-        tally(self.context)
+        count_daily_stats(self.context)
 
     def day(self, days_ago: int) -> None:
         self.now = (time.time() // 86_400 - days_ago) * 86_400 + 9 * 3_600
@@ -165,7 +165,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     named["batch"] = _batch(shop)
     shop.work(2)
     _stuck(shop)
-    watch(shop.context)
+    sync_all(shop.context)
     shop.work(1)
     (named["unknown"],) = shop.ask(1, NO_ANSWER)
     shop._tell_sandbox(balance={})
@@ -212,12 +212,12 @@ def _batch(shop: Shop) -> str:
     rows: list[RefundRequest | Refusal] = [replace(r, bulk=True) for r in requests]
     rows[3] = replace(requests[3], credits=5_000)
     rows[7] = replace(requests[7], transaction_id="chat-of-2009")
-    return str(take_batch(shop.context, rows, client="backend", actor="backend/nightly")["batch_id"])
+    return str(accept_batch(shop.context, rows, client="backend", actor="backend/nightly")["batch_id"])
 
 
 def _lose_track(shop: Shop, refund_id: str) -> None:
     """The send was not answered, and the key is too old by now: nobody knows, until somebody asks."""
-    advance_until_idle(shop.context, [refund_id])
+    process_until_idle(shop.context, [refund_id])
     with shop.context.database.write() as connection:
         from refund_worker.store.tables import legs, refunds
 
@@ -238,7 +238,7 @@ def _stuck(shop: Shop) -> None:
     ids = shop.ask(37)
     shop._tell_sandbox(balance={"gbp": 0, "eur": 0, "jpy": 0})
     shop.work(1)
-    command(shop.context, ids[-1], Action.RETRY, actor="console/anna", reason="is it topped up already?")
+    perform_action(shop.context, ids[-1], Action.RETRY, actor="console/anna", reason="is it topped up already?")
     shop.work(1)
 
 
@@ -251,4 +251,4 @@ def _webhooks(shop: Shop) -> None:
             inbox.insert_event(connection, "stripe", f"evt_1QX{n:04d}kZp", kinds[n % 4], body, shop.now - 600 + 40 * n)
 
     shop.context.database.run(work)
-    take_inbox(shop.context, limit=6)
+    process_inbox(shop.context, limit=6)

@@ -8,7 +8,7 @@ import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.store import accounts
 from refund_worker.store.tables import ledger_transactions, refunds
 
@@ -40,7 +40,7 @@ def test_credits_are_refunded_from_transactions_and_the_new_entry_names_the_tran
     done = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", reason="camera"))
     assert "Refund …" in text_of(done)
     assert "its entry follows" in text_of(done)
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     after = text_of(anna.get("/transactions", customer="cust-1"))
     assert "Refund of 20 credits for transaction tx-1" in after
     assert balance(web) == 170
@@ -83,7 +83,7 @@ def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(
         listed = anna.get("/refund-transaction", id="tx-1")
         assert "20 credits, credits only" in text_of(listed)
         assert other not in listed.text
-        advance_until_idle(web.context)
+        process_until_idle(web.context)
 
 
 def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_go_on(web: Web, anna: Visitor) -> None:
@@ -145,7 +145,7 @@ def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
 
 def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, anna: Visitor) -> None:
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     entry = _entry(web, "credit_refund")
     asked = anna.get("/delete-transaction", id=entry)
     assert "170 → after 150" in text_of(asked)
@@ -160,7 +160,7 @@ def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, an
 
 def test_nothing_is_deleted_without_a_reason(web: Web, anna: Visitor) -> None:
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     asked = anna.get("/delete-transaction", id=_entry(web, "credit_refund"))
     refused = anna.submit(asked, "/delete-transaction", reason=" ")
     assert refused.status_code == 422
@@ -266,7 +266,7 @@ def test_the_seeds_two_procedures_from_the_first_step_to_the_last_by_each_role_t
     assert "/console/refund-transaction?id=tx-1" in listed.text
     panel = ivy.get("/refund-transaction", id="tx-1")
     assert ivy.submit(panel, "/refund-transaction", credits="20", reason="camera").status_code == 303
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     assert balance(web) == 170
     listed = ivy.get("/transactions", customer="cust-1")
     (delete,) = re.findall(r"/console(/delete-transaction\?id=[^\"]+)", listed.text)

@@ -14,7 +14,7 @@ from refund_worker.domain.records import SpendRecord
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.dead_letters import keep_refused
 from refund_worker.engine.processor_sync.pause import pause_processor
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.tables import refund_batches, refunds
 from refund_worker.web.console.permissions import RULES
@@ -82,7 +82,7 @@ def hostile(web: Web) -> Web:
         web.call("POST", "/v1/customers/cust-1/corrections", correction, headers={"Idempotency-Key": "c1"}).status_code
         == 201
     )
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
 
     def stop(connection):  # type: ignore[no-untyped-def]
         told = {"status": "needs_attention", "failure_code": everything[:60], "failure_message": everything}

@@ -9,11 +9,11 @@ import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
-from refund_worker.domain.decision import PAUSE_SECONDS, Pause
+from refund_worker.domain.decision import PAUSE_SECONDS, ProcessorDenied
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.intake.dead_letters import keep_refused
-from refund_worker.engine.jobs.daily_stats import tally
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.jobs.daily_stats import count_daily_stats
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.store import processors
 from refund_worker.store.tables import APPEND_ONLY, console_users, events, refunds
@@ -75,7 +75,7 @@ def test_entries_are_shown_by_the_filter_in_the_address(web: Web) -> None:
 def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web) -> None:
     def open_circuit(connection):  # type: ignore[no-untyped-def]
         now = web.context.clock(connection)
-        pause = Pause("stripe", "http_401", "the key was refused")
+        pause = ProcessorDenied("stripe", "http_401", "the key was refused")
         processors.pause(
             connection, pause.processor, now, by="refund-worker", code=pause.code, reason=pause.message,
             until=now + PAUSE_SECONDS,
@@ -176,9 +176,9 @@ def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> 
     web.refund("k1", credits=10)
     web.refund("k1", credits=10)
     web.refund("k2", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5)
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     Sealer().seal(web.context)
-    tally(web.context)
+    count_daily_stats(web.context)
     page = visitor(web, "operator").get("/figures").text
     assert page.count("<figure") == page.count('<svg class="plot"') + page.count('class="nothing"')
     assert page.count('<svg class="plot"') == page.count("<summary>As a table")
@@ -217,7 +217,7 @@ def test_a_time_below_a_second_is_not_none(seconds: float | None, told: str) -> 
 def test_a_table_behind_a_plot_begins_with_the_newest(web: Web) -> None:
     web.refund("k1", credits=10)
     Sealer().seal(web.context)
-    tally(web.context)
+    count_daily_stats(web.context)
     page = visitor(web, "operator").get("/figures").text
     table = page.partition("<summary>As a table")[2].partition("</table>")[0]
     days = re.findall(r'<th scope="row">(\d\d \w+)</th>', table)

@@ -11,7 +11,7 @@ from tests.web.client import Web, settings_for
 from tests.web.console.test_hostile_text import PAGES
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.store.tables import refunds
 
 __all__ = ["cli"]
@@ -22,7 +22,7 @@ def test_every_page_answers(migrated_url: str) -> None:
         web.seed()
         assert web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1").status_code == 202
         assert web.refund("k2").status_code == 202
-        advance_until_idle(web.context)
+        process_until_idle(web.context)
         person = visitor(web, "admin")
         for path in PAGES:
             page = person.get(path)

@@ -15,7 +15,7 @@ from tests.web.console.browser import Aside
 from tests.web.console.visitor import form_on, text_of, visitor
 
 from refund_worker.engine.audit.log import entries
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.store.tables import attempts, legs, refunds
@@ -34,7 +34,7 @@ class Place:
     aside: Aside
 
     def work(self) -> None:
-        self.aside.do(advance_until_idle, self.runtime.context)
+        self.aside.do(process_until_idle, self.runtime.context)
 
     def stopped(self, code: str = "outcome_unknown") -> str:
         """A refund that was sent once and needs a person now; unless scripted otherwise the processor made nothing."""

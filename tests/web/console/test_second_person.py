@@ -8,7 +8,7 @@ from tests.web.console.visitor import form_on, text_of, visitor
 
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.persons import link_person
-from refund_worker.engine.refunds.actions import command
+from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.store.tables import console_sessions, console_users
 
@@ -65,7 +65,7 @@ def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
     path = f"/v1/refunds/{refund_id}/approve"
     assert is_problem(web.call("POST", path, {"reason": "fine"}, key=second_key), 409, "action_not_allowed")
     with pytest.raises(ActionNotAllowed):
-        command(web.context, refund_id, Action.APPROVE, actor="cli:boss", reason="fine")
+        perform_action(web.context, refund_id, Action.APPROVE, actor="cli:boss", reason="fine")
     assert status_of(web, refund_id) == "awaiting_approval"
     answer = web.call("POST", path, {"reason": "fine"}, key=web.key("approver", name="somebody"))
     assert answer.json()["status"] == "queued"

@@ -14,10 +14,10 @@ from tests.web.console.visitor import text_of, visitor
 
 import refund_worker
 from refund_worker.domain.money import as_text
-from refund_worker.domain.next_step import woken
+from refund_worker.domain.next_step import next_step
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.engine.views.money_format import money
 from refund_worker.store.tables import attempts, events, legs, refunds
 from refund_worker.web.console.labels import EVENT_WORDS, whose_words
@@ -89,14 +89,14 @@ def test_the_timeline_says_money_as_money_and_nothing_where_there_is_none(web: W
 
 def test_a_ledger_text_gives_the_reason_and_the_note_stays_with_the_refund() -> None:
     refund = a_refund(reason="asked by mail", note="third time this month")
-    (posting,) = woken(refund, START, POLICY).postings
+    (posting,) = next_step(refund, START, POLICY).postings
     assert posting.description == "Withdrawal of 100 credits, to be paid back through the paying system: asked by mail"
 
 
 def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     id = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5).json()["id"]
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     before = text_of(person.get(f"/refunds/{id}"))
     assert "Credited here yes" in before
     assert "Confirmed yes" in before
@@ -113,7 +113,7 @@ def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web:
 
 def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web: Web) -> None:
     given_back = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1").json()
-    advance_until_idle(web.context)
+    process_until_idle(web.context)
     page = visitor(web, "support").get("/refund-transaction", id="tx-1").text
     assert "Already given back of this transaction" in page
     assert str(given_back["id"]) in page
@@ -208,7 +208,7 @@ def test_what_this_program_says_of_a_failure_is_not_called_the_processors_words(
 
 def test_everything_that_can_stand_in_a_timeline_has_words() -> None:
     source = Path(refund_worker.__file__).parent
-    texts = [file.read_text("utf-8") for part in ("domain", "engine") for file in (source / part).glob("*.py")]
+    texts = [file.read_text("utf-8") for part in ("domain", "engine") for file in (source / part).rglob("*.py")]
     noted = {kind for text in texts for kind in re.findall(r'(?:\bnote\(|\bEvent\()\s*"([a-z_]+)"', text)}
     assert len(noted) >= 8
     moved = {f"leg_{outcome}" for outcome in LegOutcome} | {f"refund_{outcome}" for outcome in RefundOutcome}

@@ -15,8 +15,8 @@ from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole
 from refund_worker.engine.accounts.corrections import correct
-from refund_worker.engine.intake.batches import take_batch
-from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.intake.batches import accept_batch
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.store.tables import console_sessions, ledger_transactions, metadata
 from refund_worker.store.tables import console_users as users_table
 from refund_worker.web.auth import lines_of
@@ -139,9 +139,9 @@ def things_of(web: Web, client: str) -> Things:
             actor=f"{client}/asked-for-it",
         )
         (answer,) = request_refunds(web.context, [request])
-        assert isinstance(answer, Taken)
+        assert isinstance(answer, Accepted)
         made.append(answer.refund_id)
-    batch = take_batch(web.context, [], client=client, actor=f"{client}/x")["batch_id"]
+    batch = accept_batch(web.context, [], client=client, actor=f"{client}/x")["batch_id"]
     entry, _ = correct(
         web.context,
         customer_id="cust-1",

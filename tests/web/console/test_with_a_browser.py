@@ -15,7 +15,7 @@ from tests.web.console.visitor import PASSWORD
 
 from refund_worker.engine.access.console_users import create_user
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.process import advance_until_idle
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
 
@@ -29,7 +29,7 @@ class Shop:
         self.runtime, self.sandbox, self.aside, self.page = runtime, sandbox, aside, page
 
     def work(self) -> None:
-        self.aside.do(advance_until_idle, self.runtime.context)
+        self.aside.do(process_until_idle, self.runtime.context)
 
     def sell(self, customers: int) -> None:
         """Customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""

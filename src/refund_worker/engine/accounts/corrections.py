@@ -7,8 +7,8 @@ import json
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain import ledger
-from refund_worker.domain.acceptance import TransactionRoom
-from refund_worker.domain.decision import CustomerChange, Event
+from refund_worker.domain.acceptance import RefundableTransaction
+from refund_worker.domain.decision import AccountDelta, Event
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import check_same_act, run_again_once
@@ -54,15 +54,15 @@ def correct(
             at=now,
         )
         ledger_store.insert_postings(connection, [posting])
-        accounts.change_customers(connection, {customer_id: CustomerChange(balance=credits)})
+        accounts.change_customers(connection, {customer_id: AccountDelta(balance=credits)})
         if credits < 0:
-            room = TransactionRoom(
+            room = RefundableTransaction(
                 transaction_id=posting.transaction_id,
                 customer_id=customer_id,
                 kind=EntryKind.CORRECTION,
                 credits=-credits,
             )
-            accounts.insert_rooms(connection, [room])
+            accounts.insert_transactions(connection, [room])
         idempotency.insert_act(connection, client, idempotency_key, json.dumps(body), posting.transaction_id, now)
         return _transaction(connection, posting.transaction_id), True
 
@@ -108,10 +108,10 @@ def reverse_transaction(
         )
         ledger_store.insert_postings(connection, [posting])
         spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
-        change = CustomerChange(balance=-row["credits"], net_spent=spent)
+        change = AccountDelta(balance=-row["credits"], net_spent=spent)
         accounts.change_customers(connection, {row["customer_id"]: change})
         if kind is EntryKind.CREDIT_REFUND:
-            accounts.change_rooms(connection, {row["refers_to"]: -row["credits"]})
+            accounts.change_transactions(connection, {row["refers_to"]: -row["credits"]})
             detail = {"transaction_id": posting.transaction_id}
             event = Event("credit_refund_reversed", actor, reason=reason, detail=detail)
             timeline.insert_events(connection, [(row["refund_id"], event)], now)
@@ -138,7 +138,7 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
         return
     if kind != EntryKind.CORRECTION or row["refund_id"]:
         raise NotReversible(f"a {kind} can't be reversed: only corrections and credit refunds to the balance can")
-    room = accounts.rooms_of(connection, [transaction_id]).get(transaction_id)
+    room = accounts.transactions_of(connection, [transaction_id]).get(transaction_id)
     if room is not None and room.taken:
         if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")

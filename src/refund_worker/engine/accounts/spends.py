@@ -8,8 +8,8 @@ from dataclasses import replace
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain import ledger
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom
-from refund_worker.domain.decision import CustomerChange
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
+from refund_worker.domain.decision import AccountDelta
 from refund_worker.domain.ledger import EntryKind, Posting
 from refund_worker.domain.records import SpendRecord
 from refund_worker.engine.accounts.payments import Recorded
@@ -49,16 +49,16 @@ def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> li
         answers.append(answer)
     ledger_store.insert_postings(connection, [_spend(record) for record in new])
     rooms = [
-        TransactionRoom(
+        RefundableTransaction(
             transaction_id=r.transaction_id, customer_id=r.customer_id, kind=EntryKind.SPEND, credits=r.credits
         )
         for r in new
     ]
-    accounts.insert_rooms(connection, rooms)
+    accounts.insert_transactions(connection, rooms)
     spent: dict[str, int] = {}
     for record in new:
         spent[record.customer_id] = spent.get(record.customer_id, 0) + record.credits
-    changes = {customer: CustomerChange(balance=-credits, net_spent=credits) for customer, credits in spent.items()}
+    changes = {customer: AccountDelta(balance=-credits, net_spent=credits) for customer, credits in spent.items()}
     accounts.change_customers(connection, changes)
     return answers
 

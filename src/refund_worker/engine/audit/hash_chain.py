@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.engine.audit.row_snapshots import accept_as_they_stand, check_covered
+from refund_worker.engine.audit.row_snapshots import accept_current_rows, check_covered
 from refund_worker.engine.audit.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound, UnreadableFile
@@ -157,7 +157,7 @@ def accept_rows(context: Context, *, actor: str) -> list[Finding]:
     """
 
     def work(connection: Connection) -> list[Finding]:
-        found = [Finding(table, seq, seq, what) for table, seq, what in accept_as_they_stand(connection)]
+        found = [Finding(table, seq, seq, what) for table, seq, what in accept_current_rows(connection)]
         note: dict[str, Any] = {"first_seal": 0, "last_seal": 0, "rows": len(found)}
         note |= {"findings": json.dumps([asdict(finding) for finding in found])}
         audit.insert_check(connection, {"at": context.clock(connection), "kind": ACCEPTED, "actor": actor, **note})

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from refund_worker.store import snapshots
 from refund_worker.store.access import persons
-from refund_worker.store.snapshots import COVERED, SMALL, Standing
+from refund_worker.store.snapshots import COVERED, SMALL, CurrentRow
 
 PAGE = 500
 LINKS = "person_links"
@@ -25,7 +25,7 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
     told = snapshots.changed_between(connection, *span) if span else None
     for table in COVERED:
         only = None if told is None or table in SMALL else told[table]
-        for row in snapshots.standing(connection, table, PAGE, only):
+        for row in snapshots.current_rows(connection, table, PAGE, only):
             what = _difference(table, row)
             if what:
                 yield table, row.seq, what
@@ -33,26 +33,26 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
 
 
 def _check_links(connection: Connection) -> Iterator[tuple[str, int, str]]:
-    standing, said = persons.links_and_trail(connection)
-    for link in sorted(said.keys() - standing):
+    current_rows, said = persons.links_and_trail(connection)
+    for link in sorted(said.keys() - current_rows):
         yield LINKS, said[link], f"deleted: {link.user} and {link.identity}"
-    for link in sorted(standing - said.keys()):
+    for link in sorted(current_rows - said.keys()):
         yield LINKS, 0, f"added: {link.user} and {link.identity}, by none of our programs"
 
 
-def accept_as_they_stand(connection: Connection) -> list[tuple[str, int, str]]:
+def accept_current_rows(connection: Connection) -> list[tuple[str, int, str]]:
     """Append a snapshot of each row that differs from its latest one; returns these as `check_covered` does."""
     accepted = []
     for table in COVERED:
-        differing = [row for row in snapshots.standing(connection, table, PAGE) if _difference(table, row)]
+        differing = [row for row in snapshots.current_rows(connection, table, PAGE) if _difference(table, row)]
         there = [row for row in differing if row.now is not None]
         for start in range(0, len(there), PAGE):
-            snapshots.take_as_they_stand(connection, table, [row.row_id for row in there[start : start + PAGE]])
+            snapshots.append_current_rows(connection, table, [row.row_id for row in there[start : start + PAGE]])
         accepted += [(table, row.seq, str(_difference(table, row))) for row in there]
     return accepted
 
 
-def _difference(table: str, row: Standing) -> str | None:
+def _difference(table: str, row: CurrentRow) -> str | None:
     if row.now is None:
         return f"deleted: {row.row_id}"
     if row.sealed is None:

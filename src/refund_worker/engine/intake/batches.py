@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.accept import Taken, request_refunds
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.errors import NotFound, Refusal
 from refund_worker.store import batches
 from refund_worker.times import iso
@@ -24,7 +24,7 @@ TAKING_IN, COMPLETE, STOPPED = "taking_in", "complete", "stopped"
 STOPPED_SECONDS = 180.0
 
 
-def take_batch(
+def accept_batch(
     context: Context,
     requests: Iterable[RefundRequest | Refusal],
     *,
@@ -42,7 +42,7 @@ def take_batch(
     )
     rows = islice(requests, first, None)
     while chunk := list(islice(rows, context.batches.intake)):
-        _take_chunk(context, batch_id, first, chunk)
+        _accept_chunk(context, batch_id, first, chunk)
         first += len(chunk)
     context.database.run(
         lambda connection: batches.touch(connection, batch_id, status=COMPLETE, now=context.clock(connection))
@@ -66,8 +66,8 @@ def _begun(
     return batch_id, 0
 
 
-def _take_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[RefundRequest | Refusal]) -> None:
-    def keep(connection: Connection, answers: Sequence[Taken | Refusal]) -> None:
+def _accept_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[RefundRequest | Refusal]) -> None:
+    def keep(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
         told = _answers(chunk, iter(answers))
         rows = [{"row": first + place, **_row(answer)} for place, answer in enumerate(told)]
         batches.insert_rows(connection, batch_id, rows)
@@ -76,14 +76,16 @@ def _take_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[Ref
     request_refunds(context, [row for row in chunk if isinstance(row, RefundRequest)], keep)
 
 
-def _answers(chunk: Sequence[RefundRequest | Refusal], answers: Iterator[Taken | Refusal]) -> Iterator[Taken | Refusal]:
+def _answers(
+    chunk: Sequence[RefundRequest | Refusal], answers: Iterator[Accepted | Refusal]
+) -> Iterator[Accepted | Refusal]:
     """The answer of each row in its place."""
     for row in chunk:
         yield row if isinstance(row, Refusal) else next(answers)
 
 
-def _row(answer: Taken | Refusal) -> dict[str, Any]:
-    if isinstance(answer, Taken):
+def _row(answer: Accepted | Refusal) -> dict[str, Any]:
+    if isinstance(answer, Accepted):
         return {"refund_id": answer.refund_id, "replayed": answer.replayed, "code": None, "message": None}
     return {"refund_id": None, "replayed": False, "code": answer.code, "message": answer.message}
 

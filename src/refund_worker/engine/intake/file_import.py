@@ -16,7 +16,7 @@ from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.accept import Rehearsal, Taken, request_refunds
+from refund_worker.engine.refunds.accept import Accepted, DryRun, request_refunds
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.store.reporting.failure_stats import asked_by_currency
 
@@ -105,16 +105,16 @@ def submit_requests(
 def try_requests(
     context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
 ) -> Submitted:
-    """What `submit_requests` would come to now; nothing is stored, nobody woken and no writer held up.
+    """What `submit_requests` would come to now; nothing is stored, nobody next_step and no writer held up.
 
     Each request sees what those before it would have taken; batches are read one after the other, as a submission
     takes them, so what others do meanwhile counts for the later ones.
     """
-    report, rehearsal = Submitted(), Rehearsal()
+    report, rehearsal = Submitted(), DryRun()
 
-    def take(batch: Sequence[RefundRequest]) -> list[Taken | Refusal]:
+    def take(batch: Sequence[RefundRequest]) -> list[Accepted | Refusal]:
         with context.database.read() as connection:
-            return rehearsal.take_in(connection, context, batch)
+            return rehearsal.accept_requests(connection, context, batch)
 
     for _, answers in _answered(context, rows, report.rejected, progress, take):
         _count_answers(report, answers)
@@ -124,9 +124,9 @@ def try_requests(
 
 def _count_answers(report: Submitted, answers: Sequence[object]) -> list[str]:
     """Count them in; the ids of the newly accepted."""
-    new = [answer.refund_id for answer in answers if isinstance(answer, Taken) and not answer.replayed]
+    new = [answer.refund_id for answer in answers if isinstance(answer, Accepted) and not answer.replayed]
     report.accepted += len(new)
-    report.replayed += sum(1 for answer in answers if isinstance(answer, Taken) and answer.replayed)
+    report.replayed += sum(1 for answer in answers if isinstance(answer, Accepted) and answer.replayed)
     return new
 
 

@@ -19,7 +19,14 @@ from typing import IO, Any, Generic, TypeVar
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.intake.schemas import Body, PaymentBody, RefundBody, SpendBody, Timestamp, parse_body
+from refund_worker.engine.intake.schemas import (
+    PaymentSchema,
+    RefundSchema,
+    Schema,
+    SpendSchema,
+    Timestamp,
+    parse_schema,
+)
 from refund_worker.errors import InvalidRequest, UnreadableFile
 
 T = TypeVar("T")
@@ -90,7 +97,7 @@ class Rows(Generic[T]):
         return self._records()
 
 
-class _Asked(Body):
+class _Asked(Schema):
     """What a row says beside the body of the request: under which key, and when."""
 
     idempotency_key: str
@@ -100,13 +107,13 @@ class _Asked(Body):
 def read_payments(path: Path) -> Rows[PaymentRecord]:
     """The payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
     return _csv_rows(
-        path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_body(PaymentBody, cells).record()
+        path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_schema(PaymentSchema, cells).record()
     )
 
 
 def read_spends(path: Path) -> Rows[SpendRecord]:
     """The spends of a CSV file of transactions; any other kind is a row's error. Raises `UnreadableFile`."""
-    return _csv_rows(path, SPEND_COLUMNS, (), lambda cells: parse_body(SpendBody, cells).record())
+    return _csv_rows(path, SPEND_COLUMNS, (), lambda cells: parse_schema(SpendSchema, cells).record())
 
 
 def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:
@@ -117,8 +124,8 @@ def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundR
 
     def request(cells: Cells) -> RefundRequest:
         own = {name: cells[name] for name in _Asked.model_fields if name in cells}
-        asked = parse_body(_Asked, own)
-        body = parse_body(RefundBody, {name: value for name, value in cells.items() if name not in own})
+        asked = parse_schema(_Asked, own)
+        body = parse_schema(RefundSchema, {name: value for name, value in cells.items() if name not in own})
         return body.request(
             idempotency_key=asked.idempotency_key,
             client=client,
@@ -166,7 +173,7 @@ def _format(path: Path) -> str:
 
 
 @dataclass(slots=True)
-class _Lines:
+class LineReader:
     """The lines of an open file as text. `record_begins` is called by whoever knows where a record ends."""
 
     path: Path
@@ -206,21 +213,21 @@ class _Lines:
         return UnreadableFile(f"{self.path}, line {self.number if line is None else line}: {what}")
 
 
-def _twice(
+def _read_in_two_passes(
     path: Path,
-    records: Callable[[_Lines], Iterator[tuple[int, Any]]],
+    records: Callable[[LineReader], Iterator[tuple[int, Any]]],
     parse: Callable[[Any], T],
 ) -> Rows[T]:
     """The first pass, and how to make the second. `records` gives (line, raw record) and raises `UnreadableFile`."""
     with _open(path) as file:
         seen = _identity(file)
-        count = sum(1 for _ in records(_Lines(path, file)))
+        count = sum(1 for _ in records(LineReader(path, file)))
 
     def again() -> Iterator[tuple[int, T | InvalidRequest]]:
         with _open(path) as file:
             if _identity(file) != seen:
                 raise UnreadableFile(f"{path}: it was changed while it was read: wait until it is complete")
-            for line, raw in records(_Lines(path, file)):
+            for line, raw in records(LineReader(path, file)):
                 try:
                     yield line, parse(raw)
                 except InvalidRequest as wrong:
@@ -238,7 +245,7 @@ def _identity(file: IO[bytes]) -> tuple[int, ...]:
 
 
 def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], parse: Callable[[Cells], T]) -> Rows[T]:
-    def records(lines: _Lines) -> Iterator[tuple[int, tuple[list[str], list[str]]]]:
+    def records(lines: LineReader) -> Iterator[tuple[int, tuple[list[str], list[str]]]]:
         found = _csv_records(lines)
         columns = _checked_header(lines, next(found, (1, []))[1], required, optional)
         return ((line, (columns, cells)) for line, cells in found)
@@ -249,10 +256,10 @@ def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], 
             raise InvalidRequest(f"{len(cells)} fields where the header has {len(columns)}")
         return parse({name: _cell(name, text) for name, text in zip(columns, cells, strict=True)})
 
-    return _twice(path, records, row)
+    return _read_in_two_passes(path, records, row)
 
 
-def _csv_records(lines: _Lines) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(lines: LineReader) -> Iterator[tuple[int, list[str]]]:
     """(line where it begins, fields) of each record that is not an empty line."""
     reader = csv.reader(lines, strict=True)
     while True:
@@ -272,7 +279,7 @@ def _csv_records(lines: _Lines) -> Iterator[tuple[int, list[str]]]:
 
 
 def _checked_header(
-    lines: _Lines, columns: list[str], required: tuple[str, ...], optional: tuple[str, ...]
+    lines: LineReader, columns: list[str], required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[str]:
     """The columns, each known and named once, none missing. Raises `UnreadableFile`."""
     expected = f"the columns are {','.join(required)}"
@@ -310,10 +317,10 @@ def strict_integer(text: str, name: str) -> int:
 
 
 def _json_rows(path: Path, parse: Callable[[Cells], T]) -> Rows[T]:
-    return _twice(path, _json_records, lambda text: parse(_object(text)))
+    return _read_in_two_passes(path, _json_records, lambda text: parse(_object(text)))
 
 
-def _json_records(lines: _Lines) -> Iterator[tuple[int, str]]:
+def _json_records(lines: LineReader) -> Iterator[tuple[int, str]]:
     """(line, text) of each line that is not empty; the first must at least begin like an object."""
     first = True
     while True:
@@ -333,7 +340,9 @@ def _json_records(lines: _Lines) -> Iterator[tuple[int, str]]:
 
 def _object(text: str) -> Cells:
     try:
-        value = json.loads(text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant, parse_int=_json_integer)
+        value = json.loads(
+            text, object_pairs_hook=_refuse_duplicate_names, parse_constant=_no_constant, parse_int=_json_integer
+        )
     except RecursionError:
         raise InvalidRequest("not a JSON object: it is nested far too deeply") from None
     except ValueError as error:
@@ -344,7 +353,7 @@ def _object(text: str) -> Cells:
     return value
 
 
-def _no_name_twice(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:

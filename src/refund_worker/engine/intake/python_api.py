@@ -13,8 +13,8 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import new_id
-from refund_worker.engine.intake.schemas import RefundBody, parse_body
-from refund_worker.engine.refunds.accept import Taken, take_in
+from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
+from refund_worker.engine.refunds.accept import Accepted, accept_requests
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.errors import Refusal
 from refund_worker.settings import Settings, load_settings
@@ -36,7 +36,9 @@ class _Terms:
     new_id: Callable[[str], str] = new_id
 
 
-def request_refund(session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None) -> Taken:
+def request_refund(
+    session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None
+) -> Accepted:
     """Accept `request` in the transaction of `session` and return the refund's id; it is worked on after the commit.
 
     The caller's code is trusted: `request.actor` is recorded as it is, counted by the limits, and can't approve;
@@ -48,7 +50,7 @@ def request_refund(session: Session | Connection, request: RefundRequest, *, set
     settings = settings or load_settings()
     values = {name: value for name, value in asdict(request).items() if name not in ASKED_BY}
     values |= {"kind": str(request.kind), "to": str(request.to)}
-    checked = parse_body(RefundBody, values).request(
+    checked = parse_schema(RefundSchema, values).request(
         idempotency_key=request.idempotency_key,
         client=request.client,
         actor=request.actor,
@@ -59,11 +61,11 @@ def request_refund(session: Session | Connection, request: RefundRequest, *, set
     connection = _begun(session)
     try:
         with connection.begin_nested():
-            (answer,) = take_in(connection, terms, [checked])
+            (answer,) = accept_requests(connection, terms, [checked])
     except IntegrityError:
         # Another transaction has taken the key between our look and our insert: now it can be seen.
         with connection.begin_nested():
-            (answer,) = take_in(connection, terms, [checked])
+            (answer,) = accept_requests(connection, terms, [checked])
     if isinstance(answer, Refusal):
         raise answer
     return answer

@@ -149,13 +149,13 @@ Metadata = Annotated[
 Since = Annotated[Timestamp, BeforeValidator(_midnight, json_schema_input_type=datetime | date)]
 
 
-class Body(BaseModel):
+class Schema(BaseModel):
     """Base of all bodies."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class PaymentBody(Body):
+class PaymentSchema(Schema):
     """Money once paid in through a processor, and the credits it bought."""
 
     payment_id: Id
@@ -172,7 +172,7 @@ class PaymentBody(Body):
     ] = None
 
     @model_validator(mode="after")
-    def _refunded_within_captured(self) -> PaymentBody:
+    def _refunded_within_captured(self) -> PaymentSchema:
         captured = self.amount_minor if self.captured_minor is None else self.captured_minor
         if (self.refunded_minor or 0) > captured:
             raise ValueError(f"refunded_minor is more than was captured, which is {captured}")
@@ -189,7 +189,7 @@ class PaymentBody(Body):
         return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
 
 
-class SpendBody(Body):
+class SpendSchema(Schema):
     """Credits that a customer spent."""
 
     transaction_id: Id
@@ -203,20 +203,20 @@ class SpendBody(Body):
         return SpendRecord(**self.model_dump(exclude={"kind"}))
 
 
-class CorrectionBody(Body):
+class CorrectionSchema(Schema):
     """Credits put on a balance, or with a negative figure taken off."""
 
     credits: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
     reason: Annotated[Text, Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _not_zero(self) -> CorrectionBody:
+    def _not_zero(self) -> CorrectionSchema:
         if self.credits == 0:
             raise ValueError("credits must not be zero")
         return self
 
 
-class RefundBody(Body):
+class RefundSchema(Schema):
     """A request to give back."""
 
     kind: Literal["credit_refund", "withdrawal"]
@@ -252,7 +252,7 @@ class RefundBody(Body):
 
 def parse_since(created_gte: str) -> float:
     """Epoch seconds of a filter's time or day. Raises `InvalidRequest` naming `created_gte`."""
-    return parse_body(_CreatedSince, {"created_gte": created_gte}).created_gte
+    return parse_schema(_CreatedSince, {"created_gte": created_gte}).created_gte
 
 
 def checked_key(key: str) -> str:
@@ -280,14 +280,14 @@ def known_id(value: str, field: str) -> str:
         raise InvalidRequest(f"{field}: {wrong}", field=field) from None
 
 
-class _CreatedSince(Body):
+class _CreatedSince(Schema):
     created_gte: Since
 
 
-SomeBody = TypeVar("SomeBody", bound=Body)
+SomeBody = TypeVar("SomeBody", bound=Schema)
 
 
-def parse_body(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
+def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
     """The body, or `InvalidRequest` naming the first field that is wrong and what it should be."""
     try:
         return model.model_validate(dict(values))

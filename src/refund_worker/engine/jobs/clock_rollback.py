@@ -19,7 +19,7 @@ from refund_worker.store import processors, refunds
 log = logging.getLogger("refund_worker.clock")
 
 
-def heed_a_clock_set_back(context: Context) -> int:
+def handle_clock_rollback(context: Context) -> int:
     """Wake what was written in the clock's future; returns how many refunds that were."""
     with context.database.read() as connection:
         if not refunds.written_after(connection, context.clock(connection) + CLOCK_SLACK_SECONDS):
@@ -27,10 +27,12 @@ def heed_a_clock_set_back(context: Context) -> int:
 
     def work(connection: Connection) -> int:
         now = context.clock(connection)
-        woken = refunds.wake_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
+        next_step = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
         processors.end_pauses_made_after(connection, now + CLOCK_SLACK_SECONDS, now)
-        return woken
+        return next_step
 
-    woken = context.database.run(work)
-    log.error("alarm: the database's clock went back: %d refunds are looked at now, none is sent again unseen", woken)
-    return woken
+    next_step = context.database.run(work)
+    log.error(
+        "alarm: the database's clock went back: %d refunds are looked at now, none is sent again unseen", next_step
+    )
+    return next_step

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.refund import UNFINISHED, LegStatus, RefundStatus, To
+from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.engine.context import Context
 from refund_worker.store import audit
@@ -23,7 +23,7 @@ from refund_worker.times import HOUR, day_of
 
 LINES_AT_ONCE = 2_000
 # By the day of acceptance: refunds by the status they have now, and minor units asked for by currency.
-STANDING, ASKED = "standing", "asked"
+BY_STATUS, ASKED = "standing", "asked"
 # By the day when the processor's word came: minor units by currency, and how long it took since the request.
 PAID, PAID_LATER_LOST, LATE = "paid", "paid_later_lost", "late_failures"
 TO_ACCEPTED, TO_CONFIRMED = "seconds_to_accepted", "seconds_to_confirmed"
@@ -37,7 +37,7 @@ STEP = 1.1
 SECONDS_MIN = 0.01
 
 
-def tally(context: Context) -> int:
+def count_daily_stats(context: Context) -> int:
     """Count what is settled since the last time, and look at the oldest; returns how many lines were counted."""
     total = 0
     while count := context.database.run(_count_next):
@@ -48,7 +48,7 @@ def tally(context: Context) -> int:
 
 def _note_oldest(connection: Connection, context: Context) -> None:
     now = context.clock(connection)
-    at = metrics.oldest_in(connection, UNFINISHED)
+    at = metrics.oldest_in(connection, NON_FINAL)
     daily_stats.raise_to(connection, (OLDEST, int(now // HOUR) * HOUR, ""), 0 if at is None else max(0, int(now - at)))
 
 
@@ -79,9 +79,9 @@ def _count_refund(changes: defaultdict[Slot, int], line: RowMapping) -> None:
     if line["to_status"] is None:
         return
     day = day_of(line["created_at"])
-    changes[STANDING, day, line["to_status"]] += 1
+    changes[BY_STATUS, day, line["to_status"]] += 1
     if line["from_status"] is not None:
-        changes[STANDING, day, line["from_status"]] -= 1
+        changes[BY_STATUS, day, line["from_status"]] -= 1
     if line["to_status"] == RefundStatus.SUCCEEDED and line["to"] == To.SOURCE:
         changes[TO_CONFIRMED, day_of(line["at"]), _step(line["at"] - line["created_at"])] += 1
 
@@ -90,7 +90,7 @@ def _count_leg(changes: defaultdict[Slot, int], line: RowMapping) -> None:
     """A line about one leg: `from` says whether it is news, `kind` what kind of news."""
     day, before, money = day_of(line["at"]), line["from_status"], line["amount_minor"]
     match line["kind"].removeprefix("leg_"):
-        case LegOutcome.ACCEPTED | LegOutcome.ASKS_CUSTOMER | LegOutcome.PAID as outcome:
+        case LegOutcome.ACCEPTED | LegOutcome.REQUIRES_CUSTOMER | LegOutcome.PAID as outcome:
             if before in (LegStatus.SENDING, LegStatus.UNKNOWN):
                 changes[TO_ACCEPTED, day, _step(line["at"] - line["created_at"])] += 1
                 changes[FOUND, day, ""] += before == LegStatus.UNKNOWN

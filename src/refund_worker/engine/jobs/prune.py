@@ -21,7 +21,7 @@ DELIVERED_SECONDS = 30 * DAY_SECONDS
 # Past the end of a quarter, when somebody looks for what never became a refund.
 REFUSED_SECONDS = 100 * DAY_SECONDS
 # A dispute about a refund can last a quarter; what an event led to stays in the refund's timeline for good.
-TAKEN_SECONDS = 100 * DAY_SECONDS
+PROCESSED_KEPT_SECONDS = 100 * DAY_SECONDS
 # A transaction of milliseconds: no writer waits for it.
 BATCH = 500
 # One turn; the rest has time until the next.
@@ -34,7 +34,7 @@ def prune(context: Context) -> int:
     for delete, seconds in (
         (outbox.delete_delivered, DELIVERED_SECONDS),
         (dead_letters.delete_refused, REFUSED_SECONDS),
-        (inbox.delete_taken, TAKEN_SECONDS),
+        (inbox.delete_processed, PROCESSED_KEPT_SECONDS),
         (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),
     ):
         for _ in range(BATCHES_MAX):

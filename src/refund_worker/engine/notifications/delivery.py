@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping
 from standardwebhooks import Webhook
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Poster, look_up
+from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Poster, resolve_host
 from refund_worker.settings import Settings
 from refund_worker.store import outbox
 
@@ -27,7 +27,7 @@ TRIES_MAX = 32
 class Deliverer:
     """Sends what waits in the outbox to the receiver of the settings. Several at once send nothing twice at a time."""
 
-    def __init__(self, settings: Settings, *, seconds_max: float = SECONDS_MAX, lookup: Lookup = look_up) -> None:
+    def __init__(self, settings: Settings, *, seconds_max: float = SECONDS_MAX, lookup: Lookup = resolve_host) -> None:
         """Needs NOTIFY_URL and NOTIFY_SECRET in the settings."""
         if settings.notify_url is None or settings.notify_secret is None:
             raise ValueError("no receiver is set")

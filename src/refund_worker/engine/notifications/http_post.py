@@ -55,7 +55,7 @@ def is_allowed(address: str, *, loopback: bool = False) -> bool:
     return ip in _UNICAST_V6 and not any(ip in net for net in _REFUSED_V6)
 
 
-async def look_up(host: str, port: int) -> list[str]:
+async def resolve_host(host: str, port: int) -> list[str]:
     """The addresses of a name. Raises `OSError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(info[4][0]) for info in found]
@@ -93,7 +93,7 @@ class Poster:
     """An async context manager that posts to one URL; the name is looked up once while it is open."""
 
     def __init__(
-        self, url: str, *, loopback: bool = False, seconds_max: float = SECONDS_MAX, lookup: Lookup = look_up
+        self, url: str, *, loopback: bool = False, seconds_max: float = SECONDS_MAX, lookup: Lookup = resolve_host
     ) -> None:
         self._said, self._loopback, self._seconds_max, self._lookup = url, loopback, seconds_max, lookup
 

@@ -17,7 +17,7 @@ from refund_worker.store import outbox
 from refund_worker.times import iso
 
 # A step of our own inside, nothing that a caller could act on.
-NOT_TOLD = frozenset({RefundStatus.SENDING})
+NOT_NOTIFIED = frozenset({RefundStatus.SENDING})
 
 
 def announce(connection: Connection, refunds: Iterable[Refund], now: float) -> None:
@@ -25,7 +25,9 @@ def announce(connection: Connection, refunds: Iterable[Refund], now: float) -> N
 
     The message's id is made of the refund's id and version: one change is told under one id, however often it is sent.
     """
-    outbox.insert_messages(connection, [_message(refund, now) for refund in refunds if refund.status not in NOT_TOLD])
+    outbox.insert_messages(
+        connection, [_message(refund, now) for refund in refunds if refund.status not in NOT_NOTIFIED]
+    )
 
 
 def announce_changes(connection: Connection, decisions: Iterable[Decision], now: float) -> None:

@@ -12,7 +12,7 @@ from refund_worker.errors import Unavailable
 DAYS = 35
 
 
-def recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
+def list_recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
     """Since when, by our clock, and what the processor made since. Raises `Unavailable` if it does not list it all."""
     with context.database.read() as connection:
         since = float(int(context.clock(connection) - days * 86_400))

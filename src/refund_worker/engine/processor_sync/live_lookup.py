@@ -20,7 +20,7 @@ MakeProcessors = Callable[[], Mapping[str, Processor]]
 
 
 @dataclass(frozen=True, slots=True)
-class LookedUp:
+class LiveLookup:
     """One leg as its processor knows it now. `problem` says why it could not be asked; then nothing is known.
 
     `objects` are the leg's own, `foreign` what others than we made over the same payment.
@@ -32,9 +32,9 @@ class LookedUp:
     problem: str | None = None
 
 
-def look_up(
+def lookup_now(
     database: Database, make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX
-) -> list[LookedUp]:
+) -> list[LiveLookup]:
     """Ask about every leg that was sent, or that others' refunds stop; never raises for what a processor does.
 
     No transaction may be open; `database` says afterwards whose the objects are. Processors are made for this one look
@@ -46,12 +46,12 @@ def look_up(
         return [_parted(connection, one) for one in looked_up]
 
 
-def _parted(connection: Connection, listed: LookedUp) -> LookedUp:
+def _parted(connection: Connection, listed: LiveLookup) -> LiveLookup:
     found = found_for(connection, listed.leg, listed.objects)
     return replace(listed, objects=found.objects, foreign=found.foreign)
 
 
-async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LookedUp]:
+async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LiveLookup]:
     processors = make_processors()
     try:
         return list(await asyncio.gather(*(_ask(processors.get(leg.processor), leg, seconds) for leg in legs)))
@@ -60,22 +60,22 @@ async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: f
             await processor.close()
 
 
-async def _ask(processor: Processor | None, leg: Leg, seconds: float) -> LookedUp:
+async def _ask(processor: Processor | None, leg: Leg, seconds: float) -> LiveLookup:
     if processor is None:
-        return LookedUp(leg, problem=f"no access to {leg.processor} is configured here")
+        return LiveLookup(leg, problem=f"no access to {leg.processor} is configured here")
     try:
         async with asyncio.timeout(seconds):
             reply = await processor.find(leg.processor_payment_id, leg.leg_id)
     except TimeoutError:
-        return LookedUp(leg, problem=f"no answer within {seconds:g} s")
+        return LiveLookup(leg, problem=f"no answer within {seconds:g} s")
     except Exception as error:  # noqa: BLE001 - an adapter promises never to raise; if it does, nothing is known
-        return LookedUp(leg, problem=f"the adapter raised {type(error).__name__}")
+        return LiveLookup(leg, problem=f"the adapter raised {type(error).__name__}")
     match reply:
         case Found(objects=objects):
-            return LookedUp(leg, objects)
+            return LiveLookup(leg, objects)
         case Unanswered(reason=reason) | NotSent(reason=reason):
-            return LookedUp(leg, problem=reason)
+            return LiveLookup(leg, problem=reason)
         case Misconfigured(message=message) | Denied(message=message):
-            return LookedUp(leg, problem=message)
+            return LiveLookup(leg, problem=message)
         case Busy(code=code):
-            return LookedUp(leg, problem=f"it is busy ({code})")
+            return LiveLookup(leg, problem=f"it is busy ({code})")

@@ -42,7 +42,7 @@ def resume_processor(
         resumed = processors.resume(connection, name, now)
         if resumed:
             whose = None if name == processors.ALL else name
-            refunds.wake_those_waiting_for(connection, whose, now)
+            refunds.requeue_waiting_for(connection, whose, now)
             _note_switch(connection, "processor_resumed", name, now, actor=actor, reason=reason)
         return resumed
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision_builder import BY_HAND_PREFIX
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.processor_sync.listing import DAYS, recent
-from refund_worker.engine.refunds.object_ownership import sorted_out
+from refund_worker.engine.processor_sync.listing import DAYS, list_recent
+from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.store import ledger
 from refund_worker.store.object_ownership import references_of
 from refund_worker.store.reporting import reconciliation
@@ -60,10 +60,10 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
 
     What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.
     """
-    since, things = recent(context, processor, days)
-    listed = {thing.processor_refund_id for thing in things}
+    since, refund_objects = list_recent(context, processor, days)
+    listed = {item.processor_refund_id for item in refund_objects}
     with context.database.read() as connection:
-        report = _compare(connection, processor, things, since)
+        report = _compare(connection, processor, refund_objects, since)
         differing = [d.subject for d in report.differences if d.kind == "money"][:ASKED_ALONE_MAX]
         unseen = [o for o in reconciliation.objects_of_legs(connection, processor, differing) if o not in listed]
     if not unseen:
@@ -71,7 +71,7 @@ def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -
     found = context.run(_fetch_all(context, processor, unseen))
     more = tuple(answer.object for answer in found if isinstance(answer, Answered))
     with context.database.read() as connection:
-        return _compare(connection, processor, (*things, *more), since)
+        return _compare(connection, processor, (*refund_objects, *more), since)
 
 
 async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]) -> list[Answer]:
@@ -82,21 +82,25 @@ async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]
     return answers
 
 
-def _compare(connection: Connection, processor: str, things: Iterable[RefundObject], since: float) -> Report:
+def _compare(connection: Connection, processor: str, refund_objects: Iterable[RefundObject], since: float) -> Report:
     ours = reconciliation.money_by_leg(connection, since)
     theirs: defaultdict[tuple[str, str], int] = defaultdict(int)
     objects: defaultdict[str, int] = defaultdict(int)
-    whose = sorted_out(connection, processor, things)
+    whose = sort_by_owner(connection, processor, refund_objects)
     paid_by = references_of(connection, {owned.leg_id for owned in whose.ours})
-    mine = [owned.thing for owned in whose.ours]
-    resolved = reconciliation.resolved_objects(connection, processor, [thing.processor_refund_id for thing in mine])
-    for thing in (*mine, *whose.forgotten):
-        if thing.leg_id is None or thing.status != "succeeded" or thing.processor_refund_id in resolved:
+    mine = [owned.refund_object for owned in whose.ours]
+    resolved = reconciliation.resolved_objects(connection, processor, [item.processor_refund_id for item in mine])
+    for refund_object in (*mine, *whose.forgotten):
+        if (
+            refund_object.leg_id is None
+            or refund_object.status != "succeeded"
+            or refund_object.processor_refund_id in resolved
+        ):
             continue
         # What a person named as their payment for the leg stands in our book as paid by hand.
-        if paid_by.get(thing.leg_id) != BY_HAND_PREFIX + thing.processor_refund_id:
-            theirs[thing.leg_id, thing.currency] += thing.amount_minor
-            objects[thing.leg_id] += 1
+        if paid_by.get(refund_object.leg_id) != MANUAL_PREFIX + refund_object.processor_refund_id:
+            theirs[refund_object.leg_id, refund_object.currency] += refund_object.amount_minor
+            objects[refund_object.leg_id] += 1
     in_flight = reconciliation.open_legs(connection)
     lines = tuple((leg, ours.get((leg, its), 0), theirs.get((leg, its), 0)) for leg, its in sorted({*ours, *theirs}))
     differences = [

@@ -16,7 +16,7 @@ from refund_worker.times import iso
 BUILT_IN = (processors.ALL, "manual", "stripe")
 RATE_SECONDS = 60.0
 
-SENDING, PAUSED, OPEN, STALE = "sending", "paused", "open", "stale"
+SENDING, PAUSED, CIRCUIT_OPEN, STALE = "sending", "paused", "open", "stale"
 
 
 def switches(
@@ -49,7 +49,7 @@ def switches(
 def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool, sent: int, rate: float | None) -> Json:
     told = row if row is not None and paused else None
     by_program = told is not None and told["paused_until"] is not None
-    state = OPEN if by_program else PAUSED if told is not None else STALE if stale else SENDING
+    state = CIRCUIT_OPEN if by_program else PAUSED if told is not None else STALE if stale else SENDING
     looked_at = row["looked_at"] if row is not None else None
     return {
         "name": name,

@@ -22,14 +22,14 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_replies import Answered, RefundObject
-from refund_worker.domain.refund_object import distrusted, is_distrusted, mismatch
+from refund_worker.domain.refund_object import is_mismatched, mismatch, mismatched_status
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.listing import DAYS, recent
-from refund_worker.engine.refunds.object_ownership import not_as_asked, sorted_out
-from refund_worker.engine.refunds.replies import Evidence, record_evidence
+from refund_worker.engine.processor_sync.listing import DAYS, list_recent
+from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
+from refund_worker.engine.refunds.replies import RecordedReply, record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
-from refund_worker.store.reporting.reconciliation import known_words
+from refund_worker.store.reporting.reconciliation import known_statuses
 
 log = logging.getLogger("refund_worker.restored")
 
@@ -40,15 +40,15 @@ DAY_SECONDS = 86_400.0
 # account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every minute.
 OVERLAP_SECONDS = 600.0
 # To a transaction: after a long outage there is much news, and others want to write too.
-NEWS_AT_ONCE = 500
+UPDATES_PER_TRANSACTION = 500
 
 
-def look_seconds(poll_seconds: float) -> float:
+def sync_interval_seconds(poll_seconds: float) -> float:
     """How often to look: several times before a look is stale."""
     return max(LOOK_SECONDS_MIN, poll_seconds / 5)
 
 
-def look(context: Context, processor: str = "stripe") -> int:
+def sync_recent(context: Context, processor: str = "stripe") -> int:
     """Take in what the processor made lately; the number of refunds of ours that are not known here.
 
     Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
@@ -57,7 +57,7 @@ def look(context: Context, processor: str = "stripe") -> int:
         return 0
     with context.database.read() as connection:
         began = context.clock(connection)
-        looked_at, _ = processors.last_look(connection, processor)
+        looked_at, _ = processors.last_listing(connection, processor)
     days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
@@ -65,11 +65,11 @@ def look(context: Context, processor: str = "stripe") -> int:
         """What was claimed while the last look was too old was put off."""
         now = context.clock(connection)
         if processor in stale_processors(connection, context, now):
-            refunds.wake_those_waiting_for(connection, processor, now)
+            refunds.requeue_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
         wake(connection)  # once more: what was put off since
-        processors.note_look(connection, processor, began)
+        processors.record_listing(connection, processor, began)
 
     context.database.run(wake)
     _take_in(context, processor, found)
@@ -77,28 +77,28 @@ def look(context: Context, processor: str = "stripe") -> int:
     return len(found.unknown)
 
 
-class Lookout:
+class RecentSync:
     """Looks every so often, and at once where sends wait for a look, as they do when a pause has ended."""
 
     def __init__(self) -> None:
         self._tried_at = -math.inf
         self._was_answered = True
 
-    def look_when_due(self, context: Context, processor: str = "stripe") -> int:
+    def sync_when_due(self, context: Context, processor: str = "stripe") -> int:
         """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
         now = context.monotonic()
-        if now - self._tried_at < look_seconds(context.policy.poll_seconds):
+        if now - self._tried_at < sync_interval_seconds(context.policy.poll_seconds):
             with context.database.read() as connection:
                 stale = stale_processors(connection, context, context.clock(connection))
             if processor not in stale or not self._was_answered:
                 return 0
         self._tried_at, self._was_answered = now, False
-        unknown = look(context, processor)
+        unknown = sync_recent(context, processor)
         self._was_answered = True
         return unknown
 
 
-def watch(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+def sync_all(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
     """Take in every word about the refunds of the last days that is news; returns how many were.
 
     Raises `Unavailable` if the list can't be read to its end.
@@ -115,58 +115,58 @@ class _Found:
     """In a processor's list: words that are `news`, refunds of this installation whose legs are `unknown` here, and the
     payments that were refunded `elsewhere`, by the processor's names for them."""
 
-    news: Sequence[Evidence]
+    news: Sequence[RecordedReply]
     unknown: Sequence[RefundObject]
     elsewhere: frozenset[str]
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
     # First the list, then our legs: these are committed before anything is sent.
-    _, things = recent(context, processor, days)
+    _, refund_objects = list_recent(context, processor, days)
     with context.database.read() as connection:
-        return _sorted_out(connection, context.policy, processor, things)
+        return _classify(connection, context.policy, processor, refund_objects)
 
 
-def _sorted_out(connection: Connection, policy: Policy, processor: str, things: Iterable[RefundObject]) -> _Found:
-    whose = sorted_out(connection, processor, things)
-    ours = {owned.thing.processor_refund_id: owned for owned in whose.ours}
-    known = known_words(connection, processor, ours)
-    new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.thing.status]
+def _classify(connection: Connection, policy: Policy, processor: str, refund_objects: Iterable[RefundObject]) -> _Found:
+    whose = sort_by_owner(connection, processor, refund_objects)
+    ours = {owned.refund_object.processor_refund_id: owned for owned in whose.ours}
+    known = known_statuses(connection, processor, ours)
+    new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.refund_object.status]
     places = {owned.leg_id: owned.refund_id for owned in new}
-    told = _told_already(connection, policy, [owned.thing for owned in new], known, places)
-    _, told_until = processors.last_look(connection, processor)
+    told = _already_alerted(connection, policy, [owned.refund_object for owned in new], known, places)
+    _, told_until = processors.last_listing(connection, processor)
     return _Found(
         news=[
-            Evidence(owned.refund_id, owned.leg_id, None, Answered(owned.thing))
+            RecordedReply(owned.refund_id, owned.leg_id, None, Answered(owned.refund_object))
             for owned in new
-            if owned.thing.processor_refund_id not in told
+            if owned.refund_object.processor_refund_id not in told
         ],
-        unknown=[thing for thing in whose.forgotten if thing.created_at.timestamp() > (told_until or 0)],
+        unknown=[item for item in whose.forgotten if item.created_at.timestamp() > (told_until or 0)],
         elsewhere=frozenset(
             ref
-            for thing in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
-            if thing.status not in NO_MONEY_WENT_OUT
-            for ref in thing.payment_refs
+            for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
+            if item.status not in NO_MONEY_WENT_OUT
+            for ref in item.payment_refs
         ),
     )
 
 
-def _told_already(
+def _already_alerted(
     connection: Connection,
     policy: Policy,
-    things: Iterable[RefundObject],
+    refund_objects: Iterable[RefundObject],
     known: Mapping[str, str | None],
     places: Mapping[str, str],
 ) -> frozenset[str]:
     """Those of which a person has heard that they are not what was asked for, and nothing has changed since."""
-    strange = [t for t in things if t.leg_id in places and is_distrusted(known.get(t.processor_refund_id))]
+    strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
     faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
     return frozenset(
         t.processor_refund_id
         for t, fault in faults.items()
-        if fault and known[t.processor_refund_id] == distrusted(t, fault)
+        if fault and known[t.processor_refund_id] == mismatched_status(t, fault)
     )
 
 
@@ -176,12 +176,12 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     if found.elsewhere:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
-    for start in range(0, len(found.news), NEWS_AT_ONCE):
-        record_evidence(context, found.news[start : start + NEWS_AT_ONCE])
+    for start in range(0, len(found.news), UPDATES_PER_TRANSACTION):
+        record_replies(context, found.news[start : start + UPDATES_PER_TRANSACTION])
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:
-    newest = max(unknown, key=lambda thing: thing.created_at)
+    newest = max(unknown, key=lambda refund_object: refund_object.created_at)
     reason = (
         f"{len(unknown)} refunds of ours at {processor} are not in this database, the newest is "
         f"{newest.processor_refund_id} for {newest.leg_id}: it was restored from an older backup, "
@@ -191,4 +191,4 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
     event = Event("processor_paused", "refund-worker", reason=reason, detail={"processor": processor}, alarm=True)
     timeline.insert_events(connection, [(None, event)], now)
-    processors.note_told(connection, processor, newest.created_at.timestamp())
+    processors.set_alerted(connection, processor, newest.created_at.timestamp())

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
-from refund_worker.domain.allocation import PaymentRoom
-from refund_worker.domain.decision import CustomerChange, Event, Policy
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.decision import AccountDelta, Event, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
 from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus
@@ -33,30 +33,30 @@ BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "curren
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """The refund that answers a request; `replayed` when an earlier request under this key made it."""
 
     refund_id: str
     replayed: bool
 
 
-def nothing_more(connection: Connection, answers: Sequence[Taken | Refusal]) -> None:
+def nothing_more(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
     """Nobody keeps the answers."""
 
 
 def request_refunds(
     context: Context,
     requests: Sequence[RefundRequest],
-    keep: Callable[[Connection, Sequence[Taken | Refusal]], None] = nothing_more,
-) -> list[Taken | Refusal]:
+    keep: Callable[[Connection, Sequence[Accepted | Refusal]], None] = nothing_more,
+) -> list[Accepted | Refusal]:
     """Take in a batch in one commit and wake the workers; each request gets its own answer, in order.
 
     `keep` stores the answers in the same commit. Raises `Unavailable` when the database can't be used; nothing was
     stored then.
     """
 
-    def work(connection: Connection) -> list[Taken | Refusal]:
-        answers = take_in(connection, context, requests)
+    def work(connection: Connection) -> list[Accepted | Refusal]:
+        answers = accept_requests(connection, context, requests)
         keep(connection, answers)
         return answers
 
@@ -69,7 +69,7 @@ def request_refunds(
             continue
     else:
         answers = context.database.run(work)
-    new = [answer.refund_id for answer in answers if isinstance(answer, Taken) and not answer.replayed]
+    new = [answer.refund_id for answer in answers if isinstance(answer, Accepted) and not answer.replayed]
     if new:
         context.wake(new, any(request.bulk for request in requests))
     return answers
@@ -94,10 +94,12 @@ class Terms(Protocol):
     def new_id(self) -> Callable[[str], str]: ...
 
 
-def take_in(connection: Connection, context: Terms, requests: Sequence[RefundRequest]) -> list[Taken | Refusal]:
+def accept_requests(
+    connection: Connection, context: Terms, requests: Sequence[RefundRequest]
+) -> list[Accepted | Refusal]:
     """The same inside the caller's transaction, without waking anybody."""
     now = context.clock(connection)
-    books = _Books()
+    books = BatchAccounts()
     books.load(connection, requests, context.limits, now)
     # Only now, under the customers' locks: who waited for the same key's first request must see it.
     answers, accepted = _answered(context, requests, books, _earlier(connection, requests), now)
@@ -111,7 +113,7 @@ def take_in(connection: Connection, context: Terms, requests: Sequence[RefundReq
     return answers
 
 
-class Rehearsal:
+class DryRun:
     """What taking in would answer, request after request, each counting what those before it would have taken.
 
     Nothing is stored: what would have been taken is kept here, so no transaction has to stay open from one batch to the
@@ -120,12 +122,12 @@ class Rehearsal:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()  # minor units of the accepted, by currency
-        self._books = _Books()
+        self._books = BatchAccounts()
         self._taken: _Earlier = {}
 
-    def take_in(
+    def accept_requests(
         self, connection: Connection, context: Terms, requests: Sequence[RefundRequest]
-    ) -> list[Taken | Refusal]:
+    ) -> list[Accepted | Refusal]:
         """The answers as of now, in order; a transaction that only reads is enough."""
         now = context.clock(connection)
         self._books.load(connection, requests, context.limits, now)
@@ -142,12 +144,12 @@ class Rehearsal:
 def _answered(
     context: Terms,
     requests: Sequence[RefundRequest],
-    books: _Books,
+    books: BatchAccounts,
     taken: _Earlier,
     now: float,
-) -> tuple[list[Taken | Refusal], list[tuple[Refund, str]]]:
+) -> tuple[list[Accepted | Refusal], list[tuple[Refund, str]]]:
     """The answers in order, and the accepted with their bodies; the books are loaded."""
-    answers: list[Taken | Refusal] = []
+    answers: list[Accepted | Refusal] = []
     accepted: list[tuple[Refund, str]] = []
     for request in requests:
         body = body_of(request)
@@ -163,12 +165,12 @@ def _answered(
         text = json.dumps(body, sort_keys=True)
         taken[_key_of(request)] = (refund.refund_id, text)
         accepted.append((refund, text))
-        answers.append(Taken(refund.refund_id, replayed=False))
+        answers.append(Accepted(refund.refund_id, replayed=False))
     return answers, accepted
 
 
-def _is_replay(answer: Taken | Refusal) -> bool:
-    return isinstance(answer, Taken) and answer.replayed
+def _is_replay(answer: Accepted | Refusal) -> bool:
+    return isinstance(answer, Accepted) and answer.replayed
 
 
 def body_of(request: RefundRequest) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def _earlier(connection: Connection, requests: Iterable[RefundRequest]) -> _Earl
     return found
 
 
-def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier_body: str) -> Taken:
+def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier_body: str) -> Accepted:
     earlier = json.loads(earlier_body)
     different = tuple(name for name in BODY_FIELDS if body[name] != earlier[name])
     if different:
@@ -204,7 +206,7 @@ def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str,
             f"the idempotency key {request.idempotency_key} was used before with another {', '.join(different)}",
             fields=different,
         )
-    return Taken(refund_id, replayed=True)
+    return Accepted(refund_id, replayed=True)
 
 
 def _accepted(refund: Refund) -> Event:
@@ -220,16 +222,16 @@ def _accepted(refund: Refund) -> Event:
     )
 
 
-class _Books:
+class BatchAccounts:
     """The accounts that a batch of requests touches, locked, as they become while the batch is taken in."""
 
     def __init__(self) -> None:
         self.customers: dict[str, CustomerAccount] = {}
-        self.payments: dict[str, dict[str, PaymentRoom]] = {}
-        self.rooms: dict[str, TransactionRoom] = {}
+        self.payments: dict[str, dict[str, RefundablePayment]] = {}
+        self.rooms: dict[str, RefundableTransaction] = {}
         self.usage = Usage()
         self.actors: set[str] = set()
-        self.customer_changes: dict[str, CustomerChange] = {}
+        self.customer_changes: dict[str, AccountDelta] = {}
         self.payment_changes: dict[str, tuple[int, int]] = {}
         self.room_changes: dict[str, int] = {}
 
@@ -240,7 +242,7 @@ class _Books:
         for customer, its in accounts.payments_of(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in its}
         rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
-        self.rooms |= accounts.rooms_of(connection, rooms)
+        self.rooms |= accounts.transactions_of(connection, rooms)
         actors = {request.actor for request in requests} - self.actors
         # Only now, under the customers' locks: two that together are above a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))
@@ -274,17 +276,17 @@ class _Books:
             self.customers[refund.customer_id] = replace(
                 account, held=account.held + held, withdrawn=account.withdrawn + refund.credits
             )
-            so_far = self.customer_changes.get(refund.customer_id, CustomerChange())
-            self.customer_changes[refund.customer_id] = CustomerChange(
+            so_far = self.customer_changes.get(refund.customer_id, AccountDelta())
+            self.customer_changes[refund.customer_id] = AccountDelta(
                 held=so_far.held + held, withdrawn=so_far.withdrawn + refund.credits
             )
         for leg in refund.legs:
             its = self.payments[refund.customer_id]
-            its[leg.payment_id] = its[leg.payment_id].less(leg.payment_credits, leg.amount_minor)
+            its[leg.payment_id] = its[leg.payment_id].after_reserving(leg.payment_credits, leg.amount_minor)
             credits, money = self.payment_changes.get(leg.payment_id, (0, 0))
             self.payment_changes[leg.payment_id] = (credits + leg.payment_credits, money + leg.amount_minor)
 
     def store(self, connection: Connection) -> None:
         accounts.change_customers(connection, self.customer_changes)
         accounts.change_payments(connection, self.payment_changes)
-        accounts.change_rooms(connection, self.room_changes)
+        accounts.change_transactions(connection, self.room_changes)

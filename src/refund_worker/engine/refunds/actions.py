@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.context import Context
@@ -18,7 +18,7 @@ from refund_worker.store import idempotency, refunds
 from refund_worker.store.access import persons
 
 
-def command(
+def perform_action(
     context: Context,
     refund_id: str,
     action: Action,
@@ -51,7 +51,7 @@ def command(
             raise StaleVersion(f"the refund is at version {refund.version} now: look at it again")
         # Read under the refund's lock: what was linked by now counts, however long ago the refund was asked for.
         links = persons.links(connection) if action is Action.APPROVE else ()
-        decision = commanded(
+        decision = apply_action(
             refund, action, now, context.policy, actor=actor, reason=reason, reference=reference, links=links
         )
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import PAUSE_SECONDS, CustomerChange, Decision, Event, Pause
+from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, ProcessorDenied
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 
 log = logging.getLogger("refund_worker.apply")
 
 # A cause that lasts is tried again and again; who was told of it today need not hear of each try.
-TELL_AGAIN_SECONDS = 86_400.0
+ALARM_AGAIN_SECONDS = 86_400.0
 
 
 def apply(
@@ -42,20 +42,20 @@ def apply(
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
     _change_payments(connection, decisions, money_went_out)
-    payment_readings.keep_words(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
+    payment_readings.store_readings(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     rooms: defaultdict[str, int] = defaultdict(int)
     for d in decisions:
         if d.room and d.after.transaction_id:
             rooms[d.after.transaction_id] += d.room
-    accounts.change_rooms(connection, rooms)
+    accounts.change_transactions(connection, rooms)
     _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
 
 
-def _pause(connection: Connection, pauses: Iterable[Pause], now: float) -> None:
+def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float) -> None:
     """Stop sending where our set-up is at fault; an operator is told once a day of each cause, not at each try."""
     for pause in pauses:
-        if processors.is_news(connection, pause.processor, pause.code, now - TELL_AGAIN_SECONDS):
+        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
             log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
             detail = {"processor": pause.processor, "code": pause.code}
             told = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
@@ -71,12 +71,12 @@ def _pause(connection: Connection, pauses: Iterable[Pause], now: float) -> None:
         )
 
 
-def _customers(decisions: Sequence[Decision]) -> dict[str, CustomerChange]:
-    sums: defaultdict[str, CustomerChange] = defaultdict(CustomerChange)
+def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:
+    sums: defaultdict[str, AccountDelta] = defaultdict(AccountDelta)
     for d in decisions:
         if d.customer:
             a, b = sums[d.after.customer_id], d.customer
-            sums[d.after.customer_id] = CustomerChange(
+            sums[d.after.customer_id] = AccountDelta(
                 a.balance + b.balance, a.held + b.held, a.net_spent + b.net_spent, a.withdrawn + b.withdrawn
             )
     return sums

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.operator_action import commanded
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.context import Context
@@ -86,7 +86,7 @@ def retry_all(
         if len(still) != expected or mark not in (None, stuck.mark):
             raise SetChanged(f"you saw {expected} refunds, there are {len(still)} now: look again, then retry")
         decisions = [
-            commanded(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
+            apply_action(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
             for refund in still
         ]
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.refund import LegStatus, Refund
 from refund_worker.engine.context import Context
@@ -16,7 +16,7 @@ MAY_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.SENDING, LegStatus.WAITING
 READS = "reads"
 
 
-def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[PaymentRoom]]) -> dict[str, str]:
+def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[RefundablePayment]]) -> dict[str, str]:
     """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too, with its processor."""
     ahead = {leg.payment_id: leg.processor for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
     return ahead | {room.payment_id: room.processor for of_customer in rooms.values() for room in of_customer}
@@ -28,6 +28,6 @@ def facts_for(connection: Connection, context: Context, wanted: Collection[str])
     return payment_readings.facts_of(connection, wanted, readable)
 
 
-def reading_turn(processor: str) -> str:
+def reading_slot(processor: str) -> str:
     """The name of the rate that readings of payments have for themselves, so that they never slow sends down."""
     return f"{processor}:{READS}"

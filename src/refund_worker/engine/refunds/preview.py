@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.acceptance import CustomerAccount, TransactionRoom, accept
-from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.limits import check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
@@ -34,7 +34,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
     payments = accounts.payments_of(connection, [request.customer_id]).get(request.customer_id, [])
-    rooms = accounts.rooms_of(connection, [request.transaction_id]) if request.transaction_id else {}
+    rooms = accounts.transactions_of(connection, [request.transaction_id]) if request.transaction_id else {}
     room = rooms.get(request.transaction_id or "")
     usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
 
@@ -78,8 +78,8 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
 def _most(
     request: RefundRequest,
     customer: CustomerAccount | None,
-    room: TransactionRoom | None,
-    payments: Sequence[PaymentRoom],
+    room: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
 ) -> int:
     """The most credits that the same request could ask for, by each of the limits; whether it fits is tried after."""
     if customer is None or (request.transaction_id is not None and room is None):

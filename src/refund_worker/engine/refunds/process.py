@@ -13,24 +13,24 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.allocation import PaymentRoom
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.decision_builder import unplaced_legs
-from refund_worker.domain.next_step import woken
+from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
 from refund_worker.domain.processor_calls import Call, Fetch, LookUp, Send, Verify
 from refund_worker.domain.processor_replies import Denied, NotSent
 from refund_worker.domain.refund import Leg
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.refunds.apply import apply
-from refund_worker.engine.refunds.payment_facts import facts_for, payments_ahead, reading_turn
-from refund_worker.engine.refunds.quarantine import put_aside, tried
-from refund_worker.engine.refunds.replies import Evidence, record_evidence
-from refund_worker.engine.refunds.safe_call import answer_of
+from refund_worker.engine.refunds.payment_facts import facts_for, payments_ahead, reading_slot
+from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
+from refund_worker.engine.refunds.replies import RecordedReply, record_replies
+from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
-from refund_worker.processors.unsupported import ADAPTERS, UnservedProcessor, UnusablePayment
+from refund_worker.processors.unsupported import ADAPTERS, UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.installation import installation_id
 
@@ -60,34 +60,34 @@ class Claim:
     questions: tuple[Question, ...]
 
 
-def advance(
+def process_due(
     context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None, limit: int | None = None
 ) -> int:
     """One round for up to `limit` due refunds (those among `only`, if given); returns how many it claimed."""
     began = context.monotonic()
-    claim = tried(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
+    claim = run_or_error(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
     if isinstance(claim, Exception):
         log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)
-        return _advance_one_by_one(context, only, bulk=bulk, limit=limit)
-    _ask_and_record(context, claim, began)
+        return _process_one_by_one(context, only, bulk=bulk, limit=limit)
+    _call_and_record(context, claim, began)
     return claim.claimed
 
 
-def _ask_and_record(context: Context, claim: Claim, began: float) -> None:
+def _call_and_record(context: Context, claim: Claim, began: float) -> None:
     """`began` is from before the claim: a worker frozen between its commit and its calls must not begin them."""
     if not claim.questions:
         return
-    answers = context.run(_ask_all(context, claim, began))
+    answers = context.run(_call_all(context, claim, began))
     evidence = [
-        Evidence(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
+        RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
         for q, answer in zip(claim.questions, answers, strict=True)
     ]
-    taken = record_evidence(context, evidence, lease_token=claim.token)
+    taken = record_replies(context, evidence, lease_token=claim.token)
     if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
         log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
 
 
-def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
+def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
     """One refund that breaks us must not hold up the others: it is put aside and shown to a person."""
 
     def due(connection: Connection) -> list[str]:
@@ -98,19 +98,19 @@ def _advance_one_by_one(context: Context, only: Collection[str] | None, *, bulk:
     broken: dict[str, Exception] = {}
     for refund_id in ids:
         began = context.monotonic()
-        claim = tried(context, lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
+        claim = run_or_error(context, lambda connection, one=refund_id: claim_due(connection, context, [one]))  # type: ignore[misc]
         if isinstance(claim, Exception):
             broken[refund_id] = claim
         else:
-            _ask_and_record(context, claim, began)
-    put_aside(context, broken, of=len(ids))
+            _call_and_record(context, claim, began)
+    quarantine(context, broken, of=len(ids))
     return len(ids)
 
 
-def advance_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
+def process_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
     """Rounds until nothing (among `only`) is due any more; returns how many refunds were claimed in all."""
     total = 0
-    while claimed := advance(context, only, bulk=bulk):
+    while claimed := process_due(context, only, bulk=bulk):
         total += claimed
     return total
 
@@ -142,11 +142,11 @@ def claim_due(
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
-        decision = woken(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
+        decision = next_step(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
         facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
-            rooms[refund.customer_id] = _less(rooms[refund.customer_id], decision)
+            rooms[refund.customer_id] = _after_reserving(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
 
@@ -158,8 +158,8 @@ def _leased(decision: Decision, token: str, until: float) -> Decision:
     return replace(decision, after=replace(decision.after, **lease))
 
 
-def _less(rooms: Sequence[PaymentRoom], decision: Decision) -> list[PaymentRoom]:
-    return [room.less(*decision.payments.get(room.payment_id, (0, 0))) for room in rooms]
+def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
+    return [room.after_reserving(*decision.payments.get(room.payment_id, (0, 0))) for room in rooms]
 
 
 def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:
@@ -186,25 +186,25 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
 def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
     if isinstance(call, Send):
         return leg.sends > 1
-    return _stand_in(context, call.processor, leg.processor_payment_id) is not None
+    return _substitute(context, call.processor, leg.processor_payment_id) is not None
 
 
-def _stand_in(context: Context, processor: str, payment: str, body: str = "") -> UnservedProcessor | None:
+def _substitute(context: Context, processor: str, payment: str, body: str = "") -> UnsupportedProcessor | None:
     """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
     if not can_be_sent(processor, payment):
         return UnusablePayment(processor, body)
     if processor not in context.processors and processor not in ADAPTERS:
-        return UnservedProcessor(processor, body)
+        return UnsupportedProcessor(processor, body)
     return None
 
 
 def _body(context: Context, send: Send, installation: str) -> str:
-    stand_in = _stand_in(context, send.processor, send.order.processor_payment_id)
-    processor = stand_in or context.processors.get(send.processor) or UnservedProcessor(send.processor)
+    stand_in = _substitute(context, send.processor, send.order.processor_payment_id)
+    processor = stand_in or context.processors.get(send.processor) or UnsupportedProcessor(send.processor)
     return processor.freeze(replace(send.order, installation=installation))
 
 
-async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]:
+async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:
     """All questions side by side, but those about one payment one after another: processors lock a payment."""
     answers: dict[int, Answer] = {}
     switch = KillSwitch(context, began)
@@ -212,7 +212,7 @@ async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]
     for index, question in enumerate(claim.questions):
         by_payment[question.call.processor, question.payment].append(index)
 
-    async def ask_in_turn(indices: list[int]) -> None:
+    async def call_in_order(indices: list[int]) -> None:
         reading: Answer | None = None  # of the payment: one is enough for all its legs
         for index in indices:
             question = claim.questions[index]
@@ -221,27 +221,27 @@ async def _ask_all(context: Context, claim: Claim, began: float) -> list[Answer]
             else:
                 reading = answers[index] = reading or await _ask(context, question, began, switch)
 
-    await asyncio.gather(*(ask_in_turn(indices) for indices in by_payment.values()))
+    await asyncio.gather(*(call_in_order(indices) for indices in by_payment.values()))
     return [answers[index] for index in range(len(claim.questions))]
 
 
 async def _ask(context: Context, question: Question, began: float, switch: KillSwitch) -> Answer:
     processor = context.processors.get(question.call.processor)
-    processor = _stand_in(context, question.call.processor, question.payment, question.body) or processor
+    processor = _substitute(context, question.call.processor, question.payment, question.body) or processor
     if processor is None:
         return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
     name = question.call.processor
-    turn = reading_turn(name) if isinstance(question.call, Verify) else name
-    has_turn = await _has_turn(context, turn, began)
+    turn = reading_slot(name) if isinstance(question.call, Verify) else name
+    has_turn = await _has_slot(context, turn, began)
     if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
         return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
     # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
     if not has_turn or _seconds_left(context, began) <= 0:
         return NotSent("not begun: its turn did not come within the lease", begun=False)
-    return await answer_of(context, question.call.processor, _call(processor, question))
+    return await call_safely(context, question.call.processor, _call(processor, question))
 
 
-async def _has_turn(context: Context, turn: str, began: float) -> bool:
+async def _has_slot(context: Context, turn: str, began: float) -> bool:
     """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
 
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of

@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 BROKE = "internal_error"
 # So many at once, and none that goes through: the fault is not theirs (a schema behind the code, say).
-EVERYBODYS = 10
+SYSTEMIC_FAILURES_MIN = 10
 
 log = logging.getLogger("refund_worker.put_aside")
 
 
-def tried(context: Context, work: Callable[[Connection], T]) -> T | Exception:
+def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Exception:
     """The result of `work` in a transaction of its own, or the fault of ours that it met; then nothing is written.
 
     A database that can't be reached and a time limit are no faults of the work: they are raised.
@@ -37,7 +37,7 @@ def tried(context: Context, work: Callable[[Connection], T]) -> T | Exception:
         return error
 
 
-def put_aside(
+def quarantine(
     context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, off: bool = True
 ) -> None:
     """Tell a person of these refunds, and look at each again only after the longest wait.
@@ -45,7 +45,7 @@ def put_aside(
     `of`: how many were tried; where all of many break, none is put aside and the fault is raised. `lease_token`: under
     which they are held, if they are. `off=False`: what can't be taken in was not about the work that is due.
     """
-    if len(broken) == of >= EVERYBODYS:
+    if len(broken) == of >= SYSTEMIC_FAILURES_MIN:
         raise next(iter(broken.values()))
     for refund_id, error in broken.items():
         _put_one_aside(context, refund_id, error, lease_token, off)

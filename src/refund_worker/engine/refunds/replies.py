@@ -11,21 +11,21 @@ from typing import Any
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Decision
-from refund_worker.domain.handle_reply import heard_all
+from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import Call, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.domain.refund import Refund
 from refund_worker.engine.context import Answer, Context
 from refund_worker.engine.refunds.apply import apply
-from refund_worker.engine.refunds.object_ownership import Owned, found_for, sorted_out
-from refund_worker.engine.refunds.quarantine import put_aside, tried
+from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
+from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.store import attempts, refunds
 
 log = logging.getLogger("refund_worker.evidence")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class RecordedReply:
     """What was said about one leg: the answer to `call`, asked at `asked_at`, or unasked (`call` None)."""
 
     refund_id: str
@@ -36,40 +36,42 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RecordResult:
     """What followed from evidence, and the refunds that this program broke on: nothing was written of those."""
 
     decisions: list[Decision]
     broken: frozenset[str] = frozenset()
 
 
-def record_evidence(context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None) -> Taken:
+def record_replies(
+    context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
+) -> RecordResult:
     """`take_evidence` in a transaction of its own, with its alarms in the log.
 
     Where that breaks it is done refund by refund: what can't be taken in about one must not lose the others' answers,
     again and again, nor keep the last look at the processor old and so stop all sending. That one is put aside.
     """
-    decisions = tried(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
+    decisions = run_or_error(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
     if not isinstance(decisions, Exception):
         _tell(decisions)
-        return Taken(decisions)
+        return RecordResult(decisions)
     log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
     done: list[Decision] = []
     broken: dict[str, Exception] = {}
     grouped = _by_refund(evidence)
     for refund_id, items in grouped.items():
-        its = tried(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
+        its = run_or_error(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
         if isinstance(its, Exception):
             broken[refund_id] = its
         else:
             _tell(its)
             done.extend(its)
-    put_aside(context, broken, of=len(grouped), lease_token=lease_token, off=lease_token is not None)
-    return Taken(done, frozenset(broken))
+    quarantine(context, broken, of=len(grouped), lease_token=lease_token, off=lease_token is not None)
+    return RecordResult(done, frozenset(broken))
 
 
 def take_evidence(
-    connection: Connection, context: Context, evidence: Sequence[Evidence], *, lease_token: str | None = None
+    connection: Connection, context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> list[Decision]:
     """Join the evidence with what is known and write what follows.
 
@@ -79,7 +81,7 @@ def take_evidence(
     now = context.clock(connection)
     by_refund = _by_refund(evidence)
     decisions = []
-    heard_of: list[Evidence] = []
+    heard_of: list[RecordedReply] = []
     loaded = refunds.load(connection, list(by_refund), lock=True)
     ours = _ours(connection, loaded, evidence)
     for refund in loaded:
@@ -87,7 +89,7 @@ def take_evidence(
             continue
         items = by_refund[refund.refund_id]
         read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items, ours)]
-        decision = heard_all(refund, read, now, context.policy)
+        decision = apply_replies(refund, read, now, context.policy)
         if lease_token is not None:
             decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
         decisions.append(decision)
@@ -97,10 +99,10 @@ def take_evidence(
     return decisions
 
 
-_Ours = Mapping[tuple[str, str], Owned]  # by processor and object
+_Ours = Mapping[tuple[str, str], OwnedObject]  # by processor and object
 
 
-def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[Evidence]) -> _Ours:
+def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[RecordedReply]) -> _Ours:
     """Of the objects that were described, but in answer to a send, those that are ours: read once for all."""
     processors = {leg.leg_id: leg.processor for refund in loaded for leg in refund.legs}
     told: defaultdict[str, list[RefundObject]] = defaultdict(list)
@@ -108,15 +110,15 @@ def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[E
         if isinstance(item.reply, Answered) and not isinstance(item.call, Send) and item.leg_id in processors:
             told[processors[item.leg_id]].append(item.reply.object)
     return {
-        (processor, owned.thing.processor_refund_id): owned
-        for processor, things in told.items()
-        for owned in sorted_out(connection, processor, things).ours
+        (processor, owned.refund_object.processor_refund_id): owned
+        for processor, refund_objects in told.items()
+        for owned in sort_by_owner(connection, processor, refund_objects).ours
     }
 
 
 def _as_our_books_read(
-    connection: Connection, refund: Refund, evidence: Iterable[Evidence], ours: _Ours
-) -> Iterator[Evidence]:
+    connection: Connection, refund: Refund, evidence: Iterable[RecordedReply], ours: _Ours
+) -> Iterator[RecordedReply]:
     """Each list parted into the leg's own objects and others', each object under the name that our books know it by.
 
     An answer to a send is what its key made, whatever marks it bears. What was told unasked of an object that is not
@@ -126,13 +128,13 @@ def _as_our_books_read(
     for item in evidence:
         leg = legs[item.leg_id]
         match item.reply:
-            case Found(objects=things):
-                yield replace(item, reply=found_for(connection, leg, things))
-            case Answered(object=thing) if not isinstance(item.call, Send):
-                owned = ours.get((leg.processor, thing.processor_refund_id))
+            case Found(objects=refund_objects):
+                yield replace(item, reply=found_for(connection, leg, refund_objects))
+            case Answered(object=refund_object) if not isinstance(item.call, Send):
+                owned = ours.get((leg.processor, refund_object.processor_refund_id))
                 if owned is not None and owned.leg_id == leg.leg_id:
                     # Of the same object another word may have been told beside this one.
-                    named = replace(thing, leg_id=leg.leg_id, attempt=owned.thing.attempt)
+                    named = replace(refund_object, leg_id=leg.leg_id, attempt=owned.refund_object.attempt)
                     yield replace(item, reply=replace(item.reply, object=named))
                 elif item.call is not None:
                     yield item
@@ -140,13 +142,13 @@ def _as_our_books_read(
                 yield item
 
 
-def _answer(evidence: Evidence, send: Send, now: float) -> dict[str, Any]:
+def _answer(evidence: RecordedReply, send: Send, now: float) -> dict[str, Any]:
     reply = evidence.reply
     code: str | None
     message: str | None
     match reply:
-        case Answered(object=thing):
-            code, message = thing.processor_refund_id, thing.status
+        case Answered(object=refund_object):
+            code, message = refund_object.processor_refund_id, refund_object.status
         case Unanswered(reason=reason) | NotSent(reason=reason):
             code, message = None, reason
         case Busy(code=busy) | Denied(code=busy):
@@ -164,8 +166,8 @@ def _answer(evidence: Evidence, send: Send, now: float) -> dict[str, Any]:
     }
 
 
-def _by_refund(evidence: Iterable[Evidence]) -> dict[str, list[Evidence]]:
-    grouped: defaultdict[str, list[Evidence]] = defaultdict(list)
+def _by_refund(evidence: Iterable[RecordedReply]) -> dict[str, list[RecordedReply]]:
+    grouped: defaultdict[str, list[RecordedReply]] = defaultdict(list)
     for item in evidence:
         grouped[item.refund_id].append(item)
     return grouped

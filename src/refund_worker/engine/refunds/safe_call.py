@@ -11,7 +11,7 @@ from refund_worker.engine.context import Answer, Context
 log = logging.getLogger("refund_worker.calls")
 
 
-async def answer_of(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:
+async def call_safely(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:
     """The answer; `Unanswered` where the adapter raises, which it promised not to: what happened is not known."""
     try:
         return await call

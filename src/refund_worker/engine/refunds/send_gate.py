@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import Hold, Policy
+from refund_worker.domain.decision import Policy, SendBlock
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
 from refund_worker.processors.unsupported import ADAPTERS
@@ -53,7 +53,7 @@ def stale_processors(connection: Connection, context: Context, now: float) -> fr
 
     While nothing was sent, a person may have paid by hand: so may those whose pause has ended since the last look.
     """
-    return processors.looked_at_before(connection, now - stale_seconds(context.policy), now)
+    return processors.listed_before(connection, now - stale_seconds(context.policy), now)
 
 
 def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
@@ -63,10 +63,10 @@ def unsynced_processors(connection: Connection, context: Context, now: float) ->
     """
     if context.policy.poll_seconds >= STALE_SECONDS_MIN:
         return frozenset()
-    return processors.looked_at_before(connection, now - context.policy.poll_seconds, now)
+    return processors.listed_before(connection, now - context.policy.poll_seconds, now)
 
 
-def send_blocks(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, Hold]:
+def send_blocks(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, SendBlock]:
     """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
     at_last = now + context.policy.retry_max_seconds
     stopped = processors.paused_processors(connection, now)
@@ -74,9 +74,9 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     holds = {}
     for name in named:
         if name in ADAPTERS and name not in context.processors:
-            holds[name] = Hold(at_last, look_ups=False)
+            holds[name] = SendBlock(at_last, look_ups=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
             # By hand, or for want of a look: whoever ends that wakes them.
             ends = None if name in stale or processors.ALL in stopped else stopped[name]
-            holds[name] = Hold(at_last if ends is None else min(ends, at_last))
+            holds[name] = SendBlock(at_last if ends is None else min(ends, at_last))
     return holds

@@ -28,13 +28,13 @@ from refund_worker.processors.base import (
     Denied,
     Found,
     KeyConflict,
-    LegOrder,
     Misconfigured,
     NotSent,
     PaymentRead,
+    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    PaymentWord,
+    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -56,10 +56,10 @@ from refund_worker.processors.stripe.objects import (
     to_refund_object,
 )
 from refund_worker.processors.stripe.payments import (
-    holds_refunds_back,
+    blocks_refunds,
+    charge_reading,
+    intent_reading,
     is_no_way_to_read,
-    to_charge_word,
-    to_intent_word,
 )
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
@@ -132,7 +132,7 @@ class StripeProcessor:
     def __repr__(self) -> str:
         return f"StripeProcessor(name={self.name!r})"
 
-    def freeze(self, order: LegOrder) -> str:
+    def freeze(self, order: RefundInstruction) -> str:
         """The parameters of POST /v1/refunds as JSON with sorted keys. Raises ValueError for what Stripe can't take:
         a payment id that is no charge or payment intent, an amount below 1, an id above 500 characters."""
         if type(order.amount_minor) is not int or order.amount_minor < 1:
@@ -201,25 +201,25 @@ class StripeProcessor:
             async with asyncio.timeout(self._timeout_seconds):
                 word = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
                 if word.disputed:
-                    word = replace(word, disputed=await self._is_held_back(processor_payment_id))
+                    word = replace(word, disputed=await self._is_blocked_by_dispute(processor_payment_id))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _reading_failure(error)
         return PaymentRead(word)
 
-    async def _is_held_back(self, processor_payment_id: str) -> bool:
+    async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
         """What the disputes of a disputed payment come to; where they can't be read the charge's own word stands."""
         where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
         try:
-            return holds_refunds_back((await self._call("get", "/v1/disputes", where)).data)
+            return blocks_refunds((await self._call("get", "/v1/disputes", where)).data)
         except Exception:  # noqa: BLE001 -- a server may have no such path; the payment is read again later
             return True
 
-    async def _charge(self, charge_id: str) -> PaymentWord:
-        return to_charge_word((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)
+    async def _charge(self, charge_id: str) -> PaymentReading:
+        return charge_reading((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)
 
-    async def _intent(self, intent_id: str) -> PaymentWord:
+    async def _intent(self, intent_id: str) -> PaymentReading:
         answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
-        word, charge_id = to_intent_word(answer.data, intent_id)
+        word, charge_id = intent_reading(answer.data, intent_id)
         return word if charge_id is None else await self._charge(charge_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:

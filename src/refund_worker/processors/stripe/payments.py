@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.processors.base import PaymentWord
+from refund_worker.processors.base import PaymentReading
 from refund_worker.processors.stripe.objects import CURRENCY, OPAQUE_ID, Unreadable
 
 # A server that answers so has no such path, or does not let our key read it: 405 and 501 are what some answer for 404.
@@ -17,14 +17,14 @@ OPEN_TO_REFUNDS: Final = frozenset(
 )
 
 
-def to_charge_word(data: object, reference: str) -> PaymentWord:
+def charge_reading(data: object, reference: str) -> PaymentReading:
     """What a charge says of itself. Raises `Unreadable` if it is none, another one than `reference`, or says no sums.
 
     `reference` is the id that was asked for; "" where the charge is part of a payment intent.
     """
     charge = _object(data, "charge", reference)
     disputed = charge.get("disputed")
-    return PaymentWord(
+    return PaymentReading(
         captured_minor=_captured(charge),
         currency=_currency(charge),
         live=_flag(charge, "livemode"),
@@ -33,17 +33,17 @@ def to_charge_word(data: object, reference: str) -> PaymentWord:
     )
 
 
-def to_intent_word(data: object, reference: str) -> tuple[PaymentWord, str | None]:
+def intent_reading(data: object, reference: str) -> tuple[PaymentReading, str | None]:
     """What a payment intent says of itself, and the id of its charge where that must be asked for by itself."""
     intent = _object(data, "payment_intent", reference)
     charge = intent.get("latest_charge")
     if isinstance(charge, dict):
-        return to_charge_word(charge, ""), None
-    word = PaymentWord(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
+        return charge_reading(charge, ""), None
+    word = PaymentReading(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
     return word, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
 
 
-def holds_refunds_back(data: object) -> bool:
+def blocks_refunds(data: object) -> bool:
     """Whether a list of a payment's disputes has one that closes the payment for refunds, or says nothing of use.
 
     A charge stays `disputed` when the dispute is won, and is so from an inquiry on, whose best answer is a refund.
@@ -79,21 +79,21 @@ def _captured(charge: dict[str, Any]) -> int:
     return _amount(charge, "amount") if charge.get("captured") is True else 0
 
 
-def _amount(thing: dict[str, Any], name: str) -> int:
-    value = thing.get(name)
+def _amount(refund_object: dict[str, Any], name: str) -> int:
+    value = refund_object.get(name)
     # type() and not isinstance(): True is an int to Python, and no amount.
     if type(value) is not int or not 0 <= value <= AMOUNT_MAX:
         raise Unreadable(f"a payment whose {name} is not a whole number of minor units")
     return value
 
 
-def _currency(thing: dict[str, Any]) -> str:
-    value = thing.get("currency")
+def _currency(refund_object: dict[str, Any]) -> str:
+    value = refund_object.get("currency")
     if not isinstance(value, str) or not CURRENCY.fullmatch(value):
         raise Unreadable("a payment without a currency")
     return value.upper()
 
 
-def _flag(thing: dict[str, Any], name: str) -> bool | None:
-    value = thing.get(name)
+def _flag(refund_object: dict[str, Any], name: str) -> bool | None:
+    value = refund_object.get(name)
     return value if isinstance(value, bool) else None

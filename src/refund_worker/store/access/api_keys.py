@@ -14,7 +14,7 @@ from refund_worker.store.tables import api_keys
 def insert_key(connection: Connection, row: Mapping[str, Any]) -> None:
     """IntegrityError where the client has a live key of this name."""
     connection.execute(api_keys.insert().values(**row))
-    snapshots.take_as_they_stand(connection, "api_keys", [row["key_id"]])
+    snapshots.append_current_rows(connection, "api_keys", [row["key_id"]])
 
 
 def find_by_hash(connection: Connection, key_hash: str) -> RowMapping | None:
@@ -40,4 +40,4 @@ def revoke(connection: Connection, key_id: str, now: float) -> None:
     """From now on the key opens nothing; a second time changes nothing."""
     k = api_keys.c
     connection.execute(update(api_keys).where(k.key_id == key_id, k.revoked_at.is_(None)).values(revoked_at=now))
-    snapshots.take_as_they_stand(connection, "api_keys", [key_id])
+    snapshots.append_current_rows(connection, "api_keys", [key_id])

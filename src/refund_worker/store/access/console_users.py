@@ -17,7 +17,7 @@ def insert_user(connection: Connection, *, name: str, role: str, password_hash: 
     """IntegrityError where the name is taken, by a disabled user too: a name stands for one person for ever."""
     row = {"name": name, "role": role, "password_hash": password_hash, "created_at": now}
     connection.execute(console_users.insert().values(**row))
-    snapshots.take_as_they_stand(connection, "console_users", [name])
+    snapshots.append_current_rows(connection, "console_users", [name])
 
 
 def lock_names(connection: Connection) -> None:
@@ -41,19 +41,19 @@ def all_users(connection: Connection) -> list[RowMapping]:
 def disable_user(connection: Connection, name: str, now: float) -> None:
     """The user signs in no more, and every session ends."""
     connection.execute(update(console_users).where(_u.name == name, _u.disabled_at.is_(None)).values(disabled_at=now))
-    snapshots.take_as_they_stand(connection, "console_users", [name])
+    snapshots.append_current_rows(connection, "console_users", [name])
     end_sessions_of(connection, name)
 
 
 def enable_user(connection: Connection, name: str) -> None:
     connection.execute(update(console_users).where(_u.name == name).values(disabled_at=None))
-    snapshots.take_as_they_stand(connection, "console_users", [name])
+    snapshots.append_current_rows(connection, "console_users", [name])
 
 
 def set_role(connection: Connection, name: str, role: str) -> None:
     """Live sessions have it at once: they read the role of their user."""
     connection.execute(update(console_users).where(_u.name == name).values(role=role))
-    snapshots.take_as_they_stand(connection, "console_users", [name])
+    snapshots.append_current_rows(connection, "console_users", [name])
 
 
 def end_sessions_of(connection: Connection, name: str) -> None:
@@ -62,7 +62,7 @@ def end_sessions_of(connection: Connection, name: str) -> None:
 
 def replace_hash(connection: Connection, name: str, password_hash: str) -> None:
     connection.execute(update(console_users).where(_u.name == name).values(password_hash=password_hash))
-    snapshots.take_as_they_stand(connection, "console_users", [name])
+    snapshots.append_current_rows(connection, "console_users", [name])
 
 
 def insert_session(connection: Connection, session_hash: str, name: str, now: float) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from sqlalchemy import Connection, func, select
 
 from refund_worker.domain.ledger import CLEARING, CREDITS
-from refund_worker.domain.refund_object import BUT
+from refund_worker.domain.refund_object import MISMATCH_SEPARATOR
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.store.tables import (
     customers,
@@ -22,7 +22,7 @@ from refund_worker.store.tables import (
 
 # Below what either database takes as parameters of one statement.
 IDS_AT_ONCE = 5_000
-ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_BY_HAND}", f"leg_{LegOutcome.GIVEN_UP}")
+ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_MANUALLY}", f"leg_{LegOutcome.ABANDONED}")
 
 
 def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -83,7 +83,7 @@ def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[st
     return found
 
 
-def known_words(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
+def known_statuses(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
     """What the processor last said of these refund objects, in its own words."""
     o = refund_objects.c
     found: dict[str, str | None] = {}
@@ -102,7 +102,12 @@ def resolved_objects(connection: Connection, processor: str, ids: Iterable[str])
         select(o.processor_refund_id)
         .join(legs, legs.c.leg_id == o.leg_id)
         .join(events, (e.refund_id == legs.c.refund_id) & (e.leg_id == o.leg_id))
-        .where(o.processor == processor, o.status.contains(BUT), e.kind.in_(ENDED_BY_A_PERSON), e.at >= o.seen_at)
+        .where(
+            o.processor == processor,
+            o.status.contains(MISMATCH_SEPARATOR),
+            e.kind.in_(ENDED_BY_A_PERSON),
+            e.at >= o.seen_at,
+        )
     )
     found: list[str] = []
     for chunk in batched(ids, IDS_AT_ONCE):

@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.intake.batches import batch_view
-from refund_worker.engine.intake.schemas import RefundBody, parse_body
+from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
 from refund_worker.errors import InvalidRequest, Refusal
 from refund_worker.request_signing import body_hash
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
-from refund_worker.web.authorised import take_batch
+from refund_worker.web.authorised import accept_batch
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import BatchShape, document
 from refund_worker.web.request_body import check_is_json, limited_body, rows_of
@@ -56,7 +56,7 @@ def create_batch(context: TheContext, caller: Caller, raw: Annotated[bytearray, 
     off, the batch shows as stopped after three minutes; sent again, byte for byte, it goes on where it ended.
     """
     _check_readable(raw)
-    view = take_batch(context, caller, _requests(raw, caller), body_sha256=body_hash(raw))
+    view = accept_batch(context, caller, _requests(raw, caller), body_sha256=body_hash(raw))
     return JSONResponse(view, 202, headers={"Location": f"/v1/refund-batches/{view['batch_id']}"})
 
 
@@ -81,8 +81,8 @@ def _requests(raw: bytearray, caller: Identity) -> Iterator[RefundRequest | Refu
 
 def _request(row: dict[str, Any], caller: Identity) -> RefundRequest | Refusal:
     try:
-        checked = parse_body(BatchRow, row)
-        body = RefundBody.model_construct(**checked.model_dump(exclude={"idempotency_key"}))
+        checked = parse_schema(BatchRow, row)
+        body = RefundSchema.model_construct(**checked.model_dump(exclude={"idempotency_key"}))
         return body.request(
             idempotency_key=checked.idempotency_key, client=caller.client, actor=caller.actor, bulk=True
         )

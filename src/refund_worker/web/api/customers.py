@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine.intake.schemas import CorrectionBody
+from refund_worker.engine.intake.schemas import CorrectionSchema
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId
 from refund_worker.web.api.queries import Page
@@ -24,7 +24,7 @@ _TRANSACTIONS = document({200: TransactionListShape}, (404, 422))
 _CORRECTION = document(
     {201: TransactionShape, 200: TransactionShape},
     (400, 404),
-    body=CorrectionBody,
+    body=CorrectionSchema,
     example={"credits": -150, "reason": "withdrawal agreed by phone"},
     parameters=(HEADER_KEY,),
 )
@@ -54,7 +54,7 @@ def add_correction(
     caller: Caller,
     customer_id: PathId,
     key: IdempotencyKey,
-    body: Annotated[CorrectionBody, Depends(json_body(CorrectionBody))],
+    body: Annotated[CorrectionSchema, Depends(json_body(CorrectionSchema))],
 ) -> JSONResponse:
     """Put credits on a balance, or with a negative figure take them off."""
     row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)

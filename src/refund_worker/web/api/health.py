@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from refund_worker.domain.refund import UNFINISHED
+from refund_worker.domain.refund import NON_FINAL
 from refund_worker.store import processors
 from refund_worker.store.database import ping
 from refund_worker.store.reporting import metrics as stored_metrics
@@ -48,9 +48,9 @@ def metrics(context: TheContext) -> PlainTextResponse:
     paused = Gauge("refund_worker_processor_paused", "1 while nothing is sent there", ["processor"], registry=registry)
     with context.database.read() as connection:
         now = context.clock(connection)
-        for status, count in stored_metrics.count_in(connection, UNFINISHED).items():
+        for status, count in stored_metrics.count_in(connection, NON_FINAL).items():
             by_status.labels(status).set(count)
-        since = stored_metrics.oldest_in(connection, UNFINISHED)
+        since = stored_metrics.oldest_in(connection, NON_FINAL)
         oldest.set(0 if since is None else max(0, now - since))
         due.set(stored_metrics.count_due(connection, now))
         waiting.set(stored_metrics.count_waiting_events(connection))

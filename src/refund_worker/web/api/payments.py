@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
-from refund_worker.engine.intake.schemas import PaymentBody, SpendBody
+from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
 from refund_worker.engine.views import payment_objects
 from refund_worker.engine.views.api_objects import transaction_view
 from refund_worker.errors import RefundWorkerError
@@ -27,7 +27,7 @@ router = APIRouter(tags=["records"])
 _PAYMENT = document(
     {201: PaymentShape, 200: PaymentShape},
     (409,),
-    body=PaymentBody,
+    body=PaymentSchema,
     example={
         "payment_id": "pay-1",
         "customer_id": "cust-1",
@@ -43,7 +43,7 @@ _PAYMENT_READ = document({200: PaymentReadShape}, (404,))
 _SPEND = document(
     {201: TransactionShape, 200: TransactionShape},
     (409,),
-    body=SpendBody,
+    body=SpendSchema,
     example={
         "transaction_id": "tx-1",
         "customer_id": "cust-1",
@@ -63,7 +63,9 @@ def _is_new(answer: Recorded | RefundWorkerError) -> bool:
 
 
 @router.post("/v1/payments", status_code=201, responses=_PAYMENT.responses, openapi_extra=_PAYMENT.extra)
-def record_payment(context: TheContext, body: Annotated[PaymentBody, Depends(json_body(PaymentBody))]) -> JSONResponse:
+def record_payment(
+    context: TheContext, body: Annotated[PaymentSchema, Depends(json_body(PaymentSchema))]
+) -> JSONResponse:
     """Record money that was paid in: it raises the balance once."""
     record = body.record()
     (answer,) = record_payments(context, [record])
@@ -79,7 +81,7 @@ def show_payment(context: TheContext, payment_id: PathId) -> JSONResponse:
 
 
 @router.post("/v1/transactions", status_code=201, responses=_SPEND.responses, openapi_extra=_SPEND.extra)
-def record_spend(context: TheContext, body: Annotated[SpendBody, Depends(json_body(SpendBody))]) -> JSONResponse:
+def record_spend(context: TheContext, body: Annotated[SpendSchema, Depends(json_body(SpendSchema))]) -> JSONResponse:
     """Record credits that were spent: it lowers the balance once."""
     (answer,) = record_spends(context, [body.record()])
     new = _is_new(answer)

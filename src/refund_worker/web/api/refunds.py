@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.engine.intake.schemas import RefundBody
+from refund_worker.engine.intake.schemas import RefundSchema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
@@ -32,7 +32,7 @@ REFUND_EXAMPLE = {
 _CREATE = document(
     {202: RefundShape, 200: RefundShape},
     (400, 429),
-    body=RefundBody,
+    body=RefundSchema,
     example=REFUND_EXAMPLE,
     parameters=(HEADER_KEY,),
 )
@@ -47,7 +47,7 @@ def create_refund(
     context: TheContext,
     caller: Caller,
     key: IdempotencyKey,
-    body: Annotated[RefundBody, Depends(json_body(RefundBody))],
+    body: Annotated[RefundSchema, Depends(json_body(RefundSchema))],
 ) -> JSONResponse:
     """Accept a refund: everything it takes is reserved; the workers do the rest."""
     answer = request_refund(context, caller, body, idempotency_key=key)

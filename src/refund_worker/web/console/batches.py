@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from refund_worker.domain.refund import ENDS
+from refund_worker.domain.refund import FINAL
 from refund_worker.engine.intake.batches import batch_view, status_of
 from refund_worker.engine.views import api_objects
 from refund_worker.store import batches, refunds
@@ -53,6 +53,6 @@ def one_batch(page: ThePage, batch_id: str, status: Word = "") -> HTMLResponse:
         "more": len(ids) > PAGE,
         "chosen": status,
         "total": sum(counts.values()),
-        "finished": sum(count for status, count in counts.items() if status in ENDS),
+        "finished": sum(count for status, count in counts.items() if status in FINAL),
     }
     return page.show("batch.html", **values)

@@ -38,7 +38,7 @@ PREVENTED = {
 }
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 NAMES = (
-    daily_stats.STANDING, daily_stats.ASKED, daily_stats.PAID, daily_stats.PAID_LATER_LOST, daily_stats.LATE,
+    daily_stats.BY_STATUS, daily_stats.ASKED, daily_stats.PAID, daily_stats.PAID_LATER_LOST, daily_stats.LATE,
     daily_stats.TO_ACCEPTED, daily_stats.TO_CONFIRMED, daily_stats.SENT_AGAIN, daily_stats.FOUND, daily_stats.OLDEST,
 )  # fmt: skip
 PLACES_OF_OLDEST = 2 * DAYS * 4
@@ -104,7 +104,7 @@ def _hour(at: float) -> str:
 
 def _states(sums: Sums) -> Columns:
     def of(day: int) -> list[int]:
-        by_status = sums.of(daily_stats.STANDING, day)
+        by_status = sums.of(daily_stats.BY_STATUS, day)
         return [max(0, sum(by_status.get(status, 0) for status in statuses)) for statuses in BANDS.values()]
 
     note = "By the day they were asked for, as they stand now."

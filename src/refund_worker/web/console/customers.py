@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import Kind, To
-from refund_worker.engine.intake.schemas import CorrectionBody, parse_body
+from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import NotFound, RefundWorkerError
@@ -140,7 +140,7 @@ def delete_transaction(page: ThePage) -> Response:
     id = page.form.get("id", "")
     try:
         # Made once, whoever presses again: no id of the form is needed for that.
-        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": words(page.form, "reason", "Reason")}).reason
         entry = authorised.delete_transaction(page.context, page.identity, id, reason=reason)
     except NotFound:
         raise
@@ -177,7 +177,7 @@ def add_credits(page: ThePage) -> Response:
     form = page.form
     try:
         given = {"credits": whole(form, "credits", "Amount"), "reason": words(form, "reason", "Reason")}
-        body = parse_body(CorrectionBody, given)
+        body = parse_schema(CorrectionSchema, given)
         authorised.correct(
             page.context,
             page.identity,

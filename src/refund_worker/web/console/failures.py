@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
-from refund_worker.domain.refund import ENDS
+from refund_worker.domain.refund import FINAL
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.dead_letters import refused_requests
 from refund_worker.engine.refunds import bulk_retry
@@ -84,5 +84,5 @@ def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLRes
         ids = console_queries.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")
         counts = console_queries.statuses_of(connection, ids)
         found = [api_objects.refund_view(refund) for refund in refunds.load(connection, ids)]
-    finished = sum(count for status, count in counts.items() if status in ENDS)
+    finished = sum(count for status, count in counts.items() if status in FINAL)
     return page.show("watch.html", counts=counts, refunds=found, finished=finished, by=by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from refund_worker.engine.intake.schemas import Body, Text
+from refund_worker.engine.intake.schemas import Schema, Text
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
@@ -26,7 +26,7 @@ _FIRST_WORD = re.compile(r"[a-z]+(?= |:|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
-class Why(Body):
+class Why(Schema):
     """The reason of an act, as strictly read as the API's."""
 
     reason: Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from refund_worker.domain.refund import UNFINISHED
+from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.access.permissions import CONSOLE_ROLES
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import FAILURE_CODES
@@ -23,9 +23,9 @@ def overview(page: ThePage) -> HTMLResponse:
     """Is all well, and if not, where to look."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
-        oldest = metrics.oldest_in(connection, UNFINISHED)
+        oldest = metrics.oldest_in(connection, NON_FINAL)
         values: Json = {
-            "counts": metrics.count_in(connection, UNFINISHED),
+            "counts": metrics.count_in(connection, NON_FINAL),
             "oldest": None if oldest is None else now - oldest,
             "due": metrics.count_due(connection, now),
             "waiting_events": metrics.count_waiting_events(connection),

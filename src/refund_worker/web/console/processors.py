@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.engine.idempotency import Key
-from refund_worker.engine.intake.schemas import parse_body
+from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.processor_sync.status import BUILT_IN, switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound, RefundWorkerError
@@ -52,7 +52,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
     who = page.identity
     try:
         name = _known(page, page.form.get("name", ""))
-        reason = parse_body(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": words(page.form, "reason", "Reason")}).reason
         key = Key(who.client, key_of(page.form))
         turn(page.context, who, name, reason=reason, key=key)
     except NotFound:

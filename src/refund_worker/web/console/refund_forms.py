@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.domain.refund import Kind, RefundRequest, RefundStatus, To
-from refund_worker.engine.intake.schemas import RefundBody, parse_body
+from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import KeyReused, RefundWorkerError
 from refund_worker.store import refunds
@@ -34,7 +34,7 @@ def trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> 
 
 def ask(page: Page, fields: Mapping[str, Any]) -> str:
     """The id of the refund that answers this form. Raises a `Refusal`."""
-    body = parse_body(RefundBody, fields)
+    body = parse_schema(RefundSchema, fields)
     return request_refund(page.context, page.identity, body, idempotency_key=key_of(page.form)).refund_id
 
 

@@ -12,13 +12,13 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import ENDS, RefundStatus
+from refund_worker.domain.refund import FINAL, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
-from refund_worker.engine.intake.schemas import parse_body, parse_since
-from refund_worker.engine.processor_sync.live_lookup import look_up
+from refund_worker.engine.intake.schemas import parse_schema, parse_since
+from refund_worker.engine.processor_sync.live_lookup import lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
@@ -39,7 +39,7 @@ CSV_ROWS_MAX = 10_000
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
     "under way": (RefundStatus.QUEUED, RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.REVERSING),
     "needs a person": (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL),
-    "finished": tuple(sorted(ENDS)),
+    "finished": tuple(sorted(FINAL)),
 }
 
 Json = dict[str, Any]
@@ -137,13 +137,13 @@ def _retry_page(
         refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
     # No transaction is open here: a processor may take its time.
     possible = Action.RETRY in available_actions(refund)
-    looked_up = look_up(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
+    looked_up = lookup_now(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
     values: Json = {
         "refund": api_objects.refund_view(refund),
         "possible": possible,
         "looked_up": looked_up,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
-        "standing": sum(thing.status not in ("failed", "canceled") for found in looked_up for thing in found.objects),
+        "standing": sum(item.status not in ("failed", "canceled") for found in looked_up for item in found.objects),
         "request_id": form.get("request_id") or new_request_id(),
         "reason": form.get("reason", ""),
         "error": error,
@@ -201,7 +201,7 @@ for _action in Action:
 def _act(page: Page, refund_id: str, action: Action) -> Response:
     form, who = page.form, page.identity
     try:
-        reason = parse_body(Why, {"reason": words(form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": words(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
         act_on_refund(
             page.context,
@@ -227,5 +227,5 @@ def _reference(form: Mapping[str, str], reason: str) -> str | None:
     fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
     if form.get("reference", "").strip():
         fields["reference"] = form["reference"]
-    body = parse_body(ResolveBody, fields)
+    body = parse_schema(ResolveBody, fields)
     return body.reference

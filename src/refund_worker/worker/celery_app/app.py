@@ -1,4 +1,4 @@
-"""The Celery application. The broker is a doorbell that may lose and repeat: every setting here follows from that."""
+"""The Celery application. The broker is a publisher that may lose and repeat: every setting here follows from that."""
 
 from __future__ import annotations
 

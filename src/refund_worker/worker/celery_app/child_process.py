@@ -25,7 +25,7 @@ from refund_worker.worker.celery_app.controller import make_worker
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.heartbeat import Heartbeat
 from refund_worker.worker.logs import log_to_stderr
-from refund_worker.worker.tasks import Workplace, add_tasks
+from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
 log = logging.getLogger("refund_worker.worker")
 
@@ -41,7 +41,7 @@ def end_with_parent(parent: int) -> None:
 def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     """Run the worker until it is told to stop; its exit code."""
     _import_before_the_fork(settings)
-    place = Workplace(settings)
+    place = WorkerRuntime(settings)
     app = make_app(settings)
     add_tasks(app, place)
     heartbeat = Heartbeat("worker", settings, queues)
@@ -72,7 +72,7 @@ def _import_before_the_fork(settings: Settings) -> None:
         importlib.import_module("refund_worker.processors.stripe.adapter")
 
 
-def _connect_signals(place: Workplace) -> None:
+def _connect_signals(place: WorkerRuntime) -> None:
     def keep_our_logging(**_named: Any) -> None:
         return None
 

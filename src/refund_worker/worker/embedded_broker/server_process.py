@@ -1,4 +1,4 @@
-"""Keeps the embedded broker for as long as anybody uses it: `python -I -S server_process.py FOLDER PROGRAM GRACE_SECONDS`.
+"""Keeps the embedded broker while any process uses it: `python -I -S server_process.py FOLDER PROGRAM GRACE_SECONDS`.
 
 A script with the standard library only, so that it is small and starts fast. Locks say who is there: the one keeper
 holds LOCK and the DETAILS that it wrote, each user of the broker shares USERS. The kernel lets go of them when their
