@@ -209,7 +209,7 @@ def test_what_this_program_says_of_a_failure_is_not_called_the_processors_words(
 def test_everything_that_can_stand_in_a_timeline_has_words() -> None:
     source = Path(refund_worker.__file__).parent
     texts = [file.read_text("utf-8") for part in ("domain", "engine") for file in (source / part).rglob("*.py")]
-    noted = {kind for text in texts for kind in re.findall(r'(?:\bnote\(|\bEvent\()\s*"([a-z_]+)"', text)}
+    noted = {kind for text in texts for kind in re.findall(r'(?:\brecord_event\(|\bEvent\()\s*"([a-z_]+)"', text)}
     assert len(noted) >= 8
     moved = {f"leg_{outcome}" for outcome in LegOutcome} | {f"refund_{outcome}" for outcome in RefundOutcome}
     assert noted | moved <= EVENT_WORDS.keys()
