@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
-from refund_worker.engine.context import Answer, Batches, Context, Limiter, NoLimit, no_wake
+from refund_worker.domain.processor_replies import Answer
+from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_wake
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.processors.base import Processor
 from refund_worker.processors.manual import ManualProcessor

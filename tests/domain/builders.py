@@ -9,7 +9,7 @@ from typing import Any
 from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.next_step import attempt_key, next_step, order_of
-from refund_worker.domain.processor_calls import Call, LookUp, Send, Verify
+from refund_worker.domain.processor_calls import Call, LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import Answered, Found, PaymentReply, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 
@@ -75,7 +75,7 @@ def heard(
     asked_at: float | None = None,
 ) -> Decision:
     """What one reply to `call` makes of the refund; `call` is None for a reply that nobody asked for."""
-    return apply_replies(refund, [(leg_id, call, reply, asked_at)], now, policy)
+    return apply_replies(refund, [RecordedReply("r", leg_id, call, reply, asked_at)], now, policy)
 
 
 def the_call(decision: Decision) -> Call:

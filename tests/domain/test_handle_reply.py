@@ -29,13 +29,13 @@ from tests.domain.builders import (
     verify_of,
 )
 
-from refund_worker.domain.decision import Event, Policy, ProcessorDenied
+from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied
 from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.processor_calls import Fetch, LookUp, Send
+from refund_worker.domain.processor_calls import Fetch, LookUp, RecordedReply, Send
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -234,7 +234,7 @@ def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothin
     assert status_of(early) is LegStatus.UNKNOWN
     late = found(refused, NOTHING, START + 1_501)
     assert status_of(late) is LegStatus.FAILED
-    assert late.payments == {"pay1": (-100, -1_000)}
+    assert late.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
 def test_a_refusal_after_silence_is_overruled_by_what_was_paid() -> None:
@@ -461,7 +461,7 @@ def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> N
     failed = news(paid, an_object("failed"))
     assert failed.after.status is RefundStatus.REVERSING
     assert any(event.alarm for event in failed.events)
-    assert failed.payments == {"pay1": (-100, -1_000)}
+    assert failed.payments == {"pay1": PaymentDelta(-100, -1_000)}
     given_back = next_step(failed.after, START + 10, POLICY)
     assert given_back.after.status is RefundStatus.FAILED
     assert (given_back.customer.balance, given_back.customer.withdrawn) == (100, -100)
@@ -562,7 +562,9 @@ def _after(refund_objects: list[RefundObject], together: bool) -> object:
     batches = [refund_objects] if together else [[item] for item in refund_objects]
     ids: list[str] = []
     for batch in batches:
-        decisions = [apply_replies(refund, [("r-1", None, Answered(t), None) for t in batch], START + 1, POLICY)]
+        decisions = [
+            apply_replies(refund, [RecordedReply("r", "r-1", None, Answered(t)) for t in batch], START + 1, POLICY)
+        ]
         while (refund := decisions[-1].after).status is RefundStatus.REVERSING or (
             refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].settled
         ):
@@ -610,7 +612,7 @@ def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REPLAYED, START + 501)
     assert status_of(refused) is LegStatus.FAILED
-    assert refused.payments == {"pay1": (-100, -1_000)}
+    assert refused.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
 def test_a_replayed_refusal_is_no_proof_once_a_copy_may_outlive_the_key() -> None:

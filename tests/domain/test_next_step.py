@@ -23,7 +23,7 @@ from tests.domain.builders import (
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import AccountDelta, Decision, SendBlock
+from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta, SendBlock
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import attempt_key, next_step
 from refund_worker.domain.operator_action import apply_action
@@ -119,7 +119,7 @@ def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> Non
     other = decision.after.legs[1]
     assert (other.leg_id, other.payment_id, other.amount_minor, other.replaces) == ("r-2", "pay9", 1_000, "r-1")
     assert decision.after.legs[0].settled
-    assert (decision.customer.balance, decision.payments) == (0, {"pay9": (100, 1_000)})
+    assert (decision.customer.balance, decision.payments) == (0, {"pay9": PaymentDelta(100, 1_000)})
     call = the_call(decision)
     assert isinstance(call, Send)
     assert call.key == "r-2:1"
@@ -149,7 +149,7 @@ def test_what_another_leg_leaves_of_its_payment_is_a_way_too() -> None:
     decision = next_step(failed, START + 2, POLICY, rooms=[half_taken])
     third = decision.after.legs[2]
     assert (third.payment_id, third.amount_minor, third.replaces) == ("pay9", 1_000, "r-1")
-    assert decision.payments == {"pay9": (100, 1_000)}
+    assert decision.payments == {"pay9": PaymentDelta(100, 1_000)}
 
 
 def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
@@ -158,7 +158,7 @@ def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
     last = a_payment(8, amount_minor=1_500, credits=150)
     decision = next_step(failed, START + 2, POLICY, rooms=[last])
     assert [leg.amount_minor for leg in decision.after.legs[2:]] == [1_000, 500]
-    assert decision.payments == {"pay8": (150, 1_500)}
+    assert decision.payments == {"pay8": PaymentDelta(150, 1_500)}
     assert sum(leg.returned_credits for leg in decision.after.legs) == 50
 
 

@@ -31,7 +31,7 @@ from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
-from refund_worker.domain.processor_calls import LookUp, Send
+from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send
 from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
@@ -481,7 +481,7 @@ def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
 
 @pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
 def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
-    told = [("r-1", None, Answered(an_object(word)), None) for word in order]
+    told = [RecordedReply("r", "r-1", None, Answered(an_object(word))) for word in order]
     refund = apply_replies(paid_by_hand(), told, LATER, POLICY).after
     assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
     assert refund.legs[0].attention is None

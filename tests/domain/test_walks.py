@@ -15,7 +15,7 @@ from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import MANUAL_PREFIX, unplaced_legs
@@ -23,7 +23,7 @@ from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
-from refund_worker.domain.processor_calls import Call, Send
+from refund_worker.domain.processor_calls import Call, RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import FINAL, Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
 from refund_worker.domain.state_machine import Action, available_actions, is_missing
@@ -77,14 +77,7 @@ class World:
             now=self.now,
             allocation=self.policy.allocation,
         )
-        if refund.transaction_id:
-            self.room = replace(self.room, taken=self.room.taken + refund.credits)
-        if refund.kind is Kind.WITHDRAWAL:
-            c = self.customer
-            self.customer = replace(c, held=c.held + refund.credits, withdrawn=c.withdrawn + refund.credits)
-        for leg in refund.legs:
-            self._take(leg.payment_id, leg.payment_credits, leg.amount_minor)
-        self.refunds[refund.refund_id] = refund
+        self.write(accepted(refund, "{}", needs_approval=False))
 
     def _take(self, payment_id: str, credits: int, money: int) -> None:
         p = self.payments[payment_id]
@@ -108,24 +101,25 @@ class World:
         return decision.calls
 
     def hear(self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float) -> None:
-        self.write(apply_replies(self.refunds[refund_id], [(leg_id, call, reply, asked_at)], self.now, self.policy))
+        self.write(
+            apply_replies(
+                self.refunds[refund_id],
+                [RecordedReply(refund_id, leg_id, call, reply, asked_at)],
+                self.now,
+                self.policy,
+            )
+        )
 
     def write(self, decision: Decision) -> None:
         refund_id = decision.after.refund_id
-        assert decision.before == self.refunds[refund_id]
-        assert decision.after.version == decision.before.version + 1
+        if decision.before is not None:
+            assert decision.before == self.refunds[refund_id]
+            assert decision.after.version == decision.before.version + 1
         self.refunds[refund_id] = decision.after
-        c, change = self.customer, decision.customer
-        self.customer = replace(
-            c,
-            balance=c.balance + change.balance,
-            held=c.held + change.held,
-            net_spent=c.net_spent + change.net_spent,
-            withdrawn=c.withdrawn + change.withdrawn,
-        )
-        for payment_id, (credits, money) in decision.payments.items():
-            self._take(payment_id, credits, money)
-        self.room = replace(self.room, taken=self.room.taken + decision.room)
+        self.customer = self.customer.after(decision.customer)
+        for payment_id, delta in decision.payments.items():
+            self._take(payment_id, delta.credits, delta.minor)
+        self.room = replace(self.room, taken=self.room.taken + decision.transaction_credits)
         for posting in decision.postings:
             assert posting.transaction_id not in self.posted, f"{posting.transaction_id} is posted twice"
             self.posted.add(posting.transaction_id)

@@ -409,8 +409,8 @@ DEFECTS = (
     Defect(
         "credits taken again are not taken",
         DOMAIN + "refund_object.py",
-        "        builder.balance -= given_back",
-        "        builder.balance -= 0",
+        "        builder.account += AccountDelta(balance=-given_back, withdrawn=given_back)",
+        "        builder.account += AccountDelta(withdrawn=given_back)",
     ),
     Defect(
         "a webhook before the answer is booked twice",
@@ -766,8 +766,8 @@ DEFECTS = (
     Defect(
         "the held credits stay held",
         DOMAIN + "credit_postings.py",
-        "        builder.held -= refund.credits",
-        "        builder.held -= 0",
+        "AccountDelta(balance=-refund.credits, held=-refund.credits)",
+        "AccountDelta(balance=-refund.credits)",
     ),
     Defect(
         "a correction that is paid out is taken twice",
@@ -785,8 +785,8 @@ DEFECTS = (
     Defect(
         "what was called off and paid all the same is reserved no more",
         DOMAIN + "credit_postings.py",
-        "        _reserve(builder, 1)",
-        "        _reserve(builder, 0)",
+        "        _reserve_again(builder)",
+        "        pass",
         CONTRADICTED,
     ),
     Defect(
@@ -854,21 +854,21 @@ DEFECTS = (
     Defect(
         "a look-up that the clock was set back under counts as asked late",
         DOMAIN + "handle_reply.py",
-        "min(asked_at, now)",
-        "asked_at",
+        "min(recorded.asked_at, now)",
+        "recorded.asked_at",
         CLOCK,
     ),
     Defect(
         "cancel keeps the reservation",
         DOMAIN + "credit_postings.py",
-        "        builder.update_leg(leg, status=LegStatus.CANCELED, settled=True, next_at=None)",
+        "        builder.update_leg(leg, status=status, settled=True, next_at=None)",
         "        builder.update_leg(leg, next_at=None)",
     ),
     Defect(
         "cancel keeps the transaction's room",
         DOMAIN + "credit_postings.py",
-        "        builder.room += credits",
-        "        builder.room += max(credits, 0)",
+        "    builder.transaction_credits -= reservation.transaction_credits",
+        "    builder.transaction_credits -= 0",
     ),
     Defect(
         "bonus credits are paid out",
@@ -886,22 +886,22 @@ DEFECTS = (
     Defect(
         "what is in flight does not count against the transaction",
         ENGINE + "refunds/accept.py",
-        "replace(room, taken=room.taken + refund.credits)",
-        "replace(room, taken=room.taken)",
+        "taken=transaction.taken + decision.transaction_credits",
+        "taken=transaction.taken",
         (INTAKE + "two_in_one_batch_that_together_exceed_the_transaction_are_not_both_accepted",),
     ),
     Defect(
         "what is in flight does not count against the payment",
         ENGINE + "refunds/accept.py",
-        "its[leg.payment_id] = its[leg.payment_id].after_reserving(leg.payment_credits, leg.amount_minor)",
+        "its_payments[payment_id] = its_payments[payment_id].after_reserving(delta.credits, delta.minor)",
         "pass",
         (INTAKE + "in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments",),
     ),
     Defect(
         "a failed leg keeps its payment's room",
         DOMAIN + "decision_builder.py",
-        "                if leg.status not in UNPAID_FINAL:",
-        "                if True:",
+        "            if leg.status not in UNPAID_FINAL:",
+        "            if True:",
     ),
     # --- rounding
     Defect(
@@ -1560,8 +1560,8 @@ DEFECTS = (
     Defect(
         "what waits for approval reserves nothing",
         ENGINE + "refunds/accept.py",
-        "        self._reserve(refund)\n",
-        "        if refund.status is RefundStatus.QUEUED:\n            self._reserve(refund)\n",
+        "        self._reserve(decision)\n",
+        "        if decision.after.due_at is not None:\n            self._reserve(decision)\n",
         (LIMITS + "what_waits_for_approval_is_reserved_like_everything_else",),
     ),
     # --- concurrency
@@ -2077,10 +2077,9 @@ DEFECTS = (
     Defect(
         "the simulation sees answers that this program breaks on",
         DOMAIN + "handle_reply.py",
-        "    builder = DecisionBuilder(refund, now, policy, PROCESSOR)\n"
-        "    for leg_id, call, reply, asked_at in replies:",
-        "    builder = DecisionBuilder(refund, now, policy, PROCESSOR)\n    if refund.version % 4 == 3:\n"
-        '        raise RuntimeError("broken")\n    for leg_id, call, reply, asked_at in replies:',
+        "    builder = DecisionBuilder.open(refund, now, policy, PROCESSOR)\n    for recorded in replies:",
+        "    builder = DecisionBuilder.open(refund, now, policy, PROCESSOR)\n    if refund.version % 4 == 3:\n"
+        '        raise RuntimeError("broken")\n    for recorded in replies:',
         SCHEDULES,
     ),
     Defect(

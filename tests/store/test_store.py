@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.domain.builders import a_leg, a_refund, an_object
 
 from refund_worker.domain.acceptance import RefundableTransaction
-from refund_worker.domain.decision import AccountDelta, Decision, Event, RefundObjectUpdate
+from refund_worker.domain.decision import AccountDelta, Decision, Event, PaymentDelta, RefundObjectUpdate
 from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, KnownRefundObject, Leg, LegStatus, ObjectState, Refund, RefundStatus, To
@@ -90,7 +90,7 @@ def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_giv
     database: Database, change: tuple[int, int]
 ) -> None:
     with database.write() as connection:
-        accounts.change_payments(connection, {"pay1": (100, 1_000)})
+        accounts.change_payments(connection, {"pay1": PaymentDelta(100, 1_000)})
         accounts.change_payments(connection, {"pay1": (-100, -1_000)})
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})

@@ -7,13 +7,16 @@ What is in flight counts as taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate
-from refund_worker.domain.decision_builder import leg_id_of
+from refund_worker.domain.credit_postings import reservation_of
+from refund_worker.domain.decision import AccountDelta, Decision, Event
+from refund_worker.domain.decision_builder import leg_id_of, payment_deltas
 from refund_worker.domain.ledger import EntryKind
-from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundRequest, RefundStatus, To
+from refund_worker.domain.money import AMOUNT_MAX, as_text
+from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
+from refund_worker.domain.state_machine import first_leg_status, first_refund_status
 from refund_worker.errors import (
     AmountTooSmall,
     CurrencyMismatch,
@@ -40,6 +43,16 @@ class CustomerAccount:
     @property
     def available(self) -> int:
         return self.balance - self.held
+
+    def after(self, delta: AccountDelta) -> CustomerAccount:
+        """The account once `delta` is applied."""
+        return replace(
+            self,
+            balance=self.balance + delta.balance,
+            held=self.held + delta.held,
+            net_spent=self.net_spent + delta.net_spent,
+            withdrawn=self.withdrawn + delta.withdrawn,
+        )
 
     @property
     def payable_at_most(self) -> int:
@@ -103,7 +116,7 @@ def accept(
         reason=request.reason,
         note=request.note,
         metadata=request.metadata,
-        status=RefundStatus.QUEUED,
+        status=first_refund_status(needs_approval=False),
         version=1,
         created_at=now,
         updated_at=now,
@@ -113,6 +126,38 @@ def accept(
         priority=1 if request.bulk else 0,
         due_at=now,
         legs=tuple(_planned(refund_id, number, share) for number, share in enumerate(shares, 1)),
+    )
+
+
+def accepted(refund: Refund, request_body: str, *, needs_approval: bool) -> Decision:
+    """The decision to accept `refund`: what it reserves, and the first line of its timeline.
+
+    `request_body` is the request's JSON, by which the same key with another body is recognised.
+    """
+    if needs_approval:
+        refund = replace(refund, status=first_refund_status(needs_approval=True), due_at=None)
+    reservation = reservation_of(refund)
+    return Decision(
+        before=None,
+        after=refund,
+        request_body=request_body,
+        events=(_accepted_event(refund),),
+        customer=reservation.customer,
+        payments=payment_deltas((), refund.legs),
+        transaction_credits=reservation.transaction_credits,
+    )
+
+
+def _accepted_event(refund: Refund) -> Event:
+    money = ", ".join(f"{as_text(leg.amount_minor, leg.currency)} over {leg.payment_id}" for leg in refund.legs)
+    return Event(
+        "accepted",
+        refund.requested_by,
+        to_status=refund.status,
+        reason=refund.reason,
+        detail={"credits": refund.credits}
+        | ({"money": money} if money else {})
+        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
     )
 
 
@@ -220,8 +265,7 @@ def _planned(refund_id: str, number: int, share: Allocation) -> Leg:
         currency=payment.currency,
         credits=share.credits,
         payment_credits=share.payment_credits,
-        # A share worth nothing is never sent; its credits go the way of the others.
-        status=LegStatus.PLANNED if share.amount_minor else LegStatus.SUCCEEDED,
+        status=first_leg_status(share.amount_minor),
         attempt=1,
         unreturnable_minor=share.unreturnable_minor,
     )

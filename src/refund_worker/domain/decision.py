@@ -51,7 +51,7 @@ class RefundObjectUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AccountDelta:
-    """Signed changes to a customer's account, in credits."""
+    """Signed changes to a customer's account, in credits. False if it changes nothing."""
 
     balance: int = 0
     held: int = 0
@@ -60,6 +60,31 @@ class AccountDelta:
 
     def __bool__(self) -> bool:
         return bool(self.balance or self.held or self.net_spent or self.withdrawn)
+
+    def __add__(self, other: AccountDelta) -> AccountDelta:
+        return AccountDelta(
+            self.balance + other.balance,
+            self.held + other.held,
+            self.net_spent + other.net_spent,
+            self.withdrawn + other.withdrawn,
+        )
+
+    def __neg__(self) -> AccountDelta:
+        return AccountDelta(-self.balance, -self.held, -self.net_spent, -self.withdrawn)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentDelta:
+    """Signed changes to what refunds reserve of one payment: credits and minor units. False if it changes nothing."""
+
+    credits: int = 0
+    minor: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.credits or self.minor)
+
+    def __add__(self, other: PaymentDelta) -> PaymentDelta:
+        return PaymentDelta(self.credits + other.credits, self.minor + other.minor)
 
 
 # How long a processor that refused our credentials is left alone before one more try shows whether they work again.
@@ -96,16 +121,20 @@ class Reread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """All that follows from one piece of evidence about one refund, to be written in one transaction."""
+    """All that follows from one event about one refund, to be written in one transaction.
 
-    before: Refund
+    `before` is None for a refund that was just accepted; `request_body` is then the request's JSON, kept with it.
+    """
+
+    before: Refund | None
     after: Refund
+    request_body: str | None = None
     postings: tuple[Posting, ...] = ()
     events: tuple[Event, ...] = ()
     objects: tuple[RefundObjectUpdate, ...] = ()
     customer: AccountDelta = AccountDelta()
-    payments: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # payment_id → (credits, minor units) taken
-    room: int = 0  # credits of the refund's transaction taken (negative: given free)
+    payments: Mapping[str, PaymentDelta] = field(default_factory=dict)  # by payment_id: reserved (negative: released)
+    transaction_credits: int = 0  # credits of the refund's transaction reserved (negative: released)
     calls: tuple[Call, ...] = ()
     pauses: tuple[ProcessorDenied, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept

@@ -6,7 +6,7 @@ reversal, one that failed gives the payment's room free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from refund_worker.domain.decision import (
     AccountDelta,
     Decision,
     Event,
+    PaymentDelta,
     Policy,
     ProcessorDenied,
     RefundObjectUpdate,
@@ -101,8 +102,31 @@ def lists_before_sending(leg: Leg) -> bool:
     return leg.held or leg.last_sent_at is not None
 
 
+def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:
+    """What these legs reserve of their payments afterwards and did not before, by payment id.
+
+    A leg reserves its credits and its money until it is sure that no money goes out for it.
+    """
+    deltas: dict[str, PaymentDelta] = {}
+    for legs, sign in ((before, -1), (after, 1)):
+        for leg in legs:
+            if leg.status not in UNPAID_FINAL:
+                delta = PaymentDelta(sign * leg.payment_credits, sign * leg.amount_minor)
+                deltas[leg.payment_id] = deltas.get(leg.payment_id, PaymentDelta()) + delta
+    return {payment_id: delta for payment_id, delta in deltas.items() if delta}
+
+
 class DecisionBuilder:
     """One decision in the making: the legs as they become, and the effects that follow."""
+
+    @classmethod
+    def open(cls, refund: Refund, now: float, policy: Policy, actor: str) -> DecisionBuilder:
+        """Start a decision at `now` (epoch seconds), after correcting times that a changed clock made wrong."""
+        builder = cls(refund, now, policy, actor)
+        if clock_went_back(refund, now):
+            builder._limit_times_to_clock()
+        builder._restart_quiet_window_if_late()
+        return builder
 
     def __init__(self, refund: Refund, now: float, policy: Policy, actor: str) -> None:
         self.before = refund
@@ -118,10 +142,8 @@ class DecisionBuilder:
         self.pauses: list[ProcessorDenied] = []
         self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
         self.read_again: dict[str, Reread] = {}
-        self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
-        if clock_went_back(refund, now):
-            self._limit_times_to_clock()
-        self._restart_quiet_window_if_late()
+        self.account = AccountDelta()
+        self.transaction_credits = 0
 
     # --- small steps -------------------------------------------------------------------------------------------------
 
@@ -240,9 +262,9 @@ class DecisionBuilder:
             postings=tuple(self.postings),
             events=tuple(self.events),
             objects=tuple(self.objects),
-            customer=AccountDelta(self.balance, self.held, self.net_spent, self.withdrawn),
-            payments=self._payments(),
-            room=self.room,
+            customer=self.account,
+            payments=payment_deltas(self.before.legs, self.legs.values()),
+            transaction_credits=self.transaction_credits,
             calls=tuple(self.calls),
             pauses=tuple(self.pauses),
             words=self.words,
@@ -284,15 +306,6 @@ class DecisionBuilder:
             if leg.status is LegStatus.SUCCEEDED:
                 self.transition_leg(leg, LegOutcome.ABANDONED, settled=True, returned_credits=leg.credits)
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
-
-    def _payments(self) -> dict[str, tuple[int, int]]:
-        taken: dict[str, tuple[int, int]] = {}
-        for legs, sign in ((self.before.legs, -1), (self.legs.values(), 1)):
-            for leg in legs:
-                if leg.status not in UNPAID_FINAL:
-                    credits, money = taken.get(leg.payment_id, (0, 0))
-                    taken[leg.payment_id] = (credits + sign * leg.payment_credits, money + sign * leg.amount_minor)
-        return {payment: change for payment, change in taken.items() if change != (0, 0)}
 
     def _due_at(self) -> float | None:
         status = self.refund.status

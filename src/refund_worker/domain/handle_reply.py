@@ -16,10 +16,11 @@ from refund_worker.domain.decision_builder import (
 )
 from refund_worker.domain.outside_refunds import blocking_refunds, stop
 from refund_worker.domain.payment_check import block_for_payment
-from refund_worker.domain.processor_calls import Call, LookUp, Send, Verify
+from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
+    Answer,
     Answered,
     Blocked,
     Busy,
@@ -29,12 +30,9 @@ from refund_worker.domain.processor_replies import (
     Misconfigured,
     NotSent,
     PaymentRead,
-    PaymentReply,
     PaymentUnreadable,
     RefundObject,
     Refused,
-    Reply,
-    SearchReply,
     Unanswered,
     UnknownRefusal,
 )
@@ -69,20 +67,21 @@ _NOT_THERE = frozenset({"resource_missing", "not_found"})
 
 def apply_replies(
     refund: Refund,
-    replies: Iterable[tuple[str, Call | None, Reply | SearchReply | PaymentReply, float | None]],
+    replies: Iterable[RecordedReply],
     now: float,
     policy: Policy,
 ) -> Decision:
-    """Several answers about one refund, taken in together."""
-    builder = DecisionBuilder(refund, now, policy, PROCESSOR)
-    for leg_id, call, reply, asked_at in replies:
-        leg = builder.legs[leg_id]
+    """Apply what a processor said about the legs of `refund`, in order, as one decision."""
+    builder = DecisionBuilder.open(refund, now, policy, PROCESSOR)
+    for recorded in replies:
+        call, reply = recorded.call, recorded.reply
+        leg = builder.legs[recorded.leg_id]
         match reply:
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
             case Found():
                 # Nothing was asked later than now: where it seems so, the clock was set back while the answer came.
-                asked = now if asked_at is None else min(asked_at, now)
+                asked = now if recorded.asked_at is None else min(recorded.asked_at, now)
                 waiting = isinstance(call, LookUp) and call.before_sending
                 _handle_search_result(builder, leg, reply, asked, before_sending=waiting)
             case _ if isinstance(call, Verify):
@@ -94,7 +93,7 @@ def apply_replies(
     return builder.build()
 
 
-def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """The processor's word on the payment, before the first send over it; without one nothing is sent."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
         builder.words[leg.payment_id] = reply
@@ -116,7 +115,7 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | Sea
             builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention=attention)
 
 
-def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """The answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
         leg = replace(leg, doubtful=False)
@@ -158,7 +157,7 @@ def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> 
         _retry_unexecuted(builder, leg, denied.code, seconds)
 
 
-def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """A look-up or a poll that told nothing about the leg: ask again later."""
     if isinstance(reply, Denied):
         builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))

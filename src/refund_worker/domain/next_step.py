@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from refund_worker.domain.allocation import RefundablePayment, replace_share
 from refund_worker.domain.credit_postings import post_internal_step
-from refund_worker.domain.decision import Decision, Policy, SendBlock
+from refund_worker.domain.decision import AccountDelta, Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import (
     DecisionBuilder,
     credits_to_reverse,
@@ -85,7 +85,7 @@ def next_step(
     empty. `suspect` are the payments that others are known to have refunded; `facts` are what is known of the payments
     by payment_id: one without any is not checked.
     """
-    builder = DecisionBuilder(refund, now, policy, SYSTEM)
+    builder = DecisionBuilder.open(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
         _begin(builder, paused)
     if refund.status is RefundStatus.REVERSING:
@@ -127,8 +127,7 @@ def _give_back(builder: DecisionBuilder) -> None:
     refund, credits = builder.refund, credits_to_reverse(builder.refund)
     if credits <= 0:
         return
-    builder.balance += credits
-    builder.withdrawn -= credits
+    builder.account += AccountDelta(balance=credits, withdrawn=-credits)
     taken_by = refund.transaction_id if refund.of_correction else f"{refund.refund_id}-withdrawal"
     builder.post_entry(
         f"reversal-{refund.returns + 1}",

@@ -60,7 +60,7 @@ def apply_action(
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
         raise ActionNotAllowed(_why_not(action, refund))
-    builder = DecisionBuilder(refund, now, policy, actor)
+    builder = DecisionBuilder.open(refund, now, policy, actor)
     match action:
         case Action.APPROVE:
             if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:

@@ -190,3 +190,4 @@ NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
 PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
+Answer = Reply | SearchReply | PaymentReply

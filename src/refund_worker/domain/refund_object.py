@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from refund_worker.domain.credit_postings import post_after_all
-from refund_worker.domain.decision import RefundObjectUpdate
+from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
     BLOCKED_TRIES,
@@ -190,8 +190,7 @@ def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
     still_to_return = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))
     given_back = max(0, leg.returned_credits - still_to_return)
     if given_back:
-        builder.balance -= given_back
-        builder.withdrawn += given_back
+        builder.account += AccountDelta(balance=-given_back, withdrawn=given_back)
         customer = customer_account(refund.customer_id)
         builder.post_entry(
             f"taken-again-{refund.returns}-{leg_number(leg)}",

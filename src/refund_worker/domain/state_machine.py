@@ -29,6 +29,7 @@ class LegOutcome(StrEnum):
     NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
+    RELEASED = "released"  # the refund was canceled or rejected before anything was sent
 
 
 class RefundOutcome(StrEnum):
@@ -71,7 +72,13 @@ _BY_A_PERSON = {_LO.ABANDONED: _L.CANCELED, _LO.PAID_MANUALLY: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
-    _L.PLANNED: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    _L.PLANNED: {
+        _LO.SENT: _L.SENDING,
+        _LO.BLOCKED: _L.BLOCKED,
+        _LO.RELEASED: _L.CANCELED,
+        **_BY_A_PERSON,
+        **_SAID_WHILE_OPEN,
+    },
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
@@ -100,7 +107,7 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     # A leg worth nothing is never sent and counts as paid, until all the others have failed.
-    _L.SUCCEEDED: {_LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
+    _L.SUCCEEDED: {_LO.RELEASED: _L.CANCELED, _LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
     # By hand: a person paid while another way was still to be found.
     _L.FAILED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
     _L.CANCELED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
@@ -160,6 +167,16 @@ ACTIVE = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
 # What the processor has or may have: no person may say the opposite while it stands.
 WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+
+
+def first_refund_status(*, needs_approval: bool) -> RefundStatus:
+    """The status of a refund that was just accepted."""
+    return _R.AWAITING_APPROVAL if needs_approval else _R.QUEUED
+
+
+def first_leg_status(amount_minor: int) -> LegStatus:
+    """The status of a leg that was just planned. One of no money is never sent: it counts as paid with the others."""
+    return _L.PLANNED if amount_minor else _L.SUCCEEDED
 
 
 def next_leg_status(status: LegStatus, outcome: LegOutcome) -> LegStatus:

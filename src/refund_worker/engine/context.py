@@ -13,11 +13,10 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
-from refund_worker.processors.base import PaymentReply, Processor, Reply, SearchReply
+from refund_worker.domain.processor_replies import Answer
+from refund_worker.processors.base import Processor
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
-
-Answer = Reply | SearchReply | PaymentReply
 
 
 class Limiter(Protocol):

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, case, func, select, update
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import AccountDelta
+from refund_worker.domain.decision import AccountDelta, PaymentDelta
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -105,9 +105,9 @@ def change_customers(connection: Connection, changes: Mapping[str, AccountDelta]
         connection.execute(_CHANGE_CUSTOMER, rows)
 
 
-def change_payments(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> None:
+def change_payments(connection: Connection, changes: Mapping[str, PaymentDelta]) -> None:
     """Take room of payments (negative: give it free). More than there is can't be taken: the constraint refuses."""
-    rows = [{"id": payment, "c": c, "m": m} for payment, (c, m) in sorted(changes.items()) if c or m]
+    rows = [{"id": payment, "c": d.credits, "m": d.minor} for payment, d in sorted(changes.items()) if d]
     if len(rows) == 1:  # as nearly always, and then one statement tells how the payment stands now
         stands = connection.execute(_CHANGE_PAYMENT.returning(*payments.c), rows[0]).mappings()
         snapshots.take(connection, [("payments", dict(row)) for row in stands])

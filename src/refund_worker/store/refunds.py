@@ -144,22 +144,23 @@ def _leg_row(leg: Leg) -> dict[str, Any]:
 
 def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
     """Write the refunds and legs as decided. Each names the version it leaves: another one there raises `LostRace`."""
+    pairs = [(d.before, d.after) for d in decisions if d.before is not None]
     rows = [
-        {"id": d.before.refund_id, "left": d.before.version} | {n: getattr(d.after, n) for n in _REFUND_CHANGES}
-        for d in decisions
+        {"id": before.refund_id, "left": before.version} | {n: getattr(after, n) for n in _REFUND_CHANGES}
+        for before, after in pairs
     ]
     if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
         raise LostRace("a refund was changed by somebody else in the meantime")
     changed, added = [], []
-    covered = [("refunds", _refund_row(d.after)) for d in decisions if _differs("refunds", d.before, d.after)]
-    for decision in decisions:
-        before = {leg.leg_id: leg for leg in decision.before.legs}
-        for leg in decision.after.legs:
-            if leg.leg_id not in before:
+    covered = [("refunds", _refund_row(after)) for before, after in pairs if _differs("refunds", before, after)]
+    for before, after in pairs:
+        legs_before = {leg.leg_id: leg for leg in before.legs}
+        for leg in after.legs:
+            if leg.leg_id not in legs_before:
                 added.append(_leg_row(leg))
-            elif leg is not before[leg.leg_id]:
+            elif leg is not legs_before[leg.leg_id]:
                 changed.append({"id": leg.leg_id} | {name: getattr(leg, name) for name in _LEG_CHANGES})
-                if _differs("legs", before[leg.leg_id], leg):
+                if _differs("legs", legs_before[leg.leg_id], leg):
                     covered.append(("legs", _leg_row(leg)))
     if changed:
         connection.execute(_UPDATE_LEG, changed)

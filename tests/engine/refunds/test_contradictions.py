@@ -11,6 +11,7 @@ from tests.domain.builders import an_object
 from tests.support.engine_world import ScriptedProcessor, World, assert_books_balance, credit_refund
 
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -26,7 +27,7 @@ from refund_worker.engine.processor_sync.pause import pause_processor, resume_pr
 from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
+from refund_worker.engine.refunds.replies import take_evidence
 from refund_worker.errors import Refusal
 
 

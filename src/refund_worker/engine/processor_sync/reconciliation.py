@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.processor_replies import Answered, RefundObject
-from refund_worker.engine.context import Answer, Context
+from refund_worker.domain.processor_replies import Answer, Answered, RefundObject
+from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.store import ledger

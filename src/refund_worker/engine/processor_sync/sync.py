@@ -21,12 +21,13 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
+from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund_object import is_mismatched, mismatch, mismatched_status
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
-from refund_worker.engine.refunds.replies import RecordedReply, record_replies
+from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
 from refund_worker.store.reporting.reconciliation import known_statuses

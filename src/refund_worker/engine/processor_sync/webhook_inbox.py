@@ -11,9 +11,10 @@ from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.processor_replies import Answered, Misconfigured
-from refund_worker.engine.context import Answer, Context
-from refund_worker.engine.refunds.replies import RecordedReply, record_replies
+from refund_worker.domain.processor_calls import RecordedReply
+from refund_worker.domain.processor_replies import Answer, Answered, Misconfigured
+from refund_worker.engine.context import Context
+from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.store import inbox, refund_objects, refunds
 

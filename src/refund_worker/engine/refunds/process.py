@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import Decision
+from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.decision_builder import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
-from refund_worker.domain.processor_calls import Call, Fetch, LookUp, Send, Verify
-from refund_worker.domain.processor_replies import Denied, NotSent
+from refund_worker.domain.processor_calls import Call, Fetch, LookUp, RecordedReply, Send, Verify
+from refund_worker.domain.processor_replies import Answer, Denied, NotSent
 from refund_worker.domain.refund import Leg
-from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.payment_facts import facts_for, payments_ahead, reading_slot
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
-from refund_worker.engine.refunds.replies import RecordedReply, record_replies
+from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
 from refund_worker.processors.base import Processor
@@ -159,7 +159,9 @@ def _leased(decision: Decision, token: str, until: float) -> Decision:
 
 
 def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
-    return [room.after_reserving(*decision.payments.get(room.payment_id, (0, 0))) for room in rooms]
+    none = PaymentDelta()
+    deltas = [decision.payments.get(room.payment_id, none) for room in rooms]
+    return [room.after_reserving(d.credits, d.minor) for room, d in zip(rooms, deltas, strict=True)]
 
 
 def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 
-from refund_worker.domain.processor_replies import Unanswered
-from refund_worker.engine.context import Answer, Context
+from refund_worker.domain.processor_replies import Answer, Unanswered
+from refund_worker.engine.context import Context
 
 log = logging.getLogger("refund_worker.calls")
 

@@ -97,6 +97,7 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_not_executed": "Not executed; will be sent again",
     "leg_silence": "No certain answer: looking first",
     "leg_absent": "Looked up: nothing exists there",
+    "leg_released": "Released: nothing was sent",
     "leg_given_up": "Given up",
     "leg_paid_by_hand": "Paid by hand",
     "processor_paused": "Sending stopped",
