@@ -69,6 +69,8 @@ TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Pr
     "Makefile",
     "LICENSE",
     "CHANGELOG.md",
+    "SECURITY.md",
+    "mkdocs.yml",
 }
 
 

@@ -1,7 +1,7 @@
 """Pictures of every page, light and dark, wide and narrow: `python -m tests.web.console.screenshots FOLDER [NAME…]`.
 
 For eyes, not for machines: nothing compares them. With names, only those that begin so; with `--readme` alone the four
-of the README, for `docs/screenshots`.
+of the README and docs/operations.md, for `docs/screenshots`.
 """
 
 from __future__ import annotations
