@@ -21,7 +21,7 @@ from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.journal import Journal
 from refund_worker.processors.sandbox.listing import list_refunds
-from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_wish
+from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_create_request
 
 Connect = Callable[..., stripe.StripeClient]
 
@@ -131,7 +131,7 @@ def test_an_unanswered_client_does_not_keep_the_sandbox_from_ending(own_sandbox:
 
 def make_refund(book: Book, amount: int, charge: str = "ch_1") -> str:
     params: Params = {"charge": charge, "amount": str(amount)}
-    decision = decide_create(book, read_wish(params), None, {})
+    decision = decide_create(book, read_create_request(params), None, {})
     book.commit(*decision.records)
     refund_id: str = decision.object["id"]
     return refund_id
@@ -146,7 +146,7 @@ def new_book(path: Path | None = None) -> Book:
 
 def test_deciding_changes_nothing_until_it_is_committed() -> None:
     book = new_book()
-    decide_create(book, read_wish({"charge": "ch_1"}), None, {})
+    decide_create(book, read_create_request({"charge": "ch_1"}), None, {})
     assert (book.refunds, book.payments["ch_1"].refunded) == ({}, 0)
 
 
