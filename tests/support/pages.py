@@ -1,4 +1,4 @@
-"""Pages whose tables name tests: read them, and see that what they name is there."""
+"""Read the tables of documentation pages, and check that the tests they name exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def tables_of(page: Path) -> list[list[list[str]]]:
-    """Each table of a page as its rows of cells, without the head."""
+    """Return each table of a page as its rows of cells, without the head."""
     tables: list[list[list[str]]] = []
     before = ""
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -24,13 +24,14 @@ def tables_of(page: Path) -> list[list[list[str]]]:
 
 
 def missing_tests(cell: str) -> list[str]:
-    """Of the tests that a cell names as `tests/…::name`, those that are not there."""
+    """Return the tests that a cell names as `tests/…::name` and that do not exist."""
     named = named_tests(cell)
     assert len(named) == cell.count("::"), "a test is written in another form"
     return [f"{file}::{name}" for file, name in named if name not in _functions_in(file)]
 
 
 def named_tests(cell: str) -> list[tuple[str, str]]:
+    """Return file and name of each test in a cell."""
     return re.findall(r"`(tests/[^`:]+)::([^`]+)`", cell)
 
 

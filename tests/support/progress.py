@@ -1,4 +1,4 @@
-"""How far long work is: a line every few seconds, on stderr, where it does not mix with the result."""
+"""Progress of long work: a line every few seconds, on stderr, where it does not mix with the result."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ SECONDS = 10.0
 
 
 def to_stderr(text: str) -> None:
+    """Print a line on stderr at once."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """`tell` may be called as often as wanted: a line is said when it is time for one."""
+    """Reports lines at most every `SECONDS`, so that it can be called at every step."""
 
     def __init__(self, say: Callable[[str], object] = to_stderr) -> None:
         self._say = say
         self._told = time.monotonic()
 
     def tell(self, line: str) -> None:
+        """Report the line, unless the last report is more recent than `SECONDS`."""
         now = time.monotonic()
         if now - self._told >= SECONDS:
             self._told = now
