@@ -52,9 +52,7 @@ def wait_until(condition: Callable[[], Any], seconds_max: float = SETTLE_SECONDS
 
 
 class Deployment:
-    """A deployment whose database, broker settings and sandbox exist on entry.
-
-    `start` and `stop` run workers and schedulers.
+    """A deployment with database, broker settings and sandbox. `start` and `stop` run its workers and schedulers.
 
     `environment` is what any other process needs to take part. The exit fails if a process was left behind.
     """

@@ -1,7 +1,7 @@
 """A small world for tests of the engine: a database, a clock that the test moves, and a scripted processor.
 
-The tests replace none of our own code: the processor implements the `Processor` protocol, and clock and crashes use the ports
-that `Context` has for them.
+The tests replace none of our own code: the processor implements the `Processor` protocol, and clock and crashes use the
+ports that `Context` has for them.
 """
 
 from __future__ import annotations
