@@ -83,7 +83,7 @@ def run_many(first: int, schedules: int, processes: int, hashes: Path | None = N
             if result.violation:
                 violations += 1
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
-            progress.tell(f"{done}/{schedules} schedules, {violations} violations")
+            progress.report(f"{done}/{schedules} schedules, {violations} violations")
     if hashes is not None:
         hashes.write_text("".join(f"{seed} {trace}\n" for seed, trace in sorted(traces.items())), "utf-8")
     minutes = (time.monotonic() - started) / 60

@@ -19,11 +19,11 @@ class Progress:
 
     def __init__(self, say: Callable[[str], object] = to_stderr) -> None:
         self._say = say
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         """Report the line, unless the last report is more recent than `SECONDS`."""
         now = time.monotonic()
-        if now - self._told >= SECONDS:
-            self._told = now
+        if now - self._reported_at >= SECONDS:
+            self._reported_at = now
             self._say(line)
