@@ -1,7 +1,7 @@
-"""One admin's click while a bulk is being worked off, beside the same click on an idle deployment.
+"""The delay of one admin's click while a bulk is processed, compared with the same click on an idle deployment.
 
-From the moment the request is accepted to the moment its refund has succeeded, in the database. The workers take both
-queues, which is the harder case: a deployment has workers for clicks alone.
+Measured from the accepted request to the succeeded refund, in the database. The workers serve both queues, which is the
+harder case: a real deployment has separate workers for clicks.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ BUSY_SECONDS_MAX = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
-    """Seconds that each click took; `bulk_left` of the bulk's refunds were still to do after the last one."""
+    """The seconds that each click took. `bulk_left` of the bulk's refunds were unfinished after the last one."""
 
     seconds: tuple[float, ...]
     bulk_left: int
 
     @property
     def median(self) -> float:
+        """The median in seconds."""
         return statistics.median(self.seconds)
 
     def __str__(self) -> str:
@@ -49,7 +50,7 @@ class Clicks:
 
 
 def measure_clicks(folder: Path) -> bool:
-    """Print both figures; whether the bulk delayed no click by more than a moment."""
+    """Print both figures. Return True if the bulk delayed the median click by less than `BUSY_SECONDS_MAX`."""
     stack = Stack(folder, settings={"REFUND_WORKER_STRIPE_RATE_PER_SECOND": "0"})
     stack.start()
     try:
@@ -90,7 +91,7 @@ def _clicks(context: Context, what: str) -> Clicks:
 
 
 def _click(context: Context, name: str) -> float:
-    """Ask, and wait for the end; the seconds in between."""
+    """Request one refund and return the seconds until it succeeded."""
     (answer,) = request_refunds(context, [withdrawal(name)])
     assert isinstance(answer, Accepted), answer
     began = time.perf_counter()

@@ -54,10 +54,7 @@ TEXTS = "tests/engine/audit/test_erasure.py::test_"
 SENDS = "tests/engine/audit/test_audit_sends.py::test_"
 DANGERS = ("tests/test_dangers.py",)
 CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
-MEETINGS = (
-    "tests/interleavings/test_interleavings.py"
-    "::test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres",
-)
+MEETINGS = ("tests/interleavings/test_interleavings.py::test_no_preemption_of_competing_pairs_matters_on_postgres",)
 
 
 @dataclass(frozen=True, slots=True)

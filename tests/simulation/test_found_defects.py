@@ -1,4 +1,4 @@
-"""Defects that the simulation found, each as small as it can be said."""
+"""Defects that the simulation found, each as a minimal test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from refund_worker.store import accounts, payments
 from tests.simulation.database import simulated_database
 
 
-def test_the_payments_of_several_refunds_are_counted_anew_in_one_go() -> None:
+def test_payments_of_several_refunds_are_recounted_together() -> None:
     store = simulated_database()
     store.fresh()
     records = [

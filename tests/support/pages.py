@@ -1,4 +1,4 @@
-"""Read the tables and sections of the documentation pages, and check the tests that they name."""
+"""Read the tables of documentation pages, and check that the tests they name exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CELL_LETTERS_MAX = 200
 
 
 def tables_of(text: str) -> list[list[list[str]]]:
-    """Return each table of a page's text as its rows of cells, without the header."""
+    """Return each table of a page as its rows of cells, without the head."""
     tables: list[list[list[str]]] = []
     before = ""
     for line in text.splitlines():
@@ -44,14 +44,14 @@ def sections_of(text: str, level: int) -> dict[str, str]:
 
 
 def missing_tests(text: str) -> list[str]:
-    """Return the tests that a text names as `tests/…::name` and that do not exist."""
+    """Return the tests that a cell names as `tests/…::name` and that do not exist."""
     named = named_tests(text)
     assert len(named) == text.count("::"), "a test is written in another form"
     return [f"{file}::{name}" for file, name in named if name not in _functions_in(file)]
 
 
 def named_tests(text: str) -> list[tuple[str, str]]:
-    """Return (file, name) of each test that a text names as `tests/…::name`."""
+    """Return file and name of each test in a cell."""
     return re.findall(r"`(tests/[^`:]+)::([^`]+)`", text)
 
 
