@@ -52,7 +52,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus
+from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus, RefusalKind
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.timing import PROCESSOR_KEY_SECONDS, backoff_seconds
 from refund_worker.errors import ActionNotAllowed
@@ -223,7 +223,7 @@ def test_silence_is_never_refusal(reply: Reply) -> None:
 def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
-    assert refused.legs[0].verdict == "refused"
+    assert refused.legs[0].refusal is RefusalKind.REFUSED
     the_look_up(next_step(refused, START + 501, POLICY))
 
 
@@ -358,7 +358,7 @@ def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_
 def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object]) -> None:
     decision = answer(begun(), Answered(replace(an_object(), **wrong)))  # type: ignore[arg-type]
     leg = decision.after.legs[0]
-    assert (leg.status, leg.doubtful, leg.look_first, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
+    assert (leg.status, leg.unanswered, leg.lookup_required, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
     assert decision.postings == ()
     assert [seen.state for seen in decision.objects] in ([], [None]), (
         "kept as said, so that it is no news the next time"
@@ -670,7 +670,7 @@ def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -
 def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent() -> None:
     """No path leads here; whatever did, money would go out a second time."""
     paid = KnownRefundObject("re_1", ObjectState.SUCCEEDED, 1)
-    leg = replace(silent().legs[0], attempt=2, doubtful=False, objects=(paid,))
+    leg = replace(silent().legs[0], attempt=2, in_doubt=None, objects=(paid,))
     refund = replace(silent(), legs=(leg,))
     shown = found(refund, Found((an_object("pending", attempt=1),)), START + 5_000)
     assert (status_of(shown), shown.after.legs[0].attempt) == (LegStatus.BLOCKED, 2)
@@ -721,10 +721,10 @@ def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_att
 def test_a_strange_word_that_what_failed_before_stands_after_all_stops_everything(status: str) -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(amount_minor=1_001, status=status), START + 101)
-    assert heard_of.after.legs[0].verdict == "answer_mismatch"
+    assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH
 
 
 def test_a_strange_word_about_an_object_that_nobody_has_seen_stops_everything_though_it_failed() -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(processor_refund_id="re_9", amount_minor=1_001, **UNFUNDED), START + 101)
-    assert heard_of.after.legs[0].verdict == "answer_mismatch"
+    assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH

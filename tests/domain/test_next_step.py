@@ -100,7 +100,7 @@ def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_rep
     call = the_call(decision)
     assert isinstance(call, Send)
     assert call.key == "r-1:1"
-    assert decision.after.legs[0].doubtful
+    assert decision.after.legs[0].unanswered
     assert decision.after.legs[0].last_sent_at == START + POLICY.lease_seconds
     assert decision.after.legs[0].first_sent_at == START
 

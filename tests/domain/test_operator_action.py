@@ -109,7 +109,7 @@ def test_resolving_what_was_paid_in_part_keeps_the_part() -> None:
 def test_a_retry_never_goes_straight_to_a_new_send() -> None:
     retried = act(parked(), Action.RETRY)
     assert status_of(retried) is LegStatus.UNKNOWN
-    assert retried.after.legs[0].look_first
+    assert retried.after.legs[0].lookup_required
     assert retried.after.legs[0].attempt == 1
 
 
@@ -119,7 +119,7 @@ def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_stil
     leg = replace(silent.legs[0], attempt=2, sends=3, backoffs=20, attention="processor_unreachable")
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
     kept = retried.legs[0]
-    assert (kept.backoffs, kept.attempt, kept.sends, kept.look_first) == (0, 2, 3, True)
+    assert (kept.backoffs, kept.attempt, kept.sends, kept.lookup_required) == (0, 2, 3, True)
     missed = found(retried, Found(()), START + 11).after.legs[0]
     assert (missed.status, missed.attempt) == (LegStatus.UNKNOWN, 2)
 

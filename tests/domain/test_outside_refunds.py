@@ -44,7 +44,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
-from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.refund import Doubt, LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 
 FIVE_HUNDRED = Unanswered("500", server_error=True)
@@ -221,7 +221,10 @@ def test_a_key_is_not_sent_again_soon_over_a_suspect_payment(reply: SearchReply)
 
 def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
     asked = next_step(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
-    sticks = replace(asked.after, legs=(replace(asked.after.legs[0], look_first=True),))
+    sticks = replace(
+        asked.after,
+        legs=(replace(asked.after.legs[0], in_doubt=Doubt(unanswered=True, lookup_required=True)),),
+    )
     told = heard(sticks, "r-1", the_call(asked), NOTHING, START + 101, POLICY, asked_at=START + 100).after.legs[0]
     assert (told.status, told.looked_at) == (LegStatus.UNKNOWN, None)
     assert told.next_at is not None
@@ -269,7 +272,7 @@ def test_a_silent_send_is_not_forgotten_where_the_next_one_was_never_begun() -> 
     silent = answer(begun(), Unanswered("timeout")).after
     again = next_step(due(silent, START + 10), START + 10, POLICY).after
     told = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
-    assert (told.status, told.doubtful, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
+    assert (told.status, told.unanswered, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
 def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_again() -> None:

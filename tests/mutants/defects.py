@@ -102,7 +102,7 @@ DEFECTS = (
     Defect(
         "the quiet window forgotten",
         DOMAIN + "handle_reply.py",
-        "if leg.doubtful and asked_at < quiet_end(leg, builder.policy):",
+        "if leg.unanswered and asked_at < quiet_end(leg, builder.policy):",
         "if False:",
     ),
     Defect(
@@ -115,23 +115,20 @@ DEFECTS = (
     Defect(
         "a timeout taken for a refusal",
         DOMAIN + "handle_reply.py",
-        "        case Unanswered(reason=reason, server_error=server_error):\n            _retry_later(\n"
-        "                builder, leg, LegOutcome.NO_ANSWER, reason, doubtful=True,"
-        " look_first=leg.look_first or server_error\n            )",
-        "        case Unanswered(reason=reason):\n"
-        '            _handle_refusal(builder, leg, "refused", "no_answer", reason)',
+        "            _retry_later(builder, leg, LegOutcome.NO_ANSWER, reason, in_doubt=in_doubt)",
+        '            _handle_refusal(builder, leg, RefusalKind.REFUSED, "no_answer", reason)',
     ),
     Defect(
         "a refusal believed although an earlier send is unanswered",
         DOMAIN + "handle_reply.py",
-        "    if leg.doubtful or verdict in LOOKUP_REQUIRED:",
-        "    if verdict in LOOKUP_REQUIRED:",
+        "    if leg.unanswered or refusal in LOOKUP_REQUIRED:",
+        "    if refusal in LOOKUP_REQUIRED:",
     ),
     Defect(
         "already refunded taken for success of nobody's",
         DOMAIN + "handle_reply.py",
-        "    if leg.doubtful or verdict in LOOKUP_REQUIRED:",
-        "    if leg.doubtful:",
+        "    if leg.unanswered or refusal in LOOKUP_REQUIRED:",
+        "    if leg.unanswered:",
     ),
     Defect(
         "pending marked as failed",
@@ -148,14 +145,14 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "next_step.py",
-        "leg.look_first or not may_replay(leg, builder.now, builder.policy) or",
-        "leg.look_first or",
+        "leg.lookup_required or not may_replay(leg, builder.now, builder.policy) or",
+        "leg.lookup_required or",
     ),
     Defect(
         "a clock that was set back revives a key",
         DOMAIN + "decision_builder.py",
-        "                look_first=leg.look_first or in_doubt,",
-        "                look_first=leg.look_first,",
+        "lookup_required=leg.lookup_required or in_doubt,",
+        "lookup_required=leg.lookup_required,",
         CLOCK,
     ),
     Defect(
@@ -182,8 +179,8 @@ DEFECTS = (
     Defect(
         "a strange answer is forgotten when the list does not show it",
         DOMAIN + "refund_object.py",
-        'told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}',
-        'told |= {"doubtful": True, "look_first": True}',
+        'told["in_doubt"] = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)',
+        'told["in_doubt"] = Doubt(unanswered=True, lookup_required=True)',
         ("tests/domain/test_handle_reply.py",),
     ),
     Defect(
@@ -203,14 +200,14 @@ DEFECTS = (
     Defect(
         "a new attempt after the key's life without a person",
         DOMAIN + "handle_reply.py",
-        "    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):",
+        "    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):",
         "    elif False:",
     ),
     Defect(
         "a 500 replayed for ever instead of looked up",
         DOMAIN + "handle_reply.py",
-        "look_first=leg.look_first or server_error",
-        "look_first=leg.look_first",
+        "required = leg.lookup_required or server_error",
+        "required = leg.lookup_required",
     ),
     Defect(
         "an answer for another amount believed",
@@ -308,7 +305,7 @@ DEFECTS = (
     Defect(
         "a stored fault of ours gets a new key without a look",
         DOMAIN + "handle_reply.py",
-        "        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, look_first=True)",
+        "        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, in_doubt=in_doubt)",
         "        _retry_later(builder, fresh_attempt(leg), LegOutcome.NOT_EXECUTED, denied.code, seconds=seconds)",
     ),
     Defect(
@@ -442,7 +439,7 @@ DEFECTS = (
     Defect(
         "a replayed refusal believed although nobody knows the key's age",
         DOMAIN + "timing.py",
-        "    if leg.look_first or leg.first_sent_at is None:",
+        "    if leg.lookup_required or leg.first_sent_at is None:",
         "    if leg.first_sent_at is None:",
     ),
     Defect(
@@ -663,8 +660,8 @@ DEFECTS = (
     Defect(
         "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
         DOMAIN + "handle_reply.py",
-        "before_sending and not (strange or elsewhere or leg.look_first):",
-        "before_sending and not (strange or elsewhere or leg.look_first or not leg.doubtful or "
+        "before_sending and not (strange or elsewhere or leg.lookup_required):",
+        "before_sending and not (strange or elsewhere or leg.lookup_required or not leg.unanswered or "
         "asked_at >= quiet_end(leg, builder.policy)):",
         ELSEWHERE,
     ),
@@ -730,8 +727,8 @@ DEFECTS = (
     Defect(
         "elsewhere: after a payment by hand nobody looks any more",
         DOMAIN + "operator_action.py",
-        """{"next_at": builder.now, "verdict": leg.verdict} if leg.doubtful else {}""",
-        "{}",
+        "                next_at=builder.now if leg.unanswered else None,",
+        "                next_at=None,",
         ELSEWHERE,
     ),
     Defect(
@@ -1360,8 +1357,8 @@ DEFECTS = (
     Defect(
         "a retry by hand sends without looking",
         DOMAIN + "operator_action.py",
-        "                look_first=True,",
-        "                look_first=False,",
+        "unanswered=leg.unanswered, lookup_required=True, refusal=refusal)",
+        "unanswered=leg.unanswered, refusal=refusal)",
     ),
     Defect(
         "the kill switch does nothing",
@@ -1636,8 +1633,8 @@ DEFECTS = (
     Defect(
         "a dead worker's call counts as never made",
         DOMAIN + "next_step.py",
-        'reason="lease expired", doubtful=True, next_at=now)',
-        'reason="lease expired", doubtful=False, look_first=True, next_at=now)',
+        'reason="lease expired", in_doubt=_unanswered(leg), next_at=now',
+        'reason="lease expired", in_doubt=Doubt(lookup_required=True), next_at=now',
     ),
     Defect(
         "the body is made anew at each send",
@@ -1883,8 +1880,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a person called while the key lives",
         DOMAIN + "handle_reply.py",
-        "    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):",
-        "    elif leg.doubtful:",
+        "    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):",
+        "    elif leg.unanswered:",
         SCHEDULES,
     ),
     # --- what a message or a client without a key can do
@@ -2060,8 +2057,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a replayed server error taken for a proof",
         DOMAIN + "handle_reply.py",
-        "        if leg.doubtful and asked_at < quiet_end(leg, builder.policy):",
-        "        if leg.doubtful and not leg.look_first and asked_at < quiet_end(leg, builder.policy):",
+        "        if leg.unanswered and asked_at < quiet_end(leg, builder.policy):",
+        "        if leg.unanswered and not leg.lookup_required and asked_at < quiet_end(leg, builder.policy):",
         SCHEDULES,
     ),
     Defect(

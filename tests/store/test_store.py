@@ -19,7 +19,18 @@ from refund_worker.domain.acceptance import RefundableTransaction
 from refund_worker.domain.decision import AccountDelta, Decision, Event, PaymentDelta, RefundObjectUpdate
 from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
-from refund_worker.domain.refund import Kind, KnownRefundObject, Leg, LegStatus, ObjectState, Refund, RefundStatus, To
+from refund_worker.domain.refund import (
+    Doubt,
+    Kind,
+    KnownRefundObject,
+    Leg,
+    LegStatus,
+    ObjectState,
+    Refund,
+    RefundStatus,
+    RefusalKind,
+    To,
+)
 from refund_worker.errors import LostRace
 from refund_worker.store import (
     accounts,
@@ -85,13 +96,13 @@ def fetch(database: Database, refund_id: str) -> Refund:
 # --- constraints -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [(101, 0), (0, 1_001), (-1, 0), (0, -1)])
+@pytest.mark.parametrize("change", [PaymentDelta(101), PaymentDelta(0, 1_001), PaymentDelta(-1), PaymentDelta(0, -1)])
 def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_given_twice(
-    database: Database, change: tuple[int, int]
+    database: Database, change: PaymentDelta
 ) -> None:
     with database.write() as connection:
         accounts.change_payments(connection, {"pay1": PaymentDelta(100, 1_000)})
-        accounts.change_payments(connection, {"pay1": (-100, -1_000)})
+        accounts.change_payments(connection, {"pay1": PaymentDelta(-100, -1_000)})
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})
     with database.read() as connection:
@@ -165,9 +176,7 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         backoffs=7,
         first_sent_at=1.25,
         last_sent_at=2.5,
-        doubtful=True,
-        look_first=True,
-        verdict="refused",
+        in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
         failure_code="code",
         failure_message="message",
         attention="why",

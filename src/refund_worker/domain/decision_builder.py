@@ -36,6 +36,7 @@ from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
     LegStatus,
     Refund,
@@ -85,7 +86,7 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
 
 def is_watched(leg: Leg) -> bool:
     """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
-    return leg.status is LegStatus.SUCCEEDED and leg.doubtful
+    return leg.status is LegStatus.SUCCEEDED and leg.unanswered
 
 
 def fresh_attempt(leg: Leg) -> Leg:
@@ -94,7 +95,8 @@ def fresh_attempt(leg: Leg) -> Leg:
     One that was never sent is still the next one.
     """
     number = leg.attempt + 1 if leg.sends else leg.attempt
-    return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
+    in_doubt = Doubt.of(unanswered=leg.unanswered)
+    return replace(leg, attempt=number, sends=0, first_sent_at=None, in_doubt=in_doubt)
 
 
 def lists_before_sending(leg: Leg) -> bool:
@@ -215,7 +217,9 @@ class DecisionBuilder:
                 self.record_event("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
             self.update_leg(
                 leg,
-                look_first=leg.look_first or in_doubt,
+                in_doubt=Doubt.of(
+                    unanswered=leg.unanswered, lookup_required=leg.lookup_required or in_doubt, refusal=leg.refusal
+                ),
                 held=lists_before_sending(leg),
                 first_sent_at=at_most(leg.first_sent_at, now),
                 last_sent_at=at_most(leg.last_sent_at, now),

@@ -8,7 +8,6 @@ from typing import Any
 
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import (
-    ANSWER_MISMATCH,
     BLOCKED_TRIES,
     DecisionBuilder,
     fresh_attempt,
@@ -37,9 +36,11 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
     LegStatus,
     Refund,
+    RefusalKind,
 )
 from refund_worker.domain.refund_object import (
     TO_BE_SENT,
@@ -59,7 +60,8 @@ BACKOFFS_BEFORE_ATTENTION = 12
 BACKOFFS_WHILE_ANSWERED = 8
 # Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
 OVER_REFUND = "amount_exceeds_unrefunded"
-LOOKUP_REQUIRED = ("already_refunded", "over_refund")
+# Somebody may have refunded the payment: the list says who, before the refusal takes effect.
+LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
 # By which a processor says that it does not know the payment.
 _NOT_THERE = frozenset({"resource_missing", "not_found"})
@@ -118,24 +120,26 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
 def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """The answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
-        leg = replace(leg, doubtful=False)
+        leg = replace(leg, in_doubt=leg.answered)
     match reply:
         case Refused(code=code, message=message):
-            _handle_refusal(builder, leg, "over_refund" if code == OVER_REFUND else "refused", code, message)
-        case Blocked(code=code, message=message):
-            _handle_refusal(builder, leg, "blocked", code, message)
-        case AlreadyRefunded(message=message):
-            _handle_refusal(builder, leg, "already_refunded", "charge_already_refunded", message)
-        case Misconfigured(code=code, message=message):
-            _handle_refusal(builder, leg, "misconfigured", code, message)
-        case UnknownRefusal(code=code, message=message):
-            _handle_refusal(builder, leg, UNKNOWN_REFUSAL, UNKNOWN_REFUSAL, f"{code}: {message}")
-        case KeyConflict(message=message):
-            _handle_refusal(builder, leg, "key_conflict", "idempotency_key_conflict", message)
-        case Unanswered(reason=reason, server_error=server_error):
-            _retry_later(
-                builder, leg, LegOutcome.NO_ANSWER, reason, doubtful=True, look_first=leg.look_first or server_error
+            _handle_refusal(
+                builder, leg, RefusalKind.OVER_REFUND if code == OVER_REFUND else RefusalKind.REFUSED, code, message
             )
+        case Blocked(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.BLOCKED, code, message)
+        case AlreadyRefunded(message=message):
+            _handle_refusal(builder, leg, RefusalKind.ALREADY_REFUNDED, "charge_already_refunded", message)
+        case Misconfigured(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.MISCONFIGURED, code, message)
+        case UnknownRefusal(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.UNKNOWN, UNKNOWN_REFUSAL, f"{code}: {message}")
+        case KeyConflict(message=message):
+            _handle_refusal(builder, leg, RefusalKind.KEY_CONFLICT, "idempotency_key_conflict", message)
+        case Unanswered(reason=reason, server_error=server_error):
+            required = leg.lookup_required or server_error
+            in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
+            _retry_later(builder, leg, LegOutcome.NO_ANSWER, reason, in_doubt=in_doubt)
         case Busy(code=code, retry_after_seconds=seconds):
             _retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
@@ -152,7 +156,8 @@ def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> 
     seconds = min(PAUSE_SECONDS, builder.policy.retry_max_seconds)
     if denied.maybe_kept:
         # The old key may repeat this answer for ever. A new one only after a look at what exists, just before it.
-        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, look_first=True)
+        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
+        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, in_doubt=in_doubt)
     else:
         _retry_unexecuted(builder, leg, denied.code, seconds)
 
@@ -184,14 +189,14 @@ def _attention_without_answer(leg: Leg) -> str | None:
 def _as_before_its_send(leg: Leg) -> Leg:
     """The send that was just written down was not begun: where it is the leg's first, the leg was never sent."""
     is_the_first = leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at
-    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.doubtful else leg
+    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.unanswered else leg
 
 
 def _retry_unexecuted(
     builder: DecisionBuilder, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True
 ) -> None:
     """This send was not executed; an earlier one of the same attempt may still have been."""
-    outcome = LegOutcome.NO_ANSWER if leg.doubtful else LegOutcome.NOT_EXECUTED
+    outcome = LegOutcome.NO_ANSWER if leg.unanswered else LegOutcome.NOT_EXECUTED
     _retry_later(builder, leg, outcome, reason, seconds=seconds, counts=counts)
 
 
@@ -219,34 +224,35 @@ def _retry_later(
     )
 
 
-def _handle_refusal(builder: DecisionBuilder, leg: Leg, verdict: str, code: str, message: str) -> None:
-    """A refusal. Of its own call alone: it says nothing about an earlier send whose answer is missing."""
-    told: dict[str, Any] = {"failure_code": code, "failure_message": message}
-    if leg.doubtful or verdict in LOOKUP_REQUIRED:
-        told |= {"verdict": verdict}
-        builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, look_first=True, next_at=builder.now, **told)
+def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, code: str, message: str) -> None:
+    """Handle a refusal of one call. It says nothing about an earlier call whose answer is missing."""
+    leg = replace(leg, failure_code=code, failure_message=message)
+    if leg.unanswered or refusal in LOOKUP_REQUIRED:
+        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal)
+        builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, in_doubt=in_doubt, next_at=builder.now)
     else:
-        _apply_refusal(builder, replace(leg, **told), verdict)
+        _apply_refusal(builder, leg, refusal)
 
 
-def _apply_refusal(builder: DecisionBuilder, leg: Leg, verdict: str) -> None:
-    """What a refusal means once nothing else can exist."""
-    calm: dict[str, Any] = {"doubtful": False, "look_first": False, "verdict": None}
-    if verdict == "refused":
-        builder.transition_leg(leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, **calm)
+def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> None:
+    """Let the refusal take effect: it is certain that nothing else exists."""
+    if refusal is RefusalKind.REFUSED:
+        builder.transition_leg(
+            leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, in_doubt=None
+        )
         return
-    again = verdict == "blocked" and leg.backoffs < BLOCKED_TRIES
-    attention = leg.failure_code or verdict
+    again = refusal is RefusalKind.BLOCKED and leg.backoffs < BLOCKED_TRIES
+    attention = leg.failure_code or str(refusal)
     builder.transition_leg(
         leg,
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
         alarm=leg.attention != attention,  # once, however often it is tried again
-        detail={"said": leg.failure_message} if verdict == UNKNOWN_REFUSAL else None,
+        detail={"said": leg.failure_message} if refusal is RefusalKind.UNKNOWN else None,
         attention=attention,
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
         backoffs=leg.backoffs + 1,
-        **calm,
+        in_doubt=None,
     )
 
 
@@ -257,16 +263,16 @@ def _handle_search_result(
         leg = apply_object(builder, leg, refund_object)
     older = void_objects_of_older_attempts(leg)
     strange = any(item.processor_refund_id not in older for item in found.objects)
-    elsewhere = blocking_refunds(leg, found, nothing_left=leg.verdict in LOOKUP_REQUIRED)
+    elsewhere = blocking_refunds(leg, found, nothing_left=leg.refusal in LOOKUP_REQUIRED)
     if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
         _go_on_to_send(builder, leg, asked_at, strange, elsewhere)
-    elif leg.status is LegStatus.UNKNOWN and before_sending and not (strange or elsewhere or leg.look_first):
+    elif leg.status is LegStatus.UNKNOWN and before_sending and not (strange or elsewhere or leg.lookup_required):
         _allow_sending(builder, clear_unreachable(leg), asked_at)  # only this list was missing: its key is sent again
     elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
-        if leg.doubtful and asked_at < quiet_end(leg, builder.policy):
+        if leg.unanswered and asked_at < quiet_end(leg, builder.policy):
             _await_what_may_land(builder, leg)
         elif is_watched(leg):
-            builder.update_leg(leg, doubtful=False, next_at=None)
+            builder.update_leg(leg, in_doubt=leg.answered, next_at=None)
         else:
             _conclude_not_found(builder, leg, asked_at, strange, elsewhere)
 
@@ -276,7 +282,7 @@ def _go_on_to_send(
 ) -> None:
     """Nothing was under way for this leg: the list alone decides whether it is sent."""
     if strange:  # as in `_conclude_not_found`
-        _apply_refusal(builder, leg, ANSWER_MISMATCH)
+        _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif elsewhere:
         stop(builder, leg, elsewhere)
     else:
@@ -302,17 +308,17 @@ def _conclude_not_found(
     """It is proved that nothing of this leg exists and nothing can land any more."""
     if strange:
         # Something bears this leg's name and is not what was asked for: a person must look at both books.
-        _apply_refusal(builder, leg, ANSWER_MISMATCH)
+        _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif elsewhere:
         stop(builder, leg, elsewhere)
-    elif leg.verdict == "over_refund":
-        _apply_refusal(builder, leg, "refused")
-    elif leg.verdict:
-        _apply_refusal(builder, leg, leg.verdict)
-    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):
+    elif leg.refusal is RefusalKind.OVER_REFUND:
+        _apply_refusal(builder, leg, RefusalKind.REFUSED)
+    elif leg.refusal:
+        _apply_refusal(builder, leg, leg.refusal)
+    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
-        _apply_refusal(builder, blocked, "outcome_unknown")
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
-        fresh = fresh_attempt(replace(leg, doubtful=False))
+        fresh = fresh_attempt(replace(leg, in_doubt=None))
         absent = builder.transition_leg(fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention=None)
         _allow_sending(builder, absent, asked_at)

@@ -37,6 +37,7 @@ from refund_worker.domain.payment_check import (
 )
 from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
     LegStatus,
     Refund,
@@ -93,7 +94,9 @@ def next_step(
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
             # Whoever sent it is gone or out of its lease; only the processor knows what became of the call.
-            builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason="lease expired", doubtful=True, next_at=now)
+            builder.transition_leg(
+                leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
+            )
     _find_another_way(builder, rooms)
     if builder.refund.posted:
         for leg in tuple(builder.legs.values()):
@@ -103,6 +106,10 @@ def next_step(
                 _plan_call(builder, leg, paused, known, suspect=doubted)
                 facts = with_sent(facts, (leg,), (builder.legs[leg.leg_id],))
     return builder.build()
+
+
+def _unanswered(leg: Leg) -> Doubt | None:
+    return Doubt.of(unanswered=True, lookup_required=leg.lookup_required, refusal=leg.refusal)
 
 
 def _is_due(leg: Leg, now: float) -> bool:
@@ -182,7 +189,7 @@ def _plan_call(
         # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
         leg = builder.update_leg(leg, held=lists_before_sending(leg), looked_at=None)
     no_replay = (
-        leg.look_first or not may_replay(leg, builder.now, builder.policy) or (hold is not None and hold.look_ups)
+        leg.lookup_required or not may_replay(leg, builder.now, builder.policy) or (hold is not None and hold.look_ups)
     )
     in_the_way = payment_blocks_sending(leg, facts, builder.policy.live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
@@ -214,7 +221,7 @@ def _plan_call(
         first_sent_at=builder.now if first or leg.first_sent_at is None else leg.first_sent_at,
         last_sent_at=builder.now,
         next_at=builder.now + builder.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
-        verdict=None,
+        in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=leg.lookup_required),
         held=False,
         looked_at=None,
         blocked_by=(),

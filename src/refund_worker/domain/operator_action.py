@@ -22,9 +22,12 @@ from refund_worker.domain.decision_builder import (
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.refund import (
+    Doubt,
+    Leg,
     LegStatus,
     Refund,
     RefundStatus,
+    RefusalKind,
 )
 from refund_worker.domain.state_machine import (
     ACTIVE,
@@ -98,20 +101,20 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
             builder.read_again[leg.payment_id] = Reread(leg.attention != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
-            verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
+            refusal = RefusalKind.ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
             seen_now = leg.blocked_by if takes_as_seen else ()
             seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *seen_now)))
             builder.transition_leg(
                 replace(leg, seen_elsewhere=seen, blocked_by=()),
                 LegOutcome.NO_ANSWER,
                 reason=reason,
-                look_first=True,
-                verdict=verdict,
+                in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal),
                 **asked_now,
             )
         elif leg.attention and leg.status in ACTIVE:
-            look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            builder.update_leg(leg, look_first=look, held=lists_before_sending(leg), **asked_now)
+            required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
+            in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
+            builder.update_leg(leg, in_doubt=in_doubt, held=lists_before_sending(leg), **asked_now)
         elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
             builder.update_leg(leg, attention=None)
 
@@ -121,7 +124,6 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
 
     What is with the processor stays there, and what may still land there is looked for until it can't.
     """
-    calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None, "blocked_by": ()}
     for leg in tuple(builder.legs.values()):
         if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
             continue
@@ -129,14 +131,25 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
         if leg.status not in ACTIVE and not stranded:
             builder.update_leg(leg, attention=None)
         elif reference is not None:
-            looked_for = {"next_at": builder.now, "verdict": leg.verdict} if leg.doubtful else {}
-            by_hand = MANUAL_PREFIX + reference
             builder.transition_leg(
-                leg, LegOutcome.PAID_MANUALLY, reason=reason, processor_refund_id=by_hand, **calm | looked_for
+                _without_questions(leg),
+                LegOutcome.PAID_MANUALLY,
+                reason=reason,
+                processor_refund_id=MANUAL_PREFIX + reference,
+                in_doubt=Doubt.of(unanswered=True, refusal=leg.refusal) if leg.unanswered else None,
+                next_at=builder.now if leg.unanswered else None,
             )
         elif stranded:
-            builder.update_leg(leg, settled=True, returned_credits=leg.credits, **calm)
+            builder.update_leg(_without_questions(leg), settled=True, returned_credits=leg.credits)
         else:
             builder.transition_leg(
-                leg, LegOutcome.ABANDONED, reason=reason, settled=True, returned_credits=leg.credits, **calm
+                _without_questions(leg),
+                LegOutcome.ABANDONED,
+                reason=reason,
+                settled=True,
+                returned_credits=leg.credits,
             )
+
+
+def _without_questions(leg: Leg) -> Leg:
+    return replace(leg, attention=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered), blocked_by=())

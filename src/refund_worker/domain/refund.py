@@ -112,6 +112,36 @@ class KnownRefundObject:
     attempt: int | None = None
 
 
+class RefusalKind(StrEnum):
+    """What a processor's refusal of a send means for the leg, once it is certain that nothing else exists."""
+
+    REFUSED = "refused"  # final: this payment cannot be used
+    OVER_REFUND = "over_refund"  # the payment has less left than our records say
+    BLOCKED = "blocked"  # not possible now
+    ALREADY_REFUNDED = "already_refunded"  # the payment was refunded in full, by us or by others
+    MISCONFIGURED = "misconfigured"
+    UNKNOWN = "unknown_refusal"  # a code that we do not know: a person reads it
+    KEY_CONFLICT = "key_conflict"
+    ANSWER_MISMATCH = "answer_mismatch"  # an object bears the leg's name and is something else
+    OUTCOME_UNKNOWN = "outcome_unknown"  # nothing was found after the key's life
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is not known about the calls that were made for a leg. A leg without open questions has none."""
+
+    unanswered: bool = False  # the outcome of an earlier call is not known yet
+    lookup_required: bool = False  # the same key would only replay an error: list what exists before anything else
+    refusal: RefusalKind | None = None  # takes effect once it is certain that nothing exists
+
+    @classmethod
+    def of(
+        cls, *, unanswered: bool = False, lookup_required: bool = False, refusal: RefusalKind | None = None
+    ) -> Doubt | None:
+        """Return the doubt, or None where there is nothing to doubt."""
+        return cls(unanswered, lookup_required, refusal) if unanswered or lookup_required or refusal else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
     """The part of a refund that goes back over one payment.
@@ -137,9 +167,7 @@ class Leg:
     first_intent_at: float | None = None  # of any attempt: what others refund since then is of this leg's concern
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
-    doubtful: bool = False  # an earlier send's outcome is not known yet
-    look_first: bool = False  # the same key would only replay an error: ask for what exists before anything else
-    verdict: str | None = None  # what a refusal would mean once it is proved that nothing exists
+    in_doubt: Doubt | None = None
     failure_code: str | None = None
     failure_message: str | None = None
     attention: str | None = None  # why a person is needed
@@ -154,6 +182,26 @@ class Leg:
     seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
     objects: tuple[KnownRefundObject, ...] = ()
     unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
+
+    @property
+    def unanswered(self) -> bool:
+        """Return True while the outcome of an earlier call is not known."""
+        return self.in_doubt is not None and self.in_doubt.unanswered
+
+    @property
+    def lookup_required(self) -> bool:
+        """Return True if the list must be read before the key is used again."""
+        return self.in_doubt is not None and self.in_doubt.lookup_required
+
+    @property
+    def refusal(self) -> RefusalKind | None:
+        """Return the refusal that takes effect once it is certain that nothing exists."""
+        return self.in_doubt.refusal if self.in_doubt is not None else None
+
+    @property
+    def answered(self) -> Doubt | None:
+        """Return the doubt that is left once the outcome of every call is known."""
+        return Doubt.of(lookup_required=self.lookup_required, refusal=self.refusal)
 
     @property
     def attempts(self) -> int:

@@ -22,7 +22,16 @@ from refund_worker.domain.decision_builder import (
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
 from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, KnownRefundObject, Leg, LegStatus, ObjectState
+from refund_worker.domain.refund import (
+    LIVE_OBJECT_STATES,
+    OBJECT_RANK,
+    Doubt,
+    KnownRefundObject,
+    Leg,
+    LegStatus,
+    ObjectState,
+    RefusalKind,
+)
 from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
 
@@ -74,7 +83,12 @@ def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject
         # An older attempt's object failed; the present attempt's fate is still open.
         if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
             return leg
-        return builder.transition_leg(leg, LegOutcome.NO_ANSWER, doubtful=True, look_first=True, next_at=builder.now)
+        return builder.transition_leg(
+            leg,
+            LegOutcome.NO_ANSWER,
+            in_doubt=Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal),
+            next_at=builder.now,
+        )
     return _apply_objects(builder, leg, refund_object, standing, state)
 
 
@@ -104,9 +118,7 @@ def _apply_objects(
         leg = _reopen(builder, leg)
     changes: dict[str, Any] = {
         "processor_refund_id": best.processor_refund_id if best else refund_object.processor_refund_id,
-        "doubtful": False,
-        "look_first": False,
-        "verdict": None,
+        "in_doubt": None,
         "backoffs": 0,
         "attention": REFUNDED_TWICE if twice else refund_object.failure_code if disputed else None,
         "failure_code": None if best else refund_object.failure_code or str(state),
@@ -143,7 +155,7 @@ def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
         failure_code=refund_object.failure_code,
         failure_message=f"the processor says failed: {refund_object.failure_code}",
         processor_refund_id=refund_object.processor_refund_id,
-        doubtful=False,
+        in_doubt=None,
         backoffs=max(tries, leg.backoffs + 1),
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
     )
@@ -168,7 +180,7 @@ def _keep_manual_payment(
         builder.record_event(
             REFUNDED_TWICE, alarm=True, leg=leg, processor_refund_id=object_id, state=refund_object.status
         )
-    return builder.update_leg(leg, attention=REFUNDED_TWICE, doubtful=False, next_at=None)
+    return builder.update_leg(leg, attention=REFUNDED_TWICE, in_doubt=leg.answered, next_at=None)
 
 
 def _reopen(builder: DecisionBuilder, leg: Leg) -> Leg:
@@ -252,7 +264,8 @@ def _reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundOb
 
     About an object that came to nothing under an older attempt it says nothing of the present one either.
     """
-    if ANSWER_MISMATCH not in (leg.attention, leg.verdict):  # once, however often the same is heard
+    # Once, however often the same object is reported.
+    if leg.attention != ANSWER_MISMATCH and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
         builder.record_event(
             ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=refund_object.processor_refund_id
         )
@@ -269,7 +282,7 @@ def _reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundOb
     next_at = builder.now + backoff_seconds(builder.policy, waits)
     if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
         # Something was made, though not what was asked for: that a list does not show it is no proof of nothing.
-        told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}
+        told["in_doubt"] = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)
         return builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=fault, next_at=next_at, **told)
     if waits_for_person(leg):  # for the reason that they were told, which also says what their retry has to ask
         return leg
@@ -277,8 +290,9 @@ def _reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundOb
         told |= {"held": True, "looked_at": None}
     if leg.status in ACTIVE:
         return builder.update_leg(waits, next_at=next_at, **told)
-    if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:
-        return builder.update_leg(leg, attention=ANSWER_MISMATCH, verdict=ANSWER_MISMATCH)
+    if is_watched(leg) and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
+        in_doubt = Doubt.of(unanswered=True, lookup_required=leg.lookup_required, refusal=RefusalKind.ANSWER_MISMATCH)
+        return builder.update_leg(leg, attention=ANSWER_MISMATCH, in_doubt=in_doubt)
     return leg
 
 

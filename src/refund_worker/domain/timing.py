@@ -16,7 +16,7 @@ POLL_SECONDS_MAX = 86_400.0
 
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
-    """Whether the current key may still be replayed. After a clock that went back `look_first` forbids it as well."""
+    """Return True while the key may be sent again. `lookup_required` forbids it after the clock was set back."""
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
 
 
@@ -35,7 +35,7 @@ def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
 
     Then a replayed refusal is the fate of all of them: what was executed first was refused, and the rest are replays.
     """
-    if leg.look_first or leg.first_sent_at is None:  # the key's age is unknown, or its stored answer is an error
+    if leg.lookup_required or leg.first_sent_at is None:  # the key's age is unknown, or its stored answer is an error
         return False
     return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, c
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.refund import (
     FINAL,
+    Doubt,
     Kind,
     KnownRefundObject,
     Leg,
@@ -20,6 +21,7 @@ from refund_worker.domain.refund import (
     ObjectState,
     Refund,
     RefundStatus,
+    RefusalKind,
     To,
 )
 from refund_worker.errors import LostRace
@@ -119,7 +121,15 @@ def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = Fa
 
 
 def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
-    return Leg(**{**row, "status": LegStatus(row["status"]), "objects": tuple(objects)})
+    values: dict[str, Any] = dict(row)
+    refusal = values.pop("verdict")
+    in_doubt = Doubt.of(
+        unanswered=values.pop("doubtful"),
+        lookup_required=values.pop("look_first"),
+        refusal=RefusalKind(refusal) if refusal else None,
+    )
+    values["status"] = LegStatus(values["status"])
+    return Leg(**values, in_doubt=in_doubt, objects=tuple(objects))
 
 
 def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
@@ -138,8 +148,20 @@ def _refund_row(refund: Refund) -> dict[str, Any]:
     }
 
 
+# The columns of a leg's doubt; every other column has the name of its field.
+_IN_DOUBT: Mapping[str, Callable[[Leg], object]] = {
+    "doubtful": lambda leg: leg.unanswered,
+    "look_first": lambda leg: leg.lookup_required,
+    "verdict": lambda leg: leg.refusal,
+}
+
+
+def _leg_values(leg: Leg, columns: Iterable[str]) -> dict[str, Any]:
+    return {name: _IN_DOUBT[name](leg) if name in _IN_DOUBT else getattr(leg, name) for name in columns}
+
+
 def _leg_row(leg: Leg) -> dict[str, Any]:
-    return {name: getattr(leg, name) for name in _LEG_COLUMNS}
+    return _leg_values(leg, _LEG_COLUMNS)
 
 
 def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
@@ -159,7 +181,7 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
             if leg.leg_id not in legs_before:
                 added.append(_leg_row(leg))
             elif leg is not legs_before[leg.leg_id]:
-                changed.append({"id": leg.leg_id} | {name: getattr(leg, name) for name in _LEG_CHANGES})
+                changed.append({"id": leg.leg_id} | _leg_values(leg, _LEG_CHANGES))
                 if _differs("legs", legs_before[leg.leg_id], leg):
                     covered.append(("legs", _leg_row(leg)))
     if changed:

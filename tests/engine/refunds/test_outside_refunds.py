@@ -803,7 +803,7 @@ def test_what_was_paid_by_hand_while_in_doubt_is_never_sent_again_and_looked_for
     policy = world.context.policy
     looks = len(world.processor.asked) - asked
     assert 5 < looks < 40
-    assert not leg_of(world, in_doubt).doubtful, f"nothing lands after {policy.lease_seconds + policy.quiet_seconds}"
+    assert not leg_of(world, in_doubt).unanswered, f"nothing lands after {policy.lease_seconds + policy.quiet_seconds}"
 
 
 @pytest.mark.parametrize("status", ["succeeded", "pending", "in_review"])
