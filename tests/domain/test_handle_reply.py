@@ -131,7 +131,7 @@ def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it()
     told = answer(begun(), Denied("parameter_unknown", "our form", maybe_kept=True))
     assert told.pauses == (ProcessorDenied("stripe", "parameter_unknown", "our form"),)
     leg = told.after.legs[0]
-    assert (leg.attempt, leg.attention, told.payments, told.postings) == (1, None, {}, ())
+    assert (leg.attempt, leg.attention_code, told.payments, told.postings) == (1, None, {}, ())
     later = leg.next_at or 0
     the_look_up(next_step(told.after, later, POLICY))
     absent = found(told.after, NOTHING, later).after
@@ -178,7 +178,12 @@ def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fres
     open_ = answer(begun(), Answered(an_object(status))).after
     blocked = news(open_, an_object("failed", failure_code="insufficient_funds"))
     leg = blocked.after.legs[0]
-    assert (leg.status, leg.attention, leg.attempt, leg.attempts) == (LegStatus.BLOCKED, "insufficient_funds", 2, 1)
+    assert (leg.status, leg.attention_code, leg.attempt, leg.attempts) == (
+        LegStatus.BLOCKED,
+        "insufficient_funds",
+        2,
+        1,
+    )
     assert (blocked.payments, blocked.postings) == ({}, ())
     assert [event.alarm for event in blocked.events if event.kind == "leg_unfunded"] == [True]
     again = news(blocked.after, an_object("failed", failure_code="insufficient_funds"), START + 6)
@@ -369,16 +374,16 @@ def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object])
 @pytest.mark.parametrize("reason", ["outcome_unknown", "refunded_elsewhere", "unknown_refusal"])
 def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(reason: str) -> None:
     """Found by the simulation (seed 7200138): sent by itself after somebody had copied its marks."""
-    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention=reason, failure_code=reason, next_at=None)
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code=reason, failure_code=reason, next_at=None)
     decision = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",)))
     assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
     assert (status_of(decision), decision.after.status) == (LegStatus.BLOCKED, RefundStatus.NEEDS_ATTENTION)
     assert (decision.after.legs[0].next_at, decision.after.due_at) == (None, None)
-    assert decision.after.legs[0].attention == reason, "what a retry has to ask hangs on it"
+    assert decision.after.legs[0].attention_code == reason, "what a retry has to ask hangs on it"
 
 
 def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwhile() -> None:
-    leg = a_leg(attention="payment_mismatch", failure_code="payment_mismatch", next_at=None)
+    leg = a_leg(attention_code="payment_mismatch", failure_code="payment_mismatch", next_at=None)
     stopped = replace(begun(), legs=(leg,), status=RefundStatus.NEEDS_ATTENTION)
     told = news(stopped, an_object(amount_minor=400)).after
     retried = apply_action(told, Action.RETRY, START + 10, POLICY, actor="op", reason="mended")
@@ -387,7 +392,7 @@ def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwh
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
 def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply) -> None:
-    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention="refunded_elsewhere", next_at=None)
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code="refunded_elsewhere", next_at=None)
     refund = replace(begun(), legs=(leg,))
     for call in (look_up_of(refund), replace(look_up_of(refund), before_sending=True), verify_of(refund)):
         decision = heard(refund, "r-1", call, reply, START + 5, POLICY, asked_at=START + 4)
@@ -449,11 +454,11 @@ def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_t
 
 
 def test_the_wait_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
-    waits = [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+    waits = [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
     for number, seconds in enumerate(waits):
         ideal = min(POLICY.retry_base_seconds * 2**number, POLICY.retry_max_seconds)
         assert 0.75 * ideal <= seconds <= 1.25 * ideal
-    assert waits == [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+    assert waits == [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
 
 
 def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> None:
@@ -475,11 +480,11 @@ def test_the_processors_word_goes_before_an_operators() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
     reversing = apply_action(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
     given_back = next_step(reversing, START + 6, POLICY).after
-    assert (given_back.status, given_back.returned_credits) == (RefundStatus.FAILED, 100)
+    assert (given_back.status, given_back.reversed_credits) == (RefundStatus.FAILED, 100)
     contradicted = news(given_back, an_object())
     assert contradicted.after.status is RefundStatus.SUCCEEDED
     assert contradicted.customer.balance == -100
-    assert contradicted.after.returned_credits == 0
+    assert contradicted.after.reversed_credits == 0
     assert any(event.alarm for event in contradicted.events)
 
 
@@ -566,7 +571,7 @@ def _after(refund_objects: list[RefundObject], together: bool) -> object:
             apply_replies(refund, [RecordedReply("r", "r-1", None, Answered(t)) for t in batch], START + 1, POLICY)
         ]
         while (refund := decisions[-1].after).status is RefundStatus.REVERSING or (
-            refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].settled
+            refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].reallocated
         ):
             decisions.append(next_step(refund, START + 2, POLICY))
         for decision in decisions:
@@ -577,7 +582,15 @@ def _after(refund_objects: list[RefundObject], together: bool) -> object:
                 sums["money"] += sum(e.amount for e in posting.entries if e.account.startswith("processor:"))
     assert len(ids) == len(set(ids))
     leg = refund.legs[0]
-    return (refund.status, leg.status, leg.attention, balance, sums["clearing"], sums["money"], sorted(_states(refund)))
+    return (
+        refund.status,
+        leg.status,
+        leg.attention_code,
+        balance,
+        sums["clearing"],
+        sums["money"],
+        sorted(_states(refund)),
+    )
 
 
 def _states(refund: Refund) -> list[tuple[str, ObjectState]]:
@@ -596,11 +609,11 @@ def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
     refund = answer(refund, Answered(an_object(name="re_2", number=2)), number=2).after
     refund = next_step(answer(refund, REFUSED).after, START + 2, POLICY).after
     refund = next_step(refund, START + 3, POLICY).after
-    assert (refund.status, refund.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    assert (refund.status, refund.reversed_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
     failed = news(refund, an_object("failed", name="re_2", number=2)).after
     assert failed.status is RefundStatus.REVERSING
     paid = news(failed, an_object(name="re_3", number=2))
-    assert (paid.after.status, paid.after.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    assert (paid.after.status, paid.after.reversed_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
     assert paid.customer.balance == 0
     assert [p.kind for p in paid.postings] == ["payout"]
 

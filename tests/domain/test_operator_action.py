@@ -116,10 +116,10 @@ def test_a_retry_never_goes_straight_to_a_new_send() -> None:
 def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_still_unanswered() -> None:
     """ "How often to wait longer" begins again; "was it ever tried" never does: that paid others twice."""
     silent = answer(begun(), Unanswered("timeout")).after
-    leg = replace(silent.legs[0], attempt=2, sends=3, backoffs=20, attention="processor_unreachable")
+    leg = replace(silent.legs[0], attempt=2, sends=3, retry_count=20, attention_code="processor_unreachable")
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
     kept = retried.legs[0]
-    assert (kept.backoffs, kept.attempt, kept.sends, kept.lookup_required) == (0, 2, 3, True)
+    assert (kept.retry_count, kept.attempt, kept.sends, kept.lookup_required) == (0, 2, 3, True)
     missed = found(retried, Found(()), START + 11).after.legs[0]
     assert (missed.status, missed.attempt) == (LegStatus.UNKNOWN, 2)
 

@@ -126,7 +126,7 @@ def test_a_person_may_do_exactly_this(status: str, leg: str, actions: str) -> No
 
 
 def legs_of(*statuses: str) -> list[Leg]:
-    return [a_leg(number, status=LegStatus(status), settled=True) for number, status in enumerate(statuses, 1)]
+    return [a_leg(number, status=LegStatus(status), reallocated=True) for number, status in enumerate(statuses, 1)]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_what_legs_come_to_together(statuses: str, to_return: int, expected: str
 
 
 def test_a_leg_that_needs_a_person_outweighs_all_others() -> None:
-    assert combined_outcome([a_leg(attention="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
+    assert combined_outcome([a_leg(attention_code="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
 
 
 def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
-    legs = [a_leg(status=LegStatus.FAILED, settled=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
+    legs = [a_leg(status=LegStatus.FAILED, reallocated=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
     assert asked_minor(legs) == 1_000
     assert combined_outcome(legs, 0) is RefundOutcome.PAID

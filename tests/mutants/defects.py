@@ -17,6 +17,8 @@ NEAR = {
     DOMAIN + "outside_refunds.py": ("tests/domain/test_outside_refunds.py",),
     DOMAIN + "handle_reply.py": ("tests/domain/test_handle_reply.py",),
     DOMAIN + "refund_object.py": ("tests/domain/test_handle_reply.py",),
+    DOMAIN + "mismatch.py": ("tests/domain/test_handle_reply.py",),
+    DOMAIN + "legs.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
     DOMAIN + "timing.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
     DOMAIN + "credit_postings.py": ("tests/domain/test_next_step.py", "tests/domain/test_operator_action.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
@@ -84,8 +86,8 @@ DEFECTS = (
     Defect(
         "a new attempt after a timeout",
         DOMAIN + "next_step.py",
-        "    if leg.status is LegStatus.BLOCKED:\n        leg = fresh_attempt(leg)",
-        "    if leg.status in (LegStatus.BLOCKED, LegStatus.UNKNOWN):\n        leg = fresh_attempt(leg)",
+        "    elif leg.status is LegStatus.UNKNOWN:\n        _send(builder, leg)\n",
+        "    elif leg.status is LegStatus.UNKNOWN:\n        _send(builder, fresh_attempt(leg))\n",
     ),
     Defect(
         "the key derived from payment and amount",
@@ -102,8 +104,8 @@ DEFECTS = (
     Defect(
         "the quiet window forgotten",
         DOMAIN + "handle_reply.py",
-        "if leg.unanswered and asked_at < quiet_end(leg, builder.policy):",
-        "if False:",
+        "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
+        "    if False:",
     ),
     Defect(
         "the answer's time taken for the question's",
@@ -115,7 +117,7 @@ DEFECTS = (
     Defect(
         "a timeout taken for a refusal",
         DOMAIN + "handle_reply.py",
-        "            _retry_later(builder, leg, LegOutcome.NO_ANSWER, reason, in_doubt=in_doubt)",
+        "            _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)",
         '            _handle_refusal(builder, leg, RefusalKind.REFUSED, "no_answer", reason)',
     ),
     Defect(
@@ -145,8 +147,8 @@ DEFECTS = (
     Defect(
         "a blind replay after the key's life",
         DOMAIN + "next_step.py",
-        "leg.lookup_required or not may_replay(leg, builder.now, builder.policy) or",
-        "leg.lookup_required or",
+        "    if leg.lookup_required or not may_replay(leg, builder.now, builder.policy):",
+        "    if leg.lookup_required:",
     ),
     Defect(
         "a clock that was set back revives a key",
@@ -178,9 +180,9 @@ DEFECTS = (
     ),
     Defect(
         "a strange answer is forgotten when the list does not show it",
-        DOMAIN + "refund_object.py",
-        'told["in_doubt"] = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)',
-        'told["in_doubt"] = Doubt(unanswered=True, lookup_required=True)',
+        DOMAIN + "mismatch.py",
+        "        in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)",
+        "        in_doubt = Doubt(unanswered=True, lookup_required=True)",
         ("tests/domain/test_handle_reply.py",),
     ),
     Defect(
@@ -211,46 +213,46 @@ DEFECTS = (
     ),
     Defect(
         "an answer for another amount believed",
-        DOMAIN + "refund_object.py",
+        DOMAIN + "mismatch.py",
         "    if (refund_object.amount_minor, refund_object.currency) != (leg.amount_minor, leg.currency):",
         "    if False:",
     ),
     Defect(
         "an answer for another payment believed",
-        DOMAIN + "refund_object.py",
+        DOMAIN + "mismatch.py",
         "    if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:",
         "    if False:",
     ),
     Defect(
         "another leg's object believed",
-        DOMAIN + "refund_object.py",
+        DOMAIN + "mismatch.py",
         "    if refund_object.leg_id is not None and refund_object.leg_id != leg.leg_id:",
         "    if False:",
     ),
     Defect(
         "an older word wins over a newer one",
         DOMAIN + "refund_object.py",
-        "OBJECT_RANK[old.state] > OBJECT_RANK[state]",
+        "OBJECT_RANK[before.state] > OBJECT_RANK[state]",
         "False",
     ),
     Defect(
         "two refund objects for one leg pass unnoticed",
         DOMAIN + "refund_object.py",
-        '"attention": REFUNDED_TWICE if twice else refund_object.failure_code if disputed else None',
-        '"attention": refund_object.failure_code if disputed else None',
+        "REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None",
+        "failure if meaning.disputed else None",
     ),
     Defect(
         "what a dispute returns is paid over another payment",
         DOMAIN + "refund_object.py",
-        "disputed = not best and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE",
-        "disputed = False",
+        "disputed=best is None and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE",
+        "disputed=False",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
         "a retry pays beside a dispute",
         DOMAIN + "operator_action.py",
-        "elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:",
-        "elif leg.attention:",
+        "elif leg.attention_code and leg.failure_code not in FAILED_BY_A_DISPUTE:",
+        "elif leg.attention_code:",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
@@ -305,7 +307,7 @@ DEFECTS = (
     Defect(
         "a stored fault of ours gets a new key without a look",
         DOMAIN + "handle_reply.py",
-        "        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, in_doubt=in_doubt)",
+        "        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)",
         "        _retry_later(builder, fresh_attempt(leg), LegOutcome.NOT_EXECUTED, denied.code, seconds=seconds)",
     ),
     Defect(
@@ -325,8 +327,7 @@ DEFECTS = (
     Defect(
         "an empty balance told as a failed object ends the leg",
         DOMAIN + "refund_object.py",
-        "    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and"
-        " refund_object.failure_code in FAILED_FOR_FUNDS:",
+        "    if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:",
         "    if False:",
     ),
     Defect(
@@ -338,7 +339,7 @@ DEFECTS = (
     Defect(
         "a block is told anew at each try",
         DOMAIN + "handle_reply.py",
-        "        alarm=leg.attention != attention,",
+        "        alarm=leg.attention_code != attention_code,",
         "        alarm=True,",
     ),
     Defect(
@@ -365,7 +366,7 @@ DEFECTS = (
     Defect(
         "an object that came to nothing undoes a payment by hand",
         DOMAIN + "refund_object.py",
-        "if by_hand and outcome is not LegOutcome.PAID:",
+        "if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:",
         "if False:",
     ),
     Defect(
@@ -385,14 +386,14 @@ DEFECTS = (
     Defect(
         "an unknown status taken for success",
         DOMAIN + "refund_object.py",
-        '    state = _STATE_OF_STATUS.get(refund_object.status or "")',
-        '    state = _STATE_OF_STATUS.get(refund_object.status or "", ObjectState.SUCCEEDED)',
+        '    state = STATE_OF_STATUS.get(refund_object.status or "")',
+        '    state = STATE_OF_STATUS.get(refund_object.status or "", ObjectState.SUCCEEDED)',
     ),
     Defect(
         "a late failure forgets the credits",
         DOMAIN + "refund_object.py",
-        '        changes |= {"settled": True, "returned_credits": leg.credits}',
-        '        changes |= {"settled": True}',
+        '            values |= {"reallocated": True, "reversed_credits": leg.credits}',
+        '            values |= {"reallocated": True}',
     ),
     Defect(
         "a late failure leaves the payout in the ledger",
@@ -403,8 +404,8 @@ DEFECTS = (
     Defect(
         "credits taken again are not taken",
         DOMAIN + "refund_object.py",
-        "        builder.account += AccountDelta(balance=-given_back, withdrawn=given_back)",
-        "        builder.account += AccountDelta(withdrawn=given_back)",
+        "        builder.account += AccountDelta(balance=-returned, withdrawn=returned)",
+        "        builder.account += AccountDelta(withdrawn=returned)",
     ),
     Defect(
         "a webhook before the answer is booked twice",
@@ -416,7 +417,7 @@ DEFECTS = (
         "a silent processor is given up",
         DOMAIN + "handle_reply.py",
         "        next_at=builder.now + max(pause, seconds or 0),",
-        "        next_at=None if waits.backoffs > 5 else builder.now + max(pause, seconds or 0),",
+        "        next_at=None if waits.retry_count > 5 else builder.now + max(pause, seconds or 0),",
     ),
     Defect(
         "a replayed refusal proves nothing",
@@ -445,8 +446,8 @@ DEFECTS = (
     Defect(
         "a new attempt beside a strange object",
         DOMAIN + "handle_reply.py",
-        "    if strange:\n",
-        "    if False:\n",
+        "    if listing.strange:",
+        "    if False:",
     ),
     # --- what others refund over the same payment
     Defect(
@@ -458,33 +459,33 @@ DEFECTS = (
     Defect(
         "elsewhere: a new attempt without reading the list",
         DOMAIN + "outside_refunds.py",
-        "    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds",
+        "    return leg.listed_at is None or not 0 <= now - leg.listed_at <= seconds",
         "    return False",
     ),
     Defect(
         "elsewhere: a list is good for ever",
         DOMAIN + "outside_refunds.py",
-        "    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds",
-        "    return leg.looked_at is None",
+        "    return leg.listed_at is None or not 0 <= now - leg.listed_at <= seconds",
+        "    return leg.listed_at is None",
     ),
     Defect(
         "elsewhere: one list allows many sends",
         DOMAIN + "next_step.py",
-        "        looked_at=None,\n",
+        "        listed_at=None,\n",
         "",
         ELSEWHERE,
     ),
     Defect(
         "elsewhere: a key that waited through a pause is sent again without a look",
         DOMAIN + "next_step.py",
-        "held=lists_before_sending(leg), looked_at=None)",
-        "looked_at=None)",
+        "held=lists_before_sending(leg), listed_at=None)",
+        "listed_at=None)",
         ELSEWHERE,
     ),
     Defect(
         "elsewhere: a list read during a pause allows a send after it",
         DOMAIN + "next_step.py",
-        "held=lists_before_sending(leg), looked_at=None)",
+        "held=lists_before_sending(leg), listed_at=None)",
         "held=lists_before_sending(leg))",
         ELSEWHERE,
     ),
@@ -492,7 +493,7 @@ DEFECTS = (
         "elsewhere: a list read before a pause allows a send after it",
         STORE + "refunds.py",
         "legs.c.looked_at.is_not(None)).values(looked_at=None)",
-        "legs.c.looked_at.is_(None)).values(looked_at=None)",
+        "legs.c.looked_at.is_(None)).values(listed_at=None)",
         (BOTH + "a_list_that_was_read_before_a_pause_began_allows_nothing",),
     ),
     Defect(
@@ -505,8 +506,8 @@ DEFECTS = (
     Defect(
         "elsewhere: the list is read before the payment's word",
         DOMAIN + "next_step.py",
-        "    if leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
-        "    if leg.status is LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
+        "    elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
+        "    elif leg.status is LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
         (*PAYMENT_CHECK, "tests/engine/processor_sync/test_payment_reading_and_list.py"),
     ),
     Defect(
@@ -519,7 +520,7 @@ DEFECTS = (
     Defect(
         "elsewhere: what a person has seen in the list stops the leg by the word",
         DOMAIN + "payment_check.py",
-        "    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)",
+        "    return objection.code == REFUNDED_ELSEWHERE and bool(leg.acknowledged_outside)",
         "    return False",
         ("tests/engine/processor_sync/test_payment_reading_and_list.py",),
     ),
@@ -612,7 +613,7 @@ DEFECTS = (
         "leg.sends > 0",
     ),
     Defect(
-        "elsewhere: what was blocked is run_or_error again soon without a look",
+        "elsewhere: what was blocked is tried again soon without a look",
         DOMAIN + "outside_refunds.py",
         "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
         "    relies_on_the_look = soon",
@@ -632,8 +633,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
         DOMAIN + "operator_action.py",
-        "held=lists_before_sending(leg), **asked_now",
-        "held=leg.last_sent_at is not None, **asked_now",
+        "held=lists_before_sending(leg))",
+        "held=leg.last_sent_at is not None)",
         ELSEWHERE,
     ),
     Defect(
@@ -660,14 +661,14 @@ DEFECTS = (
     Defect(
         "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
         DOMAIN + "handle_reply.py",
-        "before_sending and not (strange or elsewhere or leg.lookup_required):",
-        "before_sending and not (strange or elsewhere or leg.lookup_required or not leg.unanswered or "
-        "asked_at >= quiet_end(leg, builder.policy)):",
+        "listing.before_sending and listing.is_clear and not leg.lookup_required:",
+        "listing.before_sending and listing.is_clear and not leg.lookup_required and leg.unanswered"
+        " and listing.asked_at < quiet_end(leg, policy):",
         ELSEWHERE,
     ),
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
-        DOMAIN + "refund_object.py",
+        DOMAIN + "mismatch.py",
         "    if waits_for_person(leg):  # for the reason",
         "    if False:  # for the reason",
     ),
@@ -685,8 +686,8 @@ DEFECTS = (
     ),
     Defect(
         "elsewhere: what bore the leg's name does not make it look before it is sent",
-        DOMAIN + "refund_object.py",
-        '        told |= {"held": True, "looked_at": None}\n',
+        DOMAIN + "mismatch.py",
+        "        waits = replace(waits, held=True, listed_at=None)\n",
         "        pass\n",
     ),
     Defect(
@@ -734,8 +735,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a refund of ours beside a payment by hand passes unnoticed",
         DOMAIN + "refund_object.py",
-        "    twice = len(standing) > 1 or by_hand",
-        "    twice = len(standing) > 1",
+        "twice=len(live) > 1 or paid_manually",
+        "twice=len(live) > 1",
         ELSEWHERE,
     ),
     Defect(
@@ -748,14 +749,14 @@ DEFECTS = (
     Defect(
         "credits given back twice",
         DOMAIN + "next_step.py",
-        "returned_credits=refund.returned_credits + credits)",
-        "returned_credits=refund.returned_credits)",
+        "reversed_credits=refund.reversed_credits + credits\n",
+        "reversed_credits=refund.reversed_credits\n",
     ),
     Defect(
-        "credits given back and another payment run_or_error",
+        "credits given back and another payment tried",
         DOMAIN + "next_step.py",
-        "builder.update_leg(leg, settled=True, returned_credits=unplaced)",
-        "builder.update_leg(leg, settled=True, returned_credits=leg.credits)",
+        "builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)",
+        "builder.update_leg(leg, reallocated=True, reversed_credits=leg.credits)",
     ),
     Defect(
         "the held credits stay held",
@@ -772,7 +773,7 @@ DEFECTS = (
     Defect(
         "what the processor has of a refund that is not posted here stays unbooked",
         DOMAIN + "refund_object.py",
-        "    if not builder.refund.posted:\n",
+        "    if not builder.refund.ledger_posted:\n",
         "    if False:\n",
         CONTRADICTED,
     ),
@@ -786,28 +787,28 @@ DEFECTS = (
     Defect(
         "the legs that were called off with one that was paid keep their credits",
         DOMAIN + "credit_postings.py",
-        "                builder.update_leg(leg, returned_credits=leg.credits)",
+        "                builder.update_leg(leg, reversed_credits=leg.credits)",
         "                pass",
         CONTRADICTED,
     ),
     Defect(
         "what is never answered reaches nobody",
         DOMAIN + "handle_reply.py",
-        "UNREACHABLE if leg.backoffs >= BACKOFFS_BEFORE_ATTENTION else None",
+        "UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None",
         "None",
         CONTRADICTED,
     ),
     Defect(
         "a strange object is alarmed at every look",
-        DOMAIN + "refund_object.py",
-        "    if refund_object.leg_id == leg.leg_id:\n        _keep_status",
-        "    if False:\n        _keep_status",
+        DOMAIN + "mismatch.py",
+        "    if is_the_legs:\n        store_status",
+        "    if False:\n        store_status",
         CONTRADICTED,
     ),
     Defect(
         "a leg worth nothing is given up before a person has decided",
         DOMAIN + "decision_builder.py",
-        "leg.status in ACTIVE or leg.attention or leg in",
+        "leg.status in ACTIVE or leg.attention_code or leg in",
         "leg.status in ACTIVE or leg in",
         ("tests/domain/test_next_step.py",),
     ),
@@ -855,7 +856,7 @@ DEFECTS = (
     Defect(
         "cancel keeps the reservation",
         DOMAIN + "credit_postings.py",
-        "        builder.update_leg(leg, status=status, settled=True, next_at=None)",
+        "        builder.update_leg(replace(leg, status=status), reallocated=True, next_at=None)",
         "        builder.update_leg(leg, next_at=None)",
     ),
     Defect(
@@ -986,15 +987,14 @@ DEFECTS = (
     ),
     Defect(
         "a strange word about what failed before stops the present attempt",
-        DOMAIN + "refund_object.py",
-        "    if _is_void_still(refund_object) and"
-        " refund_object.processor_refund_id in void_objects_of_older_attempts(leg):",
+        DOMAIN + "mismatch.py",
+        "    if _is_void(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):",
         "    if False:",
     ),
     Defect(
         "a strange word that what failed before stands after all stops nothing",
-        DOMAIN + "refund_object.py",
-        '    return _STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)',
+        DOMAIN + "mismatch.py",
+        '    return STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)',
         "    return True",
     ),
     Defect(
@@ -1103,13 +1103,13 @@ DEFECTS = (
     Defect(
         "a person's retry believes the old word",
         DOMAIN + "operator_action.py",
-        "        if leg.attention in STOPS:",
+        "        if leg.attention_code in STOPS:",
         "        if False:",
         PAYMENT_CHECK,
     ),
     Defect(
         "a refund in another currency proves nothing for the next one",
-        DOMAIN + "refund_object.py",
+        DOMAIN + "mismatch.py",
         "        builder.words[leg.payment_id] = proof",
         "        pass",
         PAYMENT_CHECK,
@@ -1542,14 +1542,14 @@ DEFECTS = (
     Defect(
         "a retry by hand counts the attempts anew",
         DOMAIN + "operator_action.py",
-        '"next_at": builder.now, "backoffs": 0, "looked_at"',
-        '"next_at": builder.now, "backoffs": 0, "attempt": 1, "sends": 0, "looked_at"',
+        "next_at=builder.now, retry_count=0, listed_at=None)",
+        "next_at=builder.now, retry_count=0, attempt=1, sends=0, listed_at=None)",
     ),
     Defect(
         "a retry by hand forgets that an answer is missing",
         DOMAIN + "operator_action.py",
-        '"next_at": builder.now, "backoffs": 0, "looked_at"',
-        '"next_at": builder.now, "backoffs": 0, "doubtful": False, "looked_at"',
+        "                in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal),",
+        "                in_doubt=Doubt.of(lookup_required=True, refusal=refusal),",
     ),
     Defect(
         "what waits for approval reserves nothing",
@@ -2057,15 +2057,15 @@ DEFECTS = (
     Defect(
         "the simulation sees a replayed server error taken for a proof",
         DOMAIN + "handle_reply.py",
-        "        if leg.unanswered and asked_at < quiet_end(leg, builder.policy):",
-        "        if leg.unanswered and not leg.lookup_required and asked_at < quiet_end(leg, builder.policy):",
+        "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
+        "    if leg.unanswered and not leg.lookup_required and listing.asked_at < quiet_end(leg, policy):",
         SCHEDULES,
     ),
     Defect(
         "the simulation sees polls put off by weeks",
         DOMAIN + "refund_object.py",
-        "    return max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
-        "    return max(builder.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
+        "    return builder.now + max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))",
+        "    return builder.now + max(builder.policy.poll_seconds, 20 * POLL_SECONDS_MAX)",
         SCHEDULES,
     ),
     Defect(

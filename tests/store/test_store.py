@@ -173,24 +173,25 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         status=LegStatus.UNKNOWN,
         attempt=3,
         sends=2,
-        backoffs=7,
+        retry_count=7,
         first_sent_at=1.25,
         last_sent_at=2.5,
+        times_restored=2,
         in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
         failure_code="code",
         failure_message="message",
-        attention="why",
+        attention_code="why",
         processor_refund_id="re_9",
-        settled=True,
-        returned_credits=1,
+        reallocated=True,
+        reversed_credits=1,
         replaces="r-0",
         next_at=3.125,
         unreturnable_minor=7,
         first_intent_at=0.5,
-        looked_at=2.75,
+        listed_at=2.75,
         held=True,
         blocked_by=("re_7", "re_8"),
-        seen_elsewhere=("re_6",),
+        acknowledged_outside=("re_6",),
     )
     refund = a_refund(
         leg,
@@ -204,9 +205,9 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         status=RefundStatus.NEEDS_ATTENTION,
         version=5,
         of_correction=True,
-        posted=True,
-        returns=1,
-        returned_credits=1,
+        ledger_posted=True,
+        reversal_count=1,
+        reversed_credits=1,
         failure_code="code",
         failure_message="message",
         priority=1,
@@ -252,16 +253,16 @@ def test_a_write_that_names_another_version_than_the_stored_one_is_a_lost_race(d
     store(database, numbered(1), numbered(2))
     one, two = fetch(database, "r1"), fetch(database, "r2")
     with database.write() as connection:
-        refunds.write_refunds(connection, [Decision(before=one, after=replace(one, version=2, posted=True))])
+        refunds.write_refunds(connection, [Decision(before=one, after=replace(one, version=2, ledger_posted=True))])
     with pytest.raises(LostRace), database.write() as connection:
         refunds.write_refunds(
             connection,
             [
-                Decision(before=two, after=replace(two, version=2, posted=True)),
-                Decision(before=one, after=replace(one, version=2, returns=9)),
+                Decision(before=two, after=replace(two, version=2, ledger_posted=True)),
+                Decision(before=one, after=replace(one, version=2, reversal_count=9)),
             ],
         )
-    assert (fetch(database, "r1").version, fetch(database, "r1").returns) == (2, 0)
+    assert (fetch(database, "r1").version, fetch(database, "r1").reversal_count) == (2, 0)
     assert fetch(database, "r2") == two, "the whole batch is undone"
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate
 from refund_worker.domain.credit_postings import reservation_of
 from refund_worker.domain.decision import AccountDelta, Decision, Event
-from refund_worker.domain.decision_builder import leg_id_of, payment_deltas
+from refund_worker.domain.decision_builder import payment_deltas
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.legs import leg_id_of
 from refund_worker.domain.money import AMOUNT_MAX, as_text
 from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import first_leg_status, first_refund_status
@@ -95,7 +96,7 @@ def accept(
         raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    credits = _credits_within_room(request, customer, transaction, payments)
+    credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
     shares: tuple[Allocation, ...] = ()
@@ -187,49 +188,68 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
 
 
-def _credits_within_room(
+def _credits_to_refund(
     request: RefundRequest,
     customer: CustomerAccount,
-    room: RefundableTransaction | None,
+    transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
 ) -> int:
-    asked = request.credits
+    """Return the credits of the refund: as asked, or all there are. Raises a `Refusal` where that is too much."""
     if request.kind is Kind.CREDIT_REFUND:
-        assert room is not None
-        credits = room.left if asked is None else asked
-        if credits > room.left or credits <= 0:
-            raise ExceedsRefundable(
-                f"{room.left} of {room.credits} credits of {room.transaction_id} are left to refund"
-            )
-        return credits
+        assert transaction is not None
+        return _credits_of_spend(request, transaction)
+    if transaction is not None:
+        return _credits_of_correction(request, customer, transaction)
+    return _credits_of_balance(request, customer, payments)
+
+
+def _credits_of_spend(request: RefundRequest, spend: RefundableTransaction) -> int:
+    credits = spend.left if request.credits is None else request.credits
+    if credits > spend.left or credits <= 0:
+        raise ExceedsRefundable(f"{spend.left} of {spend.credits} credits of {spend.transaction_id} are left to refund")
+    return credits
+
+
+def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, correction: RefundableTransaction) -> int:
     at_most = customer.payable_at_most
-    if room is not None:
-        credits = room.credits if asked is None else asked
-        if room.taken:
-            raise ExceedsRefundable(f"correction {room.transaction_id} was paid out, or is about to be")
-        if credits > min(room.credits, at_most):
-            raise ExceedsRefundable(
-                f"correction {room.transaction_id} takes {room.credits} credits, of which {at_most} were paid for: "
-                f"delete it and correct by at most {at_most}"
-            )
-        if credits != room.credits:
-            raise InvalidRequest(f"a correction is paid out whole: {room.credits} credits", field="credits")
-        return credits
-    if asked is not None or not at_most:
-        credits = asked or 0
-    else:
-        credits = min(at_most, customer.available)
-        # All that can be paid out in the currency asked for, or in the only one there is: a leg that stands in for a
-        # failed one can take more of a payment than its credits. Where it is none, the payments are what refuses it.
-        currencies = {p.currency for p in payments if p.credits_left > 0}
-        only = currencies.pop() if len(currencies) == 1 else None
-        in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
-        credits = min(credits, in_currency) if in_currency else credits
-    if credits > at_most or at_most == 0:
+    credits = correction.credits if request.credits is None else request.credits
+    if correction.taken:
+        raise ExceedsRefundable(f"correction {correction.transaction_id} was paid out, or is about to be")
+    if credits > min(correction.credits, at_most):
+        raise ExceedsRefundable(
+            f"correction {correction.transaction_id} takes {correction.credits} credits, of which {at_most} were paid "
+            f"for: delete it and correct by at most {at_most}"
+        )
+    if credits != correction.credits:
+        raise InvalidRequest(f"a correction is paid out whole: {correction.credits} credits", field="credits")
+    return credits
+
+
+def _credits_of_balance(
+    request: RefundRequest, customer: CustomerAccount, payments: Sequence[RefundablePayment]
+) -> int:
+    at_most = customer.payable_at_most
+    if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
+    if request.credits is not None:
+        credits = request.credits
+    else:
+        credits = _all_credits(request, min(at_most, customer.available), payments)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
+
+
+def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment]) -> int:
+    """Return all credits that can be paid out in the currency asked for, or in the only one there is.
+
+    A leg that replaces a failed one can take more of a payment than its credits. Where no payment has any credits left,
+    the payments refuse the request later.
+    """
+    currencies = {p.currency for p in payments if p.credits_left > 0}
+    only = currencies.pop() if len(currencies) == 1 else None
+    in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
+    return min(available, in_currency) if in_currency else available
 
 
 def _payments_to_use(

@@ -36,7 +36,7 @@ def post_internal_step(builder: DecisionBuilder) -> None:
         )
     if refund.to is To.SOURCE:
         _take_off(builder, refund, customer)
-    builder.refund = replace(refund, posted=True)
+    builder.refund = replace(refund, ledger_posted=True)
     builder.transition_refund(RefundOutcome.CREDITED if refund.to is To.BALANCE else RefundOutcome.POSTED)
 
 
@@ -86,7 +86,7 @@ def release(builder: DecisionBuilder) -> None:
     """Cancel the legs and release everything that accepting the refund reserved."""
     for leg in builder.refund.legs:
         status = next_leg_status(leg.status, LegOutcome.RELEASED)
-        builder.update_leg(leg, status=status, settled=True, next_at=None)
+        builder.update_leg(replace(leg, status=status), reallocated=True, next_at=None)
     reservation = reservation_of(builder.refund)
     builder.account += -reservation.customer
     builder.transaction_credits -= reservation.transaction_credits
@@ -113,6 +113,6 @@ def post_after_all(builder: DecisionBuilder, paid_leg_id: str) -> None:
     if released:
         for leg in tuple(builder.legs.values()):
             if leg.leg_id != paid_leg_id and leg.status is LegStatus.CANCELED:
-                builder.update_leg(leg, returned_credits=leg.credits)
+                builder.update_leg(leg, reversed_credits=leg.credits)
     if status is not RefundStatus.QUEUED:
         builder.record_event("posted_after_all", alarm=True, leg=builder.legs[paid_leg_id], was=status)

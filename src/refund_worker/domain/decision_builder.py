@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 from refund_worker.domain.decision import (
     AccountDelta,
@@ -32,12 +32,14 @@ from refund_worker.domain.ledger import (
     processor_account,
     transfer,
 )
+from refund_worker.domain.legs import credits_to_reverse, is_watched, leg_number, lists_before_sending, unplaced_legs
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
 from refund_worker.domain.refund import (
     Doubt,
     Leg,
+    LegChanges,
     LegStatus,
     Refund,
     RefundStatus,
@@ -63,45 +65,6 @@ FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
 # Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
 FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
-
-
-def leg_id_of(refund_id: str, number: int) -> str:
-    """The id of a refund's leg, counted from 1 in the order in which the legs were made."""
-    return f"{refund_id}-{number}"
-
-
-def leg_number(leg: Leg) -> str:
-    return leg.leg_id.rsplit("-", 1)[-1]
-
-
-def credits_to_reverse(refund: Refund) -> int:
-    """Credits given up by failed legs and not yet given back to the balance."""
-    return sum(leg.returned_credits for leg in refund.legs) - refund.returned_credits
-
-
-def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
-    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
-    return tuple(leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.settled and not leg.attention)
-
-
-def is_watched(leg: Leg) -> bool:
-    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
-    return leg.status is LegStatus.SUCCEEDED and leg.unanswered
-
-
-def fresh_attempt(leg: Leg) -> Leg:
-    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
-
-    One that was never sent is still the next one.
-    """
-    number = leg.attempt + 1 if leg.sends else leg.attempt
-    in_doubt = Doubt.of(unanswered=leg.unanswered)
-    return replace(leg, attempt=number, sends=0, first_sent_at=None, in_doubt=in_doubt)
-
-
-def lists_before_sending(leg: Leg) -> bool:
-    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
-    return leg.held or leg.last_sent_at is not None
 
 
 def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:
@@ -149,7 +112,8 @@ class DecisionBuilder:
 
     # --- small steps -------------------------------------------------------------------------------------------------
 
-    def update_leg(self, leg: Leg, **changes: Any) -> Leg:
+    def update_leg(self, leg: Leg, **changes: Unpack[LegChanges]) -> Leg:
+        """Give the leg other values, but never another status: that is what `transition_leg` is for."""
         self.legs[leg.leg_id] = changed = replace(leg, **changes)
         return changed
 
@@ -161,13 +125,14 @@ class DecisionBuilder:
         reason: str | None = None,
         alarm: bool = False,
         detail: Mapping[str, str | int | None] | None = None,
-        **changes: Any,
+        **changes: Unpack[LegChanges],
     ) -> Leg:
+        """Give the leg the status that the table has for `outcome`, and record it as an event `leg_<outcome>`."""
         status = next_leg_status(leg.status, outcome)
         self.events.append(
             Event(f"leg_{outcome}", self.actor, leg.leg_id, leg.status, status, reason, detail or {}, alarm)
         )
-        return self.update_leg(leg, status=status, **changes)
+        return self.update_leg(replace(leg, status=status), **changes)
 
     def record_event(
         self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None
@@ -244,7 +209,7 @@ class DecisionBuilder:
     def build(self) -> Decision:
         """What the legs come to, what it means for ledger and payments, and when to look again."""
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
-        if self.refund.posted and self.refund.to is To.SOURCE:
+        if self.refund.ledger_posted and self.refund.to is To.SOURCE:
             self._abandon_zero_amount_legs()
             self.transition_refund(
                 combined_outcome(self.refund.legs, credits_to_reverse(self.refund)), reason=self._why()
@@ -277,8 +242,8 @@ class DecisionBuilder:
 
     def _pay_out(self, leg: Leg) -> None:
         before = next((old for old in self.before.legs if old.leg_id == leg.leg_id), None)
-        was = _paid_by(before) if before is not None and self.before.posted else None
-        now = _paid_by(leg) if self.refund.posted else None
+        was = _paid_by(before) if before is not None and self.before.ledger_posted else None
+        now = _paid_by(leg) if self.refund.ledger_posted else None
         if was == now:
             return
         if before is not None and was is not None:
@@ -294,7 +259,7 @@ class DecisionBuilder:
         )
         kind, word = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
         # A leg worth nothing can be given up and count again; every other payout has an object of its own.
-        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.backoffs}"
+        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.times_restored}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
         text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
         self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)
@@ -302,40 +267,40 @@ class DecisionBuilder:
     def _abandon_zero_amount_legs(self) -> None:
         """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
         legs = self.refund.legs
-        if any(leg.status in ACTIVE or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
+        if any(leg.status in ACTIVE or leg.attention_code or leg in unplaced_legs(self.refund) for leg in legs):
             return
         if any(leg.status is LegStatus.SUCCEEDED and leg.amount_minor for leg in legs):
             return
         for leg in legs:
             if leg.status is LegStatus.SUCCEEDED:
-                self.transition_leg(leg, LegOutcome.ABANDONED, settled=True, returned_credits=leg.credits)
+                self.transition_leg(leg, LegOutcome.ABANDONED, reallocated=True, reversed_credits=leg.credits)
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
 
     def _due_at(self) -> float | None:
         status = self.refund.status
         if status in (RefundStatus.QUEUED, RefundStatus.REVERSING):
             return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
-        if not self.refund.posted:  # with a person, or at its end: nothing is asked of the processor
+        if not self.refund.ledger_posted:  # with a person, or at its end: nothing is asked of the processor
             return None
         if unplaced_legs(self.refund):
             return self.now
         return min((leg.next_at for leg in self.refund.legs if leg.next_at is not None), default=None)
 
     def _why(self) -> str | None:
-        return next((leg.attention for leg in self.refund.legs if leg.attention), None)
+        return next((leg.attention_code for leg in self.refund.legs if leg.attention_code), None)
 
     def _failure(self, name: str) -> str | None:
         """The refund's failure is the first leg's that needs a person, else the last that failed for good."""
         if self.refund.status is RefundStatus.SUCCEEDED:
             return None
         worst = sorted(
-            (leg for leg in self.refund.legs if leg.failure_code or leg.attention),
-            key=lambda leg: leg.attention is None,
+            (leg for leg in self.refund.legs if leg.failure_code or leg.attention_code),
+            key=lambda leg: leg.attention_code is None,
         )
         if not worst:
             return getattr(self.refund, name)  # type: ignore[no-any-return]
         if name == "failure_code":
-            return worst[0].attention or worst[0].failure_code
+            return worst[0].attention_code or worst[0].failure_code
         return worst[0].failure_message
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
-from refund_worker.domain.decision_builder import (
-    BLOCKED_TRIES,
-    DecisionBuilder,
+from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
+from refund_worker.domain.legs import (
+    TO_BE_SENT,
+    UNREACHABLE,
+    clear_unreachable,
     fresh_attempt,
     is_watched,
+    void_objects_of_older_attempts,
+    waits_for_person,
 )
 from refund_worker.domain.outside_refunds import blocking_refunds, stop
 from refund_worker.domain.payment_check import block_for_payment
@@ -42,14 +46,7 @@ from refund_worker.domain.refund import (
     Refund,
     RefusalKind,
 )
-from refund_worker.domain.refund_object import (
-    TO_BE_SENT,
-    UNREACHABLE,
-    apply_object,
-    clear_unreachable,
-    void_objects_of_older_attempts,
-    waits_for_person,
-)
+from refund_worker.domain.refund_object import apply_object
 from refund_worker.domain.state_machine import ACTIVE, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, key_lives, key_outlives_what_may_land, quiet_end
 
@@ -111,10 +108,10 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
             block_for_payment(builder, leg, code, message, event=event)
         case _:
             told = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
-            waits = replace(leg, backoffs=leg.backoffs + (not isinstance(reply, NotSent) or reply.begun))
+            waits = replace(leg, retry_count=leg.retry_count + (not isinstance(reply, NotSent) or reply.begun))
             pause = max(backoff_seconds(builder.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
-            attention = _attention_without_answer(waits)
-            builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention=attention)
+            attention_code = _attention_without_answer(waits)
+            builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention_code=attention_code)
 
 
 def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
@@ -139,7 +136,7 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
         case Unanswered(reason=reason, server_error=server_error):
             required = leg.lookup_required or server_error
             in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
-            _retry_later(builder, leg, LegOutcome.NO_ANSWER, reason, in_doubt=in_doubt)
+            _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
         case Busy(code=code, retry_after_seconds=seconds):
             _retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
@@ -157,7 +154,8 @@ def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> 
     if denied.maybe_kept:
         # The old key may repeat this answer for ever. A new one only after a look at what exists, just before it.
         in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
-        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, in_doubt=in_doubt)
+        leg = replace(leg, in_doubt=in_doubt)
+        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)
     else:
         _retry_unexecuted(builder, leg, denied.code, seconds)
 
@@ -167,23 +165,25 @@ def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None
     if isinstance(reply, Denied):
         builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
     if is_watched(leg):
-        waits = replace(leg, backoffs=leg.backoffs + 1)
+        waits = replace(leg, retry_count=leg.retry_count + 1)
         builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
         return
     counts = not isinstance(reply, NotSent) or reply.begun
-    waits = replace(leg, backoffs=leg.backoffs + counts)
-    attention = _attention_without_answer(waits)
+    waits = replace(leg, retry_count=leg.retry_count + counts)
+    attention_code = _attention_without_answer(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
-        attention = getattr(reply, "code", "unexpected_answer")
+        attention_code = getattr(reply, "code", "unexpected_answer")
     elif isinstance(reply, UnknownRefusal):
-        attention = UNKNOWN_REFUSAL
-    builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention=attention)
+        attention_code = UNKNOWN_REFUSAL
+    builder.update_leg(
+        waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention_code=attention_code
+    )
 
 
 def _attention_without_answer(leg: Leg) -> str | None:
-    return leg.attention or (UNREACHABLE if leg.backoffs >= BACKOFFS_BEFORE_ATTENTION else None)
+    return leg.attention_code or (UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
 
 
 def _as_before_its_send(leg: Leg) -> Leg:
@@ -208,19 +208,20 @@ def _retry_later(
     *,
     seconds: float | None = None,
     counts: bool = True,
-    **changes: Any,
 ) -> None:
-    """`counts`: it is one more sign that the processor can't be reached, and the waits grow."""
+    """Try again after the backoff, but not before `seconds`.
+
+    `counts`: this is one more sign that the processor cannot be reached, so the next wait is longer.
+    """
     pause = backoff_seconds(builder.policy, leg)
-    waits = replace(leg, backoffs=leg.backoffs + counts)
+    waits = replace(leg, retry_count=leg.retry_count + counts)
     builder.transition_leg(
         waits,
         outcome,
         reason=reason,
         next_at=builder.now + max(pause, seconds or 0),
         failure_message=reason,
-        attention=_attention_without_answer(waits),
-        **changes,
+        attention_code=_attention_without_answer(waits),
     )
 
 
@@ -238,80 +239,124 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
     """Let the refusal take effect: it is certain that nothing else exists."""
     if refusal is RefusalKind.REFUSED:
         builder.transition_leg(
-            leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, in_doubt=None
+            leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
         )
         return
-    again = refusal is RefusalKind.BLOCKED and leg.backoffs < BLOCKED_TRIES
-    attention = leg.failure_code or str(refusal)
+    again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES
+    attention_code = leg.failure_code or str(refusal)
     builder.transition_leg(
         leg,
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
-        alarm=leg.attention != attention,  # once, however often it is tried again
+        alarm=leg.attention_code != attention_code,  # once, however often it is tried again
         detail={"said": leg.failure_message} if refusal is RefusalKind.UNKNOWN else None,
-        attention=attention,
+        attention_code=attention_code,
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
-        backoffs=leg.backoffs + 1,
+        retry_count=leg.retry_count + 1,
         in_doubt=None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a list of a payment's refunds shows for one leg.
+
+    `asked_at`: when the list was asked for, in epoch seconds. `strange`: an object bears the leg's name and is not what
+    the leg asked for. `outside`: the refunds of others that forbid sending. `before_sending`: a send waits for this.
+    """
+
+    asked_at: float
+    strange: bool
+    outside: tuple[RefundObject, ...]
+    before_sending: bool
+
+    @property
+    def is_clear(self) -> bool:
+        """Return True if nothing in the list speaks against a send."""
+        return not (self.strange or self.outside)
+
+
+class _Proof(Enum):
+    """What a list proves about a leg."""
+
+    NOTHING = auto()  # the leg is with the processor or at its end: the list decides nothing
+    MAY_BE_SENT = auto()  # nothing is under way: only the list was missing
+    MAY_STILL_LAND = auto()  # a call is unanswered, and the quiet window has not passed
+    WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call can land no more
+    DOES_NOT_EXIST = auto()  # nothing of the leg exists, and nothing can land any more
+
+
+def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
+    """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
+
+    1. A leg that was never sent, or whose last call is known to have made nothing, needs no proof of absence.
+    2. A leg without an answer whose key may be sent again needs none either: the key prevents a second refund.
+    3. While an unanswered call may still land, absence is not proved.
+    4. After that, a list without the leg's object proves that there is none.
+    """
+    if listing.before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
+        return _Proof.MAY_BE_SENT
+    if leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
+        return _Proof.NOTHING
+    if leg.status is LegStatus.UNKNOWN and listing.before_sending and listing.is_clear and not leg.lookup_required:
+        return _Proof.MAY_BE_SENT
+    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):
+        return _Proof.MAY_STILL_LAND
+    return _Proof.WATCH_IS_OVER if is_watched(leg) else _Proof.DOES_NOT_EXIST
 
 
 def _handle_search_result(
     builder: DecisionBuilder, leg: Leg, found: Found, asked_at: float, *, before_sending: bool = False
 ) -> None:
+    """Apply the leg's own objects, then decide by what the rest of the list proves."""
     for refund_object in found.objects:
         leg = apply_object(builder, leg, refund_object)
     older = void_objects_of_older_attempts(leg)
-    strange = any(item.processor_refund_id not in older for item in found.objects)
-    elsewhere = blocking_refunds(leg, found, nothing_left=leg.refusal in LOOKUP_REQUIRED)
-    if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
-        _go_on_to_send(builder, leg, asked_at, strange, elsewhere)
-    elif leg.status is LegStatus.UNKNOWN and before_sending and not (strange or elsewhere or leg.lookup_required):
-        _allow_sending(builder, clear_unreachable(leg), asked_at)  # only this list was missing: its key is sent again
-    elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
-        if leg.unanswered and asked_at < quiet_end(leg, builder.policy):
-            _await_what_may_land(builder, leg)
-        elif is_watched(leg):
+    listing = _Listing(
+        asked_at=asked_at,
+        strange=any(item.processor_refund_id not in older for item in found.objects),
+        outside=blocking_refunds(leg, found, nothing_left=leg.refusal in LOOKUP_REQUIRED),
+        before_sending=before_sending,
+    )
+    match _proof_of(leg, listing, builder.policy):
+        case _Proof.NOTHING:
+            pass
+        case _Proof.MAY_BE_SENT:
+            if not _is_stopped(builder, leg, listing):
+                _allow_sending(builder, clear_unreachable(leg), asked_at)
+        case _Proof.MAY_STILL_LAND:
+            _look_up_again(builder, leg)
+        case _Proof.WATCH_IS_OVER:
             builder.update_leg(leg, in_doubt=leg.answered, next_at=None)
-        else:
-            _conclude_not_found(builder, leg, asked_at, strange, elsewhere)
+        case _Proof.DOES_NOT_EXIST:
+            if not _is_stopped(builder, leg, listing):
+                _conclude_not_found(builder, leg, asked_at)
 
 
-def _go_on_to_send(
-    builder: DecisionBuilder, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]
-) -> None:
-    """Nothing was under way for this leg: the list alone decides whether it is sent."""
-    if strange:  # as in `_conclude_not_found`
+def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
+    """Block the leg if the list shows what a person must see first; return True if it is blocked."""
+    if listing.strange:  # an object bears the leg's name and is not what was asked for: a person compares both sides
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
-    elif elsewhere:
-        stop(builder, leg, elsewhere)
-    else:
-        _allow_sending(builder, clear_unreachable(leg), asked_at)
+    elif listing.outside:
+        stop(builder, leg, listing.outside)
+    return not listing.is_clear
 
 
 def _allow_sending(builder: DecisionBuilder, leg: Leg, asked_at: float) -> Leg:
-    """It keeps its place among what is due: behind all others its list would be too old again when its turn comes."""
-    return builder.update_leg(leg, looked_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
+    """Let the leg be sent. It keeps its place in the queue: at its end the list would be too old again."""
+    return builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
 
 
-def _await_what_may_land(builder: DecisionBuilder, leg: Leg) -> None:
-    """Nothing shows yet of a send that is unanswered: often looked for at first, since most late effects land soon,
-    and once more when the window has passed."""
-    waits = replace(clear_unreachable(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
+def _look_up_again(builder: DecisionBuilder, leg: Leg) -> None:
+    """Look the leg up soon, since most late effects land soon, and once more when the quiet window has passed."""
+    waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
     soon = builder.now + backoff_seconds(builder.policy, waits)
     builder.update_leg(waits, next_at=min(soon, quiet_end(leg, builder.policy)))
 
 
-def _conclude_not_found(
-    builder: DecisionBuilder, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]
-) -> None:
-    """It is proved that nothing of this leg exists and nothing can land any more."""
-    if strange:
-        # Something bears this leg's name and is not what was asked for: a person must look at both books.
-        _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
-    elif elsewhere:
-        stop(builder, leg, elsewhere)
-    elif leg.refusal is RefusalKind.OVER_REFUND:
+def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
+    """Nothing of the leg exists and nothing can land: let a pending refusal take effect, or allow a new attempt."""
+    if leg.refusal is RefusalKind.OVER_REFUND:
         _apply_refusal(builder, leg, RefusalKind.REFUSED)
     elif leg.refusal:
         _apply_refusal(builder, leg, leg.refusal)
@@ -320,5 +365,7 @@ def _conclude_not_found(
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
         fresh = fresh_attempt(replace(leg, in_doubt=None))
-        absent = builder.transition_leg(fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention=None)
+        absent = builder.transition_leg(
+            fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
+        )
         _allow_sending(builder, absent, asked_at)

@@ -32,7 +32,7 @@ def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> b
     if relies_on_the_look and not leg.held and not suspect:
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)
-    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds
+    return leg.listed_at is None or not 0 <= now - leg.listed_at <= seconds
 
 
 def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> tuple[RefundObject, ...]:
@@ -44,7 +44,7 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     standing = [item for item in found.foreign if item.status not in NO_MONEY_WENT_OUT]
     if nothing_left:
         return tuple(standing)
-    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.seen_elsewhere)
+    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.acknowledged_outside)
     since = math.inf if leg.last_sent_at is None else (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
     older_minor = sum(item.amount_minor for item in standing if item.created_at.timestamp() < since)
     if older_minor > found.explained_minor or any(item.created_at.timestamp() >= since for item in unseen):
@@ -64,12 +64,12 @@ def stop(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject,
         reason=REFUNDED_ELSEWHERE,
         alarm=True,
         detail={"objects": " ".join(item.processor_refund_id for item in refund_objects[:NAMED_MAX])},
-        attention=REFUNDED_ELSEWHERE,
+        attention_code=REFUNDED_ELSEWHERE,
         failure_code=REFUNDED_ELSEWHERE,
         failure_message=f"refunded by others over the same payment: {told}{more}",
         blocked_by=tuple(item.processor_refund_id for item in refund_objects),
         next_at=None,
         in_doubt=None,
         held=False,
-        looked_at=None,
+        listed_at=None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypedDict
 
 
 class Kind(StrEnum):
@@ -163,23 +164,24 @@ class Leg:
     status: LegStatus = LegStatus.PLANNED
     attempt: int = 1
     sends: int = 0
-    backoffs: int = 0
+    retry_count: int = 0
     first_intent_at: float | None = None  # of any attempt: what others refund since then is of this leg's concern
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
     in_doubt: Doubt | None = None
+    times_restored: int = 0  # how often a leg of no money counted as paid again; part of its payout's id
     failure_code: str | None = None
     failure_message: str | None = None
-    attention: str | None = None  # why a person is needed
+    attention_code: str | None = None  # why a person is needed
     processor_refund_id: str | None = None
-    settled: bool = False  # what becomes of a failed leg's money is decided
-    returned_credits: int = 0  # credits to give back to the balance for it
+    reallocated: bool = False  # what becomes of a failed leg's money is decided
+    reversed_credits: int = 0  # credits to give back to the balance for it
     replaces: str | None = None  # the failed leg it stands in for
     next_at: float | None = None
-    looked_at: float | None = None  # when the list was asked that shows nothing against the next send
+    listed_at: float | None = None  # when the list was asked that shows nothing against the next send
     held: bool = False  # it waited through a pause or for a person: the list is read before anything is sent
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
-    seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
+    acknowledged_outside: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
     objects: tuple[KnownRefundObject, ...] = ()
     unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
 
@@ -209,6 +211,35 @@ class Leg:
         return self.attempt if self.sends else self.attempt - 1
 
 
+class LegChanges(TypedDict, total=False):
+    """The fields of a leg that a decision may change, beside its status."""
+
+    amount_minor: int
+    credits: int
+    payment_credits: int
+    attempt: int
+    sends: int
+    retry_count: int
+    times_restored: int
+    first_intent_at: float | None
+    first_sent_at: float | None
+    last_sent_at: float | None
+    in_doubt: Doubt | None
+    failure_code: str | None
+    failure_message: str | None
+    attention_code: str | None
+    processor_refund_id: str | None
+    reallocated: bool
+    reversed_credits: int
+    next_at: float | None
+    listed_at: float | None
+    held: bool
+    blocked_by: tuple[str, ...]
+    acknowledged_outside: tuple[str, ...]
+    objects: tuple[KnownRefundObject, ...]
+    unreturnable_minor: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
     """One accepted request and everything that decides what happens to it next."""
@@ -232,9 +263,9 @@ class Refund:
     requested_by_note: str | None = None  # who asked, in the caller's word
     metadata: Mapping[str, str] = field(default_factory=dict)
     of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
-    posted: bool = False  # the ledger entries are made
-    returns: int = 0  # how many reversals were posted
-    returned_credits: int = 0
+    ledger_posted: bool = False  # the ledger entries are made
+    reversal_count: int = 0  # how many reversals were posted
+    reversed_credits: int = 0
     failure_code: str | None = None
     failure_message: str | None = None
     priority: int = 0

@@ -199,7 +199,7 @@ def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutc
     """What the legs of a refund come to together. `credits_to_reverse` are those given up and not yet given back."""
     legs = tuple(legs)
     waiting_for = {leg.status for leg in legs if leg.status in ACTIVE or not _is_settled(leg)}
-    if any(leg.attention for leg in legs):
+    if any(leg.attention_code for leg in legs):
         return RefundOutcome.STUCK
     if waiting_for - {_L.PENDING, _L.REQUIRES_ACTION}:
         return RefundOutcome.ASKING
@@ -214,7 +214,7 @@ def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutc
 
 
 def _is_settled(leg: Leg) -> bool:
-    return leg.settled or leg.status not in UNPAID_FINAL
+    return leg.reallocated or leg.status not in UNPAID_FINAL
 
 
 def asked_minor(legs: Iterable[Leg]) -> int:

@@ -58,7 +58,7 @@ def at_most(time: float | None, limit: float) -> float | None:
 
 def backoff_seconds(policy: Policy, leg: Leg) -> float:
     """Exponential, capped, and spread by ±25% in a way that depends on the leg alone, so that a run can be repeated."""
-    spread = zlib.crc32(f"{leg.leg_id}/{leg.backoffs}".encode()) % 1000 / 2000 + 0.75
+    spread = zlib.crc32(f"{leg.leg_id}/{leg.retry_count}".encode()) % 1000 / 2000 + 0.75
     base = min(policy.retry_base_seconds, policy.retry_max_seconds)
-    seconds: float = min(base * 2.0 ** min(leg.backoffs, 30), policy.retry_max_seconds)
+    seconds: float = min(base * 2.0 ** min(leg.retry_count, 30), policy.retry_max_seconds)
     return seconds * spread

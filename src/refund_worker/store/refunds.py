@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,21 @@ from refund_worker.store.database import locked
 from refund_worker.store.tables import legs, refund_objects, refunds
 
 _LEG_COLUMNS = [column.name for column in legs.columns]
+_REFUND_COLUMNS = [column.name for column in refunds.columns if column.name != "body"]
 _LEG_CHANGES = [name for name in _LEG_COLUMNS if name not in ("leg_id", "refund_id", "payment_id", "processor")]
+# The columns whose field has another name; all others are called as their field is.
+_LEG_FIELDS = {
+    "doubtful": "unanswered",
+    "look_first": "lookup_required",
+    "verdict": "refusal",
+    "settled": "reallocated",
+    "attention": "attention_code",
+    "backoffs": "retry_count",
+    "returned_credits": "reversed_credits",
+    "looked_at": "listed_at",
+    "seen_elsewhere": "acknowledged_outside",
+}
+_REFUND_FIELDS = {"posted": "ledger_posted", "returns": "reversal_count", "returned_credits": "reversed_credits"}
 _REFUND_CHANGES = (
     "status",
     "version",
@@ -121,11 +135,11 @@ def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = Fa
 
 
 def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
-    values: dict[str, Any] = dict(row)
-    refusal = values.pop("verdict")
+    values = {_LEG_FIELDS.get(column, column): value for column, value in row.items()}
+    refusal = values.pop("refusal")
     in_doubt = Doubt.of(
-        unanswered=values.pop("doubtful"),
-        lookup_required=values.pop("look_first"),
+        unanswered=values.pop("unanswered"),
+        lookup_required=values.pop("lookup_required"),
         refusal=RefusalKind(refusal) if refusal else None,
     )
     values["status"] = LegStatus(values["status"])
@@ -133,7 +147,7 @@ def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
 
 
 def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
-    values: dict[str, Any] = dict(row)
+    values: dict[str, Any] = {_REFUND_FIELDS.get(column, column): value for column, value in row.items()}
     del values["body"]
     values["metadata"] = json.loads(values["metadata"])
     values["kind"], values["to"] = Kind(values["kind"]), To(values["to"])
@@ -142,34 +156,25 @@ def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
     return Refund(**values, legs=tuple(in_order))
 
 
+def _values(of: Refund | Leg, columns: Iterable[str]) -> dict[str, Any]:
+    """Return the values of these columns, by column."""
+    fields = _LEG_FIELDS if isinstance(of, Leg) else _REFUND_FIELDS
+    return {column: getattr(of, fields.get(column, column)) for column in columns}
+
+
 def _refund_row(refund: Refund) -> dict[str, Any]:
-    return {column.name: getattr(refund, column.name) for column in refunds.columns if column.name != "body"} | {
-        "metadata": json.dumps(dict(refund.metadata), sort_keys=True)
-    }
-
-
-# The columns of a leg's doubt; every other column has the name of its field.
-_IN_DOUBT: Mapping[str, Callable[[Leg], object]] = {
-    "doubtful": lambda leg: leg.unanswered,
-    "look_first": lambda leg: leg.lookup_required,
-    "verdict": lambda leg: leg.refusal,
-}
-
-
-def _leg_values(leg: Leg, columns: Iterable[str]) -> dict[str, Any]:
-    return {name: _IN_DOUBT[name](leg) if name in _IN_DOUBT else getattr(leg, name) for name in columns}
+    return _values(refund, _REFUND_COLUMNS) | {"metadata": json.dumps(dict(refund.metadata), sort_keys=True)}
 
 
 def _leg_row(leg: Leg) -> dict[str, Any]:
-    return _leg_values(leg, _LEG_COLUMNS)
+    return _values(leg, _LEG_COLUMNS)
 
 
 def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
     """Write the refunds and legs as decided. Each names the version it leaves: another one there raises `LostRace`."""
     pairs = [(d.before, d.after) for d in decisions if d.before is not None]
     rows = [
-        {"id": before.refund_id, "left": before.version} | {n: getattr(after, n) for n in _REFUND_CHANGES}
-        for before, after in pairs
+        {"id": before.refund_id, "left": before.version} | _values(after, _REFUND_CHANGES) for before, after in pairs
     ]
     if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
         raise LostRace("a refund was changed by somebody else in the meantime")
@@ -181,7 +186,7 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
             if leg.leg_id not in legs_before:
                 added.append(_leg_row(leg))
             elif leg is not legs_before[leg.leg_id]:
-                changed.append({"id": leg.leg_id} | _leg_values(leg, _LEG_CHANGES))
+                changed.append({"id": leg.leg_id} | _values(leg, _LEG_CHANGES))
                 if _differs("legs", legs_before[leg.leg_id], leg):
                     covered.append(("legs", _leg_row(leg)))
     if changed:
@@ -193,7 +198,8 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
 
 def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
     """Whether the audit chain is to know of the change."""
-    return any(getattr(before, name) != getattr(after, name) for name in snapshots.COVERED[table])
+    columns = snapshots.COVERED[table]
+    return _values(before, columns) != _values(after, columns)
 
 
 def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:

@@ -191,7 +191,7 @@ def test_where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop(asked: Wo
     asked.work_for(3 * HOUR)
     refund = asked.refund(refund_id)
     assert (refund.failure_code, refund.due_at) == ("charge_disputed", None)
-    assert refund.legs[0].backoffs <= 1, "looked at once more, and then left to a person"
+    assert refund.legs[0].retry_count <= 1, "looked at once more, and then left to a person"
     asked.command(refund_id, Action.RETRY)
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED

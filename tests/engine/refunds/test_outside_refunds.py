@@ -494,7 +494,7 @@ def test_a_retry_takes_what_is_named_as_seen_and_sends(world: World, stopped: st
     world.work()
     assert world.refund(stopped).status is RefundStatus.SUCCEEDED
     leg = leg_of(world, stopped)
-    assert (leg.blocked_by, leg.seen_elsewhere) == ((), ("re_by_hand_1",))
+    assert (leg.blocked_by, leg.acknowledged_outside) == ((), ("re_by_hand_1",))
     assert world.processor.paid_minor() == 600
 
 
@@ -516,7 +516,7 @@ def test_only_what_is_newer_stops_it_again(world: World, stopped: str) -> None:
     another = world.refund_in_the_dashboard(200)
     world.work_for(DAY)
     assert_stopped(world, stopped, another)
-    assert leg_of(world, stopped).seen_elsewhere == ("re_by_hand_1",)
+    assert leg_of(world, stopped).acknowledged_outside == ("re_by_hand_1",)
 
 
 def test_what_failed_there_in_the_end_stops_nothing_any_more(world: World, stopped: str) -> None:

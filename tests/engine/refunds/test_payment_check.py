@@ -440,7 +440,7 @@ def test_two_refunds_in_one_claim_share_what_is_left_of_their_payment(asked: Wor
     assert asked.processor.paid_minor() == 700
     assert len(asked.processor.sends) == 2, "nothing was refused"
     left = [leg for refund_id in both for leg in asked.refund(refund_id).legs if not leg.sends]
-    assert [(leg.amount_minor, leg.attention) for leg in left] == [(300, "refunded_elsewhere")]
+    assert [(leg.amount_minor, leg.attention_code) for leg in left] == [(300, "refunded_elsewhere")]
     assert_books_balance(asked.database)
 
 

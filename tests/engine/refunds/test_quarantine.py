@@ -116,9 +116,9 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     assert world.refund(broken).failure_code is None
     assert world.events(broken).count("internal_error") == 1, "a person is told once, not at every look"
     with world.database.read() as connection:
-        looked_at, _ = processors.last_listing(connection, "stripe")
-    assert looked_at is not None
-    assert looked_at > world.now - 100
+        listed_at, _ = processors.last_listing(connection, "stripe")
+    assert listed_at is not None
+    assert listed_at > world.now - 100
 
     world.pass_time(HOUR)
     sync_recent(world.context)

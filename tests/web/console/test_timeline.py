@@ -39,7 +39,7 @@ SENT = {"last_sent_at": 1.0}
     ],
 )
 def test_the_light_of_money_sent_says_no_more_than_is_known(leg, told) -> None:  # type: ignore[no-untyped-def]
-    refund = a_refund(leg, status=RefundStatus.NEEDS_ATTENTION, posted=True)
+    refund = a_refund(leg, status=RefundStatus.NEEDS_ATTENTION, ledger_posted=True)
     assert lights(refund)[1] == ("Money sent", *told)
 
 
@@ -48,7 +48,7 @@ def test_one_payment_that_is_not_known_makes_the_whole_not_known() -> None:
         a_leg(1, status=LegStatus.SUCCEEDED, **SENT),
         a_leg(2, status=LegStatus.UNKNOWN, **SENT),
     )
-    assert lights(replace(refund, posted=True))[1] == ("Money sent", "part", "not known")
+    assert lights(replace(refund, ledger_posted=True))[1] == ("Money sent", "part", "not known")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_both_ways_to_resolve_are_there_as_commands(web: Web) -> None:
     id = _sent(web)
 
     def stop(connection):  # type: ignore[no-untyped-def]
-        connection.execute(legs.update().values(status="blocked", attention="declined", failure_code="declined"))
+        connection.execute(legs.update().values(status="blocked", attention_code="declined", failure_code="declined"))
         connection.execute(refunds.update().values(status="needs_attention", failure_code="declined"))
 
     web.context.database.run(stop)

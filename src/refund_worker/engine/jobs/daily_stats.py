@@ -55,8 +55,8 @@ def _note_oldest(connection: Connection, context: Context) -> None:
 def _count_next(connection: Connection) -> int:
     if not daily_stats.try_lock(connection):
         return 0
-    settled = audit.last_sealed_seqs(connection)["events"]
-    lines = daily_stats.events_between(connection, daily_stats.counted_upto(connection), settled, LINES_AT_ONCE)
+    sealed_up_to = audit.last_sealed_seqs(connection)["events"]
+    lines = daily_stats.events_between(connection, daily_stats.counted_upto(connection), sealed_up_to, LINES_AT_ONCE)
     if lines:
         daily_stats.add(connection, _changes(connection, lines), counted=lines[-1]["seq"])
     return len(lines)

@@ -50,7 +50,7 @@ def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool, sen
     told = row if row is not None and paused else None
     by_program = told is not None and told["paused_until"] is not None
     state = CIRCUIT_OPEN if by_program else PAUSED if told is not None else STALE if stale else SENDING
-    looked_at = row["looked_at"] if row is not None else None
+    listed_at = row["looked_at"] if row is not None else None
     return {
         "name": name,
         "state": state,
@@ -60,7 +60,7 @@ def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool, sen
         "paused_until": iso(told["paused_until"]) if by_program and told else None,
         "code": told["code"] if told else None,
         "reason": told["reason"] if told else None,
-        "looked_at": iso(looked_at) if looked_at is not None else None,
+        "looked_at": iso(listed_at) if listed_at is not None else None,
         "sent_last_minute": sent,
         "rate_per_second": rate or None,
     }

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event, Policy
+from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_status
 from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
-from refund_worker.domain.refund_object import is_mismatched, mismatch, mismatched_status
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
@@ -58,8 +58,8 @@ def sync_recent(context: Context, processor: str = "stripe") -> int:
         return 0
     with context.database.read() as connection:
         began = context.clock(connection)
-        looked_at, _ = processors.last_listing(connection, processor)
-    days = DAYS if looked_at is None else (began - looked_at + OVERLAP_SECONDS) / DAY_SECONDS
+        listed_at, _ = processors.last_listing(connection, processor)
+    days = DAYS if listed_at is None else (began - listed_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
     def wake(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, PaymentDelta
-from refund_worker.domain.decision_builder import unplaced_legs
+from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
 from refund_worker.domain.processor_calls import Call, Fetch, LookUp, RecordedReply, Send, Verify

@@ -8,7 +8,7 @@ from itertools import islice
 from sqlalchemy import Connection, func, select
 
 from refund_worker.domain.ledger import CLEARING, CREDITS
-from refund_worker.domain.refund_object import MISMATCH_SEPARATOR
+from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.store.tables import (
     customers,

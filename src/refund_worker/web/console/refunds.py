@@ -180,7 +180,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "timeline": told(timeline, refund),
         "attempts": attempts,
         "objects": objects,
-        "attention": [leg for leg in refund.legs if leg.attention],
+        "attention": [leg for leg in refund.legs if leg.attention_code],
         "age": now - refund.created_at,
         "request_id": new_request_id(),
         "error": error,

@@ -30,15 +30,15 @@ def in_money(text: str) -> str:
 
 def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, str]]:
     """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
-    here = ("on", "yes") if refund.posted else ("off", "not yet")
+    here = ("on", "yes") if refund.ledger_posted else ("off", "not yet")
     if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
         here = ("none", "never will be")
     if taken_back:
         here = TAKEN_BACK
     if refund.to is To.BALANCE:
         return [("Credited here", *here), ("Money sent", "none", "no money in it"), ("Confirmed", *here)]
-    if refund.returned_credits and here[0] == "on":
-        here = ("part", f"{refund.returned_credits:,} credits given back")
+    if refund.reversed_credits and here[0] == "on":
+        here = ("part", f"{refund.reversed_credits:,} credits given back")
     what = "Taken off here" if refund.kind is Kind.WITHDRAWAL else "Credited here"
     return [(what, *here), ("Money sent", *_sent(refund)), ("Confirmed", *_confirmed(refund))]
 
