@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import product
+from pathlib import Path
 
 import pytest
 from tests.domain.builders import a_leg, a_refund
 
+import refund_worker
 from refund_worker.domain.refund import FINAL, Leg, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import (
     ACTIONS,
@@ -160,3 +163,44 @@ def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
     legs = [a_leg(status=LegStatus.FAILED, reallocated=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
     assert asked_minor(legs) == 1_000
     assert combined_outcome(legs, 0) is RefundOutcome.PAID
+
+
+def places_that_set_a_status(source: Path) -> set[str]:
+    """`file:function` of every call in the domain and the engine that gives a leg or a refund a status.
+
+    The status of a refund object is the processor's: it is not meant.
+    """
+    found = set()
+    for path in sorted(file for part in ("domain", "engine") for file in (source / part).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+                if any(_sets_a_status(call) for call in calls):
+                    found.add(f"{path.name}:{function.name}")
+    return found
+
+
+def _sets_a_status(call: ast.Call) -> bool:
+    of_an_object = bool(call.args) and ast.unparse(call.args[0]) == "refund_object"
+    named = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    sets = any(keyword.arg == "status" for keyword in call.keywords)
+    return sets and named in {"replace", "Leg", "Refund", "update_leg", "transition_leg"} and not of_an_object
+
+
+def test_a_status_is_changed_by_the_tables_only() -> None:
+    assert places_that_set_a_status(Path(refund_worker.__file__).parent) == {
+        "decision_builder.py:transition_leg",  # next_leg_status
+        "decision_builder.py:transition_refund",  # next_refund_status
+        "credit_postings.py:release",  # next_leg_status
+        "acceptance.py:accept",  # first_refund_status
+        "acceptance.py:accepted",  # first_refund_status
+        "acceptance.py:_planned",  # first_leg_status
+    }
+
+
+@pytest.mark.parametrize("line", ["replace(leg, status=LegStatus.FAILED)", "builder.update_leg(leg, status=new)"])
+def test_another_place_that_sets_a_status_is_found(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "domain" / "other.py"
+    file.parent.mkdir()
+    file.write_text(f"def decide(leg):\n    return {line}\n", "utf-8")
+    assert places_that_set_a_status(tmp_path) == {"other.py:decide"}
