@@ -160,7 +160,7 @@ def erasures_of(connection: Connection, table: str, seq: int) -> list[RowMapping
 
 
 def seal_over(connection: Connection, table: str, seq: int) -> RowMapping | None:
-    """The seal that this row of the table is under, or None while it is not sealed."""
+    """Return the seal that covers this row of the table, or None if it is not sealed yet."""
     s = audit_seals.c
     query = select(audit_seals).where(s.table_name == table, s.last_seq >= seq).order_by(s.last_seq).limit(1)
     return connection.execute(query).mappings().first()

@@ -1,4 +1,4 @@
-"""What processors say of payments, kept with each payment beside what was recorded."""
+"""Readings of payments: what processors report, kept with each payment next to what was recorded."""
 
 from __future__ import annotations
 

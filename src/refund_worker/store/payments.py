@@ -55,7 +55,7 @@ def refunded_elsewhere(connection: Connection, payment_ids: Collection[str]) -> 
 
 
 def find_at_processor(connection: Connection, processor: str, processor_payment_id: str) -> PaymentRecord | None:
-    """The payment that the processor knows by this id."""
+    """Return the payment that the processor knows by this id, or None if it is not recorded."""
     p = payments.c
     query = select(*_COLUMNS).where(p.processor == processor, p.processor_payment_id == processor_payment_id)
     row = connection.execute(query).mappings().first()

@@ -119,7 +119,7 @@ _OBJECTS = (
 
 
 def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = False) -> list[Refund]:
-    """The refunds with their legs and known objects, in order of id; locked if asked."""
+    """Return the refunds with their legs and known refund objects, by id; with `lock` their rows are locked."""
     if not refund_ids:
         return []
     wanted = {"refund_ids": list(refund_ids)}
@@ -210,7 +210,7 @@ def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which refunds to list; None means any. `starting_after` is the id of the last one already seen."""
+    """The refunds to list; an omitted filter matches any. `starting_after` is the id of the last one already seen."""
 
     statuses: tuple[str, ...] = ()
     customer_id: str | None = None
@@ -228,7 +228,7 @@ def id_at(at: float) -> str:
 
 
 def is_there(connection: Connection, refund_id: str, client: str | None) -> bool:
-    """Whether there is such a refund, of this client where one is named."""
+    """Return True if the refund exists and belongs to `client`, if one is given."""
     query = select(refunds.c.refund_id).where(refunds.c.refund_id == refund_id)
     if client is not None:
         query = query.where(refunds.c.client == client)

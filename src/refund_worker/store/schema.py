@@ -30,7 +30,7 @@ def head() -> str:
 
 
 def current(database: Database) -> str | None:
-    """The revision that the database is at; None where it was never migrated. Raises `Unavailable`."""
+    """Return the revision of the database, or None if it was never migrated. Raises `Unavailable`."""
     with database.read() as connection:
         return _current(connection)
 
