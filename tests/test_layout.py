@@ -20,7 +20,7 @@ import refund_worker
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"dangers", "errors", "settings", "redaction", "times"}
+LEAVES = {"dangers", "errors", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "settings": {"dangers", "errors", "redaction"},
     "dangers": set[str](),
     "redaction": set[str](),
+    "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
     "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
