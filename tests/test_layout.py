@@ -20,7 +20,7 @@ import refund_worker
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"dangers", "errors", "settings", "redaction", "strict_json", "times"}
+LEAVES = {"batching", "dangers", "errors", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "errors": set[str](),
     "__main__": {"cli"},
     "settings": {"dangers", "errors", "redaction"},
+    "batching": set[str](),
     "dangers": set[str](),
     "redaction": set[str](),
     "strict_json": set[str](),

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import legs, payments
 
 # What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_calls import RecordedReply
@@ -177,8 +178,8 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     if found.elsewhere:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
-    for start in range(0, len(found.news), UPDATES_PER_TRANSACTION):
-        record_replies(context, found.news[start : start + UPDATES_PER_TRANSACTION])
+    for some in batched(found.news, UPDATES_PER_TRANSACTION):
+        record_replies(context, some)
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:

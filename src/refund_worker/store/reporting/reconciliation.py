@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, select
 
+from refund_worker.batching import batched
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.refund_object import MISMATCH_SEPARATOR
 from refund_worker.domain.state_machine import LegOutcome
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import (
     customers,
     events,
@@ -20,16 +21,7 @@ from refund_worker.store.tables import (
     refunds,
 )
 
-# Below what either database takes as parameters of one statement.
-IDS_AT_ONCE = 5_000
 ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_MANUALLY}", f"leg_{LegOutcome.ABANDONED}")
-
-
-def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    """The items in lists of at most `size`."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], int]:
