@@ -77,15 +77,6 @@ _LET_GO = (APPROVED, "posted_after_all")
 _SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
-# Any number will do, as long as every process that seals takes the same.
-SEAL_LOCK = 7_203_118_555
-
-
-def try_lock(connection: Connection) -> bool:
-    """Whether this transaction is the one that may seal now; an SQLite writer is alone anyway."""
-    if connection.dialect.name == "sqlite":
-        return True
-    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": SEAL_LOCK}).scalar())
 
 
 def top_seqs(connection: Connection) -> dict[str, int]:

@@ -13,13 +13,6 @@ from refund_worker.store.tables import legs, refunds
 NOT_COUNTED = ("rejected", "canceled")
 
 
-def lock_actors(connection: Connection, actors: Collection[str]) -> None:
-    """One transaction at a time for each actor; an SQLite writer is alone anyway."""
-    if connection.dialect.name != "sqlite":
-        for actor in sorted(actors):
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(actor, 0))))
-
-
 def money_of_customers(
     connection: Connection, customer_ids: Collection[str], since: float
 ) -> list[tuple[str, str, str, int]]:
