@@ -11,6 +11,7 @@ from refund_worker.domain.acceptance import CustomerAccount, RefundableTransacti
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import AccountDelta, PaymentDelta
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import customers, legs, payments, transaction_rooms
@@ -183,7 +184,7 @@ _CHANGE_PAYMENT = (
     )
 )
 # Two comparisons and not one list: a list of values can't be used with several payments in one statement.
-_standing = and_(legs.c.payment_id == bindparam("id"), legs.c.status != "failed", legs.c.status != "canceled")
+_standing = and_(legs.c.payment_id == bindparam("id"), *(legs.c.status != status for status in sorted(UNPAID_FINAL)))
 _credits_now = select(func.coalesce(func.sum(legs.c.payment_credits), 0)).where(_standing).scalar_subquery()
 _money_now = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(_standing).scalar_subquery()
 _RECOUNT_PAYMENT = (

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from refund_worker.domain.refund import ENDED_UNSENT
 from refund_worker.store.tables import legs, refunds
 
 # Asked and not taken back by a person: what failed counts too, since somebody did ask for it.
-NOT_COUNTED = ("rejected", "canceled")
+NOT_COUNTED = ENDED_UNSENT
 
 
 def money_of_customers(

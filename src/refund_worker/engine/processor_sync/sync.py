@@ -21,9 +21,9 @@ from sqlalchemy import Connection
 
 from refund_worker.batching import batched
 from refund_worker.domain.decision import Event, Policy
-from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.domain.refund_object import is_mismatched, mismatch, mismatched_status
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
@@ -147,7 +147,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
         elsewhere=frozenset(
             ref
             for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
-            if item.status not in NO_MONEY_WENT_OUT
+            if item.status not in UNPAID_OBJECT_STATES
             for ref in item.payment_refs
         ),
     )

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, func, select
 
 from refund_worker.batching import batched
 from refund_worker.domain.ledger import CLEARING, CREDITS
+from refund_worker.domain.refund import POSTED_UNENDED
 from refund_worker.domain.refund_object import MISMATCH_SEPARATOR
-from refund_worker.domain.state_machine import LegOutcome
+from refund_worker.domain.state_machine import FINAL_LEGS, LegOutcome
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import (
     customers,
@@ -51,18 +52,14 @@ def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[st
 
 def open_legs(connection: Connection) -> dict[str, str]:
     """Status by leg id of legs whose end is not known yet: their figures may differ for now."""
-    ends = ("succeeded", "failed", "canceled")
-    query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(ends))
+    query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(FINAL_LEGS))
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def is_any_under_way(connection: Connection) -> bool:
     """Whether a refund's credits may be between balance and money still."""
-    under_way = ("sending", "pending", "reversing", "needs_attention")
-    return (
-        connection.execute(select(refunds.c.refund_id).where(refunds.c.status.in_(under_way)).limit(1)).first()
-        is not None
-    )
+    query = select(refunds.c.refund_id).where(refunds.c.status.in_(POSTED_UNENDED)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[str]) -> list[str]:

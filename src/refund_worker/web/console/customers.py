@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import Kind, To
+from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -23,7 +23,6 @@ from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
-from refund_worker.web.console.refund_transaction import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
@@ -78,7 +77,7 @@ def transactions(
             account = accounts.find_customer(connection, customer)
             found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []
             open_ones = refunds.Filters(
-                customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
+                customer_id=customer, statuses=NOT_YET_POSTED, client=page.identity.sees, limit=PAGE
             )
             waiting = api_objects.list_refunds(connection, open_ones)["data"]
         else:
