@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from refund_worker.store.database import Database
-from refund_worker.store.locks import Lock, take, take_for_actors, try_take
+from refund_worker.store.locks import Lock, acquire, acquire_for_actors, try_acquire
 
 
 @pytest.fixture
@@ -20,22 +20,22 @@ def database(migrated_url: str) -> Iterator[Database]:
 @pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)
 def test_lock_is_free_again_when_its_transaction_ends(database: Database) -> None:
     with database.write() as first:
-        assert try_take(first, Lock.SEAL)
+        assert try_acquire(first, Lock.SEAL)
         with database.write() as second:
-            assert not try_take(second, Lock.SEAL)
-            assert try_take(second, Lock.COUNT_EVENTS)
-            take(second, Lock.ADD_USERS)
-            take_for_actors(second, ["anna", "ben"])
+            assert not try_acquire(second, Lock.SEAL)
+            assert try_acquire(second, Lock.COUNT_EVENTS)
+            acquire(second, Lock.ADD_USERS)
+            acquire_for_actors(second, ["anna", "ben"])
     with database.write() as third:
-        assert try_take(third, Lock.SEAL)
+        assert try_acquire(third, Lock.SEAL)
 
 
 @pytest.mark.parametrize("migrated_url", ["sqlite"], indirect=True)
 def test_sqlite_needs_no_lock(database: Database) -> None:
     with database.write() as only:
-        take(only, Lock.SEAL)
-        take_for_actors(only, ["anna"])
-        assert try_take(only, Lock.SEAL)
+        acquire(only, Lock.SEAL)
+        acquire_for_actors(only, ["anna"])
+        assert try_acquire(only, Lock.SEAL)
 
 
 def test_numbers_of_the_locks_never_change() -> None:

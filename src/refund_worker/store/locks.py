@@ -18,20 +18,20 @@ class Lock(IntEnum):
     ADD_USERS = 7_203_118_557
 
 
-def take(connection: Connection, lock: Lock) -> None:
-    """Wait until no other transaction holds the lock, and take it."""
+def acquire(connection: Connection, lock: Lock) -> None:
+    """Wait until no other transaction holds the lock, then hold it."""
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock.value})
 
 
-def try_take(connection: Connection, lock: Lock) -> bool:
-    """Take the lock and return True, or return False at once if another transaction holds it."""
+def try_acquire(connection: Connection, lock: Lock) -> bool:
+    """Return True with the lock held, or return False at once if another transaction holds it."""
     if connection.dialect.name == "sqlite":
         return True
     return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": lock.value}).scalar())
 
 
-def take_for_actors(connection: Connection, actors: Collection[str]) -> None:
+def acquire_for_actors(connection: Connection, actors: Collection[str]) -> None:
     """Let one transaction at a time ask for refunds in the name of each of these actors; waits for the others."""
     if connection.dialect.name != "sqlite":
         for actor in sorted(actors):

@@ -80,7 +80,7 @@ def _lock(connection: Connection) -> None:
         # A migration may take longer than a statement of daily work.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        locks.take(connection, Lock.MIGRATE)
+        locks.acquire(connection, Lock.MIGRATE)
 
 
 def _current(connection: Connection) -> str | None:

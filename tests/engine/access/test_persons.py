@@ -172,7 +172,7 @@ def test_two_spellings_of_one_name_at_the_same_moment_make_one_user(world: World
 
     other = threading.Thread(target=make)
     with world.database.write() as connection:
-        locks.take(connection, Lock.ADD_USERS)
+        locks.acquire(connection, Lock.ADD_USERS)
         store.insert_user(connection, name="zoe", role="viewer", password_hash="h", now=1.0)
         other.start()
         other.join(0.5)

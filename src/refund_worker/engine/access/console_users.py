@@ -89,7 +89,7 @@ def create_user(context: Context, *, name: str, role: str, password: str | None 
 
     def work(connection: Connection) -> None:
         now = context.clock(connection)
-        locks.take(connection, Lock.ADD_USERS)
+        locks.acquire(connection, Lock.ADD_USERS)
         taken = store.find_user(connection, name)
         if taken is not None:
             raise _name_taken(taken, name)
@@ -198,7 +198,7 @@ def _changed(context: Context, name: str, change: Callable[[Connection, RowMappi
     """The user as they are after `change`. Raises `NotFound`."""
 
     def work(connection: Connection) -> dict[str, Any]:
-        locks.take(connection, Lock.ADD_USERS)
+        locks.acquire(connection, Lock.ADD_USERS)
         row = store.find_user(connection, name)
         if row is None:
             raise NotFound(f"no user is named {name}: see `refund-worker users list`")

@@ -100,7 +100,7 @@ class Sealer:
 
 
 def _seal_next(connection: Connection, context: Context, table: str, upto: int) -> int:
-    if not locks.try_take(connection, Lock.SEAL):
+    if not locks.try_acquire(connection, Lock.SEAL):
         return 0
     after = audit.last_sealed_seqs(connection)[table]
     rows = audit.rows_between(connection, table, after, upto, ROWS_PER_SEAL)

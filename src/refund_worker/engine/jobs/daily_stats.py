@@ -54,7 +54,7 @@ def _note_oldest(connection: Connection, context: Context) -> None:
 
 
 def _count_next(connection: Connection) -> int:
-    if not locks.try_take(connection, Lock.COUNT_EVENTS):
+    if not locks.try_acquire(connection, Lock.COUNT_EVENTS):
         return 0
     settled = audit.last_sealed_seqs(connection)["events"]
     lines = daily_stats.events_between(connection, daily_stats.counted_upto(connection), settled, LINES_AT_ONCE)

@@ -27,7 +27,7 @@ def usage_before(
         usage.money[("customer", customer), currency] += amount
         usage.money[("payment", payment), currency] += amount
     if limits.velocity:
-        locks.take_for_actors(connection, actors)
+        locks.acquire_for_actors(connection, actors)
         for actor, currency, amount in sums.money_of_actors(connection, actors, since):
             usage.money[("actor", actor), currency] += amount
         for kind, column, ids in (("actor", "requested_by", actors), ("customer", "customer_id", customers)):
