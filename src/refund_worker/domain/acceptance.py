@@ -59,6 +59,11 @@ class CustomerAccount:
         """Credits with money behind them: those given for nothing are spent last and never paid out."""
         return max(0, self.bought - self.net_spent - self.withdrawn)
 
+    @property
+    def payable(self) -> int:
+        """Credits that a withdrawal could pay out now: paid for, and on the balance."""
+        return max(0, min(self.available, self.payable_at_most))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundableTransaction:
@@ -187,6 +192,41 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
 
 
+def maximum_credits(
+    request: RefundRequest,
+    customer: CustomerAccount,
+    transaction: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
+) -> int:
+    """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
+
+    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
+    is as for `accept`.
+    """
+    if request.transaction_id is not None and transaction is None:
+        return 0
+    most = _most_by_account(request, customer, transaction)
+    if request.to is To.SOURCE:
+        most = min(most, _credits_left(payments, request.currency))
+    return max(0, most)
+
+
+def _most_by_account(
+    request: RefundRequest, customer: CustomerAccount, transaction: RefundableTransaction | None
+) -> int:
+    if transaction is None:
+        return customer.payable
+    if request.kind is Kind.CREDIT_REFUND:
+        return transaction.left
+    # A correction has already taken its credits off the balance.
+    return min(transaction.left, customer.payable_at_most)
+
+
+def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
+    """Return the credits that the payments in this currency have room for; in any, if it is None."""
+    return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
+
+
 def _credits_within_room(
     request: RefundRequest,
     customer: CustomerAccount,
@@ -196,8 +236,9 @@ def _credits_within_room(
     asked = request.credits
     if request.kind is Kind.CREDIT_REFUND:
         assert room is not None
-        credits = room.left if asked is None else asked
-        if credits > room.left or credits <= 0:
+        most = _most_by_account(request, customer, room)
+        credits = most if asked is None else asked
+        if credits > most or credits <= 0:
             raise ExceedsRefundable(
                 f"{room.left} of {room.credits} credits of {room.transaction_id} are left to refund"
             )
@@ -207,7 +248,7 @@ def _credits_within_room(
         credits = room.credits if asked is None else asked
         if room.taken:
             raise ExceedsRefundable(f"correction {room.transaction_id} was paid out, or is about to be")
-        if credits > min(room.credits, at_most):
+        if credits > _most_by_account(request, customer, room):
             raise ExceedsRefundable(
                 f"correction {room.transaction_id} takes {room.credits} credits, of which {at_most} were paid for: "
                 f"delete it and correct by at most {at_most}"
@@ -218,12 +259,13 @@ def _credits_within_room(
     if asked is not None or not at_most:
         credits = asked or 0
     else:
-        credits = min(at_most, customer.available)
+        credits = customer.payable
         # All that can be paid out in the currency asked for, or in the only one there is: a leg that stands in for a
         # failed one can take more of a payment than its credits. Where it is none, the payments are what refuses it.
         currencies = {p.currency for p in payments if p.credits_left > 0}
         only = currencies.pop() if len(currencies) == 1 else None
-        in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
+        currency = request.currency or only
+        in_currency = _credits_left(payments, currency) if currency else 0
         credits = min(credits, in_currency) if in_currency else credits
     if credits > at_most or at_most == 0:
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
