@@ -69,7 +69,7 @@ _PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
 )
 
 
-def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
+def refundable_payments(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
     """Every payment of these customers with what is taken of it; read it under the customers' lock."""
     found: dict[str, list[RefundablePayment]] = defaultdict(list)
     rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
@@ -89,7 +89,9 @@ _TRANSACTIONS = select(transaction_rooms).where(
 )
 
 
-def transactions_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RefundableTransaction]:
+def refundable_transactions(
+    connection: Connection, transaction_ids: Collection[str]
+) -> dict[str, RefundableTransaction]:
     """The refundable transactions among these ids, with what is taken of them."""
     rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}

@@ -31,8 +31,8 @@ def preview(context: Context, request: RefundRequest) -> Json:
 def _preview(connection: Connection, context: Context, request: RefundRequest) -> Json:
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
-    payments = accounts.payments_of(connection, [request.customer_id]).get(request.customer_id, [])
-    rooms = accounts.transactions_of(connection, [request.transaction_id]) if request.transaction_id else {}
+    payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
+    rooms = accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
     room = rooms.get(request.transaction_id or "")
     usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
 

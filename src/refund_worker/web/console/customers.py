@@ -46,7 +46,7 @@ def one_customer(page: ThePage, id: Text = "") -> Response:
         return page.go("/customers")
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id)
-        paid = console_queries.payments_of(connection, id)
+        paid = console_queries.latest_payments(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     return page.show("customer.html", customer=customer, payments=paid, refunds=found)
@@ -90,7 +90,7 @@ def transactions(
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
     ids = [entry["transaction_id"] for entry in entries]
-    rooms = console_queries.rooms_of(connection, ids)
+    rooms = console_queries.taken_of_transactions(connection, ids)
     reversed_ones = console_queries.reversed_among(connection, ids)
     with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
     payouts = console_queries.payouts_of(connection, ids)
@@ -253,7 +253,9 @@ def _correction(page: Page, transaction_id: str) -> RowMapping:
 def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     entry = _correction(page, form.get("id", ""))
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
     told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))

@@ -100,7 +100,7 @@ def _spend(page: Page, transaction_id: str) -> RowMapping:
 def _left(page: Page, entry: RowMapping) -> int:
     id = entry["transaction_id"]
     with page.context.database.read() as connection:
-        room = console_queries.rooms_of(connection, [id])[id]
+        room = console_queries.taken_of_transactions(connection, [id])[id]
     left: int = room["credits"] - room["taken"]
     return left
 
@@ -120,7 +120,9 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     entry = _spend(page, form.get("id", ""))
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
         earlier = _earlier(connection, page, entry)
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
