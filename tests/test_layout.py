@@ -20,7 +20,7 @@ import refund_worker
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"dangers", "errors", "settings", "redaction", "times"}
+LEAVES = {"batching", "dangers", "errors", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -30,8 +30,10 @@ MAY_IMPORT = {
     "errors": set[str](),
     "__main__": {"cli"},
     "settings": {"dangers", "errors", "redaction"},
+    "batching": set[str](),
     "dangers": set[str](),
     "redaction": set[str](),
+    "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
     "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us

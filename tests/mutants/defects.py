@@ -1529,7 +1529,7 @@ DEFECTS = (
     Defect(
         "two requests of one actor do not see each other",
         ENGINE + "refunds/limit_usage.py",
-        "        sums.lock_actors(connection, actors)\n",
+        "        locks.acquire_for_actors(connection, actors)\n",
         "",
         (LIMITS + "of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows",),
     ),

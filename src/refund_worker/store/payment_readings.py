@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import legs, payments
 
 # What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
@@ -21,8 +23,7 @@ _ours = (
     select(func.coalesce(func.sum(legs.c.amount_minor), 0))
     .where(
         legs.c.payment_id == payments.c.payment_id,
-        legs.c.status != "failed",
-        legs.c.status != "canceled",
+        *(legs.c.status != status for status in sorted(UNPAID_FINAL)),
         or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
     )
     .correlate(payments)

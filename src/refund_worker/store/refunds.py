@@ -24,6 +24,7 @@ from refund_worker.domain.refund import (
     RefusalKind,
     To,
 )
+from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
@@ -274,7 +275,7 @@ def put_off(
 
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now what was put off while the processor, or all of them (None), was paused."""
-    put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
+    put_off = legs.c.status.in_(AWAITING_SEND)
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
     # The refunds first, as everybody does: who has one claimed would write its legs as they were.

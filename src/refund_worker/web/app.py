@@ -37,22 +37,19 @@ SIGNATURE = (
 )
 
 
-def wake_nobody(settings: Settings) -> Wake:
-    """The sweep finds what is due."""
-    return no_wake
-
-
-def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] = wake_nobody) -> FastAPI:
+def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | None = None) -> FastAPI:
     """The application. Database and wake are opened when it begins to serve, so after any fork, and closed at the end.
 
-    Serving raises `BadSettings` or `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
+    Without `make_publisher` workers get no hints: the sweep finds what is due. Serving raises `BadSettings` or
+    `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
     """
     check_guarded(ROUTERS)
     console = create_console()
 
     @asynccontextmanager
     async def serving(app: FastAPI) -> AsyncIterator[None]:
-        runtime = await run_in_threadpool(build_runtime, settings, wake=make_publisher(settings), processors=False)
+        wake = make_publisher(settings) if make_publisher else no_wake
+        runtime = await run_in_threadpool(build_runtime, settings, wake=wake, processors=False)
         app.state.door = Door(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()

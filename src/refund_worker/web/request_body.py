@@ -7,15 +7,17 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX, SomeBody, is_shallow, parse_schema
+from refund_worker import strict_json
+from refund_worker.engine.intake.schemas import SomeBody, parse_schema
 from refund_worker.errors import InvalidRequest
+from refund_worker.strict_json import DEPTH_MAX, MalformedJson, TooDeep, is_shallow
 from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
 from refund_worker.web.request_signatures import check_body
 
@@ -28,7 +30,6 @@ BODIES_BYTES_MAX, BATCHES_BYTES_MAX = 32 << 20, 128 << 20
 PARSED_AT_ONCE = 2
 # The longest valid row in its most wasteful spelling is below; nearly all fit into the first bite.
 ROW_BYTES, ROW_BYTES_MAX = 4 << 10, 128 << 10
-_DIGITS_MAX = 30
 _SPACE = re.compile(rb"[ \t\n\r]*")
 
 
@@ -138,8 +139,8 @@ def decoded(raw: bytes | bytearray) -> str:
 def parse_object(text: str) -> dict[str, Any]:
     """A JSON object with nothing twice, nothing that is not JSON, no endless nesting. Raises `InvalidRequest`."""
     try:
-        value = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.decode(text)
+    except MalformedJson as error:
         raise _not_json(error) from None
     return _checked(value, text)
 
@@ -177,8 +178,8 @@ def _next_value(raw: bytes | bytearray, place: int, name: str) -> tuple[dict[str
         except UnicodeDecodeError:
             raise InvalidRequest("the body is not UTF-8") from None
         try:
-            _, length = _SCANNER.raw_decode(piece)
-        except (ValueError, RecursionError) as error:
+            length = strict_json.end_of_value(piece)
+        except MalformedJson as error:
             if not is_last and bite < ROW_BYTES_MAX:
                 continue
             raise InvalidRequest(f"{name}: {_not_json(error).message}", field=name) from None
@@ -215,34 +216,8 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def _not_json(error: Exception) -> InvalidRequest:
-    if isinstance(error, json.JSONDecodeError):
-        return InvalidRequest(f"not JSON: {error.msg} at character {error.pos}")
-    if isinstance(error, RecursionError):
+def _not_json(error: MalformedJson) -> InvalidRequest:
+    if isinstance(error, TooDeep):
         return InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
-    return InvalidRequest(f"not JSON: {error}")
-
-
-def _refuse_duplicate_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the field {json.dumps(name[:60])} is there twice")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _integer(digits: str) -> int:
-    # Out of every range: not even converted, which takes long for very many digits.
-    if len(digits) > _DIGITS_MAX:
-        raise ValueError("a number has more digits than any amount")
-    return int(digits)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicate_names, parse_constant=_no_constant, parse_int=_integer)
-# Finds where a row ends, whatever is in it.
-_SCANNER = json.JSONDecoder(parse_int=str)
+    at = "" if error.position is None else f" at character {error.position}"
+    return InvalidRequest(f"not JSON: {error.reason}{at}")

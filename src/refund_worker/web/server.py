@@ -20,7 +20,7 @@ from refund_worker.dangers import is_this_machine, warn_of_dangers
 from refund_worker.errors import BadSettings
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
-from refund_worker.web.app import create_app, wake_nobody
+from refund_worker.web.app import create_app
 from refund_worker.web.dependencies import Wake
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
@@ -39,13 +39,14 @@ def run_web(
     port: int,
     host: str = "127.0.0.1",
     workers: int = 1,
-    make_publisher: Callable[[Settings], Wake] = wake_nobody,
+    make_publisher: Callable[[Settings], Wake] | None = None,
     limits: Limits = Limits(),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then end what is under way; returns the exit code. `limits` are each process's.
 
-    `make_publisher` is called in each process and must be a function of a module. Raises `BadSettings`, also for an
-    address that cannot be listened on, or `Unavailable` when the database cannot be used.
+    `make_publisher` is called in each process and must be a function of a module; without it workers get no hints.
+    Raises `BadSettings`, also for an address that cannot be listened on, or `Unavailable` when the database cannot be
+    used.
     """
     warn_of_dangers(settings, log)
     if settings.environment == "development" and not is_this_machine(host):
@@ -152,7 +153,7 @@ def _take_signals_as_done() -> None:
             signal.signal(each, lambda *_: None)
 
 
-def _app(settings: Settings, make_publisher: Callable[[Settings], Wake], level: int) -> FastAPI:
+def _app(settings: Settings, make_publisher: Callable[[Settings], Wake] | None, level: int) -> FastAPI:
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return create_app(settings, make_publisher)

@@ -15,6 +15,7 @@ import redis
 from celery.exceptions import SoftTimeLimitExceeded
 from redis.asyncio import Redis
 
+from refund_worker.engine.context import NoLimit
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import url_if_running
 
@@ -154,16 +155,6 @@ class BrokerLimiter:
             await self._shared.close()
 
 
-class Unlimited:
-    """As fast as it goes."""
-
-    async def acquire(self, processor: str) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-
-def make_limiter(settings: Settings) -> BrokerLimiter | Unlimited:
+def make_limiter(settings: Settings) -> BrokerLimiter | NoLimit:
     """One for each event loop; to be closed on it."""
-    return Unlimited() if settings.stripe_rate_per_second == 0 else BrokerLimiter(settings)
+    return NoLimit() if settings.stripe_rate_per_second == 0 else BrokerLimiter(settings)

@@ -138,7 +138,7 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
         return
     if kind != EntryKind.CORRECTION or row["refund_id"]:
         raise NotReversible(f"a {kind} can't be reversed: only corrections and credit refunds to the balance can")
-    room = accounts.transactions_of(connection, [transaction_id]).get(transaction_id)
+    room = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if room is not None and room.taken:
         if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")

@@ -19,7 +19,8 @@ from refund_worker.engine.audit.row_snapshots import accept_current_rows, check_
 from refund_worker.engine.audit.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound, UnreadableFile
-from refund_worker.store import audit
+from refund_worker.store import audit, locks
+from refund_worker.store.locks import Lock
 from refund_worker.times import iso
 
 ROWS_PER_SEAL = 500
@@ -99,7 +100,7 @@ class Sealer:
 
 
 def _seal_next(connection: Connection, context: Context, table: str, upto: int) -> int:
-    if not audit.try_lock(connection):
+    if not locks.try_acquire(connection, Lock.SEAL):
         return 0
     after = audit.last_sealed_seqs(connection)[table]
     rows = audit.rows_between(connection, table, after, upto, ROWS_PER_SEAL)

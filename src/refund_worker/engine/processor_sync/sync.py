@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_status
-from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
@@ -146,7 +147,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
         elsewhere=frozenset(
             ref
             for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
-            if item.status not in NO_MONEY_WENT_OUT
+            if item.status not in UNPAID_OBJECT_STATES
             for ref in item.payment_refs
         ),
     )
@@ -177,8 +178,8 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     if found.elsewhere:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
-    for start in range(0, len(found.news), UPDATES_PER_TRANSACTION):
-        record_replies(context, found.news[start : start + UPDATES_PER_TRANSACTION])
+    for some in batched(found.news, UPDATES_PER_TRANSACTION):
+        record_replies(context, some)
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:

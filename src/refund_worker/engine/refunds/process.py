@@ -134,7 +134,7 @@ def claim_due(
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
-    rooms = accounts.payments_of(connection, stranded) if stranded else {}
+    rooms = accounts.refundable_payments(connection, stranded) if stranded else {}
     ahead = payments_ahead(claimed, rooms)
     unsynced = unsynced_processors(connection, context, now)
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}

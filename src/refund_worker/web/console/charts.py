@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from refund_worker import times
+from refund_worker.domain.refund import ENDED_PAID, ENDED_UNPAID, UNDER_WAY, WAITING_FOR_PERSON, RefundStatus
 from refund_worker.engine.jobs import daily_stats
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import explain
@@ -25,11 +26,11 @@ router = APIRouter()
 DAYS = 14
 CAUSES = 8
 # From the bottom up.
-BANDS: Mapping[str, tuple[str, ...]] = {
-    "succeeded": ("succeeded", "partially_succeeded"),
-    "under way": ("queued", "sending", "pending", "reversing"),
-    "needs a person": ("needs_attention", "awaiting_approval"),
-    "ended without": ("failed", "rejected", "canceled"),
+BANDS: Mapping[str, tuple[RefundStatus, ...]] = {
+    "succeeded": ENDED_PAID,
+    "under way": UNDER_WAY,
+    "needs a person": WAITING_FOR_PERSON,
+    "ended without": ENDED_UNPAID,
 }
 PREVENTED = {
     "the same request again": "",

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import Kind, To
+from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -23,7 +23,6 @@ from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
-from refund_worker.web.console.refund_transaction import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
@@ -47,7 +46,7 @@ def one_customer(page: ThePage, id: Text = "") -> Response:
         return page.go("/customers")
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id)
-        paid = console_queries.payments_of(connection, id)
+        paid = console_queries.latest_payments(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     return page.show("customer.html", customer=customer, payments=paid, refunds=found)
@@ -78,7 +77,7 @@ def transactions(
             account = accounts.find_customer(connection, customer)
             found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []
             open_ones = refunds.Filters(
-                customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
+                customer_id=customer, statuses=NOT_YET_POSTED, client=page.identity.sees, limit=PAGE
             )
             waiting = api_objects.list_refunds(connection, open_ones)["data"]
         else:
@@ -91,7 +90,7 @@ def transactions(
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
     ids = [entry["transaction_id"] for entry in entries]
-    rooms = console_queries.rooms_of(connection, ids)
+    rooms = console_queries.taken_of_transactions(connection, ids)
     reversed_ones = console_queries.reversed_among(connection, ids)
     with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
     payouts = console_queries.payouts_of(connection, ids)
@@ -254,7 +253,9 @@ def _correction(page: Page, transaction_id: str) -> RowMapping:
 def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     entry = _correction(page, form.get("id", ""))
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
     told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))

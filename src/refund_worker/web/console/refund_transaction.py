@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import Kind, RefundStatus, To
+from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
@@ -23,7 +23,6 @@ from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
 
 router = APIRouter()
 EARLIER = 20
-NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
 
 Json = dict[str, Any]
 Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
@@ -101,7 +100,7 @@ def _spend(page: Page, transaction_id: str) -> RowMapping:
 def _left(page: Page, entry: RowMapping) -> int:
     id = entry["transaction_id"]
     with page.context.database.read() as connection:
-        room = console_queries.rooms_of(connection, [id])[id]
+        room = console_queries.taken_of_transactions(connection, [id])[id]
     left: int = room["credits"] - room["taken"]
     return left
 
@@ -121,7 +120,9 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     entry = _spend(page, form.get("id", ""))
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
         earlier = _earlier(connection, page, entry)
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
@@ -159,7 +160,7 @@ def _earlier(connection: Connection, page: Page, entry: RowMapping) -> list[Json
     id, sees = entry["transaction_id"], page.identity.sees
     posted = refunds.load(connection, console_queries.refunds_of_transaction(connection, id, limit=EARLIER))
     found = [api_objects.refund_view(refund) for refund in posted if sees in (None, refund.client)]
-    wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_POSTED, client=sees, limit=EARLIER)
+    wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_YET_POSTED, client=sees, limit=EARLIER)
     waiting = api_objects.list_refunds(connection, wanted)["data"]
     found += [refund for refund in waiting if refund["transaction_id"] == id]
     gone = console_queries.reversed_among(connection, [f"{refund['id']}-credit" for refund in found])

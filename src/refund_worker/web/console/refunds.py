@@ -12,7 +12,15 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import FINAL, RefundStatus
+from refund_worker.domain.refund import (
+    FAILED_TO_PAY_ALL,
+    FINAL,
+    TROUBLED,
+    UNDER_WAY,
+    UNPAID_OBJECT_STATES,
+    WAITING_FOR_PERSON,
+    RefundStatus,
+)
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.access.persons import why_not_approve
@@ -20,6 +28,7 @@ from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
 from refund_worker.engine.processor_sync.live_lookup import lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
+from refund_worker.engine.views.failure_codes import explain
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.runtime import processors_of
 from refund_worker.store import ledger
@@ -37,8 +46,8 @@ CSV_ROWS_MAX = 10_000
 
 # What people most often want to see, as the same filter that could be chosen status by status.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
-    "under way": (RefundStatus.QUEUED, RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.REVERSING),
-    "needs a person": (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL),
+    "under way": UNDER_WAY,
+    "needs a person": WAITING_FOR_PERSON,
     "finished": tuple(sorted(FINAL)),
 }
 
@@ -143,7 +152,7 @@ def _retry_page(
         "possible": possible,
         "looked_up": looked_up,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
-        "standing": sum(item.status not in ("failed", "canceled") for found in looked_up for item in found.objects),
+        "standing": sum(item.status not in UNPAID_OBJECT_STATES for found in looked_up for item in found.objects),
         "request_id": form.get("request_id") or new_request_id(),
         "reason": form.get("reason", ""),
         "error": error,
@@ -181,6 +190,8 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "attempts": attempts,
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention_code],
+        "why": explain(refund.failure_code, ended=refund.status in FAILED_TO_PAY_ALL) if refund.failure_code else None,
+        "needs_care": refund.status in TROUBLED,
         "age": now - refund.created_at,
         "request_id": new_request_id(),
         "error": error,

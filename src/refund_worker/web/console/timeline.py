@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.refund import ENDED_UNSENT, Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted
 from refund_worker.web.console.labels import OUTCOME_WORDS
 
 Json = dict[str, Any]
-NOT_ON_ITS_WAY = (LegStatus.BLOCKED, LegStatus.WAITING, LegStatus.FAILED, LegStatus.CANCELED)
+NOT_ON_ITS_WAY = UNPAID_FINAL | {LegStatus.BLOCKED, LegStatus.WAITING}
 TAKEN_BACK = ("none", "given, then taken back")
 # Attempts that nobody answered: what is stored of them is when we stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
@@ -31,7 +32,7 @@ def in_money(text: str) -> str:
 def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, str]]:
     """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
     here = ("on", "yes") if refund.ledger_posted else ("off", "not yet")
-    if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
+    if refund.status in ENDED_UNSENT:
         here = ("none", "never will be")
     if taken_back:
         here = TAKEN_BACK
@@ -60,7 +61,7 @@ def _sent(refund: Refund) -> tuple[str, str]:
     refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
     if len(refused) == len(tried):
         return ("off", _refused({leg.status for leg in refused}))
-    standing = [leg for leg in refund.legs if leg.status not in (LegStatus.CANCELED, LegStatus.FAILED)]
+    standing = [leg for leg in refund.legs if leg.status not in UNPAID_FINAL]
     on_its_way = len(tried) - len(refused)
     if on_its_way >= len(standing):
         return ("on", "yes")
