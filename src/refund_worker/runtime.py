@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from refund_worker.domain.decision import Policy
 from refund_worker.engine.context import Answer, Batches, Context, Limiter, NoLimit, no_wake
 from refund_worker.engine.refunds.limit_usage import limits_of
-from refund_worker.processors.base import Processor
-from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
@@ -59,7 +58,7 @@ def build_runtime(
 
     context = Context(
         database=database,
-        processors=processors_of(settings) if processors else {},
+        processors=registry.make_processors(settings) if processors else {},
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),
@@ -94,18 +93,3 @@ def batches_of(settings: Settings) -> Batches:
     rate = settings.stripe_rate_per_second
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))
-
-
-def processors_of(settings: Settings) -> dict[str, Processor]:
-    """Every processor that is configured, by name; to be closed on the event loop they were used on."""
-    found: dict[str, Processor] = {"manual": ManualProcessor()}
-    if settings.stripe_api_key is not None:
-        # The SDK takes as long to import as all the rest: doors that call no processor do without it.
-        from refund_worker.processors.stripe.adapter import StripeProcessor
-
-        found["stripe"] = StripeProcessor(
-            settings.stripe_api_key.get_secret_value(),
-            base=settings.stripe_api_base,
-            timeout_seconds=settings.call_timeout_seconds,
-        )
-    return found
