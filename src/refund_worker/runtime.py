@@ -72,9 +72,7 @@ def build_runtime(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The clocks and choices of deciding."""
-    key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
-    live = True if "_live_" in key else False if "_test_" in key else None
+    """Return the clocks and choices of deciding, and the rules of each processor."""
     return Policy(
         lease_seconds=settings.lease_seconds,
         key_life_seconds=settings.key_life_seconds,
@@ -83,13 +81,13 @@ def policy_of(settings: Settings) -> Policy:
         retry_max_seconds=settings.retry_max_seconds,
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
-        live=live,
         verify_payments=settings.verify_payments == "on",
+        processors=registry.rules(settings),
     )
 
 
 def batches_of(settings: Settings) -> Batches:
-    """A claim no larger than what the rate lets through in a quarter of the lease."""
-    rate = settings.stripe_rate_per_second
+    """Return batch sizes: a claim is no larger than what the lowest rate lets through in a quarter of the lease."""
+    rate = registry.lowest_rate(settings)
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))

@@ -221,7 +221,7 @@ SAID = "in Stripe's words"
         (error(400, INVALID, "charge_already_refunded"), AlreadyRefunded(SAID, "req_1")),
         (error(400, INVALID, "charge_disputed"), Blocked("charge_disputed", SAID, "req_1")),
         (error(400, INVALID, "refund_disputed_payment"), Blocked("refund_disputed_payment", SAID, "req_1")),
-        (error(400, INVALID, param="amount"), Refused("amount_exceeds_unrefunded", SAID, "req_1")),
+        (error(400, INVALID, param="amount"), Refused("amount_exceeds_unrefunded", SAID, "req_1", more_than_left=True)),
         (error(400, INVALID), UnknownRefusal(INVALID, SAID, "req_1")),
         (error(400, INVALID, "charge_not_refundable"), Refused("charge_not_refundable", SAID, "req_1")),
         (error(400, INVALID, "parameter_invalid_integer", param="amount"),

@@ -59,8 +59,6 @@ PROCESSOR = "processor"
 BACKOFFS_BEFORE_ATTENTION = 12
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
-# Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
-OVER_REFUND = "amount_exceeds_unrefunded"
 LOOKUP_REQUIRED = ("already_refunded", "over_refund")
 
 # By which a processor says that it does not know the payment.
@@ -121,8 +119,8 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | Search
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
         leg = replace(leg, doubtful=False)
     match reply:
-        case Refused(code=code, message=message):
-            _handle_refusal(builder, leg, "over_refund" if code == OVER_REFUND else "refused", code, message)
+        case Refused(code=code, message=message, more_than_left=more_than_left):
+            _handle_refusal(builder, leg, "over_refund" if more_than_left else "refused", code, message)
         case Blocked(code=code, message=message):
             _handle_refusal(builder, leg, "blocked", code, message)
         case AlreadyRefunded(message=message):
@@ -313,6 +311,11 @@ def _conclude_not_found(
     elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
         _apply_refusal(builder, blocked, "outcome_unknown")
+    elif leg.doubtful and not builder.policy.rules_of(leg.processor).list_proves_absence:
+        unproved = "nothing found, but this processor's list proves no absence"
+        _apply_refusal(
+            builder, replace(leg, failure_code="outcome_unknown", failure_message=unproved), "outcome_unknown"
+        )
     else:
         fresh = fresh_attempt(replace(leg, doubtful=False))
         absent = builder.transition_leg(fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention=None)

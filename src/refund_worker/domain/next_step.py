@@ -185,7 +185,7 @@ def _plan_call(
     no_replay = (
         leg.look_first or not may_replay(leg, builder.now, builder.policy) or (hold is not None and hold.look_ups)
     )
-    in_the_way = payment_blocks_sending(leg, facts, builder.policy.live)
+    in_the_way = payment_blocks_sending(leg, facts, builder.policy.rules_of(leg.processor).live)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
         return

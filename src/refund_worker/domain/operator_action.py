@@ -14,7 +14,6 @@ from refund_worker.domain.decision import (
 )
 from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
-    FAILED_BY_A_DISPUTE,
     MANUAL_PREFIX,
     DecisionBuilder,
     lists_before_sending,
@@ -112,7 +111,7 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
         elif leg.attention and leg.status in ACTIVE:
             look = leg.look_first or leg.status is LegStatus.UNKNOWN
             builder.update_leg(leg, look_first=look, held=lists_before_sending(leg), **asked_now)
-        elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
+        elif leg.attention and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
             builder.update_leg(leg, attention=None)
 
 

@@ -10,8 +10,6 @@ from refund_worker.domain.decision import RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
     BLOCKED_TRIES,
-    FAILED_BY_A_DISPUTE,
-    FAILED_FOR_FUNDS,
     MANUAL_PREFIX,
     DecisionBuilder,
     credits_to_reverse,
@@ -52,7 +50,7 @@ def clear_unreachable(leg: Leg) -> Leg:
 
 def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Join what the processor says of one object with what is known; order and repetition make no difference."""
-    fault = mismatch(leg, refund_object, builder.policy.live)
+    fault = mismatch(leg, refund_object, builder.policy.rules_of(leg.processor).live)
     if fault:
         return _reject_mismatch(builder, leg, refund_object, fault)
     state = _STATE_OF_STATUS.get(refund_object.status or "")
@@ -97,9 +95,11 @@ def _apply_objects(
     if by_hand and outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, best)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
-    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and refund_object.failure_code in FAILED_FOR_FUNDS:
+    rules = builder.policy.rules_of(leg.processor)
+    unfunded = refund_object.failure_code in rules.unfunded_codes
+    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and unfunded:
         return _wait_for_funds(builder, leg, refund_object)
-    disputed = not best and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE
+    disputed = not best and not late and refund_object.failure_code in rules.disputed_codes
     if best:
         leg = _reopen(builder, leg)
     changes: dict[str, Any] = {

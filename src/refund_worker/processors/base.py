@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
@@ -150,6 +151,16 @@ class Capabilities:
     disputed_codes: frozenset[str] = frozenset()
     unfunded_codes: frozenset[str] = frozenset()
     sources: Mapping[str, str]
+
+    def rules(self, *, live: bool | None = None) -> ProcessorRules:
+        """Return what deciding needs of these facts. `live` is whether the credentials in use are live ones."""
+        return ProcessorRules(
+            key_seconds=self.key_seconds,
+            list_proves_absence=self.list_proves_absence,
+            live=live,
+            disputed_codes=self.disputed_codes,
+            unfunded_codes=self.unfunded_codes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from refund_worker.domain.decision import ProcessorRules
     from refund_worker.processors.base import Processor, ProcessorEntry
     from refund_worker.settings import Settings
 
@@ -57,6 +58,16 @@ def _entry(name: str, module: str) -> ProcessorEntry:
 def rates(settings: Settings) -> dict[str, float]:
     """Return the limit of calls per second of each registered processor; 0 stands for no limit."""
     return {entry.name: entry.rate(settings) for entry in entries()}
+
+
+def rules(settings: Settings) -> dict[str, ProcessorRules]:
+    """Return what deciding needs to know about each registered processor."""
+    return {entry.name: entry.capabilities.rules(live=entry.live(settings)) for entry in entries()}
+
+
+def lowest_rate(settings: Settings) -> float:
+    """Return the lowest limit of calls per second that any processor has; 0 if none has a limit."""
+    return min((rate for rate in rates(settings).values() if rate > 0), default=0.0)
 
 
 def make_processors(settings: Settings) -> dict[str, Processor]:

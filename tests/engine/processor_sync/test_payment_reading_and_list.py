@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import update
-from tests.support.engine_world import START, World
+from tests.support.engine_world import START, STRIPE, World
 
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import Blocked, Denied, PaymentReading, Refused, Unanswered
@@ -29,7 +29,8 @@ HOUR = 3_600.0
 def asked(world: World) -> World:
     """A world whose processor can be asked about payments, in test mode."""
     world.processor.reads_payments = True
-    world.context = replace(world.context, policy=replace(world.context.policy, live=False))
+    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
+    world.context = replace(world.context, policy=policy)
     return world
 
 

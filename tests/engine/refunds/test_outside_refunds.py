@@ -39,7 +39,7 @@ from refund_worker.store.processors import ALL
 
 ERROR = Unanswered("HTTP 500", server_error=True)
 EMPTY = Blocked("balance_insufficient", "not now")
-TOO_MUCH = Refused("amount_exceeds_unrefunded", "more than is left")
+TOO_MUCH = Refused("amount_exceeds_unrefunded", "more than is left", more_than_left=True)
 DAY = 86_400.0
 
 

@@ -162,7 +162,9 @@ def _already_alerted(
     strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
-    faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
+    faults = {
+        t: mismatch(legs[t.leg_id], t, policy.rules_of(legs[t.leg_id].processor).live) for t in strange if t.leg_id
+    }
     return frozenset(
         t.processor_refund_id
         for t, fault in faults.items()
