@@ -1842,7 +1842,7 @@ DEFECTS = (
     ),
     Defect(
         "a thin event is dropped",
-        ENGINE + "processor_sync/webhook_inbox.py",
+        "src/refund_worker/processors/stripe/events.py",
         '(inner.get("object"), event.get("related_object"), inner.get("related_object"), inner)',
         '(inner.get("object"),)',
         ("tests/engine/processor_sync/test_thin_events.py",),

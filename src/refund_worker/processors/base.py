@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
@@ -70,7 +70,12 @@ __all__ = [
     "Unanswered",
     "UnknownRefusal",
     "Webhooks",
+    "checked_event_name",
+    "is_plain_id",
 ]
+
+
+ID_LENGTH_MAX: Final = 255
 
 
 class Processor(Protocol):
@@ -180,6 +185,18 @@ class InvalidEvent(ValueError):
     """A webhook request that the processor did not sign with one of our secrets, or not recently, or is no event."""
 
 
+def is_plain_id(value: object) -> TypeGuard[str]:
+    """Return True for 1 to 255 printable ASCII characters: what is anything else is neither stored nor asked for."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= ID_LENGTH_MAX
+
+
+def checked_event_name(event_id: object, kind: object) -> tuple[str, str]:
+    """Return an event's id and kind. Raises `InvalidEvent` unless both are plain ids."""
+    if not is_plain_id(event_id) or not is_plain_id(kind):
+        raise InvalidEvent("the body is not an event")
+    return event_id, kind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhooks:
     """How a processor's webhook requests are checked and read. Pure functions that need no API key.
@@ -187,8 +204,8 @@ class Webhooks:
     - `secrets(settings)`: the accepted secrets; empty if none is set, and then no request is valid.
     - `verify_event(headers, body, secrets, now)`: raise `InvalidEvent` unless one of `secrets` signed the raw `body`
       recently. `headers` has lower-case names and no header that was sent twice; `now` is in epoch seconds.
-    - `event_name(body)`: the event's own id and its kind, 1 to 255 printable ASCII characters each. Raise
-      `InvalidEvent` for anything else. The same id again is the same event.
+    - `event_name(body)`: the event's own id and its kind, as `checked_event_name` returns them. Raise `InvalidEvent`
+      for what is no event, or not UTF-8. The same id again is the same event.
     - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
     - `signature_header`, `signature_example`, `event_schema`: for the description of the HTTP API.
     """

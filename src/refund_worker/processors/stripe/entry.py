@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from refund_worker.domain.money import STRIPE_STEP, STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
-from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry
+from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, Webhooks
+from refund_worker.processors.stripe import events
 from refund_worker.processors.stripe.objects import check_payment_id
 
 if TYPE_CHECKING:
@@ -81,4 +82,13 @@ ENTRY: Final = ProcessorEntry(
     rate=_rate,
     live=_live,
     check_payment_id=check_payment_id,
+    webhooks=Webhooks(
+        secrets=lambda settings: settings.webhook_secrets,
+        verify_event=events.verify_event,
+        event_name=events.event_name,
+        event_hint=events.event_hint,
+        signature_header=events.HEADER,
+        signature_example=events.HEADER_EXAMPLE,
+        event_schema=events.EVENT_SCHEMA,
+    ),
 )
