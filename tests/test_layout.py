@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import refund_worker
+from tests.processors.published_codes import GROUPS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
@@ -330,3 +331,61 @@ def test_each_act_that_is_looked_for_is_there() -> None:
     for act in ACTS:
         module, _, name = act.rpartition(".")
         assert hasattr(importlib.import_module(f"{PACKAGE}.{module}"), name), act
+
+
+# A new processor is one folder under processors/ and one line in the registry: nothing else depends on Stripe.
+STRIPE = re.compile(r"stripe|(?<![A-Za-z0-9_])(?:ch|pi|py|pyr|re)_(?=[A-Za-z0-9{…])", re.IGNORECASE)
+MAY_NAME_STRIPE = {
+    "processors/stripe/": "its folder",
+    "processors/sandbox/": "a server that imitates it",
+    "processors/registry.py": "its line in the registry",
+    "settings.py": "its settings",
+    "dangers.py": "its settings",
+    "domain/money.py": "amounts in the books are in its minor units",
+    "web/api/payments.py": "the example in the description of the API",
+    "cli/admin.py": "examples of commands",
+    "cli/doctor.py": "its settings",
+    "cli/demo.py": "the sandbox",
+    "cli/dev.py": "the sandbox",
+    "cli/dev_sandbox.py": "the sandbox",
+    "cli/run.py": "the sandbox",
+    "cli/stack.py": "the sandbox",
+    "testing.py": "the sandbox",
+}
+# Codes that Stripe uses too, but which are our own: the refunds that they end or block are stored with them.
+OUR_CODES = {"charge_already_refunded", "charge_disputed", "resource_missing"}
+
+
+def names_of_stripe(source: Path) -> dict[str, str]:
+    """Return each file below `source`/refund_worker that names Stripe or its ids, with the first such line."""
+    found = {}
+    for path in sorted((source / PACKAGE).rglob("*")):
+        if path.suffix in (".py", ".html", ".js", ".css"):
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            first = next((f"{number}: {line.strip()}" for number, line in lines if STRIPE.search(line)), None)
+            if first is not None:
+                found[path.relative_to(source / PACKAGE).as_posix()] = first
+    return found
+
+
+def test_only_the_listed_files_name_stripe() -> None:
+    found = names_of_stripe(ROOT / "src")
+    allowed = tuple(MAY_NAME_STRIPE)
+    assert {file: line for file, line in found.items() if not file.startswith(allowed)} == {}
+    assert [place for place in MAY_NAME_STRIPE if not any(file.startswith(place) for file in found)] == []
+
+
+@pytest.mark.parametrize("line", ['processor == "stripe"', "# as Stripe does", 'payment.startswith("ch_x")', '"re_1"'])
+def test_a_file_that_names_stripe_is_found(tmp_path: Path, line: str) -> None:
+    path = tmp_path / PACKAGE / "engine" / "page.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(line, encoding="utf-8")
+    assert names_of_stripe(tmp_path) == {"engine/page.py": f"1: {line}"}
+
+
+def test_domain_names_no_code_of_stripe() -> None:
+    codes = {code for group in GROUPS.values() for code in group}
+    codes |= {"charge_for_pending_refund_disputed", "amount_exceeds_unrefunded"}
+    for path in sorted((ROOT / "src" / PACKAGE / "domain").rglob("*.py")):
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)}
+        assert strings & codes - OUR_CODES == set(), path

@@ -199,7 +199,7 @@ class RefundWorker:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not settled within {seconds_max:g} s: {self._unsettled()}")
             time.sleep(0.01)
-        if sync_all(self.context):
+        if sync_all(self.context, "stripe"):
             self.settle(max(0.0, deadline - time.monotonic()))
         elif self._deliverer is not None:
             self._deliverer.deliver(self.context)

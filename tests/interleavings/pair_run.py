@@ -277,7 +277,7 @@ class Place:
             if row["status"] == "awaiting_approval":
                 actions.perform_action(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            sync.sync_recent(world.context)  # as the scheduler does every minute
+            sync.sync_recent(world.context, "stripe")  # as the scheduler does every minute
             webhook_inbox.process_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):

@@ -198,17 +198,17 @@ def _webhook(world: World) -> str:
 
 
 def _watch(world: World) -> str:
-    sync.sync_all(world.context)
+    sync.sync_all(world.context, "stripe")
     return "watched"
 
 
 def _look(world: World) -> str:
-    sync.sync_recent(world.context)
+    sync.sync_recent(world.context, "stripe")
     return "listed"
 
 
 def _reconcile(world: World) -> str:
-    reconciliation.reconcile(world.context)
+    reconciliation.reconcile(world.context, "stripe")
     return "reconciled"
 
 

@@ -244,14 +244,14 @@ DEFECTS = (
     Defect(
         "what a dispute returns is paid over another payment",
         DOMAIN + "refund_object.py",
-        "disputed=best is None and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE",
+        "disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes",
         "disputed=False",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
         "a retry pays beside a dispute",
         DOMAIN + "operator_action.py",
-        "elif leg.attention_code and leg.failure_code not in FAILED_BY_A_DISPUTE:",
+        "elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:",
         "elif leg.attention_code:",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
@@ -434,7 +434,7 @@ DEFECTS = (
     Defect(
         "a replayed refusal believed although copies may outlive the key",
         DOMAIN + "timing.py",
-        "    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds",
+        "    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_use_seconds(leg.processor)",
         "    return True",
     ),
     Defect(
@@ -841,9 +841,23 @@ DEFECTS = (
         ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(
+        "a key is used for longer than its processor keeps it",
+        DOMAIN + "decision.py",
+        "return min(self.key_life_seconds, self.rules_of(processor).key_seconds)",
+        "return self.key_life_seconds",
+        ("tests/domain/test_processor_rules.py",),
+    ),
+    Defect(
+        "a list that proves no absence is believed",
+        DOMAIN + "handle_reply.py",
+        "elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:",
+        "elif False:",
+        ("tests/domain/test_processor_rules.py",),
+    ),
+    Defect(
         "a key is repeated so late that it may be forgotten when it lands",
         DOMAIN + "timing.py",
-        "    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
+        "    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds",
         "    return True",
     ),
     Defect(
@@ -1823,7 +1837,7 @@ DEFECTS = (
     ),
     Defect(
         "a thin event is dropped",
-        ENGINE + "processor_sync/webhook_inbox.py",
+        "src/refund_worker/processors/stripe/events.py",
         '(inner.get("object"), event.get("related_object"), inner.get("related_object"), inner)',
         '(inner.get("object"),)',
         ("tests/engine/processor_sync/test_thin_events.py",),
@@ -2050,8 +2064,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a key replayed hours after its life",
         DOMAIN + "timing.py",
-        "now - leg.first_sent_at < policy.key_life_seconds",
-        "now - leg.first_sent_at < policy.key_life_seconds + 14_040",
+        "now - leg.first_sent_at < policy.key_use_seconds(leg.processor)",
+        "now - leg.first_sent_at < policy.key_use_seconds(leg.processor) + 14_040",
         SCHEDULES,
     ),
     Defect(

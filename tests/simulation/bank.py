@@ -184,7 +184,7 @@ class Bank:
         if left == 0:
             return AlreadyRefunded("the charge has already been refunded")
         if order["amount"] > left:
-            return Refused("amount_exceeds_unrefunded", "greater than what is left")
+            return Refused("amount_exceeds_unrefunded", "greater than what is left", more_than_left=True)
         if payment.declines:
             return Refused(payment.declines, "declined")
         empty = _within(self.world.now, self.empty)

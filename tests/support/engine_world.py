@@ -42,6 +42,7 @@ from refund_worker.processors.base import (
     SearchReply,
     Unanswered,
 )
+from refund_worker.processors.stripe.entry import CAPABILITIES
 from refund_worker.store import accounts, refunds, timeline
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -57,6 +58,7 @@ from refund_worker.store.tables import refunds as refunds_table
 
 T = TypeVar("T")
 START = 1_800_000_000.0
+STRIPE = CAPABILITIES.rules()
 POLICY = Policy(
     lease_seconds=60,
     key_life_seconds=10_000,
@@ -64,6 +66,7 @@ POLICY = Policy(
     retry_base_seconds=2,
     retry_max_seconds=600,
     poll_seconds=100,
+    processors={"stripe": STRIPE},
 )
 
 

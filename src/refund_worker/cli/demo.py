@@ -357,7 +357,7 @@ def _proof(demo: Demo) -> dict[str, Any]:
     for customer_id in ("mia", "leo"):
         demo.console.print(_transactions_table(demo, customer_id))
     demo.chapter("The proof: our ledger against the processor's own book")
-    report = processor_reconciliation.reconcile(demo.context)
+    report = processor_reconciliation.reconcile(demo.context, "stripe")
     demo.console.print(_proof_table(demo, report))
     demo.check("both books agree, leg by leg", report.agrees, report.differences)
     book = _paid_in_book(demo.stack.sandbox.refunds())

@@ -113,7 +113,7 @@ def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> Non
     """Forget the word on these payments, by payment_id, so that it is read again.
 
     What a person has seen is gone elsewhere stops no leg again, only what comes on top of it. Nor does the word that a
-    payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
+    payment is disputed: some processors keep saying so when it is won; while it is open, a send is refused.
     """
     rows = [
         {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}

@@ -16,7 +16,7 @@ from refund_worker.request_signing import HEADER
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web import problems
-from refund_worker.web.api import ROUTERS
+from refund_worker.web.api import make_routers
 from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
@@ -43,7 +43,8 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | 
     Without `make_publisher` workers get no hints: the sweep finds what is due. Serving raises `BadSettings` or
     `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
     """
-    check_guarded(ROUTERS)
+    routers = make_routers()
+    check_guarded(routers)
     console = create_console()
 
     @asynccontextmanager
@@ -72,7 +73,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | 
     )
     app.state.rooms = Rooms()
     problems.install(app)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
     # It has a guard of its own: sessions instead of keys.
     app.add_route(CONSOLE, to_console, include_in_schema=False)

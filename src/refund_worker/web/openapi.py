@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from refund_worker.domain.refund import Kind, LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.schemas import Schema
+from refund_worker.processors.base import Webhooks
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -297,16 +298,14 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-_EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["id", "type"],
-    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
-}
-_SIGNATURE = {
-    "name": "Stripe-Signature",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "t=1795424400,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
-}
-WEBHOOK = document({200: ReceivedShape}, (400, 413), schema=_EVENT_SCHEMA, parameters=(_SIGNATURE,), guarded=False)
+def webhook_document(webhooks: Webhooks) -> Document:
+    """Return the description of the route that takes a processor's webhook events."""
+    signature = {
+        "name": webhooks.signature_header,
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": webhooks.signature_example,
+    }
+    schema = dict(webhooks.event_schema)
+    return document({200: ReceivedShape}, (400, 413), schema=schema, parameters=(signature,), guarded=False)

@@ -11,6 +11,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from refund_worker.batching import batched
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
@@ -55,8 +56,8 @@ class Publisher:
 
 
 def ids_per_message(settings: Settings) -> int:
-    """A second's work at the rate, so that a bulk message holds a worker's process no longer than that."""
-    rate = settings.stripe_rate_per_second
+    """Return a second's work at the lowest rate, so that a bulk message occupies a worker's process no longer."""
+    rate = registry.lowest_rate(settings)
     return IDS_PER_MESSAGE if rate == 0 else max(1, min(IDS_PER_MESSAGE, int(rate)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.engine_world import World, assert_books_balance, withdrawal
+from tests.support.engine_world import STRIPE, World, assert_books_balance, withdrawal
 
 from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
@@ -36,7 +36,8 @@ HOUR = 3_600.0
 def asked(world: World) -> World:
     """A world whose processor can be asked about payments, in test mode."""
     world.processor.reads_payments = True
-    world.context = replace(world.context, policy=replace(world.context.policy, live=False))
+    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
+    world.context = replace(world.context, policy=policy)
     return world
 
 

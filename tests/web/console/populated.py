@@ -165,7 +165,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     named["batch"] = _batch(shop)
     shop.work(2)
     _stuck(shop)
-    sync_all(shop.context)
+    sync_all(shop.context, "stripe")
     shop.work(1)
     (named["unknown"],) = shop.ask(1, NO_ANSWER)
     shop._tell_sandbox(balance={})

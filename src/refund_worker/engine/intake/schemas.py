@@ -105,7 +105,7 @@ Reference = Annotated[
     AfterValidator(_no_card_number),
 ]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
-# As Stripe writes it or as ISO 4217 does; kept in upper case.
+# In lower or upper case; kept in upper case.
 Currency = Annotated[
     str,
     Field(pattern=r"^[A-Za-z]{3}$", description="a currency of ISO 4217, in either case"),

@@ -9,14 +9,27 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.processors import registry
 from refund_worker.store import processors
+from refund_worker.store.reporting import metrics
 from refund_worker.times import iso
 
-# Those that the program itself brings, and the switch of all at once; others are known by their payments.
-BUILT_IN = (processors.ALL, "manual", "stripe")
 RATE_SECONDS = 60.0
 
 SENDING, PAUSED, CIRCUIT_OPEN, STALE = "sending", "paused", "open", "stale"
+
+
+def switch_names() -> tuple[str, ...]:
+    """Return the names that always have a kill switch: every registered processor, and all of them at once."""
+    return (processors.ALL, *registry.names())
+
+
+def is_known(connection: Connection, name: str) -> bool:
+    """Return True if the name has a kill switch: it is registered, a payment names it, or it was paused before.
+
+    A misspelled name must not look like a processor that was paused.
+    """
+    return name in switch_names() or metrics.is_known_processor(connection, name)
 
 
 def switches(
@@ -42,7 +55,7 @@ def switches(
             sent=sum(sent.values()) if name == processors.ALL else sent.get(name, 0),
             rate=(rates or {}).get(name),
         )
-        for name in sorted({*BUILT_IN, *rows, *others})
+        for name in sorted({*switch_names(), *rows, *others})
     ]
 
 

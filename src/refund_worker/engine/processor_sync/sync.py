@@ -50,7 +50,7 @@ def sync_interval_seconds(poll_seconds: float) -> float:
     return max(LOOK_SECONDS_MIN, poll_seconds / 5)
 
 
-def sync_recent(context: Context, processor: str = "stripe") -> int:
+def sync_recent(context: Context, processor: str) -> int:
     """Take in what the processor made lately; the number of refunds of ours that are not known here.
 
     Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
@@ -86,7 +86,7 @@ class RecentSync:
         self._tried_at = -math.inf
         self._was_answered = True
 
-    def sync_when_due(self, context: Context, processor: str = "stripe") -> int:
+    def sync_when_due(self, context: Context, processor: str) -> int:
         """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
         now = context.monotonic()
         if now - self._tried_at < sync_interval_seconds(context.policy.poll_seconds):
@@ -100,7 +100,7 @@ class RecentSync:
         return unknown
 
 
-def sync_all(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
     """Take in every word about the refunds of the last days that is news; returns how many were.
 
     Raises `Unavailable` if the list can't be read to its end.
@@ -164,7 +164,9 @@ def _already_alerted(
     strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
-    faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
+    faults = {
+        t: mismatch(legs[t.leg_id], t, policy.rules_of(legs[t.leg_id].processor).live) for t in strange if t.leg_id
+    }
     return frozenset(
         t.processor_refund_id
         for t, fault in faults.items()

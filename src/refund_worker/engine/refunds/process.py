@@ -28,9 +28,10 @@ from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
+from refund_worker.processors import registry
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
-from refund_worker.processors.unsupported import ADAPTERS, UnsupportedProcessor, UnusablePayment
+from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.installation import installation_id
 
@@ -195,7 +196,7 @@ def _substitute(context: Context, processor: str, payment: str, body: str = "") 
     """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
     if not can_be_sent(processor, payment):
         return UnusablePayment(processor, body)
-    if processor not in context.processors and processor not in ADAPTERS:
+    if processor not in context.processors and not registry.is_registered(processor):
         return UnsupportedProcessor(processor, body)
     return None
 

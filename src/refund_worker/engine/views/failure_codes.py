@@ -221,8 +221,8 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             "An earlier version recorded the payment under an id that the processor can't be asked about. Nobody was "
             "asked for the money.",
             "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
-            "under ids such as ch_… or pi_….",
-            at_end="It has ended. Record payments under ids such as ch_… or pi_….",
+            "under the ids that the processor gives them.",
+            at_end="It has ended. Record payments under the ids that the processor gives them.",
         ),
         "manual_processor": Explanation(
             "To be paid back by hand",

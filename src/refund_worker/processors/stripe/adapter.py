@@ -444,7 +444,7 @@ def _classify_refusal(answer: _ErrorAnswer) -> Failure:
         case Meaning.ENDS:
             return Refused(answer.code, *told)
         case Meaning.MORE_THAN_LEFT:
-            return Refused("amount_exceeds_unrefunded", *told)
+            return Refused("amount_exceeds_unrefunded", *told, more_than_left=True)
         case Meaning.ALREADY_REFUNDED:
             return AlreadyRefunded(*told)
         case Meaning.BLOCKED:

@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.status import BUILT_IN
+from refund_worker.engine.processor_sync.status import is_known
 from refund_worker.errors import NotFound
 from refund_worker.store import processors
-from refund_worker.store.reporting import metrics
 from refund_worker.times import iso
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
@@ -53,9 +52,9 @@ def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSO
 
 
 def _check_known(context: Context, name: str) -> None:
-    """A name misspelled must not look like a switch turned."""
+    """Raise `NotFound` for a name that no processor has."""
     with context.database.read() as connection:
-        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
+        if not is_known(connection, name):
             raise NotFound(f"processor {name} is not known")
 
 

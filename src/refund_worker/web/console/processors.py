@@ -9,10 +9,11 @@ from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema
-from refund_worker.engine.processor_sync.status import BUILT_IN, switches
+from refund_worker.engine.processor_sync.status import is_known, switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.store.reporting import console_queries, metrics
+from refund_worker.processors import registry
+from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, words
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
@@ -29,8 +30,7 @@ def show_processors(page: ThePage) -> HTMLResponse:
 def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
         counts = dict(console_queries.processors_of_payments(connection))
-        rates = {"stripe": page.settings.stripe_rate_per_second}
-        found = switches(connection, page.context, others=counts, rates=rates)
+        found = switches(connection, page.context, others=counts, rates=registry.rates(page.settings))
     values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
     return page.show("processors.html", error.status if error else 200, error=error, **values)
@@ -63,8 +63,8 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
 
 
 def _known(page: Page, name: str) -> str:
-    """A name misspelled must not look like a switch turned."""
+    """Return the name. Raise `NotFound` if no processor has it."""
     with page.context.database.read() as connection:
-        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
+        if not is_known(connection, name):
             raise NotFound(f"processor {name} is not known")
     return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -26,11 +26,11 @@ from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
-from refund_worker.engine.processor_sync.live_lookup import lookup_now
+from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.engine.views.failure_codes import explain
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.runtime import processors_of
+from refund_worker.processors import registry
 from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
@@ -146,7 +146,9 @@ def _retry_page(
         refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
     # No transaction is open here: a processor may take its time.
     possible = Action.RETRY in available_actions(refund)
-    looked_up = lookup_now(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
+    looked_up: Sequence[LiveLookup] = ()
+    if possible:
+        looked_up = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
     values: Json = {
         "refund": api_objects.refund_view(refund),
         "possible": possible,
