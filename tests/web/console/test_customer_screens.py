@@ -39,7 +39,7 @@ def test_credits_are_refunded_from_transactions_and_the_new_entry_names_the_tran
     assert "150 → after 200" in text_of(panel)
     done = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", reason="camera"))
     assert "Refund …" in text_of(done)
-    assert "its entry follows" in text_of(done)
+    assert "its entry appears soon" in text_of(done)
     advance_until_idle(web.context)
     after = text_of(anna.get("/transactions", customer="cust-1"))
     assert "Refund of 20 credits for transaction tx-1" in after
@@ -70,13 +70,13 @@ def test_a_panel_that_shows_less_than_was_given_back_since_is_refused_and_says_s
     assert refused.status_code == 409
     assert "30 credits are left now, not 50" in text_of(refused)
     assert rows_in(web, refunds) == 1, "no second one, and no money"
-    assert "Already given back of this transaction" in text_of(refused)
+    assert "Already refunded from this transaction" in text_of(refused)
     again = anna.submit(refused, "/refund-transaction", credits="20", reason="camera")
     assert again.status_code == 303, "who saw it may go on"
 
 
 def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(web: Web, anna: Visitor) -> None:
-    assert "Already given back" not in anna.get("/refund-transaction", id="tx-1").text
+    assert "Already refunded" not in anna.get("/refund-transaction", id="tx-1").text
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
     other = web.refund("k1").json()["id"]
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_
     anna.submit(panel, "/refund-transaction", credits="20", reason="camera")
     other = anna.submit(panel, "/refund-transaction", credits="10", reason="camera")
     assert other.status_code == 422
-    assert "This form was sent before, with something else in it" in text_of(other)
+    assert "This form was already sent with other values" in text_of(other)
     assert rows_in(web, refunds) == 1
     assert anna.submit(other, "/refund-transaction", credits="10", reason="camera").status_code == 303
 
@@ -103,8 +103,8 @@ def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_
         ("5000", "5,000 is more than the 50 credits left of tx-1"),
         ("0", "Amount: from 1 to 50"),
         ("-3", "Amount: from 1 to 50"),
-        ("1.5", "Amount: write a whole number, such as 25"),
-        ("abc", "Amount: write a whole number, such as 25"),
+        ("1.5", "Amount: enter a whole number, such as 25"),
+        ("abc", "Amount: enter a whole number, such as 25"),
     ],
 )
 def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
@@ -122,12 +122,12 @@ def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
 
 
 def test_an_empty_amount_stays_empty_and_nothing_left_leaves_no_button(web: Web, anna: Visitor) -> None:
-    assert "Write an amount to see it." in anna.get("/refund-transaction", id="tx-1", credits="").text
+    assert "Enter an amount to see what will happen." in anna.get("/refund-transaction", id="tx-1", credits="").text
     panel = anna.get("/refund-transaction", id="tx-1")
     anna.submit(panel, "/refund-transaction", credits="50", reason="all of it")
     nothing = anna.get("/refund-transaction", id="tx-1")
     assert '<button class="main" disabled' in nothing.text
-    assert "All of it is already given back." in nothing.text
+    assert "All of it has already been refunded." in nothing.text
 
 
 def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
@@ -191,7 +191,7 @@ def test_an_address_without_what_it_is_about_leads_to_the_list(web: Web, anna: V
 def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     small = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", to="source", reason="camera"))
-    assert "Accepted: see below how far it is." in text_of(small)
+    assert "Accepted: the progress is shown below." in text_of(small)
     form = anna.get("/add-credits", customer="cust-1")
     anna.follow(anna.submit(form, "/add-credits", credits="-100", reason="agreed"))
     asked = anna.get("/return-money", id=_entry(web, "correction"))
@@ -201,9 +201,9 @@ def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: 
 
 
 def test_what_was_done_is_told_only_on_the_page_that_it_is_about(web: Web, anna: Visitor) -> None:
-    assert "The correction is entered." in anna.get("/add-credits", customer="cust-1", done="corrected").text
+    assert "The correction was added." in anna.get("/add-credits", customer="cust-1", done="corrected").text
     for path in ("/", "/transactions", "/processors"):
-        assert "The correction is entered." not in anna.get(path, done="corrected").text
+        assert "The correction was added." not in anna.get(path, done="corrected").text
 
 
 def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web: Web, anna: Visitor) -> None:
@@ -220,8 +220,10 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
     assert "Withdrawal of 40 credits" in text_of(refund)
     assert balance(web) == 110
     listed = anna.get("/transactions", customer="cust-1")
-    assert "it is paid out, or about to be" in listed.text
-    assert "/console/refunds/rf_" not in listed.text.partition("it is paid out")[2], "nothing is posted for it yet"
+    assert "it is being paid out or was paid out" in listed.text
+    assert "/console/refunds/rf_" not in listed.text.partition("it is being paid out")[2], (
+        "nothing is posted for it yet"
+    )
 
     def post(connection):  # type: ignore[no-untyped-def]
         (payout,) = connection.execute(refunds.select()).mappings()
@@ -231,7 +233,7 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
         return payout["refund_id"]
 
     refund_id = web.context.database.run(post)
-    after = anna.get("/transactions", customer="cust-1").text.partition("it is paid out, or about to be")[2]
+    after = anna.get("/transactions", customer="cust-1").text.partition("it is being paid out or was paid out")[2]
     assert f"/console/refunds/{refund_id}" in after
 
 
@@ -279,7 +281,7 @@ def test_the_seeds_two_procedures_from_the_first_step_to_the_last_by_each_role_t
     assert balance(web) == 110
     (pay_out,) = re.findall(r"/console(/return-money\?id=[^\"]+)", entered.text)
     asked = ivy.submit(ivy.get(pay_out), "/return-money", reason="withdrawal")
-    assert "Accepted: see below how far it is." in text_of(ivy.follow(asked))
+    assert "Accepted: the progress is shown below." in text_of(ivy.follow(asked))
     assert balance(web) == 110
 
 

@@ -29,7 +29,7 @@ def test_a_batch_is_listed_with_its_progress_and_its_rejects(web: Web) -> None:
     person = visitor(web, "operator")
     assert made["batch_id"] in person.get("/batches").text
     page = text_of(person.get(f"/batches/{made['batch_id']}"))
-    assert "0 of 2 refunds at an end" in page
+    assert "0 of 2 refunds finished" in page
     assert "exceeds_refundable" in page
     assert person.get("/batches/rb_none").status_code == 404
 
@@ -47,7 +47,7 @@ def test_the_audit_page_tells_what_was_verified_and_what_is_not_as_it_was(web: W
     person = visitor(web, "operator", "omar")
     assert "never" in text_of(person.get("/audit"))
     done = person.follow(person.submit(person.get("/audit"), "/audit/verify"))
-    assert "The latest entries are as they were written." in done.text
+    assert "The latest entries are unchanged." in done.text
     assert "by console/omar" in text_of(done)
 
     def tamper(connection):  # type: ignore[no-untyped-def]
@@ -67,7 +67,7 @@ def test_entries_are_shown_by_the_filter_in_the_address(web: Web) -> None:
     web.call("POST", f"/v1/refunds/{refund_id}/cancel", {"reason": "a slip"})
     person = visitor(web, "approver")
     assert "a slip" in person.get("/audit", kind="refund_canceled").text
-    assert "No entry is like this." in person.get("/audit", actor="nobody").text
+    assert "No entry matches these filters." in person.get("/audit", actor="nobody").text
     assert "Private chat" in person.get("/audit", of="ledger", customer_id="cust-1").text
     assert person.get("/audit", of="ledger", alarm="true").status_code == 422
 
@@ -86,7 +86,7 @@ def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web
     page = text_of(person.get("/processors"))
     assert "circuit open" in page
     assert "the key was refused" in page
-    assert "25 a second" in page
+    assert "25 per second" in page
     form = {"name": "manual", "reason": "holiday"}
     person.follow(person.submit(person.get("/processors"), "/processors/pause", **form))
     assert "By console/operator" in text_of(person.get("/processors"))
@@ -116,7 +116,7 @@ def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: We
 def test_the_switch_tells_what_was_done_and_what_is_wrong_with_a_reason(web: Web) -> None:
     person = visitor(web, "operator")
     done = person.follow(person.submit(person.get("/processors"), "/processors/pause", name="stripe", reason="fire"))
-    assert "Paused: nothing more is sent there." in text_of(done)
+    assert "Paused: nothing more is sent to this processor." in text_of(done)
     long = person.submit(person.get("/processors"), "/processors/resume", name="stripe", reason="x" * 2_001)
     assert (long.status_code, "at most 1,000 characters" in text_of(long)) == (422, True)
 
@@ -131,7 +131,7 @@ def test_the_page_that_returns_a_corrections_money_shows_where_it_goes_and_how_m
     correction = {"credits": -10, "reason": "asked"}
     made = web.call("POST", "/v1/customers/cust-1/corrections", correction, headers={"Idempotency-Key": "c1"}).json()
     page = visitor(web, "support").get("/return-money", id=made["transaction_id"])
-    assert "In all 1.00 EUR" in text_of(page)
+    assert "Total 1.00 EUR" in text_of(page)
     assert '<button class="main">Return money' in page.text
 
 
@@ -148,7 +148,7 @@ def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was
     page = person.get("/failures").text
     assert page.index('id="balance_insufficient"') < page.index('id="declined"')
     asked = person.get("/failures/retry", code="balance_insufficient")
-    assert "It asks for 0.10 EUR ." in text_of(asked)
+    assert "Amount: 0.10 EUR ." in text_of(asked)
     refused = person.submit(asked, "/failures/retry", expected="2", reason="topped up")
     assert refused.status_code == 409
     assert 'value="topped up"' in refused.text
@@ -184,7 +184,7 @@ def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> 
     assert page.count('<svg class="plot"') == page.count("<summary>As a table")
     assert "1 succeeded" in page
     assert "1 the same request again" in page
-    assert "1.00 EUR were asked for" in page
+    assert "Requested in this period: 1.00 EUR." in page
 
 
 def test_bars_stand_one_upon_the_other_and_are_as_high_as_their_figures() -> None:
@@ -250,7 +250,7 @@ def test_patterns_tell_the_bands_apart_without_colour(web: Web) -> None:
 
 def test_what_the_queue_refused_is_shown_as_nobody_else_tells_its_sender(web: Web) -> None:
     person = visitor(web, "operator")
-    assert "Refused before they became refunds" not in person.get("/failures").text
+    assert "Refused requests" not in person.get("/failures").text
     for _ in range(3):
         keep_refused(web.context, "celery", {"client": "shop", "idempotency_key": "order-7"}, Refusal("no such thing"))
     page = text_of(person.get("/failures"))

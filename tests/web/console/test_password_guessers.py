@@ -40,7 +40,7 @@ def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web:
         fields = form_on(page, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
         full = person.post("/sign-in", fields)
         assert (full.status_code, full.headers["retry-after"]) == (429, "1")
-        assert "sign in just now" in text_of(full)
+        assert "are signing in right now" in text_of(full)
         # As many as there are threads that all routes share, at once.
         answers = web.calls([("GET", "/v1/refunds", None)] * 40)
         assert {answer.status_code for answer in answers} == {200}

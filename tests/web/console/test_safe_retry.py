@@ -120,7 +120,7 @@ def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(plac
     refund_id = place.stopped("balance_insufficient")
     person = visitor(place.web, "operator")
     asked = person.get(f"/refunds/{refund_id}/retry")
-    assert "It knows of no refund for this." in text_of(asked)
+    assert "The processor has no refund for this." in text_of(asked)
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     assert len(place.sandbox.refunds()) == 1
@@ -136,12 +136,12 @@ def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_
     person = visitor(place.web, "operator")
     asked = person.get(f"/refunds/{refund_id}/retry")
     assert theirs in text_of(asked)
-    assert "Somebody else than this program refunded this payment too." in text_of(asked)
+    assert "This payment was also refunded outside this program." in text_of(asked)
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     page = text_of(person.get(f"/refunds/{refund_id}"))
     assert "Somebody refunded this payment elsewhere" in page
-    assert f"made elsewhere: {theirs}" in page
+    assert f"refunded elsewhere: {theirs}" in page
     assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found it"
     asked = person.get(f"/refunds/{refund_id}/retry")
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="it has nothing to do with ours"))
@@ -154,8 +154,8 @@ def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
     refund_id = place.stopped("balance_insufficient")
     place.sandbox.change_faults({"rules": [{"match": {"path_kind": "list"}, "times": None, "do": {"reset": "before"}}]})
     asked = text_of(visitor(place.web, "operator").get(f"/refunds/{refund_id}/retry"))
-    assert "It could not be asked" in asked
-    assert "It knows of no refund" not in asked
+    assert "The processor could not be asked" in asked
+    assert "The processor has no refund" not in asked
 
 
 def test_without_access_to_the_processor_the_page_says_that_it_could_not_be_asked(web: Web) -> None:

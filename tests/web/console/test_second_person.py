@@ -39,9 +39,9 @@ def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for
     before = boss.get(f"/refunds/{refund_id}")
     link_person(web.context, "boss", "key:backend/boss", by="cli:root")
     trail = text_of(boss.get("/audit"))
-    assert "cli:root Two names said to be one person identity backend/boss , user console/boss" in trail
+    assert "cli:root Two names linked as one person identity backend/boss , user console/boss" in trail
     page = boss.get(f"/refunds/{refund_id}")
-    assert f"Not for you to approve: {WHY}" in text_of(page)
+    assert f"You cannot approve this refund: {WHY}" in text_of(page)
     assert f"/refunds/{refund_id}/approve" not in page.text
     assert f"/refunds/{refund_id}/reject" in page.text, "whoever asked may take it back"
     assert "asked for this refund" in text_of(boss.get("/approvals"))
@@ -81,7 +81,7 @@ def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
     waits = web.call("GET", "/v1/refunds?status=awaiting_approval").json()["data"]
     refund_id = waits[0]["id"]
     assert status_of(web, refund_id) == "awaiting_approval"
-    assert "Not for you to approve: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
+    assert "You cannot approve this refund: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
 
 
 def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> None:
@@ -95,6 +95,6 @@ def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> Non
     own = web.call("POST", f"/v1/refunds/{refund['id']}/approve", {"reason": "fine"}, key=key)
     assert is_problem(own, 409, "action_not_allowed")
     anna = visitor(web, "approver", "anna")
-    assert "in their words: console/anna" in text_of(anna.get("/approvals"))
+    assert "stated requester: console/anna" in text_of(anna.get("/approvals"))
     page = text_of(anna.get(f"/refunds/{refund['id']}"))
-    assert "Asked by backend/shop Asked by, in their words console/anna" in page
+    assert "Requested by backend/shop Stated requester console/anna" in page

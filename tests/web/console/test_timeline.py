@@ -31,8 +31,8 @@ SENT = {"last_sent_at": 1.0}
     [
         (a_leg(), ("off", "not yet")),
         (a_leg(status=LegStatus.PENDING, **SENT), ("on", "yes")),
-        (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "not known")),
-        (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "not known")),
+        (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "unknown")),
+        (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "unknown")),
         (a_leg(status=LegStatus.BLOCKED, failure_code="balance_insufficient", **SENT), ("off", "refused for now")),
         (a_leg(status=LegStatus.WAITING, **SENT), ("off", "will be sent again")),
         (a_leg(status=LegStatus.FAILED, **SENT), ("off", "refused")),
@@ -48,7 +48,7 @@ def test_one_payment_that_is_not_known_makes_the_whole_not_known() -> None:
         a_leg(1, status=LegStatus.SUCCEEDED, **SENT),
         a_leg(2, status=LegStatus.UNKNOWN, **SENT),
     )
-    assert lights(replace(refund, posted=True))[1] == ("Money sent", "part", "not known")
+    assert lights(replace(refund, posted=True))[1] == ("Money sent", "part", "unknown")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_timeline_says_money_as_money_and_nothing_where_there_is_none(web: W
     shown = text_of(person.get(f"/refunds/{credits}"))
     assert "Accepted" in shown
     assert "None" not in shown
-    assert "money" not in shown.partition("Timeline")[2].partition("As it was asked for")[0]
+    assert "money" not in shown.partition("Timeline")[2].partition("Requested by")[0]
     with web.context.database.read() as connection:
         details = [json.loads(row.detail) for row in connection.execute(events.select())]
     assert {"credits": 5} in details
@@ -105,7 +105,7 @@ def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web:
         person.submit(person.get("/delete-transaction", id=f"{id}-credit"), "/delete-transaction", reason="slip")
     )
     after = person.get(f"/refunds/{id}")
-    assert "Credited here given, then taken back" in text_of(after)
+    assert "Credited here taken back later" in text_of(after)
     assert "Confirmed yes" not in text_of(after)
     assert "by console/anna : a reversal took the credits back" in text_of(after)
     assert f"#t-reversal-{id}-credit" in after.text
@@ -115,7 +115,7 @@ def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web:
     given_back = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1").json()
     advance_until_idle(web.context)
     page = visitor(web, "support").get("/refund-transaction", id="tx-1").text
-    assert "Already given back of this transaction" in page
+    assert "Already refunded from this transaction" in page
     assert str(given_back["id"]) in page
     presets = re.findall(r'<(a|span) class="chip(?: off)?"[^>]*>(\w+) <b>(\d+)</b>', page)
     assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "what is left at most"
@@ -124,24 +124,24 @@ def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web:
 def test_an_attempt_tells_everything_that_is_stored_of_its_answer(web: Web) -> None:
     id = _sent(web)
     page = _attempt(web, id, outcome="Blocked", outcome_code="balance_insufficient", outcome_message="not enough")
-    for part in ("Outcome refused for now", "Code balance_insufficient", "Message not enough", "Its request id req_1"):
+    for part in ("Outcome refused for now", "Code balance_insufficient", "Message not enough", "Request id req_1"):
         assert part in page
     made = _attempt(web, id, outcome="Answered", outcome_code="re_9", outcome_message="pending")
-    assert "Refund there re_9 Its status pending" in made
-    assert "Given up at" not in made
+    assert "Refund at the processor re_9 Status pending" in made
+    assert "Stopped waiting" not in made
 
 
 def test_an_attempt_that_nobody_answered_was_given_up_and_not_answered(web: Web) -> None:
     page = _attempt(web, _sent(web), outcome="Unanswered", outcome_message="read timed out", request_id=None)
-    assert "no answer: it may have been made or not" in page
-    assert "Given up at" in page
+    assert "no answer: it is not known whether a refund was made" in page
+    assert "Stopped waiting" in page
     assert "Answered" not in page
 
 
 def test_only_what_the_processor_said_is_called_its_words(web: Web) -> None:
     id = _sent(web)
     person = visitor(web, "operator")
-    for code, label in (("outcome_unknown", "in detail"), ("card_declined", "the processor's words")):
+    for code, label in (("outcome_unknown", "details"), ("card_declined", "the processor's message")):
 
         def stop(connection, code=code):  # type: ignore[no-untyped-def]
             told = {"failure_code": code, "failure_message": "as it is"}
@@ -197,13 +197,13 @@ def _attempt(web: Web, id: str, **answer: str | None) -> str:
 
     web.context.database.run(end)
     person = visitor(web, "operator", f"o{len(str(answer))}")
-    return text_of(person.get(f"/refunds/{id}")).partition("Every attempt")[2]
+    return text_of(person.get(f"/refunds/{id}")).partition("Attempts Attempt 1")[2]
 
 
 @pytest.mark.parametrize("code", ["unknown_status", "outcome_unknown", "refunded_twice", "internal_error", None])
 def test_what_this_program_says_of_a_failure_is_not_called_the_processors_words(code: str | None) -> None:
-    assert whose_words(code, "text") == "in detail"
-    assert whose_words("declined", "text") == "the processor's words"
+    assert whose_words(code, "text") == "details"
+    assert whose_words("declined", "text") == "the processor's message"
 
 
 def test_everything_that_can_stand_in_a_timeline_has_words() -> None:

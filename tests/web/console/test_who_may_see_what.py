@@ -179,7 +179,7 @@ def test_each_role_does_what_the_table_says_and_nothing_else(
             assert everything(web) == before, (method, path)
         elif given == "long ago" and letters.endswith("*"):
             assert answer.status_code == 403, (method, path, text_of(answer))
-            assert "your password is asked for again" in text_of(answer), (method, path)
+            assert "please enter your password again" in text_of(answer), (method, path)
             assert everything(web) == before, (method, path)
         else:
             assert answer.status_code in REACHED, (method, path, text_of(answer))
@@ -337,7 +337,7 @@ def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back
     page = "/console/add-credits?customer=cust-1"
     sent = person.post("/add-credits", form | {"credits": "7", "reason": "x"}, Referer=f"http://door{page}")
     asked = person.follow(sent)
-    assert "Your session had ended. Nothing was done; sign in and repeat it." in text_of(asked)
+    assert "Your session had ended. Nothing was done; sign in and try again." in text_of(asked)
     assert _balance(web) == 150
     fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
     assert person.post("/sign-in", fields).headers["location"] == page
@@ -462,7 +462,7 @@ def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, rol
 def test_who_may_not_is_told_which_role_may(web: Web) -> None:
     refund_id = web.refund("k1", credits=100).json()["id"]
     person = visitor(web, "support")
-    assert "Approve (takes approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))
+    assert "Approve (needs the role approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))
     refused = person.post(f"/refunds/{refund_id}/approve", {"token": _token(person), "reason": "mine"})
     assert "Your role, support, may not do this. Roles that may: approver, admin" in text_of(refused)
 

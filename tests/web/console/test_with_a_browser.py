@@ -87,7 +87,7 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     page.locator("input[value=balance]").check()
     page.get_by_label("Reason").fill("the performer's camera was broken")
     page.get_by_role("button", name="Refund", exact=True).click()
-    expect(page.locator("#entries")).to_contain_text("its entry follows")
+    expect(page.locator("#entries")).to_contain_text("its entry appears soon")
     shop.work()
     # Nobody reloads: the page finds it by itself.
     entry = page.get_by_role("row", name="Refund of 25 credits for transaction t0")
@@ -109,9 +109,9 @@ def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays
     page.get_by_label("Amount").fill("10")
     page.get_by_label("Reason").fill("the camera was broken")
     page.get_by_role("button", name="Refund", exact=True).click()
-    expect(page.locator("main")).to_contain_text("Accepted: see below how far it is.")
+    expect(page.locator("main")).to_contain_text("Accepted: the progress is shown below.")
     page.reload()
-    expect(page.locator("main")).not_to_contain_text("Accepted: see below how far it is.")
+    expect(page.locator("main")).not_to_contain_text("Accepted: the progress is shown below.")
     page.go_back()
     expect(page.locator(".earlier")).to_contain_text("10 credits, 1.00 GBP")
     expect(page.get_by_label("Real money")).not_to_be_checked()
@@ -125,14 +125,14 @@ def test_the_panel_tells_what_is_wrong_with_an_amount_as_it_is_typed(shop: Shop)
     page.goto("/console/refund-transaction?id=t0")
     preview = page.locator("#preview")
     page.get_by_label("Amount").fill("1.5")
-    expect(preview).to_contain_text("write a whole number")
+    expect(preview).to_contain_text("enter a whole number")
     page.get_by_label("Amount").fill("5000")
     expect(preview).to_contain_text("more than the 50 credits left")
     page.get_by_label("Amount").fill("")
-    expect(preview).to_contain_text("Write an amount to see it.")
+    expect(preview).to_contain_text("Enter an amount to see what will happen.")
     page.context.clear_cookies()
     page.get_by_label("Amount").fill("20")
-    expect(preview).to_contain_text("can't be told now: sign in again")
+    expect(preview).to_contain_text("The preview is not available now: sign in again")
     expect(preview).not_to_contain_text("after")
 
 
@@ -143,7 +143,7 @@ def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop
     page.locator(".scroll").focus()
     page.context.set_offline(True)
     told = page.get_by_role("status")
-    expect(told).to_contain_text(re.compile(r"Not fresh since \d\d:\d\d:\d\d UTC: no connection"))
+    expect(told).to_contain_text(re.compile(r"Not updated since \d\d:\d\d:\d\d UTC: no connection"))
     page.context.set_offline(False)
     expect(told).to_have_count(0)
     # A table in focus, to be scrolled by its keys, does not stop what happens from being seen.
@@ -227,7 +227,7 @@ def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) ->
     assert outline == "solid"
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
-    expect(page.locator("#entries")).to_contain_text("its entry follows")
+    expect(page.locator("#entries")).to_contain_text("its entry appears soon")
 
 
 def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop: Shop, browser: Browser) -> None:
@@ -294,8 +294,8 @@ def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retrie
     page.goto("/console/refunds")
     page.get_by_role("link", name="Needs a person").click()
     page.get_by_role("row", name="needs attention").get_by_role("link").first.click()
-    page.get_by_role("link", name="Ask, then retry").click()
-    expect(page.locator("main")).to_contain_text("It knows of no refund for this.")
+    page.get_by_role("link", name="Check, then retry").click()
+    expect(page.locator("main")).to_contain_text("The processor has no refund for this.")
     page.get_by_label("Reason").fill("topped up")
     page.get_by_role("button", name="Retry", exact=True).click()
     shop.work()
