@@ -140,7 +140,7 @@ def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     page = text_of(person.get(f"/refunds/{refund_id}"))
-    assert "Somebody refunded this payment elsewhere" in page
+    assert "This payment was also refunded elsewhere" in page
     assert f"refunded elsewhere: {theirs}" in page
     assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found it"
     asked = person.get(f"/refunds/{refund_id}/retry")

@@ -33,7 +33,7 @@ BANDS: Mapping[str, tuple[str, ...]] = {
 }
 PREVENTED = {
     "the same request again": "",
-    "a send repeated with its key": daily_stats.SENT_AGAIN,
+    "a send repeated with the same key": daily_stats.SENT_AGAIN,
     "found instead of sent again": daily_stats.FOUND,
 }
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -125,7 +125,7 @@ def _oldest(sums: Sums, now: float) -> Lines:
         rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
     each = f"at its highest in each {width / times.HOUR:g} hours"
     note = f"The oldest refund in progress or waiting for a person, {each}. Logarithmic."
-    return lines("Age of the oldest unfinished", note, ["latest"], rows, age)
+    return lines("Age of the oldest unfinished refund", note, ["latest"], rows, age)
 
 
 def _times(sums: Sums, name: str, heading: str) -> Lines:

@@ -98,7 +98,7 @@ EVENT_WORDS: Mapping[str, str] = {
     "leg_blocked": "Refused for now; no refund was made",
     "leg_unfunded": "Failed for lack of funds; will be tried again",
     "leg_not_executed": "Not executed; will be sent again",
-    "leg_silence": "No clear answer: looking it up before sending again",
+    "leg_silence": "Result unknown: checked before any new attempt",
     "leg_absent": "Looked up: no refund exists at the processor",
     "leg_given_up": "Abandoned",
     "leg_paid_by_hand": "Paid manually",
