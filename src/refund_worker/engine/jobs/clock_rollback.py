@@ -32,5 +32,7 @@ def heed_a_clock_set_back(context: Context) -> int:
         return woken
 
     woken = context.database.run(work)
-    log.error("alarm: the database's clock went back: %d refunds are looked at now, none is sent again unseen", woken)
+    log.error(
+        "alarm: the database's clock went back: %d refunds are processed now, each looked up before any send", woken
+    )
     return woken
