@@ -1,4 +1,4 @@
-"""Events from Stripe: verified on the raw body, stored once, answered. What they mean is found out later, by asking."""
+"""Events from Stripe: verified on the raw body, stored once, answered. The worker later asks Stripe what they mean."""
 
 from __future__ import annotations
 
@@ -32,22 +32,24 @@ router = APIRouter(tags=["webhooks"])
 
 
 def verify(header: str, body: bytes, secrets: Sequence[str], now: float) -> None:
-    """Raises `BadSignature` unless one of `secrets` signed `body` within the tolerance of `now` (epoch seconds).
+    """Check that one of `secrets` signed `body` within the tolerance of `now` (epoch seconds). Raises `BadSignature`.
 
-    The header is `t=SECONDS,v1=HEX[,v1=HEX…]`; without a secret of ours nothing is ever good.
+    The header is `t=SECONDS,v1=HEX[,v1=HEX…]`. Without configured secrets every event is refused.
     """
     signed_at, signatures = _parts(header)
     if abs(now - signed_at) > TOLERANCE_SECONDS:
-        raise BadSignature("the event was not signed just now: is a clock wrong, or is it an old one sent again?")
+        raise BadSignature(
+            "the signature is too old or in the future: is a clock wrong, or was an old event sent again?"
+        )
     payload = b"%d." % signed_at + body
     good = False
     for secret in secrets:
         expected = hmac.new(secret.encode("utf-8"), payload, hashlib.sha256).hexdigest().encode("ascii")
         for signature in signatures:
-            # No early end: how long it takes must not tell which secret or which byte was right.
+            # No early exit: the time it takes must not reveal which secret or which byte was right.
             good |= hmac.compare_digest(expected, signature)
     if not good:
-        raise BadSignature("no signature in Stripe-Signature is ours")
+        raise BadSignature("no signature in Stripe-Signature matches a configured secret")
 
 
 def _parts(header: str) -> tuple[int, list[bytes]]:
@@ -61,7 +63,7 @@ def _parts(header: str) -> tuple[int, list[bytes]]:
 
 @router.post("/webhooks/stripe", openapi_extra=WEBHOOK.extra, responses=WEBHOOK.responses)
 async def take_stripe_event(request: Request, door: TheDoor) -> JSONResponse:
-    """Store an event and answer; the same event again is answered and not stored."""
+    """Store an event and answer; a repeated event is answered and not stored again."""
     async with limited_body(request, BODY_BYTES_MAX) as raw:
         body = bytes(raw)
         headers = request.headers.getlist("stripe-signature")

@@ -1,4 +1,4 @@
-"""The routes by subject; `ROUTERS` is all of them."""
+"""The routes of the API, by subject; `ROUTERS` has all of them."""
 
 from refund_worker.web import webhooks
 from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds
