@@ -46,9 +46,7 @@ ELSEWHERE = ("tests/domain/test_outside_refunds.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
-ROLES_OF_THE_CONSOLE = (
-    "tests/web/console/test_who_may_see_what.py::test_each_role_does_what_the_table_says_and_nothing_else"
-)
+ROLES_OF_THE_CONSOLE = "tests/web/console/test_who_may_see_what.py::test_console_roles_do_exactly_what_the_table_allows"
 COVERED = "tests/engine/audit/test_row_snapshots.py::test_"
 TEXTS = "tests/engine/audit/test_erasure.py::test_"
 SENDS = "tests/engine/audit/test_audit_sends.py::test_"
@@ -1396,9 +1394,7 @@ DEFECTS = (
         "src/refund_worker/web/authorised.py",
         "reason=reason, client=who.sees)",
         "reason=reason, client=None)",
-        (
-            "tests/web/test_who_may.py::test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only",
-        ),
+        ("tests/web/test_who_may.py::test_objects_of_other_clients_are_hidden_from_single_client_roles",),
     ),
     Defect(
         "a refund is approved in the console without the password",
@@ -1419,30 +1415,28 @@ DEFECTS = (
         "src/refund_worker/web/authorised.py",
         "    if not may(who.role, act):",
         "    if False:",
-        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "a user's role is taken for the key's role of that name",
         ENGINE + "access/permissions.py",
         "return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys",
         "return role in permit.keys",
-        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "an act without a line is allowed",
         ENGINE + "access/permissions.py",
         "    if permit is None:\n        return False",
         "    if permit is None:\n        return True",
-        (
-            "tests/web/test_who_may.py::test_an_act_without_a_line_in_the_table_is_allowed_to_nobody_and_asks_for_the_password",
-        ),
+        ("tests/web/test_who_may.py::test_act_without_a_permit_is_allowed_to_no_role",),
     ),
     Defect(
         "a console user sees only what the console asked for",
         ENGINE + "access/api_keys.py",
         "if isinstance(self.role, ConsoleRole) or self.role in SEES_ALL_CLIENTS:",
         "if self.role in SEES_ALL_CLIENTS:",
-        ("tests/web/console/test_who_may_see_what.py::test_every_role_sees_the_refunds_of_all_clients_and_what_waits",),
+        ("tests/web/console/test_who_may_see_what.py::test_every_role_sees_all_clients_refunds_and_approvals",),
     ),
     Defect(
         "wrong passwords hold a name back at every address",
@@ -1472,34 +1466,28 @@ DEFECTS = (
         ENGINE + "access/console_users.py",
         "        password_attempts.forget_own(connection, tries)\n",
         "",
-        (
-            "tests/web/console/test_signing_in.py::test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over",
-        ),
+        ("tests/web/console/test_signing_in.py::test_right_password_is_accepted_after_the_announced_wait",),
     ),
     Defect(
         "guesses made side by side are all looked at",
         ENGINE + "access/console_users.py",
         "    with _checks:\n        with context",
         "    if True:\n        with context",
-        ("tests/web/console/test_signing_in.py::test_guesses_side_by_side_are_held_back_after_the_free_ones",),
+        ("tests/web/console/test_signing_in.py::test_simultaneous_guesses_are_throttled_after_the_free_ones",),
     ),
     Defect(
         "confirming in a session counts for the name",
         ENGINE + "access/console_users.py",
         "password_attempts.of_session(session.session_hash))",
         'password_attempts.of_sign_in(session.identity.name, "session"))',
-        (
-            "tests/web/console/test_signing_in.py::test_wrong_confirmations_hold_back_their_own_session_and_nothing_else",
-        ),
+        ("tests/web/console/test_signing_in.py::test_wrong_confirmations_throttle_only_their_own_session",),
     ),
     Defect(
         "a new password leaves the old sessions open",
         ENGINE + "access/console_users.py",
         '        store.end_sessions_of(connection, row["name"])\n',
         "",
-        (
-            "tests/web/console/test_who_may_see_what.py::test_a_password_that_is_set_ends_the_users_sessions_and_no_others",
-        ),
+        ("tests/web/console/test_who_may_see_what.py::test_new_password_ends_only_that_users_sessions",),
     ),
     Defect(
         "a name in other capitals is another person",
@@ -1800,14 +1788,14 @@ DEFECTS = (
         ENGINE + "accounts/corrections.py",
         '    return row["kind"] != EntryKind.CORRECTION or idempotency.is_result(',
         "    return True or idempotency.is_result(",
-        ("tests/web/test_ids_over_http.py::test_a_requester_deletes_the_corrections_of_its_own_client_alone",),
+        ("tests/web/test_ids_over_http.py::test_requester_deletes_only_corrections_of_its_own_client",),
     ),
     Defect(
         "ids and keys: a backend's spend passes for a reversal",
         ENGINE + "accounts/spends.py",
         "    if record.transaction_id.startswith(ledger.MADE_HERE):",
         "    if False:",
-        ("tests/web/test_ids_over_http.py::test_a_backends_spend_never_passes_for_an_entry_that_is_made_here",),
+        ("tests/web/test_ids_over_http.py::test_spend_with_a_reserved_id_is_refused",),
     ),
     Defect(
         "a positive correction is refused for a negative balance",
@@ -2256,7 +2244,7 @@ DEFECTS = (
         "src/refund_worker/web/auth.py",
         '    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))',
         "    return True",
-        ("tests/web/test_who_may.py::test_a_name_that_was_led_to_this_machine_does_not_open_the_metrics",),
+        ("tests/web/test_who_may.py::test_rebound_host_name_does_not_open_the_metrics",),
     ),
     Defect(
         "a page of the console that breaks is the framework's",
@@ -2307,8 +2295,7 @@ DEFECTS = (
         "    within = parsed.sixtofour",
         (
             "tests/engine/access/test_password_attempts.py",
-            "tests/web/console/test_signing_in.py"
-            "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
+            "tests/web/console/test_signing_in.py::test_mapped_ipv4_addresses_are_counted_separately",
         ),
     ),
     Defect(

@@ -152,9 +152,7 @@ def with_known(case: Case, known: Mapping[str, Any]) -> Case:
 
 @pytest.mark.slow
 @pytest.mark.timeout(max(300, REQUESTS))
-def test_requests_made_from_the_description_are_answered_as_described_and_a_refused_one_changes_no_byte(
-    web: Web, served: Served, path: str
-) -> None:
+def test_answers_match_the_description_and_refusals_store_nothing(web: Web, served: Served, path: str) -> None:
     status: Counter[int] = Counter()
     codes: Counter[str] = Counter()
     stored = 0

@@ -82,7 +82,7 @@ def test_32_identical_requests_at_the_same_moment_make_one_refund(door: tuple[st
 
 
 @pytest.mark.slow
-def test_32_requests_under_one_key_with_two_bodies_make_one_refund_and_name_what_differs(door: tuple[str, str]) -> None:
+def test_32_requests_with_one_key_and_two_bodies_make_one_refund(door: tuple[str, str]) -> None:
     pay(door, "other")
     answers = at_once(door, [("k-2", withdrawal("other", 20 + number % 2)) for number in range(REQUESTS)])
     assert len(refunds_of(door, "other")) == 1
@@ -93,7 +93,7 @@ def test_32_requests_under_one_key_with_two_bodies_make_one_refund_and_name_what
 
 
 @pytest.mark.slow
-def test_of_two_that_together_exceed_the_payment_exactly_one_passes_every_time(door: tuple[str, str]) -> None:
+def test_exactly_one_of_two_refunds_exceeding_the_payment_passes(door: tuple[str, str]) -> None:
     for race in range(RACES):
         customer = f"race-{race}"
         pay(door, customer)

@@ -96,5 +96,5 @@ def read(*lines: bytes, name: str = "ours") -> tuple[dict[str, str], str]:
         ([], ""),
     ],
 )
-def test_a_cookie_is_read_as_it_was_sent_and_the_framework_sees_none(lines: list[bytes], value: str) -> None:
+def test_cookie_is_read_as_sent_and_hidden_from_the_framework(lines: list[bytes], value: str) -> None:
     assert read(*lines) == ({}, value)

@@ -67,7 +67,7 @@ def test_a_signed_event_is_stored_once_by_a_real_process(http: httpx.Client, mig
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_order_and_soon_when_told_to(migrated_sqlite_url: str, how: signal.Signals) -> None:
+def test_server_shuts_down_quickly_and_in_order(migrated_sqlite_url: str, how: signal.Signals) -> None:
     with WebProcess(migrated_sqlite_url) as server:
         server.stop_signal = how
         started = time.monotonic()

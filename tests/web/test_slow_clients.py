@@ -120,7 +120,7 @@ def drip(connection: socket.socket, piece: bytes) -> bytes:
     raise AssertionError("it was not ended")
 
 
-def test_the_deadlines_are_those_that_the_page_for_operators_tells() -> None:
+def test_deadlines_match_the_operations_page() -> None:
     usual = Limits()
     assert 10 <= usual.head_seconds <= 20
     assert 10 <= usual.body_seconds <= 20
@@ -135,7 +135,7 @@ def test_the_deadlines_are_those_that_the_page_for_operators_tells() -> None:
     [b"", b"GET /v1/refunds HTTP/1.1\r\nX", GET, HOOK + b"Content-Length: 100\r\n\r\nx"],
     ids=["silent", "half a head", "idle after an answer", "half a body"],
 )
-def test_however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_key(door: Door, said: bytes) -> None:
+def test_api_and_health_answer_however_many_connections_are_held(door: Door, said: bytes) -> None:
     with contextlib.ExitStack() as all_of_them:
         for _ in range(3 * (40 + SPARE_PLACES)):
             connection = all_of_them.enter_context(door.connect())
@@ -144,14 +144,14 @@ def test_however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_
             assert (door.health(), door.listed()) == (200, 200)
 
 
-def test_with_the_limits_of_production_500_silent_connections_stop_nobody(url: str) -> None:
+def test_500_silent_connections_block_no_other_client(url: str) -> None:
     with serving(url) as door, contextlib.ExitStack() as all_of_them:
         for _ in range(520):
             all_of_them.enter_context(door.connect())
         assert (door.health(), door.listed()) == (200, 200)
 
 
-def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
+def test_silent_connections_are_closed_before_used_ones(door: Door) -> None:
     with (
         contextlib.ExitStack() as all_of_them,
         httpx.Client(base_url=door.process.url, timeout=PATIENCE_SECONDS) as ours,
@@ -163,7 +163,7 @@ def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
         assert len(ours._transport._pool.connections) == 1  # type: ignore[attr-defined]
 
 
-def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
+def test_connections_within_the_limit_stay_open(url: str) -> None:
     with (
         serving(url, connections=8, head_seconds=3600, body_seconds=3600) as door,
         contextlib.ExitStack() as all_of_them,
@@ -180,7 +180,7 @@ def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
         assert [rest(connection) for connection in ended] == [b""]
 
 
-def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_answered(url: str) -> None:
+def test_busy_server_answers_503_to_others_but_health_is_answered(url: str) -> None:
     with (
         serving(url, connections=4, head_seconds=3600, body_seconds=3600) as door,
         contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as writer,
@@ -205,13 +205,13 @@ def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_a
 # --- deadlines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_says_nothing_is_ended(hurried: Door) -> None:
+def test_silent_connection_is_closed(hurried: Door) -> None:
     with hurried.connect() as connection:
         assert rest(connection) == b""
 
 
 @pytest.mark.parametrize("begin", [b"", GET], ids=["first", "after another"])
-def test_a_head_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, begin: bytes) -> None:
+def test_slow_head_is_answered_408_and_closed(hurried: Door, begin: bytes) -> None:
     with hurried.connect() as connection:
         if begin:
             connection.sendall(begin)
@@ -225,7 +225,7 @@ def test_a_head_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, beg
     [(b"Content-Length: 1000000\r\n\r\n", b"x"), (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")],
     ids=["length", "chunked"],
 )
-def test_a_body_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, head: bytes, piece: bytes) -> None:
+def test_slow_body_is_answered_408_and_closed(hurried: Door, head: bytes, piece: bytes) -> None:
     with hurried.connect() as connection:
         connection.sendall(HOOK + head)
         assert b" 408 " in drip(connection, piece).partition(b"\r\n")[0]
@@ -233,14 +233,14 @@ def test_a_body_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, hea
     assert "Traceback" not in hurried.process.log
 
 
-def test_a_body_that_is_sent_on_after_its_answer_is_ended_too(hurried: Door) -> None:
+def test_body_continued_after_its_answer_is_closed(hurried: Door) -> None:
     with hurried.connect() as connection:
         connection.sendall(b"POST /v1/refunds HTTP/1.1\r\nHost: door\r\nContent-Length: 1000000\r\n\r\n")
         assert b" 401 " in connection.recv(1 << 16)
         drip(connection, b"x")
 
 
-def test_a_large_body_at_a_fair_pace_is_taken_although_it_takes_longer(url: str) -> None:
+def test_large_body_at_a_fair_pace_is_accepted(url: str) -> None:
     with serving(url, body_seconds=1.0, body_bytes_per_second=1) as door, door.connect() as connection:
         connection.sendall(HOOK + b"Content-Length: 60\r\n\r\n")
         began = time.monotonic()
@@ -266,7 +266,7 @@ def test_a_large_body_at_a_fair_pace_is_taken_although_it_takes_longer(url: str)
     ],
     ids=["one header", "many headers", "a path", "blank lines", "a trailer", "an extension of a chunk"],
 )
-def test_a_head_without_an_end_is_refused_and_costs_no_memory(door: Door, begin: bytes, piece: bytes) -> None:
+def test_endless_head_is_refused_and_costs_no_memory(door: Door, begin: bytes, piece: bytes) -> None:
     door.listed()
     before = door.resident_bytes()
     answers = []
@@ -296,7 +296,7 @@ def test_a_head_without_an_end_is_refused_and_costs_no_memory(door: Door, begin:
 @pytest.mark.parametrize(
     "head", [b"X-Long: " + b"x" * 100_000, b"\r\n".join(b"X-%d: y" % n for n in range(200))], ids=["bytes", "count"]
 )
-def test_a_head_that_is_too_large_is_told(door: Door, head: bytes) -> None:
+def test_too_large_head_is_answered_431(door: Door, head: bytes) -> None:
     with door.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: door\r\n" + head + b"\r\n\r\n")
         status, _, answer = rest(connection).partition(b"\r\n")
@@ -307,7 +307,7 @@ def test_a_head_that_is_too_large_is_told(door: Door, head: bytes) -> None:
 # --- and what clients rely on goes on working ------------------------------------------------------------------------
 
 
-def test_requests_sent_ahead_are_answered_in_their_order(door: Door) -> None:
+def test_pipelined_requests_are_answered_in_order(door: Door) -> None:
     paths = ["/healthz", "/v1/refunds", "/nothing", "/healthz", "/readyz"] * 3
     ahead = "".join(f"GET {path} HTTP/1.1\r\nHost: door\r\n\r\n" for path in paths)
     with door.connect() as connection:
@@ -317,7 +317,7 @@ def test_requests_sent_ahead_are_answered_in_their_order(door: Door) -> None:
     assert told == [b"200", b"401", b"404", b"200", b"200"] * 3 + [b"200"]
 
 
-def test_somebody_who_sends_thousands_of_requests_ahead_is_cut_off(door: Door) -> None:
+def test_client_with_thousands_of_pipelined_requests_is_closed(door: Door) -> None:
     with door.connect() as connection:
         with contextlib.suppress(OSError):
             connection.sendall(GET * 20_000)
@@ -340,7 +340,7 @@ def test_other_forms_of_requests_are_answered(door: Door, call: str) -> None:
     assert status in {"head": (b"200", b"405"), "chunked": (b"400",), "continue": (b"400",)}[call]
 
 
-def test_a_connection_is_used_again_and_kept_longer_than_a_balancer_keeps_it(door: Door) -> None:
+def test_idle_connection_outlives_a_load_balancers_timeout(door: Door) -> None:
     with contextlib.closing(HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS)) as connection:
         places = set()
         for _ in range(3):
@@ -352,7 +352,7 @@ def test_a_connection_is_used_again_and_kept_longer_than_a_balancer_keeps_it(doo
     assert IDLE_SECONDS >= 65
 
 
-def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
+def test_unread_answer_is_dropped(url: str) -> None:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with serving(url, answer_seconds=0.5) as door, connection:
@@ -427,7 +427,7 @@ SHORT_SECONDS = pytest.mark.parametrize("body_seconds", [LATE_SECONDS * 1.05, LA
 
 
 @SHORT_SECONDS
-def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow(body_seconds: float) -> None:
+def test_client_waiting_for_continue_is_not_called_slow(body_seconds: float) -> None:
     """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
     with reading_late(body_seconds) as (connection, _):
         connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
@@ -440,7 +440,7 @@ def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow(body_seconds
 
 
 @SHORT_SECONDS
-def test_a_client_whose_large_body_we_read_late_is_not_called_slow(body_seconds: float) -> None:
+def test_client_whose_body_is_read_late_is_not_called_slow(body_seconds: float) -> None:
     body = b"x" * MIB
     with reading_late(body_seconds) as (connection, app):
         connection.sendall(LATE + b"Content-Length: %d\r\n\r\n" % len(body))
@@ -453,7 +453,7 @@ def test_a_client_whose_large_body_we_read_late_is_not_called_slow(body_seconds:
     assert answer.endswith(b"\r\n%d" % len(body))
 
 
-def test_a_client_that_was_asked_for_its_body_has_no_more_time_than_others() -> None:
+def test_client_asked_for_its_body_gets_no_extra_time() -> None:
     with reading_late(LATE_SECONDS / 2) as (connection, _):
         connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         answer = rest(connection)

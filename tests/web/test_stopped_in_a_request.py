@@ -77,7 +77,7 @@ def assert_taken(url: str, status: int, refund_id: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_while_the_body_is_still_coming(migrated_sqlite_url: str, workers: int) -> None:
+def test_stop_waits_for_a_body_that_is_still_arriving(migrated_sqlite_url: str, workers: int) -> None:
     with Command(migrated_sqlite_url, workers) as server:
         server.sell(migrated_sqlite_url)
         lines = ["POST /v1/refunds HTTP/1.1", "Host: 127.0.0.1", "Expect: 100-continue", f"Content-Length: {len(BODY)}"]
@@ -94,7 +94,7 @@ def test_while_the_body_is_still_coming(migrated_sqlite_url: str, workers: int) 
         assert process.wait(SECONDS_MAX) == 0
 
 
-def test_while_it_waits_for_a_lock(migrated_url: str) -> None:
+def test_stop_waits_for_a_request_blocked_by_a_lock(migrated_url: str) -> None:
     with Command(migrated_url) as server, ThreadPoolExecutor(1) as pool:
         server.sell(migrated_url)
         database = Database(migrated_url)

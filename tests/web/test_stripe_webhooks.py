@@ -88,7 +88,7 @@ BAD_HEADERS: dict[str, Callable[[], str | None]] = {
 
 
 @pytest.mark.parametrize("name", BAD_HEADERS)
-def test_an_event_that_is_not_signed_right_is_400_and_leaves_no_row(web: Web, name: str) -> None:
+def test_wrongly_signed_event_is_400_and_leaves_no_row(web: Web, name: str) -> None:
     header = BAD_HEADERS[name]()
     headers = {} if header is None else {b"Stripe-Signature": header.encode("utf-8")}
     answer = web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=EVENT)  # type: ignore[arg-type]
@@ -121,14 +121,14 @@ def test_the_signatures_age_is_bounded_in_both_directions(seconds: int, good: bo
         b"[" * 100000,
     ],
 )
-def test_what_is_signed_but_no_event_leaves_no_row(web: Web, body: bytes) -> None:
+def test_signed_body_that_is_not_an_event_leaves_no_row(web: Web, body: bytes) -> None:
     answer = deliver(web, body, signed(body))
     assert is_problem(answer, 400, "invalid_signature")
     assert answer.json()["detail"] == "the body is not an event"
     assert stored(web) == []
 
 
-def test_without_a_secret_nothing_is_taken(migrated_sqlite_url: str) -> None:
+def test_without_a_secret_every_event_is_refused(migrated_sqlite_url: str) -> None:
     with Web(settings_for(migrated_sqlite_url)) as web:
         for secret in ("", NEW):
             assert is_problem(deliver(web, EVENT, signed(EVENT, secret=secret)), 400, "invalid_signature")

@@ -109,7 +109,7 @@ def test_every_page_shows_hostile_text_as_text(hostile: Web) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_is_typed_into_a_query_comes_back_as_text(hostile: Web, text: str) -> None:
+def test_query_parameters_are_shown_as_text(hostile: Web, text: str) -> None:
     person = visitor(hostile, "admin")
     plain = [path for method, path in RULES if method == "GET" and "{" not in path]
     for path in plain:
@@ -122,7 +122,7 @@ def test_what_is_typed_into_a_query_comes_back_as_text(hostile: Web, text: str) 
             assert raw not in page.text, (path, raw)
 
 
-def test_every_page_is_among_those_looked_at() -> None:
+def test_every_page_is_checked_for_hostile_text() -> None:
     of_one = {"/refunds/{refund_id}", "/refunds/{refund_id}/retry", "/batches/{batch_id}"}
     looked_at = {path.partition("?")[0] for path in PAGES} | of_one
     # The rest need an entry of one kind, or an address from a redirect.

@@ -24,7 +24,7 @@ from refund_worker.web.console.password_hashing import THREADS, WAITING_MAX, Has
 GUESSERS = 60
 
 
-def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web: Web) -> None:
+def test_full_queue_refuses_sign_ins_at_once_while_the_api_answers(web: Web) -> None:
     create_user(web.context, name="anna", role="viewer", password=PASSWORD)
     person, free = Visitor(web), threading.Event()
     page = person.get("/sign-in")
@@ -75,7 +75,7 @@ def sign_in(door: Door, address: str, name: str, password: str) -> int:
         return browser.getresponse().status
 
 
-def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> None:
+def test_new_address_is_checked_before_guessing_addresses() -> None:
     order: list[str] = []
 
     async def come() -> list[BaseException | None]:
@@ -100,7 +100,7 @@ def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> 
 
 
 @pytest.mark.parametrize("network", ["2001:db8:0:1::{}", "2002:c000:201:{}::1"])
-def test_a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out(network: str) -> None:
+def test_ipv6_network_counts_as_one_guesser_and_blocks_no_other_user(network: str) -> None:
     async def come() -> list[str]:
         hashing, free, order = Hashing(waiting_max=3), threading.Event(), list[str]()
         guesses = [asyncio.create_task(hashing.run(network.format(1), free.wait)) for _ in range(THREADS)]
@@ -118,7 +118,7 @@ def test_a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out(network
     assert "right password" in asyncio.run(come())
 
 
-def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> None:
+def test_waiting_sign_in_keeps_its_place_against_later_equal_ones() -> None:
     order: list[str] = []
 
     async def come() -> list[str]:
@@ -137,7 +137,7 @@ def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> Non
     assert sorted(order) == ["waits", "waits too"]
 
 
-def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:
+def test_sixty_guessers_block_neither_the_api_nor_the_right_password(door: Door) -> None:
     statuses: list[int] = []
     names, ended = itertools.count(), threading.Event()
 

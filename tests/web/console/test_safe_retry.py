@@ -100,7 +100,7 @@ def made(url: str, tmp_path: Path) -> Iterator[Place]:
         aside.close()
 
 
-def test_a_refund_that_exists_after_a_timeout_is_shown_and_taken_in_and_nothing_is_sent_again(place: Place) -> None:
+def test_refund_found_after_a_timeout_is_recorded_and_not_sent_again(place: Place) -> None:
     place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
     refund_id = place.stopped()
     (made,) = place.sandbox.refunds()
@@ -116,7 +116,7 @@ def test_a_refund_that_exists_after_a_timeout_is_shown_and_taken_in_and_nothing_
     assert place.sends() == 1, "looking up is no second send"
 
 
-def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(place: Place) -> None:
+def test_retry_without_an_existing_refund_makes_one_new_attempt(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     person = visitor(place.web, "operator")
     asked = person.get(f"/refunds/{refund_id}/retry")
@@ -126,7 +126,7 @@ def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(plac
     assert len(place.sandbox.refunds()) == 1
 
 
-def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_seen(place: Place) -> None:
+def test_refund_made_elsewhere_is_listed_and_retry_marks_it_as_seen(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     theirs = httpx.post(
         f"{place.sandbox.url}/v1/refunds",
@@ -150,7 +150,7 @@ def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_
     assert "seen before" not in text_of(person.get(f"/refunds/{refund_id}"))
 
 
-def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(place: Place) -> None:
+def test_unanswered_lookup_is_not_shown_as_no_refund(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     place.sandbox.change_faults({"rules": [{"match": {"path_kind": "list"}, "times": None, "do": {"reset": "before"}}]})
     asked = text_of(visitor(place.web, "operator").get(f"/refunds/{refund_id}/retry"))
@@ -158,7 +158,7 @@ def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(
     assert "The processor has no refund" not in asked
 
 
-def test_without_access_to_the_processor_the_page_says_that_it_could_not_be_asked(web: Web) -> None:
+def test_retry_page_reports_missing_access_to_the_processor(web: Web) -> None:
     refund_id = web.refund("k1").json()["id"]
 
     def stop(connection):  # type: ignore[no-untyped-def]
@@ -186,7 +186,7 @@ def test_a_double_click_and_a_second_operator_make_one_retry(place_on_both: Plac
     assert len(place.sandbox.refunds()) == 1
 
 
-def test_presses_at_the_same_time_make_one_retry(place_on_both: Place) -> None:
+def test_simultaneous_clicks_make_one_retry(place_on_both: Place) -> None:
     place = place_on_both
     refund_id = place.stopped("balance_insufficient")
     person = visitor(place.web, "operator")
@@ -200,7 +200,7 @@ def test_presses_at_the_same_time_make_one_retry(place_on_both: Place) -> None:
     assert place.retries(refund_id) == 1
 
 
-def test_a_worker_that_was_faster_leaves_nothing_to_retry(place: Place) -> None:
+def test_refund_settled_meanwhile_is_not_retried(place: Place) -> None:
     place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
     refund_id = place.stopped()
     path = f"/refunds/{refund_id}/retry"

@@ -33,7 +33,7 @@ def status_of(web: Web, refund_id: str) -> str:
     return str(web.call("GET", f"/v1/refunds/{refund_id}").json()["status"])
 
 
-def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for(web: Web) -> None:
+def test_console_user_cannot_approve_a_request_of_their_own_api_key(web: Web) -> None:
     refund_id = asked_for(web, web.key("requester", name="boss"))
     boss, anna = visitor(web, "approver", "boss"), visitor(web, "approver", "anna")
     before = boss.get(f"/refunds/{refund_id}")
@@ -56,7 +56,7 @@ def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for
     assert status_of(web, refund_id) == "queued"
 
 
-def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
+def test_linked_person_cannot_approve_with_another_key_or_the_cli(web: Web) -> None:
     refund_id = asked_for(web, web.key("requester", name="boss"))
     visitor(web, "viewer", "boss")
     second_key = web.key("approver", name="boss-approves", client="office")
@@ -71,7 +71,7 @@ def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
     assert answer.json()["status"] == "queued"
 
 
-def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
+def test_same_name_in_other_letter_case_is_not_a_second_person(web: Web) -> None:
     """A database of an earlier version may have both; none can be made any more."""
     ivy, ivy_again = visitor(web, "admin", "Ivy"), visitor(web, "admin", "eve")
     rename_user(web, "eve", "ivy")
@@ -84,7 +84,7 @@ def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
     assert "You cannot approve this refund: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
 
 
-def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> None:
+def test_requested_by_is_shown_as_a_note_next_to_the_actor(web: Web) -> None:
     key = web.key("admin", name="shop")
     refund = web.refund("k-1", key=key, credits=60, requested_by="console/anna").json()
     assert (refund["actor"], refund["requested_by"]) == ("backend/shop", "console/anna")

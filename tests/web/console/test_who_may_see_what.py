@@ -88,11 +88,11 @@ QUERY = {
 REACHED = {200, 303, 409, 412, 422}
 
 
-def test_the_table_names_every_route_and_no_other() -> None:
+def test_rules_name_every_console_route_and_no_other() -> None:
     assert {line for router in ROUTERS for line in lines_of(router)} == set(RULES) == set(EXPECTED) | NO_SESSION_NEEDED
 
 
-def test_a_route_without_a_line_does_not_start_and_opens_to_nobody(web: Web) -> None:
+def test_console_route_without_a_rule_does_not_start_or_open(web: Web) -> None:
     router = APIRouter()
 
     @router.get("/secrets")
@@ -107,7 +107,7 @@ def test_a_route_without_a_line_does_not_start_and_opens_to_nobody(web: Web) -> 
     assert visitor(web, "admin").get("/secrets").status_code == 403
 
 
-def test_nobody_comes_in_without_a_session(web: Web) -> None:
+def test_console_needs_a_session(web: Web) -> None:
     for method, path in CLOSED:
         answer = _go(Visitor(web), method, path, {})
         assert answer.status_code == 303, (method, path)
@@ -157,9 +157,7 @@ def things_of(web: Web, client: str) -> Things:
 @pytest.mark.parametrize("client", ["console", "another-backend"])
 @pytest.mark.parametrize("given", ["just now", "long ago"])
 @pytest.mark.parametrize("role", list(ConsoleRole))
-def test_each_role_does_what_the_table_says_and_nothing_else(
-    web: Web, role: ConsoleRole, given: str, client: str
-) -> None:
+def test_console_roles_do_exactly_what_the_table_allows(web: Web, role: ConsoleRole, given: str, client: str) -> None:
     """Every route, on the console's own things and on another client's, in a session whose password was given just
     now or long ago. What is refused changes no row."""
     things = things_of(web, client)
@@ -186,7 +184,7 @@ def test_each_role_does_what_the_table_says_and_nothing_else(
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
-def test_what_a_role_may_do_is_done_to_the_refunds_of_every_client(web: Web, client: str) -> None:
+def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> None:
     """So that an answer of the table's test, which only has to be reached, is not one of an act that never works."""
     things = things_of(web, client)
     approver, support, operator = (visitor(web, role) for role in ("approver", "support", "operator"))
@@ -265,14 +263,14 @@ def test_signing_out_ends_the_session_itself_not_just_the_cookie(web: Web) -> No
     assert person.get("/").status_code == 303
 
 
-def test_a_disabled_user_is_out_at_once_and_does_not_come_back(web: Web) -> None:
+def test_disabled_user_is_signed_out_at_once_and_stays_out(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     console_users.disable_user(web.context, "anna")
     assert person.get("/").status_code == 303
     assert person.sign_in("anna").status_code == 403
 
 
-def test_a_user_enabled_again_comes_in_with_the_password_of_before(web: Web) -> None:
+def test_user_enabled_again_signs_in_with_the_old_password(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     console_users.disable_user(web.context, "anna", actor="cli:boss")
     console_users.enable_user(web.context, "anna", actor="cli:boss")
@@ -280,7 +278,7 @@ def test_a_user_enabled_again_comes_in_with_the_password_of_before(web: Web) -> 
     assert person.sign_in("anna").status_code == 303
 
 
-def test_a_role_that_is_set_counts_at_once_in_a_live_session(web: Web) -> None:
+def test_changed_role_applies_at_once_in_a_live_session(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     assert person.get("/settings").status_code == 403
     console_users.set_role(web.context, "anna", "operator", actor="cli:boss")
@@ -289,7 +287,7 @@ def test_a_role_that_is_set_counts_at_once_in_a_live_session(web: Web) -> None:
     assert person.get("/settings").status_code == 403
 
 
-def test_a_password_that_is_set_ends_the_users_sessions_and_no_others(web: Web) -> None:
+def test_new_password_ends_only_that_users_sessions(web: Web) -> None:
     anna, omar = visitor(web, "viewer", "anna"), visitor(web, "viewer", "omar")
     _, password = console_users.set_password(web.context, "anna", actor="cli:boss")
     assert anna.get("/").status_code == 303
@@ -298,7 +296,7 @@ def test_a_password_that_is_set_ends_the_users_sessions_and_no_others(web: Web) 
     assert anna.sign_in("anna", password).status_code == 303
 
 
-def test_what_the_version_before_calls_requester_is_support(web: Web) -> None:
+def test_requester_role_of_the_previous_version_is_support(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     as_before = users_table.update().values(role="requester")
     web.context.database.run(lambda connection: connection.execute(as_before))
@@ -306,7 +304,7 @@ def test_what_the_version_before_calls_requester_is_support(web: Web) -> None:
     assert console_users.list_users(web.context)[0]["role"] == "support"
 
 
-def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
+def test_old_and_idle_sessions_end(web: Web) -> None:
     person = visitor(web, "viewer")
     for column, seconds in (
         ("created_at", console_users.SESSION_SECONDS + 1),
@@ -318,7 +316,7 @@ def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
         _shift(web, column, before)
 
 
-def test_a_page_left_open_does_not_keep_the_session_alive_and_a_person_does(web: Web) -> None:
+def test_only_a_persons_request_keeps_the_session_alive(web: Web) -> None:
     person = visitor(web, "viewer")
     most = console_users.IDLE_SECONDS - 60
     _shift(web, "seen_at", -most)
@@ -330,7 +328,7 @@ def test_a_page_left_open_does_not_keep_the_session_alive_and_a_person_does(web:
     assert person.get("/").status_code == 303
 
 
-def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back(web: Web) -> None:
+def test_form_sent_after_the_session_ended_does_nothing_and_leads_back(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     person.cookies.clear()
@@ -354,7 +352,7 @@ def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back
         ("", None),
     ],
 )
-def test_only_a_page_of_the_console_itself_is_gone_back_to(web: Web, referer: str, back: str | None) -> None:
+def test_only_console_pages_are_returned_to_after_signing_in(web: Web, referer: str, back: str | None) -> None:
     person = visitor(web, "admin", "anna")
     person.cookies.clear()
     asked = person.follow(person.post("/add-credits", {"credits": "7"}, Referer=referer))
@@ -362,7 +360,7 @@ def test_only_a_page_of_the_console_itself_is_gone_back_to(web: Web, referer: st
     assert person.post("/sign-in", fields).headers["location"] == (back or "/console/")
 
 
-def test_an_unknown_address_has_the_menu_for_who_is_signed_in_and_for_nobody_else(web: Web) -> None:
+def test_not_found_page_shows_the_menu_only_when_signed_in(web: Web) -> None:
     person = visitor(web, "viewer")
     found = person.get("/nothing-here")
     assert found.status_code == 404
@@ -372,7 +370,7 @@ def test_an_unknown_address_has_the_menu_for_who_is_signed_in_and_for_nobody_els
     assert "/console/customers" not in stranger.text
 
 
-def test_money_asks_for_the_password_again_after_a_while_and_loses_nothing_typed(web: Web) -> None:
+def test_money_acts_ask_for_the_password_again_and_keep_the_input(web: Web) -> None:
     person = visitor(web, "admin")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     filled = form | {"credits": "7", "reason": "goodwill"}
@@ -447,7 +445,7 @@ def test_signing_in_leads_only_to_the_console(web: Web, next: str) -> None:
 
 
 @pytest.mark.parametrize("role", list(ConsoleRole))
-def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, role: ConsoleRole) -> None:
+def test_every_role_sees_all_clients_refunds_and_approvals(web: Web, role: ConsoleRole) -> None:
     refund_id = web.refund("k1", credits=100).json()["id"]
     person = visitor(web, role)
     for path in (f"/refunds/{refund_id}", "/refunds", "/approvals", "/customer?id=cust-1", "/refunds.csv"):
@@ -459,7 +457,7 @@ def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, rol
     assert ("Decide" in text_of(person.get("/approvals"))) is decides
 
 
-def test_who_may_not_is_told_which_role_may(web: Web) -> None:
+def test_refused_user_sees_which_roles_may(web: Web) -> None:
     refund_id = web.refund("k1", credits=100).json()["id"]
     person = visitor(web, "support")
     assert "Approve (needs the role approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))

@@ -72,7 +72,7 @@ def shop(browser: Browser, tmp_path: Path, migrated_sqlite_url: str) -> Iterator
     assert broken == []
 
 
-def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
+def test_staff_procedure_refund_credits(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.get_by_role("link", name="Transactions").click()
@@ -101,7 +101,7 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     assert shop.sandbox.refunds() == [], "credits only: no money was asked for"
 
 
-def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays_twice(shop: Shop) -> None:
+def test_going_back_after_a_refund_cannot_pay_twice(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
@@ -119,7 +119,7 @@ def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays
     expect(page.locator("#preview")).to_contain_text("No real money moves.")
 
 
-def test_the_panel_tells_what_is_wrong_with_an_amount_as_it_is_typed(shop: Shop) -> None:
+def test_panel_reports_a_wrong_amount_while_it_is_typed(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
@@ -136,7 +136,7 @@ def test_the_panel_tells_what_is_wrong_with_an_amount_as_it_is_typed(shop: Shop)
     expect(preview).not_to_contain_text("after")
 
 
-def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop: Shop) -> None:
+def test_page_without_session_or_connection_says_since_when(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/transactions?customer=c0")
@@ -156,7 +156,7 @@ def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop
     expect(told).to_contain_text("sign in again")
 
 
-def test_refund_money_as_the_seed_says(shop: Shop) -> None:
+def test_staff_procedure_refund_money(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.get_by_role("link", name="Manage Customers").click()
@@ -181,7 +181,7 @@ def test_refund_money_as_the_seed_says(shop: Shop) -> None:
     assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click is one refund"
 
 
-def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_watched(shop: Shop) -> None:
+def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop) -> None:
     shop.sandbox.change_faults({"balance": {"gbp": 0}})
     shop.sell(STUCK)
     request_refunds(shop.runtime.context, [withdrawal(n, customer_id=f"c{n}", credits=100) for n in range(STUCK)])
@@ -212,7 +212,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_w
     expect(page.get_by_role("heading", name="Nothing needs a person")).to_be_visible()
 
 
-def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) -> None:
+def test_pages_work_by_keyboard_with_visible_focus(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
@@ -230,7 +230,7 @@ def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) ->
     expect(page.locator("#entries")).to_contain_text("its entry appears soon")
 
 
-def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop: Shop, browser: Browser) -> None:
+def test_times_switch_to_the_readers_zone_and_stay_so(shop: Shop, browser: Browser) -> None:
     shop.sell(1)
     page = _another(shop, browser, timezone_id="Asia/Kolkata")
     page.goto("/console/transactions?customer=c0")
@@ -246,7 +246,7 @@ def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop
     page.context.close()
 
 
-def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(shop: Shop) -> None:
+def test_hidden_page_fetches_nothing_and_updates_when_visible(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.unseen ?? false })")
@@ -262,7 +262,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(s
     expect(page.locator("#balance")).to_contain_text("50")
 
 
-def test_what_a_page_fetches_by_itself_says_so_and_what_a_person_opens_does_not(shop: Shop) -> None:
+def test_automatic_refreshes_are_marked_and_page_visits_are_not(shop: Shop) -> None:
     with shop.page.expect_request(lambda request: request.resource_type == "document") as opened:
         shop.page.goto("/console/transactions")
     with shop.page.expect_request(lambda request: request.resource_type == "fetch") as fetched:
@@ -271,7 +271,7 @@ def test_what_a_page_fetches_by_itself_says_so_and_what_a_person_opens_does_not(
     assert fetched.value.headers["x-refresh"] == "1"
 
 
-def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> None:
+def test_escape_closes_an_open_section_and_keeps_the_focus(shop: Shop) -> None:
     page = shop.page
     page.goto("/console/refunds")
     summary, choice = page.locator("details.choices > summary"), page.get_by_label("needs attention")
@@ -284,7 +284,7 @@ def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> 
     expect(summary).to_be_focused()
 
 
-def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retried(shop: Shop, browser: Browser) -> None:
+def test_refund_is_found_and_retried_without_javascript(shop: Shop, browser: Browser) -> None:
     shop.sandbox.change_faults({"balance": {"gbp": 0}})
     shop.sell(1)
     request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
