@@ -1,4 +1,4 @@
-"""Requests that arrive together at several processes, on a real Postgres: each still counts once."""
+"""Requests that arrive together at several processes, on a real Postgres: each counts once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from refund_worker.runtime import build_runtime
 
 PROCESSES = 2
 REQUESTS = 32
-# Races of partial refunds over HTTP; the thousand of `tests/engine/refunds/test_accept.py` are without it.
+# Number of races of partial refunds over HTTP; `tests/engine/refunds/test_accept.py` has a thousand without HTTP.
 RACES = 10
 
 
 @pytest.fixture(scope="module")
 def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
-    """(URL, an admin's key) of several processes behind one socket."""
+    """Give (URL, an admin's key) of several processes on one socket."""
     url = postgres_server.create(migrate)
     with build_runtime(settings_for(url), processors=False) as runtime:
         key = create_key(runtime.context, name="admin", client="backend", role="admin")
@@ -35,14 +35,14 @@ def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
 
 
 def at_once(door: tuple[str, str], requests: Sequence[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
-    """The answers to (idempotency key, body) pairs, each sent over a connection of its own, all at one moment."""
+    """Send (idempotency key, body) pairs at one moment, each over its own connection, and return the answers."""
     url, key = door
     barrier = threading.Barrier(len(requests))
 
     def send(request: tuple[str, dict[str, Any]]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": request[0]}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
-            assert http.get("/readyz").status_code == 200  # connected before the moment comes
+            assert http.get("/readyz").status_code == 200  # connected before the start
             barrier.wait(60)
             return http.post("/v1/refunds", json=request[1])
 

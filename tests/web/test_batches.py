@@ -73,7 +73,7 @@ def test_interrupted_batch_continues_when_it_is_sent_again(web: Web) -> None:
     path = f"/v1/refund-batches/{batch['batch_id']}"
     stopped = web.call("GET", path).json()
     assert (stopped["status"], stopped["message"][:21]) == ("stopped", "stopped after 2 rows:")
-    assert post(web, [*rows, row("c")]).json()["batch_id"] != batch["batch_id"], "another batch went on with this one"
+    assert post(web, [*rows, row("c")]).json()["batch_id"] != batch["batch_id"], "another batch continued this one"
     assert post(web, rows).json()["batch_id"] == batch["batch_id"]
     assert web.call("GET", path).json()["status"] == "complete"
 

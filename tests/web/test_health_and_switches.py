@@ -1,4 +1,4 @@
-"""What operators look at and turn: figures, and the kill switch of a processor."""
+"""Health, metrics, and the kill switch of a processor."""
 
 from __future__ import annotations
 

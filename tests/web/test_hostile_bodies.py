@@ -1,4 +1,4 @@
-"""Bodies that nobody honest sends: refused as problems that name the field, never stored, never a 5xx."""
+"""Malformed and malicious bodies: refused as problems that name the field, never stored, never a 5xx."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_too_large_body_is_refused_before_it_is_fully_read(web: Web) -> None:
             sent += 1 << 16
             yield b" " * (1 << 16)
 
-    # A streamed body has no length to look at.
+    # A streamed body has no Content-Length.
     headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
     answer = web.call("POST", "/v1/refunds", headers=headers, content=endless())
     assert is_problem(answer, 413, "body_too_large")
@@ -231,7 +231,7 @@ def test_numbers_with_very_many_digits_cost_no_time() -> None:
 
     with pytest.raises(InvalidRequest, match="more digits"):
         parse_object('{"a": ' + "9" * 900_000 + "}")
-    # Converted, it would take a thousand times as long as a text of that length does, whatever the machine.
+    # Converting it would take a thousand times as long as reading a text of that length, on any machine.
     text = max(seconds('{"a": "' + "9" * 900_000 + '"}') for _ in range(3))
     assert seconds('{"a": ' + "9" * 900_000 + "}") < 100 * max(text, 0.001)
 

@@ -1,4 +1,4 @@
-"""Ids, keys and names as they come over HTTP: what is taken, what a URL names, and what is refused and not stored."""
+"""Ids, keys and names over HTTP: which are accepted, which object a URL names, and which are refused."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_invalid_id_is_refused_in_spends_and_requests(web: Web, bad: Any) -> Non
     assert is_problem(web.call("POST", "/v1/transactions", SPEND | {"transaction_id": bad}), 422, "invalid_request")
     for field in ("customer_id", "transaction_id"):
         answer = web.refund("k", **{field: bad})
-        # What an earlier version could have stored is looked for.
+        # Ids that an earlier version could have stored are still found.
         codes = ("invalid_request", "unknown_customer", "unknown_transaction")
         assert (answer.status_code, answer.json()["code"] in codes) == (422, True)
     assert count(web, "refunds") == 0
@@ -133,7 +133,7 @@ def test_spend_with_a_reserved_id_is_refused(web: Web, prefix: str) -> None:
     assert web.call("DELETE", f"/v1/transactions/{entry}").json()["refers_to"] == entry
 
 
-# --- what the processor can't be sent --------------------------------------------------------------------------------
+# --- ids that the processor does not accept --------------------------------------------------------------------------
 
 SECRET = "pi_3MtwBwLkdIwHu7ix28a3tqPa_secret_YrKJUKribcBjcG8HVhfZluoGH"
 
@@ -210,7 +210,7 @@ def test_requester_deletes_only_corrections_of_its_own_client(web: Web) -> None:
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 145
     mine = web.call("DELETE", path, key=web.key("requester"))
     assert (mine.status_code, mine.json()["refers_to"]) == (200, entry)
-    # Also when asked again: that it was deleted is not the other's business either.
+    # A repeat is refused too: the other client must not learn that it was deleted.
     assert is_problem(web.call("DELETE", path, key=web.key("requester", client="other")), 404, "not_found")
 
 

@@ -1,4 +1,4 @@
-"""Large bodies, on a real server: what they hold together is bounded, and small ones are taken meanwhile."""
+"""Large bodies on a real server: their total memory is bounded, and small ones are accepted meanwhile."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def door(migrated_sqlite_url: str) -> Iterator[Door]:
 
 
 def post(door: Door, path: str, size: int, content: bytes) -> socket.socket:
-    """A connection on which a body of this size was begun with this content."""
+    """Open a connection and begin a body of this size with this content."""
     connection = door.connect()
     lines = (
         f"POST {path} HTTP/1.1",
@@ -101,7 +101,7 @@ def test_batch_without_memory_is_refused_until_another_is_done(door: Door) -> No
                     return answer
             return None
 
-        # Until the server has read what the two sent.
+        # Wait until the server has read the bytes of both.
         answer: bytes = wait_until(refused, PATIENCE_SECONDS)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b" 503 " in head.partition(b"\r\n")[0]
@@ -114,7 +114,7 @@ def test_batch_without_memory_is_refused_until_another_is_done(door: Door) -> No
             timeout=PATIENCE_SECONDS,
         )
         assert small.status_code == 202
-    # The two are gone without an end: their room is free again.
+    # Both connections are gone with unfinished bodies: their memory is free again.
     with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as last:
         last.settimeout(PATIENCE_SECONDS)
         wait_until(lambda: door.health() == 200)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong leaves as a problem, and tells nothing of our inside."""
+"""Every error is answered as a problem, without internal details."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSIDE = ("Traceback", "sqlite", "SELECT", "INSERT", "/src/", ".py", "sqlalchemy
 
 
 def classes(base: type[errors.RefundWorkerError]) -> list[type[errors.RefundWorkerError]]:
-    """The errors of the contract and of this door; whatever else is loaded brings errors and tests of its own."""
+    """Return the error classes of the contract and of the HTTP API; other modules test their own."""
     below = [found for child in base.__subclasses__() for found in classes(child)]
     return [base, *below] if base.__module__ in (errors.__name__, problem_of.__module__) else below
 
@@ -141,7 +141,7 @@ def test_description_is_complete_with_an_example_for_every_body(web: Web) -> Non
 
 
 def with_examples(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """(where, schema, example) of everything in the description that has both."""
+    """Yield (place, schema, example) of everything in the description that has both."""
     if isinstance(part, dict):
         if "example" in part and ("schema" in part or "type" in part):
             yield place, part.get("schema", part), part["example"]

@@ -1,4 +1,4 @@
-"""Whose address counts and whether it was https, by who is connected to us and what the headers tell."""
+"""The caller's address and scheme, from the connected peer and the forwarding headers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def seen(peer: str, *headers: tuple[str, str]) -> tuple[str, str | None]:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "caller"),
     [
-        # A stranger's own words are not heard.
+        # Headers of an untrusted peer are ignored.
         ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),
         ("203.0.113.5", ["10.0.0.1"], "203.0.113.5"),
         ("2001:db8::5", ["198.51.100.1"], "2001:db8::5"),
         ("192.0.2.8", ["198.51.100.1"], "192.0.2.8"),
-        # A trusted proxy's are.
+        # Headers of a trusted proxy are read.
         ("10.1.2.3", [], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1"], "198.51.100.1"),
         ("192.0.2.7", ["198.51.100.1"], "198.51.100.1"),
         ("fd00::1", ["198.51.100.1"], "198.51.100.1"),
         ("::1", ["2001:db8::9"], "2001:db8::9"),
         ("::ffff:10.1.2.3", ["198.51.100.1"], "198.51.100.1"),
-        # Read from the end, past what are trusted proxies themselves; what stands before is the caller's own word.
+        # The list is read from its end, past trusted proxies; the caller wrote everything before that.
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["10.9.9.9, 198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1, 10.0.0.2, 192.0.2.7"], "198.51.100.1"),
         ("10.1.2.3", ["10.0.0.9, 10.0.0.8"], "10.0.0.9"),
-        # Several lines are one list.
+        # Several lines form one list.
         ("10.1.2.3", ["1.1.1.1", "198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["198.51.100.1", "10.0.0.2"], "198.51.100.1"),
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1", "10.0.0.2, 10.0.0.3"], "198.51.100.1"),
@@ -57,7 +57,7 @@ def seen(peer: str, *headers: tuple[str, str]) -> tuple[str, str | None]:
         ("10.1.2.3", ["fe80::9%eth0"], "fe80::9"),
         ("10.1.2.3", ["::ffff:198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["198.51.100.1, ::ffff:10.0.0.2"], "198.51.100.1"),
-        # What the proxy does not know: then it is itself the last that is known.
+        # The proxy does not know the address: then the proxy is the last known one.
         ("10.1.2.3", ["unknown"], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1, unknown"], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1, _hidden, 10.0.0.2"], "10.0.0.2"),
@@ -84,7 +84,7 @@ def test_caller_is_the_right_most_address_that_is_not_a_trusted_proxy(
         ("10.1.2.3", None, ["https"], "https"),
         ("10.1.2.3", "198.51.100.1", [], None),
         ("10.1.2.3", "198.51.100.1", ["gopher"], None),
-        ("10.1.2.3", "198.51.100.1", ["https,http"], "http"),  # the caller's own word, then the proxy's
+        ("10.1.2.3", "198.51.100.1", ["https,http"], "http"),  # the caller's value, then the proxy's
         ("10.1.2.3", "198.51.100.1", ["https", "http"], "http"),
         ("10.1.2.3", "198.51.100.1, 10.0.0.2", ["https, http"], "https"),  # https up to the first proxy
         ("10.1.2.3", "198.51.100.1, 10.0.0.2", ["https"], "https"),

@@ -1,4 +1,4 @@
-"""What a real server makes of bytes that no client library would send."""
+"""A real server's answers to bytes that no client library would send."""
 
 from __future__ import annotations
 

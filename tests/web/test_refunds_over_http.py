@@ -1,4 +1,4 @@
-"""Asking for refunds over HTTP, and what a person may do with them."""
+"""Refund requests over HTTP, and the actions of a person on them."""
 
 from __future__ import annotations
 

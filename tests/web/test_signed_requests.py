@@ -1,4 +1,4 @@
-"""Keys whose requests must be signed: who has heard one request, key and all, can send no other."""
+"""Keys whose requests must be signed: someone who captures a request with its key cannot send another one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BODY = json.dumps(REFUND).encode()
 def signed(
     secret: str, method: str, target: str, body: bytes = b"", *, key: str = "", match: str = "", late: float = 0
 ) -> str:
-    """The header as a backend in another language would make it, from the README's words alone."""
+    """Return the header as a backend in another language would make it, from the README alone."""
     at = int(time.time() - late)
     digest = hashlib.sha256(body).hexdigest()
     lines = f"{at}\n{method}\n{target}\n{key}\n{match}\n{digest}"
@@ -35,7 +35,7 @@ def signed(
 
 
 class Sender:
-    """Sends with a signed key what it is told to, whatever was signed."""
+    """Client with a signed key that can send another request than the signed one."""
 
     def __init__(self, web: Web, role: str = "admin") -> None:
         self.web = web
@@ -100,7 +100,7 @@ def test_unsigned_body_is_refused_on_every_route_with_a_body(sender: Sender) -> 
 
 
 def test_signed_request_cannot_be_changed_in_any_part(sender: Sender) -> None:
-    """Above all no other idempotency key: the same refund under a new key would be paid twice."""
+    """The idempotency key matters most: the same refund with a new key would be paid twice."""
     good = signed(sender.secret, "POST", "/v1/refunds", BODY, key="k-1")
     more = json.dumps(REFUND | {"credits": 100}).encode()
     assert is_problem(sender.ask(good, key="k-2"), 401, "signature_invalid")

@@ -1,4 +1,4 @@
-"""Clients without a key that hold connections, on a real server: others are answered, and what is held is bounded."""
+"""Clients without a key that hold connections on a real server: others are answered, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.web.http_protocol import SPARE_PLACES, BoundedProtocol, Limits
 from refund_worker.web.server import IDLE_SECONDS
 
-# For what must come to an end by itself; far above what it takes, for a busy machine.
+# Time for connections that must end on their own; far above the normal time, for a busy machine.
 PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
 LATE_SECONDS = 2.0
@@ -82,20 +82,20 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> str:
 
 @pytest.fixture(scope="module")
 def door(url: str) -> Iterator[Door]:
-    """Without deadlines, and with few places."""
+    """Give a server without deadlines and with few connections."""
     with serving(url, connections=40, head_seconds=3600, body_seconds=3600) as door:
         yield door
 
 
 @pytest.fixture(scope="module")
 def hurried(url: str) -> Iterator[Door]:
-    """With places for all, and short deadlines."""
+    """Give a server with enough connections and short deadlines."""
     with serving(url, head_seconds=0.5, body_seconds=0.5, body_bytes_per_second=MIB) as door:
         yield door
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the other side ends it."""
+    """Return everything received until the server closes the connection."""
     connection.settimeout(PATIENCE_SECONDS)
     got = b""
     with contextlib.suppress(ConnectionError):
@@ -105,7 +105,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def drip(connection: socket.socket, piece: bytes) -> bytes:
-    """Send it again and again until the other side ends it; what came meanwhile."""
+    """Send the piece repeatedly until the server closes the connection. Return everything received."""
     connection.settimeout(PATIENCE_SECONDS)
     until = time.monotonic() + PATIENCE_SECONDS
     try:
@@ -127,7 +127,7 @@ def test_deadlines_match_the_operations_page() -> None:
     assert usual.head_bytes <= 64 << 10
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- connections -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_connections_within_the_limit_stay_open(url: str) -> None:
         one_more = all_of_them.enter_context(door.connect())
         one_more.sendall(GET)
         assert one_more.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
-        # Of those that never sent a request and came in the same moment, any.
+        # Any of those that never sent a request and came at the same moment.
         ended, _, _ = select.select(ours[1:-1], [], [], PATIENCE_SECONDS)
         assert [rest(connection) for connection in ended] == [b""]
 
@@ -289,7 +289,7 @@ def test_endless_head_is_refused_and_costs_no_memory(door: Door, begin: bytes, p
         highest = max(highest, door.resident_bytes())
         assert door.health() == 200
     assert len(answers) == 4
-    assert all(sent < 400 * MIB for sent, _ in answers), "it was taken to its end"
+    assert all(sent < 400 * MIB for sent, _ in answers), "the server read it to its end"
     assert highest - before < 60 * MIB
 
 
@@ -304,7 +304,7 @@ def test_too_large_head_is_answered_431(door: Door, head: bytes) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "head_too_large"
 
 
-# --- and what clients rely on goes on working ------------------------------------------------------------------------
+# --- ordinary clients keep working -----------------------------------------------------------------------------------
 
 
 def test_pipelined_requests_are_answered_in_order(door: Door) -> None:
@@ -364,8 +364,8 @@ def test_unread_answer_is_dropped(url: str) -> None:
             return any(each.raddr and each.raddr.port == ours for each in served.net_connections())
 
         assert is_kept()
-        # More than the buffers between the two take, and each only once the one before was answered: who sends many
-        # ahead is cut off for that.
+        # More than the buffers between both sides hold. Each request follows the answer to the one before, because a
+        # client that pipelines many is cut off.
         with contextlib.suppress(OSError):
             for _ in range(60):
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: door\r\n\r\n")
@@ -373,11 +373,11 @@ def test_unread_answer_is_dropped(url: str) -> None:
         wait_until(lambda: not is_kept(), PATIENCE_SECONDS)
 
 
-# --- who waits for us ------------------------------------------------------------------------------------------------
+# --- clients that wait for us ----------------------------------------------------------------------------------------
 
 
 class ReadsLate:
-    """An application that is busy elsewhere before it asks for the body; it answers the body's length."""
+    """An application that is busy before it asks for the body; it answers with the body's length."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -396,7 +396,7 @@ class ReadsLate:
 
 @contextlib.contextmanager
 def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate]]:
-    """A connection to a server of this process."""
+    """Give a connection to a server in this process."""
     app = ReadsLate()
     limits = Limits(head_seconds=PATIENCE_SECONDS, body_seconds=body_seconds, body_bytes_per_second=1 << 40)
     config = uvicorn.Config(
@@ -422,13 +422,13 @@ def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate
 LATE = b"POST / HTTP/1.1\r\nHost: door\r\nConnection: close\r\n"
 
 
-# Counted from the request's head, the deadline or a multiple of it falls a moment after we ask for the body.
+# Counted from the request's head, the deadline or a multiple of it is shortly after we ask for the body.
 SHORT_SECONDS = pytest.mark.parametrize("body_seconds", [LATE_SECONDS * 1.05, LATE_SECONDS * 1.05 / 2])
 
 
 @SHORT_SECONDS
 def test_client_waiting_for_continue_is_not_called_slow(body_seconds: float) -> None:
-    """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
+    """The client asked whether to send its body (`Expect: 100-continue`), and the server answered late."""
     with reading_late(body_seconds) as (connection, _):
         connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Events from Stripe: only what Stripe signed just now is stored, once."""
+"""Events from Stripe: only events that Stripe signed recently are stored, each once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_signature_covers_every_byte_as_it_came(web: Web, sent: bytes) -> No
 
 
 NOW = 1_800_000_000
-# Made when they are used: an old one would be refused for its age alone.
+# Signed when they are used: an old signature would be refused for its age.
 BAD_HEADERS: dict[str, Callable[[], str | None]] = {
     "none": lambda: None,
     "empty": lambda: "",

@@ -1,4 +1,4 @@
-"""Times as they come in: within what can be shown again, wherever they come from."""
+"""Times in requests and files: only times that can be shown again are accepted."""
 
 from __future__ import annotations
 

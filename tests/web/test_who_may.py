@@ -1,4 +1,4 @@
-"""Keys and roles: every route times every role, and what a key that is not good opens: nothing."""
+"""Keys and roles: every route with every role; an unusable key opens no route."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from refund_worker.web.auth import CACHE_SECONDS, ROLES, Open, check_guarded
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.problems import Forbidden
 
-# Written out by hand, so that a change of the table shows here: v, r, a, o, m for viewer, requester, approver,
+# Written out manually, so that a change of the table fails here: v, r, a, o, m for viewer, requester, approver,
 # operator, admin.
 EXPECTED = {
     ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
@@ -81,8 +81,7 @@ def filled(path: str) -> str:
 
 
 def test_every_route_has_a_line_and_every_line_a_route(web: Web) -> None:
-    """Of the application as it runs, however a route came into it: nothing beside them but the console, which has a
-    guard of its own."""
+    """Compare the table with the running application, which has no other routes except the console's own."""
     assert served(web.app) == set(ROLES) | {("any", CONSOLE)} == set(EXPECTED) | NO_KEY_NEEDED | {("any", CONSOLE)}
 
 
@@ -96,7 +95,7 @@ def test_new_route_is_detected_and_opens_to_no_one(web: Web) -> None:
 
 
 def served(app: FastAPI) -> set[tuple[str, str]]:
-    """(method, path) of all that the application serves; "any" for what is not a route of the API."""
+    """Return (method, path) of everything that the application serves; "any" for routes outside the API."""
     found, left = set(), list(app.routes)
     while left:
         route = left.pop()
@@ -132,7 +131,7 @@ def test_api_roles_may_do_exactly_what_the_table_says(web: Web, role: Role) -> N
 
 
 def unusable(web: Web, role: Role) -> dict[str, list[tuple[str, str]]]:
-    """The headers of those who may not come in although they have something to show."""
+    """Return headers with keys that exist or look right but must not open any route."""
     expires_at = time.time() + 0.3
     expired = web.key(role, expires=expires_at)
     revoked = web.key(role, name=f"{role}-who-left")
@@ -153,15 +152,17 @@ def test_no_route_opens_to_an_unusable_key_of_any_role(web: Web, role: Role) -> 
     assert everything(web) == before
 
 
-# Where a path names something that belongs to a client; customers and what the backend recorded belong to none.
+# Paths with an object that belongs to a client; customers and the backend's records belong to no client.
 OF_A_CLIENT = {line for line in EXPECTED if "{refund_id}" in line[1] or "{batch_id}" in line[1]} | {
     ("DELETE", "/v1/transactions/{transaction_id}")
 }
 
 
 def things_of(web: Web, client: str) -> dict[str, list[str]]:
-    """What one client has made, by its name in a path: a refund, a batch, the entry of a refund to the balance and a
-    correction."""
+    """Create a refund, a batch, a credit refund to the balance and a correction of one client.
+
+    Return their ids by the name of the path parameter.
+    """
     key = web.key("admin", client=client)
     fields = {"kind": "credit_refund", "to": "balance", "transaction_id": "tx-1"}
     to_balance = web.refund("k-0", key=key, **fields).json()["id"]
@@ -177,7 +178,7 @@ def things_of(web: Web, client: str) -> dict[str, list[str]]:
 
 
 def targets(path: str, things: dict[str, list[str]]) -> list[str]:
-    """The path with each of the things that it may name."""
+    """Return the path with each of the objects that it may name."""
     (name,) = (name for name in things if name in path)
     return [path.replace(name, thing) for thing in things[name]]
 
@@ -205,7 +206,7 @@ def test_objects_of_other_clients_are_hidden_from_single_client_roles(web: Web, 
 
 
 def everything(web: Web) -> list[str]:
-    """All rows of all tables but the keys, and but what is sealed of each key."""
+    """Return all rows of all tables except the keys and their sealed copies."""
     with web.context.database.read() as connection:
         tables = [table for table in metadata.sorted_tables if table.name != "api_keys"]
         rows = [(table.name, row) for table in tables for row in connection.execute(table.select())]
@@ -219,7 +220,7 @@ def test_nothing_is_done_before_the_key_is_checked(web: Web) -> None:
             continue
         for key in (None, unknown, "rw_short", "x", "é", unknown + "\x7f"):
             headers = [(b"Authorization", b"Bearer " + key.encode("latin-1"))] if key else []
-            # The body is broken as well: who is not let in is not told.
+            # The body is invalid as well: a caller without a valid key does not learn that.
             answer = web.call(method, filled(path), key=None, headers=headers, content=b"{")  # type: ignore[arg-type]
             assert is_problem(answer, 401, "unauthenticated")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -234,7 +235,7 @@ def test_other_schemes_and_two_keys_at_once_open_nothing(web: Web) -> None:
 
 
 def test_an_expired_key_opens_nothing(web: Web) -> None:
-    # Far enough ahead for the first call on a busy machine.
+    # Late enough for the first call on a busy machine.
     expires_at = time.time() + 5
     key = web.key("admin", expires=expires_at)
     assert web.call("GET", "/v1/refunds", key=key).status_code == 200
@@ -297,7 +298,7 @@ def identity(role: Role | ConsoleRole, client: str = "backend") -> Identity:
     return Identity("key-1", "somebody", client, role)
 
 
-# Every act as a caller does it, not as a route lets it begin.
+# Every act called directly, without the check of a route.
 ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.REQUEST: lambda web, who: authorised.request_refund(
         web.context, who, RefundBody(**WITHDRAWAL), idempotency_key="k-9"
@@ -316,7 +317,7 @@ ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.VERIFY: lambda web, who: authorised.verify_audit(web.context, who, latest=1),
 }
 WITHDRAWAL = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
-# By hand: of keys, then of the console's users.
+# Written manually: roles of keys, then roles of console users.
 WHO_MAY_ACT = {
     Act.REQUEST: ("rm", "som"),
     Act.CORRECT: ("rom", "som"),

@@ -1,4 +1,4 @@
-"""The seed's two procedures, step by step, without JavaScript."""
+"""The staff's two procedures, step by step, without JavaScript."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def test_outdated_panel_is_refused_with_the_new_remainder(web: Web, anna: Visito
     refused = anna.submit(old, "/refund-transaction", credits="20", reason="camera", to="source")
     assert refused.status_code == 409
     assert "30 credits are left now, not 50" in text_of(refused)
-    assert rows_in(web, refunds) == 1, "no second one, and no money"
+    assert rows_in(web, refunds) == 1, "no second refund, and no money"
     assert "Already refunded from this transaction" in text_of(refused)
     again = anna.submit(refused, "/refund-transaction", credits="20", reason="camera")
-    assert again.status_code == 303, "who saw it may go on"
+    assert again.status_code == 303, "the reader of the new remainder may continue"
 
 
 def test_panel_lists_earlier_refunds_of_this_transaction_only(web: Web, anna: Visitor) -> None:
@@ -111,7 +111,7 @@ def test_wrong_amount_is_reported_at_its_field_and_in_the_preview(
     shown = anna.get("/refund-transaction", id="tx-1", credits=credits)
     assert shown.status_code == 200
     assert said in text_of(shown)
-    assert "This was not done" not in shown.text, "nobody asked for anything yet"
+    assert "This was not done" not in shown.text, "nothing was requested yet"
     refused = anna.submit(shown, "/refund-transaction", credits=credits, reason="camera")
     assert refused.status_code == 422
     assert said in text_of(refused)
@@ -219,9 +219,7 @@ def test_money_is_returned_through_a_negative_correction(web: Web, anna: Visitor
     assert balance(web) == 110
     listed = anna.get("/transactions", customer="cust-1")
     assert "it is being paid out or was paid out" in listed.text
-    assert "/console/refunds/rf_" not in listed.text.partition("it is being paid out")[2], (
-        "nothing is posted for it yet"
-    )
+    assert "/console/refunds/rf_" not in listed.text.partition("it is being paid out")[2], "its entry is not posted yet"
 
     def post(connection):  # type: ignore[no-untyped-def]
         (payout,) = connection.execute(refunds.select()).mappings()
@@ -257,7 +255,7 @@ def _entry(web: Web, kind: str) -> str:
 
 @pytest.mark.parametrize("role", ["support", "operator", "admin"])
 def test_both_staff_procedures_work_for_each_role_that_may_do_them(web: Web, role: str) -> None:
-    """Only what the pages offer is followed."""
+    """Follow only links and forms that the pages offer."""
     ivy = visitor(web, role, "ivy")
     # 1: Transactions, Refund, the panel, the new entry, Delete.
     listed = ivy.get("/transactions", customer="cust-1")
@@ -270,7 +268,7 @@ def test_both_staff_procedures_work_for_each_role_that_may_do_them(web: Web, rol
     (delete,) = re.findall(r"/console(/delete-transaction\?id=[^\"]+)", listed.text)
     assert ivy.submit(ivy.get(delete), "/delete-transaction", reason="wrong one").status_code == 303
     assert balance(web) == 150
-    # 2: Manage Customers, the plus, a negative amount, Return money.
+    # 2: Manage Customers, the plus button, a negative amount, Return money.
     assert "/console/add-credits?customer=cust-1" in ivy.get("/customers").text
     form = ivy.get("/add-credits", customer="cust-1")
     entered = ivy.follow(ivy.submit(form, "/add-credits", credits="-40", reason="withdrawal"))

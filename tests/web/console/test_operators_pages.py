@@ -1,4 +1,4 @@
-"""What operators look at: batches, the audit trail, processors, figures, and lists by the filters of the API."""
+"""Pages for operators: batches, the audit trail, processors, figures, and lists with the filters of the API."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_audit_page_shows_the_verification_and_altered_rows(web: Web) -> None:
     web.context.database.run(tamper)
     differs = text_of(person.follow(person.submit(person.get("/audit"), "/audit/verify")))
     assert "events row 1: changed" in differs
-    assert "console_users : changed: role of omar" in differs, "the row itself, and not the number of a snapshot"
+    assert "console_users : changed: role of omar" in differs, "the row itself, not the number of a snapshot"
 
 
 def test_audit_entries_follow_the_filter_in_the_address(web: Web) -> None:
@@ -105,12 +105,12 @@ def test_late_repeat_of_a_switch_does_not_undo_a_later_one(web: Web) -> None:
     shown = person.get("/processors")
     refused = person.submit(shown, resume, reason="")
     assert refused.status_code == 422
-    assert is_paused(), "not without a reason"
+    assert is_paused(), "a reason is required"
     person.submit(shown, resume, reason="it is out")
     assert not is_paused()
     person.submit(person.get("/processors"), pause, name="stripe", reason="fire again")
     assert person.submit(shown, resume, reason="it is out").status_code == 303
-    assert is_paused(), "the second click of the resume before"
+    assert is_paused(), "the second click of the earlier resume"
 
 
 def test_switch_reports_success_and_a_wrong_reason(web: Web) -> None:
@@ -190,7 +190,7 @@ def test_every_chart_has_a_table_and_matches_the_timelines(web: Web) -> None:
 def test_bars_are_stacked_with_heights_proportional_to_their_values() -> None:
     plot = columns("x", "", ["a", "b"], [("mon", [3, 1]), ("tue", [0, 2])])
     lower, upper, single = plot.bars
-    assert lower.y + lower.height == single.y + single.height == pytest.approx(HEIGHT), "they stand on the line"
+    assert lower.y + lower.height == single.y + single.height == pytest.approx(HEIGHT), "they start at the axis"
     assert upper.y + upper.height == pytest.approx(lower.y)
     assert lower.height == pytest.approx(3 * upper.height)
     assert single.height == pytest.approx(2 * upper.height)
@@ -201,7 +201,7 @@ def test_bars_are_stacked_with_heights_proportional_to_their_values() -> None:
 def test_line_has_gaps_for_missing_values_and_labels_do_not_overlap() -> None:
     rows = [("mon", [1.0, 1.1]), ("tue", [None, None]), ("wed", [5.0, 5.2]), ("thu", [5.0, 5.2])]
     plot = lines("x", "", ["p50", "p95"], rows, lambda value: f"{value} s")
-    assert [len(line.paths) for line in plot.lines] == [1, 1], "monday stands alone"
+    assert [len(line.paths) for line in plot.lines] == [1, 1], "the dot of monday has no neighbour"
     first, second = sorted(line.label_y for line in plot.lines)
     assert second - first >= 12
     assert lines("x", "", ["p50"], [("mon", [None])], str).empty

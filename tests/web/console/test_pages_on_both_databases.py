@@ -1,4 +1,4 @@
-"""Every page of the console on SQLite and on Postgres, and the users that the command line makes."""
+"""Every page of the console on SQLite and on Postgres, and the users that the command line creates."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ def test_failing_page_gets_an_error_page_and_logs_no_customer_texts(
         page = person.get("/customer", id="veras-own-words")
         assert page.status_code == 500
         assert "<html" in page.text
-        assert "Traceback" in caplog.text, "what broke is in the log"
+        assert "Traceback" in caplog.text, "the failure is in the log"
         assert "veras-own-words" not in caplog.text

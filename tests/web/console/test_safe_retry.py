@@ -1,4 +1,4 @@
-"""Safe retry: the processor is asked and shown before anybody presses, and however often it is pressed, one is made."""
+"""Safe retry: the page shows the processor's answer before the retry, and many clicks make one retry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SILENT_BUT_PAID = [{"match": {"path_kind": "create"}, "do": {"timeout": {"effect
 
 @dataclass
 class Place:
-    """A console, a worker that works when told to, and the processor that both know."""
+    """A console, a worker that runs on request, and the processor that both use."""
 
     web: Web
     runtime: Runtime
@@ -37,7 +37,7 @@ class Place:
         self.aside.do(advance_until_idle, self.runtime.context)
 
     def stopped(self, code: str = "outcome_unknown") -> str:
-        """A refund that was sent once and needs a person now; unless scripted otherwise the processor made nothing."""
+        """Return a refund that was sent once and now needs a person; without a script the processor made no refund."""
         if code == "balance_insufficient":
             self.sandbox.change_faults({"balance": {"eur": 0}})
         refund_id = str(self.web.refund("k1").json()["id"])
@@ -113,7 +113,7 @@ def test_refund_found_after_a_timeout_is_recorded_and_not_sent_again(place: Plac
     place.work()
     assert place.status(refund_id) == "succeeded"
     assert len(place.sandbox.refunds()) == 1
-    assert place.sends() == 1, "looking up is no second send"
+    assert place.sends() == 1, "a look-up is not a second send"
 
 
 def test_retry_without_an_existing_refund_makes_one_new_attempt(place: Place) -> None:
@@ -142,7 +142,7 @@ def test_refund_made_elsewhere_is_listed_and_retry_marks_it_as_seen(place: Place
     page = text_of(person.get(f"/refunds/{refund_id}"))
     assert "This payment was also refunded elsewhere" in page
     assert f"refunded elsewhere: {theirs}" in page
-    assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found it"
+    assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found the foreign refund"
     asked = person.get(f"/refunds/{refund_id}/retry")
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="it has nothing to do with ours"))
     place.work()
@@ -178,7 +178,9 @@ def test_a_double_click_and_a_second_operator_make_one_retry(place_on_both: Plac
     hers, his = anna.get(path), omar.get(path)
     for _ in range(2):
         answer = anna.submit(hers, path, reason="all is well again")
-        assert answer.headers["location"].startswith(f"/console/refunds/{refund_id}"), "the second click sees the first"
+        assert answer.headers["location"].startswith(f"/console/refunds/{refund_id}"), (
+            "the second click shows the result of the first"
+        )
     late = omar.submit(his, path, reason="me too")
     assert late.status_code in (409, 412)
     assert place.retries(refund_id) == 1

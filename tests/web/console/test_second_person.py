@@ -1,4 +1,4 @@
-"""Approval compares persons through every door, and the console says why somebody is none."""
+"""Approval compares persons across API, console and CLI, and the console says why a person may not approve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHY = "backend/boss asked for this refund, and is linked to the same person as c
 
 
 def asked_for(web: Web, key: str) -> str:
-    """A refund above the threshold, asked for with this key."""
+    """Request a refund above the threshold with this key."""
     refund = web.refund(f"k-{key[-6:]}", key=key, credits=60).json()
     assert refund["status"] == "awaiting_approval"
     return str(refund["id"])
@@ -43,9 +43,9 @@ def test_console_user_cannot_approve_a_request_of_their_own_api_key(web: Web) ->
     page = boss.get(f"/refunds/{refund_id}")
     assert f"You cannot approve this refund: {WHY}" in text_of(page)
     assert f"/refunds/{refund_id}/approve" not in page.text
-    assert f"/refunds/{refund_id}/reject" in page.text, "whoever asked may take it back"
+    assert f"/refunds/{refund_id}/reject" in page.text, "the requester may cancel it"
     assert "asked for this refund" in text_of(boss.get("/approvals"))
-    # The page of before the link still has its form: the server decides.
+    # The page from before the link still has its form: the server decides.
     form = form_on(before, f"/console/refunds/{refund_id}/approve")
     pressed = boss.post(f"/refunds/{refund_id}/approve", form | {"reason": "fine"})
     assert pressed.status_code == 409
@@ -72,7 +72,7 @@ def test_linked_person_cannot_approve_with_another_key_or_the_cli(web: Web) -> N
 
 
 def test_same_name_in_other_letter_case_is_not_a_second_person(web: Web) -> None:
-    """A database of an earlier version may have both; none can be made any more."""
+    """A database of an earlier version may have both names; a new one cannot."""
     ivy, ivy_again = visitor(web, "admin", "Ivy"), visitor(web, "admin", "eve")
     rename_user(web, "eve", "ivy")
     web.refund("k-1", credits=10)

@@ -1,4 +1,4 @@
-"""Nobody is kept out of the console by a stranger, and nobody by having been right; who guesses is slow."""
+"""Strangers cannot lock users out, right passwords are never throttled, and guessing is slow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE = password_attempts.FREE_TRIES
 
 
 class Clock:
-    """Stands still, so that no wait ends because the machine is slow."""
+    """A clock that stands still, so that no wait ends because the machine is slow."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -50,7 +50,7 @@ def user(web: Web, name: str = "ivy", role: str = "support") -> None:
 
 
 def guess(web: Web, address: str, name: str = "ivy", times: int = FREE) -> None:
-    """So many wrong passwords from there; the last of them is really given, since each takes a good while."""
+    """Count wrong passwords from this address; only the last one is really sent, since each takes long."""
     tries = password_attempts.of_sign_in(name, address)
     for _ in range(times - 1):
         web.context.database.run(lambda c: password_attempts.count_wrong(c, tries, web.context.clock(c)))
@@ -63,7 +63,7 @@ def tries_counted(web: Web) -> int:
 
 
 def confirm(web: Web, person: Visitor, password: str) -> str:
-    """What comes of an act with money whose password was given long ago: "done", or what the page says."""
+    """Do an act that moves money after the password has expired. Return "done", or the page's message."""
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     old = console_sessions.update().values(confirmed_at=0.0)
     web.context.database.run(lambda connection: connection.execute(old))
@@ -103,9 +103,11 @@ def test_simultaneous_guesses_are_throttled_after_the_free_ones(web: Web) -> Non
 
     with ThreadPoolExecutor(12) as pool:
         came_of = list(pool.map(try_one, range(12)))
-    # Two are looked at at the same time: one of them may have begun before the fifth was counted.
+    # Two are checked at the same time: one of them may have begun before the fifth was counted.
     assert FREE <= came_of.count("looked at") <= FREE + 1
-    assert tries_counted(web) == 2 * came_of.count("looked at"), "for the name here, and for the name"
+    assert tries_counted(web) == 2 * came_of.count("looked at"), (
+        "once for the name at this address, and once for the name"
+    )
 
 
 def test_guesses_from_elsewhere_do_not_block_the_owner(web: Web) -> None:
@@ -124,7 +126,7 @@ def test_guesses_from_the_owners_address_do_not_block_a_live_session(web: Web) -
     assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 429
     assert confirm(web, owner, PASSWORD) == "done"
     user(web, "omar")
-    assert Visitor(web).sign_in("omar").status_code == 303, "nor anybody else there"
+    assert Visitor(web).sign_in("omar").status_code == 303, "nor are other users at that address"
 
 
 def test_right_password_is_accepted_after_the_announced_wait(web: Web, clock: Clock) -> None:
@@ -137,9 +139,9 @@ def test_right_password_is_accepted_after_the_announced_wait(web: Web, clock: Cl
         assert 1 <= int(held.headers["retry-after"]) <= password_attempts.WAIT_SECONDS_MAX
         assert "try again in 1 s" in text_of(held)
     clock.now += 1
-    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "what was not looked at was not counted"
+    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "unchecked passwords do not count"
     guess(web, "203.0.113.7", times=FREE - 1)
-    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "the right one forgot the wrong ones"
+    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "the right password reset the count"
 
 
 def test_wait_after_hours_of_guessing_stays_at_half_a_minute(web: Web, clock: Clock) -> None:
@@ -203,7 +205,7 @@ def proxied(migrated_sqlite_url: str, clock: Clock) -> Iterator[Web]:
 
 
 class Behind(Visitor):
-    """Somebody who comes through a proxy."""
+    """A visitor who comes through a proxy."""
 
     def __init__(self, web: Web, address: str, proxy: str = "10.1.2.3") -> None:
         super().__init__(web)

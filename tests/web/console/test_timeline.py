@@ -1,4 +1,4 @@
-"""What a refund's page says of its past is what happened: money as money, no more known than is known."""
+"""The history on a refund's page is accurate: amounts as money, and unknown results as unknown."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_panel_shows_earlier_refunds_and_limits_the_presets(web: Web) -> None:
     assert "Already refunded from this transaction" in page
     assert str(given_back["id"]) in page
     presets = re.findall(r'<(a|span) class="chip(?: off)?"[^>]*>(\w+) <b>(\d+)</b>', page)
-    assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "what is left at most"
+    assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "at most the remainder"
 
 
 def test_attempt_shows_everything_stored_about_its_answer(web: Web) -> None:

@@ -1,4 +1,4 @@
-"""Every route against every role and against nobody; sessions, form tokens, passwords asked for again."""
+"""Every route with every role and without a session; sessions, form tokens, and repeated password prompts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from refund_worker.web.auth import lines_of
 from refund_worker.web.console.app import ROUTERS
 from refund_worker.web.console.permissions import RULES, check_ruled
 
-# Written out by hand, so that a change of the table shows here: v, s, o, a, m for viewer, support, operator, approver,
-# admin; with a * what asks for the password where it was not given just now.
+# Written out manually, so that a change of the table fails here: v, s, o, a, m for viewer, support, operator, approver,
+# admin; a * marks acts that need a recent password.
 EXPECTED = {
     ("GET", "/"): "vsoam",
     ("GET", "/add-credits"): "som",
@@ -84,7 +84,7 @@ QUERY = {
     "/return-money": "?id={correction}",
     "/failures/watch": "?first=1&last=2&by=x",
 }
-# Answers to somebody who may: done, shown, or not possible in this state. What is another client's is there as well.
+# Answers to an allowed user: done, shown, or not possible in this state. Objects of other clients are visible too.
 REACHED = {200, 303, 409, 412, 422}
 
 
@@ -116,7 +116,7 @@ def test_console_needs_a_session(web: Web) -> None:
 
 @dataclass(frozen=True)
 class Things:
-    """What the pages act on: all of one client's, the console's own or another's."""
+    """Ids of objects that the pages act on, all of one client: the console or another."""
 
     refund_id: str
     approvable_id: str
@@ -125,7 +125,7 @@ class Things:
 
 
 def things_of(web: Web, client: str) -> Things:
-    """A refund that waits for a worker, one that waits for approval, a batch, and a negative correction."""
+    """Create a refund that waits for a worker, one that waits for approval, a batch, and a negative correction."""
     made = []
     for name, credits in (("queued", 1), ("large", 60)):
         request = RefundRequest(
@@ -158,8 +158,10 @@ def things_of(web: Web, client: str) -> Things:
 @pytest.mark.parametrize("given", ["just now", "long ago"])
 @pytest.mark.parametrize("role", list(ConsoleRole))
 def test_console_roles_do_exactly_what_the_table_allows(web: Web, role: ConsoleRole, given: str, client: str) -> None:
-    """Every route, on the console's own things and on another client's, in a session whose password was given just
-    now or long ago. What is refused changes no row."""
+    """Try every route on objects of the console and of another client, with a recent password and with an old one.
+
+    Refused requests change no row.
+    """
     things = things_of(web, client)
     person = visitor(web, role)
     token = _token(person)
@@ -185,7 +187,7 @@ def test_console_roles_do_exactly_what_the_table_allows(web: Web, role: ConsoleR
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
 def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> None:
-    """So that an answer of the table's test, which only has to be reached, is not one of an act that never works."""
+    """Check that the acts really work; the test of the table only checks that they are reached."""
     things = things_of(web, client)
     approver, support, operator = (visitor(web, role) for role in ("approver", "support", "operator"))
     done = {
@@ -205,7 +207,7 @@ def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> 
 
 
 def _fields(path: str, things: Things) -> dict[str, str]:
-    """A form as the page sends it, with everything right that can be."""
+    """Return the fields of a form as the page sends it, valid as far as possible."""
     fields = {"reason": "it is right", "request_id": f"form-of-{path.replace('/', '-').strip('-')}-0123456789"[:60]}
     fields["request_id"] = re.sub(r"[^A-Za-z0-9_-]", "-", fields["request_id"])
     if path.startswith("/refunds/"):
@@ -251,7 +253,7 @@ def test_a_form_from_another_site_is_refused(web: Web) -> None:
 def test_a_menu_shows_only_what_the_role_may_open(web: Web) -> None:
     page = visitor(web, "viewer").get("/").text
     assert "/console/customers" in page
-    assert "/console/failures" in page, "who may look sees all clients' refunds"
+    assert "/console/failures" in page, "every reader sees all clients' refunds"
     assert "/console/settings" not in page
 
 
@@ -274,7 +276,7 @@ def test_user_enabled_again_signs_in_with_the_old_password(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     console_users.disable_user(web.context, "anna", actor="cli:boss")
     console_users.enable_user(web.context, "anna", actor="cli:boss")
-    assert person.get("/").status_code == 303, "the session has ended all the same"
+    assert person.get("/").status_code == 303, "the session has ended nevertheless"
     assert person.sign_in("anna").status_code == 303
 
 
@@ -322,7 +324,7 @@ def test_only_a_persons_request_keeps_the_session_alive(web: Web) -> None:
     _shift(web, "seen_at", -most)
     assert person.get("/").status_code == 200
     _shift(web, "seen_at", -most)
-    assert person.refresh("/").status_code == 200, "seen in between"
+    assert person.refresh("/").status_code == 200, "the page was refreshed in between"
     _shift(web, "seen_at", -120)
     assert person.refresh("/").status_code == 303
     assert person.get("/").status_code == 303
@@ -383,7 +385,9 @@ def test_money_acts_ask_for_the_password_again_and_keep_the_input(web: Web) -> N
     assert _balance(web) == 150, "nothing was done yet"
     assert person.post("/add-credits", filled | {"password": PASSWORD}).status_code == 303
     assert _balance(web) == 157
-    assert person.post("/add-credits", filled).status_code == 303, "given just now, and the same form again"
+    assert person.post("/add-credits", filled).status_code == 303, (
+        "the password is recent, and the same form is sent again"
+    )
     assert _balance(web) == 157
 
 
@@ -488,7 +492,7 @@ def _shift(web: Web, column: str, seconds: float) -> float:
 
 
 def everything(web: Web) -> list[str]:
-    """All rows of all tables but the sessions."""
+    """Return all rows of all tables except the sessions."""
     with web.context.database.read() as connection:
         tables = [table for table in metadata.sorted_tables if table.name != "console_sessions"]
         return [str(row) for table in tables for row in connection.execute(table.select())]

@@ -1,4 +1,4 @@
-"""Both of the seed's procedures and the operators' first incident, in a real browser, with a worker and a sandbox."""
+"""Both staff procedures and an operator's incident in a real browser, with a worker and a sandbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUCK = 37
 
 
 class Shop:
-    """A console with a worker beside it, which works when told to; refunds go to a sandbox."""
+    """A console and a worker that runs on request; refunds go to a sandbox."""
 
     def __init__(self, runtime: Runtime, sandbox: Sandbox, aside: Aside, page: Page) -> None:
         self.runtime, self.sandbox, self.aside, self.page = runtime, sandbox, aside, page
@@ -32,7 +32,7 @@ class Shop:
         self.aside.do(advance_until_idle, self.runtime.context)
 
     def sell(self, customers: int) -> None:
-        """Customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""
+        """Create customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""
         numbers = range(customers)
         payments = [paid(n, payment_id=f"pay{n}", customer_id=f"c{n}", amount_minor=2000, credits=200) for n in numbers]
         spends = [spent(n, transaction_id=f"t{n}", customer_id=f"c{n}") for n in numbers]
@@ -89,7 +89,7 @@ def test_staff_procedure_refund_credits(shop: Shop) -> None:
     page.get_by_role("button", name="Refund", exact=True).click()
     expect(page.locator("#entries")).to_contain_text("its entry appears soon")
     shop.work()
-    # Nobody reloads: the page finds it by itself.
+    # The page updates without a reload.
     entry = page.get_by_role("row", name="Refund of 25 credits for transaction t0")
     expect(entry).to_contain_text("+25")
     expect(page.locator("#balance")).to_contain_text("175")
@@ -98,7 +98,7 @@ def test_staff_procedure_refund_credits(shop: Shop) -> None:
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#balance")).to_contain_text("150")
     expect(page.get_by_role("row", name="Reversal").first).to_contain_text("−25")
-    assert shop.sandbox.refunds() == [], "credits only: no money was asked for"
+    assert shop.sandbox.refunds() == [], "credits only: no money was requested"
 
 
 def test_going_back_after_a_refund_cannot_pay_twice(shop: Shop) -> None:
@@ -146,7 +146,7 @@ def test_page_without_session_or_connection_says_since_when(shop: Shop) -> None:
     expect(told).to_contain_text(re.compile(r"Not updated since \d\d:\d\d:\d\d UTC: no connection"))
     page.context.set_offline(False)
     expect(told).to_have_count(0)
-    # A table in focus, to be scrolled by its keys, does not stop what happens from being seen.
+    # A focused table (for scrolling by keyboard) does not stop the page from updating.
     request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
     shop.work()
     expect(page.locator("#balance")).to_contain_text("50")
@@ -178,7 +178,7 @@ def test_staff_procedure_refund_money(shop: Shop) -> None:
     expect(page.get_by_role("heading", name="Withdrawal of 150 credits")).to_be_visible()
     shop.work()
     expect(page.locator(".lights")).to_contain_text(re.compile("Confirmed\\s*yes"))
-    assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click is one refund"
+    assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click makes one refund"
 
 
 def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop) -> None:
@@ -188,7 +188,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop
     shop.work()
     page = shop.page
     page.get_by_role("link", name="Overview").click()
-    # Three clicks: the line on Overview, the button on Failures, and the press itself.
+    # Three clicks: the line on Overview, the button on Failures, and the retry itself.
     page.get_by_role("link", name=f"{STUCK} refunds stopped: The balance at the processor is empty").click()
     cause = page.locator(".cause")
     expect(cause).to_contain_text("Top up the balance at the processor")
@@ -201,7 +201,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop
     page.get_by_role("button", name=f"Retry {STUCK} refunds").click()
     expect(page.get_by_role("heading", name="Retried by console/anna")).to_be_visible()
     expect(page.locator("#finished")).to_have_text("0")
-    # A second person with the same page open: it is not what they saw any more.
+    # A second person has the same page open, but its list has changed.
     stale.get_by_label("Reason").fill("me too")
     stale.get_by_role("button", name=f"Retry {STUCK} refunds").click()
     expect(stale.get_by_role("alert")).to_contain_text(f"You saw {STUCK} refunds, there are 0 now")
@@ -238,7 +238,7 @@ def test_times_switch_to_the_readers_zone_and_stay_so(shop: Shop, browser: Brows
     utc = spent_at.inner_text()
     page.get_by_role("button", name="Show times in Asia/").click()
     own = spent_at.inner_text()
-    # Half past: that zone is five and a half hours ahead.
+    # Minutes differ by 30, because that zone is five and a half hours ahead.
     assert abs(int(own[14:16]) - int(utc[14:16])) == 30
     expect(spent_at).to_have_attribute("title", f"{utc} UTC")
     page.goto("/console/transactions")
@@ -306,7 +306,7 @@ def test_refund_is_found_and_retried_without_javascript(shop: Shop, browser: Bro
 
 
 def _another(shop: Shop, browser: Browser, **options: object) -> Page:
-    """The same person in another browser."""
+    """Sign the same person in from another browser."""
     address, _, _ = shop.page.url.partition("/console")
     state = shop.page.context.storage_state()
     return browser.new_context(base_url=address, storage_state=state, **options).new_page()  # type: ignore[arg-type]
