@@ -122,7 +122,7 @@ def status_of(batch: RowMapping, now: float) -> str:
 
 
 def _what_to_do(rows: int) -> str:
-    return f"stopped after {rows} rows: send the same batch again and it goes on from there, nothing is done twice"
+    return f"stopped after {rows} rows: send the same batch again to continue from there; nothing is done twice"
 
 
 def _reject(row: RowMapping) -> dict[str, Any]:

@@ -187,8 +187,8 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:
     newest = max(unknown, key=lambda refund_object: refund_object.created_at)
     reason = (
-        f"{len(unknown)} refunds of ours at {processor} are not in this database, the newest is "
-        f"{newest.processor_refund_id} for {newest.leg_id}: it was restored from an older backup, "
+        f"{len(unknown)} refunds of ours at {processor} are missing in this database, the newest is "
+        f"{newest.processor_refund_id} for {newest.leg_id}: the database was restored from an older backup, "
         "or a copy of it sends too"
     )
     log.error("alarm: nothing more is sent to %s: %s", processor, reason)

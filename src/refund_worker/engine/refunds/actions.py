@@ -48,7 +48,7 @@ def perform_action(
             check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
             return refund
         if version is not None and version != refund.version:
-            raise StaleVersion(f"the refund is at version {refund.version} now: look at it again")
+            raise StaleVersion(f"the refund is at version {refund.version} now: read it again first")
         # Read under the refund's lock: what was linked by now counts, however long ago the refund was asked for.
         links = persons.links(connection) if action is Action.APPROVE else ()
         decision = apply_action(

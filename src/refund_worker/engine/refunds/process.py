@@ -85,7 +85,7 @@ def _call_and_record(context: Context, claim: Claim, began: float) -> None:
     ]
     taken = record_replies(context, evidence, lease_token=claim.token)
     if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
-        log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
+        log.warning("answers arrived after the lease ended and were not recorded; the processor is asked again")
 
 
 def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
@@ -237,10 +237,10 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     turn = reading_slot(name) if isinstance(question.call, Verify) else name
     has_turn = await _has_slot(context, turn, began)
     if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
-        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
+        return NotSent(f"not sent: {question.call.processor} was paused while this call waited", begun=False)
     # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
     if not has_turn or _seconds_left(context, began) <= 0:
-        return NotSent("not begun: its turn did not come within the lease", begun=False)
+        return NotSent("not sent: no slot was free within the lease", begun=False)
     return await call_safely(context, question.call.processor, _call(processor, question))
 
 

@@ -1,4 +1,4 @@
-"""For those who watch: is it alive, is it ready, how much is there to do; and what it offers."""
+"""Routes for monitoring: liveness, readiness and metrics; and the description of the API."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ _HEALTH = document({200: HealthShape}, guarded=False)
 
 @router.get("/healthz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)
 async def healthz() -> JSONResponse:
-    """The process is alive."""
+    """Answer if the process is alive."""
     return JSONResponse({"status": "ok"})
 
 
 @router.get("/readyz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)
 def readyz(context: TheContext) -> JSONResponse:
-    """The database answers; 503 otherwise."""
+    """Answer if the database answers; 503 otherwise."""
     ping(context.database)
     return JSONResponse({"status": "ok"})
 
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(context: TheContext) -> PlainTextResponse:
-    """Prometheus' text. What is finished is not counted: counting it would cost more with each day."""
+    """Return metrics in Prometheus' text format. Finished refunds are not counted: that would cost more each day."""
     registry = CollectorRegistry()
     by_status = Gauge(
-        "refund_worker_refunds_unfinished", "Refunds not at an end, by status", ["status"], registry=registry
+        "refund_worker_refunds_unfinished", "Unfinished refunds, by status", ["status"], registry=registry
     )
     due = Gauge("refund_worker_refunds_due", "Refunds that wait for a worker", registry=registry)
     oldest = Gauge(
         "refund_worker_oldest_unfinished_seconds",
-        "Age of the oldest refund not at an end, 0 if there is none",
+        "Age of the oldest unfinished refund, 0 if there is none",
         registry=registry,
     )
-    waiting = Gauge("refund_worker_inbox_waiting", "Events of processors not taken in yet", registry=registry)
-    paused = Gauge("refund_worker_processor_paused", "1 while nothing is sent there", ["processor"], registry=registry)
+    waiting = Gauge("refund_worker_inbox_waiting", "Webhook events not processed yet", registry=registry)
+    paused = Gauge(
+        "refund_worker_processor_paused", "1 while nothing is sent to this processor", ["processor"], registry=registry
+    )
     with context.database.read() as connection:
         now = context.clock(connection)
         for status, count in stored_metrics.count_in(connection, NON_FINAL).items():
@@ -62,5 +64,5 @@ def metrics(context: TheContext) -> PlainTextResponse:
 
 @router.get("/openapi.json", include_in_schema=False)
 def openapi(request: Request) -> JSONResponse:
-    """Everything on offer, with examples."""
+    """Return the OpenAPI description, with examples."""
     return JSONResponse(request.app.openapi())

@@ -21,7 +21,7 @@ from refund_worker.web.schemas import SwitchBody
 
 router = APIRouter(tags=["processors"])
 
-BY_HAND = "paused by hand"
+BY_HAND = "paused manually"
 
 _SWITCH = document(
     {200: SwitchShape},
@@ -37,7 +37,7 @@ Reason = Annotated[SwitchBody, Depends(json_body(SwitchBody, may_be_empty=True))
 
 @router.post("/v1/processors/{name}/pause", responses=_SWITCH.responses, openapi_extra=_SWITCH.extra)
 def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
-    """Stop sending there; looking up what is under way goes on."""
+    """Pause a processor: nothing more is sent to it; refunds already sent are still looked up."""
     _check_known(context, name)
     pause_processor(context, caller, name, reason=body.reason or BY_HAND)
     return JSONResponse(_switch(context, name))
@@ -45,14 +45,14 @@ def pause(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSON
 
 @router.post("/v1/processors/{name}/resume", responses=_SWITCH.responses, openapi_extra=_SWITCH.extra)
 def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSONResponse:
-    """Send there again; what waited goes at once."""
+    """Resume a processor; waiting refunds are sent at once."""
     _check_known(context, name)
     resume_processor(context, caller, name, reason=body.reason)
     return JSONResponse(_switch(context, name))
 
 
 def _check_known(context: Context, name: str) -> None:
-    """Raise `NotFound` for a name that no processor has."""
+    """Raise `NotFound` for an unknown processor: a misspelled name must not look like a paused one."""
     with context.database.read() as connection:
         if not is_known(connection, name):
             raise NotFound(f"processor {name} is not known")

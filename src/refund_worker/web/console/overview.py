@@ -20,7 +20,7 @@ LATEST = 100
 
 @router.get("/")
 def overview(page: ThePage) -> HTMLResponse:
-    """Is all well, and if not, where to look."""
+    """Show whether anything needs a person, with links to it."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         oldest = metrics.oldest_in(connection, NON_FINAL)
@@ -38,7 +38,7 @@ def overview(page: ThePage) -> HTMLResponse:
 
 @router.get("/webhooks")
 def webhooks(page: ThePage) -> HTMLResponse:
-    """What the processors told us, the latest first."""
+    """Show the latest webhook events, newest first."""
     with page.context.database.read() as connection:
         rows = console_queries.latest_events(connection, LATEST)
         waiting = metrics.count_waiting_events(connection)
@@ -47,11 +47,11 @@ def webhooks(page: ThePage) -> HTMLResponse:
 
 @router.get("/settings")
 def settings(page: ThePage) -> HTMLResponse:
-    """Every setting, secrets hidden."""
+    """Show every setting, with secrets hidden."""
     return page.show("settings.html", settings=page.settings.redacted())
 
 
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
-    """How the seed's two procedures go, and what every failure code means."""
+    """Show the staff's two procedures, the roles, and the meaning of every failure code."""
     return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())

@@ -1,4 +1,4 @@
-"""Processors: where money is sent, and pausing and resuming each of them."""
+"""Processors: their state, and the switch that pauses and resumes each of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter()
 
 @router.get("/processors")
 def show_processors(page: ThePage) -> HTMLResponse:
-    """Where money is asked for, and the switch of each."""
+    """Show the processors, each with its switch."""
     return _processors_page(page)
 
 
@@ -38,13 +38,13 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
 
 @router.post("/processors/pause", response_model=None)
 def pause(page: ThePage) -> Response:
-    """The kill switch."""
+    """Pause a processor: the kill switch."""
     return _switch(page, authorised.pause_processor, "paused")
 
 
 @router.post("/processors/resume", response_model=None)
 def resume(page: ThePage) -> Response:
-    """Send there again."""
+    """Resume a processor."""
     return _switch(page, authorised.resume_processor, "resumed")
 
 
@@ -63,7 +63,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
 
 
 def _known(page: Page, name: str) -> str:
-    """Return the name. Raise `NotFound` if no processor has it."""
+    """Return `name`. Raises `NotFound` for an unknown processor: a misspelled name must not look like a paused one."""
     with page.context.database.read() as connection:
         if not is_known(connection, name):
             raise NotFound(f"processor {name} is not known")

@@ -1,4 +1,4 @@
-"""Refunds: the list with shareable filters, as CSV, and one refund with its history and what can be done."""
+"""Refunds: the list with filters in the address, its CSV, and one refund with its history and actions."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ router = APIRouter()
 PAGE = 50
 CSV_ROWS_MAX = 10_000
 
-# What people most often want to see, as the same filter that could be chosen status by status.
+# Common filters by status, offered as links.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
-    "under way": UNDER_WAY,
+    "in progress": UNDER_WAY,
     "needs a person": WAITING_FOR_PERSON,
     "finished": tuple(sorted(FINAL)),
 }
@@ -63,7 +63,7 @@ async def _chosen(
     created_gte: Word = "",
     idempotency_key: Word = "",
 ) -> Json:
-    """The filter, in the words of the API and the command line."""
+    """Return the filter, with the parameter names of the API and the command line."""
     return {
         "status": [word for word in status if word],
         "customer_id": customer_id.strip(),
@@ -78,7 +78,7 @@ Chosen = Annotated[Json, Depends(_chosen)]
 
 @router.get("/refunds")
 def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = None) -> HTMLResponse:
-    """The address holds the filter: whoever is sent it sees the same."""
+    """List refunds; the filter is in the address, so that it can be shared."""
     error = None
     found: Json = {"data": [], "has_more": False}
     try:
@@ -92,7 +92,7 @@ def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = No
 
 @router.get("/refunds.csv")
 def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
-    """The same list as a file, up to 10,000 refunds; no cell of it is a formula."""
+    """Return the list as a CSV file of up to 10,000 refunds, in which no cell is a formula."""
     _filters(page, chosen, None, PAGE)
     headers = HEADERS | {"Content-Disposition": 'attachment; filename="refunds.csv"'}
     return StreamingResponse(_csv(page, chosen), media_type="text/csv; charset=utf-8", headers=headers)
@@ -101,7 +101,9 @@ def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
 def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -> Filters:
     unknown = [word for word in chosen["status"] if word not in list(RefundStatus)]
     if unknown:
-        raise InvalidRequest(f"status: {unknown[0]} is none; there are {', '.join(RefundStatus)}", field="status")
+        raise InvalidRequest(
+            f"status: {unknown[0]} is not a status; choose from {', '.join(RefundStatus)}", field="status"
+        )
     since = parse_since(chosen["created_gte"]) if chosen["created_gte"] else None
     return Filters(
         statuses=tuple(chosen["status"]),
@@ -135,7 +137,7 @@ def _csv(page: Page, chosen: Json) -> Iterator[str]:
 
 @router.get("/refunds/{refund_id}/retry")
 def ask_to_retry(page: ThePage, refund_id: str) -> HTMLResponse:
-    """What the processor has for it now, asked before anybody presses the button."""
+    """Show what the processor has for this refund now, before a person decides to retry."""
     return _retry_page(page, refund_id, page.form)
 
 
@@ -144,7 +146,7 @@ def _retry_page(
 ) -> HTMLResponse:
     with page.context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
-    # No transaction is open here: a processor may take its time.
+    # No transaction is open here, since the processor may answer slowly.
     possible = Action.RETRY in available_actions(refund)
     looked_up: Sequence[LiveLookup] = ()
     if possible:
@@ -164,7 +166,7 @@ def _retry_page(
 
 @router.get("/refunds/{refund_id}")
 def one_refund(page: ThePage, refund_id: str) -> HTMLResponse:
-    """The refund with its whole history."""
+    """Show the refund with its whole history."""
     return _refund_page(page, refund_id)
 
 
@@ -236,7 +238,7 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
 
 
 def _reference(form: Mapping[str, str], reason: str) -> str | None:
-    """The reference of the payment made by hand; None where the credits go back."""
+    """Return the reference of the manual payment, or None if the credits go back."""
     fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
     if form.get("reference", "").strip():
         fields["reference"] = form["reference"]
