@@ -64,6 +64,8 @@ ENGINE_MAY_IMPORT = {
 }
 # Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
+# Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
+TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
 TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
@@ -124,6 +126,8 @@ def why_not(module: str, file: str, name: str) -> str | None:
         known = target in MAY_IMPORT and target != ""
         if known and target != part and target not in MAY_IMPORT[part]:
             return f"{part or 'the package itself'} must not import {target}"
+        if part != "store" and (rest == TABLES or rest.startswith(f"{TABLES}.")):
+            return f"only store imports {TABLES}: make the query a function of store/"
         return None
     if top == "stripe" and file != STRIPE_IS_IMPORTED_ONLY_BY:
         return f"only {STRIPE_IS_IMPORTED_ONLY_BY} imports stripe"
@@ -209,6 +213,8 @@ WRONG = [
         "from refund_worker.engine import context",
         "engine/helpers has no place in the layout yet",
     ),
+    ("engine/jobs/due.py", "from refund_worker.store.tables import refunds", "only store imports store.tables"),
+    ("web/api/refunds.py", "from refund_worker.store import tables", "only store imports store.tables"),
     ("helpers/text.py", "import os", "helpers has no place in the layout yet"),
     ("__init__.py", "from .store import tables", "the package itself must not import store"),
 ]

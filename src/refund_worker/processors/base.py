@@ -1,7 +1,8 @@
 """What the engine asks of a payment processor.
 
-An adapter translates one processor's wire format into the words of `domain.replies` and decides nothing about refunds.
-It raises nothing for anything that a server or a network can do: every outcome, silence included, is a `Reply`.
+An adapter translates one processor's wire format into the replies of `domain.processor_replies` and decides nothing
+about refunds. It raises nothing for anything that a server or a network can do: every outcome, silence included, is a
+`Reply`.
 """
 
 from __future__ import annotations
@@ -10,55 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import (
-    UNKNOWN_REFUSAL,
-    AlreadyRefunded,
-    Answered,
-    Blocked,
-    Busy,
-    Denied,
-    Found,
-    KeyConflict,
-    Misconfigured,
-    NoAnswer,
-    NotSent,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
-    RefundObject,
-    Refused,
-    Reply,
-    SearchReply,
-    Unanswered,
-    UnknownRefusal,
-)
-
-__all__ = [
-    "UNKNOWN_REFUSAL",
-    "AlreadyRefunded",
-    "Answered",
-    "Blocked",
-    "Busy",
-    "Denied",
-    "Found",
-    "KeyConflict",
-    "Misconfigured",
-    "NoAnswer",
-    "NotSent",
-    "PaymentRead",
-    "PaymentReading",
-    "PaymentReply",
-    "PaymentUnreadable",
-    "Processor",
-    "RefundInstruction",
-    "RefundObject",
-    "Refused",
-    "Reply",
-    "SearchReply",
-    "Unanswered",
-    "UnknownRefusal",
-]
+from refund_worker.domain.processor_replies import PaymentReply, Reply, SearchReply
 
 
 class Processor(Protocol):

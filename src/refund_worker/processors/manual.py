@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Blocked,
     Found,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     Reply,
     SearchReply,
 )
