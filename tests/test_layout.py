@@ -279,6 +279,40 @@ def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
 
 
+# What says whether anything is sent to a processor now, and the two places that may ask the store for it.
+SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
+SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
+
+
+def other_switch_readers(source: Path) -> list[str]:
+    """Where a module outside of the store reads a processor's switch past the send gate and the one view of it."""
+    found = []
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        place = path.relative_to(source / PACKAGE).as_posix()
+        if place.startswith("store/") or place in SWITCH_READERS:
+            continue
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        found += [f"{place}: {name}" for name in sorted(names & SWITCH_STATE)]
+    return found
+
+
+def test_switch_of_a_processor_is_read_in_two_modules_alone() -> None:
+    assert other_switch_readers(ROOT / "src") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from refund_worker.store.processors import paused_processors", "processors.paused_processors(connection, now)"],
+)
+def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
+
+
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
 ACTS = {
     "engine.refunds.actions.perform_action",

@@ -17,11 +17,11 @@ import typer.main
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.cli import dev
-from refund_worker.cli.admin import SWITCH_FIELDS
 from refund_worker.cli.app import app
 from refund_worker.cli.output import plain
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.processor_replies import PaymentUnreadable
+from refund_worker.engine.processor_sync.status import SWITCH_FIELDS
 from refund_worker.engine.views.money_format import money
 from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
