@@ -441,8 +441,8 @@ def test_a_command_that_is_broken_off_says_that_what_was_stored_stays(cli: Cli) 
     code = (
         # Whoever was started in the background of a shell has it ignored.
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from refund_worker.cli import app, keys, session\n"
-        "session.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
+        "from refund_worker.cli import app, keys, runtime\n"
+        "runtime.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (130, "")
