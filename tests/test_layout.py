@@ -65,6 +65,8 @@ ENGINE_MAY_IMPORT = {
 }
 # Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
+# Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
+TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
 TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
@@ -125,6 +127,8 @@ def why_not(module: str, file: str, name: str) -> str | None:
         known = target in MAY_IMPORT and target != ""
         if known and target != part and target not in MAY_IMPORT[part]:
             return f"{part or 'the package itself'} must not import {target}"
+        if part != "store" and (rest == TABLES or rest.startswith(f"{TABLES}.")):
+            return f"only store imports {TABLES}: make the query a function of store/"
         return None
     if top == "stripe" and file != STRIPE_IS_IMPORTED_ONLY_BY:
         return f"only {STRIPE_IS_IMPORTED_ONLY_BY} imports stripe"
@@ -210,6 +214,8 @@ WRONG = [
         "from refund_worker.engine import context",
         "engine/helpers has no place in the layout yet",
     ),
+    ("engine/jobs/due.py", "from refund_worker.store.tables import refunds", "only store imports store.tables"),
+    ("web/api/refunds.py", "from refund_worker.store import tables", "only store imports store.tables"),
     ("helpers/text.py", "import os", "helpers has no place in the layout yet"),
     ("__init__.py", "from .store import tables", "the package itself must not import store"),
 ]
@@ -272,6 +278,40 @@ def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
+
+
+# What says whether anything is sent to a processor now, and the two places that may ask the store for it.
+SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
+SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
+
+
+def other_switch_readers(source: Path) -> list[str]:
+    """Where a module outside of the store reads a processor's switch past the send gate and the one view of it."""
+    found = []
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        place = path.relative_to(source / PACKAGE).as_posix()
+        if place.startswith("store/") or place in SWITCH_READERS:
+            continue
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        found += [f"{place}: {name}" for name in sorted(names & SWITCH_STATE)]
+    return found
+
+
+def test_switch_of_a_processor_is_read_in_two_modules_alone() -> None:
+    assert other_switch_readers(ROOT / "src") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from refund_worker.store.processors import paused_processors", "processors.paused_processors(connection, now)"],
+)
+def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
 
 
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.

@@ -15,12 +15,13 @@ import psycopg
 from sqlalchemy import Engine, event, func, select
 
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import RefundObject, Reply, SearchReply
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.processor_sync import pause, sync, webhook_inbox
 from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
-from refund_worker.processors.base import RefundInstruction, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
 from refund_worker.store.database import Database
 from tests.interleavings.scenes import SCENES, THRESHOLD_MINOR, Operation

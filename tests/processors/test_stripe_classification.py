@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -28,7 +29,6 @@ from refund_worker.processors.base import (
     KeyConflict,
     Misconfigured,
     NotSent,
-    RefundInstruction,
     Refused,
     Unanswered,
     UnknownRefusal,

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,7 +28,6 @@ from refund_worker.processors.base import (
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Double, Table, event, func, insert, select, t
 
 from refund_worker.batching import batched
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_replies import Blocked, Busy, Refused, Reply
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -30,7 +31,6 @@ from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
-from refund_worker.processors.base import Blocked, Busy, Refused, Reply
 from refund_worker.store import snapshots
 from refund_worker.store.database import Database
 from refund_worker.store.tables import inbox, metadata, outbox, refund_objects, refunds

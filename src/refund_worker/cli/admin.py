@@ -144,14 +144,15 @@ def _check_known(context: Context, name: str) -> None:
 
 def _show_switch(name: str, output: Output) -> None:
     """One processor's, as it stands after it was turned; in JSON the object of the HTTP call that turns it."""
-    (found,) = [line for line in _status(name) if line["name"] == name]
+    from refund_worker.engine.processor_sync.status import switch_of
+
     if output is Output.JSON:
-        print_json({field: found[field] for field in SWITCH_FIELDS})
+        with runtime.context() as context, context.database.read() as connection:
+            print_json(switch_of(connection, context, name))
     else:
-        print_table(SWITCH_COLUMNS, [_status_row(found)])
+        print_table(SWITCH_COLUMNS, (_status_row(line) for line in _status(name) if line["name"] == name))
 
 
-SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
 SWITCH_COLUMNS = (
     Column("processor"),
     Column("state"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
@@ -167,3 +167,11 @@ class Decision:
     pauses: tuple[ProcessorDenied, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
+
+    def leased(self, token: str, until: float) -> Decision:
+        """Return the decision with the refund leased under `token` until then (epoch seconds, the database's clock)."""
+        return replace(self, after=replace(self.after, lease_token=token, lease_until=until))
+
+    def released(self) -> Decision:
+        """Return the decision with the refund's lease ended: an answer still under way is not written under it."""
+        return replace(self, after=replace(self.after, lease_token=None, lease_until=None))

@@ -14,65 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import (
-    UNKNOWN_REFUSAL,
-    AlreadyRefunded,
-    Answered,
-    Blocked,
-    Busy,
-    Denied,
-    Found,
-    KeyConflict,
-    Misconfigured,
-    NoAnswer,
-    NotSent,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
-    RefundObject,
-    Refused,
-    Reply,
-    SearchReply,
-    Unanswered,
-    UnknownRefusal,
-)
+from refund_worker.domain.processor_replies import PaymentReply, Reply, SearchReply
 
 if TYPE_CHECKING:  # the registry is read where settings are not: `refund-worker --help`
     from refund_worker.settings import Settings
-
-__all__ = [
-    "UNKNOWN_REFUSAL",
-    "AlreadyRefunded",
-    "Answered",
-    "Blocked",
-    "Busy",
-    "Capabilities",
-    "Denied",
-    "EventHint",
-    "Found",
-    "InvalidEvent",
-    "KeyConflict",
-    "Misconfigured",
-    "NoAnswer",
-    "NotSent",
-    "PaymentRead",
-    "PaymentReading",
-    "PaymentReply",
-    "PaymentUnreadable",
-    "Processor",
-    "ProcessorEntry",
-    "RefundInstruction",
-    "RefundObject",
-    "Refused",
-    "Reply",
-    "SearchReply",
-    "Unanswered",
-    "UnknownRefusal",
-    "Webhooks",
-    "checked_event_name",
-    "is_plain_id",
-]
 
 
 ID_LENGTH_MAX: Final = 255

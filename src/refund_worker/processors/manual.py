@@ -6,18 +6,17 @@ import json
 from datetime import datetime
 from typing import Final
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Blocked,
-    Capabilities,
     Found,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
-    ProcessorEntry,
-    RefundInstruction,
     Reply,
     SearchReply,
 )
+from refund_worker.processors.base import Capabilities, ProcessorEntry
 
 PAY_MANUALLY = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")

@@ -7,13 +7,13 @@ import json
 from dataclasses import replace
 from datetime import datetime
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Blocked,
     Found,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     Reply,
     SearchReply,
 )

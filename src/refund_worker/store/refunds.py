@@ -107,6 +107,14 @@ def claimable(
     return list(connection.execute(locked(connection, query, skip=True), {"now": now, "limit": limit}).scalars())
 
 
+def due_ids(connection: Connection, now: float, limit: int, *, bulk: bool) -> list[str]:
+    """Return ids of refunds of one priority that are due and not leased, the longest waiting first. Locks nothing."""
+    r = refunds.c
+    free = or_(r.lease_until.is_(None), r.lease_until <= now)
+    query = select(r.refund_id).where(r.priority == (1 if bulk else 0), r.due_at <= now, free)
+    return list(connection.execute(query.order_by(r.due_at).limit(limit)).scalars())
+
+
 _IDS = bindparam("refund_ids", type_=Text, expanding=True)
 _REFUNDS = select(refunds).where(refunds.c.refund_id.in_(_IDS)).order_by(refunds.c.refund_id)
 _LEGS = select(legs).where(legs.c.refund_id.in_(_IDS))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Table, event, func, select
 from sqlalchemy.exc import OperationalError
 from tests.support.engine_world import Died, ScriptedProcessor, World, credit_refund, withdrawal
 
+from refund_worker.domain.processor_replies import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.domain.refund import RefundRequest, RefundStatus
 from refund_worker.engine.context import Batches
 from refund_worker.engine.intake.batches import accept_batch
@@ -25,7 +26,6 @@ from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import Unavailable
-from refund_worker.processors.base import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.store import inbox, tables
 
 

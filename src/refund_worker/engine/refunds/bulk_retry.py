@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 from sqlalchemy import Connection
 
@@ -90,7 +90,7 @@ def retry_all(
             for refund in still
         ]
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
-        free = [replace(d, after=replace(d.after, lease_token=None, lease_until=None)) for d in decisions]
+        free = [decision.released() for decision in decisions]
         before = console_queries.last_event(connection)
         apply(connection, free, now, notify=context.notify)
         retried = Retried(len(still), before + 1, console_queries.last_event(connection))

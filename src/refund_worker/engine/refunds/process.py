@@ -140,23 +140,17 @@ def claim_due(
     unsynced = unsynced_processors(connection, context, now)
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
+    lease_until = now + context.policy.lease_seconds
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
         decision = next_step(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
         facts = with_sent(facts, refund.legs, decision.after.legs)
-        decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
+        decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
             rooms[refund.customer_id] = _after_reserving(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
-
-
-def _leased(decision: Decision, token: str, until: float) -> Decision:
-    lease = (
-        {"lease_token": token, "lease_until": until} if decision.calls else {"lease_token": None, "lease_until": None}
-    )
-    return replace(decision, after=replace(decision.after, **lease))
 
 
 def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:

@@ -19,7 +19,8 @@ from typing import Any, Final
 import aiohttp
 import stripe
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
@@ -34,7 +35,6 @@ from refund_worker.processors.base import (
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from refund_worker.domain.refund import NON_FINAL
-from refund_worker.store import processors
+from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.store.database import ping
 from refund_worker.store.reporting import metrics as stored_metrics
 from refund_worker.web.dependencies import TheContext
@@ -56,9 +56,8 @@ def metrics(context: TheContext) -> PlainTextResponse:
         oldest.set(0 if since is None else max(0, now - since))
         due.set(stored_metrics.count_due(connection, now))
         waiting.set(stored_metrics.count_waiting_events(connection))
-        stopped = processors.paused_processors(connection, now)
-        for row in processors.status_of_processors(connection):
-            paused.labels(row["name"]).set(row["name"] in stopped)
+        for switch in stored_switches(connection, context):
+            paused.labels(switch["name"]).set(switch["paused"])
     return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.status import is_known
+from refund_worker.engine.processor_sync.status import is_known, switch_of
+from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound
-from refund_worker.store import processors
-from refund_worker.times import iso
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.dependencies import TheContext
@@ -58,12 +57,6 @@ def _check_known(context: Context, name: str) -> None:
             raise NotFound(f"processor {name} is not known")
 
 
-def _switch(context: Context, name: str) -> dict[str, Any]:
+def _switch(context: Context, name: str) -> Json:
     with context.database.read() as connection:
-        row = next((row for row in processors.status_of_processors(connection) if row["name"] == name), None)
-        paused = name in processors.paused_processors(connection, context.clock(connection))
-    values: dict[str, Any] = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
-    if row is not None and row["paused_by"] is not None:
-        values = {field: row[field] for field in values}
-    times = {field: None if values[field] is None else iso(values[field]) for field in ("paused_at", "paused_until")}
-    return {"name": name, "paused": paused, **values, **times}
+        return switch_of(connection, context, name)

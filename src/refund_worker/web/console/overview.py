@@ -7,10 +7,10 @@ from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.access.permissions import CONSOLE_ROLES
+from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import FAILURE_CODES
 from refund_worker.engine.views.failure_groups import failures
-from refund_worker.store import processors
 from refund_worker.store.reporting import console_queries, metrics
 from refund_worker.web.console.pages import ThePage
 
@@ -31,7 +31,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "waiting_events": metrics.count_waiting_events(connection),
             "money_in_flight": console_queries.money_in_flight(connection),
             "groups": failures(connection, failed_at_most=0),
-            "paused": [row for row in processors.status_of_processors(connection) if row["paused_by"]],
+            "paused": [switch for switch in stored_switches(connection, page.context) if switch["paused"]],
         }
     return page.show("overview.html", **values)
 
