@@ -32,6 +32,7 @@ from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.processors.base import (
     Answered,
     Found,
+    Misconfigured,
     PaymentRead,
     PaymentReading,
     PaymentReply,
@@ -167,6 +168,8 @@ class ScriptedProcessor:
 
     async def fetch(self, processor_refund_id: str) -> Reply:
         self.asked.append(processor_refund_id)
+        if processor_refund_id not in self.objects:
+            return Misconfigured("resource_missing", "no such refund")
         return Answered(self.objects[processor_refund_id])
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
