@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject, answered, found
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
-from tests.processors.stripe_subjects import ClockedSandbox, SandboxCharge, SandboxIntent, ThirdParty
+from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
 from refund_worker.processors import registry
 from refund_worker.processors.base import (
@@ -58,20 +58,6 @@ def claiming(*parts: Part) -> pytest.MarkDecorator:
     """Run a test for every subject that claims these parts; for all subjects if there are none."""
     subjects = [subject for subject in SUBJECTS if subject.claims().issuperset(parts)]
     return pytest.mark.parametrize("client", subjects, indirect=True, ids=_label)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[ClockedSandbox]:
-    with ClockedSandbox() as sandbox:
-        assert isinstance(sandbox, ClockedSandbox)
-        yield sandbox
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    client = Client(request.param(request))
-    yield client
-    client.close()
 
 
 # --- the subjects -----------------------------------------------------------------------------------------------------

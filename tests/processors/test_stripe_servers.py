@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from tests.processors.contract import Client, found
-from tests.processors.stripe_subjects import ClockedSandbox, SandboxCharge, SandboxIntent, ThirdParty
+from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
 from refund_worker.processors.base import Blocked, Misconfigured, Refused
 from refund_worker.processors.stripe.adapter import PAGE_SIZE
 
 ALL = pytest.mark.parametrize("client", [SandboxCharge, SandboxIntent, ThirdParty], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[ClockedSandbox]:
-    with ClockedSandbox() as sandbox:
-        assert isinstance(sandbox, ClockedSandbox)
-        yield sandbox
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    client = Client(request.param(request))
-    yield client
-    client.close()
 
 
 @ALL
