@@ -60,6 +60,7 @@ class Part(StrEnum):
     LOST_ANSWER = "reports a lost answer as unanswered"  # lost_answers, break_next
     BUSY = "reports a call that was not executed as busy"  # busy, break_next
     SERVER_ERROR = "reports a server error as unanswered"  # break_next("server error")
+    WINDOW = "refuses a refund after the window of its table"  # pass_time
     PAYMENT_IDS = "refuses ids that its payments cannot have"  # wrong_payment_ids
     WEBHOOKS = "verifies and reads webhook events"  # secret, event_about, signed
 
@@ -166,6 +167,7 @@ class Subject:
             Part.CHANGES: not table.answers_are_final,
             Part.FAILURE_CODES: bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),
+            Part.WINDOW: table.refund_window_seconds is not None,
             Part.PAYMENT_IDS: cls.entry is not None and bool(cls.wrong_payment_ids),
             Part.WEBHOOKS: cls.entry is not None and cls.entry.webhooks is not None,
         }

@@ -7,7 +7,7 @@ import json
 from collections.abc import Coroutine
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from tests.domain.fake_processor import KEY_LIFE_SECONDS, FakeProcessor
@@ -27,6 +27,7 @@ from refund_worker.processors.base import (
     PaymentReply,
     PaymentUnreadable,
     Processor,
+    ProcessorEntry,
     RefundInstruction,
     Reply,
     SearchReply,
@@ -49,7 +50,7 @@ class Manual(Subject):
 
     name = "manual"
     capabilities = manual.CAPABILITIES
-    entry = manual.ENTRY
+    entry: ClassVar[ProcessorEntry | None] = manual.ENTRY
 
     def adapter(self, *, timeout_seconds: float = 10) -> Processor:
         return ManualProcessor()

@@ -14,8 +14,10 @@ from datetime import timedelta
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject, answered, found
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
+from tests.processors.second.subject import AcmePay
 from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
+from refund_worker.domain.money import decimal_places, smallest_step
 from refund_worker.processors import registry
 from refund_worker.processors.base import (
     AlreadyRefunded,
@@ -47,6 +49,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Scripted,
     Walked,
     Simulated,
+    AcmePay,
 )
 
 
@@ -73,6 +76,16 @@ def test_missing_parts_are_claimed_by_the_table_and_have_a_reason(subject: type[
 def test_each_registered_processor_has_a_subject_that_lacks_nothing(name: str) -> None:
     entry = registry.find_entry(name)
     assert [subject for subject in SUBJECTS if subject.entry is entry and not subject.lacks]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=_label)
+def test_processor_takes_every_amount_that_the_books_can_hold(subject: type[Subject]) -> None:
+    """The engine keeps the currency steps of `domain/money.py`, and no coarser ones of a processor."""
+    table = subject.capabilities
+    for currency in {*table.currency_decimals, *table.currency_steps}:
+        coarser = decimal_places(currency) - table.currency_decimals.get(currency, 2)
+        step = table.currency_steps.get(currency, 1) * 10 ** max(0, coarser)
+        assert smallest_step(currency) % step == 0, currency
 
 
 # --- every adapter ----------------------------------------------------------------------------------------------------
@@ -184,6 +197,17 @@ def test_disputed_payment_is_blocked(client: Client) -> None:
     blocked = client.send("1", client.body(payment_id, 5000))
     assert isinstance(blocked, Blocked), blocked
     assert client.booked(payment_id) == []
+
+
+@claiming(Part.WINDOW)
+def test_payment_is_refused_after_the_window_of_the_table(client: Client) -> None:
+    payment_id, window = client.subject.new_payment(5000), client.subject.capabilities.refund_window_seconds
+    assert window is not None
+    client.subject.pass_time(window - 60)
+    client.refund(payment_id, 1000)
+    client.subject.pass_time(120)
+    assert isinstance(client.send("late", client.body(payment_id, 1000, attempt=2)), Refused)
+    assert client.booked(payment_id) == [1000]
 
 
 @claiming(Part.UNKNOWN_PAYMENT)
