@@ -262,7 +262,7 @@ DEFECTS = (
     ),
     Defect(
         "a code that nobody knows ends a leg",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    return UnknownRefusal(answer.code or answer.kind, *told)",
         "    return Refused(answer.code or answer.kind, *told)",
         REFUSALS,
@@ -290,7 +290,7 @@ DEFECTS = (
     ),
     Defect(
         "a proxy's refusal taken for the processor's",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    if not answer.is_stripes_own:",
         "    if False:",
         REFUSALS,
@@ -1029,7 +1029,7 @@ DEFECTS = (
     ),
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "(answer.status == 403 and not _is_about_one_record(answer))",
         "answer.status == 403",
         REFUSALS,
@@ -1840,15 +1840,14 @@ DEFECTS = (
     # --- the adapter
     Defect(
         "429 taken for a refusal",
-        "src/refund_worker/processors/stripe/adapter.py",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:\n    return False\n\n\n"
-        "def _was_busy(answer: _ErrorAnswer) -> bool:",
+        "src/refund_worker/processors/stripe/answers.py",
+        "def _is_busy(answer: ErrorAnswer) -> bool:",
+        "def _is_busy(answer: ErrorAnswer) -> bool:\n    return False\n\n\ndef _was_busy(answer: ErrorAnswer) -> bool:",
         ADAPTER,
     ),
     Defect(
         "every refusal called a replayed one",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         '    return headers.get("Idempotent-Replayed", "").lower() == "true"',
         "    return True",
         ADAPTER,
