@@ -26,8 +26,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from refund_worker import api_schema
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
@@ -239,12 +240,12 @@ class RefundWorker:
 
     # --- what came of it ---------------------------------------------------------------------------------------------
 
-    def refund(self, refund_id: str) -> dict[str, Any]:
+    def refund(self, refund_id: str) -> api_schema.Refund:
         """The refund as the API shows it. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
-    def customer(self, customer_id: str) -> dict[str, Any]:
+    def customer(self, customer_id: str) -> api_schema.Customer:
         """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.customer(connection, customer_id)

@@ -2107,8 +2107,8 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if refund["status"] != RefundStatus.SUCCEEDED:',
-        'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
+        'if refund["status"] != "succeeded":',
+        'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),
     # --- the sealed chain, and what is dangerous in production

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.status import BUILT_IN
 from refund_worker.errors import NotFound
@@ -16,7 +17,7 @@ from refund_worker.times import iso
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import SwitchShape, document
+from refund_worker.web.openapi import document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import SwitchBody
 
@@ -25,7 +26,7 @@ router = APIRouter(tags=["processors"])
 BY_HAND = "paused by hand"
 
 _SWITCH = document(
-    {200: SwitchShape},
+    {200: Switch},
     (404,),
     body=SwitchBody,
     example={"reason": "refunds fail at the processor"},
@@ -59,12 +60,21 @@ def _check_known(context: Context, name: str) -> None:
             raise NotFound(f"processor {name} is not known")
 
 
-def _switch(context: Context, name: str) -> dict[str, Any]:
+def _switch(context: Context, name: str) -> Switch:
     with context.database.read() as connection:
         row = next((row for row in processors.status_of_processors(connection) if row["name"] == name), None)
         paused = name in processors.paused_processors(connection, context.clock(connection))
-    values: dict[str, Any] = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
-    if row is not None and row["paused_by"] is not None:
-        values = {field: row[field] for field in values}
-    times = {field: None if values[field] is None else iso(values[field]) for field in ("paused_at", "paused_until")}
-    return {"name": name, "paused": paused, **values, **times}
+    set_by = row if row is not None and row["paused_by"] is not None else None
+    return {
+        "name": name,
+        "paused": paused,
+        "paused_by": set_by["paused_by"] if set_by else None,
+        "paused_at": _time(set_by["paused_at"]) if set_by else None,
+        "paused_until": _time(set_by["paused_until"]) if set_by else None,
+        "code": set_by["code"] if set_by else None,
+        "reason": set_by["reason"] if set_by else None,
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(seconds)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from refund_worker.api_schema import Event
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted
@@ -84,10 +85,10 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
-def told(events: Iterable[Json], refund: Refund) -> list[Json]:
+def told(events: Iterable[Event], refund: Refund) -> list[Json]:
     """The timeline with its details as (name, text): what is none is left out, and amounts are money."""
     currencies = {leg.leg_id: leg.currency for leg in refund.legs}
-    return [event | {"detail": _details(event["detail"], currencies.get(event["leg_id"]))} for event in events]
+    return [{**event, "detail": _details(event["detail"], currencies.get(event["leg_id"] or ""))} for event in events]
 
 
 def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:
