@@ -7,7 +7,7 @@ SET_UP = @$(if $(PYTHON),,echo "refund-worker needs Python 3.11, 3.12 or 3.13 (n
 	$(PYTHON) .ci/set_up.py
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
-LOCK = $(COMPILE) pyproject.toml --group build
+LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
