@@ -16,8 +16,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
-import stripe
+from refund_worker.extras import require
+
+try:
+    import aiohttp
+    import stripe
+except ImportError:
+    require("stripe")
+    raise
 
 from refund_worker.processors.base import (
     UNKNOWN_REFUSAL,
