@@ -1,4 +1,4 @@
-"""The README's first hour, walked block by block: what stands there is run, and does what it says."""
+"""Run the commands and the code of the README, the quickstart and the API page, in the order of a new reader."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,20 @@ import pytest
 
 from refund_worker.client import Client
 from refund_worker.settings import PREFIX
+from tests.support.pages import DOCS, ROOT
 from tests.support.processes import free_port
 
-README = Path(__file__).parent.parent / "README.md"
+README, QUICKSTART, API = ROOT / "README.md", DOCS / "quickstart.md", DOCS / "api.md"
 SECONDS_MAX = 120
-BLOCKS = re.findall(
-    r"```(\w*)\n(.*?)```",
-    README.read_text("utf-8").partition("## The first hour\n")[2].partition("\n## ")[0],
-    re.DOTALL,
-)
+BLOCKS = {
+    page: re.findall(r"^```(\w*)\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    for page in (README, QUICKSTART, API)
+}
 
 
-def block(language: str, holding: str) -> str:
-    """The one block of this language that holds this text."""
-    (found,) = [text for kind, text in BLOCKS if kind == language and holding in text]
+def block(page: Path, language: str, holding: str) -> str:
+    """Return the one block of this page and language that holds this text."""
+    (found,) = [text for kind, text in BLOCKS[page] if kind == language and holding in text]
     return found
 
 
@@ -53,7 +54,7 @@ class Walk:
 
     folder: Path
     environment: dict[str, str]
-    ours: dict[str, str]  # what stands in the README → what it is here
+    ours: dict[str, str]  # text of the pages → its replacement in this test
     told: Path
 
     def adapted(self, text: str) -> str:
@@ -86,7 +87,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     environment[PREFIX + "NOTIFY_SECRET"] = "whsec_" + base64.b64encode(os.urandom(32)).decode()
     said, told = folder / "said.txt", folder / "told.txt"
     dev = [sys.executable, "-m", "refund_worker", "dev", "--port", str(web)]
-    receiver = block("python", "serve_forever").replace("9000", str(ear))
+    receiver = block(API, "python", "serve_forever").replace("9000", str(ear))
     with said.open("wb") as out, told.open("wb") as heard:
         processes = [
             subprocess.Popen(dev, cwd=folder, env=environment, stdout=out, stderr=out),
@@ -117,22 +118,35 @@ def settled(client: Client, keys: list[str]) -> dict[str, Any]:
     raise AssertionError(found)
 
 
+def test_every_block_of_code_is_run() -> None:
+    """A new `sh` or `python` block needs its place in the tests below."""
+    counts = {page.name: Counter(kind for kind, _ in blocks if kind) for page, blocks in BLOCKS.items()}
+    assert counts == {
+        "README.md": {"sh": 1, "python": 1},
+        "quickstart.md": {"sh": 3},
+        "api.md": {"python": 5},
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_first_hour_goes_as_the_readme_says(walk: Walk) -> None:
-    assert "/v1/customers/mia/transactions" in block("sh", "bought 500 credits")
-    walk.shell(block("sh", "bought 500 credits"))
+def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
+    bought = block(QUICKSTART, "sh", "bought 500 credits")
+    assert "/v1/customers/mia/transactions" in bought
+    walk.shell(bought)
     # A shell of its own for each block, so the helper that the first one made is made again.
-    helper = next(line for line in block("sh", "bought 500 credits").splitlines() if line.startswith("api()"))
-    twice = walk.shell(f"{helper}\n{block('sh', 'the same request again')}")
+    helper = next(line for line in bought.splitlines() if line.startswith("api()"))
+    twice = walk.shell(f"{helper}\n{block(QUICKSTART, 'sh', 'the same request again')}")
     assert re.findall(r'"code":"(\w+)"', twice) == ["idempotency_key_reused", "exceeds_refundable"]
-    walk.python(block("python", "send_task"))
-    walk.python(block("python", "Session(engine)"))
-    assert walk.python(block("python", "ApiError")) == ""
+    walk.python(block(API, "python", "send_task"))
+    walk.python(block(API, "python", "Session(engine)"))
+    assert walk.python(block(API, "python", "ApiError")) == ""
+    walk.shell(block(README, "sh", "curl"))
+    walk.python(block(README, "python", "Session(engine)"))
 
     url = walk.adapted("http://127.0.0.1:8000")
     with Client(url, walk.environment["KEY"]) as client:
-        keys = ["ticket-1", "ticket-2", "ticket-4", "ticket-5", "ticket-6"]
+        keys = ["ticket-1", "ticket-2", "ticket-4", "ticket-5", "ticket-6", "ticket-7", "ticket-8"]
         found = settled(client, keys)
         assert {key: (refund["status"], refund["credits"]) for key, refund in found.items()} == {
             "ticket-1": ("succeeded", 60),
@@ -140,12 +154,14 @@ def test_the_first_hour_goes_as_the_readme_says(walk: Walk) -> None:
             "ticket-4": ("succeeded", 40),
             "ticket-5": ("succeeded", 40),
             "ticket-6": ("succeeded", 50),
+            "ticket-7": ("succeeded", 10),
+            "ticket-8": ("succeeded", 10),
         }
         assert found["ticket-2"]["amounts"] == [{"currency": "USD", "requested_minor": 2000, "succeeded_minor": 2000}]
         assert '"id":"' + found["ticket-2"]["id"] in twice
         assert next(client.refunds(idempotency_key="ticket-3"), None) is None
-        assert client.customer("mia")["balance"] == 500 - 120 + 60 - 200 - 40 - 40 - 50
-    assert re.search(r"agrees +True", walk.shell(block("sh", "reconcile")))
+        assert client.customer("mia")["balance"] == 500 - 120 + 60 - 200 - 40 - 40 - 50 - 10 - 10
+    assert re.search(r"agrees +True", walk.shell(block(QUICKSTART, "sh", "reconcile")))
 
     deadline = time.monotonic() + SECONDS_MAX
     while len(heard := re.findall(r"refund\.succeeded (ticket-\d)", walk.told.read_text())) < len(keys):
@@ -155,8 +171,8 @@ def test_the_first_hour_goes_as_the_readme_says(walk: Walk) -> None:
 
 
 @pytest.mark.slow
-def test_the_fixture_of_the_readme_works_in_a_suite_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "test_toy.py").write_text(block("python", "def test_a_cancelled_order"), encoding="utf-8")
+def test_the_fixture_of_the_api_page_works_in_a_suite_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "test_toy.py").write_text(block(API, "python", "def test_a_cancelled_order"), encoding="utf-8")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_toy.py"],
         cwd=tmp_path,

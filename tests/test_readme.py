@@ -1,20 +1,31 @@
-"""What the README says of the code is made from the code, or held against it.
+"""Check that the README and the pages in docs/ are true: diagrams, settings, HTTP calls, error codes, files, links.
 
-`python -m tests.test_readme` writes the diagrams anew.
+`python -m tests.test_readme` writes the diagrams of docs/architecture.md again.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from refund_worker import errors
 from refund_worker.domain import diagram
-from refund_worker.settings import Settings
+from refund_worker.engine.intake import file_reader
+from refund_worker.settings import SECRETS, Settings
+from refund_worker.web import problems
+from refund_worker.web.auth import ROLES
+from tests.support.pages import CELL_LETTERS_MAX, DOCS, PAGES, ROOT, sections_of, tables_of
 
-README = Path(__file__).parent.parent / "README.md"
-
+README = ROOT / "README.md"
+ARCHITECTURE, CONFIGURATION, API = (DOCS / name for name in ("architecture.md", "configuration.md", "api.md"))
+README_LINES_MAX = 150
+HAPPY_PATH_FILES_MAX, HAPPY_PATH_FOLDERS_MAX = 10, 5
+DECISION = re.compile(r"- What: .+\n- Why: .+\n- Cost: .+\n\s*")
+# Errors that no HTTP call answers: of the start, of a file, of the Python API.
+NOT_OVER_HTTP = {"bad_settings", "unreadable_file", "unsafe_savepoint"}
 
 DIAGRAMS = {"refund diagram": diagram.refund_diagram(), "leg diagram": diagram.leg_diagram()}
 
@@ -24,9 +35,14 @@ def block(made: str) -> str:
 
 
 def between(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README.read_text("utf-8"), re.DOTALL)
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
     assert found is not None
     return found.group(1)
+
+
+def prose_of(page: Path) -> str:
+    """Return the page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", DIAGRAMS)
@@ -35,16 +51,101 @@ def test_the_diagrams_are_the_tables(name: str) -> None:
 
 
 def test_every_setting_is_in_the_table_and_no_other() -> None:
-    rows = [line for line in README.read_text("utf-8").splitlines() if line.startswith("| `")]
-    named = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
-    assert named == {name.upper() for name in Settings.model_fields}
+    text = CONFIGURATION.read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+    secrets = re.search(r"The secrets are (.*?)\.\n", text, re.DOTALL)
+    assert secrets is not None
+    assert set(re.findall(r"`([A-Z_]+)`", secrets[1])) == {name.upper() for name in SECRETS}
+
+
+def test_every_http_call_is_in_the_table_and_no_other() -> None:
+    calls = re.findall(r"^\| `([A-Z]+) (/\S+)` \|", API.read_text("utf-8"), re.MULTILINE)
+    assert sorted(calls) == sorted([*ROLES, ("POST", "/webhooks/stripe")])
+
+
+def test_every_error_code_is_listed_with_its_http_status() -> None:
+    (table,) = tables_of(sections_of(prose_of(API), 3)["Errors"])
+    listed = {(int(s), code) for row in table for s in row[0].split(",") for code in re.findall(r"`([a-z_]+)`", row[1])}
+    classes = {each for module in (errors, problems) for each in vars(module).values() if isinstance(each, type)}
+    known = {(c.status, c.code) for c in classes if issubclass(c, errors.RefundWorkerError) and "code" in vars(c)}
+    assert {pair for pair in known if pair[1] not in NOT_OVER_HTTP} - listed == set()
+
+
+def test_the_columns_of_each_file_are_those_that_are_read() -> None:
+    (table,) = tables_of(sections_of(prose_of(API), 2)["Files"])
+    assert [row[1].strip("`").split(",") for row in table] == [
+        list(columns)
+        for columns in (
+            file_reader.PAYMENT_COLUMNS,
+            file_reader.PAYMENT_COLUMNS_OPTIONAL,
+            file_reader.SPEND_COLUMNS,
+            file_reader.REFUND_COLUMNS,
+            file_reader.REFUND_COLUMNS_OPTIONAL,
+        )
+    ]
+
+
+def test_the_way_of_a_refund_names_few_files_and_all_exist() -> None:
+    (table,) = tables_of(sections_of(prose_of(ARCHITECTURE), 3)["The files on this way"])
+    files = [Path(row[0].strip("`")) for row in table]
+    assert 0 < len(files) <= HAPPY_PATH_FILES_MAX
+    assert len({file.parent for file in files}) <= HAPPY_PATH_FOLDERS_MAX
+    assert [str(file) for file in files if not (ROOT / "src" / "refund_worker" / file).is_file()] == []
+
+
+def test_each_decision_has_three_lines() -> None:
+    decisions = sections_of((DOCS / "decisions.md").read_text("utf-8"), 3)
+    assert decisions
+    assert [title for title, text in decisions.items() if DECISION.fullmatch(text) is None] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text("utf-8").splitlines()) <= README_LINES_MAX
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_cell_is_long(page: Path) -> None:
+    cells = [cell for table in tables_of(prose_of(page)) for row in table for cell in row]
+    # A picture or a link counts by its text, which is what is read.
+    shown = [re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", cell) for cell in cells]
+    assert [cell for cell in shown if len(cell) > CELL_LETTERS_MAX] == []
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that repository hosts and MkDocs give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def links_of(page: Path) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if not target.startswith(("http://", "https://")):
+            yield target
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: Path) -> None:
+    for target in links_of(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", prose_of(file), re.MULTILINE)
+            assert anchor in map(anchor_of, headings), target
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = re.findall(r"^ +- .*?: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
 
 
 def write() -> None:
-    text = README.read_text("utf-8")
+    """Write the diagrams into the page."""
+    text = ARCHITECTURE.read_text("utf-8")
     for name, made in DIAGRAMS.items():
         text = text.replace(between(name), block(made))
-    README.write_text(text, "utf-8")
+    ARCHITECTURE.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

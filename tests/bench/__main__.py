@@ -1,8 +1,8 @@
-"""`make bench`: refunds a second beside the bare SDK's calls a second, on the same machine in the same run.
+"""`make bench`: refunds a second, compared with calls a second of the bare SDK, on the same machine in the same run.
 
-Everything is as in `make demo`: SQLite, the embedded broker, two worker processes, every guarantee on; only the rate
-limit is lifted. The bare figure is the official SDK with its default client, one call after another, against the same
-sandbox. Quote the ratio: the machines are noisy.
+Everything is as in `make demo`: SQLite, the embedded broker, two worker processes, every guarantee on. Only the rate
+limit is off. The bare figure is the official SDK with its default client, one call after another, against the same
+sandbox. Quote the ratio, because machines vary.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BATCH = 250
 
 
 def main() -> int:
-    """Run all measurements; 1 if a promise of the README does not hold."""
+    """Run all measurements. Return 1 if a promise of the README does not hold."""
     with tempfile.TemporaryDirectory(prefix="refund-worker-bench-") as folder:
         ratio = measure_refunds(Path(folder) / "refunds")
         megabytes = measure_submit(Path(folder) / "submit")
@@ -52,7 +52,10 @@ def main() -> int:
 
 
 def measure_refunds(folder: Path) -> float:
-    """Refunds to source a second, from the first wake-up to the last answer committed, against bare calls a second."""
+    """Return the ratio of refunds a second to bare calls a second.
+
+    The time is from the first published task to the last committed answer.
+    """
     stack = Stack(folder, settings={"REFUND_WORKER_STRIPE_RATE_PER_SECOND": "0"})
     stack.start()
     try:
@@ -65,7 +68,7 @@ def measure_refunds(folder: Path) -> float:
             taken_in = time.perf_counter() - started
             done = wait_for(runtime.context, accepted)
             seconds = time.perf_counter() - started
-            report = reconciliation.reconcile(runtime.context)
+            report = reconciliation.reconcile(runtime.context, "stripe")
             again = bare_calls_per_second(stack, "again")
     finally:
         stack.stop()
@@ -78,6 +81,7 @@ def measure_refunds(folder: Path) -> float:
 
 
 def bare_calls_per_second(stack: Stack, name: str = "first") -> float:
+    """Return the calls a second of the official SDK alone."""
     stripe.enable_telemetry = False
     client = stripe.StripeClient("sk_test_bench", base_addresses={"api": stack.sandbox.url})
     charge = f"ch_bare_{name}"
@@ -89,7 +93,7 @@ def bare_calls_per_second(stack: Stack, name: str = "first") -> float:
 
 
 def prepare(context: Context, stack: Stack, count: int) -> None:
-    """A customer, a payment and a spend for each refund."""
+    """Record a customer, a payment and a spend for each refund."""
     paid = [
         PaymentRecord(
             payment_id=f"pay-{n}",
@@ -118,6 +122,7 @@ def prepare(context: Context, stack: Stack, count: int) -> None:
 
 
 def request_all(context: Context, count: int) -> int:
+    """Accept the requests and return how many were accepted."""
     requests = [
         RefundRequest(
             idempotency_key=f"bench-{n}",
@@ -138,7 +143,7 @@ def request_all(context: Context, count: int) -> int:
 
 
 def wait_for(context: Context, count: int) -> int:
-    """Wait until all have succeeded; returns how many had after a minute at the most."""
+    """Wait until all refunds have succeeded. Return how many have after at most a minute."""
     end = time.monotonic() + 60
     done = 0
     while done < count and time.monotonic() < end:
@@ -149,7 +154,7 @@ def wait_for(context: Context, count: int) -> int:
 
 
 def measure_submit(folder: Path) -> float:
-    """Peak memory in MB of `refunds submit` on a large file, as the operating system counts it."""
+    """Return the peak memory in MB of `refunds submit` on a large file, as the operating system counts it."""
     folder.mkdir()
     clean = {key: value for key, value in os.environ.items() if not key.startswith("REFUND_WORKER_")}
     environment = clean | {"REFUND_WORKER_DATABASE_URL": f"sqlite:///{folder / 'refunds.db'}"}
@@ -164,7 +169,7 @@ def measure_submit(folder: Path) -> float:
     command = [sys.executable, "-m", "refund_worker"]
     subprocess.run([*command, "import", "payments", folder / "payments.csv"], env=environment, check=True)
     started = time.perf_counter()
-    told = subprocess.run(
+    submitted = subprocess.run(
         [*command, "refunds", "submit", folder / "refunds.csv", "-o", "json"],
         env=environment,
         check=True,
@@ -172,7 +177,7 @@ def measure_submit(folder: Path) -> float:
     )
     seconds = time.perf_counter() - started
     megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    accepted = json.loads(told.stdout)["accepted"]
+    accepted = json.loads(submitted.stdout)["accepted"]
     print(f"submitting {accepted} rows: {seconds:.0f} s, {accepted / seconds:.0f} rows/s, at most {megabytes:.0f} MB")
     return megabytes if accepted == SUBMIT_ROWS else float("inf")
 

@@ -1,7 +1,7 @@
-"""One admin's click while a bulk is being worked off, beside the same click on an idle deployment.
+"""The delay of one admin's click while a bulk is processed, compared with the same click on an idle deployment.
 
-From the moment the request is accepted to the moment its refund has succeeded, in the database. The workers take both
-queues, which is the harder case: a deployment has workers for clicks alone.
+Measured from the accepted request to the succeeded refund, in the database. The workers serve both queues, which is the
+harder case: a real deployment has separate workers for clicks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from refund_worker.batching import batched
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.context import Context
@@ -35,13 +36,14 @@ BUSY_SECONDS_MAX = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
-    """Seconds that each click took; `bulk_left` of the bulk's refunds were still to do after the last one."""
+    """The seconds that each click took. `bulk_left` of the bulk's refunds were unfinished after the last one."""
 
     seconds: tuple[float, ...]
     bulk_left: int
 
     @property
     def median(self) -> float:
+        """The median in seconds."""
         return statistics.median(self.seconds)
 
     def __str__(self) -> str:
@@ -49,7 +51,7 @@ class Clicks:
 
 
 def measure_clicks(folder: Path) -> bool:
-    """Print both figures; whether the bulk delayed no click by more than a moment."""
+    """Print both figures. Return True if the bulk delayed the median click by less than `BUSY_SECONDS_MAX`."""
     stack = Stack(folder, settings={"REFUND_WORKER_STRIPE_RATE_PER_SECOND": "0"})
     stack.start()
     try:
@@ -75,8 +77,8 @@ def _names(what: str) -> list[str]:
 
 
 def _sell(context: Context, stack: Stack, names: Sequence[object]) -> None:
-    for start in range(0, len(names), BATCH):
-        sell(context, stack.sandbox, [paid(name) for name in names[start : start + BATCH]])
+    for some in batched(names, BATCH):
+        sell(context, stack.sandbox, [paid(name) for name in some])
 
 
 def _clicks(context: Context, what: str) -> Clicks:
@@ -90,7 +92,7 @@ def _clicks(context: Context, what: str) -> Clicks:
 
 
 def _click(context: Context, name: str) -> float:
-    """Ask, and wait for the end; the seconds in between."""
+    """Request one refund and return the seconds until it succeeded."""
     (answer,) = request_refunds(context, [withdrawal(name)])
     assert isinstance(answer, Accepted), answer
     began = time.perf_counter()

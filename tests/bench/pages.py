@@ -1,8 +1,8 @@
-"""`python -m tests.bench.pages`: how long each page of the console, and each list of the API, takes with plenty there.
+"""`python -m tests.bench.pages`: the time of each page of the console and each list of the API, on a large database.
 
-A server as a deployment has it, one request at a time, each address a few times to warm up and then REPEATS times;
-milliseconds by route, on SQLite and on Postgres: the median, the longest, and what the server's process had of the
-processor for one request, which on a busy machine says more. Ends with 1 where a median reaches LIMIT_MS.
+The server is as in a deployment and gets one request at a time: each address a few times to warm up, and then REPEATS
+times. Prints milliseconds by route, on SQLite and on Postgres: the median, the maximum, and the CPU time of the
+server's process for one request, which is more reliable on a busy machine. Exits with 1 if a median reaches LIMIT_MS.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ START_SECONDS_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Milliseconds of one address, request by request, and of the processor for one of them."""
+    """Milliseconds of one address: one value for each request, and the CPU time of one request."""
 
     each: list[float]
     busy: float
 
     @property
     def median(self) -> float:
+        """The median in milliseconds."""
         return statistics.median(self.each)
 
 
@@ -57,7 +58,7 @@ Times = dict[str, Took]
 
 
 def main() -> int:
-    """Fill, serve and measure; the worst address of each route is shown."""
+    """Fill, serve and measure. Show the slowest address of each route."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--refunds", type=int, default=int(os.environ.get("BENCH_PAGE_REFUNDS", "100000")))
     parser.add_argument("--on", choices=("sqlite", "postgres"), action="append", help="default: both")
@@ -90,7 +91,7 @@ def _databases(given: str | None, names: Sequence[str], folder: Path) -> Iterato
 
 
 def measure(url: str) -> Mapping[str, Times]:
-    """Milliseconds by route and address, on a web process of its own."""
+    """Return milliseconds by route and address, measured on a separate web process."""
     settings = {"REFUND_WORKER_DATABASE_URL": url}
     with build_runtime(load_settings(settings), processors=False) as runtime:
         name = f"bench-{time.time_ns()}"
@@ -133,12 +134,13 @@ def _lists(connection: Connection) -> Mapping[str, Sequence[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A web process and a client of it."""
+    """A web process and its HTTP client."""
 
     http: httpx.Client
     process: psutil.Process
 
     def busy_seconds(self) -> float:
+        """Return the CPU time that the process has used, in seconds."""
         used = self.process.cpu_times()
         return float(used.user + used.system)
 
@@ -164,7 +166,7 @@ def _wait(http: httpx.Client, web: subprocess.Popen[bytes]) -> None:
         try:
             http.get("/healthz").raise_for_status()
         except httpx.HTTPError:
-            assert web.poll() is None, "the web ended by itself"
+            assert web.poll() is None, "the web ended unexpectedly"
             assert time.monotonic() < end, "the web did not start in time"
             time.sleep(0.1)
         else:
@@ -192,7 +194,7 @@ def _time(server: Server, address: str, **headers: str) -> Took:
 
 
 def _report(name: str, times: Mapping[str, Times], *, every: bool) -> int:
-    """Print them; how many routes are too slow."""
+    """Print the times and return how many routes are too slow."""
     print(f"\n{name}: ms at the median, ms at most, ms of the processor")
     slow = 0
     for by_address in times.values():

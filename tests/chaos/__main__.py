@@ -1,6 +1,6 @@
-"""`make chaos SECONDS=60 SEED=1`: everything on real servers, harmed for so long, then compared. One closing line.
+"""`make chaos SECONDS=60 SEED=1`: harm a deployment on real servers for that time, then compare. Ends in one line.
 
-With MUTANT=fresh_key the workers run with that defect, and the run passes if it sees it.
+With MUTANT=fresh_key the workers run with that defect, and the run passes if it detects the defect.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ SHOWN_MAX = 10
 
 
 def main() -> int:
+    """Run chaos with the command line's options. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
@@ -31,7 +32,7 @@ def main() -> int:
         result = chaos(given.seconds, given.seed, mutated(given.mutant, Path(folder)), say=_say)
     _explain(result)
     print(result.line)
-    _say(f"the defect {given.mutant} was {'seen' if result.findings.double else 'NOT SEEN'}")
+    _say(f"the defect {given.mutant} was {'detected' if result.findings.double else 'NOT DETECTED'}")
     return 0 if result.findings.double else 1
 
 

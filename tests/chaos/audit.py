@@ -1,4 +1,4 @@
-"""Three lists held against each other: the sandbox's book, our ledger by SQL of its own, and the clients' promises."""
+"""Compare three lists: the sandbox's book, our ledger by independent SQL, and the promises that clients got."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 VOID = {"failed", "canceled"}
-# A person is asked for these by what others did over the same payment; nothing else may keep a refund from its end.
+# These reasons need a person because others refunded the same payment. No other reason may keep a refund from its end.
 EXPLAINED = frozenset({"refunded_elsewhere"})
 
 PAID_BY_LEG = """
@@ -35,7 +35,7 @@ SELECT r.refund_id, r.status, r.credits, r.returned_credits,
   coalesce(sum(l.amount_minor) FILTER (WHERE l.replaces IS NULL), 0)
 FROM refunds r JOIN legs l USING (refund_id) GROUP BY r.refund_id"""
 
-# What each refund left on its customer's balance, all its entries together.
+# The effect of each refund on its customer's balance: the sum of all its entries.
 LEFT_ON_BALANCE = """
 SELECT r.refund_id, r.kind, r."to", r.status, r.credits, r.returned_credits, coalesce(sum(e.amount), 0)
 FROM refunds r LEFT JOIN ledger_transactions t ON t.refund_id = r.refund_id
@@ -46,7 +46,7 @@ GROUP BY r.refund_id"""
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What does not agree, in words; `open` are refunds that are under way still."""
+    """All differences as text; `open` are refunds that are still in progress."""
 
     double: tuple[str, ...]
     lost: tuple[str, ...]
@@ -55,11 +55,12 @@ class Findings:
 
     @property
     def clean(self) -> bool:
+        """True if there is no difference."""
         return not (self.double or self.lost or self.mismatch or self.open)
 
 
 def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Findings:
-    """Compare all three as they are now. Raises `psycopg.OperationalError` while the database is away."""
+    """Compare all three lists in their current state. Raise `psycopg.OperationalError` if the database is down."""
     things, double = read_book(book)
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
         statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
@@ -78,7 +79,7 @@ def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Finding
 
 
 def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The refunds of the sandbox's file, and every moment at which two of them stood for one leg."""
+    """Return the refunds in the sandbox's file, and each case of two valid refunds for one leg at the same time."""
     things: dict[str, dict[str, Any]] = {}
     standing: defaultdict[str, set[str]] = defaultdict(set)
     double: dict[str, str] = {}
@@ -101,7 +102,7 @@ def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _leg_of(thing: Mapping[str, Any]) -> str:
-    """Ours, that is; empty for what a person made in the dashboard."""
+    """Return our leg of the refund object; empty for a refund that a person made in the dashboard."""
     return str(thing["metadata"].get("refund_worker_leg", ""))
 
 

@@ -1,4 +1,4 @@
-"""Clients that ask for refunds over HTTP and keep a list of their own of what they were promised."""
+"""Clients that request refunds over HTTP and record the promises that they get."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CREDITS_MAX = 20
 
 @dataclass(slots=True)
 class Promises:
-    """What callers were told, by idempotency key; `broken` are promises that contradict an earlier one."""
+    """The promised refund ids by idempotency key. `broken` has promises that contradict an earlier one."""
 
     ids: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
@@ -26,16 +26,17 @@ class Promises:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, key: str, refund_id: str) -> None:
+        """Record a promise, and note a contradiction."""
         with self.lock:
             if self.ids.setdefault(key, refund_id) != refund_id:
                 self.broken.append(f"{key} was promised {self.ids[key]}, later {refund_id}")
 
 
 class Client(threading.Thread):
-    """Asks until `stop` is set, and then until its last question is answered.
+    """Sends requests until `stop` is set, and then until its last request is answered.
 
-    Every question is repeated under the same key until there is an answer; some are asked again after it, and some
-    twice at the same moment.
+    Every request is repeated with the same key until there is an answer. Some are repeated after the answer, and some
+    are sent twice at the same moment.
     """
 
     def __init__(self, number: int, seed: int, port: int, key: str, customers: int, promises: Promises) -> None:
@@ -47,10 +48,11 @@ class Client(threading.Thread):
         self._number = number
 
     def run(self) -> None:
+        """Send requests until `stop` is set."""
         count = 0
         while not self.stop.is_set():
             count += 1
-            # Every fourth key is the other clients' too, at any time before or after.
+            # All clients share every fourth key, and use it at different times.
             name = f"shared-{count}" if count % 4 == 0 else f"{self._number}-{count}"
             if count % 4 < 2:
                 self._ask_until_answered(name)
@@ -93,7 +95,7 @@ class Client(threading.Thread):
             time.sleep(0.2)
 
     def _body(self, chance: random.Random) -> dict[str, Any]:
-        """By the key alone, so that whoever asks under it asks the same."""
+        """Return a body that depends on the key alone, so that all clients send the same body with it."""
         customer = chance.randrange(self._customers)
         body = {"customer_id": f"c{customer}", "credits": chance.randint(1, CREDITS_MAX), "reason": "chaos"}
         way = chance.random()

@@ -1,5 +1,8 @@
-"""What goes wrong, in an order that the seed decides: kills, freezes, servers that crash, forget or are full, a person
-who refunds the same payments in the dashboard, and somebody who writes odd messages to the broker."""
+"""The harm of a chaos run, in an order decided by the seed.
+
+Processes are killed or frozen. Servers crash, lose their data or are full. A person refunds the same payments in the
+dashboard, and odd messages reach the broker.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,9 @@ REDIS_SECONDS = 2.0
 
 
 class Harm:
-    """Does harm to a stage; `ways` says how often each way did. `done` counts kills, freezes, pg_crashes, redis_losses,
-    refunds in the dashboard, and odd messages.
+    """Does harm to a stage. `ways` counts each way of harm; `done` counts the harm by kind.
 
-    A way says whether it found something to harm: what is dead or frozen already can't be killed.
+    A way returns True if it found something to harm: a process that is dead or frozen cannot be killed.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -51,11 +53,10 @@ class Harm:
         ]
 
     def go_on(self, until: float, tick: Callable[[], object] = lambda: None) -> None:
-        """Harm after harm until that time (`time.monotonic`), the dead started again all the while; `tick` is called
-        often."""
+        """Do harm until that time (`time.monotonic`), and restart dead processes. `tick` is called often."""
         weights = [weight for weight, _ in self._ways]
         next_at = time.monotonic()
-        # The first round has one of each, so that a short run has seen everything.
+        # The first round has one of each, so that even a short run has every kind of harm.
         first = [way for _, way in self._ways]
         self._chance.shuffle(first)
         while time.monotonic() < until:
@@ -71,7 +72,7 @@ class Harm:
             time.sleep(0.05)
 
     def tend(self) -> None:
-        """Start the dead again, and undo what is due to be undone."""
+        """Restart dead processes, and undo the harm that is due to be undone."""
         now = time.monotonic()
         due = [undo for at, undo in self._later if at <= now]
         self._later = [(at, undo) for at, undo in self._later if at > now]
@@ -80,8 +81,10 @@ class Harm:
         self._stage.parts.revive(REVIVE_SECONDS)
 
     def heal(self) -> None:
-        """Undo everything now, and let the broker die for the last time: whoever that leaves deaf is not killed and
-        started again by accident afterwards."""
+        """Undo all harm now and crash the broker for the last time.
+
+        So no process that loses its broker connection is killed and restarted by chance afterwards.
+        """
         self._stage.parts.thaw_all()
         self._later = [(0.0, undo) for _, undo in self._later]
         self.tend()
@@ -91,7 +94,7 @@ class Harm:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def _part(self, kind: str) -> Part | None:
-        """One of its kind that runs and is not frozen."""
+        """Return a process of this kind that runs and is not frozen."""
         fit = [p for p in self._stage.parts.all.values() if p.name.startswith(kind) and not p.frozen and p.family()]
         return self._chance.choice(fit) if fit else None
 
@@ -160,7 +163,7 @@ class Harm:
         with redis.from_url(self._stage.valkey.url, socket_timeout=5) as client:
             try:
                 client.lpush(self._chance.choice(("refunds", "bulk")), *messages)
-            except redis.RedisError:  # full just now
+            except redis.RedisError:  # the broker is full now
                 return False
         self.done["odd_messages"] += len(messages)
         return True

@@ -1,4 +1,4 @@
-"""Our code with one defect, in a folder of its own: a chaos run that does not see it sees nothing."""
+"""Copies of our code with one defect each. A chaos run that does not detect the defect proves nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
 
-# name: (file, the text that stands there once, what takes its place)
+# name: (file, a text that is in it once, its replacement)
 MUTANTS = {
     "fresh_key": (
         "refund_worker/domain/next_step.py",
@@ -18,11 +18,14 @@ MUTANTS = {
 
 
 def mutated(name: str, folder: Path) -> Path:
-    """A copy of our source with that defect, below `folder`. Raises `KeyError`; fails if the text is not there once."""
+    """Return a copy of our source with the defect, below `folder`. Raise `KeyError` if there is no such defect.
+
+    Fails unless the replaced text is in the file exactly once.
+    """
     file, old, new = MUTANTS[name]
     source = folder / "src"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
     text = (source / file).read_text("utf-8")
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+    assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
     (source / file).write_text(text.replace(old, new), "utf-8")
     return source

@@ -1,4 +1,4 @@
-"""Others: a person in the processor's dashboard, and somebody who writes to our broker."""
+"""Harm by others: a person in the processor's dashboard, and a writer of odd messages to our broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def refund_by_hand(stage: Stage, chance: random.Random) -> bool:
-    """Refund part of some payment as the dashboard does, without a mark of ours; whether the processor took it."""
+    """Refund a part of a random payment as the dashboard does, without our metadata. Return True if it was accepted."""
     customer, number = chance.randrange(CUSTOMERS), chance.randrange(PAYMENTS_EACH)
     form = {"charge": f"ch_{customer}-{number}", "amount": str(chance.randint(1, 200))}
     request = urllib.request.Request(
@@ -36,12 +36,12 @@ def refund_by_hand(stage: Stage, chance: random.Random) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=SECONDS_MAX) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):  # it may have been made all the same
+    except (OSError, urllib.error.URLError):  # the refund may exist nevertheless
         return False
 
 
 def odd_message(chance: random.Random) -> str:
-    """One of our own tasks with one or two headers that no caller should write, or a body that is none."""
+    """Return one of our own tasks with one or two headers that no caller should write, or with a malformed body."""
     headers: dict[str, Any] = {"task": "refund_worker.advance", "id": f"odd-{chance.random()}", "lang": "py"}
     headers |= {chance.choice(HEADERS): chance.choice(VALUES) for _ in range(chance.randint(1, 2))}
     body = chance.choice((b'[[["rf_unknown"]], {}, {}]', b"[[[]], {}, {}]", b"[]", b"null", b"{", b"[1, 2, 3, 4]"))

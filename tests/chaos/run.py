@@ -1,4 +1,4 @@
-"""One chaos run: harm for so many seconds, then heal, drain and compare."""
+"""One chaos run: do harm for some time, then heal, drain and compare."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INTENSITY = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run came out; `findings` say what is wrong in words."""
+    """The result of a run. `findings` has the differences as text."""
 
     line: str
     findings: Findings
@@ -36,6 +36,7 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """True if nothing was wrong."""
         return (
             self.findings.clean
             and not self.broken_promises
@@ -45,8 +46,13 @@ class Result:
 
 
 def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[str], object] = print) -> Result:
-    """Run it. `source`: a folder with another version of our code for workers, schedulers and web, which is expected to
-    pay twice. The logs and the sandbox's book are kept where it comes out otherwise than expected."""
+    """Run chaos for `seconds`.
+
+    `source` is a folder with a defective version of our code, which is expected to pay twice.
+
+    The defective code runs in workers, schedulers and web. After an unexpected result the logs and the sandbox's book
+    are kept.
+    """
     folder = temporary_folder("refund-worker-chaos-")
     stage = Stage(folder, seed, source)
     with stage:
@@ -55,9 +61,9 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
         began = time.monotonic()
         stage.begin_asking()
         progress = Progress(say)
-        harm.go_on(began + seconds, lambda: progress.tell(_so_far(seconds, began, harm, stage)))
+        harm.go_on(began + seconds, lambda: progress.report(_so_far(seconds, began, harm, stage)))
         lasted = time.monotonic() - began
-        say(f"{lasted:4.0f} s: all faults end; now everything must come to its end within {HEAL_SECONDS_MAX:.0f} s")
+        say(f"{lasted:4.0f} s: all faults end; now every refund must end within {HEAL_SECONDS_MAX:.0f} s")
         findings, heal_seconds = _heal(stage, harm)
         promises = dict(stage.promises.ids)
     result = _result(lasted, harm, findings, heal_seconds, stage, len(promises))
@@ -74,9 +80,9 @@ def _so_far(seconds: float, began: float, harm: Harm, stage: Stage) -> str:
 
 
 def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
-    """End all faults and wait until all agrees; what is found then, and the seconds it took.
+    """End all faults and wait until everything agrees. Return the final findings and the seconds it took.
 
-    A second refund of the same thing does not heal: there is nothing to wait for.
+    A double refund ends the wait, because it cannot heal.
     """
     began = time.monotonic()
     harm.heal()
@@ -96,7 +102,7 @@ def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
 def _result(seconds: float, harm: Harm, findings: Findings, heal_seconds: float, stage: Stage, refunds: int) -> Result:
     broken = tuple(stage.promises.broken)
     counts = " ".join(f"{name}={count}" for name, count in harm.done.items())
-    # What has not come to its end when the time to heal is over is lost to whoever waits for it.
+    # A refund that has not ended when the time to heal is over counts as lost.
     lost = len(findings.lost) + len(findings.open)
     wrong = f"double={len(findings.double)} lost={lost} mismatch={len(findings.mismatch) + len(broken)}"
     line = f"seconds={seconds:.0f} {counts} refunds={refunds} {wrong} heal_seconds={heal_seconds:.0f}"

@@ -22,7 +22,7 @@ from tests.support.sales import paid, sell, spent
 from tests.support.servers import PostgresServer, ValkeyServer
 
 LEASE_SECONDS = 3
-# Frozen past the lease, effects that land 3 s late and lists that lag by 3 s come within it, on a slow machine too.
+# Longer than a freeze beyond the lease, an effect 3 s late and a list that lags by 3 s, even on a slow machine.
 QUIET_SECONDS = 15
 CLOCKS = {
     "LEASE_SECONDS": LEASE_SECONDS,
@@ -36,17 +36,17 @@ CLOCKS = {
 SANDBOX_KEY = "sk_test_ofTheChaosRun"
 PAYMENTS_EACH = 2
 CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 40, 4, 2, 2
-# Much more than is ever asked for: a second refund of the same thing must not be refused for want of room.
+# Much more than is ever requested, so that a double refund is not refused because too little is left.
 PAYMENT_CREDITS, SPEND_CREDITS = 100_000, 50_000
 WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"
 READY_SECONDS_MAX = 120.0
 
 
 class Stage:
-    """Everything started, with payments on both sides, and an API key; `clients` begin when told to."""
+    """A running deployment with payments on both sides and an API key. `clients` start with `begin_asking`."""
 
     def __init__(self, folder: Path, seed: int, source: Path | None = None) -> None:
-        """`source`: run workers, schedulers and web from the code of this folder."""
+        """Create the stage. If given, `source` is the folder of the code that workers, schedulers and web run."""
         self.folder, self.seed = folder, seed
         self.postgres = PostgresServer()
         self.valkey = ValkeyServer()
@@ -127,7 +127,7 @@ class Stage:
         sell(context, self.sandbox, payments, spends)
 
     def wait_for_web(self) -> None:
-        """Wait until the web is ready. Fails if that takes too long."""
+        """Wait until the web is ready. Fail if that takes too long."""
         deadline = time.monotonic() + READY_SECONDS_MAX
         while True:
             try:
@@ -138,13 +138,14 @@ class Stage:
                 time.sleep(0.1)
 
     def begin_asking(self) -> None:
+        """Start the clients."""
         for number in range(CLIENTS):
             client = Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises)
             client.start()
             self.clients.append(client)
 
     def end_asking(self, seconds_max: float) -> bool:
-        """Let every client finish its last question; whether all did in time."""
+        """Let every client finish its last request. Return True if all did so in time."""
         deadline = time.monotonic() + seconds_max
         for client in self.clients:
             client.stop.set()

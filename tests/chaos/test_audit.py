@@ -1,4 +1,4 @@
-"""The chaos run's audit sees what it is there to see: each kind of difference, planted in books that agreed."""
+"""The audit of the chaos run detects each kind of difference, planted in books that agreed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLEAN = Findings((), (), (), ())
 
 
 class Books:
-    """A world with one refund of each kind, its processor's book as a file, and what was promised to whom."""
+    """A world with one refund of each kind, its processor's book as a file, and the promises to the clients."""
 
     def __init__(self, url: str, book: Path) -> None:
         self.world, self.url, self.book = World(url), url, book
@@ -35,6 +35,7 @@ class Books:
         self.write_book()
 
     def write_book(self) -> None:
+        """Write the processor's book in the sandbox's file format."""
         lines = [
             json.dumps(
                 [
@@ -54,10 +55,11 @@ class Books:
         self.book.write_text("".join(line + "\n" for line in lines))
 
     def audit(self) -> Findings:
+        """Return the audit's findings."""
         return audit(self.url, self.book, self.promises)
 
     def add_to_balance(self, refund_id: str, credits: int) -> None:
-        """As a worker would that posts a credit refund once more: the ledger and the balance beside it agree."""
+        """Post a credit refund a second time, as a faulty worker would. Ledger and stored balance still agree."""
         values = {"r": refund_id, "n": credits}
         with self.world.database.write() as connection:
             for statement in (
@@ -74,6 +76,7 @@ class Books:
 
 @pytest.fixture
 def books(postgres_server: PostgresDatabases, tmp_path: Path) -> Iterator[Books]:
+    """Books that agree."""
     url = postgres_server.create(migrate)
     made = Books(url, tmp_path / "book.jsonl")
     assert made.audit() == CLEAN
@@ -83,7 +86,7 @@ def books(postgres_server: PostgresDatabases, tmp_path: Path) -> Iterator[Books]
 
 
 def only(findings: Findings, kind: str) -> str:
-    """The one difference, which must be of that kind."""
+    """Return the only difference, which must be of this kind."""
     assert {k: len(getattr(findings, k)) for k in ("double", "lost", "mismatch", "open")} == {
         **dict.fromkeys(("double", "lost", "mismatch", "open"), 0),
         kind: 1,
@@ -91,7 +94,7 @@ def only(findings: Findings, kind: str) -> str:
     return str(getattr(findings, kind)[0])
 
 
-def test_a_second_object_for_a_leg_is_double_even_when_one_of_them_failed_later(books: Books) -> None:
+def test_two_objects_of_a_leg_are_double_even_if_one_fails_later(books: Books) -> None:
     (first, second) = books.world.processor.objects.values()
     made = {"id": "re_9", "status": "pending", "amount": 1, "metadata": {"refund_worker_leg": first.leg_id}}
     with books.book.open("a") as file:
@@ -101,23 +104,23 @@ def test_a_second_object_for_a_leg_is_double_even_when_one_of_them_failed_later(
     assert second.leg_id not in books.audit().double[0]
 
 
-def test_a_promise_that_nothing_stands_for_is_lost(books: Books) -> None:
+def test_promise_without_a_refund_is_lost(books: Books) -> None:
     books.promises["k4"] = "rf_4"
     assert only(books.audit(), "lost").startswith("k4 was promised rf_4")
 
 
-def test_money_that_only_one_book_knows_is_a_mismatch(books: Books) -> None:
+def test_money_in_only_one_book_is_a_mismatch(books: Books) -> None:
     books.world.processor.objects.popitem()
     books.write_book()
     assert "the ledger says 100, the book 0" in only(books.audit(), "mismatch")
 
 
 @pytest.mark.parametrize("key", ["k1", "k2", "k3"])
-def test_credits_given_once_more_are_a_mismatch(books: Books, key: str) -> None:
+def test_credits_posted_twice_are_a_mismatch(books: Books, key: str) -> None:
     books.add_to_balance(books.promises[key], 10)
     assert books.promises[key] in only(books.audit(), "mismatch")
 
 
-def test_what_is_under_way_is_open(books: Books) -> None:
+def test_refund_in_progress_is_open(books: Books) -> None:
     refund_id = books.promises["k4"] = books.world.withdraw(50, "k4")
     assert only(books.audit(), "open") == f"{refund_id} is queued (None)"

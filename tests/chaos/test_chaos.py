@@ -1,4 +1,4 @@
-"""A bounded chaos run with every test run, and the proof that it would see a worker that pays twice."""
+"""A bounded chaos run with every test run, and the proof that it detects a worker that pays twice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 
 SECONDS, SEED = 60, 4
 MUTANT_SECONDS = 40
-# Of doing harm, see `Harm`; each at least once in a run.
+# The number of ways of harm, see `Harm`. Each happens at least once in a run.
 WAYS = 14
 
 # One at a time: a run has more than a dozen processes.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]
 
 
-def test_nothing_is_paid_twice_lost_or_left_open_whatever_is_killed_frozen_or_wiped() -> None:
+def test_chaos_leaves_nothing_paid_twice_lost_or_open() -> None:
     result = chaos(SECONDS, SEED)
     print(result.line)
     assert (result.findings.double, result.findings.lost, result.findings.mismatch) == ((), (), ())
@@ -26,13 +26,13 @@ def test_nothing_is_paid_twice_lost_or_left_open_whatever_is_killed_frozen_or_wi
     assert result.broken_promises == ()
     assert result.left_behind == ()
     assert result.heal_seconds <= HEAL_SECONDS_MAX
-    # It was chaos, of every kind, and there was something to harm.
+    # Every kind of harm happened, and there were refunds to harm.
     assert min(result.done.values()) > 0, result.done
     assert len(result.ways) == WAYS, result.ways
     assert result.refunds > 50
 
 
-def test_a_worker_that_makes_a_fresh_key_on_each_try_is_seen(tmp_path: Path) -> None:
+def test_worker_with_a_new_key_on_each_try_is_detected(tmp_path: Path) -> None:
     result = chaos(MUTANT_SECONDS, SEED, mutated("fresh_key", tmp_path))
     print(result.line)
     assert result.findings.double

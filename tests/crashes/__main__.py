@@ -1,7 +1,7 @@
-"""`make crashes`: every path, a crash at every point, singly and in all pairs; ends in one line.
+"""`make crashes`: every path, a crash at every point, alone and in all pairs. Ends in one line.
 
-Where several first crashes leave the same world, one of them is paired with all second ones; of the other pairs, which
-are `alike`, each 50th is run as well. `--alike 1` runs them all.
+If several first crashes leave the same world, only one of them is paired with all second crashes. Of the other pairs,
+which are `alike`, each 50th runs as well. `--alike 1` runs them all.
 
 `python -m tests.crashes --path "deleted" --at 5 31` shows one run's trace.
 """
@@ -26,6 +26,7 @@ Job = tuple[str, tuple[int, ...]]
 
 
 def main() -> int:
+    """Run the crashes with the command line's options. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
     parser.add_argument("--path", choices=sorted(BY_NAME), help="only this one")
     parser.add_argument("--at", type=int, nargs="+", help="show the trace of one run with crashes at these points")
@@ -40,6 +41,7 @@ def main() -> int:
 
 
 def show(name: str, crash_at: list[int]) -> int:
+    """Print the trace of one run. Return 1 if it broke a promise."""
     for line in trace_of(BY_NAME[name], crash_at):
         print(*line)
     result = run_path(BY_NAME[name], crash_at)
@@ -48,6 +50,7 @@ def show(name: str, crash_at: list[int]) -> int:
 
 
 def enumerate_all(names: list[str], every: int, alike: int, processes: int) -> int:
+    """Run all crashes of these paths and print a summary. Return 1 if one of them broke a promise."""
     started = time.monotonic()
     total = Counter[str]()
     with multiprocessing.Pool(processes) as pool:
@@ -55,17 +58,21 @@ def enumerate_all(names: list[str], every: int, alike: int, processes: int) -> i
             counts = enumerate_path(pool, name, every, alike)
             total += counts
             seconds = time.monotonic() - started
-            print(f"{seconds:6.0f} s  {name}: {told(counts)}", file=sys.stderr, flush=True)
-    print(f"paths={len(names)} {told(total)} failures={total['failures']}")
+            print(f"{seconds:6.0f} s  {name}: {summary(counts)}", file=sys.stderr, flush=True)
+    print(f"paths={len(names)} {summary(total)} failures={total['failures']}")
     return 1 if total["failures"] else 0
 
 
-def told(counts: Counter[str]) -> str:
+def summary(counts: Counter[str]) -> str:
+    """Return the counts as text."""
     return " ".join(f"{name}={counts[name]}" for name in ("points", "pairs", "run"))
 
 
 def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int, alike: int) -> Counter[str]:
-    """Points, pairs, pairs run, and failures. A second crash is at any point that the run with the first one passes."""
+    """Return the counts of points, pairs, pairs run, and failures.
+
+    A second crash is at any point that the run with the first crash passes.
+    """
     failures = report(name, (), run_path(BY_NAME[name]))
     count = run_path(BY_NAME[name]).points
     singles: dict[int, Crashed] = {}
@@ -79,12 +86,12 @@ def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int, alike
     progress = Progress()
     for done, ((_, crash_at), result) in enumerate(pool.imap_unordered(run_job, jobs, 20), 1):
         failures += report(name, crash_at, result)
-        progress.tell(f"          {name}: {done} of {len(jobs)} pairs")
+        progress.report(f"          {name}: {done} of {len(jobs)} pairs")
     return Counter(points=count, pairs=len(pairs), run=len(jobs), failures=failures)
 
 
 def different(singles: Mapping[int, Crashed]) -> set[int]:
-    """Of the crashes that left the same world, the first one each; all whose own run broke a promise."""
+    """Return one crash of each group that left the same world, and every crash that broke a promise."""
     left: dict[tuple[object, ...], int] = {}
     for point, result in sorted(singles.items()):
         world = (result.points - point, result.rest) if result.rest else (point, None)
@@ -93,6 +100,7 @@ def different(singles: Mapping[int, Crashed]) -> set[int]:
 
 
 def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:
+    """Yield each n-th pair of crash points. `passed` is the number of points that each first crash's run passed."""
     number = 0
     for first in sorted(passed):
         for second in range(first + 1, passed[first] + 1):
@@ -102,11 +110,13 @@ def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:
 
 
 def run_job(job: Job) -> tuple[Job, Crashed]:
+    """Run one pair."""
     name, crash_at = job
     return job, run_path(BY_NAME[name], crash_at)
 
 
 def report(name: str, crash_at: tuple[int, ...], result: Crashed) -> int:
+    """Print a failure and its replay command. Return the number of failures, 0 or 1."""
     if result.violation is None:
         return 0
     at = " ".join(str(point) for point in crash_at)

@@ -1,4 +1,4 @@
-"""One run of a path with crashes at chosen points, by the simulation's world without its random faults."""
+"""One run of a path with crashes at chosen points, in the simulation's world without its random faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Violation
 from tests.simulation.schedule import Schedule
 
-# Salts are random, and what is hashed with them differs as they do.
+# Salts are random, so their hashes are random too.
 _RANDOM = re.compile(r"[0-9a-f]{32,64}")
 
 # Before and after every statement, commit, call and publication.
@@ -34,7 +34,7 @@ POINTS = frozenset(
 
 @dataclass(slots=True)
 class Crashes(Faults):
-    """Counts the points from the request on and strikes at the chosen ones; `life` strikes on its first occasion."""
+    """Counts the points after the request and strikes at the chosen ones. Each fault in `life` strikes once."""
 
     counting: bool = False
     passed: int = 0
@@ -42,6 +42,7 @@ class Crashes(Faults):
     life: set[str] = field(default_factory=set)
 
     def strikes(self, name: str) -> bool:
+        """Return True if the process dies at this point, or if the path's fault strikes now."""
         if not self.on:
             return False
         if name in POINTS:
@@ -58,7 +59,7 @@ class Crashes(Faults):
 
 
 class CrashRun(Schedule):
-    """The path's plan; everything that dies is started anew as in the simulation; then the end must be as promised."""
+    """Runs the path's plan. Processes that die are restarted as in the simulation; then the promised end is checked."""
 
     def __init__(self, path: Path, crash_at: Collection[int] = ()) -> None:
         super().__init__(1, path.plan(), Crashes)
@@ -68,7 +69,7 @@ class CrashRun(Schedule):
         self.gate.near_statements = True
         self.crashes.crash_at = frozenset(crash_at)
         self.crashes.life = set(path.life)
-        # A failure that comes before anybody has heard of the success is another path: another payment is tried.
+        # A failure before the success is recorded is another path: another payment is tried.
         self.bank.fails_no_sooner_than = DAY
         self.world.at(self.world.start + 1.5, self._begin)
         self.rest = ""
@@ -79,6 +80,7 @@ class CrashRun(Schedule):
             self.bank.payments[payment].declines = "expired_or_canceled_card"
 
     def run(self) -> None:
+        """Run the path and check its promised end."""
         super().run()
         check_ends(self.watch, self.bank, self.accepted)
         ends = tuple(row["status"] for row in self.watch.refunds.values())
@@ -94,7 +96,7 @@ class CrashRun(Schedule):
             self.rest = self._digest_of_the_rest()
 
     def _digest_of_the_rest(self) -> str:
-        """Of all that came after the one crash: the trace with its times, and every row at the end."""
+        """Return a hash of everything after the single crash: the trace with its times, and every row at the end."""
         struck = max(
             n for n, line in enumerate(self.world.trace) if f"(point {min(self.crashes.crash_at)})" in str(line)
         )
@@ -105,15 +107,15 @@ class CrashRun(Schedule):
         return digest.hexdigest()
 
     def _reconcile(self) -> None:
-        """Left to the simulation."""
+        """Do nothing, because the simulation covers this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """How a run ended: its first broken promise, how many points it passed, and a digest of all after its one crash.
+    """The result of a run: its first broken promise, its number of points, and a hash of everything after its crash.
 
-    Two crashes with as many points after them and the same `rest` left the same world, as any two within one
-    transaction do: what a second crash leads to is then the same, too.
+    Two crashes with the same number of points after them and the same `rest` left the same world, like any two within
+    one transaction. A second crash then has the same result too.
     """
 
     violation: str | None
@@ -122,11 +124,13 @@ class Crashed:
 
 
 def run_path(path: Path, crash_at: Collection[int] = ()) -> Crashed:
+    """Run the path with crashes at these points."""
     run = CrashRun(path, crash_at)
     return Crashed(run.outcome(), run.crashes.passed, run.rest)
 
 
 def trace_of(path: Path, crash_at: Collection[int]) -> list[tuple[object, ...]]:
+    """Return the trace of the path with crashes at these points."""
     run = CrashRun(path, crash_at)
     run.outcome()
     return run.world.trace

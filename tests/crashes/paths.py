@@ -1,4 +1,4 @@
-"""The paths whose every point is crashed at: what is asked for, how the processor behaves, and how it must end."""
+"""The paths that are crashed at every point: the requests, the processor's behaviour, and the promised end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
+from refund_worker.processors.stripe.entry import CAPABILITIES
 from tests.simulation.plan import DAY, HOUR, START, Act, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """`life` names what befalls at the processor, each on the first occasion; `ends` are the statuses at the end.
+    """One path. `life` names the faults at the processor, each of which strikes once; `ends` are the final statuses.
 
-    `balance` is the customer's at the end, `paid` the money that the processor then has given back in all.
+    `balance` is the customer's final balance in credits, `paid` the money that the processor has refunded, in minor
+    units.
     """
 
     name: str
@@ -29,13 +31,19 @@ class Path:
     threshold: int | None = None
 
     def plan(self) -> Plan:
-        """One customer who paid 100 + 60 for as many credits and spent 40 of them."""
+        """Return the plan: one customer who paid 100 + 60 for as many credits and spent 40 of them."""
         return Plan(
-            # Nothing comes late here, so that the quiet window may be short; few polls make few points.
-            policy=Policy(retry_base_seconds=60, retry_max_seconds=HOUR, quiet_seconds=300, poll_seconds=2 * DAY),
+            # No effect is late here, so the quiet window can be short. Few polls make few points.
+            policy=Policy(
+                retry_base_seconds=60,
+                retry_max_seconds=HOUR,
+                quiet_seconds=300,
+                poll_seconds=2 * DAY,
+                processors={"stripe": CAPABILITIES.rules()},
+            ),
             threshold=self.threshold,
             workers=2,
-            horizon=32 * DAY,  # nothing is left for healing: every step is within the reach of crashes
+            horizon=32 * DAY,  # nothing is left for healing: a crash can hit every step
             payments=[_payment("p1", 100, 1), _payment("p2", 60, 2)],
             spends=[
                 SpendRecord(
@@ -84,9 +92,9 @@ TO_BALANCE = _request("k1", kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_
 TO_SOURCE = _request("k1", kind=Kind.CREDIT_REFUND, transaction_id="s1", credits=25)
 WITHDRAWAL = _request("k1", credits=30)
 OVER_TWO = _request("k1", credits=100)
-# Everything has recovered from two crashes by then.
+# By then the deployment has recovered from two crashes.
 LATER = 2 * HOUR
-# As much as is asked for, over the payment that it goes back over.
+# The requested amount, refunded from the payment that our refund uses.
 IN_THE_DASHBOARD = Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 0.5})
 
 PATHS = (
@@ -107,7 +115,9 @@ PATHS = (
     Path(
         "canceled before the first send",
         (
-            Act(0.2, "pause"),  # before the points are counted: who dies here may be back only after the request
+            Act(
+                0.2, "pause"
+            ),  # before the points are counted: a process that dies here may restart only after the request
             _asks(WITHDRAWAL),
             Act(LATER, "command", {"action": Action.CANCEL}),
             Act(2 * LATER, "resume"),
@@ -144,7 +154,7 @@ PATHS = (
         "blocked, refunded in the dashboard meanwhile, and a person says so",
         (
             _asks(WITHDRAWAL),
-            IN_THE_DASHBOARD,  # what was blocked is tried again by itself after an hour
+            IN_THE_DASHBOARD,  # a blocked leg is retried automatically after an hour
             Act(2 * LATER, "command", {"action": Action.RESOLVE, "reference": "re_by_hand"}),
         ),
         ("succeeded",),
@@ -156,7 +166,7 @@ PATHS = (
         "blocked, refunded in the dashboard meanwhile, and a person wants both",
         (
             _asks(WITHDRAWAL),
-            IN_THE_DASHBOARD,  # what was blocked is tried again by itself after an hour
+            IN_THE_DASHBOARD,  # a blocked leg is retried automatically after an hour
             Act(2 * LATER, "command", {"action": Action.RETRY}),
         ),
         ("succeeded",),
@@ -165,7 +175,7 @@ PATHS = (
         life=("blocked",),
     ),
     Path(
-        "an empty balance, told by the object",
+        "an empty balance, reported by the object",
         (_asks(WITHDRAWAL),),
         ("succeeded",),
         90,
@@ -173,7 +183,7 @@ PATHS = (
         life=("balance empty, told by the object",),
     ),
     Path(
-        "refused in a word that nobody knows, retried",
+        "refused with an unknown code, retried",
         (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.RETRY})),
         ("succeeded",),
         90,

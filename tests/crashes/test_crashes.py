@@ -1,4 +1,4 @@
-"""A crash before and after every statement, commit, call and publication; `make crashes` adds every pair of them."""
+"""A crash before and after every statement, commit, call and publication. `make crashes` adds every pair of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tests.crashes.__main__ import different, pairs_of
 from tests.crashes.crash_run import Crashed, CrashRun, run_path, trace_of
 from tests.crashes.paths import PATHS, Path
 
-# Of the pairs, each n-th; a prime, so that over the paths all kinds of points meet.
+# Each n-th pair runs. It is a prime, so that over all paths all kinds of points are paired.
 EVERY = 199
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
-def test_a_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) -> None:
+def test_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) -> None:
     count = run_path(path).points
-    assert count > 40, "hardly any point was passed: nothing was crashed at"
+    assert count > 40, "too few points were passed for a meaningful test"
     singles = {first: run_path(path, (first,)) for first in range(1, count + 1)}
     broken = {(first,): result.violation for first, result in singles.items() if result.violation}
     passed = {first: result.points for first, result in singles.items()}
@@ -26,7 +26,7 @@ def test_a_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) 
     assert not broken, "\n".join(f"crashes at {at}: {why}" for at, why in broken.items())
 
 
-def test_crashes_are_alike_within_a_transaction_and_not_across_a_commit_or_a_send() -> None:
+def test_crashes_are_alike_only_within_a_transaction() -> None:
     path = PATHS[1]
     struck: list[str] = []
     singles = {}
@@ -35,21 +35,21 @@ def test_crashes_are_alike_within_a_transaction_and_not_across_a_commit_or_a_sen
         struck += [line[3] for line in trace_of(path, (at,)) if f"(point {at})" in str(line)]
     firsts = different(singles)
     kinds = [kind.partition(" (")[0] for kind in struck]
-    request = kinds.index("die after the commit")  # of the request: before it there is no refund, and then there is
+    request = kinds.index("die after the commit")  # the commit of the request: before it there is no refund
     assert request + 1 in firsts
-    assert not {2, request} & firsts, "within its transactions"
+    assert not {2, request} & firsts, "crashes within one transaction are alike"
     calls = [at for at, kind in enumerate(kinds, 1) if kind.endswith("the call")]
     assert set(calls) <= firsts
 
 
-def test_crashes_are_alike_only_where_all_after_them_is() -> None:
+def test_crashes_are_alike_only_if_everything_after_them_is() -> None:
     same = {1: Crashed(None, 10, "a"), 2: Crashed(None, 11, "a"), 3: Crashed(None, 13, "a"), 4: Crashed(None, 13, "b")}
     assert different(same) == {1, 3, 4}
     broken = {1: Crashed("paid twice", 10), 2: Crashed("paid twice", 11)}
     assert different(broken) == {1, 2}
 
 
-def test_a_crash_really_ends_the_process_and_leaves_nothing_of_its_transaction() -> None:
+def test_crash_ends_the_process_and_rolls_back_its_transaction() -> None:
     path = PATHS[0]
     run = CrashRun(path, (12,))
     assert run.outcome() is None

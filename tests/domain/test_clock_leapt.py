@@ -77,7 +77,7 @@ def test_what_is_found_after_a_leap_is_adopted_at_once() -> None:
 
 def test_a_persons_retry_hides_no_leap() -> None:
     refund = silent()
-    unreachable = replace(refund.legs[0], attention="processor_unreachable")
+    unreachable = replace(refund.legs[0], attention_code="processor_unreachable")
     stuck = replace(refund, status=RefundStatus.NEEDS_ATTENTION, legs=(unreachable,))
     retried = apply_action(stuck, Action.RETRY, LEAPT, POLICY, actor="olga", reason="it is slow")
     missed = looked_up(retried.after, NOTHING, LEAPT)

@@ -29,13 +29,13 @@ from tests.domain.builders import (
     verify_of,
 )
 
-from refund_worker.domain.decision import Event, Policy, ProcessorDenied
+from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied, ProcessorRules
 from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.processor_calls import Fetch, LookUp, Send
+from refund_worker.domain.processor_calls import Fetch, LookUp, RecordedReply, Send
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -52,9 +52,9 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus
+from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus, RefusalKind
 from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.domain.timing import PROCESSOR_KEY_SECONDS, backoff_seconds
+from refund_worker.domain.timing import backoff_seconds
 from refund_worker.errors import ActionNotAllowed
 
 NOTHING = Found(())
@@ -131,7 +131,7 @@ def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it()
     told = answer(begun(), Denied("parameter_unknown", "our form", maybe_kept=True))
     assert told.pauses == (ProcessorDenied("stripe", "parameter_unknown", "our form"),)
     leg = told.after.legs[0]
-    assert (leg.attempt, leg.attention, told.payments, told.postings) == (1, None, {}, ())
+    assert (leg.attempt, leg.attention_code, told.payments, told.postings) == (1, None, {}, ())
     later = leg.next_at or 0
     the_look_up(next_step(told.after, later, POLICY))
     absent = found(told.after, NOTHING, later).after
@@ -178,7 +178,12 @@ def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fres
     open_ = answer(begun(), Answered(an_object(status))).after
     blocked = news(open_, an_object("failed", failure_code="insufficient_funds"))
     leg = blocked.after.legs[0]
-    assert (leg.status, leg.attention, leg.attempt, leg.attempts) == (LegStatus.BLOCKED, "insufficient_funds", 2, 1)
+    assert (leg.status, leg.attention_code, leg.attempt, leg.attempts) == (
+        LegStatus.BLOCKED,
+        "insufficient_funds",
+        2,
+        1,
+    )
     assert (blocked.payments, blocked.postings) == ({}, ())
     assert [event.alarm for event in blocked.events if event.kind == "leg_unfunded"] == [True]
     again = news(blocked.after, an_object("failed", failure_code="insufficient_funds"), START + 6)
@@ -223,7 +228,7 @@ def test_silence_is_never_refusal(reply: Reply) -> None:
 def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
-    assert refused.legs[0].verdict == "refused"
+    assert refused.legs[0].refusal is RefusalKind.REFUSED
     the_look_up(next_step(refused, START + 501, POLICY))
 
 
@@ -234,7 +239,7 @@ def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothin
     assert status_of(early) is LegStatus.UNKNOWN
     late = found(refused, NOTHING, START + 1_501)
     assert status_of(late) is LegStatus.FAILED
-    assert late.payments == {"pay1": (-100, -1_000)}
+    assert late.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
 def test_a_refusal_after_silence_is_overruled_by_what_was_paid() -> None:
@@ -305,7 +310,7 @@ def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forg
     """Found by the simulation (seed 2060303): repeated in the twentieth hour, four hours on its way."""
     policy = Policy()
     refund = answer(next_step(a_refund(), START, policy).after, NO_ANSWER).after
-    last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
+    last = START + policy.rules_of("stripe").key_seconds - policy.quiet_seconds - policy.lease_seconds
     refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
     assert last - START < policy.key_life_seconds
     assert isinstance(the_call(sent_again(refund, last, policy)), Send)
@@ -358,7 +363,7 @@ def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_
 def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object]) -> None:
     decision = answer(begun(), Answered(replace(an_object(), **wrong)))  # type: ignore[arg-type]
     leg = decision.after.legs[0]
-    assert (leg.status, leg.doubtful, leg.look_first, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
+    assert (leg.status, leg.unanswered, leg.lookup_required, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
     assert decision.postings == ()
     assert [seen.state for seen in decision.objects] in ([], [None]), (
         "kept as said, so that it is no news the next time"
@@ -369,16 +374,16 @@ def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object])
 @pytest.mark.parametrize("reason", ["outcome_unknown", "refunded_elsewhere", "unknown_refusal"])
 def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(reason: str) -> None:
     """Found by the simulation (seed 7200138): sent by itself after somebody had copied its marks."""
-    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention=reason, failure_code=reason, next_at=None)
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code=reason, failure_code=reason, next_at=None)
     decision = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",)))
     assert any(event.kind == "answer_mismatch" and event.alarm for event in decision.events)
     assert (status_of(decision), decision.after.status) == (LegStatus.BLOCKED, RefundStatus.NEEDS_ATTENTION)
     assert (decision.after.legs[0].next_at, decision.after.due_at) == (None, None)
-    assert decision.after.legs[0].attention == reason, "what a retry has to ask hangs on it"
+    assert decision.after.legs[0].attention_code == reason, "what a retry has to ask hangs on it"
 
 
 def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwhile() -> None:
-    leg = a_leg(attention="payment_mismatch", failure_code="payment_mismatch", next_at=None)
+    leg = a_leg(attention_code="payment_mismatch", failure_code="payment_mismatch", next_at=None)
     stopped = replace(begun(), legs=(leg,), status=RefundStatus.NEEDS_ATTENTION)
     told = news(stopped, an_object(amount_minor=400)).after
     retried = apply_action(told, Action.RETRY, START + 10, POLICY, actor="op", reason="mended")
@@ -387,7 +392,7 @@ def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwh
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
 def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply) -> None:
-    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention="refunded_elsewhere", next_at=None)
+    leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code="refunded_elsewhere", next_at=None)
     refund = replace(begun(), legs=(leg,))
     for call in (look_up_of(refund), replace(look_up_of(refund), before_sending=True), verify_of(refund)):
         decision = heard(refund, "r-1", call, reply, START + 5, POLICY, asked_at=START + 4)
@@ -406,7 +411,7 @@ def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(st
 
 def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
     refund = begun()
-    live = replace(POLICY, live=True)
+    live = replace(POLICY, processors={"stripe": ProcessorRules(live=True)})
     decision = heard(refund, "r-1", None, Answered(an_object(live=False)), START, live)
     assert decision.after.status is RefundStatus.NEEDS_ATTENTION
     assert decision.postings == ()
@@ -449,11 +454,11 @@ def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_t
 
 
 def test_the_wait_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
-    waits = [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+    waits = [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
     for number, seconds in enumerate(waits):
         ideal = min(POLICY.retry_base_seconds * 2**number, POLICY.retry_max_seconds)
         assert 0.75 * ideal <= seconds <= 1.25 * ideal
-    assert waits == [backoff_seconds(POLICY, a_leg(backoffs=n)) for n in range(40)]
+    assert waits == [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
 
 
 def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> None:
@@ -461,7 +466,7 @@ def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> N
     failed = news(paid, an_object("failed"))
     assert failed.after.status is RefundStatus.REVERSING
     assert any(event.alarm for event in failed.events)
-    assert failed.payments == {"pay1": (-100, -1_000)}
+    assert failed.payments == {"pay1": PaymentDelta(-100, -1_000)}
     given_back = next_step(failed.after, START + 10, POLICY)
     assert given_back.after.status is RefundStatus.FAILED
     assert (given_back.customer.balance, given_back.customer.withdrawn) == (100, -100)
@@ -475,11 +480,11 @@ def test_the_processors_word_goes_before_an_operators() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
     reversing = apply_action(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
     given_back = next_step(reversing, START + 6, POLICY).after
-    assert (given_back.status, given_back.returned_credits) == (RefundStatus.FAILED, 100)
+    assert (given_back.status, given_back.reversed_credits) == (RefundStatus.FAILED, 100)
     contradicted = news(given_back, an_object())
     assert contradicted.after.status is RefundStatus.SUCCEEDED
     assert contradicted.customer.balance == -100
-    assert contradicted.after.returned_credits == 0
+    assert contradicted.after.reversed_credits == 0
     assert any(event.alarm for event in contradicted.events)
 
 
@@ -562,9 +567,11 @@ def _after(refund_objects: list[RefundObject], together: bool) -> object:
     batches = [refund_objects] if together else [[item] for item in refund_objects]
     ids: list[str] = []
     for batch in batches:
-        decisions = [apply_replies(refund, [("r-1", None, Answered(t), None) for t in batch], START + 1, POLICY)]
+        decisions = [
+            apply_replies(refund, [RecordedReply("r", "r-1", None, Answered(t)) for t in batch], START + 1, POLICY)
+        ]
         while (refund := decisions[-1].after).status is RefundStatus.REVERSING or (
-            refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].settled
+            refund.legs[0].status is LegStatus.FAILED and not refund.legs[0].reallocated
         ):
             decisions.append(next_step(refund, START + 2, POLICY))
         for decision in decisions:
@@ -575,7 +582,15 @@ def _after(refund_objects: list[RefundObject], together: bool) -> object:
                 sums["money"] += sum(e.amount for e in posting.entries if e.account.startswith("processor:"))
     assert len(ids) == len(set(ids))
     leg = refund.legs[0]
-    return (refund.status, leg.status, leg.attention, balance, sums["clearing"], sums["money"], sorted(_states(refund)))
+    return (
+        refund.status,
+        leg.status,
+        leg.attention_code,
+        balance,
+        sums["clearing"],
+        sums["money"],
+        sorted(_states(refund)),
+    )
 
 
 def _states(refund: Refund) -> list[tuple[str, ObjectState]]:
@@ -594,11 +609,11 @@ def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
     refund = answer(refund, Answered(an_object(name="re_2", number=2)), number=2).after
     refund = next_step(answer(refund, REFUSED).after, START + 2, POLICY).after
     refund = next_step(refund, START + 3, POLICY).after
-    assert (refund.status, refund.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    assert (refund.status, refund.reversed_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
     failed = news(refund, an_object("failed", name="re_2", number=2)).after
     assert failed.status is RefundStatus.REVERSING
     paid = news(failed, an_object(name="re_3", number=2))
-    assert (paid.after.status, paid.after.returned_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
+    assert (paid.after.status, paid.after.reversed_credits) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
     assert paid.customer.balance == 0
     assert [p.kind for p in paid.postings] == ["payout"]
 
@@ -610,7 +625,7 @@ def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REPLAYED, START + 501)
     assert status_of(refused) is LegStatus.FAILED
-    assert refused.payments == {"pay1": (-100, -1_000)}
+    assert refused.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
 def test_a_replayed_refusal_is_no_proof_once_a_copy_may_outlive_the_key() -> None:
@@ -668,7 +683,7 @@ def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -
 def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent() -> None:
     """No path leads here; whatever did, money would go out a second time."""
     paid = KnownRefundObject("re_1", ObjectState.SUCCEEDED, 1)
-    leg = replace(silent().legs[0], attempt=2, doubtful=False, objects=(paid,))
+    leg = replace(silent().legs[0], attempt=2, in_doubt=None, objects=(paid,))
     refund = replace(silent(), legs=(leg,))
     shown = found(refund, Found((an_object("pending", attempt=1),)), START + 5_000)
     assert (status_of(shown), shown.after.legs[0].attempt) == (LegStatus.BLOCKED, 2)
@@ -719,10 +734,10 @@ def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_att
 def test_a_strange_word_that_what_failed_before_stands_after_all_stops_everything(status: str) -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(amount_minor=1_001, status=status), START + 101)
-    assert heard_of.after.legs[0].verdict == "answer_mismatch"
+    assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH
 
 
 def test_a_strange_word_about_an_object_that_nobody_has_seen_stops_everything_though_it_failed() -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(processor_refund_id="re_9", amount_minor=1_001, **UNFUNDED), START + 101)
-    assert heard_of.after.legs[0].verdict == "answer_mismatch"
+    assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH

@@ -23,7 +23,7 @@ from tests.domain.builders import (
 from tests.domain.test_allocation import a_payment
 
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import AccountDelta, Decision, SendBlock
+from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta, SendBlock
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import attempt_key, next_step
 from refund_worker.domain.operator_action import apply_action
@@ -53,7 +53,7 @@ def test_a_key_depends_on_leg_and_attempt_and_on_nothing_else(leg: str, one: int
 
 def test_the_first_step_posts_and_sends_in_one_decision() -> None:
     decision = next_step(a_refund(), START, POLICY)
-    assert decision.after.posted
+    assert decision.after.ledger_posted
     assert decision.customer == AccountDelta(balance=-100, held=-100)
     call = the_call(decision)
     assert isinstance(call, Send)
@@ -100,7 +100,7 @@ def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_rep
     call = the_call(decision)
     assert isinstance(call, Send)
     assert call.key == "r-1:1"
-    assert decision.after.legs[0].doubtful
+    assert decision.after.legs[0].unanswered
     assert decision.after.legs[0].last_sent_at == START + POLICY.lease_seconds
     assert decision.after.legs[0].first_sent_at == START
 
@@ -118,8 +118,8 @@ def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> Non
     decision = next_step(refused(), START + 2, POLICY, rooms=[a_payment(1), a_payment(9)])
     other = decision.after.legs[1]
     assert (other.leg_id, other.payment_id, other.amount_minor, other.replaces) == ("r-2", "pay9", 1_000, "r-1")
-    assert decision.after.legs[0].settled
-    assert (decision.customer.balance, decision.payments) == (0, {"pay9": (100, 1_000)})
+    assert decision.after.legs[0].reallocated
+    assert (decision.customer.balance, decision.payments) == (0, {"pay9": PaymentDelta(100, 1_000)})
     call = the_call(decision)
     assert isinstance(call, Send)
     assert call.key == "r-2:1"
@@ -149,7 +149,7 @@ def test_what_another_leg_leaves_of_its_payment_is_a_way_too() -> None:
     decision = next_step(failed, START + 2, POLICY, rooms=[half_taken])
     third = decision.after.legs[2]
     assert (third.payment_id, third.amount_minor, third.replaces) == ("pay9", 1_000, "r-1")
-    assert decision.payments == {"pay9": (100, 1_000)}
+    assert decision.payments == {"pay9": PaymentDelta(100, 1_000)}
 
 
 def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
@@ -158,15 +158,15 @@ def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
     last = a_payment(8, amount_minor=1_500, credits=150)
     decision = next_step(failed, START + 2, POLICY, rooms=[last])
     assert [leg.amount_minor for leg in decision.after.legs[2:]] == [1_000, 500]
-    assert decision.payments == {"pay8": (150, 1_500)}
-    assert sum(leg.returned_credits for leg in decision.after.legs) == 50
+    assert decision.payments == {"pay8": PaymentDelta(150, 1_500)}
+    assert sum(leg.reversed_credits for leg in decision.after.legs) == 50
 
 
 def test_what_another_payment_can_not_take_is_given_back_never_both() -> None:
     small = a_payment(9, amount_minor=300, credits=30)
     decision = next_step(refused(), START + 2, POLICY, rooms=[small])
     assert [leg.amount_minor for leg in decision.after.legs] == [1_000, 300]
-    assert decision.after.legs[0].returned_credits == 70
+    assert decision.after.legs[0].reversed_credits == 70
     paid = answer(
         decision.after, Answered(an_object(name="re_2", number=2, payment_refs=("ch_9",), amount_minor=300)), number=2
     )
@@ -198,10 +198,10 @@ def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None
 def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_too() -> None:
     first = next_step(a_refund(*worthless()), START, POLICY)
     failed = answer(first.after, REFUSED)
-    settled = next_step(failed.after, START + 2, POLICY)
-    ended = next_step(settled.after, START + 3, POLICY)
-    assert (ended.after.status, ended.after.returned_credits) == (RefundStatus.FAILED, 103)
-    assert clearing(first, failed, settled, ended) == 0
+    reallocated = next_step(failed.after, START + 2, POLICY)
+    ended = next_step(reallocated.after, START + 3, POLICY)
+    assert (ended.after.status, ended.after.reversed_credits) == (RefundStatus.FAILED, 103)
+    assert clearing(first, failed, reallocated, ended) == 0
 
 
 @pytest.mark.parametrize(("reference", "status", "returned"), [("du_1", "succeeded", 0), (None, "failed", 103)])
@@ -216,5 +216,5 @@ def test_a_leg_worth_nothing_waits_for_the_persons_word_about_the_others(
         stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference
     )
     ended = next_step(said.after, START + 3, POLICY)
-    assert (ended.after.status, ended.after.returned_credits) == (status, returned)
+    assert (ended.after.status, ended.after.reversed_credits) == (status, returned)
     assert clearing(first, stuck, said, ended) == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, found, status_of
 
-from refund_worker.domain.decision import AccountDelta, Decision
+from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_replies import Answered, Blocked, Found, Unanswered
@@ -39,26 +39,26 @@ def test_rejecting_and_canceling_release_everything(refund: Refund, action: Acti
     decision = act(refund, action)
     assert decision.after.status is end
     assert decision.customer == AccountDelta(held=-100, withdrawn=-100)
-    assert decision.payments == {"pay1": (-100, -1_000)}
+    assert decision.payments == {"pay1": PaymentDelta(-100, -1_000)}
     assert (decision.postings, decision.calls, decision.after.due_at) == ((), (), None)
     assert next_step(decision.after, START + 20, POLICY).calls == ()
 
 
 def test_canceling_a_credit_refund_frees_the_room_of_its_transaction_and_holds_nothing() -> None:
     decision = act(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), Action.CANCEL)
-    assert decision.room == -100
+    assert decision.transaction_credits == -100
     assert decision.customer == AccountDelta()
 
 
 def test_canceling_the_payout_of_a_correction_frees_it_without_touching_what_is_held() -> None:
     decision = act(a_refund(transaction_id="t", of_correction=True), Action.CANCEL)
-    assert decision.room == -100
+    assert decision.transaction_credits == -100
     assert decision.customer == AccountDelta(withdrawn=-100)
 
 
 def test_canceling_releases_legs_worth_nothing_too() -> None:
     refund = a_refund(a_leg(), a_leg(2, amount_minor=0, status=LegStatus.SUCCEEDED))
-    assert act(refund, Action.CANCEL).payments == {"pay1": (-100, -1_000), "pay2": (-100, 0)}
+    assert act(refund, Action.CANCEL).payments == {"pay1": PaymentDelta(-100, -1_000), "pay2": PaymentDelta(-100, 0)}
 
 
 def test_nobody_cancels_what_was_sent() -> None:
@@ -109,17 +109,17 @@ def test_resolving_what_was_paid_in_part_keeps_the_part() -> None:
 def test_a_retry_never_goes_straight_to_a_new_send() -> None:
     retried = act(parked(), Action.RETRY)
     assert status_of(retried) is LegStatus.UNKNOWN
-    assert retried.after.legs[0].look_first
+    assert retried.after.legs[0].lookup_required
     assert retried.after.legs[0].attempt == 1
 
 
 def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_still_unanswered() -> None:
     """ "How often to wait longer" begins again; "was it ever tried" never does: that paid others twice."""
     silent = answer(begun(), Unanswered("timeout")).after
-    leg = replace(silent.legs[0], attempt=2, sends=3, backoffs=20, attention="processor_unreachable")
+    leg = replace(silent.legs[0], attempt=2, sends=3, retry_count=20, attention_code="processor_unreachable")
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
     kept = retried.legs[0]
-    assert (kept.backoffs, kept.attempt, kept.sends, kept.look_first) == (0, 2, 3, True)
+    assert (kept.retry_count, kept.attempt, kept.sends, kept.lookup_required) == (0, 2, 3, True)
     missed = found(retried, Found(()), START + 11).after.legs[0]
     assert (missed.status, missed.attempt) == (LegStatus.UNKNOWN, 2)
 

@@ -31,7 +31,7 @@ from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
-from refund_worker.domain.processor_calls import LookUp, Send
+from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send
 from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
@@ -44,7 +44,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
-from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.refund import Doubt, LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 
 FIVE_HUNDRED = Unanswered("500", server_error=True)
@@ -109,7 +109,7 @@ def test_one_list_allows_one_send() -> None:
 
 @pytest.mark.parametrize(("age", "is_old"), [(0.0, False), (300.0, False), (301.0, True), (-1.0, True)])
 def test_a_list_is_good_for_as_long_as_a_sync_is(age: float, is_old: bool) -> None:
-    leg = replace(blocked().legs[0], looked_at=LATER - age)
+    leg = replace(blocked().legs[0], listed_at=LATER - age)
     assert isinstance(the_call(next_step(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
 
 
@@ -120,7 +120,7 @@ def test_a_look_up_that_is_not_answered_allows_nothing_and_waits_longer_each_tim
         assert refund.due_at is not None
         waits.append(refund.due_at - at)
         at = refund.due_at
-        assert refund.legs[0].looked_at is None
+        assert refund.legs[0].listed_at is None
     assert waits[-1] > 50 * waits[0]
 
 
@@ -221,9 +221,12 @@ def test_a_key_is_not_sent_again_soon_over_a_suspect_payment(reply: SearchReply)
 
 def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
     asked = next_step(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
-    sticks = replace(asked.after, legs=(replace(asked.after.legs[0], look_first=True),))
+    sticks = replace(
+        asked.after,
+        legs=(replace(asked.after.legs[0], in_doubt=Doubt(unanswered=True, lookup_required=True)),),
+    )
     told = heard(sticks, "r-1", the_call(asked), NOTHING, START + 101, POLICY, asked_at=START + 100).after.legs[0]
-    assert (told.status, told.looked_at) == (LegStatus.UNKNOWN, None)
+    assert (told.status, told.listed_at) == (LegStatus.UNKNOWN, None)
     assert told.next_at is not None
     assert told.next_at > START + 101
 
@@ -236,12 +239,12 @@ def test_a_strange_object_makes_an_older_look_worth_nothing() -> None:
 
 
 def test_what_was_never_sent_reads_the_list_once_a_strange_object_bore_its_name() -> None:
-    planned = replace(begun(), legs=(a_leg(next_at=START),), posted=True)
+    planned = replace(begun(), legs=(a_leg(next_at=START),), ledger_posted=True)
     assert isinstance(the_call(next_step(planned, START, POLICY)), Send)
     told = news(planned, an_object(amount_minor=400), START + 1).after
-    assert told.legs[0].attention == "answer_mismatch"
+    assert told.legs[0].attention_code == "answer_mismatch"
     assert isinstance(the_call(next_step(told, told.due_at or 0, POLICY)), LookUp)
-    held = replace(told, legs=(replace(told.legs[0], attention="payment_mismatch", next_at=None),))
+    held = replace(told, legs=(replace(told.legs[0], attention_code="payment_mismatch", next_at=None),))
     retried = apply_action(held, Action.RETRY, START + 60, POLICY, actor="op", reason="x").after
     assert isinstance(the_call(next_step(retried, START + 60, POLICY)), LookUp)
 
@@ -269,7 +272,7 @@ def test_a_silent_send_is_not_forgotten_where_the_next_one_was_never_begun() -> 
     silent = answer(begun(), Unanswered("timeout")).after
     again = next_step(due(silent, START + 10), START + 10, POLICY).after
     told = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
-    assert (told.status, told.doubtful, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
+    assert (told.status, told.unanswered, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
 def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_again() -> None:
@@ -342,7 +345,7 @@ def test_what_stands_stops_it_whenever_it_was_made(at: float, status: str) -> No
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
 def test_what_came_to_nothing_does_not(status: str) -> None:
-    assert looked(blocked(), shows(by_hand(status=status))).after.legs[0].looked_at == LATER
+    assert looked(blocked(), shows(by_hand(status=status))).after.legs[0].listed_at == LATER
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [(-301, False), (-300, True), (0, True)])
@@ -403,18 +406,18 @@ def test_an_object_of_its_own_goes_before_those_of_others() -> None:
 def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again() -> None:
     stopped = looked(blocked(), shows(by_hand("re_a"))).after
     again = retried(stopped)
-    assert (again.legs[0].seen_elsewhere, again.legs[0].blocked_by) == (("re_a",), ())
+    assert (again.legs[0].acknowledged_outside, again.legs[0].blocked_by) == (("re_a",), ())
     assert found(again, shows(by_hand("re_a")), LATER).after.legs[0].status is LegStatus.WAITING
     both = found(again, shows(by_hand("re_a"), by_hand("re_b")), LATER)
     assert_stopped(both, "re_b")
-    assert retried(both.after).legs[0].seen_elsewhere == ("re_a", "re_b")
+    assert retried(both.after).legs[0].acknowledged_outside == ("re_a", "re_b")
 
 
 @pytest.mark.parametrize("code", ["amount_exceeds_unrefunded", "charge_already_refunded"])
 def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_left(code: str) -> None:
     again = retried(looked(blocked(), shows(by_hand())).after)
     sent = next_step(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
-    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
+    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no", more_than_left=True), LATER + 1).after
     assert isinstance(the_call(next_step(refused, LATER + 1, POLICY)), LookUp)
     assert_stopped(found(refused, shows(by_hand()), LATER + 2), "re_x")
 
@@ -481,10 +484,10 @@ def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
 
 @pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
 def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
-    told = [("r-1", None, Answered(an_object(word)), None) for word in order]
+    told = [RecordedReply("r", "r-1", None, Answered(an_object(word))) for word in order]
     refund = apply_replies(paid_by_hand(), told, LATER, POLICY).after
     assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
-    assert refund.legs[0].attention is None
+    assert refund.legs[0].attention_code is None
 
 
 def test_a_payment_by_hand_that_names_our_own_object_is_that_object() -> None:
@@ -510,7 +513,7 @@ def test_nobody_says_so_while_a_call_is_under_way() -> None:
 
 def test_a_list_that_was_read_before_a_persons_retry_allows_nothing() -> None:
     refund = blocked()
-    held_back = {"status": LegStatus.WAITING, "attention": "payment_mismatch", "next_at": None, "looked_at": LATER}
+    held_back = {"status": LegStatus.WAITING, "attention_code": "payment_mismatch", "next_at": None, "listed_at": LATER}
     leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
     assert isinstance(the_call(next_step(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
 

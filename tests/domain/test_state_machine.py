@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from itertools import product
+from pathlib import Path
 
 import pytest
 from tests.domain.builders import a_leg, a_refund
 
+import refund_worker
 from refund_worker.domain.refund import FINAL, Leg, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import (
     ACTIONS,
@@ -25,17 +28,17 @@ from refund_worker.domain.state_machine import (
 
 # One column a leg outcome, one row a state; a dot where the move is impossible.
 LEGS = """
-                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded
-planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked
-sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked
-waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked
-unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked
-blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked
-pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked
-requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked
-succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .
-failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .
-canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .
+                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded  released
+planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked canceled
+sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked    .
+waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .
+unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .
+blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .
+pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .
+requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .
+succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled
+failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .
+canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .
 """  # noqa: E501
 LEGS_COME_TO = "needs_attention sending pending reversing succeeded partially_succeeded failed"
 REFUNDS = f"""
@@ -126,7 +129,7 @@ def test_a_person_may_do_exactly_this(status: str, leg: str, actions: str) -> No
 
 
 def legs_of(*statuses: str) -> list[Leg]:
-    return [a_leg(number, status=LegStatus(status), settled=True) for number, status in enumerate(statuses, 1)]
+    return [a_leg(number, status=LegStatus(status), reallocated=True) for number, status in enumerate(statuses, 1)]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +156,51 @@ def test_what_legs_come_to_together(statuses: str, to_return: int, expected: str
 
 
 def test_a_leg_that_needs_a_person_outweighs_all_others() -> None:
-    assert combined_outcome([a_leg(attention="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
+    assert combined_outcome([a_leg(attention_code="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
 
 
 def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
-    legs = [a_leg(status=LegStatus.FAILED, settled=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
+    legs = [a_leg(status=LegStatus.FAILED, reallocated=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
     assert asked_minor(legs) == 1_000
     assert combined_outcome(legs, 0) is RefundOutcome.PAID
+
+
+def places_that_set_a_status(source: Path) -> set[str]:
+    """`file:function` of every call in the domain and the engine that gives a leg or a refund a status.
+
+    The status of a refund object is the processor's: it is not meant.
+    """
+    found = set()
+    for path in sorted(file for part in ("domain", "engine") for file in (source / part).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+                if any(_sets_a_status(call) for call in calls):
+                    found.add(f"{path.name}:{function.name}")
+    return found
+
+
+def _sets_a_status(call: ast.Call) -> bool:
+    of_an_object = bool(call.args) and ast.unparse(call.args[0]) == "refund_object"
+    named = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    sets = any(keyword.arg == "status" for keyword in call.keywords)
+    return sets and named in {"replace", "Leg", "Refund", "update_leg", "transition_leg"} and not of_an_object
+
+
+def test_a_status_is_changed_by_the_tables_only() -> None:
+    assert places_that_set_a_status(Path(refund_worker.__file__).parent) == {
+        "decision_builder.py:transition_leg",  # next_leg_status
+        "decision_builder.py:transition_refund",  # next_refund_status
+        "credit_postings.py:release",  # next_leg_status
+        "acceptance.py:accept",  # first_refund_status
+        "acceptance.py:accepted",  # first_refund_status
+        "acceptance.py:_planned",  # first_leg_status
+    }
+
+
+@pytest.mark.parametrize("line", ["replace(leg, status=LegStatus.FAILED)", "builder.update_leg(leg, status=new)"])
+def test_another_place_that_sets_a_status_is_found(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "domain" / "other.py"
+    file.parent.mkdir()
+    file.write_text(f"def decide(leg):\n    return {line}\n", "utf-8")
+    assert places_that_set_a_status(tmp_path) == {"other.py:decide"}

@@ -15,15 +15,16 @@ from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy, SendBlock
-from refund_worker.domain.decision_builder import MANUAL_PREFIX, unplaced_legs
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
+from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
-from refund_worker.domain.processor_calls import Call, Send
+from refund_worker.domain.processor_calls import Call, RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import FINAL, Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
 from refund_worker.domain.state_machine import Action, available_actions, is_missing
@@ -61,7 +62,7 @@ class World:
         )
         self.refunds: dict[str, Refund] = {}
         self.processor = FakeProcessor({p.processor_payment_id: p.amount_minor for p in payments}, self.now)
-        self.posted: set[str] = set()
+        self.ledger_posted: set[str] = set()
         self.accounts: Counter[tuple[str, str]] = Counter()
         self.in_flight: list[tuple[str, Call]] = []
 
@@ -77,14 +78,7 @@ class World:
             now=self.now,
             allocation=self.policy.allocation,
         )
-        if refund.transaction_id:
-            self.room = replace(self.room, taken=self.room.taken + refund.credits)
-        if refund.kind is Kind.WITHDRAWAL:
-            c = self.customer
-            self.customer = replace(c, held=c.held + refund.credits, withdrawn=c.withdrawn + refund.credits)
-        for leg in refund.legs:
-            self._take(leg.payment_id, leg.payment_credits, leg.amount_minor)
-        self.refunds[refund.refund_id] = refund
+        self.write(accepted(refund, "{}", needs_approval=False))
 
     def _take(self, payment_id: str, credits: int, money: int) -> None:
         p = self.payments[payment_id]
@@ -108,27 +102,28 @@ class World:
         return decision.calls
 
     def hear(self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float) -> None:
-        self.write(apply_replies(self.refunds[refund_id], [(leg_id, call, reply, asked_at)], self.now, self.policy))
+        self.write(
+            apply_replies(
+                self.refunds[refund_id],
+                [RecordedReply(refund_id, leg_id, call, reply, asked_at)],
+                self.now,
+                self.policy,
+            )
+        )
 
     def write(self, decision: Decision) -> None:
         refund_id = decision.after.refund_id
-        assert decision.before == self.refunds[refund_id]
-        assert decision.after.version == decision.before.version + 1
+        if decision.before is not None:
+            assert decision.before == self.refunds[refund_id]
+            assert decision.after.version == decision.before.version + 1
         self.refunds[refund_id] = decision.after
-        c, change = self.customer, decision.customer
-        self.customer = replace(
-            c,
-            balance=c.balance + change.balance,
-            held=c.held + change.held,
-            net_spent=c.net_spent + change.net_spent,
-            withdrawn=c.withdrawn + change.withdrawn,
-        )
-        for payment_id, (credits, money) in decision.payments.items():
-            self._take(payment_id, credits, money)
-        self.room = replace(self.room, taken=self.room.taken + decision.room)
+        self.customer = self.customer.after(decision.customer)
+        for payment_id, delta in decision.payments.items():
+            self._take(payment_id, delta.credits, delta.minor)
+        self.room = replace(self.room, taken=self.room.taken + decision.transaction_credits)
         for posting in decision.postings:
-            assert posting.transaction_id not in self.posted, f"{posting.transaction_id} is posted twice"
-            self.posted.add(posting.transaction_id)
+            assert posting.transaction_id not in self.ledger_posted, f"{posting.transaction_id} is posted twice"
+            self.ledger_posted.add(posting.transaction_id)
             for entry in posting.entries:
                 self.accounts[entry.account, entry.unit] += entry.amount
         self.check()
@@ -141,7 +136,7 @@ class World:
         assert c.held == sum(
             r.credits
             for r in self.refunds.values()
-            if r.kind is Kind.WITHDRAWAL and not r.posted and r.status is not RefundStatus.CANCELED
+            if r.kind is Kind.WITHDRAWAL and not r.ledger_posted and r.status is not RefundStatus.CANCELED
         )
         assert c.withdrawn == sum(_withdrawn(r) for r in self.refunds.values())
         assert 0 <= self.room.taken <= self.room.credits
@@ -169,17 +164,17 @@ class World:
 def _withdrawn(refund: Refund) -> int:
     if refund.status is RefundStatus.CANCELED or refund.to is To.BALANCE:
         return 0
-    if refund.kind is Kind.CREDIT_REFUND and not refund.posted:
+    if refund.kind is Kind.CREDIT_REFUND and not refund.ledger_posted:
         return 0
-    return refund.credits - refund.returned_credits
+    return refund.credits - refund.reversed_credits
 
 
 def _in_clearing(refund: Refund) -> int:
     """Credits taken off whose end is not known: all, less what was paid for and what was given back."""
-    if not refund.posted or refund.to is To.BALANCE:
+    if not refund.ledger_posted or refund.to is To.BALANCE:
         return 0
     paid = sum(leg.credits for leg in refund.legs if leg.status is LegStatus.SUCCEEDED)
-    return refund.credits - paid - refund.returned_credits
+    return refund.credits - paid - refund.reversed_credits
 
 
 # --- the walk --------------------------------------------------------------------------------------------------------
@@ -365,7 +360,7 @@ def _check_the_end(world: World) -> None:
         if refund.kind is Kind.CREDIT_REFUND:
             balance += refund.credits
         if refund.to is To.SOURCE:
-            balance -= refund.credits - refund.returned_credits
+            balance -= refund.credits - refund.reversed_credits
             _check_returned(refund)
     if all(r.status in FINAL for r in world.refunds.values()):
         assert world.accounts[CLEARING, CREDITS] == 0
@@ -375,9 +370,9 @@ def _check_the_end(world: World) -> None:
 def _check_returned(refund: Refund) -> None:
     match refund.status:
         case RefundStatus.SUCCEEDED:
-            assert refund.returned_credits == 0
+            assert refund.reversed_credits == 0
         case RefundStatus.FAILED:
-            assert refund.returned_credits == refund.credits
+            assert refund.reversed_credits == refund.credits
             assert not any(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
         case RefundStatus.PARTIALLY_SUCCEEDED:
             assert any(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)

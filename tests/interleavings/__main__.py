@@ -23,13 +23,14 @@ from tests.support.migrated import migrate
 from tests.support.progress import Progress
 from tests.support.servers import PostgresDatabases, PostgresServer
 
-# Of the pairs of preemptions on Postgres, where every statement of both can stand between any two of the other.
+# Each n-th pair of preemptions runs on Postgres, where any statement can run between any two of the other operation.
 EVERY_DOUBLE_ON_POSTGRES = 50
 
 _place: Place
 
 
 def main() -> int:
+    """Run the schedules with the command line's options. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.interleavings", description=__doc__)
     parser.add_argument("--database", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--scene", choices=sorted(SCENES), help="only this one")
@@ -75,7 +76,7 @@ def _show(database: str, scene: str, names: list[str], switch_at: list[int]) -> 
 
 @contextmanager
 def _opener(database: str) -> Iterator[Callable[[], Place]]:
-    """What opens a place of its own in each process."""
+    """Yield a function that opens a separate place in each process."""
     if database == "sqlite":
         with tempfile.TemporaryDirectory(prefix="interleavings-") as folder:
             yield _Sqlite(folder)
@@ -115,14 +116,14 @@ def _run_all(opener: Callable[[], Place], database: str, meetings: list[Meeting]
             tally.add(one)
             for failure in one.failures:
                 print(f"FAILURE {failure}", flush=True)
-            progress.tell(f"{database}: {done}/{len(meetings)} meetings, {tally.schedules} schedules")
+            progress.report(f"{database}: {done}/{len(meetings)} meetings, {tally.schedules} schedules")
     minutes = (time.monotonic() - started) / 60
     print(f"{database}: schedules={tally.schedules} blocked={tally.blocked} minutes={minutes:.1f}", flush=True)
     return tally
 
 
 def _run_number(job: tuple[int, int]) -> Tally:
-    """Operations are functions and don't travel between processes: their number does."""
+    """Run one meeting by its number, because operations are functions and cannot be sent between processes."""
     number, every = job
     return run_meeting(_place, MEETINGS[number], 1, every)
 

@@ -1,4 +1,4 @@
-"""One schedule of two operations in a scene, on a real database; and what must hold after it, however they met."""
+"""One schedule of two operations in a scene on a real database, and the checks that must pass after every schedule."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import psycopg
 from sqlalchemy import Engine, event, func, select
 
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import RefundObject, Reply, SearchReply
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.processor_sync import pause, sync, webhook_inbox
 from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
-from refund_worker.processors.base import RefundInstruction, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
 from refund_worker.store.database import Database
 from tests.interleavings.scenes import SCENES, THRESHOLD_MINOR, Operation
@@ -33,14 +34,14 @@ DAY = 86_400.0
 
 
 class Broken(Exception):
-    """A promise was broken; the text begins with the promise's name."""
+    """A promise was broken. The text begins with the promise's name."""
 
 
 # --- the processor ---------------------------------------------------------------------------------------------------
 
 
 class StoppingProcessor(ScriptedProcessor):
-    """Each call is a stop; notes what no send may be."""
+    """A processor that stops before each call and records sends that break a promise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class StoppingProcessor(ScriptedProcessor):
             self.broken.append(f"I13 a transaction is open during {what}")
 
     async def send(self, key: str, body: str) -> Reply:
+        """Stop, then send."""
         self._stop(f"send {key}")
         return await super().send(key, body)
 
@@ -67,14 +69,17 @@ class StoppingProcessor(ScriptedProcessor):
         return made
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Stop, then read the refund object."""
         self._stop(f"fetch {processor_refund_id}")
         return await super().fetch(processor_refund_id)
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """Stop, then list the payment's refunds."""
         self._stop(f"find {leg_id}")
         return await super().find(processor_payment_id, leg_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
+        """Stop, then list the recent refunds."""
         self._stop("recent")
         return await super().recent(created_gte)
 
@@ -83,7 +88,7 @@ class StoppingProcessor(ScriptedProcessor):
 
 
 class Copies(Protocol):
-    """Keeps what the database holds under a name and puts it back, while the engine's connections stay open."""
+    """Stores the database's content by name and restores it, while the engine's connections stay open."""
 
     def keep(self, name: str) -> None: ...
     def put_back(self, name: str) -> None: ...
@@ -92,6 +97,8 @@ class Copies(Protocol):
 
 
 class SqliteCopies:
+    """Copies of an SQLite file, in memory."""
+
     def __init__(self, engine: Engine) -> None:
         assert engine.url.database is not None
         self._file = sqlite3.connect(engine.url.database, isolation_level=None, check_same_thread=False)
@@ -103,32 +110,40 @@ class SqliteCopies:
             dbapi_connection.execute("PRAGMA synchronous=OFF")
 
     def keep(self, name: str) -> None:
+        """Store the current content by name."""
         self._kept[name] = sqlite3.connect(":memory:", check_same_thread=False)
         self._file.backup(self._kept[name])
 
     def put_back(self, name: str) -> None:
+        """Restore the content."""
         self._kept[name].backup(self._file)
 
     def waits_for_lock(self, backend: int) -> bool:
+        """Fail, because on SQLite the holder of the write lock is known."""
         raise NotImplementedError("known without asking")
 
     def close(self) -> None:
+        """Close all copies."""
         for connection in (self._file, *self._kept.values()):
             connection.close()
 
 
 class PostgresCopies:
-    """One script for each scene; triggers and foreign keys look away while it runs."""
+    """Copies of a Postgres database, one schema for each scene.
+
+    Triggers and foreign keys are off while one is restored.
+    """
 
     def __init__(self, engine: Engine) -> None:
         url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         self._connection = psycopg.connect(url, autocommit=True)
-        # Two that wait for each other are found out at once.
+        # Deadlocks are detected at once.
         self._connection.execute(f"ALTER DATABASE \"{engine.url.database}\" SET deadlock_timeout = '5ms'")
         self._scripts: dict[str, str] = {}
         self.keep("empty")
 
     def keep(self, name: str) -> None:
+        """Store the current content by name."""
         schema = f"kept_{len(self._scripts)}"
         self._connection.execute(f"CREATE SCHEMA {schema}".encode())
         names = [table.name for table in tables.metadata.sorted_tables]
@@ -139,13 +154,16 @@ class PostgresCopies:
         self._scripts[name] = "; ".join(["BEGIN", "SET LOCAL session_replication_role = replica", *put_back, "COMMIT"])
 
     def put_back(self, name: str) -> None:
+        """Restore the content."""
         self._connection.execute(self._scripts[name].encode())
 
     def waits_for_lock(self, backend: int) -> bool:
+        """Return True if this backend waits for a lock."""
         row = self._connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", (backend,)).fetchone()
         return row is not None and bool(row[0])
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
 
@@ -154,7 +172,7 @@ class PostgresCopies:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """How two operations met: what each said, how all ended, and the steps at which a switch could have mattered."""
+    """The result of two operations: their outcomes, the final state, and the steps at which a switch could matter."""
 
     said: tuple[str, str]
     ended: object
@@ -163,11 +181,12 @@ class Met:
 
     @property
     def with_a_person(self) -> bool:
+        """True if a refund is left to a person."""
         return "needs_attention" in str(self.ended)
 
 
 class Place:
-    """A migrated database at `url`, put back to a scene for each schedule. Close it at the end."""
+    """A migrated database at `url`, restored to a scene for each schedule. Close it at the end."""
 
     def __init__(self, url: str) -> None:
         self.world = World(url)
@@ -176,15 +195,17 @@ class Place:
         self._copies: Copies = SqliteCopies(engine) if self.database.is_sqlite else PostgresCopies(engine)
         listen(engine)
         self.flag = "" if self.database.is_sqlite else "--database postgres "
-        self.trace: list[tuple[int, str, str]] = []  # of the last schedule
+        self.trace: list[tuple[int, str, str]] = []  # the last schedule's steps
         self._scenes: dict[str, tuple[StoppingProcessor, float, dict[str, int]]] = {}
         self._numbers: Counter[str] = Counter()
 
     def close(self) -> None:
+        """Close the copies and the world."""
         self._copies.close()
         self.world.close()
 
     def set_the_scene(self, name: str) -> World:
+        """Restore the scene, which is created once, and return its world."""
         if name not in self._scenes:
             self._copies.put_back("empty")
             logging.disable(logging.CRITICAL)
@@ -217,7 +238,7 @@ class Place:
         return f"{prefix}_{self._numbers[prefix]}"
 
     def meet(self, scene: str, pair: tuple[Operation, Operation], switch_at: Collection[int] = ()) -> Met:
-        """Run the two; the first one begins. Raises `Broken` or `Hangs`."""
+        """Run the two operations; the first one begins. Raise `Broken` or `Hangs`."""
         world = self.set_the_scene(scene)
         said = ["", ""]
 
@@ -247,7 +268,7 @@ class Place:
         return Met((said[0], said[1]), ended, turns.steps, tuple(turns.possible))
 
     def _settle(self, world: World, sealed: bool) -> object:
-        """Check the books, let time go on until nothing is open, check again; returns how it all ended."""
+        """Check the books, let time pass until nothing is open, check again, and return the final state."""
         _check_books(world)
         pause.resume_processor(world.context, "stripe")
         for refund_object in list(world.processor.objects.values()):
@@ -257,7 +278,7 @@ class Place:
             if row["status"] == "awaiting_approval":
                 actions.perform_action(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            sync.sync_recent(world.context)  # what the scheduler does every minute
+            sync.sync_recent(world.context, "stripe")  # as the scheduler does every minute
             webhook_inbox.process_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):
@@ -301,7 +322,7 @@ def _check_books(world: World) -> None:
 
 
 def _check_money(processor: ScriptedProcessor, legs: Any) -> None:
-    """I1 and L2: a leg is paid where, and only where, one object at the processor or a person has paid it."""
+    """Check I1 and L2: a leg counts as paid if and only if one refund object or a person has paid it."""
     paid: Counter[str] = Counter()
     for refund_object in processor.objects.values():
         if refund_object.status == "succeeded" and refund_object.leg_id:
@@ -314,12 +335,12 @@ def _check_money(processor: ScriptedProcessor, legs: Any) -> None:
 
 
 def _check_timelines(events: Any) -> None:
-    """I5: each change begins where the one before it ended; a lost update shows as a gap. Nothing broke on the way."""
+    """Check I5: each change starts from the status where the previous one ended. A lost update shows as a gap."""
     at: defaultdict[tuple[str, str | None], str | None] = defaultdict(lambda: None)
     for row in events:
-        if row["refund_id"] is None:  # a processor's switch
+        if row["refund_id"] is None:  # a pause or resume of a processor
             continue
-        if row["kind"] == "internal_error":  # the engine lives on; that it broke at all is what we look for
+        if row["kind"] == "internal_error":  # the engine survives, but the error itself is the finding
             raise Broken(f"L1 this program broke on {row['refund_id']}")
         name = (row["refund_id"], row["leg_id"])
         if row["from_status"] is not None and at[name] not in (None, row["from_status"]):

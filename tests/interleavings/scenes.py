@@ -1,4 +1,4 @@
-"""Where refunds stand when two operations meet; and the operations, each with the scenes where it means something."""
+"""The scenes in which two operations run, and the operations, each with the scenes in which it has an effect."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from refund_worker.domain.processor_replies import Misconfigured, Refused
 from refund_worker.domain.refund import To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts import corrections
@@ -14,20 +15,19 @@ from refund_worker.engine.intake import batches
 from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import pause, reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
 from tests.interleavings.stepper import stop_before
 from tests.support.engine_world import POLICY, World, credit_refund, withdrawal
 
 FIRST = "rf_1"
-# Above it a second person must approve, in the scene of that name.
+# Above this amount a second person must approve, in the scene "awaiting approval".
 THRESHOLD_MINOR = 100
 
 # --- the scenes ------------------------------------------------------------------------------------------------------
 
 
 def _nothing_asked(world: World) -> None:
-    """70 credits on the balance, all of them payable, and a spend of 30."""
+    """70 credits on the balance, all of them refundable, and a spend of 30."""
     world.pay(1)
     world.spend("t", 30)
 
@@ -38,7 +38,7 @@ def _queued(world: World) -> None:
 
 
 def _pending(world: World) -> None:
-    """The processor accepted, has paid since, and nobody has told us."""
+    """The processor accepted the refund and has since paid it, but its webhook has not arrived."""
     _nothing_asked(world)
     world.processor.script("ch_1", "pending")
     world.withdraw(50)
@@ -74,7 +74,7 @@ def _failed_late(world: World) -> None:
 
 
 def _credited(world: World) -> None:
-    """A credit refund of 20 to the balance, and a correction of -10, as yet neither deleted nor paid out."""
+    """A credit refund of 20 to the balance, and a correction of -10; neither is deleted or paid out yet."""
     _nothing_asked(world)
     world.request(credit_refund(20))
     world.work()
@@ -84,7 +84,7 @@ def _credited(world: World) -> None:
 
 
 def _declining(world: World) -> None:
-    """The newer of two payments will refuse; the older one's room is wanted by others too."""
+    """The newer of two payments will be refused. The older one's remaining amount is requested by others too."""
     _nothing_asked(world)
     world.pay(2)
     world.processor.script("ch_2", Refused("expired_or_canceled_card", "declined"))
@@ -116,9 +116,10 @@ SCENES: dict[str, Callable[[World], None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`work` does it and says in a word what came of it; a `RefundWorkerError` is a clean refusal.
+    """`work` performs the operation and returns its outcome; a `RefundWorkerError` counts as a clean refusal.
 
-    `to_a_person`: where it meets another in its midst it may leave the refund to a person, which alone it does not.
+    With `to_a_person` it may leave the refund to a person when another operation interrupts it, which alone it does
+    not.
     """
 
     name: str
@@ -132,7 +133,7 @@ def _request(world: World, *keys: str, credits: int = 50) -> str:
 
 
 def _taken(replayed: bool) -> str:
-    # Which of two equal requests is the first is nobody's promise.
+    # There is no promise which of two equal requests is the first.
     return "replayed" if replayed else "taken"
 
 
@@ -159,7 +160,7 @@ def _spend(world: World) -> str:
 
 
 def _delete(world: World, kind: str) -> str:
-    """What the scene's refund or correction is called follows from its order there."""
+    """Delete the scene's refund or correction. Its id follows from its order in the scene."""
     transaction_id = {"credit_refund": f"{FIRST}-credit", "correction": "txn_1"}[kind]
     corrections.reverse_transaction(world.context, transaction_id, actor="op")
     return "deleted"
@@ -181,7 +182,7 @@ def _sweep(world: World) -> str:
 
 
 def _work_later(world: World, seconds: float) -> str:
-    """By then whoever was at work has been frozen past its lease, or past the life of its key."""
+    """Process due refunds after a pause: the interrupted worker has then lost its lease, or its key has expired."""
     stop_before("the clock goes on")
     world.pass_time(seconds)
     process_due(world.context)
@@ -193,21 +194,21 @@ def _webhook(world: World) -> str:
     with world.database.write() as connection:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.updated", body, world.now)
     webhook_inbox.process_inbox(world.context)
-    return "heard"
+    return "processed"
 
 
 def _watch(world: World) -> str:
-    sync.sync_all(world.context)
+    sync.sync_all(world.context, "stripe")
     return "watched"
 
 
 def _look(world: World) -> str:
-    sync.sync_recent(world.context)
-    return "looked"
+    sync.sync_recent(world.context, "stripe")
+    return "listed"
 
 
 def _reconcile(world: World) -> str:
-    reconciliation.reconcile(world.context)
+    reconciliation.reconcile(world.context, "stripe")
     return "reconciled"
 
 
@@ -255,7 +256,7 @@ OPERATIONS = (
         "work past the key's life",
         ("queued", "no answer, paid", "no answer, not paid"),
         lambda w: _work_later(w, POLICY.key_life_seconds + 1),
-        to_a_person=True,  # an answer is missing, and the key is dead
+        to_a_person=True,  # an answer is missing, and the key has expired
     ),
     Operation("webhook", ("pending", "no answer, paid", "failed late"), _webhook),
     Operation("watch", ("pending", "no answer, paid", "failed late"), _watch),

@@ -1,4 +1,4 @@
-"""Which schedules there are: every pair in every scene that means something to one of them, up to two preemptions."""
+"""The schedules: every pair in every scene in which one of them has an effect, with up to two preemptions."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Meeting:
 
     @property
     def name(self) -> str:
+        """The meeting's name, for output."""
         return f"{self.scene}: {self.pair[0].name} × {self.pair[1].name}"
 
 
@@ -33,20 +34,24 @@ MEETINGS = tuple(Meeting(scene, pair) for pair in PAIRS for scene in dict.fromke
 
 @dataclass(slots=True)
 class Tally:
-    """`blocked` are preemptions at which the other could only have waited for the lock, so that nothing was to run."""
+    """The counts of a run.
+
+    `blocked` are preemptions at which the other operation could only have waited for the lock.
+    """
 
     schedules: int = 0
     blocked: int = 0
     failures: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
+        """Add another tally to this one."""
         self.schedules += other.schedules
         self.blocked += other.blocked
         self.failures += other.failures
 
 
 def run_meeting(place: Place, meeting: Meeting, every_single: int = 1, every_double: int = 0) -> Tally:
-    """All schedules with one preemption and with two, or each n-th of them (0: none), after the serial ones."""
+    """Run the serial schedules, then those with one and two preemptions, or each n-th of these (0: none)."""
     tally = Tally()
     first, second = meeting.pair
     orders = [(first, second)] if first is second else [(first, second), (second, first)]
@@ -56,7 +61,7 @@ def run_meeting(place: Place, meeting: Meeting, every_single: int = 1, every_dou
     for pair, alone in zip(orders, serial, strict=False):
         tally.blocked += alone.steps - len(alone.possible)
         for one in alone.possible:
-            # Before its first step the other order begins.
+            # A switch before the first step is the other order.
             if one == 1 or not (next(singles) or every_double):
                 continue
             met = _run(place, meeting.scene, pair, (one,), tally, allowed)
@@ -71,7 +76,7 @@ def run_meeting(place: Place, meeting: Meeting, every_single: int = 1, every_dou
 
 
 def _share(meeting: Meeting, every: int) -> Iterator[bool]:
-    """True for each n-th; where the count begins differs from meeting to meeting."""
+    """Yield True for each n-th schedule. The start of the count differs between meetings."""
     number = zlib.crc32(meeting.name.encode())
     while True:
         number += 1
@@ -79,7 +84,7 @@ def _share(meeting: Meeting, every: int) -> Iterator[bool]:
 
 
 class _Allowed:
-    """What each operation may say, and how all may end: as in one of the serial orders."""
+    """The allowed outcomes: those of one of the serial orders."""
 
     def __init__(self, serial: list[Met], orders: list[Pair]) -> None:
         self._said: dict[str, set[str]] = {}
@@ -89,6 +94,7 @@ class _Allowed:
         self._ended = [met.ended for met in serial]
 
     def check(self, pair: Pair, met: Met) -> None:
+        """Raise `Broken` unless the outcome is one of a serial order."""
         for operation, said in zip(pair, met.said, strict=True):
             if said not in self._said[operation.name] and not said.startswith("refused"):
                 raise Broken(f"{operation.name} said {said!r}, in order it says {self._said[operation.name]}")

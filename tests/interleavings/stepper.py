@@ -1,7 +1,7 @@
-"""Two operations, one turn: each is a thread that stops before every statement, commit and call until it may go on.
+"""Run two operations step by step: each is a thread that stops before every statement, commit and call.
 
-A thread that waits for the other's lock gives its turn away: on SQLite it is known who holds the one write lock, a
-Postgres is asked.
+Only one of them runs at a time. If it waits for the other's lock, the other continues. On SQLite the holder of the only
+write lock is known; on Postgres the server is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-# Waiting for a lock is asked about when nothing has happened for so long; the whole schedule may take so long.
+# Postgres is asked about lock waits after this time without a step; then the limit for a whole schedule.
 LOOK_SECONDS = 0.002
 SCHEDULE_SECONDS = 30.0
 
@@ -20,11 +20,11 @@ _here = threading.local()
 
 
 class Hangs(Exception):
-    """Neither operation goes on."""
+    """Neither operation can continue."""
 
 
 class Actor:
-    """One operation on its way. `pending` is what it stops before; `connections` are those it has in its hands."""
+    """One operation. `pending` is the step it has stopped before; `connections` counts its open connections."""
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self.name = name
@@ -35,10 +35,11 @@ class Actor:
         self.in_statement = False
         self.waits_for_lock = False
         self.connections = 0
-        self.backend = 0  # the Postgres process that serves it
+        self.backend = 0  # the Postgres process of its connection
         self.failure: BaseException | None = None
 
     def run(self) -> None:
+        """Run the operation in this thread."""
         _here.actor = self
         try:
             self.work()
@@ -50,9 +51,9 @@ class Actor:
 
 
 class Turns:
-    """Runs two actors, the first one first, and switches before each step whose number is in `switch_at`.
+    """Runs two actors, the first one first, and switches before each step with a number in `switch_at`.
 
-    Steps count from 1 while neither has ended. `possible` are those at which a switch could have changed anything.
+    Steps count from 1 while neither has ended. `possible` has the steps at which a switch could have changed anything.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Turns:
     ) -> None:
         self.actors = actors
         self.switch_at = switch_at
-        self._waits_for_lock = waits_for_lock  # by backend; None: SQLite, where `_writer` says it
+        self._waits_for_lock = waits_for_lock  # by backend; on SQLite it is absent, because `_writer` is known
         self._writer: Actor | None = None
         self._changed = threading.Condition()
         self._turn: Actor | None = None
@@ -74,7 +75,7 @@ class Turns:
             actor.turns = self
 
     def run(self) -> None:
-        """Both to their ends. Raises `Hangs` if that takes too long."""
+        """Run both actors to their ends. Raise `Hangs` if that takes too long."""
         threads = [threading.Thread(target=actor.run, daemon=True) for actor in self.actors]
         for thread in threads:
             thread.start()
@@ -114,10 +115,10 @@ class Turns:
     def _await(self, actor: Actor) -> None:
         self._changed.wait_for(lambda: self._turn is actor)
 
-    # --- what an actor does at its stops -----------------------------------------------------------------------------
+    # --- called by actors at their stops -----------------------------------------------------------------------------
 
     def stop(self, actor: Actor, what: str) -> None:
-        """Before `what`: perhaps the other goes on first."""
+        """Stop the actor before `what`. The other one may run first."""
         other = self._other(actor)
         with self._changed:
             actor.pending = what
@@ -141,19 +142,20 @@ class Turns:
         return other.pending == _BEGIN and self._writer is self._other(other)
 
     def executed(self, actor: Actor) -> None:
-        """A statement has come back; whoever waited for a lock meanwhile has lost its turn."""
+        """Note that a statement has returned. An actor that waited for a lock must wait until it is selected again."""
         with self._changed:
             actor.in_statement = False
             actor.waits_for_lock = False
             self._await(actor)
 
     def let_go(self, actor: Actor) -> None:
-        """The transaction is over, one way or another."""
+        """Release the write lock at the end of the transaction."""
         with self._changed:
             if self._writer is actor:
                 self._writer = None
 
     def end(self, actor: Actor) -> None:
+        """Finish this actor and let the other one run."""
         with self._changed:
             actor.finished = True
             actor.pending = actor.pending or "end"
@@ -164,7 +166,7 @@ _BEGIN = "BEGIN IMMEDIATE"
 
 
 def stop_before(what: str) -> Actor | None:
-    """For a port of the engine: the actor that this thread is, after its stop; None outside of a schedule."""
+    """Stop the actor of this thread before a step, and return it, or return None outside of a schedule."""
     actor: Actor | None = getattr(_here, "actor", None)
     if actor is not None:
         actor.turns.stop(actor, what)

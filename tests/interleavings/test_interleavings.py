@@ -1,4 +1,4 @@
-"""Two operations on one refund or one payment, stopped before every statement, commit and call; up to one preemption.
+"""Two operations on one refund or payment, stopped before every statement, commit and call; up to one preemption.
 
 `make interleavings` runs every pair in every scene, with two preemptions too.
 """
@@ -17,8 +17,8 @@ __all__ = ["migrated_sqlite_url", "sqlite_template"]
 
 PARTS = 8
 EVERY_SINGLE_ON_SQLITE = 8
-# On Postgres, where any statement can stand between any two of the other: the pairs that fight for the same row.
-FIGHTS = (
+# The pairs that compete for one row run on Postgres, where any statement can run between any two of the other.
+COMPETING = (
     ("nothing asked", "the same request", "the same request"),
     ("nothing asked", "another request", "the same request"),
     ("nothing asked", "a batch", "the same request"),
@@ -40,7 +40,7 @@ EVERY_SINGLE_ON_POSTGRES = 5
 
 
 def one_scene_for_each_pair() -> list[Meeting]:
-    """All of a pair's scenes have their turn, as the pairs go by."""
+    """Return one meeting for each pair. Over the pairs the scenes alternate."""
     of_pair: dict[object, list[Meeting]] = {}
     for meeting in MEETINGS:
         of_pair.setdefault(meeting.pair, []).append(meeting)
@@ -48,20 +48,18 @@ def one_scene_for_each_pair() -> list[Meeting]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_no_preemption_of_any_pair_changes_the_money_or_the_end_on_sqlite(part: int, migrated_sqlite_url: str) -> None:
+def test_no_preemption_changes_the_money_or_the_end_on_sqlite(part: int, migrated_sqlite_url: str) -> None:
     meetings = one_scene_for_each_pair()
     assert len(meetings) == len(PAIRS)
     tally = _run(migrated_sqlite_url, meetings[part::PARTS], EVERY_SINGLE_ON_SQLITE)
     assert not tally.failures, "\n".join(tally.failures)
-    assert tally.schedules > 2 * len(meetings) / PARTS, "hardly anything was preempted: nothing was proved"
+    assert tally.schedules > 2 * len(meetings) / PARTS, "too few preemptions for a meaningful test"
 
 
 @pytest.mark.parametrize("part", range(3))
-def test_no_preemption_of_those_that_fight_for_a_row_changes_the_money_or_the_end_on_postgres(
-    part: int, postgres_server: PostgresDatabases
-) -> None:
+def test_no_preemption_of_competing_pairs_matters_on_postgres(part: int, postgres_server: PostgresDatabases) -> None:
     url = postgres_server.create(migrate)
-    meetings = [Meeting(scene, (BY_NAME[first], BY_NAME[second])) for scene, first, second in FIGHTS[part::3]]
+    meetings = [Meeting(scene, (BY_NAME[first], BY_NAME[second])) for scene, first, second in COMPETING[part::3]]
     tally = _run(url, meetings, EVERY_SINGLE_ON_POSTGRES)
     postgres_server.drop(url)
     assert not tally.failures, "\n".join(tally.failures)
@@ -78,16 +76,16 @@ def _run(url: str, meetings: list[Meeting], every_single: int) -> Tally:
     return tally
 
 
-def test_each_operation_does_something_in_one_of_its_scenes(migrated_sqlite_url: str) -> None:
-    """One that is refused everywhere, for a misspelled name say, would meet the others in vain."""
+def test_each_operation_has_an_effect_in_one_of_its_scenes(migrated_sqlite_url: str) -> None:
+    """An operation that is always refused, for example because of a misspelled name, would test nothing."""
     place = Place(migrated_sqlite_url)
     nothing = Operation("nothing", (), lambda _world: "nothing")
-    said = {one.name: [place.meet(scene, (one, nothing)).said[0] for scene in one.scenes] for one in OPERATIONS}
+    outcomes = {one.name: [place.meet(scene, (one, nothing)).said[0] for scene in one.scenes] for one in OPERATIONS}
     place.close()
-    assert [name for name, words in said.items() if all(word.startswith("refused") for word in words)] == []
+    assert [name for name, texts in outcomes.items() if all(text.startswith("refused") for text in texts)] == []
 
 
-def test_an_operation_is_stopped_before_every_statement_commit_and_call(migrated_sqlite_url: str) -> None:
+def test_operation_stops_before_every_statement_commit_and_call(migrated_sqlite_url: str) -> None:
     place = Place(migrated_sqlite_url)
     work, seal = BY_NAME["work"], BY_NAME["reconcile"]
     place.meet("queued", (work, seal))
@@ -98,7 +96,7 @@ def test_an_operation_is_stopped_before_every_statement_commit_and_call(migrated
     assert {"SELECT", "UPDATE", "INSERT"} <= set(stops)
 
 
-def test_what_waits_for_a_lock_on_postgres_gives_its_turn_away(postgres_server: PostgresDatabases) -> None:
+def test_operation_that_waits_for_a_lock_lets_the_other_run(postgres_server: PostgresDatabases) -> None:
     url = postgres_server.create(migrate)
     place = Place(url)
     another = BY_NAME["another request"]
@@ -106,7 +104,7 @@ def test_what_waits_for_a_lock_on_postgres_gives_its_turn_away(postgres_server: 
     serial = [who for _, who, _ in place.trace]
     assert serial == sorted(serial)
     assert alone.said == ("taken", "replayed")
-    # The first holds the customer's row at its commit: the second begins, waits, and the first ends.
+    # The first has locked the customer's row at its commit: the second begins, waits, and the first ends.
     met = place.meet("nothing asked", (another, another), (alone.steps,))
     who = [name for _, name, _ in place.trace]
     assert who.index("second") < len(who) - 1 - who[::-1].index("first")

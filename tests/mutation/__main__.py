@@ -1,7 +1,7 @@
-"""`make mutation SAMPLE=40 SEED=1`: small defects drawn at random, each alone, against the tests that run its line.
+"""`make mutation SAMPLE=40 SEED=1`: random small defects, each alone, against the tests that run its line.
 
 A defect that every test passes is a survivor: a test is missing, or the change is harmless, which `harmless.py` then
-says in one line. Prints the rate by folder; `--record` runs the suite once to learn which tests run which lines.
+explains in one line. Prints the rate by folder. `--record` runs the suite once to record which tests run which lines.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SURVIVED = FOLDER / "survived.txt"
 FOLDERS = ("domain", "engine", "store", "worker", "processors", "web")
 TESTS_MAX = 60
 SECONDS_MAX = 300
-# What a unit test does not see the simulation may: a second look for what decides about money. And what runs in a
-# process of its own stands in no record of lines: the tests that start it.
+# The simulation can detect defects that unit tests miss: a second run for the code that decides about money. Code that
+# runs in a separate process is in no record of lines: the tests that start it run instead.
 SECOND: dict[str, tuple[str, ...]] = {
     "": (),
     "domain": ("tests/simulation/test_who_gives_up.py",),
@@ -50,15 +50,18 @@ SECOND_NAMES = {"domain": "the simulation", "engine": "the simulation"}
 
 
 def main() -> int:
+    """Run the sample with the command line's options. Return 1 if a defect survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--sample", type=int, default=20, help="defects of each folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", action="append", choices=FOLDERS, help="only these")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--record", action="store_true", help="learn anew which tests run which lines")
+    parser.add_argument("--record", action="store_true", help="record again which tests run which lines")
     parser.add_argument("--no-simulation", action="store_true", help="neither simulation nor processes: unit tests")
-    parser.add_argument("--tests", type=int, default=TESTS_MAX, help="at most so many of the nearest tests for each")
-    parser.add_argument("--survivors", action="store_true", help="of this sample, only what survived the last run")
+    parser.add_argument(
+        "--tests", type=int, default=TESTS_MAX, help="at most this many of the nearest tests for each defect"
+    )
+    parser.add_argument("--survivors", action="store_true", help="only the survivors of the last run with this sample")
     options = parser.parse_args()
     if options.record or not MAP.exists():
         record()
@@ -77,7 +80,7 @@ def main() -> int:
 
 
 def draw(folder: str, sample: int, seed: int) -> list[Change]:
-    """So many defects of the folder, made by mutmut in its own environment."""
+    """Return `sample` defects of the folder, made by mutmut in its own environment."""
     command = [DRAWER, "-m", "tests.mutation.draw", folder, str(sample), str(seed)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=DRAWING_SECONDS_MAX)
     return [Change(**each) for each in json.loads(done.stdout)]
@@ -102,7 +105,7 @@ def _folder(change: Change) -> str:
 
 
 def _second_look(change: Change) -> list[str]:
-    """Of the most particular entry for this file."""
+    """Return the tests of the most specific entry of `SECOND` for this file."""
     inside = change.path.removeprefix("src/refund_worker/")
     return list(SECOND[max((place for place in SECOND if inside.startswith(place)), key=len, default="")])
 
@@ -125,9 +128,9 @@ def _run(change: Change, tests: list[str]) -> str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return "killed"  # it hangs: whoever runs the tests sees that
+            return "killed"  # it hangs, and a person who runs the tests notices that
     if done.returncode == NO_SUCH_TEST and b"ERROR: not found" in done.stderr + done.stdout:
-        raise SystemExit("the record names tests that are gone: begin with ARGS=--record")
+        raise SystemExit("the record names tests that no longer exist: run with ARGS=--record first")
     return "survived" if done.returncode == 0 else "killed"
 
 

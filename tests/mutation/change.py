@@ -1,4 +1,4 @@
-"""One small defect, as it is drawn, shown and tried."""
+"""One small defect, as it is drawn, shown and tested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One defect: `source` is the whole file with the change in it, `line` the first one that differs."""
+    """One defect. `source` is the whole file with the change, `line` the first line that differs."""
 
     path: str
     line: int
@@ -17,5 +17,5 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Names the change without its line's number, so that a list of harmless ones survives an edit elsewhere."""
+        """The change without its line number, so that the list of harmless changes survives edits elsewhere."""
         return f"{self.path}: {self.before} -> {self.after}"

@@ -1,7 +1,7 @@
-"""Which small changes a source file offers, each a defect that somebody could make: what `make mutation` draws from.
+"""The small changes that a source file allows, each a realistic defect. `make mutation` draws from them.
 
-The changes are mutmut's (an argument left out, a comparison turned, a value lost, …) and two that a reader makes by
-hand: a statement left out, a condition that always holds. What changes only a message's words is left out.
+The changes are mutmut's (an argument removed, a comparison reversed, a value lost, …) and two of our own: a statement
+removed, and a condition that is always true or false. Changes to the text of messages are excluded.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mutmut.mutation.file_mutation import Mutation, create_mutations
 
 from tests.mutation.change import Change
 
-# Makes the whole source with one change in it: much work, done only for what is drawn.
+# Returns the whole source with one change. This is slow, so it runs only for drawn changes.
 Make = Callable[[], str]
 
 
 def offered(source: str) -> dict[int, list[Make]]:
-    """By line, the changes that can be made there."""
+    """Return the possible changes by line."""
     found: dict[int, list[Make]] = {}
     for line, make in (*_changes_of_mutmut(source), *_changes_by_hand(source)):
         found.setdefault(line, []).append(make)
@@ -31,7 +31,7 @@ def offered(source: str) -> dict[int, list[Make]]:
 
 
 def to_change(root: Path, path: Path, changed: str) -> Change | None:
-    """The change as it is shown; None where it changes nothing that runs, or leaves no Python."""
+    """Return the change for display, or None if it does not change the running code or is not valid Python."""
     source = path.read_text("utf-8")
     try:
         if _what_runs(changed) == _what_runs(source):
@@ -58,7 +58,7 @@ def _changes_of_mutmut(source: str) -> Iterator[tuple[int, Make]]:
 
 
 def _is_of_words(node: libcst.CSTNode) -> bool:
-    """Sentences are read, not run."""
+    """Return True for a sentence, which is read and not run."""
     return isinstance(node, libcst.BaseString) and " " in libcst.Module([]).code_for_node(node)
 
 
@@ -81,7 +81,7 @@ def _with(source: str, node: Any, instead: str) -> str:
 
 
 class _WithoutAnnotations(ast.NodeTransformer):
-    """Annotations and docstrings change nothing that runs: every module begins with the future import."""
+    """Removes annotations, which do not run: every module begins with the future import."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         node.returns = None

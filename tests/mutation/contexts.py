@@ -1,4 +1,4 @@
-"""A pytest plugin for `coverage run`: each line that runs is recorded under the test that it ran for."""
+"""A pytest plugin for `coverage run`: it records each executed line with the test that executed it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ BETWEEN_TESTS = "between tests"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Switch the coverage context to this test."""
     recorder = coverage.Coverage.current()
     if recorder is None:
         return (yield)

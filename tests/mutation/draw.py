@@ -1,4 +1,7 @@
-"""`python -m tests.mutation.draw FOLDER SAMPLE SEED`: prints defects as JSON. Run by make mutation where mutmut is."""
+"""`python -m tests.mutation.draw FOLDER SAMPLE SEED`: print defects as JSON.
+
+`make mutation` runs it where mutmut is.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from tests.mutation.changes import Make, offered, to_change
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "src" / "refund_worker"
-# Not of the product's own making: a server for tests, and files that are the same for ever.
+# Excluded: a server for tests, and migrations, which never change.
 LEFT_OUT = {"sandbox", "migrations"}
 
 
 def draw(folder: str, sample: int, seed: int) -> list[Change]:
-    """So many different defects of the folder: a line at random first, then one of the changes that it offers."""
+    """Return `sample` different defects of the folder: first a random line, then one of its possible changes."""
     random = Random(f"{seed}/{folder}")
     files = [f for f in sorted((SOURCE / folder).rglob("*.py")) if not LEFT_OUT & set(f.relative_to(SOURCE).parts)]
-    # A large file has more lines to be wrong in. Its changes are made only when one of its lines is drawn.
+    # A large file has more lines that can be wrong. Its changes are generated only when one of its lines is drawn.
     lines = [(f, n) for f in files for n in range(1, 1 + len(f.read_text("utf-8").splitlines()))]
     random.shuffle(lines)
     of_files: dict[Path, dict[int, list[Make]]] = {}

@@ -1,6 +1,6 @@
-"""Changes that `make mutation` drew and that change nothing anybody could see: `harmless.txt` has them with the reason.
+"""Drawn changes that have no visible effect. `harmless.txt` lists them with the reason.
 
-Four lines each: the file, the line as it stands, the line as it became, and why nobody could see it.
+Each entry has four lines: the file, the line before, the line after, and the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which tests run a line of the source, from one recorded run of the suite: what `make mutation` has to run again."""
+"""The tests that run a line of the source, from one recorded run of the suite.
+
+`make mutation` runs only these again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tests.mutation.contexts import BETWEEN_TESTS
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / ".mutation"
 MAP = FOLDER / "tests-of-lines.json"
-# Two halves of about the same length, one for each core. Left out: what takes minutes, or starts a browser.
+# Two halves of about the same duration, one for each core. Excluded: tests that take minutes or start a browser.
 HALVES = (
     ("tests/domain", "tests/engine", "tests/store", "tests/processors", "tests/data"),
     (
@@ -37,7 +40,7 @@ SECONDS_MAX = 3_000
 
 
 def record() -> None:
-    """Run the suite once under coverage and write down which tests run which lines. Takes a quarter of an hour."""
+    """Run the suite once under coverage and record which tests run which lines. Takes a quarter of an hour."""
     FOLDER.mkdir(exist_ok=True)
     started = time.monotonic()
     running = [_start_half(number, folders) for number, folders in enumerate(HALVES)]
@@ -92,12 +95,12 @@ def _functions(path: str) -> tuple[tuple[int, int], ...]:
 
 
 def function_of(path: str, line: int) -> int | None:
-    """The first line of the body of the innermost function that has this line; None outside of all."""
+    """Return the first line of the body of the innermost function with this line, or None outside of all functions."""
     return max((begins for begins, ends in _functions(path) if begins <= line <= ends), default=None)
 
 
 class Nearest:
-    """The recorded map of which tests run which lines."""
+    """The recorded map of tests and lines."""
 
     def __init__(self) -> None:
         recorded = json.loads(MAP.read_text("utf-8"))
@@ -105,9 +108,12 @@ class Nearest:
         self._lines: dict[str, dict[str, list[int]]] = recorded["lines"]
 
     def tests_of(self, path: str, line: int) -> list[str]:
-        """Ids of the tests that run this line, or the one above it where a statement began there; those that run the
-        fewest lines of the file first, since they are nearest to it. Of a line that runs when the file is imported,
-        those that run the most of the file: whoever uses the file may notice."""
+        """Return the ids of the tests that run this line, or the statement that begins shortly above it.
+
+        The tests that run the fewest lines of the file come first, because they are the most specific. For a line that
+        runs at import, the tests that run the most lines of the file come first, because any user of the file can
+        notice the change.
+        """
         by_line = self._lines.get(path, {})
         begins = function_of(path, line)
         numbers: list[int] = []

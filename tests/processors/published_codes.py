@@ -1,9 +1,9 @@
-"""Every error code that Stripe publishes, sorted by what a refusal of a refund with it means to us.
+"""Every error code that Stripe publishes, grouped by what a refund's refusal with this code means to us.
 
-Published: the 209 codes in stripe-python 16.1 (`PaymentIntent.last_payment_error.code`, made from Stripe's OpenAPI
-description), read in 2026-11. A newer SDK with a code that stands in no group here fails the test, so that somebody
-sorts it. Those that no list of the adapter names stand at the end, by subject: no refund is known to meet them, so a
-person reads them. This table was written beside the adapter's lists and not from them.
+Published are the 209 codes in stripe-python 16.1 (`PaymentIntent.last_payment_error.code`, generated from Stripe's
+OpenAPI description), read in 2026-11. A newer SDK with a code in no group fails the test, so that the code gets sorted.
+Codes that are in no list of the adapter are at the end, by subject: no refund is known to get them, so a person reads
+them. This table was written independently of the adapter's lists, not derived from them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ def _codes(text: str) -> frozenset[str]:
 
 
 KNOWN: Mapping[Meaning, frozenset[str]] = {
-    # The charge, its card or its bank account takes nothing back any more.
+    # The charge, its card or its bank account no longer accepts refunds.
     Meaning.ENDS: _codes("charge_not_refundable card_declined expired_card account_closed no_account"),
     Meaning.ALREADY_REFUNDED: _codes("charge_already_refunded"),
     # Our balance is empty, or a dispute returns the money.
     Meaning.BLOCKED: _codes("balance_insufficient insufficient_funds charge_disputed refund_disputed_payment"),
     Meaning.BUSY: _codes("idempotency_key_in_use lock_timeout rate_limit"),
-    # Key, account, mode, version, transport; then the request's form.
+    # Key, account, mode, version, transport; then the form of the request.
     Meaning.OURS: _codes(
         "api_key_expired platform_api_key_expired secret_key_required account_invalid platform_account_required "
         "livemode_mismatch testmode_charges_only payment_evaluation_on_api_version_not_supported "
@@ -42,13 +42,13 @@ KNOWN: Mapping[Meaning, frozenset[str]] = {
 }
 
 UNKNOWN_BY_SUBJECT: Mapping[str, frozenset[str]] = {
-    "the bank said that the customer took the money back or stopped it, which another payment must not repeat": _codes(
+    "the bank reports that the customer reclaimed or stopped the money, which another payment must not repeat": _codes(
         "debit_not_authorized refer_to_customer"
     ),
-    "a review or an approval of ours or of Stripe's, whose end is open": _codes(
+    "a review or an approval of ours or of Stripe's that is not finished": _codes(
         "action_blocked anomalous_money_movement_request approval_required request_blocked"
     ),
-    "what an account may do, where the code does not say whose account": _codes(
+    "permissions of an account, if the code does not say which account": _codes(
         "capability_not_active storer_capability_missing storer_capability_not_active "
         "financial_account_capability_not_enabled financial_account_capability_restricted "
         "financial_account_balance_does_not_support_currency"

@@ -1,7 +1,7 @@
-"""What the engine relies on, asked of every server through its adapter: ours and a third party's, by the same tests.
+"""The contract that the engine relies on. Our sandbox and a third-party server both pass the same tests.
 
-Our sandbox is only as good as its likeness to Stripe, so it must pass what code that is not ours passes as well. Where
-a server is known to differ from Stripe, KNOWN_DEVIATIONS names it, and the test then asserts that very difference.
+The sandbox is only useful if it behaves like Stripe, so it must pass the tests that code by others passes too.
+KNOWN_DEVIATIONS lists where a server is known to differ from Stripe. There the test asserts exactly that difference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import pytest
 from tests.support.stripe_mock import ThirdPartyStripe
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,8 +28,6 @@ from refund_worker.processors.base import (
     Misconfigured,
     PaymentRead,
     PaymentUnreadable,
-    Processor,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -36,6 +35,7 @@ from refund_worker.processors.base import (
     Unanswered,
     UnknownRefusal,
 )
+from refund_worker.processors.base import Processor
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import PAGE_SIZE, StripeProcessor
 
@@ -43,18 +43,18 @@ T = TypeVar("T")
 SANDBOX, THIRD_PARTY = "our sandbox", "stripe-stateful-mock"
 API_KEY = "sk_test_contract"
 
-#: (server, subject) → what it does and Stripe does not.
+#: (server, subject) → how the server differs from Stripe.
 KNOWN_DEVIATIONS = {
-    (THIRD_PARTY, "payment intents"): "knows none: 404 for every refund over one",
+    (THIRD_PARTY, "payment intents"): "has none: 404 for every refund of one",
     (THIRD_PARTY, "cancel"): "has no such endpoint: 404",
     (THIRD_PARTY, "created"): "ignores the condition on the time of creation when listing",
-    (THIRD_PARTY, "listing an unknown payment"): "answers with an empty list in place of 404 resource_missing",
+    (THIRD_PARTY, "listing an unknown payment"): "answers with an empty list instead of 404 resource_missing",
 }
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server under contract: how to take a payment there, and what its own book says of it afterwards."""
+    """One server under test: how to create a payment there, and how to read the payment's refunds from its own book."""
 
     name: str
     url: str
@@ -63,11 +63,12 @@ class Server:
     booked: Callable[[str], list[dict[str, Any]]]
 
     def deviates(self, subject: str) -> bool:
+        """Return True if the server is known to differ from Stripe in this respect."""
         return (self.name, subject) in KNOWN_DEVIATIONS
 
 
 class Client:
-    """An adapter for a server, and orders of one refund; each test has its own leg."""
+    """An adapter connected to a server, with the instructions for one refund. Each test has its own leg."""
 
     _legs = itertools.count(1)
 
@@ -78,33 +79,41 @@ class Client:
         self.leg_id = f"leg_{next(self._legs)}_{id(self)}"
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this client's loop."""
         return self._loop.run_until_complete(work)
 
     def body(self, payment_id: str, amount_minor: int, attempt: int = 1, leg_id: str | None = None) -> str:
+        """Return the frozen body of an instruction to refund this amount in minor units."""
         order = RefundInstruction(
             "rf_1", leg_id or self.leg_id, attempt, payment_id, amount_minor, "GBP", "customer asked"
         )
         return self.adapter.freeze(order)
 
     def send(self, key: str, body: str) -> Reply:
+        """Send the body with a key that is unique to this leg."""
         return self.run(self.adapter.send(f"{self.leg_id}/{key}", body))
 
     def refund(self, payment_id: str, amount_minor: int, attempt: int = 1) -> RefundObject:
+        """Create a refund and return its object."""
         return answered(self.send(str(attempt), self.body(payment_id, amount_minor, attempt))).object
 
     def find(self, payment_id: str) -> SearchReply:
+        """Return the adapter's search for all refunds of a payment."""
         return self.run(self.adapter.find(payment_id, self.leg_id))
 
     def booked_amounts(self, payment_id: str) -> list[int]:
+        """Return the amounts of the payment's refunds in the server's book, in ascending order."""
         return sorted(each["amount"] for each in self.server.booked(payment_id))
 
 
 def answered(reply: Reply) -> Answered:
+    """Check that the reply is `Answered`, and return it."""
     assert isinstance(reply, Answered), reply
     return reply
 
 
 def found(reply: SearchReply) -> Found:
+    """Check that the reply is `Found`, and return it."""
     assert isinstance(reply, Found), reply
     return reply
 
@@ -119,6 +128,8 @@ payment_numbers = itertools.count(1)
 
 
 def of_sandbox(sandbox: Sandbox, kind: str) -> Server:
+    """Return our sandbox as a server that creates payments of this kind (ch or pi)."""
+
     def register(amount_minor: int, *, disputed: bool = False) -> str:
         payment_id = f"{kind}_contract{next(payment_numbers)}"
         sandbox.register_payment(payment_id, amount_minor, "GBP", disputed=disputed)
@@ -131,6 +142,7 @@ def of_sandbox(sandbox: Sandbox, kind: str) -> Server:
 
 
 def of_third_party(server: ThirdPartyStripe) -> Server:
+    """Return stripe-stateful-mock as a server under test."""
     return Server(
         THIRD_PARTY,
         server.base_url,
@@ -142,6 +154,7 @@ def of_third_party(server: ThirdPartyStripe) -> Server:
 
 @pytest.fixture(scope="module", params=["sandbox-charge", "sandbox-payment-intent", "stripe-stateful-mock"])
 def server(request: pytest.FixtureRequest) -> Server:
+    """Each server under test, our sandbox both with charges and with payment intents."""
     if request.param == "stripe-stateful-mock":
         return of_third_party(request.getfixturevalue("third_party_stripe"))
     return of_sandbox(request.getfixturevalue("sandbox"), "ch" if request.param == "sandbox-charge" else "pi")
@@ -156,7 +169,7 @@ def client(server: Server) -> Iterator[Client]:
     loop.close()
 
 
-def test_a_full_refund_is_made_once_and_carries_our_marks(client: Client) -> None:
+def test_full_refund_is_created_once_with_our_metadata(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     reply = answered(client.send("1", client.body(payment_id, 5000)))
     made = reply.object
@@ -169,7 +182,7 @@ def test_a_full_refund_is_made_once_and_carries_our_marks(client: Client) -> Non
     assert client.booked_amounts(payment_id) == [5000]
 
 
-def test_a_payment_is_read_with_what_was_refunded_of_it_or_can_not_be_read_at_all(client: Client) -> None:
+def test_payment_is_read_with_its_refunded_amount_or_is_unreadable(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     client.refund(payment_id, 1000)
     reply = client.run(client.adapter.find_payment(payment_id))
@@ -177,19 +190,19 @@ def test_a_payment_is_read_with_what_was_refunded_of_it_or_can_not_be_read_at_al
         assert client.server.name == THIRD_PARTY
         return
     assert isinstance(reply, PaymentRead), reply
-    word = reply.word
-    assert (word.captured_minor, word.currency, word.refunded_minor) == (5000, "GBP", 1000)
-    assert (word.live, word.disputed) == (False, False)
+    payment = reply.word
+    assert (payment.captured_minor, payment.currency, payment.refunded_minor) == (5000, "GBP", 1000)
+    assert (payment.live, payment.disputed) == (False, False)
 
 
-def test_two_equal_partial_refunds_under_two_keys_are_two_refunds(client: Client) -> None:
+def test_two_keys_create_two_equal_partial_refunds(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     first, second = client.refund(payment_id, 1000, attempt=1), client.refund(payment_id, 1000, attempt=2)
     assert first.processor_refund_id != second.processor_refund_id
     assert client.booked_amounts(payment_id) == [1000, 1000]
 
 
-def test_the_same_key_and_body_again_answers_with_the_same_object_and_makes_no_other(client: Client) -> None:
+def test_same_key_and_body_replay_the_same_object(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     body = client.body(payment_id, 1000)
     first, again = answered(client.send("1", body)), answered(client.send("1", body))
@@ -198,7 +211,7 @@ def test_the_same_key_and_body_again_answers_with_the_same_object_and_makes_no_o
     assert client.booked_amounts(payment_id) == [1000]
 
 
-def test_the_same_key_at_the_same_time_makes_one_refund(client: Client) -> None:
+def test_concurrent_requests_with_one_key_create_one_refund(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     body = client.body(payment_id, 1000)
 
@@ -211,14 +224,14 @@ def test_the_same_key_at_the_same_time_makes_one_refund(client: Client) -> None:
     assert client.booked_amounts(payment_id) == [1000]
 
 
-def test_the_same_key_with_another_body_is_a_key_conflict_and_makes_nothing(client: Client) -> None:
+def test_same_key_with_another_body_is_a_key_conflict(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     answered(client.send("1", client.body(payment_id, 1000)))
     assert isinstance(client.send("1", client.body(payment_id, 1001)), KeyConflict)
     assert client.booked_amounts(payment_id) == [1000]
 
 
-def test_more_than_is_left_is_refused_and_makes_nothing(client: Client) -> None:
+def test_amount_above_the_remaining_one_is_refused(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     client.refund(payment_id, 1000)
     refused = client.send("too-much", client.body(payment_id, 4001))
@@ -227,7 +240,7 @@ def test_more_than_is_left_is_refused_and_makes_nothing(client: Client) -> None:
     assert client.booked_amounts(payment_id) == [1000]
 
 
-def test_a_refusal_replays_under_its_key_and_a_new_key_is_free(client: Client) -> None:
+def test_refusal_is_replayed_to_its_key_and_a_new_key_works(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     too_much = client.body(payment_id, 5001)
     assert isinstance(client.send("1", too_much), Refused)
@@ -236,14 +249,14 @@ def test_a_refusal_replays_under_its_key_and_a_new_key_is_free(client: Client) -
     assert client.booked_amounts(payment_id) == [5000]
 
 
-def test_a_payment_refunded_in_full_says_so_and_nothing_more_is_made(client: Client) -> None:
+def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     client.refund(payment_id, 5000)
     assert isinstance(client.send("again", client.body(payment_id, 1, attempt=2)), AlreadyRefunded)
     assert client.booked_amounts(payment_id) == [5000]
 
 
-def test_a_disputed_payment_is_refused_for_now_and_nothing_is_made(client: Client) -> None:
+def test_disputed_payment_is_blocked(client: Client) -> None:
     payment_id = client.server.new_disputed_payment(5000)
     blocked = client.send("1", client.body(payment_id, 5000))
     assert isinstance(blocked, Blocked), blocked
@@ -252,7 +265,7 @@ def test_a_disputed_payment_is_refused_for_now_and_nothing_is_made(client: Clien
 
 
 @pytest.mark.parametrize("payment_id", ["ch_nobodyKnows", "pi_nobodyKnows"])
-def test_an_unknown_payment_is_a_fault_of_the_set_up_and_no_refusal(client: Client, payment_id: str) -> None:
+def test_unknown_payment_is_misconfigured_and_not_refused(client: Client, payment_id: str) -> None:
     sent = client.send(payment_id, client.body(payment_id, 100))
     assert isinstance(sent, Misconfigured), sent
     searched = client.find(payment_id)
@@ -264,7 +277,7 @@ def test_an_unknown_payment_is_a_fault_of_the_set_up_and_no_refusal(client: Clie
         assert isinstance(searched, Misconfigured), searched
 
 
-def test_a_payment_intent_is_refunded_like_a_charge(client: Client, request: pytest.FixtureRequest) -> None:
+def test_payment_intent_is_refunded_like_a_charge(client: Client, request: pytest.FixtureRequest) -> None:
     if client.server.deviates("payment intents"):
         assert isinstance(client.send("pi", client.body("pi_any", 100)), Misconfigured)
         return
@@ -272,10 +285,10 @@ def test_a_payment_intent_is_refunded_like_a_charge(client: Client, request: pyt
     payment_id = of_intents.new_payment(700)
     made = client.refund(payment_id, 700)
     assert payment_id in made.payment_refs
-    assert len(made.payment_refs) == 2, "the charge is named as well as the intent"
+    assert len(made.payment_refs) == 2, "the refund must name both the charge and the intent"
 
 
-def test_find_gives_all_of_the_payment_from_every_page_whoever_made_it(client: Client) -> None:
+def test_find_returns_all_refunds_of_the_payment_from_every_page(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     total = PAGE_SIZE + 5
 
@@ -304,17 +317,17 @@ def _parameter(payment_id: str) -> str:
     return "payment_intent" if payment_id.startswith("pi_") else "charge"
 
 
-def test_find_gives_nothing_where_nothing_was_made(client: Client) -> None:
+def test_find_returns_nothing_for_a_payment_without_refunds(client: Client) -> None:
     assert client.find(client.server.new_payment(5000)) == Found(())
 
 
-def test_fetch_gives_the_object_and_an_unknown_one_is_a_fault_of_the_set_up(client: Client) -> None:
+def test_fetch_returns_the_object_and_an_unknown_id_is_misconfigured(client: Client) -> None:
     made = client.refund(client.server.new_payment(5000), 1000)
     assert answered(client.run(client.adapter.fetch(made.processor_refund_id))).object == made
     assert isinstance(client.run(client.adapter.fetch("re_nobodyKnows")), Misconfigured)
 
 
-def test_recent_gives_what_was_made_since_and_nothing_older(client: Client) -> None:
+def test_recent_returns_refunds_created_since_a_time_only(client: Client) -> None:
     made = client.refund(client.server.new_payment(5000), 1000)
     since = found(client.run(client.adapter.recent(made.created_at)))
     assert made in since.objects
@@ -322,14 +335,14 @@ def test_recent_gives_what_was_made_since_and_nothing_older(client: Client) -> N
     assert bool(later.objects) is client.server.deviates("created")
 
 
-def test_cancel_of_a_refund_that_is_done_is_refused_and_changes_nothing(client: Client) -> None:
+def test_cancel_of_a_succeeded_refund_is_refused(client: Client) -> None:
     made = client.refund(client.server.new_payment(5000), 1000)
     reply = client.run(client.adapter.cancel(made.processor_refund_id))
     assert isinstance(reply, Misconfigured if client.server.deviates("cancel") else UnknownRefusal), reply
     assert answered(client.run(client.adapter.fetch(made.processor_refund_id))).object.status == "succeeded"
 
 
-def test_a_wrong_api_key_is_denied_everywhere_and_nothing_is_made(client: Client) -> None:
+def test_wrong_api_key_is_denied_by_every_call(client: Client) -> None:
     payment_id = client.server.new_payment(5000)
     stranger = StripeProcessor("sk_wrong_1234567890", base=client.server.url, timeout_seconds=10)
     replies = [
@@ -344,11 +357,12 @@ def test_a_wrong_api_key_is_denied_everywhere_and_nothing_is_made(client: Client
     assert client.booked_amounts(payment_id) == []
 
 
-# --- What only a server with scripted faults can show -----------------------------------------------------------------
+# --- Tests that need a server with scripted faults --------------------------------------------------------------------
 
 
 @pytest.fixture
 def faulty(sandbox: Sandbox) -> Iterator[Client]:
+    """A client of the sandbox with a short timeout, for tests that add faults."""
     loop = asyncio.new_event_loop()
     client = Client(of_sandbox(sandbox, f"ch_f{id(loop)}"), loop)
     client.adapter = StripeProcessor(API_KEY, base=sandbox.url, timeout_seconds=0.5)
@@ -367,7 +381,7 @@ def faulty(sandbox: Sandbox) -> Iterator[Client]:
         {"truncate": True},
     ],
 )
-def test_an_answer_lost_after_the_refund_was_made_is_found_again_under_the_same_key(
+def test_refund_with_a_lost_answer_is_found_with_the_same_key(
     faulty: Client, sandbox: Sandbox, fault: dict[str, Any]
 ) -> None:
     payment_id = faulty.server.new_payment(900)
@@ -389,7 +403,7 @@ def test_an_answer_lost_after_the_refund_was_made_is_found_again_under_the_same_
         ({"rate_limit": {"retry_after_seconds": 3}}, "rate_limit"),
     ],
 )
-def test_being_told_to_wait_makes_nothing_and_the_same_key_serves_later(
+def test_busy_answer_creates_nothing_and_the_same_key_works_later(
     faulty: Client, sandbox: Sandbox, fault: dict[str, Any], code: str
 ) -> None:
     payment_id = faulty.server.new_payment(900)
@@ -402,7 +416,7 @@ def test_being_told_to_wait_makes_nothing_and_the_same_key_serves_later(
     assert not answered(faulty.send("1", body)).replayed
 
 
-def test_an_error_that_sticks_to_its_key_is_unknown_though_the_refund_exists(faulty: Client, sandbox: Sandbox) -> None:
+def test_replayed_500_stays_unanswered_although_the_refund_exists(faulty: Client, sandbox: Sandbox) -> None:
     payment_id = faulty.server.new_payment(900)
     fault = {"server_error": {"status": 500, "effect": "now", "sticky": True}}
     sandbox.add_fault(fault, match={"path_kind": "create", "payment": payment_id})
@@ -415,7 +429,7 @@ def test_an_error_that_sticks_to_its_key_is_unknown_though_the_refund_exists(fau
     assert (adopted.amount_minor, adopted.leg_id) == (900, faulty.leg_id)
 
 
-def test_pages_that_repeat_show_no_object_twice(faulty: Client, sandbox: Sandbox) -> None:
+def test_repeating_pages_list_no_object_twice(faulty: Client, sandbox: Sandbox) -> None:
     payment_id = faulty.server.new_payment(5000)
     for attempt in range(1, PAGE_SIZE + 4):
         faulty.refund(payment_id, 1, attempt)
@@ -424,7 +438,7 @@ def test_pages_that_repeat_show_no_object_twice(faulty: Client, sandbox: Sandbox
     assert len(objects) == len({each.processor_refund_id for each in objects}) == PAGE_SIZE + 3
 
 
-def test_a_refund_that_waits_for_the_customer_can_be_canceled(faulty: Client, sandbox: Sandbox) -> None:
+def test_refund_that_waits_for_the_customer_can_be_canceled(faulty: Client, sandbox: Sandbox) -> None:
     payment_id = faulty.server.new_payment(900)
     life = {"lifecycle": [{"status": "requires_action"}]}
     sandbox.add_fault(life, match={"path_kind": "create", "payment": payment_id})

@@ -1,4 +1,4 @@
-"""A payment that Stripe calls disputed: what its disputes say decides whether refunds over it are held back."""
+"""The status of a payment's disputes decides if refunds of the payment are blocked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from refund_worker.processors.base import PaymentRead
+from refund_worker.domain.processor_replies import PaymentRead
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.processors.stripe.payments import blocks_refunds
 
@@ -37,6 +37,7 @@ INTENT = {
 
 
 def listed(*statuses: Any) -> dict[str, Any]:
+    """Return Stripe's list of disputes with these statuses."""
     return {"object": "list", "has_more": False, "data": [{"object": "dispute", "status": each} for each in statuses]}
 
 
@@ -53,25 +54,28 @@ def listed(*statuses: Any) -> dict[str, Any]:
         (["lost"], True),
         (["won", "needs_response"], True),
         (["warning_closed", "won"], False),
-        (["a_later_word"], True),
+        (["a_status_of_next_year"], True),
         ([None], True),
         ([], True),
     ],
     ids=str,
 )
-def test_an_inquiry_and_what_was_won_hold_nothing_back(statuses: list[Any], lists_before_sending: bool) -> None:
+def test_inquiry_or_won_dispute_does_not_block_refunds(statuses: list[Any], lists_before_sending: bool) -> None:
     assert blocks_refunds(listed(*statuses)) is lists_before_sending
 
 
 @pytest.mark.parametrize(
     "nothing", [None, [], {"object": "list"}, {"data": []}, {"object": "list", "data": ["won"]}], ids=str
 )
-def test_what_says_nothing_of_use_holds_back(nothing: object) -> None:
+def test_unreadable_list_of_disputes_blocks_refunds(nothing: object) -> None:
     assert blocks_refunds(nothing) is True
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each path as told, and anything else with 404; `asked` are the paths with their queries."""
+    """Answers the paths in `answers`, and any other path with a 404.
+
+    `asked` has the requested paths with their queries.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -83,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        """Answer from the server's `answers`."""
         self.server.asked.append(self.path)
         answer = self.server.answers.get(self.path.partition("?")[0])
         body = json.dumps(answer or {"error": {"type": "invalid_request_error", "message": "no such path"}}).encode()
@@ -91,12 +96,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_said: Any) -> None:
+    def log_message(self, *_args: Any) -> None:
+        """Log nothing."""
         return
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
+    """A running server with one charge and one payment intent, both disputed."""
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -106,6 +113,8 @@ def server() -> Iterator[Server]:
 
 
 def is_disputed(server: Server, payment_id: str) -> bool | None:
+    """Return the adapter's answer if the payment is disputed."""
+
     async def ask() -> Any:
         adapter = StripeProcessor("sk_test_x", base=f"http://127.0.0.1:{server.server_port}", timeout_seconds=10)
         try:
@@ -119,7 +128,7 @@ def is_disputed(server: Server, payment_id: str) -> bool | None:
 
 
 @pytest.mark.parametrize(("payment_id", "name"), [("ch_1", "charge"), ("pi_1", "payment_intent")])
-def test_the_disputes_of_a_disputed_payment_are_asked_for(server: Server, payment_id: str, name: str) -> None:
+def test_disputes_of_a_disputed_payment_are_read(server: Server, payment_id: str, name: str) -> None:
     server.answers["/v1/disputes"] = listed("warning_needs_response")
     assert is_disputed(server, payment_id) is False
     server.answers["/v1/disputes"] = listed("needs_response")
@@ -127,11 +136,11 @@ def test_the_disputes_of_a_disputed_payment_are_asked_for(server: Server, paymen
     assert server.asked.count(f"/v1/disputes?{name}={payment_id}&limit=100") == 2
 
 
-def test_a_server_that_shows_no_disputes_leaves_the_charges_own_word(server: Server) -> None:
+def test_without_a_list_of_disputes_the_charge_decides(server: Server) -> None:
     assert is_disputed(server, "ch_1") is True
 
 
-def test_of_a_payment_that_is_not_disputed_no_disputes_are_asked_for(server: Server) -> None:
+def test_disputes_of_an_undisputed_payment_are_not_read(server: Server) -> None:
     server.answers["/v1/charges/ch_1"] = CHARGE | {"disputed": False}
     assert is_disputed(server, "ch_1") is False
     assert server.asked == ["/v1/charges/ch_1"]

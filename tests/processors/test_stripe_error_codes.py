@@ -1,4 +1,4 @@
-"""What each refusal means: over every code that Stripe publishes, over invented ones, and over none at all."""
+"""The meaning of each refusal: for every code that Stripe publishes, for invented codes, and without a code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.processors.published_codes import GROUPS, UNKNOWN_BY_SUBJECT
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Blocked,
     Busy,
@@ -41,8 +41,8 @@ INVALID = "invalid_request_error"
 
 
 def refusal(status: int = 400, **error: Any) -> Failure:
-    """What the adapter makes of an answer with this error object, read by the SDK as it reads every answer."""
-    body = {"error": {"type": INVALID, "message": "in Stripe's words", **error}}
+    """Return the adapter's classification of an answer with this error object, read by the SDK like every answer."""
+    body = {"error": {"type": INVALID, "message": "a message of Stripe's", **error}}
     return classify(read_by_the_sdk(json.dumps(body), status, {"Request-Id": "req_1"}))
 
 
@@ -50,12 +50,15 @@ CLIENT = stripe.StripeClient("sk_test_1")
 
 
 def read_by_the_sdk(body: str, status: int, headers: dict[str, str]) -> stripe.StripeError:
+    """Return the error that Stripe's SDK raises for this answer."""
     with pytest.raises(stripe.StripeError) as raised:
         CLIENT._requestor._interpret_response(body, status, headers, "V1")
     return raised.value
 
 
 def published() -> Iterator[str]:
+    """Yield the error codes in the SDK's types."""
+
     def flat(annotation: Any) -> Iterator[str]:
         for part in get_args(annotation):
             yield from [part] if isinstance(part, str) else flat(part)
@@ -63,22 +66,22 @@ def published() -> Iterator[str]:
     return flat(stripe.PaymentIntent.LastPaymentError.__annotations__["code"])
 
 
-def test_every_code_that_stripe_publishes_stands_in_exactly_one_group() -> None:
+def test_every_published_code_is_in_exactly_one_group() -> None:
     listed = [code for code, _ in SORTED]
-    assert len(listed) == len(set(listed)), "a code stands in two groups"
+    assert len(listed) == len(set(listed)), "a code is in two groups"
     assert sum(map(len, UNKNOWN_BY_SUBJECT.values())) == len(GROUPS[Meaning.UNKNOWN])
-    assert set(published()) == set(listed), "sort the new codes: read what each says about a refund"
+    assert set(published()) == set(listed), "sort the new codes: read what each means for a refund"
     assert len(listed) > 200
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_every_published_code_means_what_its_group_says_whatever_the_status(status: int) -> None:
-    told = {code: type(refusal(status, code=code)) for code, _ in SORTED}
-    assert told == {code: REPLIES[meaning] for code, meaning in SORTED}
+def test_published_code_has_its_meaning_with_every_status(status: int) -> None:
+    replies = {code: type(refusal(status, code=code)) for code, _ in SORTED}
+    assert replies == {code: REPLIES[meaning] for code, meaning in SORTED}
 
 
 @pytest.mark.parametrize("code", ["charge_for_pending_refund_disputed", "insufficient_funds"])
-def test_a_reason_for_which_objects_fail_means_the_same_as_the_answer_to_a_call(code: str) -> None:
+def test_failure_reason_means_the_same_as_an_error_code(code: str) -> None:
     assert isinstance(refusal(400, code=code), Blocked)
 
 
@@ -88,9 +91,7 @@ def test_a_reason_for_which_objects_fail_means_the_same_as_the_answer_to_a_call(
     st.sampled_from(sorted(STRIPE_TYPES - {"idempotency_error"})),
     st.sampled_from(["", "amount", "charge", "reason", "metadata[x]", "idempotency_key"]),
 )
-def test_a_code_that_nobody_knows_ends_no_leg_and_pauses_only_for_the_requests_form(
-    code: str, status: int, kind: str, param: str
-) -> None:
+def test_unknown_code_ends_no_leg_and_rarely_pauses(code: str, status: int, kind: str, param: str) -> None:
     known = frozenset(chain.from_iterable(GROUPS.values())) | ENDS
     if code in known:
         return
@@ -99,43 +100,43 @@ def test_a_code_that_nobody_knows_ends_no_leg_and_pauses_only_for_the_requests_f
         expected = Misconfigured if param.partition("[")[0] in RECORD_PARAMS else Denied
         assert isinstance(reply, expected)
     else:
-        assert reply == UnknownRefusal(code, "in Stripe's words", "req_1")
+        assert reply == UnknownRefusal(code, "a message of Stripe's", "req_1")
 
 
 @pytest.mark.parametrize("param", ["amount", "currency", "charge", "payment_intent", "metadata[x]", "metadata", "id"])
 @pytest.mark.parametrize("code", ["parameter_missing", "parameter_invalid_integer", "parameter_invalid_empty"])
-def test_a_parameter_that_one_record_can_spoil_is_a_persons_concern_and_never_pauses(code: str, param: str) -> None:
-    assert refusal(code=code, param=param) == Misconfigured(code, "in Stripe's words", "req_1")
+def test_parameter_of_one_record_never_pauses_the_processor(code: str, param: str) -> None:
+    assert refusal(code=code, param=param) == Misconfigured(code, "a message of Stripe's", "req_1")
 
 
 @pytest.mark.parametrize("param", [None, "idempotency_key", "reason", "expand[]", "limit"])
 @pytest.mark.parametrize("code", ["parameter_unknown", "parameter_missing", "parameter_invalid_string"])
-def test_a_parameter_that_every_request_has_is_ours(code: str, param: str | None) -> None:
+def test_parameter_of_every_request_is_denied(code: str, param: str | None) -> None:
     reply = refusal(code=code, param=param)
-    assert reply == Denied(code, "in Stripe's words", maybe_kept=True)
+    assert reply == Denied(code, "a message of Stripe's", maybe_kept=True)
 
 
 @pytest.mark.parametrize("param", [None, "amount", "charge", "payment_intent", "metadata[x]", "metadata", "reason"])
 @pytest.mark.parametrize("code", ["parameter_unknown", "parameters_exclusive"])
-def test_which_parameters_there_are_is_ours_whichever_is_named(code: str, param: str | None) -> None:
-    assert refusal(code=code, param=param) == Denied(code, "in Stripe's words", maybe_kept=True)
+def test_unknown_or_exclusive_parameter_is_denied(code: str, param: str | None) -> None:
+    assert refusal(code=code, param=param) == Denied(code, "a message of Stripe's", maybe_kept=True)
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [("resource_missing", Misconfigured), ("charge_disputed", Blocked), ("invalid_charge_amount", Misconfigured)],
 )
-def test_a_known_word_about_one_record_pauses_nothing_though_it_comes_as_a_403(code: str, kind: type) -> None:
+def test_known_code_about_one_record_pauses_nothing_even_as_403(code: str, kind: type) -> None:
     assert isinstance(refusal(403, code=code), kind)
 
 
 @pytest.mark.parametrize("code", ["", "something_new", "account_invalid", "platform_account_required"])
-def test_every_other_403_is_ours(code: str) -> None:
+def test_every_other_403_is_denied(code: str) -> None:
     assert isinstance(refusal(403, **({"code": code} if code else {})), Denied)
 
 
 @pytest.mark.parametrize("code", ["resource_missing", "charge_disputed", ""])
-def test_a_401_is_ours_whatever_its_code(code: str) -> None:
+def test_401_is_denied_with_every_code(code: str) -> None:
     assert isinstance(refusal(401, **({"code": code} if code else {})), Denied)
 
 
@@ -164,28 +165,26 @@ CHARGED_BACK = "Charge ch_1 has been charged back; cannot issue a refund."
         ({"message": "Refund for 'your account has been closed' failed"}, UnknownRefusal),
     ],
 )
-def test_without_a_code_only_a_named_parameter_ends_and_a_sentence_can_only_pause(
-    error: dict[str, Any], expected: type
-) -> None:
+def test_message_without_a_code_can_only_pause(error: dict[str, Any], expected: type) -> None:
     assert isinstance(refusal(**error), expected)
 
 
 @given(st.text(max_size=200), st.sampled_from(STATUSES))
-def test_no_wording_of_a_message_ends_a_leg(message: str, status: int) -> None:
+def test_no_message_text_ends_a_leg(message: str, status: int) -> None:
     assert not isinstance(refusal(status, message=message), Refused | AlreadyRefunded | Blocked)
 
 
 @pytest.mark.parametrize("status", [408, 409, 424, 425, 429])
-def test_a_status_that_says_nothing_about_the_request_stays_unknown_or_busy_whatever_the_code(status: int) -> None:
-    told = {type(refusal(status, code=code)) for code, _ in SORTED}
-    assert told <= {Unanswered, Busy}
+def test_inconclusive_http_status_is_unanswered_or_busy(status: int) -> None:
+    replies = {type(refusal(status, code=code)) for code, _ in SORTED}
+    assert replies <= {Unanswered, Busy}
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
 @pytest.mark.parametrize("body", ["<html>no</html>", "{}", '{"error": {"code": 403, "message": "denied"}}'])
-def test_a_proxys_refusal_is_no_answer(status: int, body: str) -> None:
+def test_refusal_of_a_proxy_is_unanswered(status: int, body: str) -> None:
     assert classify(read_by_the_sdk(body, status, {})) == Unanswered(f"HTTP {status}")
 
 
-def test_a_refusal_of_a_kind_that_is_new_but_has_stripes_request_id_is_stripes_own() -> None:
+def test_new_error_type_with_stripes_request_id_is_a_refusal() -> None:
     assert isinstance(refusal(type="error_of_next_year", code="odd"), UnknownRefusal)

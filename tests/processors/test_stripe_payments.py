@@ -1,4 +1,4 @@
-"""What the Stripe adapter says of a payment, from an answer alone and from the sandbox over the network."""
+"""The Stripe adapter reads payments, from an answer alone and from the sandbox over the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     Busy,
     Denied,
     Misconfigured,
@@ -44,18 +44,18 @@ INTENT: dict[str, Any] = {
     "latest_charge": "ch_1",
     "livemode": True,
 }
-WORD = PaymentReading(captured_minor=4_000, currency="EUR", live=True, disputed=False, refunded_minor=1_000)
+PAYMENT = PaymentReading(captured_minor=4_000, currency="EUR", live=True, disputed=False, refunded_minor=1_000)
 
 
-def test_a_charge_says_what_was_captured_and_refunded() -> None:
-    assert charge_reading(CHARGE, "ch_1") == WORD
+def test_charge_gives_captured_and_refunded_amounts() -> None:
+    assert charge_reading(CHARGE, "ch_1") == PAYMENT
 
 
 @pytest.mark.parametrize(
     ("changes", "captured"),
     [({"amount_captured": 0, "captured": False}, 0), ({"captured": False}, 0), ({"captured": True}, 5_000)],
 )
-def test_an_older_charge_is_captured_whole_or_not_at_all(changes: dict[str, Any], captured: int) -> None:
+def test_older_charge_is_captured_in_full_or_not_at_all(changes: dict[str, Any], captured: int) -> None:
     old = {name: value for name, value in CHARGE.items() if name != "amount_captured"}
     assert charge_reading(old | changes, "ch_1").captured_minor == captured
 
@@ -79,32 +79,32 @@ def test_an_older_charge_is_captured_whole_or_not_at_all(changes: dict[str, Any]
     ],
     ids=str,
 )
-def test_a_charge_that_does_not_say_what_it_should_is_unreadable(wrong: dict[str, Any]) -> None:
+def test_malformed_charge_is_unreadable(wrong: dict[str, Any]) -> None:
     with pytest.raises(Unreadable):
         charge_reading(CHARGE | wrong, "ch_1")
 
 
 @pytest.mark.parametrize("amount", [True, -1, "5", 1.5, None], ids=str)
-def test_an_amount_that_is_none_is_named(amount: object) -> None:
+def test_malformed_amount_is_named_in_the_error(amount: object) -> None:
     with pytest.raises(Unreadable, match="a payment whose amount_captured is not a whole number of minor units"):
         charge_reading(CHARGE | {"amount_captured": amount}, "ch_1")
 
 
 @pytest.mark.parametrize("nothing", [None, [], "charge", 1], ids=str)
-def test_what_is_no_object_is_unreadable(nothing: object) -> None:
+def test_json_that_is_no_object_is_unreadable(nothing: object) -> None:
     with pytest.raises(Unreadable):
         charge_reading(nothing, "ch_1")
     with pytest.raises(Unreadable):
         intent_reading(nothing, "pi_1")
 
 
-def test_a_mode_or_dispute_that_is_no_truth_value_is_none() -> None:
+def test_livemode_or_dispute_that_is_no_boolean_is_none() -> None:
     word = charge_reading(CHARGE | {"livemode": "false", "disputed": 0}, "ch_1")
     assert (word.live, word.disputed) == (None, None)
 
 
-def test_a_payment_intent_says_it_by_its_charge() -> None:
-    assert intent_reading(INTENT | {"latest_charge": CHARGE}, "pi_1") == (WORD, None)
+def test_payment_intent_is_read_from_its_charge() -> None:
+    assert intent_reading(INTENT | {"latest_charge": CHARGE}, "pi_1") == (PAYMENT, None)
     assert intent_reading(INTENT, "pi_1") == (PaymentReading(4_000, "EUR", True), "ch_1")
     assert intent_reading(INTENT | {"latest_charge": None}, "pi_1") == (PaymentReading(4_000, "EUR", True), None)
     with pytest.raises(Unreadable):
@@ -116,6 +116,7 @@ def test_a_payment_intent_says_it_by_its_charge() -> None:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
+    """A sandbox with a charge, a payment intent and a disputed charge."""
     with Sandbox() as running:
         running.register_payment("ch_1", 5_000, "EUR")
         running.register_payment("pi_1", 5_000, "EUR")
@@ -124,6 +125,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def read(sandbox: Sandbox, payment_id: str, *, key: str = "sk_test_reading", timeout: float = 10) -> PaymentReply:
+    """Read the payment from the sandbox over a new adapter."""
+
     async def ask() -> PaymentReply:
         adapter = StripeProcessor(key, base=sandbox.url, timeout_seconds=timeout)
         try:
@@ -135,6 +138,7 @@ def read(sandbox: Sandbox, payment_id: str, *, key: str = "sk_test_reading", tim
 
 
 def failing(sandbox: Sandbox, payment_id: str, do: dict[str, Any], **options: Any) -> PaymentReply:
+    """Read the payment while the sandbox has this fault."""
     kind = "payment_intent" if payment_id.startswith("pi_") else "charge"
     sandbox.add_fault(do, match={"path_kind": kind}, times=None)
     try:
@@ -144,12 +148,12 @@ def failing(sandbox: Sandbox, payment_id: str, do: dict[str, Any], **options: An
 
 
 @pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])
-def test_a_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
+def test_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
     said = PaymentReading(captured_minor=5_000, currency="EUR", live=False, disputed=False, refunded_minor=0)
     assert read(sandbox, payment_id) == PaymentRead(said)
 
 
-def test_a_dispute_is_told(sandbox: Sandbox) -> None:
+def test_dispute_is_reported(sandbox: Sandbox) -> None:
     reply = read(sandbox, "ch_disputed")
     assert isinstance(reply, PaymentRead)
     assert reply.word.disputed is True
@@ -166,13 +170,13 @@ def test_a_dispute_is_told(sandbox: Sandbox) -> None:
     ],
     ids=str,
 )
-def test_a_server_or_a_key_without_a_way_to_read_stops_nobody(
+def test_server_or_key_that_cannot_read_payments_is_no_error(
     sandbox: Sandbox, payment_id: str, do: dict[str, Any]
 ) -> None:
     assert isinstance(failing(sandbox, payment_id, do), PaymentUnreadable)
 
 
-def test_a_server_that_can_not_expand_stops_nobody(sandbox: Sandbox) -> None:
+def test_server_that_cannot_expand_is_no_error(sandbox: Sandbox) -> None:
     do = {"refuse": {"status": 400, "message": "no", "code": "parameter_unknown", "param": "expand"}}
     assert isinstance(failing(sandbox, "pi_1", do), PaymentUnreadable)
 
@@ -190,20 +194,20 @@ def test_a_server_that_can_not_expand_stops_nobody(sandbox: Sandbox) -> None:
     ],
     ids=str,
 )
-def test_no_answer_is_none_and_401_is_told_as_ever(sandbox: Sandbox, do: dict[str, Any], kind: type[Any]) -> None:
+def test_failed_read_is_reported_like_any_other_call(sandbox: Sandbox, do: dict[str, Any], kind: type[Any]) -> None:
     assert isinstance(failing(sandbox, "ch_1", do), kind)
 
 
 @pytest.mark.parametrize("payment_id", ["ch_nobody", "pi_nobody"])
-def test_a_payment_that_is_not_there_is_no_missing_path(sandbox: Sandbox, payment_id: str) -> None:
+def test_missing_payment_is_not_taken_for_a_missing_path(sandbox: Sandbox, payment_id: str) -> None:
     reply = read(sandbox, payment_id)
     assert isinstance(reply, Misconfigured)
     assert reply.code == "resource_missing"
 
 
-def test_what_is_no_payment_id_of_stripe_is_asked_of_nobody(sandbox: Sandbox) -> None:
+def test_malformed_payment_id_is_not_sent(sandbox: Sandbox) -> None:
     assert isinstance(read(sandbox, "ch_a/../../refunds"), Misconfigured)
 
 
-def test_a_reading_is_bounded_in_time(sandbox: Sandbox) -> None:
+def test_read_is_limited_in_time(sandbox: Sandbox) -> None:
     assert isinstance(failing(sandbox, "ch_1", {"delay_seconds": 5}, timeout=0.5), Unanswered | NotSent)

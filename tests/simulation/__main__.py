@@ -23,6 +23,7 @@ REPLAY = ".venv/bin/python -m tests.simulation --replay"
 
 
 def main() -> int:
+    """Run the simulation with the command line's options. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--schedules", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1, help="the first seed; the others follow it")
@@ -36,6 +37,7 @@ def main() -> int:
 
 
 def replay(seed: int) -> int:
+    """Run one schedule and print its trace. Return 1 if it broke a promise."""
     result = run_schedule(seed)
     for at, who, *what in result.trace:
         print(f"{at:14.3f}  {who:14}  {' '.join(str(word) for word in what)}")
@@ -46,20 +48,21 @@ def replay(seed: int) -> int:
 
 
 def print_faults(faults: Counter[str]) -> None:
-    """Each kind of fault with its rows in the table of faults and how often it struck while a refund was open."""
+    """Print each kind of fault, its rows in the table of faults, and how often it struck while a refund was open."""
     print("faults while a refund was open:")
     for name, fault in FAULTS.items():
         print(f"  {faults[name]:9}  {name}" + (f" (row {', '.join(map(str, fault.rows))})" if fault.rows else ""))
 
 
 def _prepare() -> None:
-    """What is loaded stays: collecting it again and again is a tenth of a schedule."""
+    """Freeze the loaded objects, because collecting them again and again costs a tenth of a schedule's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
 def run_many(first: int, schedules: int, processes: int, hashes: Path | None = None) -> int:
+    """Run the schedules in several processes and print a summary. Return 1 if one of them broke a promise."""
     started = time.monotonic()
     violations = done = 0
     faults: Counter[str] = Counter()
@@ -80,7 +83,7 @@ def run_many(first: int, schedules: int, processes: int, hashes: Path | None = N
             if result.violation:
                 violations += 1
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
-            progress.tell(f"{done}/{schedules} schedules, {violations} violations")
+            progress.report(f"{done}/{schedules} schedules, {violations} violations")
     if hashes is not None:
         hashes.write_text("".join(f"{seed} {trace}\n" for seed, trace in sorted(traces.items())), "utf-8")
     minutes = (time.monotonic() - started) / 60

@@ -1,7 +1,7 @@
-"""The processor as the simulation knows it: a truthful book, Stripe's semantics, and an unreliable way there and back.
+"""The simulated processor: a truthful book, Stripe's semantics, and unreliable calls.
 
-Times are true time, never the database's clock. What comes late comes within bounds (`LATE_SECONDS_MAX` after the call,
-`LAG_SECONDS_MAX` until lists show it) that together stay below the quiet window: that is the engine's one assumption.
+Times are true time, not the database's clock. Late effects have bounds: `LATE_SECONDS_MAX` after the call, and
+`LAG_SECONDS_MAX` until lists show them. Together they stay below the quiet window. This is the engine's one assumption.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,7 +28,6 @@ from refund_worker.processors.base import (
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -46,47 +46,53 @@ LAG_SECONDS_MAX = 1 * HOUR
 TIMEOUT = 30.0
 VOID = ("failed", "canceled")
 EXECUTED = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | Denied
-# What the processor quotes in its messages and no row of ours may ever hold (I14).
+# The processor quotes these in its messages. No row of ours may ever contain them (I14).
 PLANTED_KEY = "sk_test_51PlantedByTheSimulation0000"
 PLANTED_CARD = "4242 4242 4242 4242"
 
 
 @dataclass(slots=True)
 class Thing:
-    """A refund object: its words over time, the last one valid now."""
+    """A refund object with its statuses over time. The last one is the current status."""
 
     id: str
     payment: str
     amount: int
     currency: str
-    leg_id: str | None  # whose it is in truth; None: somebody else made it
+    leg_id: str | None  # the true leg, or None if others made the refund
     attempt: int | None
     created: float
     listed_from: float
     words: list[str | None]
-    said_at: float  # the last of them
+    said_at: float  # the time of the last status
     failure: str | None = None
-    mark: str | None = None  # what its metadata says: anybody with access to the account can edit it
+    mark: str | None = None  # the leg in its metadata, which any user of the account can edit
     installation: str | None = None
 
     @property
     def status(self) -> str | None:
+        """The current status."""
         return self.words[-1]
 
     @property
     def is_void(self) -> bool:
+        """True if the refund moved no money."""
         return self.status in VOID
 
 
 @dataclass(slots=True)
 class KeyRecord:
+    """The request and the answer stored under an idempotency key."""
+
     body: str
-    reply: Reply | None  # None while the first call is under way
+    reply: Reply | None  # is None while the first call is running
     until: float
 
 
 @dataclass(slots=True)
 class Payment:
+    """A payment at the processor; `amount` is in minor units."""
+
     amount: int
     currency: str
     disputed: bool = False
@@ -95,7 +101,7 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the list of a payment showed when it was last read: who looked, and what others had made by then."""
+    """The content of a payment's list when it was last read: the time, and the refunds that others had made by then."""
 
     at: float
     others: frozenset[str]
@@ -103,7 +109,7 @@ class Listing:
 
 @dataclass(slots=True)
 class Sent:
-    """One call under a key: when, by no clock that jumps, and the answer that its sender really heard, if any."""
+    """One call with a key: its true time, and the answer that really reached the sender, if any."""
 
     at: float
     told: Reply | None = None
@@ -111,7 +117,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Bank:
-    """The book, kept apart from everything that the engine writes."""
+    """The processor's book, separate from everything that the engine writes."""
 
     world: World
     faults: Faults
@@ -120,12 +126,12 @@ class Bank:
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
     sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
-    falsified: set[str | None] = field(default_factory=set)  # legs about which something untrue was answered
+    falsified: set[str | None] = field(default_factory=set)  # legs with a false answer
     outages: list[tuple[float, float]] = field(default_factory=list)
     denials: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)
     very_late: bool = False  # effects after days: only where no new attempt is ever made
-    recorded_wrong: set[str] = field(default_factory=set)  # payments of which our books say something else
+    recorded_wrong: set[str] = field(default_factory=set)  # payments that our books record differently
     unreadable: bool = False  # the server has no way to read payments
     fails_no_sooner_than: float = 10.0  # seconds after it succeeded
     listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
@@ -160,9 +166,11 @@ class Bank:
         self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
 
     def of_others(self) -> list[Thing]:
+        """Return the refund objects that others made."""
         return [item for item in self.refund_objects if item.leg_id is None]
 
     def room(self, payment: str) -> int:
+        """Return the amount of the payment that can still be refunded, in minor units."""
         taken = sum(t.amount for t in self.refund_objects if t.payment == payment and not t.is_void)
         return self.payments[payment].amount - taken
 
@@ -176,7 +184,7 @@ class Bank:
         if left == 0:
             return AlreadyRefunded("the charge has already been refunded")
         if order["amount"] > left:
-            return Refused("amount_exceeds_unrefunded", "greater than what is left")
+            return Refused("amount_exceeds_unrefunded", "greater than what is left", more_than_left=True)
         if payment.declines:
             return Refused(payment.declines, "declined")
         empty = _within(self.world.now, self.empty)
@@ -205,7 +213,7 @@ class Bank:
         installation: str | None = None,
         mark: str | None = None,
     ) -> Thing:
-        """A refund object comes into being. `mark` is for one that bears another leg's name than its own."""
+        """Create a refund object. `mark` is the leg in its metadata, if that is not its own leg."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
         life = self._life() if leg_id else [(0.0, "succeeded", None)]
@@ -241,11 +249,13 @@ class Bank:
         return refund_object
 
     def check_one_for_each_leg(self, leg_id: str | None) -> None:
+        """Raise `Violation` if the leg has more than one refund object that is not void (I1)."""
         alive = [t.id for t in self.refund_objects if leg_id and t.leg_id == leg_id and not t.is_void]
         if len(alive) > 1:
             raise Violation(f"I1 {leg_id} has {len(alive)} refunds that stand: {', '.join(alive)}")
 
     def becomes(self, refund_object: Thing, word: str | None, failure: str | None) -> None:
+        """Give the refund object its next status, unless it is already void."""
         if refund_object.is_void:
             return
         refund_object.words.append(word)
@@ -255,11 +265,14 @@ class Bank:
         self.on_news(refund_object)
 
     def _life(self) -> list[tuple[float, str | None, str | None]]:
-        """(seconds after the step before, status, failure) from creation on."""
+        """Return the object's statuses as (seconds after the previous step, status, failure)."""
         strikes, random = self.faults.strikes, self.world.random
 
         def uniform(shortest: float, longest: float) -> float:
-            """Days as a rule in truth; here as often a moment, so that it meets the other faults."""
+            """Return a waiting time in seconds.
+
+            In reality it is usually days; here it is often short, so that faults coincide.
+            """
             return random.uniform(shortest, random.choice((shortest + 60, shortest + HOUR, longest, longest)))
 
         if strikes("failed at once"):
@@ -283,6 +296,7 @@ class Bank:
         return life
 
     def describe(self, refund_object: Thing) -> RefundObject:
+        """Return the refund object as an answer shows it."""
         word = refund_object.words[-1]
         if len(refund_object.words) > 1 and self.faults.strikes("stale answer"):
             word = refund_object.words[-2]
@@ -301,8 +315,11 @@ class Bank:
         )
 
     def listed(self, refund_objects: list[Thing]) -> SearchReply:
-        """A list comes in pages: what is made meanwhile moves things to the next page, where they come once more,
-        perhaps with a later word; and a page can lose the thing that the next one was to begin after."""
+        """Return the list as its pages show it.
+
+        Refunds that are created between two pages move others to the next page. They then appear twice, perhaps with a
+        later status. And a page can lose the object that the next page starts after.
+        """
         if refund_objects and self.faults.strikes("list shifts"):
             return Unanswered("the object that the next page starts after has gone: the list shifted")
         told = [self.describe(item) for item in refund_objects]
@@ -310,10 +327,10 @@ class Bank:
             told = [*told, *(self.describe(item) for item in reversed(refund_objects))]
         return Found(tuple(told))
 
-    # --- the way there and back --------------------------------------------------------------------------------------
+    # --- calls -------------------------------------------------------------------------------------------------------
 
     async def call(self, what: str, execute: Callable[[], Any], lost: Callable[[], None] | None = None) -> Any:
-        """Bring a question there and its answer back, or not. `lost` is for a request that arrives much later."""
+        """Deliver a request and its answer, or lose one of them. `lost` runs if the request arrives much later."""
         world, faults, uniform = self.world, self.faults, self.world.random.uniform
         process = world.running
         assert process is not None
@@ -367,7 +384,7 @@ class Bank:
         return seconds
 
     def _no_answer(self, what: str) -> Reply | None:
-        """Proved not executed, or an outage."""
+        """Return the reply of a call that did not execute or met an outage, or None if it goes through."""
         faults, now = self.faults, self.world.now
         if faults.on and _within(now, self.denials):
             faults.count("401")
@@ -389,7 +406,7 @@ class Bank:
             return False
         bounds = (2 * DAY, 5 * DAY) if self.very_late else (0, LATE_SECONDS_MAX)
         self.world.after(self.world.random.uniform(*bounds), lost)
-        if self.very_late:  # or the next try under the same key would find out
+        if self.very_late:  # otherwise the next try with the same key would find the refund
             self.outages.append((self.world.now, self.world.now + 12 * HOUR))
         return True
 
@@ -408,7 +425,7 @@ def _brief(reply: object) -> str:
 
 
 class SimulatedProcessor:
-    """The adapter's place: the engine's port to the bank."""
+    """The engine's adapter for the bank."""
 
     name = "stripe"
     reads_payments = True
@@ -417,6 +434,7 @@ class SimulatedProcessor:
         self.bank = bank
 
     def freeze(self, order: RefundInstruction) -> str:
+        """Return the instruction as JSON."""
         body = {
             "amount": order.amount_minor,
             "attempt": order.attempt,
@@ -427,6 +445,7 @@ class SimulatedProcessor:
         return json.dumps(body, sort_keys=True)
 
     async def send(self, key: str, body: str) -> Reply:
+        """Send a refund to the bank."""
         bank, faults, world = self.bank, self.bank.faults, self.bank.world
         bank.on_send(key, body)
         order = json.loads(body)
@@ -437,7 +456,7 @@ class SimulatedProcessor:
         world.note("SEND", key, order["amount"], order["payment"])
 
         def late() -> None:
-            # After days only what is the first to arrive under its key: a copy later than the key's life is unheard of.
+            # After days only the first request of a key arrives: no copy outlives its key.
             if not (bank.very_late and key in bank.keys):
                 bank.take(key, body)
 
@@ -456,7 +475,10 @@ class SimulatedProcessor:
         return reply
 
     def _breaks(self, key: str, body: str) -> Reply | None:
-        """A 500 is kept with its key; the effect may have happened, or may come later."""
+        """Return a 500 with or without effect, or None.
+
+        The error is stored under the key; its effect can come later.
+        """
         bank, faults, world = self.bank, self.bank.faults, self.bank.world
         error = Unanswered("HTTP 500", server_error=True)
         if faults.strikes("500, no effect"):
@@ -483,7 +505,7 @@ class SimulatedProcessor:
         if not isinstance(reply, Answered):
             return reply
         refund_object = reply.object
-        # By the book: the marks may have been edited away.
+        # Use the book, because the metadata may have been removed.
         whose = next((t.leg_id for t in self.bank.refund_objects if t.id == refund_object.processor_refund_id), None)
         if self.bank.faults.strikes("another amount"):
             self.bank.falsified.add(whose)
@@ -494,6 +516,7 @@ class SimulatedProcessor:
         return reply
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Read one refund object."""
         bank = self.bank
         bank.world.note("FETCH", processor_refund_id)
 
@@ -507,6 +530,7 @@ class SimulatedProcessor:
         return reply
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """List the refunds of a payment, and record the list for the observer."""
         bank = self.bank
         bank.world.note("FIND", leg_id)
 
@@ -523,6 +547,7 @@ class SimulatedProcessor:
         return reply
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """Read a payment."""
         bank = self.bank
         bank.world.note("PAYMENT", processor_payment_id)
 
@@ -541,6 +566,7 @@ class SimulatedProcessor:
         return reply
 
     async def recent(self, created_gte: datetime) -> SearchReply:
+        """List the refunds created since a time."""
         bank = self.bank
         bank.world.note("RECENT")
 
@@ -552,7 +578,8 @@ class SimulatedProcessor:
         return reply
 
     async def cancel(self, processor_refund_id: str) -> Reply:
+        """Fail, because the engine never cancels at the processor."""
         raise NotImplementedError("the engine does not cancel at the processor")
 
     async def close(self) -> None:
-        return None
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""The real store on a real SQLite, in memory, with a gate at every statement, commit and rollback.
+"""The real store on a real SQLite in memory, with a gate at every statement, commit and rollback.
 
-All processes share one connection: no process gives way inside a transaction, just as SQLite's one writer does not.
-The production `Database` is used as it is; SQLAlchemy's `do_connect` event hands it this connection.
+All processes share one connection. No process yields inside a transaction, just as SQLite has only one writer. The
+production `Database` is used unchanged; SQLAlchemy's `do_connect` event gives it this connection.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from sqlalchemy import event
 from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
 
-# At once in one schedule.
+# Highest number of simultaneous processes in one schedule.
 PROCESSES_MAX = 1000
 
 
 class Deadlock(sqlite3.OperationalError):
-    """What a Postgres says to the loser of two; `Database.run` begins again."""
+    """The error that Postgres raises for one of two transactions. `Database.run` then starts again."""
 
     sqlstate = "40P01"
 
 
 class Gate(Protocol):
-    """What happens around each step; it may raise, and before BEGIN and after COMMIT it may let others run."""
+    """The hooks around each step. They may raise; before BEGIN and after COMMIT they may let other processes run."""
 
     def begin(self, writes: bool) -> None: ...
     def statement(self, sql: str) -> None: ...
@@ -39,7 +39,10 @@ class Gate(Protocol):
 
 
 class GatedCursor(sqlite3.Cursor):
+    """A cursor that calls the gate around each statement."""
+
     def execute(self, sql: str, parameters: Any = ()) -> Any:
+        """Run one statement through the gate."""
         connection: GatedConnection = self.connection  # type: ignore[assignment]
         gate = connection.gate
         if gate is None or sql.startswith("PRAGMA"):
@@ -56,6 +59,7 @@ class GatedCursor(sqlite3.Cursor):
         return self
 
     def executemany(self, sql: str, rows: Any) -> Any:
+        """Run one statement for many rows through the gate."""
         connection: GatedConnection = self.connection  # type: ignore[assignment]
         gate = connection.gate
         if gate is None:
@@ -67,7 +71,7 @@ class GatedCursor(sqlite3.Cursor):
 
 
 class GatedConnection(sqlite3.Connection):
-    """`lost` is set when the server has gone in mid-transaction: nothing works until the rollback."""
+    """A connection that calls the gate. `lost` is set after a lost connection: nothing works until the rollback."""
 
     gate: Gate | None = None
     lost = False
@@ -75,15 +79,20 @@ class GatedConnection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.cursors: list[sqlite3.Cursor] = []  # of the transaction that is open
+        self.cursors: list[sqlite3.Cursor] = []  # cursors of the open transaction
 
     def cursor(self, factory: Any = GatedCursor) -> Any:
+        """Return a cursor that calls the gate."""
         return super().cursor(factory)
 
     def create_function(self, *_arguments: Any, **_options: Any) -> None:
-        """Asked for at each new connection; fails while a dead process's rows are unread."""
+        """Do nothing.
+
+        SQLAlchemy calls this for each new connection, and it would fail while a dead process has unread rows.
+        """
 
     def before(self, gate: Gate, sql: str) -> None:
+        """Call the gate before a statement, and lose the connection if the gate says so."""
         if self.lost:
             raise sqlite3.OperationalError("the connection is lost")
         try:
@@ -93,20 +102,22 @@ class GatedConnection(sqlite3.Connection):
             raise
 
     def lose(self) -> None:
-        """The server rolls back by itself."""
+        """Lose the connection: the server rolls back."""
         self.lost = True
         if self.in_transaction:
             super().rollback()
 
     def execute(self, sql: str, parameters: Any = ()) -> Any:
-        # The pool's preparation of a new connection; this one was prepared once and for all.
+        """Run the pool's set-up statements, except PRAGMA: this connection is already set up."""
+        # The pool prepares each new connection; this one is already prepared.
         return self.raw(sql, parameters) if not sql.startswith("PRAGMA") else None
 
     def raw(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        """For the onlookers: no gate."""
+        """Run a statement for the observer, without the gate."""
         return super().cursor(sqlite3.Cursor).execute(sql, parameters)
 
     def commit(self) -> None:
+        """Commit through the gate."""
         if self.gate is None or not self.in_transaction:
             super().commit()
             return
@@ -117,20 +128,22 @@ class GatedConnection(sqlite3.Connection):
         self.gate.committed(changes)
 
     def rollback(self) -> None:
+        """Roll back, and make a lost connection usable again."""
         self.lost = False
-        for cursor in self.cursors:  # what a dead process had not read to its end
+        for cursor in self.cursors:  # cursors that a dead process had not read to the end
             cursor.close()
         self.cursors.clear()
         if self.in_transaction:
             super().rollback()
 
     def close(self) -> None:
+        """Roll back, because the connection itself is shared."""
         self.rollback()
 
 
 @cache
 def template() -> bytes:
-    """An empty, migrated database."""
+    """Return the image of an empty, migrated database."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "template.db"
         database = Database(f"sqlite:///{path}")
@@ -144,11 +157,14 @@ def template() -> bytes:
 
 
 class SimulatedDatabase:
-    """One for each system process: `fresh()` empties it, so that compiled statements are kept over all schedules."""
+    """The database of one operating system process.
+
+    `fresh()` empties it, so all schedules share compiled statements.
+    """
 
     def __init__(self) -> None:
-        # Not ":memory:", for which SQLAlchemy takes another pool than in production; nothing is ever opened there.
-        # One pool stands for those of all processes: it must have a place for each of them, however many are frozen.
+        # Not ":memory:", because SQLAlchemy then uses another pool than in production. The file is never opened.
+        # One pool serves all processes, so it needs a connection for each of them, even if many are frozen.
         self.database = Database("sqlite:///simulated.db", pool_size=PROCESSES_MAX)
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, factory=GatedConnection, cached_statements=512
@@ -163,6 +179,7 @@ class SimulatedDatabase:
             pass
 
     def fresh(self) -> None:
+        """Replace the content by an empty, migrated database."""
         self.connection.gate = None
         self.connection.rollback()
         self.connection.deserialize(template())
@@ -172,4 +189,5 @@ class SimulatedDatabase:
 
 @cache
 def simulated_database() -> SimulatedDatabase:
+    """Return this process's database."""
     return SimulatedDatabase()

@@ -1,7 +1,7 @@
-"""Where faults come from: rates drawn from the seed, each schedule with its own few (so that they meet often).
+"""The faults: their rates are drawn from the seed. Each schedule has only a few kinds, so that they often coincide.
 
-`FAULTS` is the list of them all, each with the rows that it stands for in the project's table of faults
-(docs/reliability.md); a test holds the schedules of `make test` against it.
+`FAULTS` lists all of them, each with its rows in the project's table of faults (docs/reliability.md). A test compares
+the list with the schedules of `make test`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.simulation.kernel import World
 
 
 class Fault(NamedTuple):
-    """`highest` is the highest rate at each of its points, 0 where the plan says when it strikes."""
+    """A kind of fault. `highest` is the highest rate at each of its points; 0 if the plan decides when it strikes."""
 
     highest: float
     rows: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ FAULTS: Mapping[str, Fault] = {
     "401": Fault(0, (57,)),
     "stale answer": Fault(0.4),
     "key kept longer": Fault(0.5),
-    # what a refund becomes
+    # results of a refund
     "declined": Fault(0.35, (51,)),
     "refused, not kept": Fault(0.12),  # a refusal that says nothing about an earlier send under the same key
     "refunded elsewhere": Fault(0, (52, 75)),
@@ -92,11 +92,11 @@ FAULTS: Mapping[str, Fault] = {
     "canceled": Fault(0.2, (54,)),
     "unknown status": Fault(0.3, (55,)),
     "pending": Fault(0.5),
-    "pending, then failed": Fault(0.2, (80,)),  # for want of balance
+    "pending, then failed": Fault(0.2, (80,)),  # because the balance is empty
     "failed at once": Fault(0.2),
     "failed later": Fault(0.25, (64,)),
     "asked again after failure": Fault(0.9, (65,)),
-    # news
+    # webhook events
     "webhook before the answer": Fault(0.3, (58,)),
     "webhook lost": Fault(0.7, (59,)),
     "webhook three times": Fault(0.4, (60,)),
@@ -110,11 +110,11 @@ FAULTS: Mapping[str, Fault] = {
     "operator races a worker": Fault(0, (68,)),
     "two operators at once": Fault(0.5, (68,)),
     "operator contradicted": Fault(0, (69,)),
-    # who is told of our news
+    # the receiver of our notifications
     "receiver hangs": Fault(0.4, (74,)),
     "receiver redirects": Fault(0.4, (74,)),
 }
-# What they need comes seldom: these are in every schedule.
+# These are in every schedule, because the situations that they need are rare.
 EVERYWHERE = {
     "die before the message",
     "list repeats",
@@ -129,7 +129,7 @@ EVERYWHERE = {
 
 @dataclass(slots=True)
 class Faults:
-    """Draws faults while `on`; counts by name those that struck while an accepted refund was open."""
+    """Draws faults while `on`. Counts by name those that struck while an accepted refund was open."""
 
     world: World
     rates: dict[str, float]
@@ -139,6 +139,7 @@ class Faults:
     while_open: Counter[str] = field(default_factory=Counter)
 
     def strikes(self, name: str) -> bool:
+        """Return True, and count the fault, if it strikes now."""
         rate = self.rates.get(name)
         if not self.on or not rate or self.world.random.random() >= rate:
             return False
@@ -146,14 +147,14 @@ class Faults:
         return True
 
     def count(self, name: str, *, while_open: bool = False) -> None:
-        """`while_open` where that is known of what struck; else some refund must be open just now."""
+        """Count a fault. Pass `while_open` if it is known to concern an open refund; otherwise one must be open now."""
         self.struck += 1
         self.while_open[name] += while_open or self.is_open()
         self.world.note("FAULT", name)
 
 
 def draw_rates(world: World) -> dict[str, float]:
-    """About a third of all faults, each at a rate of its own; some schedules with many, some with almost none."""
+    """Return rates for about a third of all faults. Some schedules get many faults, some almost none."""
     random = world.random
     share = random.choice((0.05, 0.2, 0.3, 0.3, 0.45, 0.8))
     return {

@@ -1,20 +1,20 @@
-"""What must hold when the faults have stopped and time has gone on, by sums of its own.
+"""The promises that must hold when the faults have stopped and time has passed, by independent sums.
 
-- L1 each refund is at its end or with a person, in bounded time: `_check_all_ended`, `Schedule._check_in_time`,
-  `Schedule._settle`, `Schedule.client` (everybody is served), `receiver.check_told` (each notification arrives)
-- L2 the ledger's money is the processor's: `_check_money`
+- L1 each refund is final or with a person, in bounded time: `_check_all_ended`, `Schedule._check_in_time`,
+  `Schedule._settle`, `Schedule.client` (each client is served), `receiver.check_told` (each notification arrives)
+- L2 the ledger's money equals the processor's: `_check_money`
 - L3 the clearing account: `_check_clearing`
 - L4 the customer's credits: `_check_credits`, `_check_customers`, `_check_rooms`
 - L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `Schedule._request`,
   `Schedule._check_foreign`
 - L6 one compensation a failure: `_check_credits`
-- L7 no false alarm, planted differences found: `Schedule._reconcile`
+- L7 no false alarm, planted differences are found: `Schedule._reconcile`
 - L8 budgets and no hot loop: `_check_budget`, `Watch._count_claim`, `World.run`
 - L9 the audit chain: `Schedule._audit`
 - L10 same seed, same trace: `test_simulation`
-- L11 any order and repetition of evidence: webhooks late, overtaken and repeated against L2; tests/domain by properties
-- I4 rows never change: `_check_nothing_changed` at the end, `gate.FOR_EVER` at each statement
-- I14 no secret in a row: `_check_no_secret`, at the end only: it reads the whole file
+- L11 any order and repetition of replies: late, overtaken and repeated webhooks against L2; tests/domain by properties
+- I4 rows never change: `_check_nothing_changed` at the end, `statement_gate.FOR_EVER` at each statement
+- I14 no secret in a row: `_check_no_secret`, at the end only, because it reads the whole file
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.simulation.kernel import Violation
 from tests.simulation.observer import ENDS, GONE, Row, Watch
 from tests.simulation.receiver import PLANTED_SECRET
 
-# A refusal "for now" is tried again 48 times by itself, and as often again after each retry by hand.
+# A temporary refusal is retried 48 times automatically, and as often again after each manual retry.
 ATTEMPTS_MAX = 250
 SENDS_MAX = 400
-# Only a person ends these: what the world or the payment itself has caused.
+# Only a person can end these: their cause is outside this program.
 LASTING = {
     "charge_already_refunded",
     "charge_disputed",
@@ -44,12 +44,12 @@ LASTING = {
     "resource_missing",
     "unknown_refusal",
 }
-# An empty balance is tried again by itself, and left to a person no sooner than after so many tries.
+# An empty balance is retried automatically, and left to a person only after this many tries.
 BLOCKED_TRIES_MIN = 40
 
 
 def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -> Counter[str]:
-    """All of it; returns how many refunds ended how."""
+    """Check everything. Return the number of refunds by final status."""
     watch.committed(None)
     ends = Counter(str(row["status"]) for row in watch.refunds.values())
     _check_all_ended(watch, bank)
@@ -68,12 +68,15 @@ def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -
 
 
 def legs_of(watch: Watch, refund: Row) -> list[Row]:
+    """Return the legs of the refund."""
     return [leg for leg in watch.legs.values() if leg["refund_id"] == refund["refund_id"]]
 
 
 def _check_all_ended(watch: Watch, bank: Bank) -> None:
-    """L1: each is at its end, or with a person for a reason that lasts; that it is the leg's own was seen when it came
-    up (`Watch._check_attention`)."""
+    """Check L1: each refund is final, or with a person for a reason that lasts.
+
+    `Watch._check_attention` has already checked that the reason was true of the leg.
+    """
     for refund in watch.refunds.values():
         status = refund["status"]
         if status == "needs_attention":
@@ -96,13 +99,13 @@ def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "insufficient_funds":
         failed = [item for item in bank.refund_objects if item.leg_id == leg["leg_id"] and item.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN
-    if leg["attention"] == "answer_mismatch":  # an untrue answer passes, a refund of others that bears its marks stays
+    if leg["attention"] == "answer_mismatch":  # a false answer passes, a refund of others with our metadata stays
         return any(item.mark == leg["leg_id"] for item in bank.of_others())
     return leg["attention"] in LASTING
 
 
 def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -> None:
-    """L5: what was promised exists, and no money is without a record."""
+    """Check L5: each accepted refund exists, and no money is without a record."""
     by_key = {(r["client"], r["idempotency_key"]): r["refund_id"] for r in watch.refunds.values()}
     for key, refund_id in accepted.items():
         if by_key.get(key) != refund_id:
@@ -124,7 +127,7 @@ def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str]
 
 
 def _check_twice(watch: Watch, bank: Bank) -> None:
-    """I16: what a person called paid and the processor paid as well is with a person, or was."""
+    """Check I16: a leg paid both by a person and by the processor is with a person, or raised an alarm."""
     told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
     for leg_id in watch.paid_in_doubt:
         paid = any(item.leg_id == leg_id and item.status == "succeeded" for item in bank.refund_objects)
@@ -133,7 +136,7 @@ def _check_twice(watch: Watch, bank: Bank) -> None:
 
 
 def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
-    """L2, L6: the ledger's money is the processor's, to the minor unit; each failure came back once."""
+    """Check L2 and L6: the ledger's money equals the processor's to the minor unit; each failure was reversed once."""
     legs = legs_of(watch, refund)
     ours: dict[str, int] = defaultdict(int)
     payouts: dict[str, str] = {t[1]: t[5] for t in watch.transactions if t[3] in ("payout", "payout_reversal")}
@@ -166,7 +169,7 @@ def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
 
 
 def _check_credits(watch: Watch, refund: Row) -> None:
-    """L4: what the refund did to the customer's balance, from the ledger alone."""
+    """Check L4 and L6: the refund's effect on the customer's balance, from the ledger alone."""
     refund_id, status, credits = refund["refund_id"], refund["status"], refund["credits"]
     moved = sum(t[4] for t in watch.transactions if t[6] == refund_id and t[3] != "assignment")
     deleted = any(t[1].startswith("reversal-") for t in watch.transactions if t[6] == refund_id)
@@ -195,7 +198,7 @@ def _check_credits(watch: Watch, refund: Row) -> None:
 
 
 def _check_clearing(watch: Watch) -> None:
-    """L3: nothing is left between balance and money but what a person holds."""
+    """Check L3: the clearing account contains only the credits of refunds that are open."""
     held = 0
     for refund in watch.refunds.values():
         if refund["to"] == "source" and refund["posted"] and refund["status"] not in ENDS:
@@ -207,7 +210,7 @@ def _check_clearing(watch: Watch) -> None:
 
 
 def _check_customers(watch: Watch) -> None:
-    """L4: the account's other columns, each from the rows that it stands for."""
+    """Check L4: the account's other columns equal the sums of their rows."""
     wanted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])  # held, bought, net spent, withdrawn
     for _, transaction_id, customer, kind, credits, _, refund_id in watch.transactions:
         figures = wanted[customer]
@@ -232,7 +235,7 @@ def _check_customers(watch: Watch) -> None:
 
 
 def _check_rooms(watch: Watch) -> None:
-    """L4: of each transaction is taken what its refunds took and neither released nor deleted."""
+    """Check L4: the used credits of each transaction equal its refunds that were neither released nor deleted."""
     taken: dict[str, int] = defaultdict(int)
     deleted = {t[6] for t in watch.transactions if t[3] == "reversal" and t[1].startswith("reversal-")}
     for refund in watch.refunds.values():
@@ -244,14 +247,14 @@ def _check_rooms(watch: Watch) -> None:
 
 
 def _check_budget(watch: Watch) -> None:
-    """L8: attempts and sends stay within reason."""
+    """Check L8: attempts and sends stay within their limits."""
     for leg_id, number, sends in watch.connection.raw("SELECT leg_id, number, sends FROM attempts"):
         if number > ATTEMPTS_MAX or sends > SENDS_MAX:
             raise Violation(f"L8 {leg_id} is at attempt {number} with {sends} sends")
 
 
 def _check_no_secret(watch: Watch) -> None:
-    """I14: what the processor quoted, and what we sign with, stands in no row of any table: the whole file is read."""
+    """Check I14: no table contains the processor's secrets or our signing secret. The whole file is read."""
     image = watch.connection.serialize()
     for secret in (PLANTED_KEY, PLANTED_CARD, PLANTED_CARD.replace(" ", ""), PLANTED_SECRET):
         if secret.encode() in image:
@@ -259,7 +262,7 @@ def _check_no_secret(watch: Watch) -> None:
 
 
 def _check_nothing_changed(watch: Watch) -> None:
-    """I4: every ledger row and event is still what it was when it was first seen."""
+    """Check I4: every ledger row and event is unchanged since it was first seen."""
     queries = (
         (
             "ledger_transactions",

@@ -1,7 +1,7 @@
-"""Virtual time and processes: a heap of events, and one greenlet for each process; exactly one runs at a time.
+"""Virtual time and processes: a heap of events, and one greenlet for each process. Exactly one of them runs at a time.
 
-A process gives the others their turn only at its ports (the database between transactions, a call, a message), and
-for how long is drawn from the seed: who comes next follows from that alone.
+A process lets others run only at its ports (the database between transactions, a call, a message). The duration is
+drawn from the seed, so the seed alone determines which process runs next.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from greenlet import getcurrent, greenlet
 
 
 class Died(BaseException):
-    """kill -9 at this point. Whatever runs while it unwinds must have no effect: every port is inert from here on."""
+    """The process was killed (kill -9) at this point.
+
+    Code that runs while it unwinds has no effect: every port is inert.
+    """
 
 
 class Violation(BaseException):
-    """A promise was broken; the text begins with the promise's name. Nothing in the production code may swallow it."""
+    """A promise was broken. The text begins with the promise's name. No production code may swallow this exception."""
 
 
 class Process:
-    """Something that runs until it ends, dies, or fails. `token` is the lease it last took."""
+    """A process that runs until it ends, dies or fails. `token` is its last lease."""
 
     def __init__(self, world: World, name: str, work: Callable[[], None], skew: float) -> None:
         self.world = world
@@ -49,31 +52,32 @@ class Process:
             self.world.processes.pop(self.name, None)
 
     def resume(self) -> None:
+        """Continue the process."""
         if not self._thread.dead:
             self.world.switch_to(self, self._thread.switch)
 
     def kill(self) -> None:
-        """From outside, while it waits at a port."""
+        """Kill the process from outside, while it waits at a port."""
         if not self._thread.dead and not self.dead:
             self.dead = True
             self.world.switch_to(self, lambda: self._thread.throw(Died()))
 
     def awake(self) -> None:
-        """What it waits for may have come."""
+        """Continue the process if it waits, because its answer may be there."""
         if self.waiting:
             self.waiting = False
             self.world.at(self.world.now, self.resume)
 
 
 class World:
-    """Time, the processes, the seed's random numbers and the trace."""
+    """Virtual time, the processes, the seed's random numbers, and the trace."""
 
     def __init__(self, seed: int, start: float) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.now = start
         self.start = start
-        self.clock_offset = 0.0  # of the database's clock against true time
+        self.clock_offset = 0.0  # difference of the database's clock from true time
         self.hub = getcurrent()
         self.running: Process | None = None
         self.processes: dict[str, Process] = {}
@@ -86,17 +90,20 @@ class World:
 
     @property
     def database_now(self) -> float:
+        """The time of the database's clock."""
         return self.now + self.clock_offset
 
     def at(self, when: float, what: Callable[[], None]) -> None:
+        """Schedule `what` for a time."""
         self._count += 1
         heapq.heappush(self._heap, (max(when, self.now), self._count, what))
 
     def after(self, seconds: float, what: Callable[[], None]) -> None:
+        """Schedule `what` for a number of seconds from now."""
         self.at(self.now + seconds, what)
 
     def run(self, until: float, steps_max: int = 100_000) -> None:
-        """Let happen what is due until then, or until nothing is left; time stands where the last thing happened."""
+        """Run everything that is due until `until`, or until nothing is scheduled. Time stops at the last event."""
         while self._heap and self._heap[0][0] <= until:
             self.steps += 1
             if self.steps > steps_max:
@@ -106,11 +113,13 @@ class World:
 
     @property
     def idle(self) -> bool:
+        """True if nothing is scheduled."""
         return not self._heap
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, work: Callable[[], None], *, skew: float = 0.0) -> Process:
+        """Start a process now. `skew` is the error of its own clock in seconds."""
         self._count += 1
         process = Process(self, f"{name}#{self._count}", work, skew)
         self.processes[process.name] = process
@@ -118,6 +127,7 @@ class World:
         return process
 
     def switch_to(self, process: Process, switch: Callable[[], object]) -> None:
+        """Run the process until it reaches a port."""
         self.running = process
         try:
             switch()
@@ -125,21 +135,24 @@ class World:
             self.running = None
 
     def sleep(self, seconds: float) -> None:
-        """The running process stands still for a while."""
+        """Suspend the running process for a number of seconds."""
         process = self.running
         assert process is not None
         self.after(seconds, process.resume)
         self._give_turn()
 
     def wait(self) -> None:
-        """The running process waits for `awake`."""
+        """Suspend the running process until `awake`."""
         process = self.running
         assert process is not None
         process.waiting = True
         self._give_turn()
 
     def _give_turn(self) -> None:
-        """asyncio keeps the running loop by thread, and these processes share one: each must find its own again."""
+        """Let others run, and restore this process's event loop afterwards.
+
+        asyncio stores the running loop by thread, and these processes share one thread.
+        """
         loop = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         try:
@@ -148,6 +161,7 @@ class World:
             asyncio._set_running_loop(loop)
 
     def kill_all(self) -> None:
+        """Kill all processes and drop everything that is scheduled."""
         for process in list(self.processes.values()):
             process.kill()
         self.processes.clear()
@@ -156,10 +170,12 @@ class World:
     # --- the trace ---------------------------------------------------------------------------------------------------
 
     def note(self, *what: object) -> None:
+        """Append a line to the trace."""
         who = self.running.name if self.running else "-"
         self.trace.append((round(self.now - self.start, 3), who, *what))
 
     def trace_hash(self) -> str:
+        """Return a hash of the trace."""
         digest = hashlib.blake2b(digest_size=16)
         for line in self.trace:
             digest.update(repr(line).encode())
@@ -167,42 +183,52 @@ class World:
 
 
 class Loop(asyncio.AbstractEventLoop):
-    """As much of an event loop as tasks and futures need: no sockets, no thread, and deadlines that never come."""
+    """A minimal event loop for tasks and futures: no sockets, no thread, and timeouts that never expire."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...], contextvars.Context | None]] = deque()
 
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> Any:
+        """Queue the callback."""
         self._ready.append((callback, args, context))
 
     def time(self) -> float:
+        """Return the virtual time."""
         return self._world.now
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        """For what waits "at most so long" for something that is there at once."""
+        """Return a handle that never fires.
+
+        It serves code that waits with a timeout for something that is ready at once.
+        """
         return asyncio.TimerHandle(when, callback, args, self, context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It was never in a queue."""
+        """Do nothing, because the handle was never queued."""
 
     def create_future(self) -> asyncio.Future[Any]:
+        """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, **_options: Any) -> asyncio.Task[Any]:
+        """Return a task of this loop."""
         return asyncio.Task(coro, loop=self)
 
     def get_debug(self) -> bool:
+        """Return False."""
         return False
 
     def is_running(self) -> bool:
+        """Return True."""
         return True
 
     def is_closed(self) -> bool:
+        """Return False."""
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Tasks of a process that died are never finished; nobody is to hear of them."""
+        """Ignore the errors of unfinished tasks, which a process that died leaves behind."""
 
     def _pump(self) -> None:
         asyncio._set_running_loop(self)
@@ -217,7 +243,7 @@ class Loop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Drive calls to their end; between them the other processes have their turn."""
+        """Run calls to their end. Other processes run in between."""
         task = self.create_task(awaitable)
         while True:
             self._pump()

@@ -1,26 +1,26 @@
-"""The invariants at every commit and every send, by code of its own: sums over the tables and the processor's book.
+"""The invariants at every commit and every send, by independent code: sums over the tables and the processor's book.
 
-- I1 one standing object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
+- I1 at most one valid refund object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
 - I2 never more than was captured: `Bank._create` (the processor's book), `Watch._check_accounts` (ours)
-- I3 postings sum to zero, balances are the ledger's: `_read_ledger`, `_check_accounts`
-- I4 rows never change: `gate.FOR_EVER`, `ends._check_nothing_changed`
-- I5 states only move as the table says: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
+- I3 postings sum to zero, balances equal the ledger: `_read_ledger`, `_check_accounts`
+- I4 rows never change: `statement_gate.FOR_EVER`, `final_checks._check_nothing_changed`
+- I5 statuses only change as the table allows: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
 - I6 one key, one refund, one body: `_check_refund`, `Schedule._request`
-- I7 nothing open sleeps for ever: `_read_refunds`
+- I7 every open refund has a due time: `_read_refunds`
 - I8 no send without a committed intent: `sending`
 - I9 one key, one body: `sending`, `_check_leg`
-- I10 a new attempt only after proof, and no replay of a key that may be dead: `_check_proof`, `_check_age`
-- I11 no write without a lease of one's own: `_check_refund`
+- I10 a new attempt only after proof, and no replay of a key that may have expired: `_check_proof`, `_check_age`
+- I11 no write without an own lease: `_check_refund`
 - I12 each object is paid once: `_check_payout`
-- I13 no transaction is open across any call: `calling`
-- I14 no secret in a row: `ends._check_no_secret`
+- I13 no transaction is open during a call: `calling`
+- I14 no secret in a row: `final_checks._check_no_secret`
 - I15 above the threshold only with a second person, and never above the velocity limit: `_check_limits`,
   `_check_approval`
-- I16 nobody is paid again for what others have paid, as far as a list had shown it: `_check_others`
-- I19 whoever stands in the trail is who acted: `_check_actor`
-- L1 nothing is given up or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
+- I16 no payment is repeated that others have made, as far as a list had shown it: `_check_others`
+- I19 the actor of an event is the person who acted: `_check_actor`
+- L1 nothing is abandoned or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
 
-Nothing here calls the engine or the domain; the tables of allowed moves are written out once more on purpose.
+This code calls neither the engine nor the domain. It deliberately repeats the tables of allowed status changes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.simulation.database import GatedConnection
 from tests.simulation.kernel import Process, Violation, World
 
 REACHED = {"pending", "requires_action", "succeeded", "failed", "canceled"}
-# Blocked: by the payment's own word, before it is sent; or by an object that failed for want of funds.
+# Blocked: by the payment itself, before the send; or by an object that failed because the balance was empty.
 LEG_MOVES = {
     "planned": {"sending", "blocked"} | REACHED,
     "sending": {"waiting", "unknown", "blocked"} | REACHED,
@@ -60,7 +60,7 @@ LEG_MOVES = {
     "failed": {"canceled"},
     "canceled": {"failed"},
 }
-# Only by the processor's word against an operator's.
+# Only if the processor contradicts an operator.
 LEG_CONTRADICTED = {"succeeded": REACHED, "failed": REACHED, "canceled": REACHED}
 _BY_LEGS = {
     "sending",
@@ -87,17 +87,17 @@ REFUND_MOVES = {
 OBJECT_RANKS = {None: 0, "pending": 1, "requires_action": 1, "succeeded": 2, "failed": 3, "canceled": 3}
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 GONE = {"failed", "canceled"}
-# A refund may be worked on this often in an hour of virtual time when nothing is wrong, for each of its legs.
+# Highest number of claims in an hour of virtual time without faults, for each leg of the refund.
 CLAIMS_AN_HOUR = 40
-# What its sender may conclude of a call: that it was not executed, or that it was and made nothing.
+# Replies that prove to the sender that the call was not executed, or that it was executed without effect.
 NOT_EXECUTED = (Busy, NotSent, Denied)
 MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured, UnknownRefusal)
 SYSTEM = ("processor", "refund-worker")
-# Nobody can be called unreachable any more so long after the last fault.
+# This long after the last fault no processor can be called unreachable.
 REACHABLE_AFTER_SECONDS = 2 * 86_400
-# From the claim that a list allows to the call: a lease, and what a lease may begin in.
+# Longest time from the claim that a list allows to the call, in addition to a lease.
 LIST_SLACK_SECONDS = 180
-# Of the limits, as in production by default.
+# Window of the limits, the production default.
 WINDOW_SECONDS = 86_400
 
 Row = dict[str, Any]
@@ -105,7 +105,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Watch:
-    """Keeps a copy of what it has seen, and looks at what each commit changed."""
+    """Stores a copy of all rows, and checks what each commit changed."""
 
     world: World
     bank: Bank
@@ -130,10 +130,10 @@ class Watch:
     given_up: set[str] = field(default_factory=set)  # legs, by a person
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
-    paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while nobody knew
-    # What others paid and a retry has taken as seen, by refund and payment.
+    paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
+    # Refunds of others that a retry has accepted, by refund and payment.
     accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    acted: set[str] = field(default_factory=set)  # persons who did something
+    acted: set[str] = field(default_factory=set)  # persons who have acted
     on_doubt: Callable[[Row], None] = lambda _leg: None
     intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
     claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
@@ -142,6 +142,7 @@ class Watch:
     # --- a commit ----------------------------------------------------------------------------------------------------
 
     def committed(self, process: Process | None) -> None:
+        """Check everything that the commit of this process changed."""
         self.commits += 1
         self._read_events()
         self._read_ledger()
@@ -149,6 +150,7 @@ class Watch:
         self._check_accounts()
 
     def rows(self, sql: str, *parameters: object) -> list[Row]:
+        """Return the rows of a query as dictionaries."""
         cursor = self.connection.raw(sql, parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
@@ -169,11 +171,11 @@ class Watch:
                 self.given_up.add(leg_id)
             self._check_actor(row)
             self._note_words_of_people(refund_id, kind, leg_id)
-            if kind == "internal_error":  # the engine lives on; that it broke at all is what we look for
+            if kind == "internal_error":  # the engine survives, but the error itself is the finding
                 raise Violation(f"L1 this program broke on {refund_id}")
 
     def _check_actor(self, event: tuple[Any, ...]) -> None:
-        """I19: only who has acted can stand in the trail."""
+        """Check I19: the actor of an event must be a person who has acted, or the system."""
         _, refund_id, kind, actor, *_ = event
         if actor not in SYSTEM and actor not in self.acted:
             raise Violation(f"I19 {kind} of {refund_id} is said to be of {actor}, who has done nothing")
@@ -183,14 +185,14 @@ class Watch:
             self.by_hand.add(leg_id)
         if kind == "leg_paid_by_hand" and leg_id and self.legs[leg_id]["status"] == "unknown":
             self.paid_in_doubt.add(leg_id)
-        if kind == "retry_requested":  # whoever asks for it has seen what the lists had shown
+        if kind == "retry_requested":  # the person who retries has seen the lists
             for known, leg in self.legs.items():
                 if leg["refund_id"] == refund_id and known in self.bank.listings:
                     accepted = self.accepted_others[refund_id, leg["processor_payment_id"]]
                     accepted |= self.bank.listings[known].others
 
     def _read_ledger(self) -> None:
-        """I3 and I12: what is new sums to zero, and each refund object pays once, and comes back at most once."""
+        """Check I3 and I12: new postings sum to zero; each refund object pays once, and is reversed at most once."""
         last = self.transactions[-1][0] if self.transactions else 0
         sql = "SELECT seq, transaction_id, customer_id, kind, credits, refers_to, refund_id FROM ledger_transactions"
         new = self.connection.raw(f"{sql} WHERE seq > ? ORDER BY seq", (last,)).fetchall()
@@ -224,7 +226,7 @@ class Watch:
             raise Violation(f"I12 {leg_id} is paid out twice in the ledger")
 
     def _read_refunds(self, process: Process | None) -> None:
-        """I5, I6, I7, I11: what moved, who moved it, and that nothing open is asleep for ever."""
+        """Check I5, I6, I7 and I11: changed rows, the process that changed them, due times of open refunds."""
         self.next_due = None
         self.open = 0
         known, new = list(self.refunds), []
@@ -259,7 +261,7 @@ class Watch:
             self.objects[object_id] = state
 
     def _check_asked(self) -> None:
-        """I9: whatever becomes of its legs, a refund asks for the money and the credits that it was accepted for."""
+        """Check I9: the money and credits of a refund stay as accepted, even if legs are replaced."""
         asked: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
         for leg in self.legs.values():
             if leg["replaces"] is None:
@@ -293,7 +295,7 @@ class Watch:
             self._count_claim(refund_id)
 
     def _check_limits(self, earlier: list[Row], new: list[Row]) -> None:
-        """I15: the window's total decides, of all that was asked for in it and not taken back by a person."""
+        """Check I15: the total in the window decides. It includes all requests that no person rejected or canceled."""
         if self.threshold is None and self.velocity_count is None:
             if any(row["status"] == "awaiting_approval" for row in new):
                 raise Violation("L1 a refund waits for an approval though there is no threshold")
@@ -314,7 +316,7 @@ class Watch:
                 raise Violation(f"L1 {row['refund_id']} waits for an approval that no total asks for")
 
     def _highest_total(self, refund_id: str, its: set[str]) -> int:
-        """Of the currencies that the refund is in."""
+        """Return the highest total in one of the refund's currencies."""
         first = [leg for leg in self.legs.values() if leg["refund_id"] in its and leg["replaces"] is None]
         totals: Counter[str] = Counter()
         for leg in first:
@@ -335,7 +337,7 @@ class Watch:
     def _note_intent(self, leg: Row) -> None:
         if leg["status"] == "sending":
             self.intents.setdefault((leg["leg_id"], leg["attempt"]), (self.world.now, self.world.database_now))
-        elif leg["last_sent_at"] is None:  # its turn never came: as if it had never been meant
+        elif leg["last_sent_at"] is None:  # it was never sent: as if there had been no intent
             self.intents.pop((leg["leg_id"], leg["attempt"]), None)
 
     def _check_leg(self, before: Row, row: Row) -> None:
@@ -354,7 +356,7 @@ class Watch:
             raise Violation(f"I5 {leg_id} went back to attempt {row['attempt']}")
         if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
             raise Violation(f"I5 {leg_id} forgot that it was sent")
-        # What was never sent may be cut down to what is left of its payment: another leg then has the rest.
+        # An unsent leg may be reduced to the remaining amount of its payment. Another leg then gets the rest.
         fixed = ("currency", "payment_id", "processor_payment_id")
         amounts = ("amount_minor", "credits", "payment_credits")
         for name in fixed if before["last_sent_at"] is None else (*fixed, *amounts):
@@ -362,18 +364,18 @@ class Watch:
                 raise Violation(f"I9 {leg_id}: {name} changed")
 
     def _leg_moves(self, before: Row, row: Row) -> Collection[str]:
-        """Where the leg may go from `before`, by what has been said of it since."""
+        """Return the statuses that the leg may get after `before`, given what was reported since."""
         was, allowed = before["status"], LEG_MOVES[before["status"]]
         if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | LEG_CONTRADICTED.get(was, set())
         if not before["settled"] and str(row["processor_refund_id"]).startswith("manual:"):
-            allowed = allowed | {"succeeded"}  # by a person's word, before there was another way for its money
+            allowed = allowed | {"succeeded"}  # a person reported it paid before its money was allocated elsewhere
         if row["attention"] == "insufficient_funds" and was not in GONE | {"succeeded"}:
             allowed = allowed | {"blocked"}  # its object failed; the next attempt has not begun
         return allowed
 
     def _check_accounts(self) -> None:
-        """Balances are what the ledger says, nothing is spent twice, and payments give back no more than they took."""
+        """Check I2 and I3: balances equal the ledger, and neither credits nor payments are used twice."""
         sql = "SELECT customer_id, balance, held FROM customers"
         for customer_id, balance, held in self.connection.raw(sql):
             total = self.sums.get((f"customer:{customer_id}", "credits"), 0)
@@ -395,10 +397,10 @@ class Watch:
             if (credits_taken, money_taken) != full:
                 raise Violation(f"I2 {payment_id}: {(credits_taken, money_taken)} taken, its legs say {full}")
 
-    # --- giving up ---------------------------------------------------------------------------------------------------
+    # --- failures and attention --------------------------------------------------------------------------------------
 
     def _check_cause(self, leg: Row) -> None:
-        """L1: money is given up for a refusal that was told, an object that came to nothing, or a person's act."""
+        """Check L1: money is abandoned only for a refusal that arrived, a void refund object, or a person's action."""
         key = f"{leg['leg_id']}:{leg['attempt']}"
         refused = any(isinstance(sent.told, Refused) for sent in self.bank.sent.get(key, ()))
         void = any(item.id == leg["processor_refund_id"] and item.is_void for item in self.bank.refund_objects)
@@ -407,7 +409,7 @@ class Watch:
             raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
 
     def _check_attention(self, leg: Row) -> None:
-        """L1: a person is called for a reason that this very leg has, when they are called."""
+        """Check L1: the reason for attention must be true of this leg at this moment."""
         leg_id, reason, bank = leg["leg_id"], leg["attention"], self.bank
         payment = bank.payments.get(leg["processor_payment_id"])
         refund_objects = [item for item in bank.refund_objects if item.leg_id == leg_id]
@@ -440,8 +442,11 @@ class Watch:
         return any(isinstance(sent.told, kind) for key in keys for sent in self.bank.sent.get(key, ()))
 
     def _was_silent_too_long(self, leg: Row, refund_objects: list[Thing]) -> bool:
-        """Since the first intent of this attempt its key's life has passed, by one clock or the other, and whoever
-        looked while the lease lasted saw nothing that stands."""
+        """Return True if the key's life has passed without a visible refund.
+
+        The time counts from the first intent of this attempt, by either clock. No list during the lease may have shown
+        a refund that is not void.
+        """
         true, dated = self.intents[leg["leg_id"], leg["attempt"]]
         age = max(self.world.now - true, self.world.database_now - dated)
         seen = [
@@ -449,16 +454,16 @@ class Watch:
         ]
         return age >= self.policy.key_life_seconds and not seen
 
-    # --- what the processor does --------------------------------------------------------------------------------------
+    # --- the processor -----------------------------------------------------------------------------------------------
 
     def created(self, refund_object: Thing) -> None:
-        """I1 across legs: what stands in for a failed leg must not be paid beside it."""
+        """Check I1 across legs: the replacement of a failed leg must not be paid in addition to it."""
         if refund_object.leg_id is None:
             return
         refund_id = self.legs[refund_object.leg_id]["refund_id"]
         legs = {leg["leg_id"]: leg for leg in self.legs.values() if leg["refund_id"] == refund_id}
         asked = sum(leg["amount_minor"] for leg in legs.values() if leg["replaces"] is None)
-        # What a person called paid while nobody knew may turn out to be paid by us as well: they took it upon them.
+        # A leg that a person called paid in doubt may have been paid by us too. That person accepted the risk.
         by_hand = sum(
             leg["amount_minor"]
             for leg in legs.values()
@@ -471,11 +476,12 @@ class Watch:
     # --- a send ------------------------------------------------------------------------------------------------------
 
     def calling(self, what: str) -> None:
+        """Check I13: no transaction is open during a call."""
         if self.connection.in_transaction:
             raise Violation(f"I13 a transaction is open during a {what}")
 
     def sending(self, key: str, body: str) -> None:
-        """I8, I9, I10, I15: what must be so before a byte leaves."""
+        """Check I8, I9, I10, I15 and I16 before a request leaves."""
         order = json.loads(body)
         leg_id, attempt = order["leg"], order["attempt"]
         if key != f"{leg_id}:{attempt}":
@@ -499,12 +505,15 @@ class Watch:
                 raise Violation(f"I10 {leg_id} begins attempt {attempt} without proof that {number} made nothing")
 
     def _check_others(self, leg_id: str, attempt: int, key: str) -> None:
-        """I16: a new attempt begins with the list read anew; nothing is sent beside what others were seen to pay."""
+        """Check I16: a new attempt needs a recent list.
+
+        No refund is sent in addition to a refund that a list has shown others to have made.
+        """
         if leg_id in self.paid_in_doubt:
             raise Violation(f"I16 {leg_id} is sent although a person has called it paid")
         listing = self.bank.listings.get(leg_id)
         if attempt > 1 and key not in self.bank.sent:
-            # Of the intent: a worker may die or freeze between it and the call, and the same key is then sent again.
+            # Use the time of the intent: a worker can die or freeze before the call, and then the key is sent again.
             begun, _ = self.intents[leg_id, attempt]
             oldest = begun - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
             if listing is None or listing.at < oldest:
@@ -519,7 +528,10 @@ class Watch:
             raise Violation(f"I16 {leg_id} is sent beside {', '.join(sorted(unseen))}, which others have paid")
 
     def _is_explained(self, leg: Row, others: Collection[str]) -> bool:
-        """Whether what others made before this leg was begun is no more than what persons called paid by hand."""
+        """Return True if the refunds that others made are explained by reported manual payments.
+
+        Only refunds from before this leg's first intent can be explained.
+        """
         begun, dated = self.intents[leg["leg_id"], 1]
         refund_objects = [item for item in self.bank.refund_objects if item.id in others]
         by_hand = sum(
@@ -531,7 +543,11 @@ class Watch:
         return not newer and sum(item.amount for item in refund_objects) <= by_hand
 
     def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
-        """All of it is void, or each send had its own answer, or one answer that is every copy's, or it is quiet."""
+        """Return True if it is proved that the attempt moved no money.
+
+        That is so if all its objects are void, if each send was answered, if one answer is valid for every copy, or if
+        the quiet window has passed.
+        """
         refund_objects = [item for item in self.bank.refund_objects if (item.leg_id, item.attempt) == (leg_id, number)]
         if refund_objects:
             return all(item.is_void for item in refund_objects)
@@ -539,15 +555,15 @@ class Watch:
             return True
         if all(isinstance(one.told, NOT_EXECUTED + MADE_NOTHING) for one in sent):
             return True
-        # Kept under the key for longer than any copy of a send can be on its way.
+        # The answer was stored under the key for longer than any copy of a send can be in transit.
         kept = sent[0].at + KEY_SECONDS >= sent[-1].at + LATE_SECONDS_MAX
         told = (sent_once.told for sent_once in sent)
         return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
 
     def _check_age(self, key: str) -> None:
-        """Never a blind replay: what may have been executed is not sent again when its key may be dead.
+        """Check I10: no request that may have been executed is repeated once its key may have expired.
 
-        By true time; a claim's sends leave within its lease.
+        The check uses true time. The sends of a claim leave within its lease.
         """
         doubtful = [sent.at for sent in self.bank.sent.get(key, ()) if not isinstance(sent.told, NOT_EXECUTED)]
         if doubtful and self.world.now - doubtful[0] >= self.policy.key_life_seconds + self.policy.lease_seconds:

@@ -1,4 +1,4 @@
-"""What a schedule is about, drawn from its seed: customers, what they ask for, what people do, and what goes wrong."""
+"""The plan of a schedule, drawn from its seed: customers, their requests, people's actions, and the faults by time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.processors.stripe.entry import CAPABILITIES
 
 HOUR, DAY = 3_600.0, 86_400.0
 START = 1_790_000_000.0
@@ -18,7 +19,7 @@ CURRENCIES = ("EUR", "USD", "JPY", "KWD")
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that a person or the world does at a time, in seconds after the start."""
+    """An action of a person or of the world. `at` is in seconds after the start."""
 
     at: float
     what: str
@@ -27,6 +28,8 @@ class Act:
 
 @dataclass(slots=True)
 class Plan:
+    """Everything that is decided before a schedule runs."""
+
     policy: Policy
     threshold: int | None
     workers: int
@@ -42,19 +45,19 @@ class Plan:
     empty: list[tuple[float, float]]
     database_outages: list[tuple[float, float]]
     unknown_payments: set[str]
-    # Payments of which the processor knows another amount and currency.
+    # Payments with another amount and currency at the processor than in our books.
     recorded_wrong: dict[str, tuple[int, str]] = field(default_factory=dict)
-    unreadable: bool = False  # a server that can't tell what a payment is
+    unreadable: bool = False  # a server that has no way to read payments
     notify: bool = False
     velocity_count: int | None = None
-    polling_only: bool = False  # no webhook and no look at the list: what polling must come to by itself
+    polling_only: bool = False  # no webhooks and no listing: polling alone must finish the refunds
 
 
 def compose(random: Random) -> Plan:
-    """A whole schedule. Small ones are the rule: they find the most for each second."""
+    """Draw a whole plan. Most plans are small, because small ones find the most defects for each second."""
     horizon = random.choice((10.0, 60.0, 60.0, 600.0, 600.0, 2 * HOUR, 8 * HOUR, 30 * HOUR))
     very_late = random.random() < 0.1
-    if very_late:  # long enough for a person to give up what the processor does after all
+    if very_late:  # long enough for a person to abandon a leg that the processor then pays
         horizon = 30 * HOUR
     plan = Plan(
         policy=_policy(random, very_late, horizon),
@@ -92,10 +95,10 @@ def _policy(random: Random, very_late: bool, horizon: float) -> Policy:
     policy: dict[str, Any] = {
         "allocation": random.choice(("newest_first", "newest_first", "oldest_first", "pro_rata")),
         "retry_max_seconds": random.choice((600.0, HOUR, 4 * HOUR, 4 * HOUR)) if horizon < HOUR else 6 * HOUR,
-        "live": random.choice((None, False)),
+        "processors": {"stripe": CAPABILITIES.rules(live=random.choice((None, False)))},
     }
     if very_late:
-        # No second attempt is ever made by itself: what lands after days can contradict a person, not pay twice.
+        # There is never an automatic second attempt: an effect after days can contradict a person, but not pay twice.
         policy |= {"key_life_seconds": 6 * HOUR, "quiet_seconds": 6 * HOUR}
     return Policy(**policy)
 
@@ -163,7 +166,7 @@ def _requests(random: Random, plan: Plan) -> None:
         request = _request(random, f"k{number + 1}", customer, random.choice(spends) if spends else None, plan)
         at = random.uniform(0, plan.horizon * 0.8)
         plan.acts.append(Act(at, "request", {"requests": [request]}))
-        if random.random() < 0.2:  # the same again, perhaps while the first is under way
+        if random.random() < 0.2:  # the same request again, perhaps while the first is running
             plan.acts.append(Act(at + random.choice((0, 0.05, 1, 60)), "request", {"requests": [request]}))
     if random.random() < 0.15:
         requests = [act.arguments["requests"][0] for act in plan.acts]
@@ -194,7 +197,7 @@ def _request(random: Random, key: str, customer: str, spend: SpendRecord | None,
 
 
 def _people(random: Random, plan: Plan) -> None:
-    """Corrections with or without a payout, deletes, and an operator who looks in now and then."""
+    """Add corrections with or without a payout, deletions, and an operator who acts occasionally."""
     customers = sorted({payment.customer_id for payment in plan.payments})
     for number in range(random.choice((0, 0, 1, 2))):
         customer, at = random.choice(customers), random.uniform(0, plan.horizon * 0.6)
@@ -227,7 +230,7 @@ def _world(random: Random, plan: Plan) -> None:
     if random.random() < 0.2:
         plan.acts += [Act(random.uniform(0, plan.horizon), "seal") for _ in range(3)]
     if random.random() < 0.08:
-        # It hurts most while a request is on its way.
+        # A clock jump is most dangerous while a request is in transit.
         asked = random.choice([act.at for act in plan.acts if act.what == "request"])
         soon = asked + random.choice((1, 5, 20, 60, 600)) * random.random()
         at = random.choice((soon, soon, random.uniform(0, plan.horizon)))

@@ -1,4 +1,4 @@
-"""Who is told of our news: an admin backend that hangs, or sends the notification elsewhere (row 74)."""
+"""The receiver of our notifications: an admin backend that hangs, or that answers with a redirect (row 74)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation
 from tests.simulation.observer import ENDS, Watch
 
-# Its secret is one more that no row may hold (I14).
+# The signing secret is another secret that no row may contain (I14).
 PLANTED_SECRET = "c2lnbmVkIGJ5IHRoZSBzaW11bGF0aW9uIG9ubHk="
 
 
@@ -25,7 +25,7 @@ def _settings() -> Settings:
 
 
 class SimulatedDeliverer(Deliverer):
-    """Production's, but for the way to the receiver. Nothing is sent; time that a hanging receiver takes goes by."""
+    """The production deliverer without the network. Nothing is sent, but a hanging receiver takes its time."""
 
     def __init__(self, faults: Faults) -> None:
         super().__init__(_settings())
@@ -44,13 +44,14 @@ class SimulatedDeliverer(Deliverer):
         return None
 
     def deliver(self, context: Context) -> int:
+        """Deliver what is due, and let the time of a hanging receiver pass."""
         delivered = super().deliver(context)
         self._faults.world.sleep(SECONDS_MAX if self._faults.on else 0)
         return delivered
 
 
 def check_told(watch: Watch, receiver: SimulatedDeliverer) -> None:
-    """L1 for notifications: each one arrived, and each end was told."""
+    """Check L1 for notifications: each notification arrived, and each final status was notified."""
     told = set()
     for message_id, refund_id, kind, delivered_at in watch.connection.raw(
         "SELECT message_id, refund_id, type, delivered_at FROM outbox"

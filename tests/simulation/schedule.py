@@ -37,13 +37,15 @@ from tests.simulation.receiver import SimulatedDeliverer, check_told
 from tests.simulation.statement_gate import FaultyGate
 
 HEALING_DAYS = 75
-# After the faults and the processor's last word: polling waits at most a day, a quiet window is a quarter of one.
+# After the faults and the processor's last change: polling waits at most a day, a quiet window is a quarter of one.
 IN_TIME_SECONDS = 3 * DAY
 UNKNOWN_LEG = "rf_000099-1"
 
 
 @dataclass(slots=True)
 class Result:
+    """The result of one schedule. `violation` is the first broken promise, or None."""
+
     seed: int
     violation: str | None
     trace: list[tuple[Any, ...]]
@@ -59,7 +61,7 @@ class Result:
 
 
 def run_schedule(seed: int) -> Result:
-    """Run the schedule of `seed` from the beginning to its end. Same seed, same trace."""
+    """Run the schedule of `seed` from beginning to end. The same seed gives the same trace."""
     started = time.process_time()
     schedule = Schedule(seed)
     violation = schedule.outcome()
@@ -80,14 +82,14 @@ def run_schedule(seed: int) -> Result:
 
 
 def run_schedule_briefly(seed: int) -> Result:
-    """Without the trace: it is too much to send between processes."""
+    """Run the schedule and drop its trace, which is too large to send between processes."""
     result = run_schedule(seed)
     result.trace.clear()
     return result
 
 
 class Schedule:
-    """The world of one seed: its plan, its ports, and who acts in it."""
+    """The world of one seed: its plan, its ports, and its actors."""
 
     def __init__(self, seed: int, plan: Plan | None = None, faults: type[Faults] = Faults) -> None:
         self.world = world = World(seed, START)
@@ -105,7 +107,7 @@ class Schedule:
         self.watch.velocity_count = plan.velocity_count
         self.bank.on_call = self.watch.calling
         self.bank.on_send = self.watch.sending
-        if not plan.very_late:  # what lands after days contradicts whoever had given it up
+        if not plan.very_late:  # an effect after days contradicts the person who abandoned the leg
             self.bank.on_created = self.watch.created
         self.bank.on_news = self._tell
         self.bank.on_silence = self._fall_silent
@@ -129,23 +131,24 @@ class Schedule:
         self.deliver_at: float | None = None
         self.watch_at: float | None = None
         self.healing = False
-        self.foreign: list[str] = []  # events about refunds that are not ours
+        self.foreign: list[str] = []  # events of refunds that are not ours
         self.database = store.database
 
     def close(self) -> None:
+        """Kill all processes and release the database."""
         self.connection.gate = None
         self.world.kill_all()
         self.connection.rollback()
 
     def outcome(self) -> str | None:
-        """Run to the end; the first broken promise, or None."""
+        """Run to the end. Return the first broken promise, or None if there is none."""
         muted = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         try:
             self.run()
         except Violation as broken:
             return str(broken)
-        except Exception as error:  # the production code or the simulation fell over: as bad as a broken promise
+        except Exception as error:  # a crash of the production code or of the simulation is as bad as a broken promise
             self.world.note("ERROR", traceback.format_exc())
             return f"{type(error).__name__}: {error}"
         finally:
@@ -156,6 +159,7 @@ class Schedule:
     # --- the two phases ----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        """Run the phase of faults, the phase of healing, and all final checks."""
         world, plan = self.world, self.plan
         for payment in plan.payments:
             if payment.processor == "stripe" and payment.processor_payment_id not in plan.unknown_payments:
@@ -173,7 +177,7 @@ class Schedule:
         world.now = max(world.now, end)
         self.heal()
         self._settle()
-        if plan.polling_only:  # what fails after it succeeded nobody polls for
+        if plan.polling_only:  # polling does not find refunds that fail after they succeeded
             plan.polling_only = False
             self._look_at_the_list(0)
             self._settle()
@@ -187,7 +191,7 @@ class Schedule:
             self._audit()
 
     def heal(self) -> None:
-        """Faults stop; time goes on. What was already under way at the processor still comes to its end."""
+        """Stop the faults and let time pass. Changes that the processor has already started still happen."""
         self.world.note("HEALING")
         self.healing = True
         self.faults.on = False
@@ -198,13 +202,15 @@ class Schedule:
         self.plan.database_outages.clear()
         self.watch.calm_since = self.world.now
         self._act_resume()
-        world_is_awake = self.world.now + 14 * HOUR  # nobody is frozen for longer: not even who pulled the kill switch
+        world_is_awake = (
+            self.world.now + 14 * HOUR
+        )  # no process is frozen for longer, not even the one that paused the processor
         self.world.at(world_is_awake, self._act_resume)
         self._look_at_the_list(DAY)
         self.world.after(IN_TIME_SECONDS, self._check_in_time)
 
     def _check_in_time(self) -> None:
-        """L1: days after the last fault and the processor's last word nothing is under way any more."""
+        """Check L1: no refund is in progress days after the last fault and the processor's last change."""
         since = self.world.now - IN_TIME_SECONDS
         busy = {
             self.watch.legs[item.leg_id]["refund_id"]
@@ -217,7 +223,7 @@ class Schedule:
                 raise Violation(f"L1 {refund_id} is still {refund['status']} days after anything happened to it")
 
     def _check_foreign(self) -> None:
-        """L5: each event about somebody else's refund is stored, and left to reconciliation."""
+        """Check L5: each event about a foreign refund is stored and left to reconciliation."""
         stored = dict(self.connection.raw("SELECT event_id, outcome FROM inbox"))
         for event_id in self.foreign:
             if stored.get(event_id) != "unknown refund: left to reconciliation":
@@ -231,7 +237,7 @@ class Schedule:
             raise Violation(f"L1 something is still due after {HEALING_DAYS} days")
 
     def _people_finish(self) -> None:
-        """Half of what is left with people they bring to its end, one way or another; then time goes on again."""
+        """Let operators finish about half of the refunds that wait for a person, then let time pass again."""
         for row in self.watch.refunds.values():
             for leg in self.watch.legs.values():
                 if leg["refund_id"] == row["refund_id"] and leg["attention"] and row["status"] == "needs_attention":
@@ -247,12 +253,12 @@ class Schedule:
             self._settle()
 
     def _reconcile(self) -> None:
-        """L7: both books agree; and a difference that is planted is found."""
+        """Check L7: both books agree, and a planted difference is found."""
         reports: list[reconciliation.Report] = []
-        self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
+        self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, "stripe", days=200)))
         self._settle()
         stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
-        # What another database with our marks has paid is in none of our books: it has to be told.
+        # Refunds by another database with our metadata are in none of our books: reconciliation must report them.
         made = {t.mark for t in self.bank.of_others() if t.installation == self._installation()}
         told = [d for d in reports[0].differences if d.subject in made]
         if unknown := made - self.watch.legs.keys() - {d.subject for d in told}:
@@ -263,13 +269,15 @@ class Schedule:
         paid = [item for item in self.bank.refund_objects if item.leg_id and item.status == "succeeded"]
         if paid and self.world.random.random() < 0.3:
             paid[0].amount += 1
-            self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
+            self.client(
+                "reconciler", lambda context: reports.append(reconciliation.reconcile(context, "stripe", days=200))
+            )
             self._settle()
             if not any(d.subject == paid[0].leg_id for d in reports[1].differences):
                 raise Violation("L7 a planted difference was not found")
 
     def _audit(self) -> None:
-        """L9: the chain over ledger and events is whole, whoever died while sealing."""
+        """Check L9: the chain over ledger and events is complete, even if a process died while sealing."""
         reports: list[hash_chain.Report] = []
 
         def work(context: Context) -> None:
@@ -288,6 +296,7 @@ class Schedule:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def context(self, process: Process) -> Context:
+        """Return the engine's context for this process."""
         world = self.world
 
         def new_id(prefix: str) -> str:
@@ -311,7 +320,7 @@ class Schedule:
         )
 
     def process(self, name: str, work: Callable[[Context], object], done: Callable[[bool], None]) -> None:
-        """A process that does one thing. `done` hears whether it came to its end."""
+        """Start a process that does one piece of work. `done` gets True if it finished."""
 
         def run() -> None:
             process = self.world.running
@@ -329,7 +338,7 @@ class Schedule:
         self.world.spawn(name, run, skew=skew)
 
     def client(self, name: str, work: Callable[[Context], object], tries: int = 12) -> None:
-        """Whoever asks for something and hears nothing, or "try again", asks again."""
+        """Start a client that repeats its request if it gets no answer, or the answer to try again."""
 
         def done(finished: bool) -> None:
             if not finished and tries > 1:
@@ -343,7 +352,7 @@ class Schedule:
         self.process(name, work, done)
 
     def worker(self, work: Callable[[Context], object], name: str = "worker") -> None:
-        """A worker takes it when one is free."""
+        """Give the work to a free worker, or queue it."""
         if self.at_work >= self.plan.workers:
             self.queue.append((work, name))
             return
@@ -391,7 +400,7 @@ class Schedule:
         contradicted = len(self.watch.contradicted)
         self.watch.committed(process)
         if len(self.watch.contradicted) > contradicted:
-            # Given up while its call was in the air: the refund was open when this was sown.
+            # The leg was abandoned during its call: the refund was open when this fault began.
             self.faults.count("operator contradicted", while_open=True)
         if process is not None and process.intent == "claim":
             process.intent = "record"
@@ -399,7 +408,7 @@ class Schedule:
         self._plan_delivery()
 
     def _plan_delivery(self) -> None:
-        """Notifications go out when they are due, one round at a time."""
+        """Schedule the delivery of due notifications, one round at a time."""
         if self.receiver is None or self.deliver_at is not None:
             return
         due: float | None = self.connection.raw("SELECT min(next_at) FROM outbox").fetchone()[0]
@@ -418,7 +427,7 @@ class Schedule:
         self.process("deliverer", self.receiver.deliver, done)
 
     def _plan_sweep(self, pause: float) -> None:
-        """The sweep runs when the next row is due: virtual time jumps there."""
+        """Schedule the sweep for when the next row is due, so that virtual time jumps there."""
         due = self.watch.next_due
         if due is None:
             return
@@ -430,14 +439,14 @@ class Schedule:
 
     def _sweep(self, planned: float) -> None:
         if self.sweep_at != planned:
-            return  # another one was planned for earlier and has been
+            return  # an earlier sweep replaced this one
         self.sweep_at = None
         self.worker(refund_process.process_due)
 
-    # --- news from the processor -------------------------------------------------------------------------------------
+    # --- webhook events ----------------------------------------------------------------------------------------------
 
     def _tell(self, refund_object: Thing) -> None:
-        """A webhook for each change, on its unreliable way; and in healing, the daily look at the list."""
+        """Send a webhook for the change, unreliably. While healing, also schedule the daily listing."""
         if self.healing:
             self._look_at_the_list(2 * HOUR)
             self.world.after(IN_TIME_SECONDS, self._check_in_time)
@@ -469,7 +478,7 @@ class Schedule:
         self.world.after(3, lambda: self._send_overtaken(refund_object.id))
 
     def _somebody_pays(self, leg: Row) -> None:
-        """An operator who sees a refund that hangs pays it in the dashboard, or edits what our object bears."""
+        """Let an operator who sees an uncertain leg pay it in the dashboard."""
         if self.healing or leg["processor"] != "stripe":
             return
         random, payment = self.world.random, leg["processor_payment_id"]
@@ -479,7 +488,10 @@ class Schedule:
             self.world.after(after, lambda: self._refund_by_others(payment, amount, "refunded elsewhere"))
 
     def _edit_marks(self, refund_object: Thing) -> None:
-        """Only of what our books know by its id: before that nobody could tell whose it is."""
+        """Remove our metadata from an object.
+
+        Only from an object that our records know by id: otherwise its leg is unknowable.
+        """
         if refund_object.leg_id and refund_object.id in self.watch.objects and self.faults.strikes("marks edited away"):
             self.world.note("MARKS", refund_object.id)
             refund_object.mark = refund_object.installation = None
@@ -489,7 +501,7 @@ class Schedule:
             self._webhook(*self.overtaken.pop(thing_id))
 
     def _webhook(self, event_id: str, body: str) -> None:
-        """Stored, then answered; the processor sends it again until it is."""
+        """Deliver the event until it is stored and answered."""
 
         def receive(context: Context) -> None:
             with context.database.write() as connection:
@@ -510,7 +522,9 @@ class Schedule:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.client("watch", lambda context: (sync.sync_all(context), webhook_inbox.process_inbox(context)))
+            self.client(
+                "watch", lambda context: (sync.sync_all(context, "stripe"), webhook_inbox.process_inbox(context))
+            )
             self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)
@@ -518,7 +532,7 @@ class Schedule:
     # --- people ------------------------------------------------------------------------------------------------------
 
     def _resume_beside_another_database(self) -> None:
-        """A person has looked into why the processor was stopped, and lets it go on."""
+        """Let an operator resume the processor that was paused because another database uses the same account."""
         if self.watch.rows("SELECT 1 FROM processors WHERE code = ?", sync.RESTORED):
             self._act_resume()
 
@@ -535,7 +549,7 @@ class Schedule:
         self.client("client", lambda context: self._request(context, requests))
 
     def _request(self, context: Context, requests: list[RefundRequest]) -> None:
-        promised = dict(self.accepted)  # what was refused earlier may be accepted when asked again, never the reverse
+        promised = dict(self.accepted)  # a refused request may be accepted when it is repeated, but not the reverse
         answers = accept.request_refunds(context, requests)
         for request, answer in zip(requests, answers, strict=True):
             key = (request.client, request.idempotency_key)
@@ -591,7 +605,7 @@ class Schedule:
         self._act_request([request])
 
     def _ask_again(self, leg_id: str) -> None:
-        """What failed is asked for once more, under a key of its own: a new refund, and a new object."""
+        """Request a failed refund again under a new key: a new refund, and a new object."""
         refund = self.watch.refunds[self.watch.legs[leg_id]["refund_id"]]
         request = self.requests.get((refund["client"], refund["idempotency_key"]))
         if request is not None:
@@ -599,8 +613,10 @@ class Schedule:
             self.world.after(self.world.random.uniform(60, DAY), lambda: self._act_request([again]))
 
     def _fall_silent(self) -> None:
-        """No answer until the key of a first send is a second short of its life's end, just there, or a second past;
-        a person then makes what waits due at that very moment."""
+        """Start an outage that ends within a second of the end of life of a first send's key.
+
+        At that moment an operator resumes the processor, which makes the waiting refunds due.
+        """
         if self.plan.horizon < DAY or self.bank.outages or not self.faults.strikes("silent to the key's edge"):
             return
         now, random = self.world.now, self.world.random
@@ -627,7 +643,7 @@ class Schedule:
         self.client("desk", work)
 
     def _act_command(self, action: Action, reference: str | None = None) -> None:
-        """On every refund that is open."""
+        """Perform the action on every open refund."""
         for row in list(self.watch.refunds.values()):
             if row["status"] not in self._ends():
                 press = idempotency.Key("desk", f"{action} {row['refund_id']} {self.world.now}")
@@ -708,7 +724,7 @@ class Schedule:
             self._refund_by_others(payment, int(self.bank.room(payment) * part), "refunded elsewhere")
 
     def _act_refund_by_another_installation(self, payment: str, part: float) -> None:
-        """Its marks look like ours; the leg may even be called the same."""
+        """Refund with metadata that look like ours. Even the leg's name can be one of ours."""
         if payment in self.bank.payments:
             ours = sorted(self.watch.legs)
             mark = ours[0] if ours and self.world.random.random() < 0.5 else UNKNOWN_LEG
@@ -716,14 +732,14 @@ class Schedule:
             self._refund_by_others(payment, amount, "refunded by another installation", mark)
 
     def _act_refund_by_an_older_database(self, payment: str, part: float) -> None:
-        """A copy of our database that sends too: this installation's marks, and a leg that is not known here."""
+        """Refund as a copy of our database that also sends: our installation's id, and a leg that is unknown here."""
         if payment in self.bank.payments:
             amount = int(self.bank.room(payment) * part)
             why = "refunded by an older database"
             self._refund_by_others(payment, amount, why, UNKNOWN_LEG, self._installation())
 
     def _act_refund_with_copied_marks(self, payment: str, part: float) -> None:
-        """Somebody has put the marks of a leg of ours on a refund that they made over another payment."""
+        """Refund another payment with the copied metadata of one of our legs."""
         marks = sorted(known for known, leg in self.watch.legs.items() if leg["processor_payment_id"] != payment)
         if payment in self.bank.payments and marks:
             mark, room = self.world.random.choice(marks), self.bank.room(payment)
@@ -756,7 +772,7 @@ class Schedule:
         self.world.clock_offset += seconds
         self.sweep_at = None
         self._plan_sweep(0.0)
-        # The scheduler's periodic job, the next time that it runs.
+        # The next run of the scheduler's periodic job.
         self.world.after(
             self.world.random.uniform(0, 60), lambda: self.client("clock", clock_rollback.handle_clock_rollback)
         )

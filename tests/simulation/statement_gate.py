@@ -1,4 +1,4 @@
-"""The gate of the simulated database: faults by rate, and the places where other processes have their turn."""
+"""The gate of the simulated database: faults by rate, and the points where other processes run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.simulation.database import Deadlock, GatedConnection
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Died, Violation, World
 
-# Rows of these are only ever added (I4). The schema's triggers refuse it too; nobody may even try.
+# These tables are append-only (I4). The schema's triggers refuse changes too, but no code may even try.
 FOR_EVER = tuple(f"{verb} {table}" for verb in ("UPDATE", "DELETE FROM") for table in ("ledger_", "events"))
 
 
 class FaultyGate:
-    """Draws what happens around each statement and commit."""
+    """Draws the faults around each statement and commit."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class FaultyGate:
         )
 
     def begin(self, writes: bool) -> None:
-        """Other processes go first, for a moment or for hours."""
+        """Let other processes run first, for a moment or for hours."""
         self._inert()
         strikes, uniform = self.faults.strikes, self.world.random.uniform
         pause = uniform(0, 0.02)
@@ -52,6 +52,7 @@ class FaultyGate:
             raise sqlite3.OperationalError("database is locked")
 
     def statement(self, sql: str) -> None:
+        """Check I4 and strike before the statement."""
         self._inert()
         if sql.startswith(FOR_EVER):
             raise Violation(f"I4 a statement changes what was written: {sql}")
@@ -63,10 +64,12 @@ class FaultyGate:
             raise sqlite3.OperationalError("server closed the connection")
 
     def executed(self, sql: str) -> None:
+        """Strike after the statement."""
         if self.near_statements and self.faults.on and self.faults.strikes("die after a statement"):
             self._die()
 
     def committing(self, connection: GatedConnection) -> None:
+        """Strike before the commit."""
         self._inert()
         strikes = self.faults.strikes
         if strikes("die before the commit"):
@@ -79,6 +82,7 @@ class FaultyGate:
             raise sqlite3.OperationalError("server closed the connection")
 
     def committed(self, changes: int) -> None:
+        """Report the commit, and strike after it."""
         self.on_commit(changes)
         strikes = self.faults.strikes
         if strikes("die after the commit"):
@@ -92,6 +96,7 @@ class FaultyGate:
         self._inert()
 
     def inert(self) -> bool:
+        """Return True if the running process is dead."""
         return self.world.running is not None and self.world.running.dead
 
     def _inert(self) -> None:

@@ -1,13 +1,14 @@
-"""Defects that the simulation found, each as small as it can be said."""
+"""Defects that the simulation found, each as a minimal test."""
 
 from __future__ import annotations
 
+from refund_worker.domain.decision import PaymentDelta
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import accounts, payments
 from tests.simulation.database import simulated_database
 
 
-def test_the_payments_of_several_refunds_are_counted_anew_in_one_go() -> None:
+def test_payments_of_several_refunds_are_recounted_together() -> None:
     store = simulated_database()
     store.fresh()
     records = [
@@ -26,7 +27,7 @@ def test_the_payments_of_several_refunds_are_counted_anew_in_one_go() -> None:
     with store.database.write() as connection:
         accounts.insert_missing_customers(connection, ["c1"], 1.0)
         payments.insert_payments(connection, records, 1.0)
-        accounts.change_payments(connection, {"p1": (10, 10), "p2": (20, 20)})
+        accounts.change_payments(connection, {"p1": PaymentDelta(10, 10), "p2": PaymentDelta(20, 20)})
         accounts.recount_payments(connection, ["p1", "p2"])
-        rooms = accounts.payments_of(connection, ["c1"])["c1"]
+        rooms = accounts.refundable_payments(connection, ["c1"])["c1"]
     assert [(room.credits_taken, room.money_taken) for room in rooms] == [(0, 0), (0, 0)]

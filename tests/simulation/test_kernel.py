@@ -1,4 +1,4 @@
-"""The simulation's own machinery: what would make it report, or hide, what is not the production code's doing."""
+"""The simulation's own machinery: faults of its own that would cause or hide reports about the production code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.simulation.database import simulated_database
 from tests.simulation.kernel import Loop, World
 
 
-def test_a_process_that_stands_still_inside_its_event_loop_does_not_lend_it_to_the_others() -> None:
+def test_suspended_process_keeps_its_event_loop_to_itself() -> None:
     world, heard = World(1, 0.0), []
 
     async def call() -> None:
         mine = asyncio.get_running_loop()
-        world.sleep(2)  # as a look into the database between two calls does
+        world.sleep(2)  # like a database transaction between two calls
         heard.append(("caller", asyncio.get_running_loop() is mine))
 
     async def post() -> None:
@@ -28,7 +28,7 @@ def test_a_process_that_stands_still_inside_its_event_loop_does_not_lend_it_to_t
     assert asyncio._get_running_loop() is None
 
 
-def test_processes_that_stand_still_keep_no_connection_from_the_others() -> None:
+def test_suspended_processes_do_not_exhaust_the_connections() -> None:
     engine = simulated_database().database.engine
     with ExitStack() as held:
         assert len([held.enter_context(engine.connect()) for _ in range(50)]) == 50

@@ -1,8 +1,8 @@
-"""Seeded schedules of faults against the production code, and what makes them worth believing.
+"""Seeded schedules of faults against the production code, and tests that show that they are meaningful.
 
-2,000 schedules in eight parts, each run once in its test process and looked at by several tests; half of each part is
-run again elsewhere. No part is near its time limit, also where others work. `make simulate SCHEDULES=n SEED=s` runs
-more; a failure names its seed and how to see its trace.
+The 2,000 schedules are in eight parts. Each part runs once in its test process, and several tests use its result. Half
+of each part runs again in another process. No part comes near its time limit, even on a busy machine. `make simulate
+SCHEDULES=n SEED=s` runs more. A failure names its seed and the command that shows its trace.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.simulation.schedule import Schedule, run_schedule
 SCHEDULES_IN_A_PART = 250
 REPEATED_IN_A_PART = 125
 PARTS_IN_A_HALF = 4
-# Of the table of faults: those that are a hook of this simulation (its letter S).
+# Rows of the table of faults that have a hook in this simulation (its letter S).
 ROWS = {3, 4, 5, 6, 7, 22, 23, 24, *range(39, 70), *range(74, 81)}
 
-# Each half stays in one test process, so that its schedules are run once.
+# Each half runs in one test process, so that its schedules run once.
 HALVES = [pytest.mark.xdist_group(f"simulation-{half}") for half in (0, 1)]
 halves = pytest.mark.parametrize("half", [pytest.param(half, marks=mark) for half, mark in enumerate(HALVES)])
 parts = pytest.mark.parametrize(
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 @dataclass(slots=True)
 class Part:
-    """What became of the schedules of one part."""
+    """The results of the schedules of one part."""
 
     broken: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -51,6 +51,7 @@ class Part:
 
 @cache
 def part_of_them(part: int) -> Part:
+    """Run the schedules of the part once, and return their results."""
     seen = Part()
     first = part * SCHEDULES_IN_A_PART + 1
     for seed in range(first, first + SCHEDULES_IN_A_PART):
@@ -64,10 +65,10 @@ def part_of_them(part: int) -> Part:
 
 
 @parts
-def test_no_schedule_of_faults_pays_twice_loses_a_refund_or_leaves_the_books_apart(part: int) -> None:
+def test_no_schedule_of_faults_breaks_a_promise(part: int) -> None:
     seen = part_of_them(part)
     assert not seen.broken, "\n".join(seen.broken)
-    assert seen.ends["succeeded"] > SCHEDULES_IN_A_PART / 4, "hardly any refund succeeded: giving up is no proof"
+    assert seen.ends["succeeded"] > SCHEDULES_IN_A_PART / 4, "too few refunds succeeded: the checks prove little then"
 
 
 @halves
@@ -77,15 +78,15 @@ def test_each_kind_of_fault_strikes_while_a_refund_is_open(half: int) -> None:
     assert [name for name in FAULTS if not struck[name]] == []
 
 
-def test_each_row_of_the_fault_table_that_is_a_hook_of_the_simulation_has_a_fault() -> None:
+def test_each_simulated_row_of_the_fault_table_has_a_fault() -> None:
     assert ROWS - {row for fault in FAULTS.values() for row in fault.rows} == set()
 
 
 @parts
-def test_the_same_seed_gives_the_same_trace_in_another_process_in_another_order_under_another_hash_seed(
+def test_same_seed_gives_the_same_trace_in_another_process(
     part: int,
 ) -> None:
-    """Sets of texts have another order in every process; no decision may hang on it, nor on what ran before."""
+    """Sets of texts have a different order in each process. No decision may depend on it, or on earlier schedules."""
     here = part_of_them(part).traces
     seeds = sorted(here, reverse=True)[:REPEATED_IN_A_PART]
     program = (
@@ -105,32 +106,32 @@ def test_the_same_seed_gives_the_same_trace_in_another_process_in_another_order_
     assert there.stdout.split() == [word for seed in seeds for word in (str(seed), here[seed])]
 
 
-def test_slow_still_settles_a_refund_that_comes_to_no_end_is_a_broken_promise() -> None:
-    """Money checks alone would pass a program that gives up: one that never sweeps moves nothing, and is caught."""
+def test_refund_that_never_becomes_final_is_a_broken_promise() -> None:
+    """Checks of money alone would pass a program that does nothing. One that never sweeps must be noticed."""
 
-    class NobodySweeps(Schedule):
+    class NeverSweeps(Schedule):
         def _plan_sweep(self, pause: float) -> None:
             self.plan.broker = False
 
-    outcomes = [NobodySweeps(seed).outcome() for seed in range(1, 11)]
+    outcomes = [NeverSweeps(seed).outcome() for seed in range(1, 11)]
     assert [outcome for outcome in outcomes if outcome and outcome.startswith("L1")] != []
     assert not [seed for seed in range(1, 11) if run_schedule(seed).violation]
 
 
 CLOCKS = re.compile(r"\b(?:time\.(?:time|time_ns|monotonic|localtime|gmtime)|datetime\.(?:now|utcnow|today))\b")
-# An id's first half, the default of `Context.monotonic` (a waiting time within one process), a signature's second.
+# The first half of an id, the default of `Context.monotonic` (waits within one process), the second of a signature.
 READ_IN = {"engine/context.py": 2, "engine/notifications/delivery.py": 1}
 
 
-def test_nothing_is_decided_by_a_processs_own_clock() -> None:
-    """So clocks that differ can do no harm: in the simulation a process's only clock, `monotonic`, is minutes off."""
-    source = Path(refund_process.__file__).parent.parent
+def test_no_decision_uses_the_clock_of_a_process() -> None:
+    """Different clocks can do no harm: in the simulation the only clock of a process, `monotonic`, is minutes off."""
+    source = Path(refund_process.__file__).parents[2]
     files = [file for name in ("domain", "engine", "store") for file in (source / name).rglob("*.py")]
     found = {str(file.relative_to(source)): len(CLOCKS.findall(file.read_text("utf-8"))) for file in files}
     assert {name: count for name, count in found.items() if count} == READ_IN
 
 
-def test_clocks_that_differ_change_nothing_that_happens() -> None:
+def test_different_clocks_do_not_change_the_trace() -> None:
     class SameClocks(Schedule):
         def context(self, process: Process) -> Context:
             process.skew = 0.0

@@ -1,7 +1,7 @@
-"""A few schedules from fixed seeds, up to the first broken promise: what `make mutants` maps its defects to.
+"""A few schedules with fixed seeds, up to the first broken promise. `make mutants` maps defects to this file.
 
-Defects of giving up or of haste move no money twice in most schedules; that these notice them is the proof that the
-simulation checks causes, ages and times, and not the sums alone.
+Defects that abandon refunds or act too early pay nothing twice in most schedules. If these schedules notice them, the
+simulation checks causes, ages and times, and not only sums.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import pytest
 
 from tests.simulation.schedule import run_schedule
 
-# Beyond those that `test_simulation` runs.
+# Seeds after those of `test_simulation`.
 SEEDS = range(2_001, 2_151)
 
 
 @pytest.mark.slow
-def test_these_schedules_break_no_promise() -> None:
+def test_schedules_with_fixed_seeds_break_no_promise() -> None:
     for seed in SEEDS:
         violation = run_schedule(seed).violation
         assert violation is None, f"{violation}\n  .venv/bin/python -m tests.simulation --replay {seed}"

@@ -16,10 +16,21 @@ from sqlalchemy.exc import IntegrityError
 from tests.domain.builders import a_leg, a_refund, an_object
 
 from refund_worker.domain.acceptance import RefundableTransaction
-from refund_worker.domain.decision import AccountDelta, Decision, Event, RefundObjectUpdate
+from refund_worker.domain.decision import AccountDelta, Decision, Event, PaymentDelta, RefundObjectUpdate
 from refund_worker.domain.ledger import EntryKind, spend
 from refund_worker.domain.records import PaymentRecord
-from refund_worker.domain.refund import Kind, KnownRefundObject, Leg, LegStatus, ObjectState, Refund, RefundStatus, To
+from refund_worker.domain.refund import (
+    Doubt,
+    Kind,
+    KnownRefundObject,
+    Leg,
+    LegStatus,
+    ObjectState,
+    Refund,
+    RefundStatus,
+    RefusalKind,
+    To,
+)
 from refund_worker.errors import LostRace
 from refund_worker.store import (
     accounts,
@@ -85,17 +96,17 @@ def fetch(database: Database, refund_id: str) -> Refund:
 # --- constraints -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", [(101, 0), (0, 1_001), (-1, 0), (0, -1)])
+@pytest.mark.parametrize("change", [PaymentDelta(101), PaymentDelta(0, 1_001), PaymentDelta(-1), PaymentDelta(0, -1)])
 def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_given_twice(
-    database: Database, change: tuple[int, int]
+    database: Database, change: PaymentDelta
 ) -> None:
     with database.write() as connection:
-        accounts.change_payments(connection, {"pay1": (100, 1_000)})
-        accounts.change_payments(connection, {"pay1": (-100, -1_000)})
+        accounts.change_payments(connection, {"pay1": PaymentDelta(100, 1_000)})
+        accounts.change_payments(connection, {"pay1": PaymentDelta(-100, -1_000)})
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})
     with database.read() as connection:
-        room = {p.payment_id: p for p in accounts.payments_of(connection, ["c"])["c"]}["pay1"]
+        room = {p.payment_id: p for p in accounts.refundable_payments(connection, ["c"])["c"]}["pay1"]
     assert (room.credits_taken, room.money_taken) == (0, 0)
 
 
@@ -113,7 +124,7 @@ def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: 
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_transactions(connection, {"t": credits})
     with database.read() as connection:
-        assert accounts.transactions_of(connection, ["t", "x"]) == {"t": room}
+        assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": room}
 
 
 def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: Database) -> None:
@@ -162,26 +173,25 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         status=LegStatus.UNKNOWN,
         attempt=3,
         sends=2,
-        backoffs=7,
+        retry_count=7,
         first_sent_at=1.25,
         last_sent_at=2.5,
-        doubtful=True,
-        look_first=True,
-        verdict="refused",
+        times_restored=2,
+        in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
         failure_code="code",
         failure_message="message",
-        attention="why",
+        attention_code="why",
         processor_refund_id="re_9",
-        settled=True,
-        returned_credits=1,
+        reallocated=True,
+        reversed_credits=1,
         replaces="r-0",
         next_at=3.125,
         unreturnable_minor=7,
         first_intent_at=0.5,
-        looked_at=2.75,
+        listed_at=2.75,
         held=True,
         blocked_by=("re_7", "re_8"),
-        seen_elsewhere=("re_6",),
+        acknowledged_outside=("re_6",),
     )
     refund = a_refund(
         leg,
@@ -195,9 +205,9 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         status=RefundStatus.NEEDS_ATTENTION,
         version=5,
         of_correction=True,
-        posted=True,
-        returns=1,
-        returned_credits=1,
+        ledger_posted=True,
+        reversal_count=1,
+        reversed_credits=1,
         failure_code="code",
         failure_message="message",
         priority=1,
@@ -243,16 +253,16 @@ def test_a_write_that_names_another_version_than_the_stored_one_is_a_lost_race(d
     store(database, numbered(1), numbered(2))
     one, two = fetch(database, "r1"), fetch(database, "r2")
     with database.write() as connection:
-        refunds.write_refunds(connection, [Decision(before=one, after=replace(one, version=2, posted=True))])
+        refunds.write_refunds(connection, [Decision(before=one, after=replace(one, version=2, ledger_posted=True))])
     with pytest.raises(LostRace), database.write() as connection:
         refunds.write_refunds(
             connection,
             [
-                Decision(before=two, after=replace(two, version=2, posted=True)),
-                Decision(before=one, after=replace(one, version=2, returns=9)),
+                Decision(before=two, after=replace(two, version=2, ledger_posted=True)),
+                Decision(before=one, after=replace(one, version=2, reversal_count=9)),
             ],
         )
-    assert (fetch(database, "r1").version, fetch(database, "r1").returns) == (2, 0)
+    assert (fetch(database, "r1").version, fetch(database, "r1").reversal_count) == (2, 0)
     assert fetch(database, "r2") == two, "the whole batch is undone"
 
 

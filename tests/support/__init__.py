@@ -1,1 +1,1 @@
-"""What tests share: real servers as child processes, and a third party's imitation of Stripe."""
+"""Helpers that several test folders share: servers, fake processors, test data."""

@@ -1,6 +1,6 @@
-"""A deployment in one folder: worker and scheduler as processes of their own, with a sandbox for the processor.
+"""A deployment in one folder: worker and scheduler as separate processes, with a sandbox as the processor.
 
-By itself it has an SQLite file and the embedded broker; with URLs it works on real servers.
+By default it uses an SQLite file and the embedded broker. With URLs it uses real servers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LOG_CHARACTERS_SHOWN = 3000
 
 
 def wait_until(condition: Callable[[], Any], seconds_max: float = SETTLE_SECONDS_MAX) -> Any:
-    """What the condition answers as soon as it is true; fails if it is not in time."""
+    """Return the condition's value once it is true. Fail if it is not true in time."""
     deadline = time.monotonic() + seconds_max
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"not so within {seconds_max} s"
@@ -52,9 +52,9 @@ def wait_until(condition: Callable[[], Any], seconds_max: float = SETTLE_SECONDS
 
 
 class Deployment:
-    """Everything but the processes is there when it is entered; `start` and `stop` its workers and schedulers.
+    """A deployment with database, broker settings and sandbox. `start` and `stop` run its workers and schedulers.
 
-    `environment` is what any other process needs to take part. Leaving it fails if a process was left behind.
+    `environment` is what any other process needs to take part. The exit fails if a process was left behind.
     """
 
     def __init__(
@@ -66,7 +66,10 @@ class Deployment:
         broker_url: str = EMBEDDED,
         faults: Mapping[str, Any] | None = None,
     ) -> None:
-        """`clocks`: settings without their prefix, in the place of CLOCKS. A `database_url` is of a migrated one."""
+        """Create the deployment. `clocks` are settings without their prefix that override CLOCKS.
+
+        A `database_url` must be that of a migrated database.
+        """
         self.folder = folder
         self.sandbox = Sandbox(book=folder / "book.jsonl", faults=faults)
         self.parts = Parts(folder, None)
@@ -103,7 +106,7 @@ class Deployment:
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def start(self, *names: str) -> None:
-        """Start parts: "worker" or "scheduler", or several of a kind, as in "worker-1"."""
+        """Start processes: "worker" or "scheduler", or several of a kind, such as "worker-1"."""
         self.parts.environment |= self.environment
         for name in names:
             kind = name.partition("-")[0]
@@ -111,13 +114,13 @@ class Deployment:
             self.parts.add(name, kind, *options)
 
     def process(self, name: str) -> psutil.Popen:
-        """The part itself; of a worker, its supervisor."""
+        """Return the process with this name. For a worker this is its supervisor."""
         process = self.parts.all[name].process
         assert process is not None
         return process
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
-        """End a part and return its exit code; one that does not end in time is killed."""
+        """Stop a process and return its exit code. Kill it if it does not stop in time."""
         part = self.process(name)
         del self.parts.all[name]
         part.send_signal(how)
@@ -128,14 +131,15 @@ class Deployment:
             return int(part.wait(5))
 
     def log(self, name: str) -> str:
+        """Return the process's log."""
         return (self.folder / f"{name}.log").read_text()
 
     def is_alive(self, kind: WorkerKind) -> bool:
-        """Whether a process of this kind has touched its heartbeat file lately."""
+        """Return True if a process of this kind has touched its heartbeat file recently."""
         return check_heartbeat(kind, self.settings.database_url.get_secret_value())[0]
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this deployment, the embedded broker's included."""
+        """Return every process of this deployment, including the embedded broker's."""
         families = [process for part in self.parts.all.values() for process in part.family()]
         details = server_process.read_details(runtime_folder(self.settings))
         if details:
@@ -144,7 +148,7 @@ class Deployment:
         return families
 
     def celery(self, name: str = "worker", seconds_max: float = SETTLE_SECONDS_MAX) -> psutil.Process:
-        """The parent of the pool: the supervisor's one child, as soon as it has its own children."""
+        """Return the parent of the pool: the supervisor's only child, once it has its own children."""
 
         def ready() -> psutil.Process | None:
             for child in psutil.Process(self.process(name).pid).children():
@@ -157,6 +161,7 @@ class Deployment:
         return found
 
     def broker(self) -> redis.Redis:
+        """Return a client of the embedded broker."""
         url = url_if_running(self.settings)
         assert url is not None
         return redis.Redis.from_url(url, socket_timeout=5)
@@ -165,10 +170,14 @@ class Deployment:
 
     @property
     def context(self) -> Context:
+        """The engine's context."""
         return self.runtime.context
 
     def ask(self, *, wake: bool = False, count: int = 1, bulk: bool = False) -> list[str]:
-        """Accepted withdrawals of 5.00 each, of customers of their own; told to the workers only if `wake`."""
+        """Accept withdrawals of 5.00, each of its own customer, and return their ids.
+
+        Workers are notified only if `wake`.
+        """
         numbers = [next(self._numbers) for _ in range(count)]
         sell(self.context, self.sandbox, [paid(number) for number in numbers])
         context = replace(self.context, wake=make_publisher(self.settings)) if wake else self.context
@@ -176,16 +185,17 @@ class Deployment:
         return [each.refund_id for each in taken if isinstance(each, Accepted)]
 
     def statuses(self, ids: Sequence[str]) -> list[str]:
+        """Return the refunds' statuses."""
         with self.runtime.database.read() as connection:
             return [str(refund.status) for refund in refunds.load(connection, list(ids))]
 
     def settle(self, ids: Sequence[str], seconds_max: float = SETTLE_SECONDS_MAX) -> float:
-        """Wait until all have succeeded; seconds it took. Fails at another end."""
+        """Wait until all refunds have succeeded, and return the seconds it took. Fail if one ends otherwise."""
         began = time.monotonic()
         wait_until(lambda: {*self.statuses(ids)} <= FINAL, seconds_max)
         assert {*self.statuses(ids)} == {"succeeded"}
         return time.monotonic() - began
 
     def paid_minor(self) -> int:
-        """What the processor's own book says was given back."""
+        """Return the refunded amount in the processor's own book, in minor units."""
         return sum(refund["amount"] for refund in self.sandbox.refunds() if refund["status"] == "succeeded")

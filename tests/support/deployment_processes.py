@@ -1,4 +1,4 @@
-"""The processes of a deployment: killed and frozen by id, and started again as a supervisor would."""
+"""The processes of a deployment: killed and frozen by id, and restarted as a supervisor would."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import psutil
 from refund_worker.settings import PREFIX
 from tests.support.processes import KILL_ON_EXIT
 
-# Inherited by everything that a run starts, so that whatever is left behind can be told from other people's processes.
+# All processes that a run starts inherit this variable, so that leftovers are distinguishable from other processes.
 MARK = "REFUND_TEST_RUN"
 STOP_SECONDS_MAX = 20.0
-# What ends because another one ended, as the keeper of a broker does, may take so long.
+# Processes that end because another one ended, such as the embedded broker's, may take this long.
 LAST_SECONDS_MAX = 3.0
 
 
@@ -37,7 +37,7 @@ class Part:
     starts: int = field(default=0)
 
     def family(self) -> list[psutil.Process]:
-        """The process and all below it, itself first; none if it is not there."""
+        """Return the process and all its descendants, the process first; empty if it does not run."""
         if self.process is None:
             return []
         try:
@@ -47,10 +47,13 @@ class Part:
 
 
 class Parts:
-    """All of them. Use from one thread: what the kernel does at a parent's death goes by the thread."""
+    """All commands of a deployment.
+
+    Use it from one thread: the kernel's signal at a parent's death depends on the thread.
+    """
 
     def __init__(self, folder: Path, source: Path | None) -> None:
-        """`source`: run the code of this folder in the place of ours."""
+        """Use `folder` for logs. If given, `source` is the folder of the code to run instead of ours."""
         self._folder = folder
         self._mark = secrets.token_hex(8)
         self.environment: dict[str, str] = {MARK: self._mark}
@@ -60,7 +63,7 @@ class Parts:
         self._thaws: list[threading.Timer] = []
 
     def add(self, name: str, *words: str) -> Part:
-        """A part that runs `refund-worker WORDS`, and start it."""
+        """Start `refund-worker` with these arguments, and return the command."""
         part = self.all[name] = Part(name, words)
         self._start(part)
         return part
@@ -80,7 +83,7 @@ class Parts:
         part.dead_since, part.starts = 0.0, part.starts + 1
 
     def revive(self, after_seconds: float) -> None:
-        """Start again what ended at least so long ago."""
+        """Restart the commands that ended at least this long ago."""
         now = time.monotonic()
         for part in self.all.values():
             if part.process is None or part.process.poll() is None:
@@ -90,7 +93,7 @@ class Parts:
                 self._start(part)
 
     def freeze(self, part: Part, processes: list[psutil.Process], seconds: float) -> None:
-        """SIGSTOP them, and SIGCONT after so many seconds, whatever happens here meanwhile."""
+        """Stop the processes (SIGSTOP), and resume them (SIGCONT) after `seconds`, whatever happens meanwhile."""
         part.frozen = True
         _signal(processes, signal.SIGSTOP)
 
@@ -104,7 +107,7 @@ class Parts:
         self._thaws.append(timer)
 
     def thaw_all(self) -> None:
-        """Bring every thaw forward to now."""
+        """Resume all frozen processes now."""
         for timer in self._thaws:
             timer.cancel()
             timer.function()
@@ -112,7 +115,7 @@ class Parts:
         self._thaws.clear()
 
     def stop(self) -> None:
-        """End all in order, and by force what does not end in time."""
+        """Stop all commands in order, and kill those that do not stop in time."""
         self.thaw_all()
         families = [process for part in self.all.values() for process in part.family()]
         for part in self.all.values():
@@ -123,7 +126,7 @@ class Parts:
         psutil.wait_procs(families, 5)
 
     def kill_left_behind(self) -> list[int]:
-        """The ids of processes that live on a moment after `stop`, which are then killed."""
+        """Kill the processes that still run shortly after `stop`, and return their ids."""
         _, left = psutil.wait_procs(self._marked(), LAST_SECONDS_MAX)
         _signal(left, signal.SIGKILL)
         return [process.pid for process in left]

@@ -1,7 +1,7 @@
-"""A small world for tests of the engine: a database, a clock that stands until told, and a scripted processor.
+"""A small world for tests of the engine: a database, a clock that the test moves, and a scripted processor.
 
-Nothing of ours is replaced: the processor implements the `Processor` protocol, the clock and the crashes come in
-through the ports that `Context` has for them.
+The tests replace none of our own code: the processor implements the `Processor` protocol, and clock and crashes use the
+ports that `Context` has for them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,19 @@ from sqlalchemy import Connection, select
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.ledger import CLEARING, CREDITS, USED
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
+    Answered,
+    Found,
+    PaymentRead,
+    PaymentReading,
+    PaymentReply,
+    PaymentUnreadable,
+    RefundObject,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -29,19 +42,7 @@ from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Refusal
-from refund_worker.processors.base import (
-    Answered,
-    Found,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
-    RefundInstruction,
-    RefundObject,
-    Reply,
-    SearchReply,
-    Unanswered,
-)
+from refund_worker.processors.stripe.entry import CAPABILITIES
 from refund_worker.store import accounts, refunds, timeline
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -57,6 +58,7 @@ from refund_worker.store.tables import refunds as refunds_table
 
 T = TypeVar("T")
 START = 1_800_000_000.0
+STRIPE = CAPABILITIES.rules()
 POLICY = Policy(
     lease_seconds=60,
     key_life_seconds=10_000,
@@ -64,22 +66,23 @@ POLICY = Policy(
     retry_base_seconds=2,
     retry_max_seconds=600,
     poll_seconds=100,
+    processors={"stripe": STRIPE},
 )
 
 
 class Died(BaseException):
-    """The process ended here: nothing after it happened."""
+    """The process ended here. Nothing after this point happened."""
 
 
 class ScriptedProcessor:
-    """Pays at once, keeps its keys, and follows a script where there is one.
+    """Pays at once, stores its keys, and follows a script if there is one.
 
-    `script(payment, …)` says what becomes of the next sends over a payment, one word or `Reply` each:
-    "pays" · "pending" · "requires_action" · "timeout" (nothing happened) · "pays_silently" (paid, never answered) ·
-    "dies" and "pays_and_dies" (the caller's process ends) · "raises" · any `Reply`, which creates nothing.
+    `script(payment, …)` sets the results of the next sends for a payment, one status or `Reply` each: "pays" ·
+    "pending" · "requires_action" · "timeout" (nothing happened) · "pays_silently" (paid, never answered) · "dies" and
+    "pays_and_dies" (the caller's process ends) · "raises" · any `Reply`, which creates nothing.
 
-    Its payments can be asked about once `reads_payments` is set: `payments` are its own words on them, and `readings`
-    what is answered first, one `PaymentReply` each.
+    With `reads_payments`, its payments can be read: `payments` has its own records of them, and `readings` the answers
+    that come first, one `PaymentReply` each.
     """
 
     reads_payments = False
@@ -91,7 +94,7 @@ class ScriptedProcessor:
         self.asked: list[str] = []
         self._by_key: dict[str, tuple[str, str]] = {}
         self._script: defaultdict[str, deque[str | Reply]] = defaultdict(deque)
-        self.indent: int | None = None  # of the bodies that it freezes: the next version may write them otherwise
+        self.indent: int | None = None  # indentation of the frozen bodies: the next version may write them differently
         self.while_sending: Callable[[], None] = lambda: None
         self.while_answering_a_look_up: Callable[[], None] = lambda: None
         self.payments: dict[str, PaymentReading] = {}
@@ -99,30 +102,34 @@ class ScriptedProcessor:
         self.read: list[str] = []
 
     def script(self, payment: str, *ways: str | Reply) -> None:
+        """Append results for the next sends for the payment."""
         self._script[payment].extend(ways)
 
     def rescript(self, payment: str, *ways: str | Reply) -> None:
-        """`script` in the place of what is left of the one before."""
+        """Replace the rest of the payment's script."""
         self._script[payment] = deque(ways)
 
     def become(self, processor_refund_id: str, status: str) -> RefundObject:
+        """Change the object's status, and return the object."""
         failure = "declined" if status in ("failed", "canceled") else None
         changed = replace(self.objects[processor_refund_id], status=status, failure_code=failure)
         self.objects[processor_refund_id] = changed
         return changed
 
     def forget_keys(self) -> None:
-        """As after their life: the same key again is a new request."""
+        """Forget all keys, as after the end of their life: the same key is then a new request."""
         self._by_key.clear()
 
     def paid_minor(self) -> int:
-        """What stands in its own book, over all payments."""
+        """Return the paid amount of all payments in its own book, in minor units."""
         return sum(o.amount_minor for o in self.objects.values() if o.status not in ("failed", "canceled"))
 
     def freeze(self, order: RefundInstruction) -> str:
+        """Return the instruction as JSON."""
         return json.dumps(asdict(order), sort_keys=True, indent=self.indent)
 
     async def send(self, key: str, body: str) -> Reply:
+        """Replay the key's answer, or follow the script."""
         self.sends.append((key, body))
         order = RefundInstruction(**json.loads(body))
         self.while_sending()
@@ -163,16 +170,19 @@ class ScriptedProcessor:
         return refund_object
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Return the refund object."""
         self.asked.append(processor_refund_id)
         return Answered(self.objects[processor_refund_id])
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """Return all refund objects of the payment."""
         self.asked.append(leg_id)
         found = Found(tuple(o for o in self.objects.values() if processor_payment_id in o.payment_refs))
         self.while_answering_a_look_up()
         return found
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """Return the next reading, or else the recorded payment."""
         self.read.append(processor_payment_id)
         if self.readings:
             return self.readings.popleft()
@@ -180,22 +190,28 @@ class ScriptedProcessor:
         return PaymentUnreadable("HTTP 404") if word is None else PaymentRead(word)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
+        """Return all refund objects."""
         return Found(tuple(self.objects.values()))
 
     async def cancel(self, processor_refund_id: str) -> Reply:
+        """Cancel the refund object."""
         return Answered(self.become(processor_refund_id, "canceled"))
 
     async def close(self) -> None:
-        return None
+        """Do nothing."""
 
 
 class MortalDatabase(Database):
-    """`dies_before = 2` ends the process before the second transaction from now, `dies_after` just after it."""
+    """A database that can end the process:
+
+    `dies_before = 2` before the second transaction from now, `dies_after` after it.
+    """
 
     dies_before = 0
     dies_after = 0
 
     def run(self, work: Callable[[Connection], T]) -> T:
+        """Run the transaction, unless the process dies before it."""
         before, after = self.dies_before, self.dies_after
         self.dies_before, self.dies_after = max(0, before - 1), max(0, after - 1)
         if before == 1:
@@ -207,7 +223,7 @@ class MortalDatabase(Database):
 
 
 class World:
-    """`context` on a migrated database, one processor "stripe", customer "c". Close it at the end."""
+    """`context` on a migrated database, with one processor "stripe" and one customer "c". Close it at the end."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self.database = MortalDatabase(url)
@@ -225,12 +241,13 @@ class World:
         )
 
     def close(self) -> None:
+        """Close the database."""
         self.database.close()
 
-    # --- what is there -----------------------------------------------------------------------------------------------
+    # --- set-up ------------------------------------------------------------------------------------------------------
 
     def pay(self, number: int = 1, *, amount_minor: int = 1_000, credits: int = 100, **changes: Any) -> PaymentRecord:
-        """The customer paid: payment "payN", "ch_N" at the processor; the higher the number the newer."""
+        """Record the customer's payment "payN" with the charge "ch_N". A higher number is a newer payment."""
         record = PaymentRecord(
             payment_id=f"pay{number}",
             customer_id="c",
@@ -248,6 +265,7 @@ class World:
         return record
 
     def spend(self, transaction_id: str = "t", credits: int = 50, **changes: Any) -> SpendRecord:
+        """Record that the customer spent credits."""
         record = SpendRecord(
             transaction_id=transaction_id, customer_id="c", credits=credits, description="Chat", occurred_at=5.0
         )
@@ -258,7 +276,7 @@ class World:
         return record
 
     def refund_in_the_dashboard(self, amount_minor: int = 1_000, number: int = 1, **changes: Any) -> RefundObject:
-        """A person refunds a payment at the processor, past this program; `changes` may put marks on it."""
+        """Refund a payment at the processor, past this program, as a person would. `changes` can add our metadata."""
         refund_object = RefundObject(
             processor_refund_id=f"re_by_hand_{len(self.processor.objects) + 1}",
             status="succeeded",
@@ -274,30 +292,32 @@ class World:
         self.processor.objects[refund_object.processor_refund_id] = refund_object
         return refund_object
 
-    # --- what is done ------------------------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------------------------
 
     def request(self, request: RefundRequest) -> Accepted:
+        """Accept the request. Raise its refusal."""
         (answer,) = request_refunds(self.context, [request])
         if isinstance(answer, Refusal):
             raise answer
         return answer
 
     def request_or_code(self, credits: int | None, key: str) -> str:
-        """The id of an accepted withdrawal, or the code of the refusal."""
+        """Request a withdrawal. Return the refund's id, or the code of the refusal."""
         try:
             return self.withdraw(credits, key)
         except Refusal as refusal:
             return refusal.code
 
     def withdraw(self, credits: int | None = 100, key: str = "k") -> str:
-        """The id of an accepted withdrawal."""
+        """Accept a withdrawal and return the refund's id."""
         return self.request(withdrawal(credits, key)).refund_id
 
     def command(self, refund_id: str, action: Action, reference: str | None = None) -> Refund:
+        """Perform an operator's action on the refund."""
         return perform_action(self.context, refund_id, action, actor="op", reason="because", reference=reference)
 
     def work(self) -> int:
-        """Rounds until nothing is due now."""
+        """Process refunds until none is due now. Return how many were claimed."""
         total = 0
         for _ in range(100):
             claimed = process_due(self.context)
@@ -307,10 +327,11 @@ class World:
         raise AssertionError("work that never ends: something is due again at once, for ever")
 
     def pass_time(self, seconds: float) -> None:
+        """Advance the clock without any work."""
         self.now += seconds
 
     def work_for(self, seconds: float) -> None:
-        """Work on all that falls due within `seconds`, when it does."""
+        """Process everything that becomes due within `seconds`, each at its time."""
         end = self.now + seconds
         self.work()
         while (due := self._next_due()) is not None and due <= end:
@@ -324,27 +345,30 @@ class World:
             due = [max(d, lease or 0) for d, lease in connection.execute(query) if d is not None]
         return min(due, default=None)
 
-    # --- what came of it ---------------------------------------------------------------------------------------------
+    # --- results -----------------------------------------------------------------------------------------------------
 
     def refund(self, refund_id: str) -> Refund:
+        """Return the refund."""
         with self.database.read() as connection:
             (found,) = refunds.load(connection, [refund_id])
         return found
 
     @property
     def installation(self) -> str:
-        """What marks an object at the processor as this database's."""
+        """The mark of this database on refund objects at the processor."""
         with self.database.read() as connection:
             return installation_id(connection)
 
     @property
     def account(self) -> CustomerAccount:
+        """The customer's account."""
         with self.database.read() as connection:
             found = accounts.find_customer(connection, "c")
         assert found is not None
         return found
 
     def events(self, refund_id: str) -> list[str]:
+        """Return the kinds of the refund's events, oldest first."""
         with self.database.read() as connection:
             return [str(row["kind"]) for row in timeline.events_of(connection, refund_id)]
 
@@ -357,6 +381,7 @@ def _run(calls: Awaitable[list[Answer]]) -> list[Answer]:
 
 
 def withdrawal(credits: int | None = 100, key: str = "k", **changes: Any) -> RefundRequest:
+    """Return a request to pay credits back to source."""
     request = RefundRequest(
         idempotency_key=key, kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c", credits=credits, reason="asked"
     )
@@ -364,6 +389,7 @@ def withdrawal(credits: int | None = 100, key: str = "k", **changes: Any) -> Ref
 
 
 def credit_refund(credits: int | None = 20, key: str = "k", to: To = To.BALANCE, **changes: Any) -> RefundRequest:
+    """Return a request to refund transaction "t"."""
     changes = {"kind": Kind.CREDIT_REFUND, "to": to, "transaction_id": "t"} | changes
     return withdrawal(credits, key, **changes)
 
@@ -375,7 +401,7 @@ _NO_MONEY = ("failed", "canceled")
 
 
 def assert_books_balance(database: Database) -> None:
-    """Every figure that is kept beside the ledger is what the ledger and the legs say. True after every commit."""
+    """Check every stored figure against the ledger and the legs. True after every commit."""
     with database.read() as connection:
         rows = {
             table.name: list(connection.execute(select(table)).mappings())
@@ -449,7 +475,7 @@ def _check_payments(rows: Rows) -> None:
             money[leg["payment_id"]] += leg["amount_minor"]
     for p in rows["payments"]:
         name = p["payment_id"]
-        # Money that went out although its room was given free counts no further than full.
+        # Money paid after its reservation was released counts at most up to the full amount.
         assert p["credits_taken"] == min(credits[name], p["credits"]), f"credits taken of {name}"
         assert p["money_taken"] == min(money[name], p["amount_minor"]), f"money taken of {name}"
 

@@ -1,8 +1,8 @@
-"""A database with plenty in it: what the engine made of a few hundred refunds, copied over and over.
+"""A large database: a few hundred refunds that the engine processed, copied many times.
 
-The patterns are made by the engine itself with scripted processors: every state there is, with its legs, attempts,
-events, ledger, notifications and events of the processor. A copy is all of it under other ids and at another time, so
-its books balance as the pattern's do. One customer, `BUSY`, has thousands of entries and hundreds of refunds.
+The engine itself creates the patterns with scripted processors: every status, with legs, attempts, events, ledger,
+notifications and webhook events. A copy has other ids and another time, so its books balance as the pattern's do. One
+customer, `BUSY`, has thousands of entries and hundreds of refunds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, Table, event, func, insert, select, text, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_replies import Blocked, Busy, Refused, Reply
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -29,7 +31,6 @@ from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
-from refund_worker.processors.base import Blocked, Busy, Refused, Reply
 from refund_worker.store import snapshots
 from refund_worker.store.database import Database
 from refund_worker.store.tables import inbox, metadata, outbox, refund_objects, refunds
@@ -43,12 +44,12 @@ PROCESSORS = ("stripe", "manual", "acquirer")
 CURRENCIES = ("GBP", "USD", "EUR", "JPY")
 LARGE_MINOR = 50_000
 GROUP = 10
-# Of one installation, or of its users: a copy of these would not be another of them. Of copies there are new snapshots.
+# Rows of one installation or of its users are not copied: a second copy would be invalid. Snapshots are taken again.
 NOT_COPIED = {
     "api_keys", "audit_seals", "console_sessions", "console_tries", "console_users", "installation", "snapshots",
 }  # fmt: skip
 
-# What is asked for and what becomes of it, and how often of a thousand.
+# Request and result of each scenario, with its frequency in a thousand.
 SCENARIOS: Mapping[tuple[str, str], int] = {
     ("withdrawal", "pays"): 400,
     ("money", "pays"): 170,
@@ -71,7 +72,7 @@ SCENARIOS: Mapping[tuple[str, str], int] = {
 FAILS = frozenset({"declined", "expired"})
 NON_FINAL = frozenset({"balance", "disputed", "pending", "waits", "queued"})
 ENDS_WELL = frozenset(fate for _, fate in SCENARIOS) - FAILS - NON_FINAL
-# (name, what becomes of them, over how many seconds they are spread): what is unfinished is not old.
+# (name, results, seconds over which the refunds are spread). Unfinished refunds are not old.
 PATTERNS = (
     ("settled", ENDS_WELL, 60 * 86_400.0),
     ("failed", FAILS, 60 * 86_400.0),
@@ -79,7 +80,7 @@ PATTERNS = (
 )
 DECLINED = Refused("declined", "The card issuer has declined this refund.")
 EXPIRED = Refused("expired_or_canceled_card", "The card is expired or was canceled.")
-# What the processor does to the sends over the newer and the older payment.
+# The processor's script for the newer and for the older payment.
 SCRIPTS: Mapping[str, tuple[Sequence[str | Reply], Sequence[str | Reply]]] = {
     "pays_silently": (["pays_silently"], []),
     "busy": ([Busy("rate_limit"), "pays"], []),
@@ -104,14 +105,14 @@ def fill(
 ) -> dict[str, int]:
     """Fill the migrated, empty database at `url` with at least `wanted` refunds over the last 60 days.
 
-    `busy_entries` is how many entries the one customer has; `sealed`: the audit chain and the sums for the plots cover
-    everything; without `trouble_grows` those that failed or are unfinished are as many as in a small database.
-    Returns the number of rows by table.
+    `busy_entries` is the number of entries of the busy customer. If `sealed`, the audit chain and the daily sums cover
+    everything. Without `trouble_grows`, failed and unfinished refunds are as many as in a small database. Returns the
+    number of rows by table.
     """
     chance = random.Random(seed)
     ways = [way for way, weight in SCENARIOS.items() for _ in range(max(1, round(weight * PATTERN_REFUNDS / 1000)))]
     chance.shuffle(ways)
-    ways.sort(key=lambda way: way[1] == "queued")  # behind the others, since nobody works on them
+    ways.sort(key=lambda way: way[1] == "queued")  # after the others, because queued refunds are not processed
     copies = max(1, round(wanted / len(ways)))
     begin = time.time() - 4 * 3600
     with tempfile.TemporaryDirectory(prefix="refund-worker-plenty-") as folder:
@@ -134,7 +135,7 @@ def fill(
 
 def _finish(database: Database, sealed: bool) -> None:
     if not database.is_sqlite:
-        # What autovacuum has done long before there are so many.
+        # In a real database autovacuum runs long before there are this many rows.
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))
     if sealed:
@@ -152,9 +153,9 @@ def _take_snapshots(database: Database, table: Table) -> None:
     key = next(iter(table.primary_key.columns))
     with database.read() as connection:
         ids = list(connection.execute(select(key)).scalars())
-    for start in range(0, len(ids), 500):
+    for some in batched(ids, 500):
         with database.write() as connection:
-            snapshots.append_current_rows(connection, table.name, ids[start : start + 500])
+            snapshots.append_current_rows(connection, table.name, some)
 
 
 def _count(connection: Connection, table: Table) -> int:
@@ -167,7 +168,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 class _Pattern(World):
-    """A database of its own, in which each customer has a number and asks for one refund."""
+    """A separate database in which each customer has a number and requests one refund."""
 
     def __init__(self, path: Path, begin: float, *, first: int, chance: random.Random) -> None:
         url = f"sqlite:///{path}.db"
@@ -182,7 +183,7 @@ class _Pattern(World):
         self.processors = {"stripe": self.processor, **others}
         self.context.processors.update(self.processors)  # type: ignore[attr-defined]
         self.now, self._next, self._ids, self._chance = begin, first, first << 20, chance
-        # It is thrown away when it is copied: nothing of it has to reach the disk.
+        # The pattern is deleted after copying, so nothing of it must reach the disk.
         event.listen(self.database.engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF"))
 
     def __enter__(self) -> _Pattern:
@@ -192,11 +193,12 @@ class _Pattern(World):
         self.close()
 
     def _new_id(self, prefix: str) -> str:
-        """As ours are, with a place for the number of the copy."""
+        """Return an id like ours, with a place for the number of the copy."""
         self._ids += 1
         return f"{prefix}_{int(self.now * 1000):012x}0000{self._ids:010x}"
 
     def play(self, ways: Sequence[tuple[str, str]]) -> None:
+        """Request one refund for each scenario, and process them to their intended status."""
         for start in range(0, len(ways), GROUP):
             group = ways[start : start + GROUP]
             requests = [self._customer(*way) for way in group]
@@ -225,7 +227,7 @@ class _Pattern(World):
         self._tell()
 
     def play_busy(self, entries: int) -> None:
-        """One customer who spends all the time and gets a twentieth of it back."""
+        """Create one customer who spends all the time and gets a twentieth of it back."""
         step = DAYS * 86_400 / entries
         paid = [self._paid(BUSY, f"busy-{n:04}-0000", "GBP", 20_000, entries) for n in range(40)]
         spent = [
@@ -239,8 +241,8 @@ class _Pattern(World):
             for n in range(entries)
         ]
         record_payments(self.context, paid)
-        for start in range(0, entries, 250):
-            record_spends(self.context, spent[start : start + 250])
+        for some in batched(spent, 250):
+            record_spends(self.context, some)
         asked = [
             self._request(
                 9_500, "credits" if n % 2 else "money", BUSY, spend=spent[n].transaction_id, key=f"busy-{n:04}-0000"
@@ -249,14 +251,14 @@ class _Pattern(World):
         ]
         for n, credits in enumerate([-50, 20, -50, 10]):
             self._correct(BUSY, f"busy-{n:04}-0000", credits)
-        for start in range(0, len(asked), 50):
-            request_refunds(self.context, asked[start : start + 50])
+        for requests in batched(asked, 50):
+            request_refunds(self.context, requests)
             self.now += 20
             self.work()
         self._tell()
 
     def _customer(self, what: str, fate: str) -> RefundRequest:
-        """A customer with two payments and some spends, and what is asked for; the processors know what to do."""
+        """Create a customer with two payments and some spends, script the processors, and return the refund request."""
         number, self._next = self._next, self._next + 1
         name = f"{number:04}-0000"
         currency = CURRENCIES[number % len(CURRENCIES)]
@@ -337,7 +339,7 @@ class _Pattern(World):
         self.work()
 
     def _tell(self) -> None:
-        """What the processors have told of their refunds, and the admin backend was told of ours."""
+        """Write the processors' webhook events, and mark our notifications to the admin backend as delivered."""
         with self.database.write() as connection:
             for row in list(connection.execute(select(refund_objects)).mappings()):
                 if row["processor"] == "stripe":
@@ -351,6 +353,7 @@ class _Pattern(World):
             )
 
     def rows(self) -> Rows:
+        """Return the rows of every table that is copied."""
         with self.database.read() as connection:
             return {
                 table.name: [_as_stored(row) for row in connection.execute(select(table)).mappings()]
@@ -360,7 +363,7 @@ class _Pattern(World):
 
 
 def _event(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of Stripe about a refund object, in about the size that they have."""
+    """Return a Stripe event about a refund object, of about the usual size."""
     refund_object = {name: row[name] for name in ("processor_refund_id", "status", "amount_minor", "currency")}
     return {
         "processor": row["processor"],
@@ -376,13 +379,13 @@ def _event(row: Mapping[str, Any]) -> dict[str, Any]:
 
 # --- copying ---------------------------------------------------------------------------------------------------------
 
-# What differs from copy to copy: ids of ours, names of the pattern's, and the processors' ids.
+# The tokens that differ between copies: our ids, the pattern's names, and the processors' ids.
 TOKEN = re.compile(r"([0-9a-f]{12}0000[0-9a-f]{10}|[0-9]{4}-0000|re_[0-9]+)")
 Cell = Any
 
 
 def _write_copies(database: Database, rows: Rows, name: str, ages: Sequence[float]) -> None:
-    """The pattern as many times as there are ages, each that many seconds older."""
+    """Write one copy of the pattern for each age, that many seconds older."""
     moulds = [_Mould(table, rows[table.name]) for table in metadata.sorted_tables if rows.get(table.name)]
     for copy, age in enumerate(ages):
         renamed = _Renamed(name, copy, age)
@@ -392,7 +395,7 @@ def _write_copies(database: Database, rows: Rows, name: str, ages: Sequence[floa
 
 
 class _Renamed(dict[str, str]):
-    """By token of the pattern, what it is called in a copy."""
+    """The name in one copy of each token of the pattern."""
 
     def __init__(self, name: str, copy: int, age: float) -> None:
         super().__init__()
@@ -410,7 +413,7 @@ class _Renamed(dict[str, str]):
 
 
 class _Mould:
-    """The rows of one table, each cell cut up where a copy differs."""
+    """The rows of one table, with each cell split where copies differ."""
 
     def __init__(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         self.table = table
@@ -420,6 +423,7 @@ class _Mould:
         self._rows = [[_cut(row[name]) for name in self.columns] for row in rows]
 
     def cast(self, renamed: _Renamed, age: float) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of one copy."""
         for row in self._rows:
             yield tuple(
                 "".join([renamed[part] if place % 2 else part for place, part in enumerate(cell)])
@@ -432,13 +436,16 @@ class _Mould:
 
 
 def _cut(value: Any) -> Any:
-    """A text with tokens as the list of its parts, every second of them a token; all else as it is."""
+    """Return a text with tokens as the list of its parts, every second one a token.
+
+    Return any other value unchanged.
+    """
     parts = TOKEN.split(value) if isinstance(value, str) else []
     return parts if len(parts) > 1 else value
 
 
 def _as_stored(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists of ids are kept as text."""
+    """Return the row with its lists of ids as text."""
     return {name: json.dumps(value) if isinstance(value, tuple) else value for name, value in row.items()}
 
 

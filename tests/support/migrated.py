@@ -1,6 +1,6 @@
-"""Databases that are migrated already: cloned, because a test that is not about migrations should not pay for one.
+"""Migrated databases, cloned from a template, so that tests about other subjects do not migrate again.
 
-A folder of tests takes the fixtures by importing them in its conftest.
+A test folder gets the fixtures by importing them in its conftest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["migrate", "migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
 
 def migrate(url: str) -> None:
-    """Bring the database at `url` to the newest schema."""
+    """Migrate the database at `url` to the newest schema."""
     database = Database(url)
     upgrade(database)
     database.close()
@@ -26,7 +26,7 @@ def migrate(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied."""
+    """A migrated SQLite file to copy."""
     path = tmp_path_factory.mktemp("template") / "refunds.db"
     migrate(f"sqlite:///{path}")
     return path

@@ -1,4 +1,4 @@
-"""A server as a child process of the tests: bounded start, every kind of end, and nothing left behind."""
+"""A server as a child process of the tests: bounded start, every kind of end, and no process left behind."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ STOP_SECONDS_MAX = 10
 
 
 class ServerFailed(RuntimeError):
-    """A server could not be started, or did not answer in time; the message holds the end of its log."""
+    """A server could not be started, or did not answer in time. The message contains the end of its log."""
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
+    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -37,13 +37,13 @@ def free_port() -> int:
 
 
 def is_reachable_by_others(folder: Path) -> bool:
-    """Whether any user of this machine may enter `folder` (every folder above it has the x bit for others)."""
+    """Return True if any user of this machine may enter `folder` (each folder above it has the x bit for others)."""
     path = folder.resolve()
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
 def temporary_folder(prefix: str) -> Path:
-    """A new folder that every user can enter, wherever TMPDIR points: a server may run as another user."""
+    """Return a new folder that every user can enter, even if TMPDIR is private: a server may run as another user."""
     for parent in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):
         if parent.is_dir() and is_reachable_by_others(parent) and os.access(parent, os.W_OK):
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -53,12 +53,12 @@ def temporary_folder(prefix: str) -> Path:
 
 
 class ServerProcess:
-    """One server on 127.0.0.1, its folder and its port; a subclass gives `command` and `answers`.
+    """One server on 127.0.0.1, its folder and its port. A subclass defines `command` and `answers`.
 
-    The port and the folder stay the same over `stop` or `crash` and a later `start`, so clients find it again.
+    Port and folder stay the same over `stop` or `crash` and a later `start`, so clients can reconnect.
     """
 
-    #: What an orderly stop sends, and what the kernel sends when the tests themselves die.
+    #: The signal of an orderly stop, and the signal that the kernel sends when the tests themselves die.
     stop_signal = signal.SIGTERM
     orphan_signal = signal.SIGTERM
     #: "UID:GID" for the server's process, or "-" for the user of the tests.
@@ -73,31 +73,35 @@ class ServerProcess:
         atexit.register(self.close)
 
     def command(self) -> Sequence[str]:
-        """The absolute path of the program, and its arguments."""
+        """Return the absolute path of the program, and its arguments."""
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Whether the server serves requests now."""
+        """Return True if the server serves requests now."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
+        """Return the server's environment variables."""
         return os.environ
 
     @property
     def pid(self) -> int:
-        """The id of the running process. Raises `ServerFailed` if there is none."""
+        """The id of the running process. Raises `ServerFailed` if it is not running."""
         if self._process is None:
             raise ServerFailed(f"{self.name} is not running")
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """The end of what the server printed."""
+        """The end of the server's output."""
         path = self.folder / "log"
         return path.read_text(encoding="utf-8", errors="replace")[-4000:] if path.exists() else ""
 
     def start(self) -> Self:
-        """Start, and return once it answers. Raises `ServerFailed` when that takes over `start_seconds_max`."""
+        """Start the server and return once it answers.
+
+        Raise `ServerFailed` if that takes more than `start_seconds_max`.
+        """
         if self._process is not None:
             raise ServerFailed(f"{self.name} is running already")
         command_prefix = [
@@ -127,29 +131,29 @@ class ServerProcess:
         return self
 
     def stop(self) -> None:
-        """End in order; what was acknowledged is kept."""
+        """Stop the server in order; acknowledged writes are kept."""
         self._end(self.stop_signal)
 
     def crash(self) -> None:
-        """End at once, with no goodbye to clients and no chance to save anything."""
+        """Kill the server at once, so that it cannot close connections or save anything."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop if it runs, then start on the same port with the same folder."""
+        """Stop the server if it runs, then start it on the same port with the same folder."""
         if self._process is not None:
             self.stop()
         self.start()
 
     def freeze(self) -> None:
-        """Stop the clock of the server and of all its children (SIGSTOP): connections stay open, no answer comes."""
+        """Suspend the server and all its children (SIGSTOP): connections stay open, no answer is sent."""
         self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on (SIGCONT)."""
+        """Resume a frozen server (SIGCONT)."""
         self._signal_all(signal.SIGCONT)
 
     def close(self) -> None:
-        """End for good and remove the folder; a second call does nothing."""
+        """End the server and remove its folder. A second call does nothing."""
         atexit.unregister(self.close)
         if self._process is not None:
             self.crash()
@@ -170,14 +174,14 @@ class ServerProcess:
         family = _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.send_signal(signal.SIGCONT)  # a frozen process would never see the end
+                each.send_signal(signal.SIGCONT)  # a frozen process cannot handle the signal
         process.send_signal(how)
         try:
             process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(STOP_SECONDS_MAX)
-        # Children see their parent's death by themselves; those that do not are ended by id.
+        # Children notice their parent's death. Kill by id those that do not.
         _, stubborn = psutil.wait_procs(family[1:], timeout=3)
         for each in stubborn:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -190,7 +194,7 @@ class ServerProcess:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """The process and all its children, the process itself first."""
+    """Return the process and all its children, the process itself first."""
     try:
         head = psutil.Process(pid)
         return [head, *head.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""A receiver of webhooks, well or badly behaved, on a free port of 127.0.0.1."""
+"""Webhook receivers on a free port of 127.0.0.1, well behaved or badly behaved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came; names of headers in small letters."""
+    """One request as it arrived; header names are in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -21,8 +21,11 @@ class Received:
 
 
 class Receiver:
-    """`received` holds what came. `status` is answered, with `headers`, after `seconds`; `drips` answers a byte at a
-    time, for ever. `most_at_once` is how many requests were waiting for their answer together."""
+    """Stores requests in `received` and answers with `status` and `headers` after `seconds`.
+
+    With `drips` it answers one byte at a time and never finishes. `most_at_once` is the highest number of requests that
+    waited for their answer at the same time.
+    """
 
     def __init__(
         self, status: int = 200, headers: dict[str, str] | None = None, *, drips: bool = False, seconds: float = 0
@@ -86,7 +89,7 @@ class Receiver:
 
 
 class Deaf:
-    """Takes connections and never answers."""
+    """Accepts connections and never answers."""
 
     def __enter__(self) -> Self:
         self._socket = socket.create_server(("127.0.0.1", 0))

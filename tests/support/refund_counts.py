@@ -1,4 +1,4 @@
-"""How many refunds a database holds, by status."""
+"""Count the refunds in a database by status."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from refund_worker.store.tables import refunds
 
 
 def count_by_status(connection: Connection) -> dict[str, int]:
-    """Number of refunds by the text of their status."""
+    """Return the number of refunds by the text of their status."""
     query = select(refunds.c.status, func.count()).group_by(refunds.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}

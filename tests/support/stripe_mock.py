@@ -1,7 +1,8 @@
-"""stripe-stateful-mock, a third party's imitation of Stripe, as a process of its own: our adapter meets code not ours.
+"""stripe-stateful-mock, a third party's imitation of Stripe, as a separate process.
 
-Good for: idempotent replay and mismatch, refunds beyond the charge, charge_already_refunded, charge_disputed, paging.
-Not for: PaymentIntents, pending or failed refunds, webhooks, keys that expire; it speaks Stripe's API of 2020.
+It tests our adapter against code that is not ours. It imitates idempotent replay and mismatch, refunds above the
+charge, charge_already_refunded, charge_disputed and paging. It does not imitate PaymentIntents, pending or failed
+refunds, webhooks, or keys that expire. It speaks Stripe's API of 2020.
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ SERVE = "require('stripe-stateful-mock').createExpressApp().listen(Number(proces
 
 
 class ThirdPartyMissing(RuntimeError):
-    """The third party's server cannot be had on this machine; the message says why."""
+    """The third party's server is not available on this machine. The message contains the reason."""
 
 
 def install() -> None:
-    """Fetch what package-lock.json pins by hash, unless it is here already. Raises `ThirdPartyMissing`."""
+    """Install what package-lock.json pins by hash, unless it is installed already.
+
+    Raise `ThirdPartyMissing` on failure.
+    """
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise ThirdPartyMissing(f"{program} is not installed")
     wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
     with (FOLDER / "package-lock.json").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes take turns
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process at a time
         if STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
             return
         try:
@@ -59,7 +63,7 @@ def install() -> None:
 
 
 class ThirdPartyStripe(ServerProcess):
-    """The running server: `base_url` for an adapter, `create_charge` for something to refund."""
+    """The running server: `base_url` for an adapter, `create_charge` for a charge to refund."""
 
     api_key = API_KEY
 
@@ -70,38 +74,43 @@ class ThirdPartyStripe(ServerProcess):
 
     @property
     def base_url(self) -> str:
+        """The server's address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
+        """Return the command that serves on our port of 127.0.0.1."""
         node = shutil.which("node")
         assert node is not None
         return [node, "--eval", SERVE, str(self.port)]
 
     def environment(self) -> Mapping[str, str]:
+        """Return our environment, with the folder of the installed package."""
         return {**os.environ, "NODE_PATH": str(FOLDER / "node_modules")}
 
     def answers(self) -> bool:
+        """Return True if the server answers."""
         try:
             return self._client.get("/").is_success
         except httpx.TransportError:
             return False
 
     def create_charge(self, amount_minor: int, currency: str = "gbp") -> str:
-        """Take a payment from a test card; returns its id, `ch_…`."""
+        """Create a payment with a test card. Return its id, `ch_…`."""
         return self._charge(amount_minor, currency, "tok_visa")
 
     def create_disputed_charge(self, amount_minor: int, currency: str = "gbp") -> str:
-        """Take a payment that the card's holder disputes at once; returns its id, `ch_…`."""
+        """Create a payment that the card holder disputes at once. Return its id, `ch_…`."""
         return self._charge(amount_minor, currency, "tok_createDispute")
 
     def refunds(self, charge_id: str) -> list[dict[str, object]]:
-        """The server's own book: every refund object of a charge, newest first (up to 100)."""
+        """Return the refund objects of a charge from the server's own book, newest first (at most 100)."""
         answer = self._client.get("/v1/refunds", params={"charge": charge_id, "limit": "100"})
         answer.raise_for_status()
         data: list[dict[str, object]] = answer.json()["data"]
         return data
 
     def close(self) -> None:
+        """Close the client and end the server."""
         self._client.close()
         super().close()
 

@@ -1,4 +1,4 @@
-"""A server behind TLS that shows a certificate of localhost or of somebody else, and hears what a client says to it."""
+"""A TLS server with a certificate of localhost or of another host. It records what clients send."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ SILENT_SECONDS = 1.0
 
 
 def _amqp_start() -> bytes:
-    """Connection.Start of AMQP 0-9-1: no properties, PLAIN, en_US. Who hears it answers with name and password."""
+    """Return Connection.Start of AMQP 0-9-1: no properties, PLAIN, en_US.
+
+    A client that receives it answers with name and password.
+    """
     words = b"".join(struct.pack(">I", len(word)) + word for word in (b"PLAIN", b"en_US"))
     method = struct.pack(">HHBBI", 10, 10, 0, 9, 0) + words
     return struct.pack(">BHI", 1, 0, len(method)) + method + b"\xce"
 
 
 class TlsServer:
-    """On a free port of 127.0.0.1; `heard` is all that came through TLS, from every client. It lets nobody in."""
+    """Listens on a free port of 127.0.0.1.
+
+    `heard` is everything that came through TLS, from all clients. No login succeeds.
+    """
 
     def __init__(self, certificate: str) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

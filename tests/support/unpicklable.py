@@ -1,6 +1,6 @@
-"""A process that hands tasks which can't be pickled to a worker's real pool, and prints what is left of them.
+"""A process that gives tasks that cannot be pickled to a worker's real pool, and prints what happened to them.
 
-Celery's worker changes much of the process that it is made in: hence one of its own.
+It is a separate process because Celery's worker changes much of the process that creates it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TASKS_SENT = 4 * PLACES
 
 
 def a_worker() -> Worker:
-    """With its pool running, and a broker that nobody connects to."""
+    """Return a worker with a running pool, and a broker that is never connected."""
     settings = load_settings({PREFIX + "BROKER_URL": "redis://127.0.0.1:1/0"})
     app = make_app(settings)
     add_tasks(app, WorkerRuntime(settings))
@@ -36,6 +36,7 @@ def a_worker() -> Worker:
 
 
 def a_request(worker: Worker, number: int, ends: list[bool]) -> Any:
+    """Return a request with a body that cannot be pickled. Its rejection appends `requeue` to `ends`."""
     task = worker.app.tasks[TASKS[0]]
     headers = {"task": task.name, "id": f"t-{number}", "ignore_result": True}
     message = Message({"body": "", "headers": headers, "properties": {"delivery_tag": str(number)}}, channel=None)
@@ -51,10 +52,11 @@ def a_request(worker: Worker, number: int, ends: list[bool]) -> Any:
 
 
 def main() -> None:
+    """Hand all requests to the pool and print the counts as JSON."""
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.ERROR)
     worker, ends = a_worker(), list[bool]()
-    # Half of them come while both places are taken, and are handed over when these are given back.
+    # Half of them arrive while both pool slots are in use, and are handed over when the slots are released.
     for number in range(TASKS_SENT):
         if number == TASKS_SENT // 2:
             worker.semaphore.value = 0

@@ -1,4 +1,4 @@
-"""The web as a process of its own, or as several behind one socket."""
+"""The web server as a separate process, or as several behind one socket."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ if __name__ == "__main__":
 
 
 class WebProcess(ServerProcess):
-    """Serves the database at `url` from `workers` processes; `settings` as in the environment, without the prefix.
+    """Serves the database at `url` from `workers` processes.
 
-    `limits`: fields of `Limits` that are to be others, such as shorter deadlines.
+    `settings` are named as in the environment, without the prefix.
+
+    `limits` overrides fields of `Limits`, for example with shorter deadlines.
     """
 
-    # Several processes of Python, each with all its imports, on a machine that runs other tests beside them.
+    # Several Python processes, each with all its imports, on a machine that runs other tests at the same time.
     start_seconds_max = 120
 
     def __init__(self, url: str, workers: int = 1, limits: Mapping[str, float] | None = None, **settings: str) -> None:
@@ -41,17 +43,21 @@ class WebProcess(ServerProcess):
 
     @property
     def url(self) -> str:
+        """The server's address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
+        """Return the command that serves on our port."""
         script = str(self.folder / "serve.py")
         return [sys.executable, script, str(self.port), str(self._workers), json.dumps(self._limits)]
 
     def environment(self) -> Mapping[str, str]:
+        """Return our environment, with only the given settings of refund-worker."""
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return others | {PREFIX + name: value for name, value in self._settings.items()}
 
     def answers(self) -> bool:
+        """Return True if the server is ready."""
         try:
             return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -74,14 +75,14 @@ def _add_web(app: typer.Typer) -> None:
         workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="processes")] = 1,
     ) -> None:
         """Serve the HTTP API, webhooks and the console, until TERM or Ctrl-C."""
-        from refund_worker.web.app import wake_nobody
         from refund_worker.web.server import run_web
 
-        try:
+        publisher = None
+        with suppress(MissingExtra):  # without it the scheduler's sweep finds what is stored here
             from refund_worker.worker.publisher import make_publisher
-        except MissingExtra:  # the scheduler's sweep finds what is stored here
-            make_publisher = wake_nobody
-        raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
+
+            publisher = make_publisher
+        raise typer.Exit(run_web(runtime.settings(), port, host, workers, publisher))
 
 
 def _add_sandbox(app: typer.Typer) -> None:

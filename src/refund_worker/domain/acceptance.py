@@ -7,13 +7,17 @@ What is in flight counts as taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate
-from refund_worker.domain.decision_builder import leg_id_of
+from refund_worker.domain.credit_postings import reservation_of
+from refund_worker.domain.decision import AccountDelta, Decision, Event
+from refund_worker.domain.decision_builder import payment_deltas
 from refund_worker.domain.ledger import EntryKind
-from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundRequest, RefundStatus, To
+from refund_worker.domain.legs import leg_id_of
+from refund_worker.domain.money import AMOUNT_MAX, as_text
+from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
+from refund_worker.domain.state_machine import first_leg_status, first_refund_status
 from refund_worker.errors import (
     AmountTooSmall,
     CurrencyMismatch,
@@ -41,10 +45,25 @@ class CustomerAccount:
     def available(self) -> int:
         return self.balance - self.held
 
+    def after(self, delta: AccountDelta) -> CustomerAccount:
+        """The account once `delta` is applied."""
+        return replace(
+            self,
+            balance=self.balance + delta.balance,
+            held=self.held + delta.held,
+            net_spent=self.net_spent + delta.net_spent,
+            withdrawn=self.withdrawn + delta.withdrawn,
+        )
+
     @property
     def payable_at_most(self) -> int:
         """Credits with money behind them: those given for nothing are spent last and never paid out."""
         return max(0, self.bought - self.net_spent - self.withdrawn)
+
+    @property
+    def payable(self) -> int:
+        """Credits that a withdrawal could pay out now: paid for, and on the balance."""
+        return max(0, min(self.available, self.payable_at_most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +101,7 @@ def accept(
         raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    credits = _credits_within_room(request, customer, transaction, payments)
+    credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
     shares: tuple[Allocation, ...] = ()
@@ -103,7 +122,7 @@ def accept(
         reason=request.reason,
         note=request.note,
         metadata=request.metadata,
-        status=RefundStatus.QUEUED,
+        status=first_refund_status(needs_approval=False),
         version=1,
         created_at=now,
         updated_at=now,
@@ -113,6 +132,38 @@ def accept(
         priority=1 if request.bulk else 0,
         due_at=now,
         legs=tuple(_planned(refund_id, number, share) for number, share in enumerate(shares, 1)),
+    )
+
+
+def accepted(refund: Refund, request_body: str, *, needs_approval: bool) -> Decision:
+    """The decision to accept `refund`: what it reserves, and the first line of its timeline.
+
+    `request_body` is the request's JSON, by which the same key with another body is recognised.
+    """
+    if needs_approval:
+        refund = replace(refund, status=first_refund_status(needs_approval=True), due_at=None)
+    reservation = reservation_of(refund)
+    return Decision(
+        before=None,
+        after=refund,
+        request_body=request_body,
+        events=(_accepted_event(refund),),
+        customer=reservation.customer,
+        payments=payment_deltas((), refund.legs),
+        transaction_credits=reservation.transaction_credits,
+    )
+
+
+def _accepted_event(refund: Refund) -> Event:
+    money = ", ".join(f"{as_text(leg.amount_minor, leg.currency)} over {leg.payment_id}" for leg in refund.legs)
+    return Event(
+        "accepted",
+        refund.requested_by,
+        to_status=refund.status,
+        reason=refund.reason,
+        detail={"credits": refund.credits}
+        | ({"money": money} if money else {})
+        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
     )
 
 
@@ -142,49 +193,102 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
 
 
-def _credits_within_room(
+def maximum_credits(
     request: RefundRequest,
     customer: CustomerAccount,
-    room: RefundableTransaction | None,
+    transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
 ) -> int:
-    asked = request.credits
+    """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
+
+    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
+    is as for `accept`.
+    """
+    if request.transaction_id is not None and transaction is None:
+        return 0
+    most = _most_by_account(request, customer, transaction)
+    if request.to is To.SOURCE:
+        most = min(most, _credits_left(payments, request.currency))
+    return max(0, most)
+
+
+def _most_by_account(
+    request: RefundRequest, customer: CustomerAccount, transaction: RefundableTransaction | None
+) -> int:
+    if transaction is None:
+        return customer.payable
     if request.kind is Kind.CREDIT_REFUND:
-        assert room is not None
-        credits = room.left if asked is None else asked
-        if credits > room.left or credits <= 0:
-            raise ExceedsRefundable(
-                f"{room.left} of {room.credits} credits of {room.transaction_id} are left to refund"
-            )
-        return credits
+        return transaction.left
+    # A correction has already taken its credits off the balance.
+    return min(transaction.left, customer.payable_at_most)
+
+
+def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
+    """Return the credits that the payments in this currency have room for; in any, if it is None."""
+    return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
+
+
+def _credits_to_refund(
+    request: RefundRequest,
+    customer: CustomerAccount,
+    transaction: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
+) -> int:
+    """Return the credits of the refund: as asked, or all there are. Raises a `Refusal` where that is too much."""
+    if request.kind is Kind.CREDIT_REFUND:
+        assert transaction is not None
+        return _credits_of_spend(request, transaction)
+    if transaction is not None:
+        return _credits_of_correction(request, customer, transaction)
+    return _credits_of_balance(request, customer, payments)
+
+
+def _credits_of_spend(request: RefundRequest, spend: RefundableTransaction) -> int:
+    credits = spend.left if request.credits is None else request.credits
+    if credits > spend.left or credits <= 0:
+        raise ExceedsRefundable(f"{spend.left} of {spend.credits} credits of {spend.transaction_id} are left to refund")
+    return credits
+
+
+def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, correction: RefundableTransaction) -> int:
     at_most = customer.payable_at_most
-    if room is not None:
-        credits = room.credits if asked is None else asked
-        if room.taken:
-            raise ExceedsRefundable(f"correction {room.transaction_id} was paid out, or is about to be")
-        if credits > min(room.credits, at_most):
-            raise ExceedsRefundable(
-                f"correction {room.transaction_id} takes {room.credits} credits, of which {at_most} were paid for: "
-                f"delete it and correct by at most {at_most}"
-            )
-        if credits != room.credits:
-            raise InvalidRequest(f"a correction is paid out whole: {room.credits} credits", field="credits")
-        return credits
-    if asked is not None or not at_most:
-        credits = asked or 0
-    else:
-        credits = min(at_most, customer.available)
-        # All that can be paid out in the currency asked for, or in the only one there is: a leg that stands in for a
-        # failed one can take more of a payment than its credits. Where it is none, the payments are what refuses it.
-        currencies = {p.currency for p in payments if p.credits_left > 0}
-        only = currencies.pop() if len(currencies) == 1 else None
-        in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
-        credits = min(credits, in_currency) if in_currency else credits
-    if credits > at_most or at_most == 0:
+    credits = correction.credits if request.credits is None else request.credits
+    if correction.taken:
+        raise ExceedsRefundable(f"correction {correction.transaction_id} was paid out, or is about to be")
+    if credits > _most_by_account(request, customer, correction):
+        raise ExceedsRefundable(
+            f"correction {correction.transaction_id} takes {correction.credits} credits, of which {at_most} were paid "
+            f"for: delete it and correct by at most {at_most}"
+        )
+    if credits != correction.credits:
+        raise InvalidRequest(f"a correction is paid out whole: {correction.credits} credits", field="credits")
+    return credits
+
+
+def _credits_of_balance(
+    request: RefundRequest, customer: CustomerAccount, payments: Sequence[RefundablePayment]
+) -> int:
+    at_most = customer.payable_at_most
+    if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
+    asked = request.credits
+    credits = asked if asked is not None else _all_credits(request, customer.payable, payments)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
+
+
+def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment]) -> int:
+    """Return all credits that can be paid out in the currency asked for, or in the only one there is.
+
+    A leg that replaces a failed one can take more of a payment than its credits. Where no payment has any credits left,
+    the payments refuse the request later.
+    """
+    currencies = {p.currency for p in payments if p.credits_left > 0}
+    only = currencies.pop() if len(currencies) == 1 else None
+    currency = request.currency or only
+    in_currency = _credits_left(payments, currency) if currency else 0
+    return min(available, in_currency) if in_currency else available
 
 
 def _payments_to_use(
@@ -220,8 +324,7 @@ def _planned(refund_id: str, number: int, share: Allocation) -> Leg:
         currency=payment.currency,
         credits=share.credits,
         payment_credits=share.payment_credits,
-        # A share worth nothing is never sent; its credits go the way of the others.
-        status=LegStatus.PLANNED if share.amount_minor else LegStatus.SUCCEEDED,
+        status=first_leg_status(share.amount_minor),
         attempt=1,
         unreturnable_minor=share.unreturnable_minor,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from refund_worker.domain.decision import AccountDelta
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.ledger import (
     CLEARING,
@@ -14,8 +15,8 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.state_machine import RefundOutcome
+from refund_worker.domain.refund import ENDED_UNSENT, Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.state_machine import LegOutcome, RefundOutcome, next_leg_status
 
 
 def post_internal_step(builder: DecisionBuilder) -> None:
@@ -23,8 +24,7 @@ def post_internal_step(builder: DecisionBuilder) -> None:
     refund = builder.refund
     customer = customer_account(refund.customer_id)
     if refund.kind is Kind.CREDIT_REFUND:
-        builder.balance += refund.credits
-        builder.net_spent -= refund.credits
+        builder.account += AccountDelta(balance=refund.credits, net_spent=-refund.credits)
         text = f"Refund of {refund.credits} credits for transaction {refund.transaction_id}"
         builder.post_entry(
             "credit",
@@ -36,7 +36,7 @@ def post_internal_step(builder: DecisionBuilder) -> None:
         )
     if refund.to is To.SOURCE:
         _take_off(builder, refund, customer)
-    builder.refund = replace(refund, posted=True)
+    builder.refund = replace(refund, ledger_posted=True)
     builder.transition_refund(RefundOutcome.CREDITED if refund.to is To.BALANCE else RefundOutcome.POSTED)
 
 
@@ -46,12 +46,11 @@ def _take_off(builder: DecisionBuilder, refund: Refund, customer: str) -> None:
         text = f"Correction {refund.transaction_id} set aside to be paid out"
         builder.post_entry("assignment", EntryKind.ASSIGNMENT, 0, entries, text, refund.transaction_id)
         return
-    builder.balance -= refund.credits
     if refund.kind is Kind.WITHDRAWAL:
-        builder.held -= refund.credits
+        builder.account += AccountDelta(balance=-refund.credits, held=-refund.credits)
         refers_to = None
     else:
-        builder.withdrawn += refund.credits
+        builder.account += AccountDelta(balance=-refund.credits, withdrawn=refund.credits)
         refers_to = refund.transaction_id
     text = _with_reason(f"Withdrawal of {refund.credits} credits, to be paid back through the paying system", refund)
     entries = transfer(customer, CLEARING, CREDITS, refund.credits)
@@ -63,22 +62,40 @@ def _with_reason(text: str, refund: Refund) -> str:
     return f"{text}: {refund.reason}"
 
 
-def release(builder: DecisionBuilder) -> None:
-    """Everything that accepting reserved goes free again."""
-    for leg in builder.refund.legs:
-        builder.update_leg(leg, status=LegStatus.CANCELED, settled=True, next_at=None)
-    _reserve(builder, -1)
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What accepting a refund reserves, beside the payments of its legs.
+
+    Those follow from the legs themselves: `decision_builder.payment_deltas`.
+    """
+
+    customer: AccountDelta
+    transaction_credits: int
 
 
-def _reserve(builder: DecisionBuilder, sign: int) -> None:
-    refund = builder.refund
-    credits = sign * refund.credits
-    if refund.transaction_id:
-        builder.room += credits
+def reservation_of(refund: Refund) -> Reservation:
+    """The one rule of what a refund reserves when it is accepted, and releases when it is rejected or canceled."""
+    customer = AccountDelta()
     if refund.kind is Kind.WITHDRAWAL:
-        builder.withdrawn += credits
-        if not refund.of_correction:
-            builder.held += credits
+        # A correction has already taken its credits off the balance.
+        customer = AccountDelta(held=0 if refund.of_correction else refund.credits, withdrawn=refund.credits)
+    return Reservation(customer, refund.credits if refund.transaction_id else 0)
+
+
+def release(builder: DecisionBuilder) -> None:
+    """Cancel the legs and release everything that accepting the refund reserved."""
+    for leg in builder.refund.legs:
+        status = next_leg_status(leg.status, LegOutcome.RELEASED)
+        builder.update_leg(replace(leg, status=status), reallocated=True, next_at=None)
+    reservation = reservation_of(builder.refund)
+    builder.account += -reservation.customer
+    builder.transaction_credits -= reservation.transaction_credits
+
+
+def _reserve_again(builder: DecisionBuilder) -> None:
+    reservation = reservation_of(builder.refund)
+    builder.account += reservation.customer
+    builder.transaction_credits += reservation.transaction_credits
 
 
 def post_after_all(builder: DecisionBuilder, paid_leg_id: str) -> None:
@@ -89,13 +106,13 @@ def post_after_all(builder: DecisionBuilder, paid_leg_id: str) -> None:
     word goes before a person's. Where it waits for approval, somebody had approved it before anything was sent.
     """
     status = builder.refund.status
-    released = status in (RefundStatus.CANCELED, RefundStatus.REJECTED)
+    released = status in ENDED_UNSENT
     if released:
-        _reserve(builder, 1)
+        _reserve_again(builder)
     post_internal_step(builder)
     if released:
         for leg in tuple(builder.legs.values()):
             if leg.leg_id != paid_leg_id and leg.status is LegStatus.CANCELED:
-                builder.update_leg(leg, returned_credits=leg.credits)
+                builder.update_leg(leg, reversed_credits=leg.credits)
     if status is not RefundStatus.QUEUED:
         builder.record_event("posted_after_all", alarm=True, leg=builder.legs[paid_leg_id], was=status)

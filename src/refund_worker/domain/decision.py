@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
@@ -12,8 +12,28 @@ from refund_worker.domain.refund import ObjectState, Refund
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessorRules:
+    """What deciding needs to know about one processor. The defaults are for a processor that nobody describes.
+
+    `key_seconds` is how long it keeps an idempotency key, at least. `live` is whether its objects must be live ones,
+    None if that is unknown. The codes are failure codes of its refund objects: `disputed_codes` mean that a dispute
+    returns the money itself, so no other way is sought for it; `unfunded_codes` mean that our balance there was too
+    low, although the customer's side would have taken the money.
+    """
+
+    key_seconds: float = 86_400.0
+    list_proves_absence: bool = True
+    live: bool | None = None
+    disputed_codes: frozenset[str] = frozenset()
+    unfunded_codes: frozenset[str] = frozenset()
+
+
+NO_RULES = ProcessorRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """The clocks and choices that deciding needs; seconds."""
+    """The clocks and choices that deciding needs; seconds. `processors` has the rules of each processor by name."""
 
     lease_seconds: float = 60
     key_life_seconds: float = 72_000
@@ -22,8 +42,16 @@ class Policy:
     retry_max_seconds: float = 3_600
     poll_seconds: float = 300
     allocation: str = "newest_first"
-    live: bool | None = None  # whether the processor's objects must be live ones; None where unknown
     verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
+    processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
+
+    def rules_of(self, processor: str) -> ProcessorRules:
+        """Return the rules of a processor."""
+        return self.processors.get(processor, NO_RULES)
+
+    def key_use_seconds(self, processor: str) -> float:
+        """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""
+        return min(self.key_life_seconds, self.rules_of(processor).key_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +79,7 @@ class RefundObjectUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AccountDelta:
-    """Signed changes to a customer's account, in credits."""
+    """Signed changes to a customer's account, in credits. False if it changes nothing."""
 
     balance: int = 0
     held: int = 0
@@ -60,6 +88,31 @@ class AccountDelta:
 
     def __bool__(self) -> bool:
         return bool(self.balance or self.held or self.net_spent or self.withdrawn)
+
+    def __add__(self, other: AccountDelta) -> AccountDelta:
+        return AccountDelta(
+            self.balance + other.balance,
+            self.held + other.held,
+            self.net_spent + other.net_spent,
+            self.withdrawn + other.withdrawn,
+        )
+
+    def __neg__(self) -> AccountDelta:
+        return AccountDelta(-self.balance, -self.held, -self.net_spent, -self.withdrawn)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentDelta:
+    """Signed changes to what refunds reserve of one payment: credits and minor units. False if it changes nothing."""
+
+    credits: int = 0
+    minor: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.credits or self.minor)
+
+    def __add__(self, other: PaymentDelta) -> PaymentDelta:
+        return PaymentDelta(self.credits + other.credits, self.minor + other.minor)
 
 
 # How long a processor that refused our credentials is left alone before one more try shows whether they work again.
@@ -96,17 +149,29 @@ class Reread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """All that follows from one piece of evidence about one refund, to be written in one transaction."""
+    """All that follows from one event about one refund, to be written in one transaction.
 
-    before: Refund
+    `before` is None for a refund that was just accepted; `request_body` is then the request's JSON, kept with it.
+    """
+
+    before: Refund | None
     after: Refund
+    request_body: str | None = None
     postings: tuple[Posting, ...] = ()
     events: tuple[Event, ...] = ()
     objects: tuple[RefundObjectUpdate, ...] = ()
     customer: AccountDelta = AccountDelta()
-    payments: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # payment_id → (credits, minor units) taken
-    room: int = 0  # credits of the refund's transaction taken (negative: given free)
+    payments: Mapping[str, PaymentDelta] = field(default_factory=dict)  # by payment_id: reserved (negative: released)
+    transaction_credits: int = 0  # credits of the refund's transaction reserved (negative: released)
     calls: tuple[Call, ...] = ()
     pauses: tuple[ProcessorDenied, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
+
+    def leased(self, token: str, until: float) -> Decision:
+        """Return the decision with the refund leased under `token` until then (epoch seconds, the database's clock)."""
+        return replace(self, after=replace(self.after, lease_token=token, lease_until=until))
+
+    def released(self) -> Decision:
+        """Return the decision with the refund's lease ended: an answer still under way is not written under it."""
+        return replace(self, after=replace(self.after, lease_token=None, lease_until=None))

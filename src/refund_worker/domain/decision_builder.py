@@ -6,14 +6,15 @@ reversal, one that failed gives the payment's room free.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 from refund_worker.domain.decision import (
     AccountDelta,
     Decision,
     Event,
+    PaymentDelta,
     Policy,
     ProcessorDenied,
     RefundObjectUpdate,
@@ -31,11 +32,14 @@ from refund_worker.domain.ledger import (
     processor_account,
     transfer,
 )
+from refund_worker.domain.legs import credits_to_reverse, is_watched, leg_number, lists_before_sending, unplaced_legs
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
+    LegChanges,
     LegStatus,
     Refund,
     RefundStatus,
@@ -56,53 +60,34 @@ MANUAL_PREFIX = "manual:"
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
-# Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
-FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
-# Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
-FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
-def leg_id_of(refund_id: str, number: int) -> str:
-    """The id of a refund's leg, counted from 1 in the order in which the legs were made."""
-    return f"{refund_id}-{number}"
+def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:
+    """What these legs reserve of their payments afterwards and did not before, by payment id.
 
-
-def leg_number(leg: Leg) -> str:
-    return leg.leg_id.rsplit("-", 1)[-1]
-
-
-def credits_to_reverse(refund: Refund) -> int:
-    """Credits given up by failed legs and not yet given back to the balance."""
-    return sum(leg.returned_credits for leg in refund.legs) - refund.returned_credits
-
-
-def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
-    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
-    return tuple(leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.settled and not leg.attention)
-
-
-def is_watched(leg: Leg) -> bool:
-    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
-    return leg.status is LegStatus.SUCCEEDED and leg.doubtful
-
-
-def fresh_attempt(leg: Leg) -> Leg:
-    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
-
-    One that was never sent is still the next one.
+    A leg reserves its credits and its money until it is sure that no money goes out for it.
     """
-    number = leg.attempt + 1 if leg.sends else leg.attempt
-    return replace(leg, attempt=number, sends=0, first_sent_at=None, look_first=False, verdict=None)
-
-
-def lists_before_sending(leg: Leg) -> bool:
-    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
-    return leg.held or leg.last_sent_at is not None
+    deltas: dict[str, PaymentDelta] = {}
+    for legs, sign in ((before, -1), (after, 1)):
+        for leg in legs:
+            if leg.status not in UNPAID_FINAL:
+                delta = PaymentDelta(sign * leg.payment_credits, sign * leg.amount_minor)
+                deltas[leg.payment_id] = deltas.get(leg.payment_id, PaymentDelta()) + delta
+    return {payment_id: delta for payment_id, delta in deltas.items() if delta}
 
 
 class DecisionBuilder:
     """One decision in the making: the legs as they become, and the effects that follow."""
+
+    @classmethod
+    def open(cls, refund: Refund, now: float, policy: Policy, actor: str) -> DecisionBuilder:
+        """Start a decision at `now` (epoch seconds), after correcting times that a changed clock made wrong."""
+        builder = cls(refund, now, policy, actor)
+        if clock_went_back(refund, now):
+            builder._limit_times_to_clock()
+        builder._restart_quiet_window_if_late()
+        return builder
 
     def __init__(self, refund: Refund, now: float, policy: Policy, actor: str) -> None:
         self.before = refund
@@ -118,14 +103,13 @@ class DecisionBuilder:
         self.pauses: list[ProcessorDenied] = []
         self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
         self.read_again: dict[str, Reread] = {}
-        self.balance = self.held = self.net_spent = self.withdrawn = self.room = 0
-        if clock_went_back(refund, now):
-            self._limit_times_to_clock()
-        self._restart_quiet_window_if_late()
+        self.account = AccountDelta()
+        self.transaction_credits = 0
 
     # --- small steps -------------------------------------------------------------------------------------------------
 
-    def update_leg(self, leg: Leg, **changes: Any) -> Leg:
+    def update_leg(self, leg: Leg, **changes: Unpack[LegChanges]) -> Leg:
+        """Give the leg other values, but never another status: that is what `transition_leg` is for."""
         self.legs[leg.leg_id] = changed = replace(leg, **changes)
         return changed
 
@@ -137,13 +121,14 @@ class DecisionBuilder:
         reason: str | None = None,
         alarm: bool = False,
         detail: Mapping[str, str | int | None] | None = None,
-        **changes: Any,
+        **changes: Unpack[LegChanges],
     ) -> Leg:
+        """Give the leg the status that the table has for `outcome`, and record it as an event `leg_<outcome>`."""
         status = next_leg_status(leg.status, outcome)
         self.events.append(
             Event(f"leg_{outcome}", self.actor, leg.leg_id, leg.status, status, reason, detail or {}, alarm)
         )
-        return self.update_leg(leg, status=status, **changes)
+        return self.update_leg(replace(leg, status=status), **changes)
 
     def record_event(
         self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None
@@ -193,7 +178,9 @@ class DecisionBuilder:
                 self.record_event("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
             self.update_leg(
                 leg,
-                look_first=leg.look_first or in_doubt,
+                in_doubt=Doubt.of(
+                    unanswered=leg.unanswered, lookup_required=leg.lookup_required or in_doubt, refusal=leg.refusal
+                ),
                 held=lists_before_sending(leg),
                 first_sent_at=at_most(leg.first_sent_at, now),
                 last_sent_at=at_most(leg.last_sent_at, now),
@@ -218,7 +205,7 @@ class DecisionBuilder:
     def build(self) -> Decision:
         """What the legs come to, what it means for ledger and payments, and when to look again."""
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
-        if self.refund.posted and self.refund.to is To.SOURCE:
+        if self.refund.ledger_posted and self.refund.to is To.SOURCE:
             self._abandon_zero_amount_legs()
             self.transition_refund(
                 combined_outcome(self.refund.legs, credits_to_reverse(self.refund)), reason=self._why()
@@ -240,9 +227,9 @@ class DecisionBuilder:
             postings=tuple(self.postings),
             events=tuple(self.events),
             objects=tuple(self.objects),
-            customer=AccountDelta(self.balance, self.held, self.net_spent, self.withdrawn),
-            payments=self._payments(),
-            room=self.room,
+            customer=self.account,
+            payments=payment_deltas(self.before.legs, self.legs.values()),
+            transaction_credits=self.transaction_credits,
             calls=tuple(self.calls),
             pauses=tuple(self.pauses),
             words=self.words,
@@ -251,8 +238,8 @@ class DecisionBuilder:
 
     def _pay_out(self, leg: Leg) -> None:
         before = next((old for old in self.before.legs if old.leg_id == leg.leg_id), None)
-        was = _paid_by(before) if before is not None and self.before.posted else None
-        now = _paid_by(leg) if self.refund.posted else None
+        was = _paid_by(before) if before is not None and self.before.ledger_posted else None
+        now = _paid_by(leg) if self.refund.ledger_posted else None
         if was == now:
             return
         if before is not None and was is not None:
@@ -268,7 +255,7 @@ class DecisionBuilder:
         )
         kind, word = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
         # A leg worth nothing can be given up and count again; every other payout has an object of its own.
-        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.backoffs}"
+        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.times_restored}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
         text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
         self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)
@@ -276,49 +263,40 @@ class DecisionBuilder:
     def _abandon_zero_amount_legs(self) -> None:
         """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
         legs = self.refund.legs
-        if any(leg.status in ACTIVE or leg.attention or leg in unplaced_legs(self.refund) for leg in legs):
+        if any(leg.status in ACTIVE or leg.attention_code or leg in unplaced_legs(self.refund) for leg in legs):
             return
         if any(leg.status is LegStatus.SUCCEEDED and leg.amount_minor for leg in legs):
             return
         for leg in legs:
             if leg.status is LegStatus.SUCCEEDED:
-                self.transition_leg(leg, LegOutcome.ABANDONED, settled=True, returned_credits=leg.credits)
+                self.transition_leg(leg, LegOutcome.ABANDONED, reallocated=True, reversed_credits=leg.credits)
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
-
-    def _payments(self) -> dict[str, tuple[int, int]]:
-        taken: dict[str, tuple[int, int]] = {}
-        for legs, sign in ((self.before.legs, -1), (self.legs.values(), 1)):
-            for leg in legs:
-                if leg.status not in UNPAID_FINAL:
-                    credits, money = taken.get(leg.payment_id, (0, 0))
-                    taken[leg.payment_id] = (credits + sign * leg.payment_credits, money + sign * leg.amount_minor)
-        return {payment: change for payment, change in taken.items() if change != (0, 0)}
 
     def _due_at(self) -> float | None:
         status = self.refund.status
         if status in (RefundStatus.QUEUED, RefundStatus.REVERSING):
             return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
-        if not self.refund.posted:  # with a person, or at its end: nothing is asked of the processor
+        if not self.refund.ledger_posted:  # with a person, or at its end: nothing is asked of the processor
             return None
         if unplaced_legs(self.refund):
             return self.now
         return min((leg.next_at for leg in self.refund.legs if leg.next_at is not None), default=None)
 
     def _why(self) -> str | None:
-        return next((leg.attention for leg in self.refund.legs if leg.attention), None)
+        return next((leg.attention_code for leg in self.refund.legs if leg.attention_code), None)
 
     def _failure(self, name: str) -> str | None:
         """The refund's failure is the first leg's that needs a person, else the last that failed for good."""
         if self.refund.status is RefundStatus.SUCCEEDED:
             return None
         worst = sorted(
-            (leg for leg in self.refund.legs if leg.failure_code or leg.attention),
-            key=lambda leg: leg.attention is None,
+            (leg for leg in self.refund.legs if leg.failure_code or leg.attention_code),
+            key=lambda leg: leg.attention_code is None,
         )
         if not worst:
             return getattr(self.refund, name)  # type: ignore[no-any-return]
         if name == "failure_code":
-            return worst[0].attention or worst[0].failure_code
+            return worst[0].attention_code or worst[0].failure_code
         return worst[0].failure_message
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
-from refund_worker.domain.decision_builder import (
-    ANSWER_MISMATCH,
-    BLOCKED_TRIES,
-    DecisionBuilder,
+from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
+from refund_worker.domain.legs import (
+    TO_BE_SENT,
+    UNREACHABLE,
+    clear_unreachable,
     fresh_attempt,
     is_watched,
+    void_objects_of_older_attempts,
+    waits_for_person,
 )
 from refund_worker.domain.outside_refunds import blocking_refunds, stop
 from refund_worker.domain.payment_check import block_for_payment
-from refund_worker.domain.processor_calls import Call, LookUp, Send, Verify
+from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
+    Answer,
     Answered,
     Blocked,
     Busy,
@@ -29,28 +33,20 @@ from refund_worker.domain.processor_replies import (
     Misconfigured,
     NotSent,
     PaymentRead,
-    PaymentReply,
     PaymentUnreadable,
     RefundObject,
     Refused,
-    Reply,
-    SearchReply,
     Unanswered,
     UnknownRefusal,
 )
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
     LegStatus,
     Refund,
+    RefusalKind,
 )
-from refund_worker.domain.refund_object import (
-    TO_BE_SENT,
-    UNREACHABLE,
-    apply_object,
-    clear_unreachable,
-    void_objects_of_older_attempts,
-    waits_for_person,
-)
+from refund_worker.domain.refund_object import apply_object
 from refund_worker.domain.state_machine import ACTIVE, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, key_lives, key_outlives_what_may_land, quiet_end
 
@@ -59,9 +55,8 @@ PROCESSOR = "processor"
 BACKOFFS_BEFORE_ATTENTION = 12
 # Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
-# Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
-OVER_REFUND = "amount_exceeds_unrefunded"
-LOOKUP_REQUIRED = ("already_refunded", "over_refund")
+# Somebody may have refunded the payment: the list says who, before the refusal takes effect.
+LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
 # By which a processor says that it does not know the payment.
 _NOT_THERE = frozenset({"resource_missing", "not_found"})
@@ -69,20 +64,21 @@ _NOT_THERE = frozenset({"resource_missing", "not_found"})
 
 def apply_replies(
     refund: Refund,
-    replies: Iterable[tuple[str, Call | None, Reply | SearchReply | PaymentReply, float | None]],
+    replies: Iterable[RecordedReply],
     now: float,
     policy: Policy,
 ) -> Decision:
-    """Several answers about one refund, taken in together."""
-    builder = DecisionBuilder(refund, now, policy, PROCESSOR)
-    for leg_id, call, reply, asked_at in replies:
-        leg = builder.legs[leg_id]
+    """Apply what a processor said about the legs of `refund`, in order, as one decision."""
+    builder = DecisionBuilder.open(refund, now, policy, PROCESSOR)
+    for recorded in replies:
+        call, reply = recorded.call, recorded.reply
+        leg = builder.legs[recorded.leg_id]
         match reply:
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
             case Found():
                 # Nothing was asked later than now: where it seems so, the clock was set back while the answer came.
-                asked = now if asked_at is None else min(asked_at, now)
+                asked = now if recorded.asked_at is None else min(recorded.asked_at, now)
                 waiting = isinstance(call, LookUp) and call.before_sending
                 _handle_search_result(builder, leg, reply, asked, before_sending=waiting)
             case _ if isinstance(call, Verify):
@@ -94,7 +90,7 @@ def apply_replies(
     return builder.build()
 
 
-def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """The processor's word on the payment, before the first send over it; without one nothing is sent."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
         builder.words[leg.payment_id] = reply
@@ -110,33 +106,35 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | Sea
             block_for_payment(builder, leg, code, message, event=event)
         case _:
             told = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
-            waits = replace(leg, backoffs=leg.backoffs + (not isinstance(reply, NotSent) or reply.begun))
+            waits = replace(leg, retry_count=leg.retry_count + (not isinstance(reply, NotSent) or reply.begun))
             pause = max(backoff_seconds(builder.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
-            attention = _attention_without_answer(waits)
-            builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention=attention)
+            attention_code = _attention_without_answer(waits)
+            builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention_code=attention_code)
 
 
-def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """The answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
-        leg = replace(leg, doubtful=False)
+        leg = replace(leg, in_doubt=leg.answered)
     match reply:
-        case Refused(code=code, message=message):
-            _handle_refusal(builder, leg, "over_refund" if code == OVER_REFUND else "refused", code, message)
-        case Blocked(code=code, message=message):
-            _handle_refusal(builder, leg, "blocked", code, message)
-        case AlreadyRefunded(message=message):
-            _handle_refusal(builder, leg, "already_refunded", "charge_already_refunded", message)
-        case Misconfigured(code=code, message=message):
-            _handle_refusal(builder, leg, "misconfigured", code, message)
-        case UnknownRefusal(code=code, message=message):
-            _handle_refusal(builder, leg, UNKNOWN_REFUSAL, UNKNOWN_REFUSAL, f"{code}: {message}")
-        case KeyConflict(message=message):
-            _handle_refusal(builder, leg, "key_conflict", "idempotency_key_conflict", message)
-        case Unanswered(reason=reason, server_error=server_error):
-            _retry_later(
-                builder, leg, LegOutcome.NO_ANSWER, reason, doubtful=True, look_first=leg.look_first or server_error
+        case Refused(code=code, message=message, more_than_left=more_than_left):
+            _handle_refusal(
+                builder, leg, RefusalKind.OVER_REFUND if more_than_left else RefusalKind.REFUSED, code, message
             )
+        case Blocked(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.BLOCKED, code, message)
+        case AlreadyRefunded(message=message):
+            _handle_refusal(builder, leg, RefusalKind.ALREADY_REFUNDED, "charge_already_refunded", message)
+        case Misconfigured(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.MISCONFIGURED, code, message)
+        case UnknownRefusal(code=code, message=message):
+            _handle_refusal(builder, leg, RefusalKind.UNKNOWN, UNKNOWN_REFUSAL, f"{code}: {message}")
+        case KeyConflict(message=message):
+            _handle_refusal(builder, leg, RefusalKind.KEY_CONFLICT, "idempotency_key_conflict", message)
+        case Unanswered(reason=reason, server_error=server_error):
+            required = leg.lookup_required or server_error
+            in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
+            _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
         case Busy(code=code, retry_after_seconds=seconds):
             _retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
@@ -153,46 +151,50 @@ def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> 
     seconds = min(PAUSE_SECONDS, builder.policy.retry_max_seconds)
     if denied.maybe_kept:
         # The old key may repeat this answer for ever. A new one only after a look at what exists, just before it.
-        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds, look_first=True)
+        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
+        leg = replace(leg, in_doubt=in_doubt)
+        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)
     else:
         _retry_unexecuted(builder, leg, denied.code, seconds)
 
 
-def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Reply | SearchReply | PaymentReply) -> None:
+def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """A look-up or a poll that told nothing about the leg: ask again later."""
     if isinstance(reply, Denied):
         builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
     if is_watched(leg):
-        waits = replace(leg, backoffs=leg.backoffs + 1)
+        waits = replace(leg, retry_count=leg.retry_count + 1)
         builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
         return
     counts = not isinstance(reply, NotSent) or reply.begun
-    waits = replace(leg, backoffs=leg.backoffs + counts)
-    attention = _attention_without_answer(waits)
+    waits = replace(leg, retry_count=leg.retry_count + counts)
+    attention_code = _attention_without_answer(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
-        attention = getattr(reply, "code", "unexpected_answer")
+        attention_code = getattr(reply, "code", "unexpected_answer")
     elif isinstance(reply, UnknownRefusal):
-        attention = UNKNOWN_REFUSAL
-    builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention=attention)
+        attention_code = UNKNOWN_REFUSAL
+    builder.update_leg(
+        waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention_code=attention_code
+    )
 
 
 def _attention_without_answer(leg: Leg) -> str | None:
-    return leg.attention or (UNREACHABLE if leg.backoffs >= BACKOFFS_BEFORE_ATTENTION else None)
+    return leg.attention_code or (UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
 
 
 def _as_before_its_send(leg: Leg) -> Leg:
     """The send that was just written down was not begun: where it is the leg's first, the leg was never sent."""
     is_the_first = leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at
-    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.doubtful else leg
+    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.unanswered else leg
 
 
 def _retry_unexecuted(
     builder: DecisionBuilder, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True
 ) -> None:
     """This send was not executed; an earlier one of the same attempt may still have been."""
-    outcome = LegOutcome.NO_ANSWER if leg.doubtful else LegOutcome.NOT_EXECUTED
+    outcome = LegOutcome.NO_ANSWER if leg.unanswered else LegOutcome.NOT_EXECUTED
     _retry_later(builder, leg, outcome, reason, seconds=seconds, counts=counts)
 
 
@@ -204,116 +206,168 @@ def _retry_later(
     *,
     seconds: float | None = None,
     counts: bool = True,
-    **changes: Any,
 ) -> None:
-    """`counts`: it is one more sign that the processor can't be reached, and the waits grow."""
+    """Try again after the backoff, but not before `seconds`.
+
+    `counts`: this is one more sign that the processor cannot be reached, so the next wait is longer.
+    """
     pause = backoff_seconds(builder.policy, leg)
-    waits = replace(leg, backoffs=leg.backoffs + counts)
+    waits = replace(leg, retry_count=leg.retry_count + counts)
     builder.transition_leg(
         waits,
         outcome,
         reason=reason,
         next_at=builder.now + max(pause, seconds or 0),
         failure_message=reason,
-        attention=_attention_without_answer(waits),
-        **changes,
+        attention_code=_attention_without_answer(waits),
     )
 
 
-def _handle_refusal(builder: DecisionBuilder, leg: Leg, verdict: str, code: str, message: str) -> None:
-    """A refusal. Of its own call alone: it says nothing about an earlier send whose answer is missing."""
-    told: dict[str, Any] = {"failure_code": code, "failure_message": message}
-    if leg.doubtful or verdict in LOOKUP_REQUIRED:
-        told |= {"verdict": verdict}
-        builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, look_first=True, next_at=builder.now, **told)
+def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, code: str, message: str) -> None:
+    """Handle a refusal of one call. It says nothing about an earlier call whose answer is missing."""
+    leg = replace(leg, failure_code=code, failure_message=message)
+    if leg.unanswered or refusal in LOOKUP_REQUIRED:
+        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal)
+        builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, in_doubt=in_doubt, next_at=builder.now)
     else:
-        _apply_refusal(builder, replace(leg, **told), verdict)
+        _apply_refusal(builder, leg, refusal)
 
 
-def _apply_refusal(builder: DecisionBuilder, leg: Leg, verdict: str) -> None:
-    """What a refusal means once nothing else can exist."""
-    calm: dict[str, Any] = {"doubtful": False, "look_first": False, "verdict": None}
-    if verdict == "refused":
-        builder.transition_leg(leg, LegOutcome.REFUSED, reason=leg.failure_code, attention=None, next_at=None, **calm)
+def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> None:
+    """Let the refusal take effect: it is certain that nothing else exists."""
+    if refusal is RefusalKind.REFUSED:
+        builder.transition_leg(
+            leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
+        )
         return
-    again = verdict == "blocked" and leg.backoffs < BLOCKED_TRIES
-    attention = leg.failure_code or verdict
+    again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES
+    attention_code = leg.failure_code or str(refusal)
     builder.transition_leg(
         leg,
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
-        alarm=leg.attention != attention,  # once, however often it is tried again
-        detail={"said": leg.failure_message} if verdict == UNKNOWN_REFUSAL else None,
-        attention=attention,
+        alarm=leg.attention_code != attention_code,  # once, however often it is tried again
+        detail={"said": leg.failure_message} if refusal is RefusalKind.UNKNOWN else None,
+        attention_code=attention_code,
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
-        backoffs=leg.backoffs + 1,
-        **calm,
+        retry_count=leg.retry_count + 1,
+        in_doubt=None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a list of a payment's refunds shows for one leg.
+
+    `asked_at`: when the list was asked for, in epoch seconds. `strange`: an object bears the leg's name and is not what
+    the leg asked for. `outside`: the refunds of others that forbid sending. `before_sending`: a send waits for this.
+    """
+
+    asked_at: float
+    strange: bool
+    outside: tuple[RefundObject, ...]
+    before_sending: bool
+
+    @property
+    def is_clear(self) -> bool:
+        """Return True if nothing in the list speaks against a send."""
+        return not (self.strange or self.outside)
+
+
+class _Proof(Enum):
+    """What a list proves about a leg."""
+
+    NOTHING = auto()  # the leg is with the processor or at its end: the list decides nothing
+    MAY_BE_SENT = auto()  # nothing is under way: only the list was missing
+    MAY_STILL_LAND = auto()  # a call is unanswered, and the quiet window has not passed
+    WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call can land no more
+    DOES_NOT_EXIST = auto()  # nothing of the leg exists, and nothing can land any more
+
+
+def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
+    """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
+
+    1. A leg that was never sent, or whose last call is known to have made nothing, needs no proof of absence.
+    2. A leg without an answer whose key may be sent again needs none either: the key prevents a second refund.
+    3. While an unanswered call may still land, absence is not proved.
+    4. After that, a list without the leg's object proves that there is none.
+    """
+    if listing.before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
+        return _Proof.MAY_BE_SENT
+    if leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
+        return _Proof.NOTHING
+    if leg.status is LegStatus.UNKNOWN and listing.before_sending and listing.is_clear and not leg.lookup_required:
+        return _Proof.MAY_BE_SENT
+    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):
+        return _Proof.MAY_STILL_LAND
+    return _Proof.WATCH_IS_OVER if is_watched(leg) else _Proof.DOES_NOT_EXIST
 
 
 def _handle_search_result(
     builder: DecisionBuilder, leg: Leg, found: Found, asked_at: float, *, before_sending: bool = False
 ) -> None:
+    """Apply the leg's own objects, then decide by what the rest of the list proves."""
     for refund_object in found.objects:
         leg = apply_object(builder, leg, refund_object)
     older = void_objects_of_older_attempts(leg)
-    strange = any(item.processor_refund_id not in older for item in found.objects)
-    elsewhere = blocking_refunds(leg, found, nothing_left=leg.verdict in LOOKUP_REQUIRED)
-    if before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
-        _go_on_to_send(builder, leg, asked_at, strange, elsewhere)
-    elif leg.status is LegStatus.UNKNOWN and before_sending and not (strange or elsewhere or leg.look_first):
-        _allow_sending(builder, clear_unreachable(leg), asked_at)  # only this list was missing: its key is sent again
-    elif leg.status is LegStatus.UNKNOWN or is_watched(leg):
-        if leg.doubtful and asked_at < quiet_end(leg, builder.policy):
-            _await_what_may_land(builder, leg)
-        elif is_watched(leg):
-            builder.update_leg(leg, doubtful=False, next_at=None)
-        else:
-            _conclude_not_found(builder, leg, asked_at, strange, elsewhere)
+    listing = _Listing(
+        asked_at=asked_at,
+        strange=any(item.processor_refund_id not in older for item in found.objects),
+        outside=blocking_refunds(leg, found, nothing_left=leg.refusal in LOOKUP_REQUIRED),
+        before_sending=before_sending,
+    )
+    match _proof_of(leg, listing, builder.policy):
+        case _Proof.NOTHING:
+            pass
+        case _Proof.MAY_BE_SENT:
+            if not _is_stopped(builder, leg, listing):
+                _allow_sending(builder, clear_unreachable(leg), asked_at)
+        case _Proof.MAY_STILL_LAND:
+            _look_up_again(builder, leg)
+        case _Proof.WATCH_IS_OVER:
+            builder.update_leg(leg, in_doubt=leg.answered, next_at=None)
+        case _Proof.DOES_NOT_EXIST:
+            if not _is_stopped(builder, leg, listing):
+                _conclude_not_found(builder, leg, asked_at)
 
 
-def _go_on_to_send(
-    builder: DecisionBuilder, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]
-) -> None:
-    """Nothing was under way for this leg: the list alone decides whether it is sent."""
-    if strange:  # as in `_conclude_not_found`
-        _apply_refusal(builder, leg, ANSWER_MISMATCH)
-    elif elsewhere:
-        stop(builder, leg, elsewhere)
-    else:
-        _allow_sending(builder, clear_unreachable(leg), asked_at)
+def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
+    """Block the leg if the list shows what a person must see first; return True if it is blocked."""
+    if listing.strange:  # an object bears the leg's name and is not what was asked for: a person compares both sides
+        _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
+    elif listing.outside:
+        stop(builder, leg, listing.outside)
+    return not listing.is_clear
 
 
 def _allow_sending(builder: DecisionBuilder, leg: Leg, asked_at: float) -> Leg:
-    """It keeps its place among what is due: behind all others its list would be too old again when its turn comes."""
-    return builder.update_leg(leg, looked_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
+    """Let the leg be sent. It keeps its place in the queue: at its end the list would be too old again."""
+    return builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
 
 
-def _await_what_may_land(builder: DecisionBuilder, leg: Leg) -> None:
-    """Nothing shows yet of a send that is unanswered: often looked for at first, since most late effects land soon,
-    and once more when the window has passed."""
-    waits = replace(clear_unreachable(leg), backoffs=min(leg.backoffs + 1, BACKOFFS_WHILE_ANSWERED))
+def _look_up_again(builder: DecisionBuilder, leg: Leg) -> None:
+    """Look the leg up soon, since most late effects land soon, and once more when the quiet window has passed."""
+    waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
     soon = builder.now + backoff_seconds(builder.policy, waits)
     builder.update_leg(waits, next_at=min(soon, quiet_end(leg, builder.policy)))
 
 
-def _conclude_not_found(
-    builder: DecisionBuilder, leg: Leg, asked_at: float, strange: bool, elsewhere: tuple[RefundObject, ...]
-) -> None:
-    """It is proved that nothing of this leg exists and nothing can land any more."""
-    if strange:
-        # Something bears this leg's name and is not what was asked for: a person must look at both books.
-        _apply_refusal(builder, leg, ANSWER_MISMATCH)
-    elif elsewhere:
-        stop(builder, leg, elsewhere)
-    elif leg.verdict == "over_refund":
-        _apply_refusal(builder, leg, "refused")
-    elif leg.verdict:
-        _apply_refusal(builder, leg, leg.verdict)
-    elif leg.doubtful and not key_lives(leg, builder.now, builder.policy):
+def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
+    """Nothing of the leg exists and nothing can land: let a pending refusal take effect, or allow a new attempt."""
+    if leg.refusal is RefusalKind.OVER_REFUND:
+        _apply_refusal(builder, leg, RefusalKind.REFUSED)
+    elif leg.refusal:
+        _apply_refusal(builder, leg, leg.refusal)
+    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
-        _apply_refusal(builder, blocked, "outcome_unknown")
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
+    elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:
+        unproved = "nothing found, but this processor's list proves no absence"
+        blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
-        fresh = fresh_attempt(replace(leg, doubtful=False))
-        absent = builder.transition_leg(fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention=None)
+        fresh = fresh_attempt(replace(leg, in_doubt=None))
+        absent = builder.transition_leg(
+            fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
+        )
         _allow_sending(builder, absent, asked_at)

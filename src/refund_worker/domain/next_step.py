@@ -8,22 +8,22 @@ from types import MappingProxyType
 
 from refund_worker.domain.allocation import RefundablePayment, replace_share
 from refund_worker.domain.credit_postings import post_internal_step
-from refund_worker.domain.decision import Decision, Policy, SendBlock
-from refund_worker.domain.decision_builder import (
-    DecisionBuilder,
-    credits_to_reverse,
-    fresh_attempt,
-    is_watched,
-    leg_id_of,
-    lists_before_sending,
-    unplaced_legs,
-)
+from refund_worker.domain.decision import AccountDelta, Decision, Policy, SendBlock
+from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.ledger import (
     CLEARING,
     CREDITS,
     EntryKind,
     customer_account,
     transfer,
+)
+from refund_worker.domain.legs import (
+    credits_to_reverse,
+    fresh_attempt,
+    is_watched,
+    leg_id_of,
+    lists_before_sending,
+    unplaced_legs,
 )
 from refund_worker.domain.outside_refunds import must_list_first
 from refund_worker.domain.payment_check import (
@@ -37,6 +37,7 @@ from refund_worker.domain.payment_check import (
 )
 from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.refund import (
+    Doubt,
     Leg,
     LegStatus,
     Refund,
@@ -85,7 +86,7 @@ def next_step(
     empty. `suspect` are the payments that others are known to have refunded; `facts` are what is known of the payments
     by payment_id: one without any is not checked.
     """
-    builder = DecisionBuilder(refund, now, policy, SYSTEM)
+    builder = DecisionBuilder.open(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
         _begin(builder, paused)
     if refund.status is RefundStatus.REVERSING:
@@ -93,9 +94,11 @@ def next_step(
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
             # Whoever sent it is gone or out of its lease; only the processor knows what became of the call.
-            builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason="lease expired", doubtful=True, next_at=now)
+            builder.transition_leg(
+                leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
+            )
     _find_another_way(builder, rooms)
-    if builder.refund.posted:
+    if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
             if _is_due(leg, now):
                 known = facts.get(leg.payment_id)
@@ -105,10 +108,14 @@ def next_step(
     return builder.build()
 
 
+def _unanswered(leg: Leg) -> Doubt | None:
+    return Doubt.of(unanswered=True, lookup_required=leg.lookup_required, refusal=leg.refusal)
+
+
 def _is_due(leg: Leg, now: float) -> bool:
     """What was planned and waits for nothing is due too; what waits for a person is not."""
     if leg.next_at is None:
-        return leg.status is LegStatus.PLANNED and leg.attention is None
+        return leg.status is LegStatus.PLANNED and leg.attention_code is None
     return (leg.status in ACTIVE or is_watched(leg)) and leg.next_at <= now
 
 
@@ -127,18 +134,19 @@ def _give_back(builder: DecisionBuilder) -> None:
     refund, credits = builder.refund, credits_to_reverse(builder.refund)
     if credits <= 0:
         return
-    builder.balance += credits
-    builder.withdrawn -= credits
+    builder.account += AccountDelta(balance=credits, withdrawn=-credits)
     taken_by = refund.transaction_id if refund.of_correction else f"{refund.refund_id}-withdrawal"
     builder.post_entry(
-        f"reversal-{refund.returns + 1}",
+        f"reversal-{refund.reversal_count + 1}",
         EntryKind.REVERSAL,
         credits,
         transfer(CLEARING, customer_account(refund.customer_id), CREDITS, credits),
         f"Reversal of {taken_by}: {credits} credits given back, the money did not arrive",
         taken_by,
     )
-    builder.refund = replace(refund, returns=refund.returns + 1, returned_credits=refund.returned_credits + credits)
+    builder.refund = replace(
+        refund, reversal_count=refund.reversal_count + 1, reversed_credits=refund.reversed_credits + credits
+    )
 
 
 def _find_another_way(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
@@ -167,44 +175,47 @@ def _find_another_way(builder: DecisionBuilder, payments: Iterable[RefundablePay
             builder.record_event(
                 "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
             )
-        builder.update_leg(leg, settled=True, returned_credits=unplaced)
+        builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)
 
 
 def _plan_call(
     builder: DecisionBuilder, leg: Leg, paused: Mapping[str, SendBlock], facts: PaymentFacts | None, *, suspect: bool
 ) -> None:
-    """What to ask next about this leg, by its state and by what is left of its key's life."""
+    """Decide the next call about this leg: poll its object, look it up, wait, read its payment, or send it."""
     if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
         assert leg.processor_refund_id is not None
         builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
-    hold = paused.get(leg.processor)
-    if hold is not None:
-        # Meanwhile somebody may pay by hand: what the list showed before the hold ends allows nothing.
-        leg = builder.update_leg(leg, held=lists_before_sending(leg), looked_at=None)
-    no_replay = (
-        leg.look_first or not may_replay(leg, builder.now, builder.policy) or (hold is not None and hold.look_ups)
-    )
-    in_the_way = payment_blocks_sending(leg, facts, builder.policy.live)
-    if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and (no_replay or in_the_way)):
+    block = paused.get(leg.processor)
+    if block is not None:
+        # Meanwhile a person may pay manually: a list from before the end of the block allows nothing.
+        leg = builder.update_leg(leg, held=lists_before_sending(leg), listed_at=None)
+    if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and not _may_repeat(builder, leg, block, facts)):
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
-        return
-    if hold is not None:
-        builder.update_leg(leg, next_at=hold.until)
-        return
-    if leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
-        return
-    if must_list_first(leg, builder.now, builder.policy, suspect=suspect):
+    elif block is not None:
+        builder.update_leg(leg, next_at=block.until)
+    elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
+        pass  # the payment is read first
+    elif must_list_first(leg, builder.now, builder.policy, suspect=suspect):
         builder.update_leg(leg, next_at=builder.now if leg.next_at is None else leg.next_at)
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
-        return
-    if leg.status is not LegStatus.UNKNOWN:
-        may_go = checked(builder, leg, facts)
-        if may_go is None:
-            return
-        leg = may_go
-    if leg.status is LegStatus.BLOCKED:
-        leg = fresh_attempt(leg)
+    elif leg.status is LegStatus.UNKNOWN:
+        _send(builder, leg)
+    elif (allowed := checked(builder, leg, facts)) is not None:
+        _send(builder, fresh_attempt(allowed) if allowed.status is LegStatus.BLOCKED else allowed)
+
+
+def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, facts: PaymentFacts | None) -> bool:
+    """Return True if the same call may be sent again under its key, instead of a look-up."""
+    if leg.lookup_required or not may_replay(leg, builder.now, builder.policy):
+        return False
+    if block is not None and block.look_ups:
+        return False
+    return not payment_blocks_sending(leg, facts, builder.policy.rules_of(leg.processor).live)
+
+
+def _send(builder: DecisionBuilder, leg: Leg) -> None:
+    """Record the intent to send the leg, and plan the call."""
     first = leg.sends == 0
     leg = builder.transition_leg(
         leg,
@@ -214,10 +225,10 @@ def _plan_call(
         first_intent_at=builder.now if leg.first_intent_at is None else leg.first_intent_at,
         first_sent_at=builder.now if first or leg.first_sent_at is None else leg.first_sent_at,
         last_sent_at=builder.now,
-        next_at=builder.now + builder.policy.lease_seconds,  # when nobody has told the outcome by then, nobody will
-        verdict=None,
+        next_at=builder.now + builder.policy.lease_seconds,  # an outcome that is not recorded by then never will be
+        in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=leg.lookup_required),
         held=False,
-        looked_at=None,
+        listed_at=None,
         blocked_by=(),
     )
     key = attempt_key(leg.leg_id, leg.attempt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 from refund_worker.domain.credit_postings import release
 from refund_worker.domain.decision import (
@@ -12,19 +11,17 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import (
-    ANSWER_MISMATCH,
-    FAILED_BY_A_DISPUTE,
-    MANUAL_PREFIX,
-    DecisionBuilder,
-    lists_before_sending,
-)
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, DecisionBuilder
+from refund_worker.domain.legs import lists_before_sending
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.refund import (
+    Doubt,
+    Leg,
     LegStatus,
     Refund,
     RefundStatus,
+    RefusalKind,
 )
 from refund_worker.domain.state_machine import (
     ACTIVE,
@@ -60,7 +57,7 @@ def apply_action(
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
         raise ActionNotAllowed(_why_not(action, refund))
-    builder = DecisionBuilder(refund, now, policy, actor)
+    builder = DecisionBuilder.open(refund, now, policy, actor)
     match action:
         case Action.APPROVE:
             if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:
@@ -92,28 +89,30 @@ def _why_not(action: Action, refund: Refund) -> str:
 def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> None:
     """Ask the processor first, always; a new attempt only if it has nothing."""
     builder.record_event("retry_requested", reason=reason)
-    asked_now: dict[str, Any] = {"attention": None, "next_at": builder.now, "backoffs": 0, "looked_at": None}
     for leg in tuple(builder.legs.values()):
-        if leg.attention in STOPS:
-            builder.read_again[leg.payment_id] = Reread(leg.attention != CHARGE_DISPUTED, takes_as_seen)
+        if leg.attention_code in STOPS:
+            builder.read_again[leg.payment_id] = Reread(leg.attention_code != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
             # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
-            verdict = ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
+            refusal = RefusalKind.ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
             seen_now = leg.blocked_by if takes_as_seen else ()
-            seen = tuple(dict.fromkeys((*leg.seen_elsewhere, *seen_now)))
+            seen = tuple(dict.fromkeys((*leg.acknowledged_outside, *seen_now)))
             builder.transition_leg(
-                replace(leg, seen_elsewhere=seen, blocked_by=()),
+                replace(_asked_now(builder, leg), acknowledged_outside=seen, blocked_by=()),
                 LegOutcome.NO_ANSWER,
                 reason=reason,
-                look_first=True,
-                verdict=verdict,
-                **asked_now,
+                in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal),
             )
-        elif leg.attention and leg.status in ACTIVE:
-            look = leg.look_first or leg.status is LegStatus.UNKNOWN
-            builder.update_leg(leg, look_first=look, held=lists_before_sending(leg), **asked_now)
-        elif leg.attention and leg.failure_code not in FAILED_BY_A_DISPUTE:
-            builder.update_leg(leg, attention=None)
+        elif leg.attention_code and leg.status in ACTIVE:
+            required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
+            in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
+            builder.update_leg(_asked_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
+        elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
+            builder.update_leg(leg, attention_code=None)
+
+
+def _asked_now(builder: DecisionBuilder, leg: Leg) -> Leg:
+    return replace(leg, attention_code=None, next_at=builder.now, retry_count=0, listed_at=None)
 
 
 def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> None:
@@ -121,22 +120,32 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
 
     What is with the processor stays there, and what may still land there is looked for until it can't.
     """
-    calm: dict[str, Any] = {"attention": None, "next_at": None, "look_first": False, "verdict": None, "blocked_by": ()}
     for leg in tuple(builder.legs.values()):
         if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
             continue
-        stranded = leg.status in UNPAID_FINAL and not leg.settled
+        stranded = leg.status in UNPAID_FINAL and not leg.reallocated
         if leg.status not in ACTIVE and not stranded:
-            builder.update_leg(leg, attention=None)
+            builder.update_leg(leg, attention_code=None)
         elif reference is not None:
-            looked_for = {"next_at": builder.now, "verdict": leg.verdict} if leg.doubtful else {}
-            by_hand = MANUAL_PREFIX + reference
             builder.transition_leg(
-                leg, LegOutcome.PAID_MANUALLY, reason=reason, processor_refund_id=by_hand, **calm | looked_for
+                _without_questions(leg),
+                LegOutcome.PAID_MANUALLY,
+                reason=reason,
+                processor_refund_id=MANUAL_PREFIX + reference,
+                in_doubt=Doubt.of(unanswered=True, refusal=leg.refusal) if leg.unanswered else None,
+                next_at=builder.now if leg.unanswered else None,
             )
         elif stranded:
-            builder.update_leg(leg, settled=True, returned_credits=leg.credits, **calm)
+            builder.update_leg(_without_questions(leg), reallocated=True, reversed_credits=leg.credits)
         else:
             builder.transition_leg(
-                leg, LegOutcome.ABANDONED, reason=reason, settled=True, returned_credits=leg.credits, **calm
+                _without_questions(leg),
+                LegOutcome.ABANDONED,
+                reason=reason,
+                reallocated=True,
+                reversed_credits=leg.credits,
             )
+
+
+def _without_questions(leg: Leg) -> Leg:
+    return replace(leg, attention_code=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered), blocked_by=())

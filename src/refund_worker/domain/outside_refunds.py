@@ -8,13 +8,12 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_replies import Found, RefundObject
-from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES, Leg, LegStatus
 from refund_worker.domain.state_machine import LegOutcome
 
 REFUNDED_ELSEWHERE = "refunded_elsewhere"
 # The processor's clock and ours may differ by so much.
 CLOCK_DIFFERENCE_SECONDS = 300.0
-NO_MONEY_WENT_OUT = frozenset({"failed", "canceled"})
 # So many are told in words; all of them stand in `blocked_by`.
 TOLD_MAX, NAMED_MAX = 5, 20
 
@@ -32,7 +31,7 @@ def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> b
     if relies_on_the_look and not leg.held and not suspect:
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)
-    return leg.looked_at is None or not 0 <= now - leg.looked_at <= seconds
+    return leg.listed_at is None or not 0 <= now - leg.listed_at <= seconds
 
 
 def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> tuple[RefundObject, ...]:
@@ -41,10 +40,10 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     Made since the leg's first intent, or more in all than our books know of. What a person has seen stops it no more,
     but where the processor itself says that `nothing_left` is for this leg.
     """
-    standing = [item for item in found.foreign if item.status not in NO_MONEY_WENT_OUT]
+    standing = [item for item in found.foreign if item.status not in UNPAID_OBJECT_STATES]
     if nothing_left:
         return tuple(standing)
-    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.seen_elsewhere)
+    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.acknowledged_outside)
     since = math.inf if leg.last_sent_at is None else (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
     older_minor = sum(item.amount_minor for item in standing if item.created_at.timestamp() < since)
     if older_minor > found.explained_minor or any(item.created_at.timestamp() >= since for item in unseen):
@@ -64,14 +63,12 @@ def stop(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject,
         reason=REFUNDED_ELSEWHERE,
         alarm=True,
         detail={"objects": " ".join(item.processor_refund_id for item in refund_objects[:NAMED_MAX])},
-        attention=REFUNDED_ELSEWHERE,
+        attention_code=REFUNDED_ELSEWHERE,
         failure_code=REFUNDED_ELSEWHERE,
         failure_message=f"refunded by others over the same payment: {told}{more}",
         blocked_by=tuple(item.processor_refund_id for item in refund_objects),
         next_at=None,
-        doubtful=False,
-        look_first=False,
-        verdict=None,
+        in_doubt=None,
         held=False,
-        looked_at=None,
+        listed_at=None,
     )

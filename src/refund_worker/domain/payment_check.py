@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder, leg_id_of
+from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
+from refund_worker.domain.legs import leg_id_of
 from refund_worker.domain.money import as_text, down_to_step, smallest_step, split
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_calls import Verify
@@ -139,7 +139,7 @@ def waits_for_reading(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | 
     Before the list too, so that a person who is shown what others refunded decides once about the same money.
     """
     if facts is None or not _is_to_be_read(
-        facts, objection_to(facts, builder.policy.live), builder.now, builder.policy
+        facts, objection_to(facts, builder.policy.rules_of(leg.processor).live), builder.now, builder.policy
     ):
         return False
     builder.update_leg(leg, next_at=builder.now + builder.policy.lease_seconds)
@@ -151,19 +151,19 @@ def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> L
     """The leg if it may be sent as far as its payment's word is concerned; None if it waits for a person."""
     if facts is None:
         return leg
-    objection = objection_to(facts, builder.policy.live)
+    objection = objection_to(facts, builder.policy.rules_of(leg.processor).live)
     if objection is not None and not _is_overruled(objection, leg):
         passes = objection.passes and _can_be_read(facts, builder.policy)
-        again = passes and leg.backoffs < BLOCKED_TRIES
-        leg = builder.update_leg(leg, backoffs=leg.backoffs + passes)
+        again = passes and leg.retry_count < BLOCKED_TRIES
+        leg = builder.update_leg(leg, retry_count=leg.retry_count + passes)
         next_at = facts.read_at + builder.policy.retry_max_seconds if again else None
         block_for_payment(builder, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None
     left = facts.left_minor
     if left is not None and left < leg.amount_minor and leg.first_intent_at is None:
         return _cut_down(builder, leg, left)
-    is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention in STOPS)
-    return builder.update_leg(leg, attention=None) if leg.attention and is_over else leg
+    is_over = leg.status is LegStatus.PLANNED or (leg.status is LegStatus.WAITING and leg.attention_code in STOPS)
+    return builder.update_leg(leg, attention_code=None) if leg.attention_code and is_over else leg
 
 
 def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None:
@@ -184,11 +184,16 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
         amount_minor=rest_minor,
         credits=rest_credits,
         payment_credits=rest_of_room,
-        attention=None,
+        attention_code=None,
     )
     block_for_payment(builder, rest, REFUNDED_ELSEWHERE, told)
     return builder.update_leg(
-        leg, amount_minor=left_minor, credits=credits, payment_credits=of_room, unreturnable_minor=0, attention=None
+        leg,
+        amount_minor=left_minor,
+        credits=credits,
+        payment_credits=of_room,
+        unreturnable_minor=0,
+        attention_code=None,
     )
 
 
@@ -214,10 +219,9 @@ def block_for_payment(
     alarm: bool = True,
 ) -> None:
     """The leg waits, unsent; a person hears of it once, however often the same is found."""
-    if leg.attention != code:
+    if leg.attention_code != code:
         builder.record_event(event or code, alarm=alarm, leg=leg, reason=message, payment_id=leg.payment_id)
-    told: dict[str, Any] = {"attention": code, "failure_code": code, "failure_message": message}
-    builder.update_leg(leg, next_at=next_at, **told)
+    builder.update_leg(leg, next_at=next_at, attention_code=code, failure_code=code, failure_message=message)
 
 
 def _is_suspect(facts: PaymentFacts) -> bool:
@@ -241,7 +245,7 @@ def payment_blocks_sending(leg: Leg, facts: PaymentFacts | None, live: bool | No
 
 def _is_overruled(objection: Objection, leg: Leg) -> bool:
     """What a person has seen by name in the list, which has nothing more, is the money that the word tells of."""
-    return objection.code == REFUNDED_ELSEWHERE and bool(leg.seen_elsewhere)
+    return objection.code == REFUNDED_ELSEWHERE and bool(leg.acknowledged_outside)
 
 
 def proved_by(leg: Leg, refund_object: RefundObject) -> PaymentRead | None:

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refund_worker.domain.processor_replies import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class RefundInstruction:
+    """What one attempt asks for: `amount_minor` of `currency` back over `processor_payment_id`.
+
+    `installation` says which database knows the leg: several may share one account at the processor.
+    """
+
+    refund_id: str
+    leg_id: str
+    attempt: int
+    processor_payment_id: str
+    amount_minor: int
+    currency: str
+    reason: str
+    installation: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -51,17 +70,15 @@ Call = Send | LookUp | Fetch | Verify
 
 
 @dataclass(frozen=True, slots=True)
-class RefundInstruction:
-    """What one attempt asks for: `amount_minor` of `currency` back over `processor_payment_id`.
+class RecordedReply:
+    """What a processor said about one leg: the answer to `call`, or something unasked (`call` is None).
 
-    `installation` says which database knows the leg: several may share one account at the processor.
+    `asked_at` (epoch seconds) is when the question was asked: the quiet window is measured against it, never against
+    the time of the answer. `call` None stands for a webhook, a poll or a reconciliation.
     """
 
     refund_id: str
     leg_id: str
-    attempt: int
-    processor_payment_id: str
-    amount_minor: int
-    currency: str
-    reason: str
-    installation: str = ""
+    call: Call | None
+    reply: Answer
+    asked_at: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypedDict
 
 
 class Kind(StrEnum):
@@ -31,16 +32,18 @@ class RefundStatus(StrEnum):
     CANCELED = "canceled"
 
 
-FINAL = frozenset(
-    {
-        RefundStatus.SUCCEEDED,
-        RefundStatus.PARTIALLY_SUCCEEDED,
-        RefundStatus.FAILED,
-        RefundStatus.REJECTED,
-        RefundStatus.CANCELED,
-    }
-)
+# Groups of refunds' statuses. Nothing outside of the domain lists statuses of its own.
+ENDED_PAID = (RefundStatus.SUCCEEDED, RefundStatus.PARTIALLY_SUCCEEDED)
+ENDED_UNSENT = (RefundStatus.REJECTED, RefundStatus.CANCELED)  # before any money was asked for
+ENDED_UNPAID = (RefundStatus.FAILED, *ENDED_UNSENT)
+FINAL = frozenset({*ENDED_PAID, *ENDED_UNPAID})
 NON_FINAL = tuple(status for status in RefundStatus if status not in FINAL)
+WAITING_FOR_PERSON = (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL)
+UNDER_WAY = tuple(status for status in NON_FINAL if status not in WAITING_FOR_PERSON)
+NOT_YET_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)  # its ledger entries follow
+POSTED_UNENDED = tuple(status for status in NON_FINAL if status not in NOT_YET_POSTED)
+FAILED_TO_PAY_ALL = (RefundStatus.FAILED, RefundStatus.PARTIALLY_SUCCEEDED)  # an end with a failure code
+TROUBLED = (RefundStatus.NEEDS_ATTENTION, RefundStatus.FAILED)
 
 
 class LegStatus(StrEnum):
@@ -76,6 +79,8 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
 }
 # An object in one of these has paid or may still pay.
 LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
+# No money goes out for one in these; a processor's own word for its status is compared with them as it is.
+UNPAID_OBJECT_STATES = frozenset(ObjectState) - LIVE_OBJECT_STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,36 @@ class KnownRefundObject:
     attempt: int | None = None
 
 
+class RefusalKind(StrEnum):
+    """What a processor's refusal of a send means for the leg, once it is certain that nothing else exists."""
+
+    REFUSED = "refused"  # final: this payment cannot be used
+    OVER_REFUND = "over_refund"  # the payment has less left than our records say
+    BLOCKED = "blocked"  # not possible now
+    ALREADY_REFUNDED = "already_refunded"  # the payment was refunded in full, by us or by others
+    MISCONFIGURED = "misconfigured"
+    UNKNOWN = "unknown_refusal"  # a code that we do not know: a person reads it
+    KEY_CONFLICT = "key_conflict"
+    ANSWER_MISMATCH = "answer_mismatch"  # an object bears the leg's name and is something else
+    OUTCOME_UNKNOWN = "outcome_unknown"  # nothing was found after the key's life
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is not known about the calls that were made for a leg. A leg without open questions has none."""
+
+    unanswered: bool = False  # the outcome of an earlier call is not known yet
+    lookup_required: bool = False  # the same key would only replay an error: list what exists before anything else
+    refusal: RefusalKind | None = None  # takes effect once it is certain that nothing exists
+
+    @classmethod
+    def of(
+        cls, *, unanswered: bool = False, lookup_required: bool = False, refusal: RefusalKind | None = None
+    ) -> Doubt | None:
+        """Return the doubt, or None where there is nothing to doubt."""
+        return cls(unanswered, lookup_required, refusal) if unanswered or lookup_required or refusal else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
     """The part of a refund that goes back over one payment.
@@ -133,32 +168,80 @@ class Leg:
     status: LegStatus = LegStatus.PLANNED
     attempt: int = 1
     sends: int = 0
-    backoffs: int = 0
+    retry_count: int = 0
     first_intent_at: float | None = None  # of any attempt: what others refund since then is of this leg's concern
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
-    doubtful: bool = False  # an earlier send's outcome is not known yet
-    look_first: bool = False  # the same key would only replay an error: ask for what exists before anything else
-    verdict: str | None = None  # what a refusal would mean once it is proved that nothing exists
+    in_doubt: Doubt | None = None
+    times_restored: int = 0  # how often a leg of no money counted as paid again; part of its payout's id
     failure_code: str | None = None
     failure_message: str | None = None
-    attention: str | None = None  # why a person is needed
+    attention_code: str | None = None  # why a person is needed
     processor_refund_id: str | None = None
-    settled: bool = False  # what becomes of a failed leg's money is decided
-    returned_credits: int = 0  # credits to give back to the balance for it
+    reallocated: bool = False  # what becomes of a failed leg's money is decided
+    reversed_credits: int = 0  # credits to give back to the balance for it
     replaces: str | None = None  # the failed leg it stands in for
     next_at: float | None = None
-    looked_at: float | None = None  # when the list was asked that shows nothing against the next send
+    listed_at: float | None = None  # when the list was asked that shows nothing against the next send
     held: bool = False  # it waited through a pause or for a person: the list is read before anything is sent
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
-    seen_elsewhere: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
+    acknowledged_outside: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
     objects: tuple[KnownRefundObject, ...] = ()
     unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
+
+    @property
+    def unanswered(self) -> bool:
+        """Return True while the outcome of an earlier call is not known."""
+        return self.in_doubt is not None and self.in_doubt.unanswered
+
+    @property
+    def lookup_required(self) -> bool:
+        """Return True if the list must be read before the key is used again."""
+        return self.in_doubt is not None and self.in_doubt.lookup_required
+
+    @property
+    def refusal(self) -> RefusalKind | None:
+        """Return the refusal that takes effect once it is certain that nothing exists."""
+        return self.in_doubt.refusal if self.in_doubt is not None else None
+
+    @property
+    def answered(self) -> Doubt | None:
+        """Return the doubt that is left once the outcome of every call is known."""
+        return Doubt.of(lookup_required=self.lookup_required, refusal=self.refusal)
 
     @property
     def attempts(self) -> int:
         """How many attempts were really begun."""
         return self.attempt if self.sends else self.attempt - 1
+
+
+class LegChanges(TypedDict, total=False):
+    """The fields of a leg that a decision may change, beside its status."""
+
+    amount_minor: int
+    credits: int
+    payment_credits: int
+    attempt: int
+    sends: int
+    retry_count: int
+    times_restored: int
+    first_intent_at: float | None
+    first_sent_at: float | None
+    last_sent_at: float | None
+    in_doubt: Doubt | None
+    failure_code: str | None
+    failure_message: str | None
+    attention_code: str | None
+    processor_refund_id: str | None
+    reallocated: bool
+    reversed_credits: int
+    next_at: float | None
+    listed_at: float | None
+    held: bool
+    blocked_by: tuple[str, ...]
+    acknowledged_outside: tuple[str, ...]
+    objects: tuple[KnownRefundObject, ...]
+    unreturnable_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,9 +267,9 @@ class Refund:
     requested_by_note: str | None = None  # who asked, in the caller's word
     metadata: Mapping[str, str] = field(default_factory=dict)
     of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
-    posted: bool = False  # the ledger entries are made
-    returns: int = 0  # how many reversals were posted
-    returned_credits: int = 0
+    ledger_posted: bool = False  # the ledger entries are made
+    reversal_count: int = 0  # how many reversals were posted
+    reversed_credits: int = 0
     failure_code: str | None = None
     failure_message: str | None = None
     priority: int = 0

@@ -1,36 +1,48 @@
-"""What a refund object at the processor means for its leg, joined by object id."""
+"""What one refund object at the processor means for its leg.
+
+Reports of an object may come late, twice or in any order. A state of an object only ever replaces one of lower
+`OBJECT_RANK`, so the leg ends the same in whatever order the reports come. An object that is not what the leg asked for
+is never believed: a person decides.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from refund_worker.domain.credit_postings import post_after_all
-from refund_worker.domain.decision import RefundObjectUpdate
+from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
-    ANSWER_MISMATCH,
     BLOCKED_TRIES,
-    FAILED_BY_A_DISPUTE,
-    FAILED_FOR_FUNDS,
     MANUAL_PREFIX,
     DecisionBuilder,
+)
+from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
+from refund_worker.domain.legs import (
+    clear_unreachable,
     credits_to_reverse,
     fresh_attempt,
     is_watched,
     leg_number,
 )
-from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
-from refund_worker.domain.payment_check import proved_by
+from refund_worker.domain.mismatch import STATE_OF_STATUS, mismatch, reject_mismatch, store_status
 from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, KnownRefundObject, Leg, LegStatus, ObjectState
+from refund_worker.domain.refund import (
+    LIVE_OBJECT_STATES,
+    OBJECT_RANK,
+    Doubt,
+    KnownRefundObject,
+    Leg,
+    LegChanges,
+    LegStatus,
+    ObjectState,
+)
 from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
-from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
+from refund_worker.domain.timing import POLL_SECONDS_MAX
 
-UNREACHABLE = "processor_unreachable"
 REFUNDED_TWICE = "refunded_twice"
-TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
-MISMATCH_SEPARATOR = ": "  # between the word of an object that is not believed and why
-_STATE_OF_STATUS = {state.value: state for state in ObjectState}
+UNKNOWN_STATUS = "unknown_status"
+_POLLED = frozenset({LegStatus.PENDING, LegStatus.REQUIRES_ACTION})
 _OUTCOME_OF_STATE = {
     ObjectState.PENDING: LegOutcome.ACCEPTED,
     ObjectState.REQUIRES_ACTION: LegOutcome.REQUIRES_CUSTOMER,
@@ -40,304 +52,280 @@ _OUTCOME_OF_STATE = {
 }
 
 
-def waits_for_person(leg: Leg) -> bool:
-    """Whether a person decides if it is sent at all: no news but that of its own object may make it due again."""
-    return leg.status in TO_BE_SENT and leg.attention is not None and leg.next_at is None
-
-
-def clear_unreachable(leg: Leg) -> Leg:
-    """The processor answered: that it could not be reached concerns nobody any more."""
-    return replace(leg, attention=None) if leg.attention == UNREACHABLE else leg
-
-
 def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """Join what the processor says of one object with what is known; order and repetition make no difference."""
-    fault = mismatch(leg, refund_object, builder.policy.live)
+    """Merge one report of a refund object into its leg, and return the leg as it is then."""
+    fault = mismatch(leg, refund_object, builder.policy.rules_of(leg.processor).live)
     if fault:
-        return _reject_mismatch(builder, leg, refund_object, fault)
-    state = _STATE_OF_STATUS.get(refund_object.status or "")
+        return reject_mismatch(builder, leg, refund_object, fault)
+    state = STATE_OF_STATUS.get(refund_object.status or "")
     if state is None:
         return _keep_unknown_status(builder, leg, refund_object)
-    known = {seen.processor_refund_id: seen for seen in leg.objects}
-    old = known.get(refund_object.processor_refund_id)
-    if old is not None and (old.state is state or OBJECT_RANK[old.state] > OBJECT_RANK[state]):
-        if old.state is state:
-            _keep_status(builder, leg, refund_object)  # the last word may have been one that was not believed
+    known = {known.processor_refund_id: known for known in leg.objects}
+    before = known.get(refund_object.processor_refund_id)
+    if before is not None and before.state is state:
+        # The status that was stored last may be that of a mismatched report.
+        store_status(builder, leg, refund_object)
+        return _apply_repeat(builder, leg, refund_object)
+    if before is not None and OBJECT_RANK[before.state] > OBJECT_RANK[state]:
         return _apply_repeat(builder, leg, refund_object)
     known[refund_object.processor_refund_id] = KnownRefundObject(
         refund_object.processor_refund_id, state, refund_object.attempt
     )
     builder.objects.append(RefundObjectUpdate(leg.leg_id, state, refund_object))
     leg = builder.update_leg(leg, objects=tuple(known.values()))
-    standing = [seen for seen in known.values() if seen.state in LIVE_OBJECT_STATES]
-    if not standing and refund_object.attempt not in (None, leg.attempt) and leg.status in ACTIVE:
-        # An older attempt's object failed; the present attempt's fate is still open.
-        if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
-            return leg
-        return builder.transition_leg(leg, LegOutcome.NO_ANSWER, doubtful=True, look_first=True, next_at=builder.now)
-    return _apply_objects(builder, leg, refund_object, standing, state)
+    if _is_failure_of_older_attempt(leg, refund_object):
+        return _ask_for_current_attempt(builder, leg)
+    return _apply_state(builder, leg, refund_object, state)
 
 
-def _apply_objects(
+def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:
+    """Return True if no object of the leg is live and this one belongs to an attempt before the current one."""
+    return not _live(leg.objects) and refund_object.attempt not in (None, leg.attempt) and leg.status in ACTIVE
+
+
+def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
+    """An older attempt's object failed. What became of the current attempt is still open."""
+    if leg.status not in _POLLED:
+        return leg
+    in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal)
+    return builder.transition_leg(leg, LegOutcome.NO_ANSWER, in_doubt=in_doubt, next_at=builder.now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What the objects of a leg mean together.
+
+    `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one beside a
+    manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the money.
+    """
+
+    outcome: LegOutcome
+    live: KnownRefundObject | None
+    twice: bool
+    paid_manually: bool
+    late: bool
+    disputed: bool
+
+
+def _meaning(
     builder: DecisionBuilder,
     leg: Leg,
     refund_object: RefundObject,
-    standing: list[KnownRefundObject],
     state: ObjectState,
-) -> Leg:
-    # Among equals the one that is booked stays: going back and forth would post the same payout twice.
+    live: Sequence[KnownRefundObject],
+) -> _Meaning:
+    # Among equals the object that was posted stays: going back and forth would post the same payout twice.
     best = max(
-        standing,
-        key=lambda seen: (OBJECT_RANK[seen.state], seen.processor_refund_id == leg.processor_refund_id),
+        live,
+        key=lambda known: (OBJECT_RANK[known.state], known.processor_refund_id == leg.processor_refund_id),
         default=None,
     )
     outcome = _OUTCOME_OF_STATE[best.state if best else state]
-    by_hand = _is_paid_manually_otherwise(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
-    twice = len(standing) > 1 or by_hand
-    if by_hand and outcome is not LegOutcome.PAID:
-        return _keep_manual_payment(builder, leg, refund_object, best)
+    paid_manually = _is_paid_manually(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
-    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and refund_object.failure_code in FAILED_FOR_FUNDS:
-        return _wait_for_funds(builder, leg, refund_object)
-    disputed = not best and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE
-    if best:
-        leg = _reopen(builder, leg)
-    changes: dict[str, Any] = {
-        "processor_refund_id": best.processor_refund_id if best else refund_object.processor_refund_id,
-        "doubtful": False,
-        "look_first": False,
-        "verdict": None,
-        "backoffs": 0,
-        "attention": REFUNDED_TWICE if twice else refund_object.failure_code if disputed else None,
-        "failure_code": None if best else refund_object.failure_code or str(state),
-        "failure_message": None
-        if best
-        else f"the processor says {state}: {refund_object.failure_code or 'no reason given'}",
-        "next_at": None,
-    }
-    if outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
-        changes["next_at"] = builder.now + _poll_seconds(builder, leg)
-    if late and not best:
-        changes |= {"settled": True, "returned_credits": leg.credits}
-    detail = {"processor_refund_id": refund_object.processor_refund_id}
-    alarm = twice or late or by_hand or disputed
-    return builder.transition_leg(
-        leg, outcome, reason=refund_object.failure_code, alarm=alarm, detail=detail, **changes
+    rules = builder.policy.rules_of(leg.processor)
+    return _Meaning(
+        outcome=outcome,
+        live=best,
+        twice=len(live) > 1 or paid_manually,
+        paid_manually=paid_manually,
+        late=late,
+        disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
     )
 
 
-def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """The object came to nothing because our balance was too low: blocked, as when the call says so at once.
+def _apply_state(
+    builder: DecisionBuilder,
+    leg: Leg,
+    refund_object: RefundObject,
+    state: ObjectState,
+    live: Sequence[KnownRefundObject] | None = None,
+) -> Leg:
+    """Give the leg the status that its objects have together; `live` are its live objects if not those it knows."""
+    meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
+    if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
+        return _keep_manual_payment(builder, leg, refund_object, meaning.live)
+    failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
+    if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
+        return _wait_for_funds(builder, leg, refund_object)
+    if meaning.live:
+        leg = _reopen(builder, leg)
+    return builder.transition_leg(
+        leg,
+        meaning.outcome,
+        reason=refund_object.failure_code,
+        alarm=meaning.twice or meaning.late or meaning.disputed,
+        detail={"processor_refund_id": refund_object.processor_refund_id},
+        **_values_of(builder, leg, refund_object, state, meaning),
+    )
 
-    It is a proof, so the next attempt has a key of its own. Each one's object shows how often it was tried.
+
+def _values_of(
+    builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, state: ObjectState, meaning: _Meaning
+) -> LegChanges:
+    paying = meaning.live or refund_object
+    failure = refund_object.failure_code
+    values: LegChanges = {
+        "processor_refund_id": paying.processor_refund_id,
+        "in_doubt": None,
+        "retry_count": 0,
+        "attention_code": REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None,
+        "failure_code": None,
+        "failure_message": None,
+        "next_at": None,
+    }
+    if meaning.live is None:
+        values["failure_code"] = failure or str(state)
+        values["failure_message"] = f"the processor says {state}: {failure or 'no reason given'}"
+        if meaning.late:
+            values |= {"reallocated": True, "reversed_credits": leg.credits}
+    if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
+        values["next_at"] = _next_poll(builder, leg)
+    return values
+
+
+def _live(objects: Iterable[KnownRefundObject]) -> tuple[KnownRefundObject, ...]:
+    return tuple(known for known in objects if known.state in LIVE_OBJECT_STATES)
+
+
+def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
+    """Block the leg: the object failed because our balance at the processor was too low.
+
+    That proves that nothing was paid, so the next attempt gets a key of its own. The number of failed objects shows how
+    often it was tried.
     """
-    tries = sum(seen.state is ObjectState.FAILED for seen in leg.objects)
-    again = max(tries - 1, leg.backoffs) < BLOCKED_TRIES
+    tries = sum(known.state is ObjectState.FAILED for known in leg.objects)
+    again = max(tries - 1, leg.retry_count) < BLOCKED_TRIES
     return builder.transition_leg(
         replace(fresh_attempt(leg), attempt=leg.attempt + 1),
         LegOutcome.UNFUNDED,
         reason=refund_object.failure_code,
         alarm=tries == 1,
         detail={"processor_refund_id": refund_object.processor_refund_id},
-        attention=refund_object.failure_code,
+        attention_code=refund_object.failure_code,
         failure_code=refund_object.failure_code,
         failure_message=f"the processor says failed: {refund_object.failure_code}",
         processor_refund_id=refund_object.processor_refund_id,
-        doubtful=False,
-        backoffs=max(tries, leg.backoffs + 1),
+        in_doubt=None,
+        retry_count=max(tries, leg.retry_count + 1),
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
     )
 
 
-def _is_paid_manually_otherwise(leg: Leg, object_id: str) -> bool:
-    """Whether a person said that they paid it, and not by this very object."""
+def _is_paid_manually(leg: Leg, object_id: str) -> bool:
+    """Return True if a person recorded another payment than this object for the leg."""
     paid_by = leg.processor_refund_id or ""
-    is_by_hand = leg.status is LegStatus.SUCCEEDED and paid_by.startswith(MANUAL_PREFIX)
-    return is_by_hand and paid_by != MANUAL_PREFIX + object_id
+    is_manual = leg.status is LegStatus.SUCCEEDED and paid_by.startswith(MANUAL_PREFIX)
+    return is_manual and paid_by != MANUAL_PREFIX + object_id
 
 
 def _keep_manual_payment(
-    builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, best: KnownRefundObject | None
+    builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, live: KnownRefundObject | None
 ) -> Leg:
-    """What came to nothing at the processor does not contradict who paid in another way; what may still pay does."""
+    """Keep a manual payment. A failed object does not contradict it; one that may still pay needs a person."""
     object_id = refund_object.processor_refund_id
-    if best is None:
+    if live is None:
         builder.record_event("paid_by_hand_stands", leg=leg, processor_refund_id=object_id, state=refund_object.status)
-        return builder.update_leg(leg, attention=None) if leg.attention == REFUNDED_TWICE else leg
-    if leg.attention != REFUNDED_TWICE:
+        return builder.update_leg(leg, attention_code=None) if leg.attention_code == REFUNDED_TWICE else leg
+    if leg.attention_code != REFUNDED_TWICE:
         builder.record_event(
             REFUNDED_TWICE, alarm=True, leg=leg, processor_refund_id=object_id, state=refund_object.status
         )
-    return builder.update_leg(leg, attention=REFUNDED_TWICE, doubtful=False, next_at=None)
+    return builder.update_leg(leg, attention_code=REFUNDED_TWICE, in_doubt=leg.answered, next_at=None)
+
+
+# --- a live object for a leg that had ended unpaid --------------------------------------------------------------------
 
 
 def _reopen(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """Something stands at the processor for this leg, whatever was thought of it here."""
-    given_up = leg.status in UNPAID_FINAL
-    if given_up:
+    """Reopen the leg if it had ended without money: the processor has a live refund object for it."""
+    ended_unpaid = leg.status in UNPAID_FINAL
+    if ended_unpaid:
         leg = _undo_abandonment(builder, leg)
-    if not builder.refund.posted:
+    if not builder.refund.ledger_posted:
         post_after_all(builder, leg.leg_id)
-    if given_up:
+    if ended_unpaid:
         _restore_zero_amount_legs(builder)
     return leg
 
 
 def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """Money did go out for a leg that was given up: credits given back for it are taken again, and a person told."""
+    """Take back the credits that were returned for the leg, and alarm a person: the money did go out."""
     refund = builder.refund
-    builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=leg.returned_credits)
-    still_to_return = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))
-    given_back = max(0, leg.returned_credits - still_to_return)
-    if given_back:
-        builder.balance -= given_back
-        builder.withdrawn += given_back
+    builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=leg.reversed_credits)
+    not_yet_returned = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))
+    returned = max(0, leg.reversed_credits - not_yet_returned)
+    if returned:
+        builder.account += AccountDelta(balance=-returned, withdrawn=returned)
         customer = customer_account(refund.customer_id)
         builder.post_entry(
-            f"taken-again-{refund.returns}-{leg_number(leg)}",
+            f"taken-again-{refund.reversal_count}-{leg_number(leg)}",
             EntryKind.CORRECTION,
-            -given_back,
-            transfer(customer, CLEARING, CREDITS, given_back),
-            f"Correction of {given_back} credits: the money did go out after all",
-            f"{refund.refund_id}-reversal-{refund.returns}",
+            -returned,
+            transfer(customer, CLEARING, CREDITS, returned),
+            f"Correction of {returned} credits: the money did go out after all",
+            f"{refund.refund_id}-reversal-{refund.reversal_count}",
         )
-        builder.refund = replace(refund, returned_credits=refund.returned_credits - given_back)
-    return builder.update_leg(leg, settled=False, returned_credits=0)
+        builder.refund = replace(refund, reversed_credits=refund.reversed_credits - returned)
+    return builder.update_leg(leg, reallocated=False, reversed_credits=0)
 
 
 def _restore_zero_amount_legs(builder: DecisionBuilder) -> None:
-    """Legs worth nothing follow the others: given up only while no money had gone out at all."""
+    """Count the legs of no money as paid again: they end unpaid only if no money went out at all."""
     for leg in tuple(builder.legs.values()):
         if leg.amount_minor == 0 and leg.status in UNPAID_FINAL:
-            # Never sent, it has no other use for this number: here it counts how often it came back.
-            times = leg.backoffs + 1
             builder.transition_leg(
-                _undo_abandonment(builder, leg), LegOutcome.PAID, reason="follows the others", backoffs=times
+                _undo_abandonment(builder, leg),
+                LegOutcome.PAID,
+                reason="follows the others",
+                times_restored=leg.times_restored + 1,
             )
 
 
+# --- nothing new ------------------------------------------------------------------------------------------------------
+
+
 def _apply_repeat(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """Nothing new about a known object; if it was asked for by a poll, ask again later, less and less often."""
-    if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
-        return builder.update_leg(clear_unreachable(leg), next_at=builder.now + _poll_seconds(builder, leg), backoffs=0)
+    """Apply a report that brings no new state: it still answers a poll or a call without an answer."""
+    if leg.status in _POLLED:
+        return builder.update_leg(clear_unreachable(leg), next_at=_next_poll(builder, leg), retry_count=0)
     if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN) and refund_object.attempt in (None, leg.attempt):
-        state = next(
-            seen.state for seen in leg.objects if seen.processor_refund_id == refund_object.processor_refund_id
-        )
-        standing = [seen for seen in leg.objects if seen.state in LIVE_OBJECT_STATES]
-        return _apply_objects(builder, leg, refund_object, standing, state)
+        known = next(k for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id)
+        return _apply_state(builder, leg, refund_object, known.state)
     return leg
 
 
-def _poll_seconds(builder: DecisionBuilder, leg: Leg) -> float:
-    """An ageing schedule: half the time since the last send, between the setting and a day."""
+def _next_poll(builder: DecisionBuilder, leg: Leg) -> float:
+    """Return the time of the next poll: half the leg's age from now, between `poll_seconds` and a day."""
     age = builder.now - (leg.last_sent_at or builder.now)
-    return max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
+    return builder.now + max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
 
 
-def mismatch(leg: Leg, refund_object: RefundObject, live: bool | None) -> str | None:
-    """What makes the object another one than this leg asked for, in words; None if nothing does."""
-    if refund_object.leg_id is not None and refund_object.leg_id != leg.leg_id:
-        return "another leg's refund"
-    if (refund_object.amount_minor, refund_object.currency) != (leg.amount_minor, leg.currency):
-        return f"{refund_object.amount_minor} {refund_object.currency} instead of {leg.amount_minor} {leg.currency}"
-    if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:
-        return "another payment's refund"
-    if live is not None and refund_object.live is not None and refund_object.live != live:
-        return "another mode (live or test)"
-    return None
-
-
-def _reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, fault: str) -> Leg:
-    """An answer about something else is no evidence. Nothing is concluded from it; a person hears of it.
-
-    About an object that came to nothing under an older attempt it says nothing of the present one either.
-    """
-    if ANSWER_MISMATCH not in (leg.attention, leg.verdict):  # once, however often the same is heard
-        builder.record_event(
-            ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=refund_object.processor_refund_id
-        )
-    if refund_object.leg_id == leg.leg_id:
-        _keep_status(builder, leg, replace(refund_object, status=mismatched_status(refund_object, fault)))
-    if _is_void_still(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
-        return leg
-    told: dict[str, Any] = {"attention": ANSWER_MISMATCH, "failure_code": ANSWER_MISMATCH, "failure_message": fault}
-    if proof := proved_by(leg, refund_object):
-        builder.words[leg.payment_id] = proof
-    if refund_object.leg_id == leg.leg_id and leg.processor_refund_id is None:
-        told["processor_refund_id"] = refund_object.processor_refund_id
-    waits = replace(leg, backoffs=leg.backoffs + 1)
-    next_at = builder.now + backoff_seconds(builder.policy, waits)
-    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
-        # Something was made, though not what was asked for: that a list does not show it is no proof of nothing.
-        told |= {"verdict": ANSWER_MISMATCH, "doubtful": True, "look_first": True}
-        return builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=fault, next_at=next_at, **told)
-    if waits_for_person(leg):  # for the reason that they were told, which also says what their retry has to ask
-        return leg
-    if leg.status in TO_BE_SENT:
-        told |= {"held": True, "looked_at": None}
-    if leg.status in ACTIVE:
-        return builder.update_leg(waits, next_at=next_at, **told)
-    if is_watched(leg) and leg.verdict != ANSWER_MISMATCH:
-        return builder.update_leg(leg, attention=ANSWER_MISMATCH, verdict=ANSWER_MISMATCH)
-    return leg
-
-
-def void_objects_of_older_attempts(leg: Leg) -> frozenset[str]:
-    """The objects that came to nothing under an older attempt: they say nothing about the present one."""
-    return frozenset(
-        o.processor_refund_id for o in leg.objects if o.state not in LIVE_OBJECT_STATES and o.attempt != leg.attempt
-    )
-
-
-def _is_void_still(refund_object: RefundObject) -> bool:
-    return _STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)
+# --- objects that are not what was asked for --------------------------------------------------------------------------
 
 
 def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """A status nobody has heard of: the object exists, so it is kept as pending, shown to a person, and asked again."""
-    word = refund_object.status or "none"
+    """Treat an object with an unknown status as pending, show it to a person, and ask again."""
+    status = refund_object.status or "none"
+    as_pending = KnownRefundObject(refund_object.processor_refund_id, ObjectState.PENDING)
+    pending = replace(refund_object, status=ObjectState.PENDING.value)
     if is_watched(leg):
         builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
-        seen = KnownRefundObject(refund_object.processor_refund_id, ObjectState.PENDING)
-        return _apply_objects(builder, leg, replace(refund_object, status="pending"), [seen], ObjectState.PENDING)
-    if leg.attention not in ("unknown_status", REFUNDED_TWICE):
+        return _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
+    if leg.attention_code not in (UNKNOWN_STATUS, REFUNDED_TWICE):
         builder.record_event(
-            "unknown_status", alarm=True, leg=leg, status=word, processor_refund_id=refund_object.processor_refund_id
+            UNKNOWN_STATUS, alarm=True, leg=leg, status=status, processor_refund_id=refund_object.processor_refund_id
         )
-    told: dict[str, Any] = {
-        "attention": "unknown_status",
-        "failure_code": "unknown_status",
-        "failure_message": f"status: {word}",
-    }
     if leg.status not in ACTIVE:
-        _keep_status(builder, leg, refund_object)
+        store_status(builder, leg, refund_object)
         return leg
-    if leg.status not in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
-        pending = replace(refund_object, status="pending")
+    if leg.status not in _POLLED:
         builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
-        leg = _apply_objects(
-            builder,
-            leg,
-            pending,
-            [KnownRefundObject(refund_object.processor_refund_id, ObjectState.PENDING)],
-            ObjectState.PENDING,
-        )
-    return builder.update_leg(leg, next_at=builder.now + _poll_seconds(builder, leg), **told)
-
-
-def mismatched_status(refund_object: RefundObject, fault: str) -> str:
-    """The word that is kept of an object which is not believed: what it says when it is right is news all the same."""
-    return f"{refund_object.status}{MISMATCH_SEPARATOR}{fault}"
-
-
-def is_mismatched(word: str | None) -> bool:
-    return MISMATCH_SEPARATOR in (word or "")
-
-
-def _keep_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> None:
-    """So that it is no news the next time; what is known of the object stands."""
-    known = next(
-        (seen.state for seen in leg.objects if seen.processor_refund_id == refund_object.processor_refund_id), None
+        leg = _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
+    return builder.update_leg(
+        leg,
+        next_at=_next_poll(builder, leg),
+        attention_code=UNKNOWN_STATUS,
+        failure_code=UNKNOWN_STATUS,
+        failure_message=f"status: {status}",
     )
-    builder.objects.append(RefundObjectUpdate(leg.leg_id, known, refund_object))

@@ -29,6 +29,7 @@ class LegOutcome(StrEnum):
     NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
+    RELEASED = "released"  # the refund was canceled or rejected before anything was sent
 
 
 class RefundOutcome(StrEnum):
@@ -71,7 +72,13 @@ _BY_A_PERSON = {_LO.ABANDONED: _L.CANCELED, _LO.PAID_MANUALLY: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
-    _L.PLANNED: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    _L.PLANNED: {
+        _LO.SENT: _L.SENDING,
+        _LO.BLOCKED: _L.BLOCKED,
+        _LO.RELEASED: _L.CANCELED,
+        **_BY_A_PERSON,
+        **_SAID_WHILE_OPEN,
+    },
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
@@ -100,7 +107,7 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
     # A leg worth nothing is never sent and counts as paid, until all the others have failed.
-    _L.SUCCEEDED: {_LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
+    _L.SUCCEEDED: {_LO.RELEASED: _L.CANCELED, _LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
     # By hand: a person paid while another way was still to be found.
     _L.FAILED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
     _L.CANCELED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
@@ -156,10 +163,25 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
 
-ACTIVE = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
+# Groups of legs' statuses; those of refunds are in `domain/refund.py`.
+FINAL_LEGS = (_L.SUCCEEDED, _L.FAILED, _L.CANCELED)
+ACTIVE = frozenset(_L) - frozenset(FINAL_LEGS)
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
 # What the processor has or may have: no person may say the opposite while it stands.
 WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+# A send comes next, or after an unanswered one a look-up that may lead to a send.
+AWAITING_SEND = (_L.PLANNED, _L.WAITING, _L.UNKNOWN, _L.BLOCKED)
+MAY_BE_SENT = frozenset({*AWAITING_SEND, _L.SENDING})
+
+
+def first_refund_status(*, needs_approval: bool) -> RefundStatus:
+    """The status of a refund that was just accepted."""
+    return _R.AWAITING_APPROVAL if needs_approval else _R.QUEUED
+
+
+def first_leg_status(amount_minor: int) -> LegStatus:
+    """The status of a leg that was just planned. One of no money is never sent: it counts as paid with the others."""
+    return _L.PLANNED if amount_minor else _L.SUCCEEDED
 
 
 def next_leg_status(status: LegStatus, outcome: LegOutcome) -> LegStatus:
@@ -182,7 +204,7 @@ def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutc
     """What the legs of a refund come to together. `credits_to_reverse` are those given up and not yet given back."""
     legs = tuple(legs)
     waiting_for = {leg.status for leg in legs if leg.status in ACTIVE or not _is_settled(leg)}
-    if any(leg.attention for leg in legs):
+    if any(leg.attention_code for leg in legs):
         return RefundOutcome.STUCK
     if waiting_for - {_L.PENDING, _L.REQUIRES_ACTION}:
         return RefundOutcome.ASKING
@@ -197,7 +219,7 @@ def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutc
 
 
 def _is_settled(leg: Leg) -> bool:
-    return leg.settled or leg.status not in UNPAID_FINAL
+    return leg.reallocated or leg.status not in UNPAID_FINAL
 
 
 def asked_minor(legs: Iterable[Leg]) -> int:

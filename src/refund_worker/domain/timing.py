@@ -7,8 +7,6 @@ import zlib
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.refund import Leg, Refund
 
-# As long as Stripe keeps a key, at the least (docs.stripe.com/api/idempotent_requests, read 2026-11).
-PROCESSOR_KEY_SECONDS = 86_400.0
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
 CLOCK_SLACK_SECONDS = 60.0
 # A pending object is polled less and less often, but at least once a day.
@@ -16,8 +14,8 @@ POLL_SECONDS_MAX = 86_400.0
 
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
-    """Whether the current key may still be replayed. After a clock that went back `look_first` forbids it as well."""
-    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
+    """Return True while the key may be sent again. `lookup_required` forbids it after the clock was set back."""
+    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_use_seconds(leg.processor)
 
 
 def lands_by(sent_at: float, policy: Policy) -> float:
@@ -35,16 +33,16 @@ def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
 
     Then a replayed refusal is the fate of all of them: what was executed first was refused, and the rest are replays.
     """
-    if leg.look_first or leg.first_sent_at is None:  # the key's age is unknown, or its stored answer is an error
+    if leg.lookup_required or leg.first_sent_at is None:  # the key's age is unknown, or its stored answer is an error
         return False
-    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds
+    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_use_seconds(leg.processor)
 
 
 def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     """Whether the current key may be sent again: what lands as late as can be must meet a key that is still known."""
     if leg.first_sent_at is None or not key_lives(leg, now, policy):
         return False
-    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
+    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:
@@ -58,7 +56,7 @@ def at_most(time: float | None, limit: float) -> float | None:
 
 def backoff_seconds(policy: Policy, leg: Leg) -> float:
     """Exponential, capped, and spread by ±25% in a way that depends on the leg alone, so that a run can be repeated."""
-    spread = zlib.crc32(f"{leg.leg_id}/{leg.backoffs}".encode()) % 1000 / 2000 + 0.75
+    spread = zlib.crc32(f"{leg.leg_id}/{leg.retry_count}".encode()) % 1000 / 2000 + 0.75
     base = min(policy.retry_base_seconds, policy.retry_max_seconds)
-    seconds: float = min(base * 2.0 ** min(leg.backoffs, 30), policy.retry_max_seconds)
+    seconds: float = min(base * 2.0 ** min(leg.retry_count, 30), policy.retry_max_seconds)
     return seconds * spread

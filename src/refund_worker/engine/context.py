@@ -13,11 +13,10 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
-from refund_worker.processors.base import PaymentReply, Processor, Reply, SearchReply
+from refund_worker.domain.processor_replies import Answer
+from refund_worker.processors.base import Processor
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
-
-Answer = Reply | SearchReply | PaymentReply
 
 
 class Limiter(Protocol):
@@ -28,10 +27,13 @@ class Limiter(Protocol):
 
 
 class NoLimit:
-    """As fast as it goes."""
+    """A limiter that lets every call through at once."""
 
     async def acquire(self, processor: str) -> None:
-        return None
+        """Return at once."""
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection to release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def new_id(prefix: str) -> str:
 
 
 def no_wake(refund_ids: Sequence[str], bulk: bool) -> None:
-    """Nobody is told; the sweep finds what is due."""
+    """Send no hint to workers; the sweep finds what is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, c
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.refund import (
     FINAL,
+    Doubt,
     Kind,
     KnownRefundObject,
     Leg,
@@ -20,15 +21,31 @@ from refund_worker.domain.refund import (
     ObjectState,
     Refund,
     RefundStatus,
+    RefusalKind,
     To,
 )
+from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
 from refund_worker.store.tables import legs, refund_objects, refunds
 
 _LEG_COLUMNS = [column.name for column in legs.columns]
+_REFUND_COLUMNS = [column.name for column in refunds.columns if column.name != "body"]
 _LEG_CHANGES = [name for name in _LEG_COLUMNS if name not in ("leg_id", "refund_id", "payment_id", "processor")]
+# The columns whose field has another name; all others are called as their field is.
+_LEG_FIELDS = {
+    "doubtful": "unanswered",
+    "look_first": "lookup_required",
+    "verdict": "refusal",
+    "settled": "reallocated",
+    "attention": "attention_code",
+    "backoffs": "retry_count",
+    "returned_credits": "reversed_credits",
+    "looked_at": "listed_at",
+    "seen_elsewhere": "acknowledged_outside",
+}
+_REFUND_FIELDS = {"posted": "ledger_posted", "returns": "reversal_count", "returned_credits": "reversed_credits"}
 _REFUND_CHANGES = (
     "status",
     "version",
@@ -90,6 +107,14 @@ def claimable(
     return list(connection.execute(locked(connection, query, skip=True), {"now": now, "limit": limit}).scalars())
 
 
+def due_ids(connection: Connection, now: float, limit: int, *, bulk: bool) -> list[str]:
+    """Return ids of refunds of one priority that are due and not leased, the longest waiting first. Locks nothing."""
+    r = refunds.c
+    free = or_(r.lease_until.is_(None), r.lease_until <= now)
+    query = select(r.refund_id).where(r.priority == (1 if bulk else 0), r.due_at <= now, free)
+    return list(connection.execute(query.order_by(r.due_at).limit(limit)).scalars())
+
+
 _IDS = bindparam("refund_ids", type_=Text, expanding=True)
 _REFUNDS = select(refunds).where(refunds.c.refund_id.in_(_IDS)).order_by(refunds.c.refund_id)
 _LEGS = select(legs).where(legs.c.refund_id.in_(_IDS))
@@ -103,7 +128,7 @@ _OBJECTS = (
 
 
 def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = False) -> list[Refund]:
-    """The refunds with their legs and known objects, in order of id; locked if asked."""
+    """Return the refunds with their legs and known refund objects, by id; with `lock` their rows are locked."""
     if not refund_ids:
         return []
     wanted = {"refund_ids": list(refund_ids)}
@@ -119,11 +144,19 @@ def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = Fa
 
 
 def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
-    return Leg(**{**row, "status": LegStatus(row["status"]), "objects": tuple(objects)})
+    values = {_LEG_FIELDS.get(column, column): value for column, value in row.items()}
+    refusal = values.pop("refusal")
+    in_doubt = Doubt.of(
+        unanswered=values.pop("unanswered"),
+        lookup_required=values.pop("lookup_required"),
+        refusal=RefusalKind(refusal) if refusal else None,
+    )
+    values["status"] = LegStatus(values["status"])
+    return Leg(**values, in_doubt=in_doubt, objects=tuple(objects))
 
 
 def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
-    values: dict[str, Any] = dict(row)
+    values: dict[str, Any] = {_REFUND_FIELDS.get(column, column): value for column, value in row.items()}
     del values["body"]
     values["metadata"] = json.loads(values["metadata"])
     values["kind"], values["to"] = Kind(values["kind"]), To(values["to"])
@@ -132,34 +165,38 @@ def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
     return Refund(**values, legs=tuple(in_order))
 
 
+def _values(of: Refund | Leg, columns: Iterable[str]) -> dict[str, Any]:
+    """Return the values of these columns, by column."""
+    fields = _LEG_FIELDS if isinstance(of, Leg) else _REFUND_FIELDS
+    return {column: getattr(of, fields.get(column, column)) for column in columns}
+
+
 def _refund_row(refund: Refund) -> dict[str, Any]:
-    return {column.name: getattr(refund, column.name) for column in refunds.columns if column.name != "body"} | {
-        "metadata": json.dumps(dict(refund.metadata), sort_keys=True)
-    }
+    return _values(refund, _REFUND_COLUMNS) | {"metadata": json.dumps(dict(refund.metadata), sort_keys=True)}
 
 
 def _leg_row(leg: Leg) -> dict[str, Any]:
-    return {name: getattr(leg, name) for name in _LEG_COLUMNS}
+    return _values(leg, _LEG_COLUMNS)
 
 
 def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
     """Write the refunds and legs as decided. Each names the version it leaves: another one there raises `LostRace`."""
+    pairs = [(d.before, d.after) for d in decisions if d.before is not None]
     rows = [
-        {"id": d.before.refund_id, "left": d.before.version} | {n: getattr(d.after, n) for n in _REFUND_CHANGES}
-        for d in decisions
+        {"id": before.refund_id, "left": before.version} | _values(after, _REFUND_CHANGES) for before, after in pairs
     ]
     if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
         raise LostRace("a refund was changed by somebody else in the meantime")
     changed, added = [], []
-    covered = [("refunds", _refund_row(d.after)) for d in decisions if _differs("refunds", d.before, d.after)]
-    for decision in decisions:
-        before = {leg.leg_id: leg for leg in decision.before.legs}
-        for leg in decision.after.legs:
-            if leg.leg_id not in before:
+    covered = [("refunds", _refund_row(after)) for before, after in pairs if _differs("refunds", before, after)]
+    for before, after in pairs:
+        legs_before = {leg.leg_id: leg for leg in before.legs}
+        for leg in after.legs:
+            if leg.leg_id not in legs_before:
                 added.append(_leg_row(leg))
-            elif leg is not before[leg.leg_id]:
-                changed.append({"id": leg.leg_id} | {name: getattr(leg, name) for name in _LEG_CHANGES})
-                if _differs("legs", before[leg.leg_id], leg):
+            elif leg is not legs_before[leg.leg_id]:
+                changed.append({"id": leg.leg_id} | _values(leg, _LEG_CHANGES))
+                if _differs("legs", legs_before[leg.leg_id], leg):
                     covered.append(("legs", _leg_row(leg)))
     if changed:
         connection.execute(_UPDATE_LEG, changed)
@@ -170,7 +207,8 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
 
 def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
     """Whether the audit chain is to know of the change."""
-    return any(getattr(before, name) != getattr(after, name) for name in snapshots.COVERED[table])
+    columns = snapshots.COVERED[table]
+    return _values(before, columns) != _values(after, columns)
 
 
 def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
@@ -181,7 +219,7 @@ def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which refunds to list; None means any. `starting_after` is the id of the last one already seen."""
+    """The refunds to list; an omitted filter matches any. `starting_after` is the id of the last one already seen."""
 
     statuses: tuple[str, ...] = ()
     customer_id: str | None = None
@@ -199,7 +237,7 @@ def id_at(at: float) -> str:
 
 
 def is_there(connection: Connection, refund_id: str, client: str | None) -> bool:
-    """Whether there is such a refund, of this client where one is named."""
+    """Return True if the refund exists and belongs to `client`, if one is given."""
     query = select(refunds.c.refund_id).where(refunds.c.refund_id == refund_id)
     if client is not None:
         query = query.where(refunds.c.client == client)
@@ -245,7 +283,7 @@ def put_off(
 
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now what was put off while the processor, or all of them (None), was paused."""
-    put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
+    put_off = legs.c.status.in_(AWAITING_SEND)
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
     # The refunds first, as everybody does: who has one claimed would write its legs as they were.

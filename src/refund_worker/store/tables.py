@@ -293,6 +293,7 @@ legs = Table(
     _ids("blocked_by"),
     _ids("seen_elsewhere"),
     _amount("unreturnable_minor", server_default="0"),
+    _count("times_restored"),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
     # With what sums over many refunds are made of.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),

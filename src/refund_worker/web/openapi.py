@@ -10,6 +10,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict  # before Python 3.12 Pydantic reads no other
 
 from refund_worker.engine.intake.schemas import Schema
+from refund_worker.processors.base import Webhooks
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -43,13 +44,13 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 
 
 class Received(TypedDict):
-    """A webhook event is stored."""
+    """The answer to a webhook event."""
 
     received: bool
 
 
 class Health(TypedDict):
-    """The process serves requests."""
+    """The answer of a health check."""
 
     status: Literal["ok"]
 
@@ -67,7 +68,7 @@ def forbid_other_fields(schemas: Mapping[str, dict[str, Any]]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What FastAPI is told of a route: `extra` is its body, `responses` its answers by status."""
+    """Description of a route for FastAPI: `extra` is its body, `responses` its answers by status."""
 
     extra: dict[str, Any]
     responses: dict[int | str, dict[str, Any]]
@@ -86,7 +87,7 @@ HEADER_VERSION = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The version that was looked at; 412 if the refund has changed since.",
+    "description": "The version that the caller has read; 412 if the refund has changed since.",
     "example": '"3"',
 }
 
@@ -102,7 +103,7 @@ def document(
     body_required: bool = True,
     guarded: bool = True,
 ) -> Document:
-    """A route's document. A guarded one may also answer 401 and 403; every route may answer 503."""
+    """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503."""
     statuses = set(problems) | {503} | ({401, 403} if guarded else set())
     extra: dict[str, Any] = {} if guarded else {"security": []}
     if body is not None or schema is not None:
@@ -123,16 +124,14 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-_EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["id", "type"],
-    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
-}
-_SIGNATURE = {
-    "name": "Stripe-Signature",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "t=1795424400,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
-}
-WEBHOOK = document({200: Received}, (400, 413), schema=_EVENT_SCHEMA, parameters=(_SIGNATURE,), guarded=False)
+def webhook_document(webhooks: Webhooks) -> Document:
+    """Return the description of the route that takes a processor's webhook events."""
+    signature = {
+        "name": webhooks.signature_header,
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": webhooks.signature_example,
+    }
+    schema = dict(webhooks.event_schema)
+    return document({200: Received}, (400, 413), schema=schema, parameters=(signature,), guarded=False)

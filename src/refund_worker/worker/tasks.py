@@ -12,8 +12,9 @@ from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from refund_worker.domain.persons import CELERY
+from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.context import Context
 from refund_worker.engine.intake.dead_letters import keep_refused
 from refund_worker.engine.intake.schemas import RefundSchema, checked_client, parse_schema
 from refund_worker.engine.refunds.accept import request_refunds

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.support.engine_world import START, Died, World, withdrawal
 
+from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.jobs.daily_stats import (
@@ -24,7 +25,7 @@ from refund_worker.engine.jobs.daily_stats import (
     percentile,
 )
 from refund_worker.engine.refunds.accept import DryRun, request_refunds
-from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
+from refund_worker.engine.refunds.replies import take_evidence
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 

@@ -45,4 +45,4 @@ def test_no_question_waits_so_long_for_its_turn_that_the_answers_of_its_batch_ar
     statuses = Counter(refund.status for refund in found)
     assert statuses[RefundStatus.SUCCEEDED] == len(world.processor.sends) > 0
     assert statuses[RefundStatus.SENDING] == CALLS - statuses[RefundStatus.SUCCEEDED] > 0
-    assert {leg.backoffs for refund in found for leg in refund.legs} == {0}, "no sign of a processor in trouble"
+    assert {leg.retry_count for refund in found for leg in refund.legs} == {0}, "no sign of a processor in trouble"

@@ -15,10 +15,11 @@ from sqlalchemy import select
 from tests.support.engine_world import World, withdrawal
 
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
+from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.processor_sync.pause import resume_processor
-from refund_worker.engine.refunds.replies import RecordedReply, take_evidence
+from refund_worker.engine.refunds.replies import take_evidence
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.store.processors import status_of_processors

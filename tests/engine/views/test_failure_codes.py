@@ -62,7 +62,7 @@ def test_every_reason_of_a_failed_object_has_one_too(reason: str | None, late: b
 
 def check(code: str, decision: Decision) -> None:
     leg = decision.after.legs[0]
-    assert code in (leg.attention, leg.failure_code)
+    assert code in (leg.attention_code, leg.failure_code)
     assert code in FAILURE_CODES or code.startswith("parameter_"), f"{code} is not explained"
     with_a_person = decision.after.status is RefundStatus.NEEDS_ATTENTION
     why = explain(code, ended=not with_a_person)

@@ -1,4 +1,4 @@
-"""A running sandbox, the official client in front of it, and a receiver for its webhooks."""
+"""Fixtures: a running sandbox, the official client connected to it, and a receiver for its webhooks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _shared_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(_shared_sandbox: Sandbox) -> Iterator[Sandbox]:
-    """A sandbox shared by the tests that leave its clock, balance and key life alone; without faults at first."""
+    """A shared sandbox without faults. Tests that use it must not change its clock, balance or key life."""
     yield _shared_sandbox
     _shared_sandbox.clear_faults()
     _shared_sandbox.send_webhooks_to(None)
@@ -41,14 +41,14 @@ def sandbox(_shared_sandbox: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def own_sandbox() -> Iterator[Sandbox]:
-    """A sandbox of the test's own."""
+    """A sandbox for one test only."""
     with Sandbox() as running:
         yield running
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes official clients of a sandbox."""
+    """A function that creates official clients of a sandbox."""
     opened: list[stripe.RequestsClient] = []
 
     def make(
@@ -65,12 +65,13 @@ def connect() -> Iterator[Connect]:
 
 @pytest.fixture
 def client(sandbox: Sandbox, connect: Connect) -> stripe.StripeClient:
+    """An official client of the shared sandbox."""
     return connect(sandbox)
 
 
 @pytest.fixture
 def charge(sandbox: Sandbox) -> str:
-    """A captured charge of 10.00 GBP that no other test has."""
+    """A captured charge of 10.00 GBP that no other test uses."""
     charge_id = f"ch_{next(_numbers)}"
     sandbox.register_payment(charge_id, 1000)
     return charge_id
@@ -78,7 +79,7 @@ def charge(sandbox: Sandbox) -> str:
 
 @dataclass
 class Receiver:
-    """Keeps what a webhook endpoint gets; refuses the first `failures` deliveries with a 500."""
+    """Stores the deliveries to a webhook endpoint. Refuses the first `failures` deliveries with a 500."""
 
     url: str = ""
     secret: str = "whsec_of_the_tests"
@@ -86,17 +87,19 @@ class Receiver:
     got: list[tuple[bytes, str]] = field(default_factory=list)
 
     def events(self, count: int, within_seconds: float = 10.0) -> list[stripe.Event]:
-        """The events so far, verified, once there are at least `count`."""
+        """Wait for at least `count` events and return all events so far, verified."""
         wait_until(lambda: len(self.got) >= count, within_seconds)
         return [stripe.Webhook.construct_event(body, signature, self.secret) for body, signature in list(self.got)]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """A running webhook endpoint."""
     kept = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            """Store the delivery, or refuse it while `failures` is above zero."""
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if kept.failures > 0:
                 kept.failures -= 1
@@ -108,7 +111,7 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     kept.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
@@ -121,7 +124,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 def wait_until(true: Callable[[], bool], within_seconds: float = 10.0) -> None:
+    """Wait until `true` returns True. Fail after `within_seconds`."""
     end = time.monotonic() + within_seconds
     while not true():
-        assert time.monotonic() < end, "it did not come true in time"
+        assert time.monotonic() < end, "the condition was not true in time"
         time.sleep(0.01)

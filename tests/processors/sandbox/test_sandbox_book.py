@@ -1,4 +1,4 @@
-"""The book on disk: a restart forgets nothing that anyone was told, and damage is noticed."""
+"""The book on disk: a restart keeps everything that a client ever saw, and damage is noticed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.journal import Journal
 from refund_worker.processors.sandbox.listing import list_refunds
-from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_wish
+from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_create_request
 
 Connect = Callable[..., stripe.StripeClient]
 
 
-def test_a_killed_sandbox_comes_back_with_payments_refunds_keys_and_clock(
-    own_sandbox: Sandbox, connect: Connect
-) -> None:
+def test_killed_sandbox_keeps_payments_refunds_keys_and_clock(own_sandbox: Sandbox, connect: Connect) -> None:
     client = connect(own_sandbox)
     own_sandbox.register_payment("ch_1", 1000)
     own_sandbox.advance_clock(5000)
@@ -48,7 +46,7 @@ def test_a_killed_sandbox_comes_back_with_payments_refunds_keys_and_clock(
         client.v1.refunds.create({"charge": "ch_1", "amount": 401})
 
 
-def test_a_torn_last_line_is_cut_off_and_the_rest_kept(own_sandbox: Sandbox, connect: Connect) -> None:
+def test_incomplete_last_line_is_cut_off_and_the_rest_kept(own_sandbox: Sandbox, connect: Connect) -> None:
     own_sandbox.register_payment("ch_1", 1000)
     connect(own_sandbox).v1.refunds.create({"charge": "ch_1", "amount": 300})
     own_sandbox.kill()
@@ -61,20 +59,20 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_kept(own_sandbox: Sandbox, con
     assert own_sandbox.book()["totals"]["gbp"]["refunded"] == 301
 
 
-def test_a_damaged_line_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_damaged_line_in_the_middle_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "book.jsonl"
     file.write_text('[{"kind":"opened","seed":"s"}]\n[{"kind":\n[]\n')
     with pytest.raises(BookError, match="line 2"):
         Book(file)
 
 
-def test_a_book_has_one_keeper(own_sandbox: Sandbox) -> None:
+def test_book_can_be_opened_by_one_process_only(own_sandbox: Sandbox) -> None:
     with pytest.raises(SandboxError), Sandbox(book=own_sandbox.book_path):
         pass
-    own_sandbox.register_payment("ch_1", 1)  # the first one goes on
+    own_sandbox.register_payment("ch_1", 1)  # the first sandbox still answers
 
 
-def test_a_payments_file_is_read_at_the_start_and_again_without_harm(tmp_path: Path) -> None:
+def test_payments_file_can_be_read_at_every_start(tmp_path: Path) -> None:
     header = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
     file = tmp_path / "payments.csv"
     file.write_text(header + "p1,c1,stripe,ch_a,1250,GBP,1250,2010-12-01T08:26:00Z\n", "utf-8")
@@ -84,7 +82,7 @@ def test_a_payments_file_is_read_at_the_start_and_again_without_harm(tmp_path: P
     assert payment == {"id": "ch_a", "amount": 1250, "currency": "gbp", "refunded": 0, "disputed": False}
 
 
-def test_the_sandbox_ends_in_order_when_asked_to(tmp_path: Path) -> None:
+def test_sigterm_ends_the_sandbox_in_order(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refund_worker.processors.sandbox", "--port", "0"]
     with subprocess.Popen(
         [*command, "--book", str(tmp_path / "book.jsonl")], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -98,7 +96,7 @@ def test_the_sandbox_ends_in_order_when_asked_to(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_the_sandbox_ends_when_the_process_that_started_it_does() -> None:
+def test_sandbox_ends_with_the_process_that_started_it() -> None:
     starter = (
         "import sys, os\n"
         "from refund_worker.processors.sandbox import Sandbox\n"
@@ -107,8 +105,8 @@ def test_the_sandbox_ends_when_the_process_that_started_it_does() -> None:
         "print(running.port, flush=True)\n"
         "os._exit(0)\n"
     )
-    told = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, timeout=30, check=True)
-    port = int(told.stdout)
+    started = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, timeout=30, check=True)
+    port = int(started.stdout)
     for _ in range(500):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -118,7 +116,7 @@ def test_the_sandbox_ends_when_the_process_that_started_it_does() -> None:
     pytest.fail("it still listens")
 
 
-def test_an_unanswered_client_does_not_keep_the_sandbox_from_ending(own_sandbox: Sandbox) -> None:
+def test_unfinished_request_does_not_stop_the_sandbox_from_ending(own_sandbox: Sandbox) -> None:
     with socket.create_connection(("127.0.0.1", own_sandbox.port), timeout=5) as idle:
         idle.sendall(b"POST /v1/refunds HTTP/1.1\r\nContent-Le")
         own_sandbox.stop()
@@ -130,27 +128,29 @@ def test_an_unanswered_client_does_not_keep_the_sandbox_from_ending(own_sandbox:
 
 
 def make_refund(book: Book, amount: int, charge: str = "ch_1") -> str:
+    """Create a refund in the book without a server, and return its id."""
     params: Params = {"charge": charge, "amount": str(amount)}
-    decision = decide_create(book, read_wish(params), None, {})
+    decision = decide_create(book, read_create_request(params), None, {})
     book.commit(*decision.records)
     refund_id: str = decision.object["id"]
     return refund_id
 
 
 def new_book(path: Path | None = None) -> Book:
+    """Return a book with a fixed clock and the payment ch_1 of 10.00 GBP."""
     book = Book(path, seed=1, clock=lambda: 1_700_000_000.0)
     if "ch_1" not in book.payments:
         book.commit({"kind": "payment", "id": "ch_1", "amount": 1000, "currency": "gbp", "disputed": False})
     return book
 
 
-def test_deciding_changes_nothing_until_it_is_committed() -> None:
+def test_decision_changes_nothing_until_it_is_committed() -> None:
     book = new_book()
-    decide_create(book, read_wish({"charge": "ch_1"}), None, {})
+    decide_create(book, read_create_request({"charge": "ch_1"}), None, {})
     assert (book.refunds, book.payments["ch_1"].refunded) == ({}, 0)
 
 
-def test_what_can_not_be_written_does_not_become_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_book_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = new_book(tmp_path / "book.jsonl")
     size = (tmp_path / "book.jsonl").stat().st_size
     write = os.write
@@ -169,7 +169,7 @@ def test_what_can_not_be_written_does_not_become_true(tmp_path: Path, monkeypatc
     assert new_book(tmp_path / "book.jsonl").payments["ch_1"].refunded == 100
 
 
-def test_one_line_holds_all_that_happened_together(tmp_path: Path) -> None:
+def test_one_line_holds_all_records_of_one_commit(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "book.jsonl")
     journal.append([{"kind": "a"}, {"kind": "b"}])
     journal.append([{"kind": "c"}])
@@ -178,7 +178,7 @@ def test_one_line_holds_all_that_happened_together(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_failed_refund_never_comes_back_to_life() -> None:
+def test_failed_refund_cannot_change_status_again() -> None:
     book = new_book()
     refund = book.refunds[make_refund(book, 1000)]
     book.commit(*decide_move(book, refund, "failed", None).records)
@@ -188,7 +188,7 @@ def test_a_failed_refund_never_comes_back_to_life() -> None:
     assert book.payments["ch_1"].refunded == 1000
 
 
-def test_postponed_things_come_in_order_and_once() -> None:
+def test_scheduled_items_run_in_order_and_once() -> None:
     book = new_book()
     now = book.now()
     book.commit(later(now + 20, {"do": "b"}), later(now + 10, {"do": "a"}), later(now + 9999, {"do": "c"}))

@@ -1,4 +1,4 @@
-"""Each scripted fault does what it says: to the client, to the book, to the key."""
+"""Each scripted fault has its documented effect on the client, on the book and on the key."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ Connect = Callable[..., stripe.StripeClient]
 
 
 class Customer:
-    """Asks for one refund of 300 with one key, again and again, and looks into the book."""
+    """Requests one refund of 3.00 with one key, repeatedly, and reads the result from the book."""
 
     def __init__(self, client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
         self.client, self.sandbox, self.charge = client, sandbox, charge
 
     def ask(self, key: str = "") -> stripe.Refund:
+        """Request the refund. `key` is appended to the idempotency key."""
         return self.client.v1.refunds.create(
             {"charge": self.charge, "amount": 300}, {"idempotency_key": f"{self.charge}{key}"}
         )
 
     def fails(self, error: type[stripe.StripeError], status: int | None, key: str = "") -> stripe.StripeError:
+        """Request the refund and check that the client raises exactly this error. Return the error."""
         with pytest.raises(error) as raised:
             self.ask(key)
         assert type(raised.value) is error
@@ -38,25 +40,28 @@ class Customer:
         return raised.value
 
     def in_book(self) -> list[dict[str, Any]]:
+        """Return the charge's refunds in the book."""
         return [refund for refund in self.sandbox.refunds() if refund["charge"] == self.charge]
 
     def listed(self) -> list[str]:
+        """Return the ids of the charge's refunds in the API's list."""
         return [refund.id for refund in self.client.v1.refunds.list({"charge": self.charge}).data]
 
 
 @pytest.fixture
 def customer(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> Customer:
+    """A customer of the shared sandbox."""
     return Customer(client, sandbox, charge)
 
 
 @pytest.fixture
 def patient(own_sandbox: Sandbox, connect: Connect) -> Customer:
-    """A customer with a sandbox whose clock may be moved."""
+    """A customer with an own sandbox, so that the test may advance its clock."""
     own_sandbox.register_payment("ch_1", 1000)
     return Customer(connect(own_sandbox), own_sandbox, "ch_1")
 
 
-def test_a_timeout_without_effect_leaves_nothing_and_the_key_free(customer: Customer) -> None:
+def test_timeout_without_effect_stores_neither_refund_nor_key(customer: Customer) -> None:
     customer.sandbox.add_fault({"timeout": {"effect": "none"}})
     customer.fails(stripe.APIConnectionError, None)
     assert customer.in_book() == []
@@ -64,7 +69,7 @@ def test_a_timeout_without_effect_leaves_nothing_and_the_key_free(customer: Cust
     assert len(customer.in_book()) == 1
 
 
-def test_a_timeout_after_the_effect_is_replayed_to_the_same_key(customer: Customer) -> None:
+def test_timeout_after_the_effect_is_replayed_to_the_same_key(customer: Customer) -> None:
     customer.sandbox.add_fault({"timeout": {"effect": "now"}})
     customer.fails(stripe.APIConnectionError, None)
     (made,) = customer.in_book()
@@ -72,7 +77,7 @@ def test_a_timeout_after_the_effect_is_replayed_to_the_same_key(customer: Custom
     assert len(customer.in_book()) == 1
 
 
-def test_a_late_effect_holds_its_key_until_it_lands(patient: Customer) -> None:
+def test_late_request_keeps_its_key_in_use_until_it_takes_effect(patient: Customer) -> None:
     patient.sandbox.add_fault({"timeout": {"effect": "later", "after_seconds": 600}})
     patient.fails(stripe.APIConnectionError, None)
     patient.fails(stripe.APIError, 409)
@@ -83,7 +88,7 @@ def test_a_late_effect_holds_its_key_until_it_lands(patient: Customer) -> None:
     assert len(patient.in_book()) == 1
 
 
-def test_a_late_request_in_front_of_the_keys_has_no_effect_after_its_retry(patient: Customer) -> None:
+def test_late_request_without_its_key_has_no_effect_after_its_retry(patient: Customer) -> None:
     patient.sandbox.add_fault({"timeout": {"effect": "later", "after_seconds": 600, "holds_key": False}})
     patient.fails(stripe.APIConnectionError, None)
     made = patient.ask()
@@ -91,7 +96,7 @@ def test_a_late_request_in_front_of_the_keys_has_no_effect_after_its_retry(patie
     assert [refund["id"] for refund in patient.in_book()] == [made.id]
 
 
-def test_a_late_effect_survives_a_crash_of_the_sandbox(patient: Customer) -> None:
+def test_late_effect_survives_a_crash_of_the_sandbox(patient: Customer) -> None:
     patient.sandbox.add_fault({"timeout": {"effect": "later", "after_seconds": 600}})
     patient.fails(stripe.APIConnectionError, None)
     patient.sandbox.kill()
@@ -103,7 +108,7 @@ def test_a_late_effect_survives_a_crash_of_the_sandbox(patient: Customer) -> Non
 
 
 @pytest.mark.parametrize(("when", "effects"), [("before", 0), ("after", 1), ("mid_body", 1)])
-def test_a_broken_connection_tells_nothing(customer: Customer, when: str, effects: int) -> None:
+def test_reset_connection_does_not_show_if_the_refund_was_created(customer: Customer, when: str, effects: int) -> None:
     customer.sandbox.add_fault({"reset": when})
     customer.fails(stripe.APIConnectionError, None)
     assert len(customer.in_book()) == effects
@@ -111,7 +116,7 @@ def test_a_broken_connection_tells_nothing(customer: Customer, when: str, effect
     assert [entry["id"] for entry in customer.in_book()] == [refund.id]
 
 
-def test_a_truncated_answer_can_not_be_read_but_is_in_the_book(customer: Customer) -> None:
+def test_refund_with_a_truncated_answer_is_in_the_book(customer: Customer) -> None:
     customer.sandbox.add_fault({"truncate": True})
     customer.fails(stripe.APIError, 200)
     (made,) = customer.in_book()
@@ -129,7 +134,7 @@ def test_a_truncated_answer_can_not_be_read_but_is_in_the_book(customer: Custome
         ({"forbidden": True}, stripe.PermissionError, 403, None),
     ],
 )
-def test_what_is_not_executed_has_no_effect_and_is_not_kept(
+def test_error_before_execution_stores_neither_refund_nor_key(
     customer: Customer, do: dict[str, Any], error: type[stripe.StripeError], status: int, code: str | None
 ) -> None:
     customer.sandbox.add_fault(do)
@@ -140,14 +145,14 @@ def test_what_is_not_executed_has_no_effect_and_is_not_kept(
     assert customer.ask().amount == 300
 
 
-def test_a_rate_limit_says_when_to_come_back_only_if_told_to(customer: Customer) -> None:
+def test_rate_limit_sends_retry_after_only_if_configured(customer: Customer) -> None:
     customer.sandbox.add_fault({"rate_limit": {"retry_after_seconds": 7}})
     customer.sandbox.add_fault({"rate_limit": {}})
     waits = [customer.fails(stripe.RateLimitError, 429).headers.get("retry-after") for _ in range(2)]
     assert waits == ["7", None]
 
 
-def test_a_500_sticks_to_its_key_without_effect(customer: Customer) -> None:
+def test_sticky_500_without_effect_is_replayed_to_its_key(customer: Customer) -> None:
     customer.sandbox.add_fault({"server_error": {}})
     customer.fails(stripe.APIError, 500)
     again = customer.fails(stripe.APIError, 500)
@@ -156,7 +161,7 @@ def test_a_500_sticks_to_its_key_without_effect(customer: Customer) -> None:
     assert customer.ask("-new").amount == 300
 
 
-def test_a_500_sticks_to_its_key_although_it_had_its_effect(customer: Customer) -> None:
+def test_sticky_500_with_effect_is_replayed_to_its_key(customer: Customer) -> None:
     customer.sandbox.add_fault({"server_error": {"effect": "now"}})
     customer.fails(stripe.APIError, 500)
     customer.fails(stripe.APIError, 500)
@@ -164,7 +169,7 @@ def test_a_500_sticks_to_its_key_although_it_had_its_effect(customer: Customer) 
     assert customer.listed() == [made["id"]]
 
 
-def test_a_500_can_be_rolled_forward_later(patient: Customer) -> None:
+def test_500_can_be_rolled_forward_later(patient: Customer) -> None:
     patient.sandbox.add_fault({"server_error": {"effect": "later", "after_seconds": 3600}})
     patient.fails(stripe.APIError, 500)
     assert patient.in_book() == []
@@ -174,7 +179,7 @@ def test_a_500_can_be_rolled_forward_later(patient: Customer) -> None:
     assert len(patient.in_book()) == 1
 
 
-def test_a_503_that_does_not_stick_is_followed_by_the_answer(customer: Customer) -> None:
+def test_retry_of_a_503_that_is_not_sticky_gets_the_answer(customer: Customer) -> None:
     customer.sandbox.add_fault({"server_error": {"status": 503, "sticky": False, "effect": "now"}})
     customer.fails(stripe.APIError, 503)
     (made,) = customer.in_book()
@@ -182,7 +187,7 @@ def test_a_503_that_does_not_stick_is_followed_by_the_answer(customer: Customer)
     assert len(customer.in_book()) == 1
 
 
-def test_a_final_decline_is_kept_under_its_key(customer: Customer) -> None:
+def test_final_decline_is_stored_under_its_key(customer: Customer) -> None:
     customer.sandbox.add_fault({"refuse": {"code": "expired_or_canceled_card", "message": "No more."}})
     assert customer.fails(stripe.InvalidRequestError, 400).code == "expired_or_canceled_card"
     assert customer.fails(stripe.InvalidRequestError, 400).headers["idempotent-replayed"] == "true"
@@ -192,13 +197,13 @@ def test_a_final_decline_is_kept_under_its_key(customer: Customer) -> None:
 @pytest.mark.parametrize(
     "name", ["charge_already_refunded", "charge_disputed", "refund_disputed_payment", "balance_insufficient"]
 )
-def test_a_named_refusal_has_its_code(customer: Customer, name: str) -> None:
+def test_named_refusal_has_its_code(customer: Customer, name: str) -> None:
     customer.sandbox.add_fault({"refuse": name})
     assert customer.fails(stripe.InvalidRequestError, 400).code == name
     assert customer.in_book() == []
 
 
-def test_an_empty_balance_can_show_as_a_card_error_with_a_message_code_only(customer: Customer) -> None:
+def test_empty_balance_can_be_a_card_error_with_only_a_message_code(customer: Customer) -> None:
     customer.sandbox.add_fault({"refuse": "insufficient_balance_for_refund"})
     failure = customer.fails(stripe.CardError, 402)
     assert failure.code is None
@@ -207,19 +212,19 @@ def test_an_empty_balance_can_show_as_a_card_error_with_a_message_code_only(cust
 
 
 @pytest.mark.parametrize("status", ["clearing", None])
-def test_a_status_nobody_knows_is_in_the_answer_and_in_the_book(customer: Customer, status: str | None) -> None:
+def test_unknown_status_is_in_the_answer_and_in_the_book(customer: Customer, status: str | None) -> None:
     customer.sandbox.add_fault({"lifecycle": [{"status": status}]})
     assert customer.ask().status == status
     assert customer.in_book()[0]["status"] == status
 
 
 @pytest.mark.parametrize(("name", "lie"), [("amount", 1), ("currency", "usd"), ("charge", "ch_other")])
-def test_an_answer_can_lie_while_the_book_does_not(customer: Customer, name: str, lie: object) -> None:
+def test_answer_can_be_false_while_the_book_is_true(customer: Customer, name: str, lie: object) -> None:
     customer.sandbox.add_fault({"answer": {name: lie}})
-    told = customer.ask()
-    assert told[name] == lie
+    refund = customer.ask()
+    assert refund[name] == lie
     assert customer.in_book()[0][name] != lie
-    assert customer.client.v1.refunds.retrieve(told.id)[name] == customer.in_book()[0][name]
+    assert customer.client.v1.refunds.retrieve(refund.id)[name] == customer.in_book()[0][name]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +237,7 @@ def test_an_answer_can_lie_while_the_book_does_not(customer: Customer, name: str
         ([("pending", 0), ("canceled", 60)], ["pending", "canceled"]),
     ],
 )
-def test_a_refund_lives_as_scripted_across_a_restart(
+def test_scripted_statuses_continue_after_a_restart(
     patient: Customer, life: list[tuple[str, float]], statuses: list[str]
 ) -> None:
     steps = [{"status": status, "after_seconds": seconds} for status, seconds in life]
@@ -249,13 +254,13 @@ def test_a_refund_lives_as_scripted_across_a_restart(
     assert reason == ("unknown" if statuses[1] == "failed" else None)
 
 
-def test_a_scripted_step_comes_by_itself(customer: Customer) -> None:
+def test_scripted_step_happens_without_a_request(customer: Customer) -> None:
     customer.sandbox.add_fault({"lifecycle": [{"status": "pending"}, {"status": "succeeded", "after_seconds": 0.2}]})
     refund = customer.ask()
     assert refund.status == "pending"
 
     def moved() -> list[str]:
-        """From the file: the timer has written it, no look at the book."""
+        """Return the statuses from the file, because a request for the book would run the step itself."""
         lines = [
             json.loads(line) for line in customer.sandbox.book_path.read_text().splitlines(True) if line[-1] == "\n"
         ]
@@ -266,7 +271,7 @@ def test_a_scripted_step_comes_by_itself(customer: Customer) -> None:
     assert moved() == ["succeeded"]
 
 
-def test_a_list_that_lags_misses_a_refund_that_can_be_retrieved(patient: Customer) -> None:
+def test_lagging_list_misses_a_refund_that_can_be_retrieved(patient: Customer) -> None:
     patient.sandbox.change_faults({"list_lag_seconds": 30})
     refund = patient.ask()
     assert patient.listed() == []
@@ -276,7 +281,7 @@ def test_a_list_that_lags_misses_a_refund_that_can_be_retrieved(patient: Custome
 
 
 @pytest.mark.parametrize("disorder", ["repeat", "shift"])
-def test_pages_can_repeat_or_pass_over_a_refund(customer: Customer, disorder: str) -> None:
+def test_pages_can_repeat_or_skip_a_refund(customer: Customer, disorder: str) -> None:
     made = [customer.ask(f"-{number}").id for number in range(3)][::-1]
     customer.sandbox.add_fault({"pages": disorder}, match={"nth": 2})
     walked = customer.client.v1.refunds.list({"charge": customer.charge, "limit": 2}).auto_paging_iter()
@@ -284,19 +289,19 @@ def test_pages_can_repeat_or_pass_over_a_refund(customer: Customer, disorder: st
     assert [refund.id for refund in walked] == expected[disorder]
 
 
-def test_rules_choose_by_payment_metadata_turn_and_number_of_times(customer: Customer, sandbox: Sandbox) -> None:
+def test_rules_match_by_payment_metadata_nth_and_times(customer: Customer, sandbox: Sandbox) -> None:
     sandbox.add_fault({"rate_limit": {}}, match={"payment": "ch_other"}, times=None)
     sandbox.add_fault({"rate_limit": {}}, match={"metadata": {"leg": "7"}}, times=None)
     sandbox.add_fault({"forbidden": True}, match={"path_kind": "create", "payment": customer.charge, "nth": [2, 3]})
     customer.ask("-1")
     customer.fails(stripe.PermissionError, 403, "-2")
-    customer.ask("-3")  # the second turn of a rule that acts once
+    customer.ask("-3")  # the rule matches again, but it acts only once
     with pytest.raises(stripe.RateLimitError):
         customer.client.v1.refunds.create({"charge": customer.charge, "amount": 1, "metadata": {"leg": "7", "x": "y"}})
     assert len(customer.in_book()) == 2
 
 
-def test_two_faults_for_the_same_request_come_one_after_the_other(customer: Customer) -> None:
+def test_two_faults_for_one_request_act_one_after_the_other(customer: Customer) -> None:
     customer.sandbox.add_fault({"forbidden": True})
     customer.sandbox.add_fault({"lock_timeout": 409})
     customer.fails(stripe.PermissionError, 403)
@@ -304,14 +309,14 @@ def test_two_faults_for_the_same_request_come_one_after_the_other(customer: Cust
     assert customer.ask().amount == 300
 
 
-def test_a_replay_does_not_use_up_a_fault_of_execution(customer: Customer) -> None:
+def test_replay_does_not_use_up_a_fault_of_execution(customer: Customer) -> None:
     first = customer.ask()
     customer.sandbox.add_fault({"server_error": {}})
     assert customer.ask().id == first.id
     customer.fails(stripe.APIError, 500, "-new")
 
 
-def test_faults_end_when_they_are_cleared(customer: Customer) -> None:
+def test_cleared_faults_no_longer_act(customer: Customer) -> None:
     customer.sandbox.add_fault({"forbidden": True}, times=None)
     customer.fails(stripe.PermissionError, 403)
     customer.sandbox.clear_faults()
@@ -327,8 +332,8 @@ def test_requests_are_counted_by_kind_and_outcome(patient: Customer) -> None:
 
 
 def outcomes(sandbox: Sandbox, client: stripe.StripeClient) -> list[object]:
-    """What twenty refunds over five payments came to, each asked for up to three times with its key."""
-    told: list[object] = []
+    """Return the outcomes of twenty refunds over five payments, each requested up to three times with its key."""
+    results: list[object] = []
     for number in range(20):
         charge = f"ch_{number % 5}"
         for _ in range(3):
@@ -337,25 +342,25 @@ def outcomes(sandbox: Sandbox, client: stripe.StripeClient) -> list[object]:
                     {"charge": charge, "amount": 10 + number}, {"idempotency_key": f"k{number}"}
                 )
             except stripe.StripeError as failure:
-                told.append((number, type(failure).__name__, failure.http_status, failure.code))
+                results.append((number, type(failure).__name__, failure.http_status, failure.code))
             else:
-                told.append((number, refund.id, refund.status, refund.amount))
+                results.append((number, refund.id, refund.status, refund.amount))
                 break
-    return told
+    return results
 
 
-def test_the_same_seed_and_requests_give_the_same_answers_and_another_seed_others(connect: Connect) -> None:
+def test_answers_depend_only_on_the_seed_and_the_requests(connect: Connect) -> None:
     def run(seed: int) -> list[object]:
         faults = {"seed": seed, "mode": "heavy", "intensity": 0.6, "hang_seconds": 0.1}
         with Sandbox(faults=faults) as running:
             running.register_payments(
                 [{"processor_payment_id": f"ch_{n}", "amount_minor": 500, "currency": "gbp"} for n in range(5)]
             )
-            told = outcomes(running, connect(running, timeout=10))
+            results = outcomes(running, connect(running, timeout=10))
             book = running.book()
             for payment in book["payments"]:
                 assert 0 <= payment["refunded"] <= payment["amount"]
-        return told
+        return results
 
     first = run(11)
     assert run(11) == first
@@ -375,7 +380,7 @@ def test_chance_does_not_depend_on_how_payments_are_interleaved() -> None:
     assert plans(names) == plans(sorted(names))
 
 
-def test_probability_is_kept_roughly() -> None:
+def test_probability_is_approximately_right() -> None:
     rule = {"do": {"rate_limit": {}}, "times": None, "probability": 0.25}
     faults = Faults({"seed": 3, "rules": [rule]})
     hits = sum(faults.plan(Subject("POST", "create", f"ch_{n}")).not_executed is not None for n in range(2000))
@@ -383,7 +388,7 @@ def test_probability_is_kept_roughly() -> None:
 
 
 @pytest.mark.parametrize("kind", ["create", "retrieve", "list", "cancel", "charge", "webhook"])
-def test_every_heavy_action_is_a_known_one(kind: str) -> None:
+def test_every_heavy_action_is_known(kind: str) -> None:
     for weight, do in heavy_actions(kind, denials=True):
         assert weight > 0
         assert make_plan(do) != NOTHING
@@ -403,14 +408,14 @@ def test_every_heavy_action_is_a_known_one(kind: str) -> None:
         "5",
     ],
 )
-def test_a_fault_file_that_is_not_understood_is_refused(tmp_path: Path, content: str) -> None:
+def test_malformed_fault_file_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "faults.json"
     file.write_text(content)
     with pytest.raises(FaultFileError):
         Faults.read(file)
 
 
-def test_a_wrong_rule_leaves_the_faults_as_they_were() -> None:
+def test_malformed_rule_leaves_the_faults_unchanged() -> None:
     faults = Faults()
     with pytest.raises(FaultFileError):
         faults.add({"list_lag_seconds": 9, "rules": [{"do": {"truncate": True}}, {"do": {"nonsense": 1}}]})

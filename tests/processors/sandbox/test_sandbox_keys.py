@@ -1,4 +1,4 @@
-"""Idempotency keys, as Stripe keeps them."""
+"""Idempotency keys work as they do at Stripe."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ Connect = Callable[..., stripe.StripeClient]
 
 
 def key(name: str) -> Any:
+    """Return the request options with this idempotency key."""
     return {"idempotency_key": name}
 
 
 def ids_of(sandbox: Sandbox, charge: str) -> list[str]:
+    """Return the ids of the charge's refunds in the book."""
     return [refund["id"] for refund in sandbox.refunds() if refund["charge"] == charge]
 
 
 def was_replayed(refund: stripe.Refund) -> bool:
+    """Return True if the answer was a stored one."""
     assert refund.last_response is not None
     return refund.last_response.headers.get("Idempotent-Replayed") == "true"
 
 
-def test_the_same_key_replays_the_first_answer_and_makes_no_second_refund(
+def test_same_key_replays_the_first_answer_without_a_second_refund(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     first = client.v1.refunds.create({"charge": charge, "amount": 300}, key(charge))
     sandbox.advance_refund(first.id, "failed")
     again = client.v1.refunds.create({"charge": charge, "amount": 300}, key(charge))
-    assert (again.id, again.status) == (first.id, "succeeded")  # as stored, not as it is now
+    assert (again.id, again.status) == (first.id, "succeeded")  # the stored status, not the current one
     assert was_replayed(again)
     assert not was_replayed(first)
     assert ids_of(sandbox, charge) == [first.id]
 
 
-def test_two_keys_make_two_equal_refunds(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
+def test_two_keys_create_two_equal_refunds(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     one = client.v1.refunds.create({"charge": charge, "amount": 300}, key(charge + "-1"))
     two = client.v1.refunds.create({"charge": charge, "amount": 300}, key(charge + "-2"))
     assert ids_of(sandbox, charge) == [one.id, two.id]
 
 
-def test_the_same_key_with_other_parameters_is_an_idempotency_error(
+def test_same_key_with_other_parameters_is_an_idempotency_error(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     first = client.v1.refunds.create({"charge": charge, "amount": 300}, key(charge))
@@ -56,7 +59,7 @@ def test_the_same_key_with_other_parameters_is_an_idempotency_error(
     assert ids_of(sandbox, charge) == [first.id]
 
 
-def test_the_same_key_at_another_endpoint_is_an_idempotency_error(client: stripe.StripeClient, charge: str) -> None:
+def test_same_key_at_another_endpoint_is_an_idempotency_error(client: stripe.StripeClient, charge: str) -> None:
     refund = client.v1.refunds.create({"charge": charge}, key(charge))
     with pytest.raises(stripe.IdempotencyError):
         client.v1.refunds.update(refund.id, {"metadata": {"a": "b"}}, key(charge))
@@ -65,13 +68,13 @@ def test_the_same_key_at_another_endpoint_is_an_idempotency_error(client: stripe
     assert unchanged.metadata.to_dict() == {}
 
 
-def test_a_key_belongs_to_its_account(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
+def test_key_belongs_to_its_account(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     client.v1.refunds.create({"charge": charge, "amount": 1}, key(charge))
     client.v1.refunds.create({"charge": charge, "amount": 2}, {**key(charge), "stripe_account": "acct_other"})
     assert len(ids_of(sandbox, charge)) == 2
 
 
-def test_an_executed_refusal_is_kept_under_its_key(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
+def test_executed_refusal_is_stored_under_its_key(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     full = client.v1.refunds.create({"charge": charge})
 
     def is_refused() -> None:
@@ -81,20 +84,18 @@ def test_an_executed_refusal_is_kept_under_its_key(client: stripe.StripeClient, 
 
     is_refused()
     sandbox.advance_refund(full.id, "failed")
-    is_refused()  # there is room now, but the key knows its answer
+    is_refused()  # the amount is refundable again, but the key replays its answer
     assert client.v1.refunds.create({"charge": charge, "amount": 5}, key(charge + "-new")).amount == 5
 
 
-def test_a_key_of_more_than_255_characters_is_refused(
-    client: stripe.StripeClient, sandbox: Sandbox, charge: str
-) -> None:
+def test_key_of_more_than_255_characters_is_refused(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     with pytest.raises(stripe.InvalidRequestError):
         client.v1.refunds.create({"charge": charge}, key("k" * 256))
     assert ids_of(sandbox, charge) == []
     client.v1.refunds.create({"charge": charge}, key((charge + "k" * 255)[:255]))
 
 
-def test_a_key_in_use_is_a_conflict_that_is_not_kept(sandbox: Sandbox, connect: Connect, charge: str) -> None:
+def test_key_in_use_is_a_conflict_that_is_not_stored(sandbox: Sandbox, connect: Connect, charge: str) -> None:
     sandbox.add_fault({"delay_seconds": 0.8}, match={"payment": charge})
     first: list[stripe.Refund] = []
     slow = connect(sandbox, timeout=10)
@@ -116,7 +117,7 @@ def test_a_key_in_use_is_a_conflict_that_is_not_kept(sandbox: Sandbox, connect: 
     assert ids_of(sandbox, charge) == [again.id]
 
 
-def test_a_key_is_forgotten_after_its_life_and_then_makes_a_new_refund(own_sandbox: Sandbox, connect: Connect) -> None:
+def test_expired_key_creates_a_new_refund(own_sandbox: Sandbox, connect: Connect) -> None:
     client = connect(own_sandbox)
     own_sandbox.register_payment("ch_1", 1000)
     first = client.v1.refunds.create({"charge": "ch_1", "amount": 10}, key("k"))
@@ -128,7 +129,7 @@ def test_a_key_is_forgotten_after_its_life_and_then_makes_a_new_refund(own_sandb
     assert ids_of(own_sandbox, "ch_1") == [first.id, second.id]
 
 
-def test_the_life_of_keys_can_be_set(own_sandbox: Sandbox, connect: Connect) -> None:
+def test_key_life_can_be_set(own_sandbox: Sandbox, connect: Connect) -> None:
     own_sandbox.change_faults({"key_life_seconds": 100})
     own_sandbox.register_payment("ch_1", 1000)
     client = connect(own_sandbox)

@@ -1,4 +1,4 @@
-"""Refunds over the official client, as Stripe would have them."""
+"""Refunds work over the official client as they do at Stripe."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ Connect = Callable[..., stripe.StripeClient]
 
 
 def refunded(sandbox: Sandbox, payment: str) -> int:
+    """Return the payment's refunded amount in the book, in minor units."""
     return next(entry["refunded"] for entry in sandbox.book()["payments"] if entry["id"] == payment)
 
 
 def refunds_of(sandbox: Sandbox, payment: str) -> list[dict[str, object]]:
+    """Return the payment's refund objects in the book."""
     return [refund for refund in sandbox.refunds() if payment in (refund["charge"], refund["payment_intent"])]
 
 
-def test_a_refund_carries_what_was_asked_for(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
+def test_refund_has_the_requested_values(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     refund = client.v1.refunds.create(
         {"charge": charge, "amount": 300, "reason": "duplicate", "metadata": {"leg_id": "leg-1", "attempt": "1"}}
     )
@@ -36,7 +38,7 @@ def test_a_refund_carries_what_was_asked_for(client: stripe.StripeClient, sandbo
     assert refunded(sandbox, charge) == 300
 
 
-def test_a_refund_without_an_amount_returns_all_that_is_left(
+def test_refund_without_an_amount_returns_the_remaining_amount(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     client.v1.refunds.create({"charge": charge, "amount": 300})
@@ -45,7 +47,7 @@ def test_a_refund_without_an_amount_returns_all_that_is_left(
     assert refunded(sandbox, charge) == 1000
 
 
-def test_more_than_is_left_is_refused_with_the_parameter_and_no_code(
+def test_amount_above_the_remaining_one_is_refused_without_a_code(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     client.v1.refunds.create({"charge": charge, "amount": 600})
@@ -55,7 +57,7 @@ def test_more_than_is_left_is_refused_with_the_parameter_and_no_code(
     assert refunded(sandbox, charge) == 600
 
 
-def test_a_fully_refunded_charge_is_refused_as_already_refunded(
+def test_fully_refunded_charge_is_refused_as_already_refunded(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     client.v1.refunds.create({"charge": charge})
@@ -66,7 +68,7 @@ def test_a_fully_refunded_charge_is_refused_as_already_refunded(
 
 
 @pytest.mark.parametrize("end", ["failed", "canceled"])
-def test_a_refund_that_came_to_nothing_frees_its_room_again(
+def test_failed_or_canceled_refund_makes_its_amount_refundable(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str, end: str
 ) -> None:
     first = client.v1.refunds.create({"charge": charge})
@@ -76,7 +78,7 @@ def test_a_refund_that_came_to_nothing_frees_its_room_again(
     assert refunded(sandbox, charge) == 1000
 
 
-def test_a_payment_intent_is_addressed_by_its_own_parameter_and_shows_its_charge(
+def test_payment_intent_has_its_own_parameter_and_shows_its_charge(
     client: stripe.StripeClient, sandbox: Sandbox
 ) -> None:
     sandbox.register_payment("pi_one", 500, "JPY")
@@ -90,14 +92,14 @@ def test_a_payment_intent_is_addressed_by_its_own_parameter_and_shows_its_charge
     assert refunded(sandbox, "pi_one") == 200
 
 
-def test_an_unknown_charge_is_missing(client: stripe.StripeClient) -> None:
+def test_unknown_charge_is_missing(client: stripe.StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
         client.v1.refunds.create({"charge": "ch_of_nobody"})
     error = refused.value
     assert (error.http_status, error.code, error.param) == (404, "resource_missing", "charge")
 
 
-def test_a_disputed_payment_is_refused_until_the_dispute_is_over(
+def test_disputed_payment_is_refused_until_the_dispute_ends(
     client: stripe.StripeClient, sandbox: Sandbox, charge: str
 ) -> None:
     sandbox.register_payment(charge, 1000, disputed=True)
@@ -109,7 +111,7 @@ def test_a_disputed_payment_is_refused_until_the_dispute_is_over(
     assert client.v1.refunds.create({"charge": charge}).amount == 1000
 
 
-def test_a_balance_that_is_too_small_refuses_and_later_allows(own_sandbox: Sandbox, connect: Connect) -> None:
+def test_low_balance_refuses_until_it_is_topped_up(own_sandbox: Sandbox, connect: Connect) -> None:
     own_sandbox.change_faults({"balance": {"gbp": 500}})
     own_sandbox.register_payment("ch_1", 1000)
     own_sandbox.register_payment("ch_2", 1000, "EUR")
@@ -137,7 +139,7 @@ def test_a_balance_that_is_too_small_refuses_and_later_allows(own_sandbox: Sandb
         ({"payment_intent": "pi_1"}, None, None),
     ],
 )
-def test_a_malformed_request_is_refused_and_its_key_stays_free(
+def test_malformed_request_is_refused_and_does_not_use_its_key(
     client: stripe.StripeClient, charge: str, params: dict[str, object], code: str | None, param: str | None
 ) -> None:
     key = {"idempotency_key": f"malformed-{charge}"}
@@ -147,7 +149,7 @@ def test_a_malformed_request_is_refused_and_its_key_stays_free(
     assert client.v1.refunds.create({"charge": charge, "amount": 1}, key).amount == 1
 
 
-def test_metadata_can_be_changed_and_nothing_else(client: stripe.StripeClient, charge: str) -> None:
+def test_only_metadata_can_be_changed(client: stripe.StripeClient, charge: str) -> None:
     refund = client.v1.refunds.create({"charge": charge, "metadata": {"a": "1", "b": "2"}})
     changed = client.v1.refunds.update(refund.id, {"metadata": {"a": "", "c": "3"}})
     assert changed.metadata is not None
@@ -187,7 +189,7 @@ def test_lists_page_newest_first_in_both_directions(client: stripe.StripeClient,
     assert last.has_more is False
 
 
-def test_lists_are_bounded_by_creation_and_by_payment(own_sandbox: Sandbox, connect: Connect) -> None:
+def test_lists_filter_by_creation_time_and_by_payment(own_sandbox: Sandbox, connect: Connect) -> None:
     client = connect(own_sandbox)
     own_sandbox.register_payment("ch_1", 100)
     own_sandbox.register_payment("pi_2", 100)
@@ -211,7 +213,7 @@ def test_lists_are_bounded_by_creation_and_by_payment(own_sandbox: Sandbox, conn
 
 
 @pytest.mark.parametrize("api_key", ["pk_test_x", "sk_live_x", "nonsense"])
-def test_without_a_test_mode_secret_key_nothing_is_answered_or_done(
+def test_without_a_test_mode_secret_key_nothing_is_refunded(
     sandbox: Sandbox, connect: Connect, charge: str, api_key: str
 ) -> None:
     with pytest.raises(stripe.AuthenticationError) as refused:
@@ -237,10 +239,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(("body", "status"), HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_body_is_refused_and_the_server_goes_on(sandbox: Sandbox, body: bytes, status: int) -> None:
+def test_hostile_body_is_refused_and_the_server_continues(sandbox: Sandbox, body: bytes, status: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
     try:
-        for _ in range(2):  # the second over the same connection: it was kept alive
+        for _ in range(2):  # the second over the same connection, which was kept alive
             connection.request("POST", "/v1/refunds", body, {"Authorization": "Bearer sk_test_x"})
             answer = connection.getresponse()
             assert answer.status == status, answer.read()
@@ -253,7 +255,7 @@ def test_a_hostile_body_is_refused_and_the_server_goes_on(sandbox: Sandbox, body
 @pytest.mark.parametrize(
     "path", ["/", "/v1/refunds/", "/v1/refunds/a/b/c", "/v2/refunds", "/_nothing", "//", "/%00", "/v1/accounts"]
 )
-def test_an_unknown_path_is_not_found(sandbox: Sandbox, path: str) -> None:
+def test_unknown_path_is_not_found(sandbox: Sandbox, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
     try:
         connection.request("GET", path, headers={"Authorization": "Bearer sk_test_x"})
@@ -279,7 +281,7 @@ def test_an_unknown_path_is_not_found(sandbox: Sandbox, path: str) -> None:
         ("/_webhook", b'{"url": "http://127.0.0.1:1/"}'),
     ],
 )
-def test_a_malformed_control_request_changes_nothing(sandbox: Sandbox, path: str, body: bytes) -> None:
+def test_malformed_control_request_changes_nothing(sandbox: Sandbox, path: str, body: bytes) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", sandbox.port, timeout=10)
     try:
         connection.request("POST", path, body)
@@ -289,7 +291,7 @@ def test_a_malformed_control_request_changes_nothing(sandbox: Sandbox, path: str
     assert {"ch_x", "ch_ok"}.isdisjoint(payment["id"] for payment in sandbox.book()["payments"])
 
 
-def test_a_payment_can_not_change_its_amount(sandbox: Sandbox, charge: str) -> None:
+def test_registered_payment_cannot_change_its_amount(sandbox: Sandbox, charge: str) -> None:
     with pytest.raises(Exception, match="another amount"):
         sandbox.register_payment(charge, 999)
     sandbox.register_payment(charge, 1000)

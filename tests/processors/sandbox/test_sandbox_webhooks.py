@@ -1,4 +1,4 @@
-"""Events arrive signed, retried, and as lost, doubled, late or out of order as the faults want them."""
+"""Events arrive signed and are retried. Faults can lose, repeat, delay or reorder them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def told(sandbox: Sandbox, receiver: Receiver) -> Receiver:
-    """A receiver that the shared sandbox sends to."""
+def subscriber(sandbox: Sandbox, receiver: Receiver) -> Receiver:
+    """A receiver that gets the events of the shared sandbox."""
     sandbox.send_webhooks_to(receiver.url, receiver.secret)
     return receiver
 
 
 def types(events: list[stripe.Event]) -> list[str]:
+    """Return the types of the events, in order."""
     return [event.type for event in events]
 
 
-def test_a_refund_is_told_of_with_signed_events(client: stripe.StripeClient, told: Receiver, charge: str) -> None:
+def test_new_refund_sends_signed_events(client: stripe.StripeClient, subscriber: Receiver, charge: str) -> None:
     refund = client.v1.refunds.create({"charge": charge, "amount": 300, "metadata": {"leg_id": "l"}})
-    created, charged = told.events(2)
+    created, charged = subscriber.events(2)
     assert types([created, charged]) == ["refund.created", "charge.refunded"]
     assert created.id.startswith("evt_")
     assert created.id != charged.id
@@ -37,54 +38,54 @@ def test_a_refund_is_told_of_with_signed_events(client: stripe.StripeClient, tol
     assert created.data.object["metadata"]["leg_id"] == "l"
     assert (charged.data.object["id"], charged.data.object["amount_refunded"]) == (charge, 300)
     assert "refunds" not in charged.data.object
-    body, signature = told.got[0]
+    body, signature = subscriber.got[0]
     with pytest.raises(stripe.SignatureVerificationError):
         stripe.Webhook.construct_event(body, signature, "whsec_another")
     with pytest.raises(stripe.SignatureVerificationError):
-        stripe.Webhook.construct_event(body + b" ", signature, told.secret)
+        stripe.Webhook.construct_event(body + b" ", signature, subscriber.secret)
 
 
-def test_a_late_failure_is_told_of_as_update_and_failure(
-    client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str
+def test_late_failure_sends_an_update_and_a_failure_event(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
 ) -> None:
     refund = client.v1.refunds.create({"charge": charge})
     sandbox.advance_refund(refund.id, "failed", "expired_or_canceled_card")
-    events = told.events(4)
+    events = subscriber.events(4)
     assert types(events)[2:] == ["refund.updated", "refund.failed"]
     assert events[3].data.object["failure_reason"] == "expired_or_canceled_card"
     assert events[2].data.previous_attributes["status"] == "succeeded"
 
 
-def test_a_cancellation_is_told_of_only_as_an_update(
-    client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str
+def test_cancellation_sends_only_an_update_event(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
 ) -> None:
     sandbox.add_fault({"lifecycle": [{"status": "requires_action"}]})
     refund = client.v1.refunds.create({"charge": charge})
     client.v1.refunds.cancel(refund.id)
-    told.events(3)
-    client.v1.refunds.create({"charge": charge})  # its events come behind all that the cancellation has
-    assert types(told.events(5))[2:] == ["refund.updated", "refund.created", "charge.refunded"]
+    subscriber.events(3)
+    client.v1.refunds.create({"charge": charge})  # its events come after all events of the cancellation
+    assert types(subscriber.events(5))[2:] == ["refund.updated", "refund.created", "charge.refunded"]
 
 
-def test_a_replay_tells_nothing_again(
-    client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str
+def test_replay_sends_no_event(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
 ) -> None:
     for _ in range(3):
         refund = client.v1.refunds.create({"charge": charge}, {"idempotency_key": charge})
-    told.events(2)
-    sandbox.advance_refund(refund.id, "failed", "declined")  # its events come behind all that a replay would have
-    assert types(told.events(4)) == ["refund.created", "charge.refunded", "refund.updated", "refund.failed"]
+    subscriber.events(2)
+    sandbox.advance_refund(refund.id, "failed", "declined")  # its events come after all events that a replay would send
+    assert types(subscriber.events(4)) == ["refund.created", "charge.refunded", "refund.updated", "refund.failed"]
 
 
-def test_a_delivery_that_fails_is_tried_again(client: stripe.StripeClient, told: Receiver, charge: str) -> None:
-    told.failures = 3
+def test_failed_delivery_is_retried(client: stripe.StripeClient, subscriber: Receiver, charge: str) -> None:
+    subscriber.failures = 3
     client.v1.refunds.create({"charge": charge})
-    events = told.events(2)
+    events = subscriber.events(2)
     assert sorted(types(events)) == ["charge.refunded", "refund.created"]
-    assert told.failures == 0
+    assert subscriber.failures == 0
 
 
-def test_a_receiver_that_is_away_gets_its_events_when_it_is_back(
+def test_events_for_a_receiver_that_is_down_arrive_later(
     client: stripe.StripeClient, sandbox: Sandbox, receiver: Receiver, charge: str
 ) -> None:
     sandbox.send_webhooks_to("http://127.0.0.1:9/nobody", receiver.secret)
@@ -94,44 +95,44 @@ def test_a_receiver_that_is_away_gets_its_events_when_it_is_back(
     assert len(receiver.events(2)) == 2
 
 
-def test_an_event_can_be_lost(client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str) -> None:
+def test_event_can_be_lost(client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str) -> None:
     sandbox.add_fault({"webhook": {"lose": True}}, match={"path_kind": "webhook", "event": "refund.created"})
     refund = client.v1.refunds.create({"charge": charge})
-    # What is told afterwards shows that nothing else was on its way.
+    # The later event shows that no other event was still in delivery.
     sandbox.advance_refund(refund.id, "failed")
-    assert types(told.events(2))[0] == "charge.refunded"
-    assert "refund.created" not in types(told.events(2))
+    assert types(subscriber.events(2))[0] == "charge.refunded"
+    assert "refund.created" not in types(subscriber.events(2))
 
 
-def test_an_event_can_come_three_times_with_one_id(
-    client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str
+def test_event_can_arrive_three_times_with_one_id(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
 ) -> None:
     sandbox.add_fault({"webhook": {"copies": 3}}, match={"path_kind": "webhook", "event": "refund.created"})
     client.v1.refunds.create({"charge": charge})
-    events = told.events(4)
+    events = subscriber.events(4)
     assert types(events) == ["refund.created"] * 3 + ["charge.refunded"]
     assert len({event.id for event in events}) == 2
 
 
-def test_an_event_can_come_after_the_next_one(
-    client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str
+def test_event_can_arrive_after_the_next_one(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
 ) -> None:
     sandbox.add_fault({"webhook": {"lose": True}}, match={"event": "charge.refunded"})
     sandbox.add_fault({"webhook": {"after_next": True}}, match={"event": "refund.created"})
     refund = client.v1.refunds.create({"charge": charge})
     sandbox.advance_refund(refund.id, "failed")
-    events = told.events(3)
+    events = subscriber.events(3)
     assert types(events) == ["refund.updated", "refund.created", "refund.failed"]
-    assert events[1].data.object["status"] == "succeeded"  # stale, as it was when it happened
+    assert events[1].data.object["status"] == "succeeded"  # stale: the status when the event was created
 
 
-def test_an_event_can_be_late(client: stripe.StripeClient, sandbox: Sandbox, told: Receiver, charge: str) -> None:
+def test_event_can_be_late(client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str) -> None:
     sandbox.add_fault({"webhook": {"delay_seconds": 0.5}}, match={"event": "refund.created"})
     client.v1.refunds.create({"charge": charge})
-    assert types(told.events(1)) == ["charge.refunded"]
-    assert types(told.events(2))[1] == "refund.created"
+    assert types(subscriber.events(1)) == ["charge.refunded"]
+    assert types(subscriber.events(2))[1] == "refund.created"
 
 
-def test_a_signature_is_the_one_the_official_client_makes() -> None:
+def test_signature_equals_that_of_the_official_client() -> None:
     official = stripe.WebhookSignature.generate_signature_header('{"a":1}', "whsec_x", 1_700_000_000)
     assert signature_header("whsec_x", b'{"a":1}', 1_700_000_000) == official

@@ -32,7 +32,7 @@ def announce(connection: Connection, refunds: Iterable[Refund], now: float) -> N
 
 def announce_changes(connection: Connection, decisions: Iterable[Decision], now: float) -> None:
     """The same for what decisions have changed: only another status is news."""
-    announce(connection, (d.after for d in decisions if d.after.status is not d.before.status), now)
+    announce(connection, (d.after for d in decisions if d.before is None or d.after.status is not d.before.status), now)
 
 
 def _message(refund: Refund, now: float) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.processor_replies import Answered, RefundObject
-from refund_worker.engine.context import Answer, Context
+from refund_worker.domain.processor_replies import Answer, Answered, RefundObject
+from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.store import ledger
@@ -55,7 +55,7 @@ class Report:
         return not self.differences
 
 
-def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
+def reconcile(context: Context, processor: str, days: float = DAYS) -> Report:
     """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end.
 
     What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.

@@ -14,17 +14,16 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import AccountDelta, Event, Policy
+from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
-from refund_worker.domain.money import as_text
-from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus
+from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
-from refund_worker.engine.notifications.outbox import announce
+from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
 from refund_worker.errors import KeyReused, Refusal
-from refund_worker.store import accounts, refunds, timeline
+from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
@@ -102,12 +101,8 @@ def accept_requests(
     books = BatchAccounts()
     books.load(connection, requests, context.limits, now)
     # Only now, under the customers' locks: who waited for the same key's first request must see it.
-    answers, accepted = _answered(context, requests, books, _earlier(connection, requests), now)
-    refunds.insert_refunds(connection, accepted)
-    timeline.insert_events(connection, ((refund.refund_id, _accepted(refund)) for refund, _ in accepted), now)
-    if context.notify:
-        announce(connection, (refund for refund, _ in accepted), now)
-    books.store(connection)
+    answers, decisions = _answered(context, requests, books, _earlier(connection, requests), now)
+    apply(connection, decisions, now, notify=context.notify)
     again = [request for request, answer in zip(requests, answers, strict=True) if _is_replay(answer)]
     daily_stats.count_repeats(connection, day_of(now), (request.customer_id for request in again))
     return answers
@@ -133,9 +128,10 @@ class DryRun:
         self._books.load(connection, requests, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
         taken |= _earlier(connection, requests)
-        answers, accepted = _answered(context, requests, self._books, taken, now)
-        for refund, body in accepted:
-            self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, body)
+        answers, decisions = _answered(context, requests, self._books, taken, now)
+        for decision in decisions:
+            refund = decision.after
+            self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, decision.request_body or "")
             for leg in refund.legs:
                 self.asked[leg.currency] += leg.amount_minor
         return answers
@@ -147,10 +143,10 @@ def _answered(
     books: BatchAccounts,
     taken: _Earlier,
     now: float,
-) -> tuple[list[Accepted | Refusal], list[tuple[Refund, str]]]:
-    """The answers in order, and the accepted with their bodies; the books are loaded."""
+) -> tuple[list[Accepted | Refusal], list[Decision]]:
+    """The answers in order, and the decisions that accept the new refunds; the accounts are loaded."""
     answers: list[Accepted | Refusal] = []
-    accepted: list[tuple[Refund, str]] = []
+    decisions: list[Decision] = []
     for request in requests:
         body = body_of(request)
         earlier = taken.get(_key_of(request))
@@ -158,15 +154,16 @@ def _answered(
             if earlier is not None:
                 answers.append(_same_again(request, body, *earlier))
                 continue
-            refund = books.accept(request, context, now)
+            text = json.dumps(body, sort_keys=True)
+            decision = books.accept(request, text, context, now)
         except Refusal as refusal:
             answers.append(refusal)
             continue
-        text = json.dumps(body, sort_keys=True)
-        taken[_key_of(request)] = (refund.refund_id, text)
-        accepted.append((refund, text))
-        answers.append(Accepted(refund.refund_id, replayed=False))
-    return answers, accepted
+        refund_id = decision.after.refund_id
+        taken[_key_of(request)] = (refund_id, text)
+        decisions.append(decision)
+        answers.append(Accepted(refund_id, replayed=False))
+    return answers, decisions
 
 
 def _is_replay(answer: Accepted | Refusal) -> bool:
@@ -209,19 +206,6 @@ def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str,
     return Accepted(refund_id, replayed=True)
 
 
-def _accepted(refund: Refund) -> Event:
-    money = ", ".join(f"{as_text(leg.amount_minor, leg.currency)} over {leg.payment_id}" for leg in refund.legs)
-    return Event(
-        "accepted",
-        refund.requested_by,
-        to_status=refund.status,
-        reason=refund.reason,
-        detail={"credits": refund.credits}
-        | ({"money": money} if money else {})
-        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
-    )
-
-
 class BatchAccounts:
     """The accounts that a batch of requests touches, locked, as they become while the batch is taken in."""
 
@@ -231,24 +215,22 @@ class BatchAccounts:
         self.rooms: dict[str, RefundableTransaction] = {}
         self.usage = Usage()
         self.actors: set[str] = set()
-        self.customer_changes: dict[str, AccountDelta] = {}
-        self.payment_changes: dict[str, tuple[int, int]] = {}
-        self.room_changes: dict[str, int] = {}
 
     def load(self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float) -> None:
         """Lock and read what is not in the books yet; what is in them stays as it has become."""
         customers = {request.customer_id for request in requests} - self.customers.keys()
         self.customers |= accounts.lock_customers(connection, customers)
-        for customer, its in accounts.payments_of(connection, customers).items():
+        for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in its}
         rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
-        self.rooms |= accounts.transactions_of(connection, rooms)
+        self.rooms |= accounts.refundable_transactions(connection, rooms)
         actors = {request.actor for request in requests} - self.actors
         # Only now, under the customers' locks: two that together are above a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))
         self.actors |= actors
 
-    def accept(self, request: RefundRequest, context: Terms, now: float) -> Refund:
+    def accept(self, request: RefundRequest, request_body: str, context: Terms, now: float) -> Decision:
+        """Decide about one request; what it reserves counts for the next one. Raises a `Refusal`."""
         refund = accept(
             request,
             refund_id=context.new_id("rf"),
@@ -259,34 +241,19 @@ class BatchAccounts:
             allocation=context.policy.allocation,
         )
         check_velocity(refund, self.usage, context.limits)
-        if needs_approval(refund, self.usage, context.limits):
-            refund = replace(refund, status=RefundStatus.AWAITING_APPROVAL, due_at=None)
-        self._reserve(refund)
-        self.usage.add(refund)
-        return refund
+        decision = accepted(refund, request_body, needs_approval=needs_approval(refund, self.usage, context.limits))
+        self._reserve(decision)
+        self.usage.add(decision.after)
+        return decision
 
-    def _reserve(self, refund: Refund) -> None:
-        if refund.transaction_id:
-            room = self.rooms[refund.transaction_id]
-            self.rooms[refund.transaction_id] = replace(room, taken=room.taken + refund.credits)
-            self.room_changes[refund.transaction_id] = self.room_changes.get(refund.transaction_id, 0) + refund.credits
-        if refund.kind is Kind.WITHDRAWAL:
-            held = 0 if refund.of_correction else refund.credits
-            account = self.customers[refund.customer_id]
-            self.customers[refund.customer_id] = replace(
-                account, held=account.held + held, withdrawn=account.withdrawn + refund.credits
+    def _reserve(self, decision: Decision) -> None:
+        refund = decision.after
+        if refund.transaction_id and decision.transaction_credits:
+            transaction = self.rooms[refund.transaction_id]
+            self.rooms[refund.transaction_id] = replace(
+                transaction, taken=transaction.taken + decision.transaction_credits
             )
-            so_far = self.customer_changes.get(refund.customer_id, AccountDelta())
-            self.customer_changes[refund.customer_id] = AccountDelta(
-                held=so_far.held + held, withdrawn=so_far.withdrawn + refund.credits
-            )
-        for leg in refund.legs:
-            its = self.payments[refund.customer_id]
-            its[leg.payment_id] = its[leg.payment_id].after_reserving(leg.payment_credits, leg.amount_minor)
-            credits, money = self.payment_changes.get(leg.payment_id, (0, 0))
-            self.payment_changes[leg.payment_id] = (credits + leg.payment_credits, money + leg.amount_minor)
-
-    def store(self, connection: Connection) -> None:
-        accounts.change_customers(connection, self.customer_changes)
-        accounts.change_payments(connection, self.payment_changes)
-        accounts.change_transactions(connection, self.room_changes)
+        self.customers[refund.customer_id] = self.customers[refund.customer_id].after(decision.customer)
+        its_payments = self.payments.get(refund.customer_id, {})
+        for payment_id, delta in decision.payments.items():
+            its_payments[payment_id] = its_payments[payment_id].after_reserving(delta.credits, delta.minor)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, ProcessorDenied
+from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 
@@ -31,7 +31,8 @@ def apply(
     `money_went_out` is for a processor's word: what it says has happened even where a payment's room was given free.
     `notify` also stores what the admin backend is to be told.
     """
-    refunds.write_refunds(connection, decisions)
+    refunds.insert_refunds(connection, [(d.after, d.request_body or "") for d in decisions if d.before is None])
+    refunds.write_refunds(connection, [d for d in decisions if d.before is not None])
     legs = {leg.leg_id: leg for d in decisions for leg in d.after.legs}
     refund_objects.write_objects(
         connection, ((legs[seen.leg_id].processor, seen) for d in decisions for seen in d.objects), now
@@ -44,11 +45,7 @@ def apply(
     _change_payments(connection, decisions, money_went_out)
     payment_readings.store_readings(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
-    rooms: defaultdict[str, int] = defaultdict(int)
-    for d in decisions:
-        if d.room and d.after.transaction_id:
-            rooms[d.after.transaction_id] += d.room
-    accounts.change_transactions(connection, rooms)
+    accounts.change_transactions(connection, _transactions(decisions))
     _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
 
 
@@ -75,25 +72,24 @@ def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:
     sums: defaultdict[str, AccountDelta] = defaultdict(AccountDelta)
     for d in decisions:
         if d.customer:
-            a, b = sums[d.after.customer_id], d.customer
-            sums[d.after.customer_id] = AccountDelta(
-                a.balance + b.balance, a.held + b.held, a.net_spent + b.net_spent, a.withdrawn + b.withdrawn
-            )
+            sums[d.after.customer_id] += d.customer
     return sums
 
 
 def _change_payments(connection: Connection, decisions: Sequence[Decision], money_went_out: bool) -> None:
-    """Taking is guarded by the constraint; what was given free, or is a fact by now, is counted anew from the legs."""
-    changes = _payments(decisions)
-    facts = {p for p, (credits, money) in changes.items() if money_went_out or credits < 0 or money < 0}
-    accounts.change_payments(connection, {p: change for p, change in changes.items() if p not in facts})
-    accounts.recount_payments(connection, facts)
-
-
-def _payments(decisions: Sequence[Decision]) -> dict[str, tuple[int, int]]:
-    sums: dict[str, tuple[int, int]] = {}
+    """Reserve by subtracting, guarded by the table's constraint; count what was released or went out from the legs."""
+    changes: defaultdict[str, PaymentDelta] = defaultdict(PaymentDelta)
     for d in decisions:
-        for payment, (credits, money) in d.payments.items():
-            so_far = sums.get(payment, (0, 0))
-            sums[payment] = (so_far[0] + credits, so_far[1] + money)
+        for payment_id, delta in d.payments.items():
+            changes[payment_id] += delta
+    recounted = {p for p, delta in changes.items() if money_went_out or delta.credits < 0 or delta.minor < 0}
+    accounts.change_payments(connection, {p: delta for p, delta in changes.items() if p not in recounted})
+    accounts.recount_payments(connection, recounted)
+
+
+def _transactions(decisions: Sequence[Decision]) -> dict[str, int]:
+    sums: defaultdict[str, int] = defaultdict(int)
+    for d in decisions:
+        if d.transaction_credits and d.after.transaction_id:
+            sums[d.after.transaction_id] += d.transaction_credits
     return sums

@@ -12,27 +12,16 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.handle_reply import apply_replies
-from refund_worker.domain.processor_calls import Call, Send
+from refund_worker.domain.processor_calls import RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.domain.refund import Refund
-from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.store import attempts, refunds
 
 log = logging.getLogger("refund_worker.evidence")
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedReply:
-    """What was said about one leg: the answer to `call`, asked at `asked_at`, or unasked (`call` None)."""
-
-    refund_id: str
-    leg_id: str
-    call: Call | None
-    reply: Answer
-    asked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +77,9 @@ def take_evidence(
         if lease_token is not None and (refund.lease_token != lease_token or (refund.lease_until or 0) <= now):
             continue
         items = by_refund[refund.refund_id]
-        read = [(e.leg_id, e.call, e.reply, e.asked_at) for e in _as_our_books_read(connection, refund, items, ours)]
-        decision = apply_replies(refund, read, now, context.policy)
+        decision = apply_replies(refund, _as_our_books_read(connection, refund, items, ours), now, context.policy)
         if lease_token is not None:
-            decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
+            decision = decision.released()
         decisions.append(decision)
         heard_of.extend(items)
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable
 
-from refund_worker.domain.processor_replies import Unanswered
-from refund_worker.engine.context import Answer, Context
+from refund_worker.domain.processor_replies import Answer, Unanswered
+from refund_worker.engine.context import Context
 
 log = logging.getLogger("refund_worker.calls")
 
@@ -18,5 +18,5 @@ async def call_safely(context: Context, processor: str, call: Awaitable[Answer])
     except context.interrupts:
         raise
     except Exception as error:
-        log.exception("the %s adapter raised", processor)
+        log.exception("the %s adapter raised an exception", processor)
         return Unanswered(f"the adapter raised {type(error).__name__}")

@@ -110,7 +110,7 @@ def customer_view(account: CustomerAccount, corrections: list[api_schema.Transac
         "customer_id": account.customer_id,
         "balance": account.balance,
         "available": account.available,
-        "payable": max(0, min(account.available, account.payable_at_most)),
+        "payable": account.payable,
         "recent_corrections": corrections,
     }
 

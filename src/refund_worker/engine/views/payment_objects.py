@@ -34,7 +34,7 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Paymen
         "captured_at": iso(record.captured_at),
         "captured_minor": facts.expected_minor,
         "refunded_minor": record.refunded_minor,
-        "verified": _is_verified(facts, context.policy.live),
+        "verified": _is_verified(facts, context.policy.rules_of(record.processor).live),
         "processor_says": _report(facts.word, facts.read_at) if facts.word else None,
     }
 

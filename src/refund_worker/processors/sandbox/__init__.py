@@ -1,7 +1,8 @@
-"""A Stripe-compatible server for tests, with its own book on disk and scripted faults.
+"""A Stripe-compatible server for tests, with its own book of records on disk and scripted faults.
 
-It imports nothing of the rest of refund_worker, so that its book can prove what the rest did. Start it with `Sandbox`
-(a process for tests), `serve` (this process), or `python -m refund_worker.processors.sandbox --port 0 --book FILE`.
+The sandbox imports nothing from the rest of refund_worker, so its book is independent evidence of what the rest did.
+Start it with `Sandbox` (a separate process, for tests), `serve` (in this process), or
+`python -m refund_worker.processors.sandbox --port 0 --book FILE`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m refund_worker.processors.sandbox`: the sandbox as a process of its own."""
+"""`python -m refund_worker.processors.sandbox`: run the sandbox as a separate process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from refund_worker.processors.sandbox.server import serve, webhook_secret_in
 
 
 def main(learn: Callable[[str], JsonObject | None] | None = None) -> int:
-    """Serve until told to stop; 2 if it can't start. `learn` is as in `serve`."""
+    """Run the sandbox until a signal stops it. Return 0, or 2 if it cannot start. `learn` is as in `serve`."""
     parser = argparse.ArgumentParser(prog="python -m refund_worker.processors.sandbox", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--book", type=Path, required=True, help="the sandbox's own book; made if missing")
+    parser.add_argument("--book", type=Path, required=True, help="the sandbox's own book; created if missing")
     parser.add_argument("--payments", type=Path, help="CSV file of captured payments")
     parser.add_argument("--faults", type=Path, help="JSON file of faults")
     parser.add_argument("--webhook-url")

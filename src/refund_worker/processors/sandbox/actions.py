@@ -1,4 +1,4 @@
-"""What a fault can do: from its JSON to a plan for one request. The words are explained in `faults.py`."""
+"""The actions of a fault rule: parse their JSON into a plan for one request. `faults.py` documents each action."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ EFFECTS = frozenset({"none", "now", "later"})
 
 
 class FaultFileError(Exception):
-    """The fault file, or a fault sent to the server, says something that is not understood."""
+    """The fault file, or a fault sent to the server, is malformed or contains an unknown name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Whether and when a request without a true answer takes effect all the same."""
+    """The effect of a request that gets no true answer: `none`, `now`, or `later` by `after_seconds`."""
 
     effect: str = "none"
     after_seconds: float = 5.0
@@ -29,7 +29,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that goes wrong with one request or event; the default is nothing."""
+    """Everything that goes wrong with one request or event. The default plan is that nothing goes wrong."""
 
     delay_seconds: float = 0.0
     not_executed: StripeError | None = None
@@ -61,12 +61,12 @@ REFUSALS: dict[str, StripeError] = {
 
 
 def is_number(value: Any) -> bool:
-    """True for a number that is not negative."""
+    """Return True for a number that is not negative."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def make_plan(do: Mapping[str, Any]) -> Plan:
-    """The plan of these actions. Raises FaultFileError for an unknown or malformed action."""
+    """Return the plan for these actions. Raise `FaultFileError` for an unknown or malformed action."""
     parts: JsonObject = {}
     for name, value in do.items():
         try:
@@ -75,7 +75,7 @@ def make_plan(do: Mapping[str, Any]) -> Plan:
             else:
                 parts[name] = ACTIONS[name](value)
         except (KeyError, TypeError, ValueError, AttributeError) as wrong:
-            raise FaultFileError(f"unknown action, or a bad value for it: {name}") from wrong
+            raise FaultFileError(f"unknown action, or an invalid value for it: {name}") from wrong
     return Plan(**parts)
 
 
@@ -140,7 +140,7 @@ def _lock_timeout(value: Any) -> StripeError:
 
 
 def key_in_use() -> StripeError:
-    """409: the first request with this key has not been answered yet."""
+    """Return the 409 error of a key that belongs to a request still running."""
     message = "Another request with this Idempotency-Key is still running."
     return StripeError(409, message, "idempotency_key_in_use")
 

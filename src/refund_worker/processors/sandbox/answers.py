@@ -1,4 +1,4 @@
-"""What an answer is, and the errors Stripe's own client library knows how to classify."""
+"""HTTP answers and error answers, in the form that Stripe's own client library can classify."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Answer:
 
 
 def answer_of(body: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """`body` as a JSON answer."""
+    """Return `body` as a JSON answer."""
     return Answer(status, json.dumps(body, separators=(",", ":")).encode(), headers)
 
 
@@ -28,7 +28,7 @@ def answer_of(body: Any, status: int = 200, headers: tuple[tuple[str, str], ...]
 class StripeError(Exception):
     """An error answer in Stripe's wire format.
 
-    `executed` says whether execution had begun: only then is the answer kept under the idempotency key.
+    `executed` is True if execution had begun. Only then is the answer stored under the idempotency key.
     """
 
     status: int
@@ -41,12 +41,12 @@ class StripeError(Exception):
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def answer(self) -> Answer:
-        """The error as an HTTP answer; fields without a value are left out, as Stripe does."""
+        """Return the error as an HTTP answer. Fields without a value are left out, as Stripe does."""
         error = {"type": self.type, "code": self.code, "message": self.message, "param": self.param, **self.more}
         shown = {name: value for name, value in error.items() if value is not None}
         return answer_of({"error": shown}, self.status, self.headers)
 
 
 def missing(what: str, given: str, param: str) -> StripeError:
-    """404 resource_missing: the object is not known to this account in this mode."""
+    """Return the 404 error resource_missing: this account has no such object in this mode."""
     return StripeError(404, f"No such {what}: '{given}'", "resource_missing", param, executed=True)

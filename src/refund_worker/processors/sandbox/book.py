@@ -1,7 +1,7 @@
-"""The sandbox's own book: payments, refunds, idempotency keys and what is due later. No network, no faults.
+"""The sandbox's book of records: payments, refunds, idempotency keys and scheduled work. No network, no faults.
 
-The book is the sum of its records. `commit` writes records to the journal and only then applies them; opening a book
-applies the same records again, so a restart forgets nothing that anyone was told.
+The book is the sum of its records. `commit` writes records to the journal and only then applies them. Opening a book
+applies the same records again, so a restart keeps everything that a client ever saw.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.journal import Journal
 
-# A refund in one of these states has returned its amount to the payment: no money went out.
+# A refund in one of these states moved no money: its amount can be refunded again.
 VOID_STATUSES = frozenset({"failed", "canceled"})
 
 
 @dataclass(slots=True)
 class Refund:
-    """A refund object as Stripe shows it, the key it was made with, and its place in the order of creation."""
+    """A refund object as Stripe shows it, the key it was created with, and its place in the order of creation."""
 
     object: JsonObject
     idempotency_key: str | None
@@ -31,13 +31,16 @@ class Refund:
 
     @property
     def void(self) -> bool:
-        """True if the refund's amount is free again on its payment."""
+        """True if the refund moved no money, so that its amount can be refunded again."""
         return self.object["status"] in VOID_STATUSES
 
 
 @dataclass(slots=True)
 class Payment:
-    """A captured payment. `amount` is in minor units of `currency` (lower case); `refunded` counts what is not void."""
+    """A captured payment.
+
+    `amount` is in minor units of `currency` (lower case); `refunded` sums the refunds that are not void.
+    """
 
     id: str
     amount: int
@@ -53,18 +56,18 @@ class Payment:
 
     @property
     def payment_intent_id(self) -> str | None:
-        """The payment intent's id, None for a payment that is only a charge."""
+        """The payment intent's id, or None for a payment that is only a charge."""
         return self.id if self.id.startswith("pi_") else None
 
     @property
-    def room(self) -> int:
-        """What can still be refunded, in minor units."""
+    def refundable(self) -> int:
+        """The amount that can still be refunded, in minor units."""
         return self.amount - self.refunded
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An idempotency key with the request it belongs to and the answer it replays."""
+    """An idempotency key with the request it belongs to and the answer it replays. `created` is in epoch seconds."""
 
     endpoint: str
     fingerprint: str
@@ -74,9 +77,9 @@ class StoredKey:
 
 
 class Book:
-    """All that the sandbox knows. Give `path=None` for a book in memory only.
+    """The sandbox's whole state. With `path=None` the book exists in memory only.
 
-    Raises BookError if the file is damaged or another process keeps it.
+    Raises `BookError` if the file is damaged or another process has it open.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class Book:
         self.keys: dict[tuple[str, str], StoredKey] = {}
         self.captured: dict[str, int] = {}
         self.refunded: dict[str, int] = {}
-        # Where the book learns of a payment that nobody registered: given its id, the record, or None.
+        # Called with the id of an unregistered payment; returns its record, or None.
         self.learn: Callable[[str], JsonObject | None] | None = None
         self._later: list[tuple[float, int, JsonObject]] = []
         self._later_done: set[int] = set()
@@ -113,30 +116,33 @@ class Book:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
-        """The sandbox's time: seconds since 1970, plus what it was advanced by."""
+        """Return the sandbox's time in epoch seconds: the real clock plus what `/_clock` advanced it by."""
         return self._clock() + self.clock_offset
 
     def due_at(self) -> float | None:
-        """When the next postponed thing is due, by the sandbox's time; None if nothing is."""
+        """Return when the next scheduled item is due (the sandbox's epoch seconds), or None if nothing is scheduled."""
         while self._later and self._later[0][1] in self._later_done:
             self._later_done.discard(heapq.heappop(self._later)[1])
         return self._later[0][0] if self._later else None
 
     def next_due(self) -> tuple[int, JsonObject] | None:
-        """Number and content of the earliest thing that is due by now; commit `done(number)` with its effect."""
+        """Return number and content of the earliest item that is due, or None if there is no such item.
+
+        Commit `done(number)` together with the item's effect.
+        """
         due = self.due_at()
         if due is None or due > self.now():
             return None
         return self._later[0][1], self._later[0][2]
 
     def postponed(self) -> list[JsonObject]:
-        """Everything that is still to come."""
+        """Return the content of every scheduled item that is not done."""
         return [what for _, number, what in self._later if number not in self._later_done]
 
-    # -- looking ------------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     def find_payment(self, reference: str) -> Payment | None:
-        """The payment registered under this id, or the payment intent whose charge it is."""
+        """Return the payment with this id or this charge. Return None if there is no such payment."""
         found = self.payments.get(reference)
         if found is None and reference.startswith("ch_"):
             found = self.payments.get("pi_" + reference.removeprefix("ch_"))
@@ -146,19 +152,22 @@ class Book:
         return found
 
     def new_id(self, prefix: str, *name: object) -> str:
-        """An id that the book's seed and `name` decide, so that the same requests get the same ids."""
+        """Return an id derived from the book's seed and `name`, so that the same requests get the same ids."""
         text = ":".join((self.seed, prefix, *map(str, name)))
         return f"{prefix}_{blake2b(text.encode(), digest_size=12).hexdigest()}"
 
     def find_key(self, account: str, key: str, life_seconds: float) -> StoredKey | None:
-        """What is stored under the key, unless it is older than its life: then it counts as never used."""
+        """Return what is stored under the key, or None if the key is unknown or older than `life_seconds`."""
         stored = self.keys.get((account, key))
         return stored if stored is not None and self.now() - stored.created < life_seconds else None
 
     # -- records ------------------------------------------------------------------------------------------------------
 
     def commit(self, *records: JsonObject) -> None:
-        """Make the records true together: on the disk first, then in memory. Raises OSError, then nothing is true."""
+        """Make the records true together: first on the disk, then in memory.
+
+        Raises `OSError` if the disk refuses them; then none of them is true.
+        """
         if self._journal is not None:
             self._journal.append(list(records))
         for record in records:
@@ -219,11 +228,11 @@ class Book:
         self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
 
     def payment_of(self, refund: Refund) -> Payment:
-        """The payment the refund goes over."""
+        """Return the payment that the refund belongs to."""
         return self.payments[refund.object["payment_intent"] or refund.object["charge"]]
 
     def summary(self) -> JsonObject:
-        """The whole book in plain words: payments, refunds (full objects with their key), totals for each currency."""
+        """Return the whole book as JSON: payments, refunds (full objects with their key), totals for each currency."""
         return {
             "payments": [
                 {
@@ -246,10 +255,10 @@ class Book:
 
 
 def done(number: int) -> JsonObject:
-    """The record that something postponed has happened."""
+    """Return the record that a scheduled item has happened."""
     return {"kind": "done", "number": number}
 
 
 def later(due: float, what: JsonObject) -> JsonObject:
-    """The record that `what` is to happen at `due`, by the sandbox's time."""
+    """Return the record that schedules `what` for `due`, in the sandbox's epoch seconds."""
     return {"kind": "later", "due": due, "what": what}

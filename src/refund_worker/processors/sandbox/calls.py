@@ -1,4 +1,4 @@
-"""A request as read from the wire, before anything is decided: what it is for, and whether it may be heard at all."""
+"""Read a request from the wire: find its route, authenticate it and parse its parameters. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KEY_CHARACTERS_MAX = 255
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; header names are lower case. `oversized`: its body was above the limit and is not kept."""
+    """One HTTP request; header names are lower case. If `oversized`, the body was above the limit and was dropped."""
 
     method: str
     path: str
@@ -24,13 +24,13 @@ class Request:
     oversized: bool = False
 
     def header(self, name: bytes) -> str:
-        """The header's value, empty if it was not sent."""
+        """Return the header's value; empty if it was not sent."""
         return self.headers.get(name, b"").decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a method and path are for; `object_id` is the id in the path, if it has one."""
+    """The purpose of a method and path. `object_id` is the id in the path, if there is one."""
 
     method: str
     path_kind: str
@@ -38,13 +38,13 @@ class Route:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint an idempotency key belongs to."""
+        """The endpoint that an idempotency key belongs to."""
         return f"{self.method} {self.path_kind} {self.object_id or ''}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request to Stripe's API with its parameters; `key` is its idempotency key, None on a GET or without one."""
+    """A request to Stripe's API with its parameters. `key` is its idempotency key, or None on a GET or without one."""
 
     route: Route
     params: Params
@@ -53,7 +53,7 @@ class Call:
     fingerprint: str = field(default="", repr=False)
 
     def as_record(self) -> JsonObject:
-        """What the book keeps of a call that takes effect later."""
+        """Return the call as JSON, for a call that takes effect later."""
         return {
             "method": self.route.method,
             "path_kind": self.route.path_kind,
@@ -66,13 +66,13 @@ class Call:
 
     @classmethod
     def of_record(cls, record: JsonObject) -> Call:
-        """The call that `as_record` described."""
+        """Return the call that `as_record` described."""
         route = Route(record["method"], record["path_kind"], record["object_id"])
         return cls(route, record["params"], record["account"], record["key"], record["fingerprint"])
 
 
 def route_of(method: str, path: str) -> Route | None:
-    """What the request is for; None if Stripe's refund API has no such endpoint."""
+    """Return the route of the request, or None if Stripe's refund API has no such endpoint."""
     match path.split("/"):
         case ["", "v1", "refunds"] if method in ("GET", "POST"):
             return Route(method, "list" if method == "GET" else "create")
@@ -88,7 +88,7 @@ def route_of(method: str, path: str) -> Route | None:
 
 
 def read_call(request: Request, route: Route) -> Call:
-    """Authenticate and parse. Raises StripeError (401, 413, 400), never executed."""
+    """Authenticate and parse a request. Raise `StripeError` (401, 413 or 400, not executed) if that fails."""
     authorise(request)
     if request.oversized:
         raise StripeError(413, f"A request body has at most {BODY_BYTES_MAX} bytes.")
@@ -105,7 +105,7 @@ def read_call(request: Request, route: Route) -> Call:
 
 
 def authorise(request: Request) -> None:
-    """Raises StripeError (401) unless the request carries a test mode key. The key is never repeated in an answer."""
+    """Raise `StripeError` (401) unless the request has a test mode key. No answer ever repeats the key."""
     scheme, _, secret = request.header(b"authorization").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip().startswith(("sk_test_", "rk_test_")):
         message = "A test mode secret key is needed: Authorization: Bearer sk_test_…"
@@ -113,7 +113,7 @@ def authorise(request: Request) -> None:
 
 
 def fingerprint_of(params: Params) -> str:
-    """Equal for equal parameters, in whatever order they were sent."""
+    """Return a hash of the parameters that does not depend on their order."""
     plain = sorted(
         (name, sorted(value.items()) if isinstance(value, dict) else value) for name, value in params.items()
     )

@@ -1,4 +1,7 @@
-"""The sandbox's own endpoints: its book, payments, faults, moves, clock. They need no key: the server is for tests."""
+"""The sandbox's own endpoints: book, payments, faults, refund statuses, clock, webhook receiver.
+
+They need no key, because the server is for tests only.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,14 @@ CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
 
 
 class PaymentError(Exception):
-    """A payment that can't be registered: malformed, or known with another amount or currency."""
+    """A payment that cannot be registered: malformed, or already known with another amount or currency."""
 
 
 def register(service: Service, payments: list[JsonObject]) -> int:
-    """Add payments: `processor_payment_id`, `amount_minor`, `currency`, and `disputed` (default false).
+    """Register payments: `processor_payment_id`, `amount_minor`, `currency`, and `disputed` (default false).
 
-    The same payment again changes only `disputed`. Returns how many were sent. Raises PaymentError and adds none.
+    Registering a known payment changes only `disputed`. Returns how many payments were sent. Raises `PaymentError`, and
+    then registers none.
     """
     records = [payment_record(payment) for payment in payments]
     known: dict[str, tuple[int, str]] = {
@@ -43,17 +47,20 @@ def register(service: Service, payments: list[JsonObject]) -> int:
 
 
 def payment_record(payment: Any) -> JsonObject:
-    """The book's record of a payment to register. Raises PaymentError naming what is wrong."""
+    """Return the book's record of a payment to register.
+
+    Raise `PaymentError`, which names the fault, if it is malformed.
+    """
     if not isinstance(payment, dict):
-        raise PaymentError("a payment is an object")
+        raise PaymentError("a payment must be an object")
     reference, amount = payment.get("processor_payment_id"), payment.get("amount_minor")
     currency, disputed = payment.get("currency"), payment.get("disputed", False)
     if not isinstance(reference, str) or not 1 <= len(reference) <= 255 or "/" in reference:
-        raise PaymentError("processor_payment_id is a text of 1 to 255 characters without a slash")
+        raise PaymentError("processor_payment_id must be a text of 1 to 255 characters without a slash")
     if not isinstance(amount, int) or isinstance(amount, bool) or amount <= 0:
-        raise PaymentError(f"{reference}: amount_minor is a positive integer")
+        raise PaymentError(f"{reference}: amount_minor must be a positive integer")
     if not isinstance(currency, str) or not CURRENCY.match(currency) or not isinstance(disputed, bool):
-        raise PaymentError(f"{reference}: currency has three letters, disputed is true or false")
+        raise PaymentError(f"{reference}: currency must have three letters, disputed must be true or false")
     return {
         "kind": "payment",
         "id": reference,
@@ -64,7 +71,7 @@ def payment_record(payment: Any) -> JsonObject:
 
 
 def payments_in(path: Path) -> list[JsonObject]:
-    """The payments of a CSV file with the columns of a payments import. Raises PaymentError, OSError."""
+    """Return the payments of a CSV file in the format of a payments import. Raise `PaymentError` or `OSError`."""
     with path.open(encoding="utf-8", newline="") as file:
         try:
             return [
@@ -81,14 +88,17 @@ def payments_in(path: Path) -> list[JsonObject]:
 
 
 class Control:
-    """Answers the requests whose path begins with `/_`."""
+    """Answers the requests with a path that begins with `/_`."""
 
     def __init__(self, service: Service, webhooks: Webhooks) -> None:
         self.service = service
         self.webhooks = webhooks
 
     def handle(self, request: Request) -> Answer:
-        """Answer one request; whatever is malformed is a 400. Raises OSError if the book can't be written."""
+        """Answer one request. A malformed request gets a 400.
+
+        Raises `OSError` if the book cannot be written.
+        """
         try:
             if request.oversized:
                 raise StripeError(413, "The request body is too large.")
@@ -119,7 +129,7 @@ class Control:
             case "POST", ["_clock"]:
                 return self._advance(_fields(request, {"advance_seconds"}))
             case "POST", ["_webhook"]:
-                return self._aim(_fields(request, {"url", "secret"}))
+                return self._set_receiver(_fields(request, {"url", "secret"}))
         raise StripeError(404, "The sandbox has no such endpoint.")
 
     def _move(self, refund_id: str, fields: JsonObject) -> JsonObject:
@@ -128,26 +138,26 @@ class Control:
             raise missing("refund", refund_id, "id")
         status, reason = fields.get("status"), fields.get("failure_reason")
         if "status" not in fields or not isinstance(status, str | None) or not isinstance(reason, str | None):
-            raise StripeError(400, "Send a status (a text or null) and perhaps a failure_reason.")
+            raise StripeError(400, "Send a status (a text or null), and optionally a failure_reason.")
         return self.service.commit(decide_move(self.service.book, refund, status, reason))
 
     def _advance(self, fields: JsonObject) -> JsonObject:
         seconds = fields.get("advance_seconds")
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= 10**9:
-            raise StripeError(400, "advance_seconds is a number from 0 to 1,000,000,000.")
+            raise StripeError(400, "advance_seconds must be a number from 0 to 1,000,000,000.")
         book = self.service.book
         book.commit({"kind": "clock", "offset_seconds": book.clock_offset + seconds})
         self.service.run_due()
         return {"now": book.now()}
 
-    def _aim(self, fields: JsonObject) -> JsonObject:
+    def _set_receiver(self, fields: JsonObject) -> JsonObject:
         url, secret = fields.get("url"), fields.get("secret")
         if url is None:
-            self.webhooks.aim(None, "")
+            self.webhooks.set_receiver(None, "")
             return {"url": None}
         if not isinstance(url, str) or not isinstance(secret, str) or not secret:
-            raise StripeError(400, "Send a url and the secret to sign with, or url null.")
-        self.webhooks.aim(url, secret)
+            raise StripeError(400, "Send a url and the secret to sign with, or null as the url.")
+        self.webhooks.set_receiver(url, secret)
         return {"url": url}
 
 

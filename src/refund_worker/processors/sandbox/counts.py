@@ -1,4 +1,4 @@
-"""How often each kind of request was answered, and how. In memory: it starts anew with the process."""
+"""Count requests by kind and outcome. The counts are in memory and restart at zero with the process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from refund_worker.processors.sandbox.calls import Route
 
 
 class Counts:
-    """Requests by method and kind and by status; `unanswered` are those that got no whole answer."""
+    """Requests by method and kind, and by status. `unanswered` counts the requests that got no complete answer."""
 
     def __init__(self) -> None:
         self._by_kind: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, route: Route, status: int | None, headers: tuple[tuple[str, str], ...]) -> None:
-        """Count a request; `status` None if no whole answer left. Replays are also counted by themselves."""
+        """Count a request. `status` must be None without a complete answer. A replay is also counted as `replayed`."""
         counter = self._by_kind[f"{route.method} {route.path_kind}"]
         counter["unanswered" if status is None else str(status)] += 1
         if ("Idempotent-Replayed", "true") in headers:
             counter["replayed"] += 1
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Plain numbers: {"POST create": {"200": 3, "replayed": 1, "unanswered": 1}}."""
+        """Return the counts, such as {"POST create": {"200": 3, "replayed": 1, "unanswered": 1}}."""
         return {kind: dict(counter) for kind, counter in self._by_kind.items()}

@@ -1,17 +1,17 @@
-"""Scripted and seeded faults: what goes wrong, with which request, how often.
+"""Scripted and seeded faults: which requests fail, in which way, how often.
 
-The fault file is one JSON object; every part may be left out:
+The fault file is one JSON object. Every part is optional:
 
     {
-      "seed": 7,                      chance and ids follow from it; without it they differ from book to book
-      "mode": "heavy",                every request and event may meet a random fault, by the seed
-      "intensity": 0.4,               heavy mode: the share of requests that meet one
-      "denials": false,               heavy mode: 401 and 403 too (they stop a careful client until a person acts)
-      "key_life_seconds": 86400,      how long an idempotency key is remembered
-      "balance": {"gbp": 100000},     what the account can pay out; a currency not named has no limit
+      "seed": 7,                      determines chance and ids; without it they differ from book to book
+      "mode": "heavy",                every request and event can get a random fault, chosen by the seed
+      "intensity": 0.4,               heavy mode: the share of requests that get a fault
+      "denials": false,               heavy mode: also 401 and 403 (they stop a careful client until a person acts)
+      "key_life_seconds": 86400,      how long an idempotency key is stored
+      "balance": {"gbp": 100000},     the amount that the account can pay out; an unnamed currency has no limit
       "list_lag_seconds": 0,          how long a new refund is missing from lists
-      "hang_seconds": 300,            how long an unanswered request is held before the connection is closed
-      "webhook_retry_seconds": 1,     the first wait after a failed delivery; it doubles each time
+      "hang_seconds": 300,            how long an unanswered request waits before its connection is closed
+      "webhook_retry_seconds": 1,     the first wait after a failed delivery; each further wait is twice as long
       "fsync": false,                 wait for the disk before each answer
       "rules": [
         {"match": {"path_kind": "create", "payment": "ch_1", "nth": 1}, "times": 1,
@@ -20,18 +20,24 @@ The fault file is one JSON object; every part may be left out:
       ]
     }
 
-A rule's `match` (all that is named must agree): `method`; `path_kind` create | retrieve | update | list | cancel |
-charge | payment_intent | webhook; `payment`, the id a request names or its refund goes over; `metadata`, pairs that
-are all present on the request's refund; `nth`, a number or list of numbers counted from 1 among the requests that match
-the rest; `event`, the type of a webhook. `times` (default 1) is how often the rule acts, null for ever. `probability`
-(default 1). One request meets one rule: the first whose turn it is; the others wait for another request.
+The parts of a rule's `match` must all agree with the request:
 
-What a rule can `do`, one thing or several at once:
+- `method`;
+- `path_kind`: create | retrieve | update | list | cancel | charge | payment_intent | webhook;
+- `payment`: the id that the request names, or the payment of its refund;
+- `metadata`: pairs that are all present on the request's refund;
+- `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
+- `event`: the type of a webhook.
+
+`times` (default 1) is how often the rule acts; null means without limit. `probability` (default 1) is the chance that
+it acts. At most one rule acts on a request: the first that applies. The others can apply to a later request.
+
+A rule's `do` is one action or several together:
 
     {"delay_seconds": 2}                            slow: the key is in use meanwhile
     {"timeout": {"effect": "none" | "now" | "later", "after_seconds": 5, "holds_key": true}}
-                                                    no answer ever comes; with holds_key false the late request waits
-                                                    in front of the keys, so that a retry can overtake it
+                                                    no answer is sent; with holds_key false the late request does not
+                                                    mark its key as in use, so a retry can overtake it
     {"reset": "before" | "after" | "mid_body"}      the connection breaks: before or after the effect, or in the answer
     {"truncate": true}                              200, but the JSON ends too early
     {"conflict": "key_in_use"}                      409 idempotency_key_in_use, not executed
@@ -39,23 +45,23 @@ What a rule can `do`, one thing or several at once:
     {"rate_limit": {"retry_after_seconds": 3}}      429, not executed; without the number no Retry-After
     {"unauthorized": true}, {"forbidden": true}     401, 403
     {"server_error": {"status": 500, "effect": "none" | "now" | "later", "after_seconds": 5, "sticky": true}}
-                                                    sticky: the key replays the error for ever
+                                                    sticky: the key always replays the error
     {"refuse": {"status": 400, "code": "expired_or_canceled_card", "message": "…", "param": null, "type": "…"}}
     {"refuse": "charge_already_refunded"}           or charge_disputed, refund_disputed_payment, balance_insufficient,
                                                     insufficient_balance_for_refund (a 402 with message_code only),
                                                     or path_missing (a 404 as from a server without the path)
     {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
-                                                    the refund's statuses, the first at once; any word or null
-    {"answer": {"amount": 1, "currency": "usd"}}    the answer lies about these fields, the book does not
+                                                    the refund's statuses, the first at once; any text or null
+    {"answer": {"amount": 1, "currency": "usd"}}    these fields are false in the answer, but true in the book
     {"list_lag_seconds": 30}                        a new refund is missing from this list
-    {"pages": "repeat" | "shift"}                   a following page shows one refund again, or passes over one
+    {"pages": "repeat" | "shift"}                   a following page shows one refund again, or skips one
     {"webhook": {"lose": true, "copies": 3, "delay_seconds": 60, "after_next": true}}     path_kind webhook
 
-A request that only replays a stored answer meets the faults of the wire (delay, timeout, reset, truncate, conflict,
-lock_timeout, rate_limit, unauthorized, forbidden) but none of execution, which are then not used up either.
+A request that only replays a stored answer gets the faults of the wire (delay, timeout, reset, truncate, conflict,
+lock_timeout, rate_limit, unauthorized, forbidden), but no fault of execution. It does not use up the latter either.
 
-Chance depends on the seed, the rule, the kind of request, the payment or refund it is about, and how many such requests
-came before: the same requests meet the same faults, however requests for other payments are interleaved.
+Chance depends on the seed, the rule, the kind of request, its payment or refund, and the number of such requests before
+it. So the same requests get the same faults, however requests for other payments are interleaved.
 """
 
 from __future__ import annotations
@@ -78,7 +84,7 @@ PATH_KINDS = frozenset({"create", "retrieve", "update", "list", "cancel", "charg
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a rule can match: a request, or an event on its way out. `replaying`: it would not be executed."""
+    """A request or outgoing event that a rule can match. `replaying` is True if the request would not be executed."""
 
     method: str
     path_kind: str
@@ -94,7 +100,7 @@ NOTHING = Plan()
 
 @dataclass(slots=True)
 class Rule:
-    """One rule, with what it has seen (`seen` requests match all but `nth`) and done so far."""
+    """One rule with its counters: `seen` requests matched it apart from `nth`, and it acted on `acted` of them."""
 
     match: JsonObject
     do: JsonObject
@@ -104,8 +110,8 @@ class Rule:
     seen: int = 0
     acted: int = 0
 
-    def agrees(self, subject: Subject) -> bool:
-        """True if the subject has all the rule names, `nth` aside, and the rule could do something to it."""
+    def matches(self, subject: Subject) -> bool:
+        """Return True if the subject matches everything but `nth`, and the rule's actions can affect it."""
         wanted = self.match
         given = {
             "method": subject.method,
@@ -119,8 +125,8 @@ class Rule:
             and concerns(self.do, subject)
         )
 
-    def is_turn(self) -> bool:
-        """True if the request just counted is one of those the rule is for and it may still act."""
+    def applies_now(self) -> bool:
+        """Return True if `nth` selects the request just counted and `times` is not used up."""
         nth = self.match.get("nth", self.seen)
         return (self.seen in nth if isinstance(nth, list) else self.seen == nth) and (
             self.times is None or self.acted < self.times
@@ -139,7 +145,7 @@ OF_WIRE = frozenset(
 
 
 def concerns(do: Mapping[str, Any], subject: Subject) -> bool:
-    """True if any of these actions means something for such a request."""
+    """Return True if at least one of these actions can affect such a request."""
     if subject.path_kind == "webhook":
         return "webhook" in do
     if subject.replaying and OF_EXECUTION & do.keys():
@@ -153,7 +159,7 @@ def concerns(do: Mapping[str, Any], subject: Subject) -> bool:
 
 
 class Faults:
-    """The faults in force, and the settings that come with them."""
+    """The active faults and their settings."""
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         self.rules: list[Rule] = []
@@ -172,23 +178,23 @@ class Faults:
 
     @classmethod
     def read(cls, path: Path) -> Faults:
-        """The faults in a file. Raises FaultFileError, OSError."""
+        """Return the faults in a file. Raise `FaultFileError` or `OSError` if it cannot be read."""
         try:
             return cls(json.loads(path.read_text("utf-8")))
         except ValueError as wrong:
             raise FaultFileError(f"{path.name} is not a JSON file in UTF-8") from wrong
 
     def add(self, settings: Any) -> None:
-        """Add rules and change settings; nothing is changed if any of it is wrong. Raises FaultFileError."""
+        """Add rules and change settings. Raise `FaultFileError`, and change nothing, if any of it is wrong."""
         if isinstance(settings, list):
             settings = {"rules": settings}
         if not isinstance(settings, Mapping):
-            raise FaultFileError("faults are a JSON object, or a list of rules")
+            raise FaultFileError("faults must be a JSON object, or a list of rules")
         if "do" in settings:
             settings = {"rules": [settings]}
         for name, value in settings.items():
             if name not in SETTINGS or not SETTINGS[name](value):
-                raise FaultFileError(f"unknown fault setting, or a bad value for it: {name}")
+                raise FaultFileError(f"unknown fault setting, or an invalid value for it: {name}")
         rules = [make_rule(rule) for rule in settings.get("rules", [])]
         for name, value in settings.items():
             if name == "mode":
@@ -200,18 +206,18 @@ class Faults:
         self.rules += rules
 
     def clear(self) -> None:
-        """End all faults: rules, heavy mode, list lag. Key life, balance and the seed stay."""
+        """End all faults: rules, heavy mode, list lag. Key life, balance and seed stay as they are."""
         self.rules.clear()
         self.heavy = False
         self.list_lag_seconds = 0.0
 
     @property
     def active(self) -> bool:
-        """True if anything can go wrong at all."""
+        """True if any fault is possible."""
         return bool(self.rules) or self.heavy
 
     def plan(self, subject: Subject) -> Plan:
-        """What goes wrong with this request or event. Counts it: ask once."""
+        """Return the faults of this request or event. The call counts it, so call once for each."""
         if not self.active:
             return NOTHING
         identity = (subject.path_kind, subject.event, subject.refund_id or subject.payment)
@@ -219,10 +225,10 @@ class Faults:
         occasion = (*identity, self._asked[identity])
         acting: Rule | None = None
         for number, rule in enumerate(self.rules):
-            if not rule.agrees(subject):
+            if not rule.matches(subject):
                 continue
             rule.seen += 1
-            if acting is None and rule.is_turn() and self.chance("rule", number, *occasion) < rule.probability:
+            if acting is None and rule.applies_now() and self.chance("rule", number, *occasion) < rule.probability:
                 rule.acted += 1
                 acting = rule
         if acting is not None:
@@ -245,7 +251,7 @@ class Faults:
         return NOTHING
 
     def chance(self, *name: object) -> float:
-        """A number in [0, 1) that the seed and `name` decide."""
+        """Return a number in [0, 1) that depends only on the seed and `name`."""
         text = ":".join(map(str, (self.seed, *name)))
         return int.from_bytes(blake2b(text.encode(), digest_size=7).digest()) / 2**56
 
@@ -272,19 +278,19 @@ MATCHES = frozenset({"method", "path_kind", "payment", "metadata", "nth", "event
 
 
 def make_rule(rule: Any) -> Rule:
-    """A rule from its JSON. Raises FaultFileError."""
+    """Return a rule from its JSON. Raise `FaultFileError` if it is malformed."""
     if not isinstance(rule, dict) or not isinstance(rule.get("do"), dict) or not rule["do"]:
-        raise FaultFileError("a rule is an object with at least a `do`")
+        raise FaultFileError("a rule must be an object with at least a `do`")
     if unknown := rule.keys() - {"match", "times", "probability", "do"}:
-        raise FaultFileError(f"unknown in a rule: {', '.join(sorted(unknown))}")
+        raise FaultFileError(f"a rule has no such fields: {', '.join(sorted(unknown))}")
     match = rule.get("match", {})
     if not isinstance(match, dict) or match.keys() - MATCHES:
-        raise FaultFileError(f"a match names some of: {', '.join(sorted(MATCHES))}")
+        raise FaultFileError(f"a match must be an object with some of: {', '.join(sorted(MATCHES))}")
     if match.get("path_kind", "create") not in PATH_KINDS:
-        raise FaultFileError(f"a path_kind is one of: {', '.join(sorted(PATH_KINDS))}")
+        raise FaultFileError(f"a path_kind must be one of: {', '.join(sorted(PATH_KINDS))}")
     if not isinstance(match.get("metadata", {}), dict):
-        raise FaultFileError("the metadata of a match is an object")
+        raise FaultFileError("the metadata of a match must be an object")
     times, probability = rule.get("times", 1), rule.get("probability", 1)
     if not (times is None or isinstance(times, int)) or not is_number(probability):
-        raise FaultFileError("times is a number or null, probability a number")
+        raise FaultFileError("times must be a number or null, probability a number")
     return Rule(match, rule["do"], make_plan(rule["do"]), times, probability)

@@ -1,4 +1,4 @@
-"""Reading Stripe's form encoding: `name=value` pairs, one level of `name[key]=value`, strict UTF-8."""
+"""Read Stripe's form encoding: `name=value` pairs, one level of `name[key]=value`, strict UTF-8."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from refund_worker.processors.sandbox.answers import StripeError
 
 Params = dict[str, "str | dict[str, str]"]
 
-# Far above what a refund needs (metadata has at most 50 keys); bounds the work a hostile body can ask for.
+# Far more than a refund needs (metadata has at most 50 keys). Limits the work that a hostile body can cause.
 FIELDS_MAX = 500
 NAME = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?\Z")
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z", re.ASCII)
 
 
 def parse_form(raw: bytes) -> Params:
-    """The parameters in `raw`. Raises StripeError (400, not executed) for whatever is not such a form."""
+    """Return the parameters in `raw`. Raise `StripeError` (400, not executed) if `raw` is not such a form."""
     params: Params = {}
     for name, value in _pairs(raw):
         parts = NAME.match(name)
@@ -42,19 +42,19 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
     try:
         text = raw.decode("utf-8")
         return parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=FIELDS_MAX)
-    except ValueError as wrong:  # UnicodeDecodeError is one, too
+    except ValueError as wrong:  # UnicodeDecodeError is a ValueError too
         raise StripeError(400, "The request body or query is not a UTF-8 form.") from wrong
 
 
 def refuse_unknown(params: Params, known: Collection[str]) -> None:
-    """Raise StripeError (400 parameter_unknown) for the first parameter that is not in `known`."""
+    """Raise `StripeError` (400 parameter_unknown) for the first parameter that is not in `known`."""
     for name in params:
         if name not in known:
             raise StripeError(400, f"Received unknown parameter: {name}", "parameter_unknown", name)
 
 
 def text_of(params: Params, name: str) -> str | None:
-    """The parameter as text, None if it was not sent. Raises StripeError (400) if it is empty or a hash."""
+    """Return the parameter as text, or None if it was not sent. Raise `StripeError` (400) if it is empty or a hash."""
     value = params.get(name)
     if value is None:
         return None
@@ -66,13 +66,13 @@ def text_of(params: Params, name: str) -> str | None:
 
 
 def expands(params: Params, name: str) -> bool:
-    """Whether the answer is to hold the whole object at `name` in place of its id: `expand[]=name`."""
+    """Return True if `expand[]=name` asks for the whole object at `name` instead of its id."""
     value = params.get("expand")
     return isinstance(value, dict) and name in value.values()
 
 
 def integer_of(value: str, name: str, least: int = 0) -> int:
-    """`value` as an integer of at least `least`. Raises StripeError (400 parameter_invalid_integer)."""
+    """Return `value` as an integer. Raise `StripeError` (400 parameter_invalid_integer) if it is below `least`."""
     if not INTEGER.match(value):
         raise StripeError(400, f"Invalid integer: {value[:40]}", "parameter_invalid_integer", name)
     number = int(value)
@@ -82,9 +82,9 @@ def integer_of(value: str, name: str, least: int = 0) -> int:
 
 
 def metadata_of(params: Params) -> dict[str, str] | None:
-    """The metadata hash, {} for an explicit empty value, None if it was not sent.
+    """Return the metadata hash: {} for an explicit empty value, or None if it was not sent.
 
-    Raises StripeError (400) beyond Stripe's limits: 50 keys, 40 characters a key, 500 characters a value.
+    Raises `StripeError` (400) beyond Stripe's limits: 50 keys, 40 characters a key, 500 characters a value.
     """
     value = params.get("metadata")
     if value is None:

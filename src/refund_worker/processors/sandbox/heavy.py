@@ -1,4 +1,4 @@
-"""The mix of faults of the heavy mode, with their weights. Times are short, so that a test can bear them."""
+"""The weighted mix of faults of the heavy mode. The times are short, so that tests stay quick."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DENIALS: tuple[Weighted, ...] = ((1, {"unauthorized": True}), (1, {"forbidden": 
 
 @cache
 def heavy_actions(path_kind: str, *, denials: bool) -> tuple[Weighted, ...]:
-    """What can go wrong with a request of this kind, each with its weight."""
+    """Return the faults that can affect a request of this kind, each with its weight."""
     if path_kind == "webhook":
         return ON_WEBHOOK
     own = {"create": ON_CREATE, "list": ON_LIST + ON_READING}.get(path_kind, ON_READING)

@@ -11,19 +11,19 @@ from refund_worker.processors.sandbox.answers import JsonObject
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock, so nothing there stops two servers from sharing a book
+except ImportError:  # Windows: no lock, so two servers can share a book there
     fcntl = None  # type: ignore[assignment,unused-ignore]
 
 
 class BookError(Exception):
-    """The book's file is in use by another process, or damaged elsewhere than in its last line."""
+    """The book's file is in use by another process, or is damaged before its last line."""
 
 
 class Journal:
-    """An append-only file of lines, each the JSON list of records that became true together.
+    """An append-only file of lines. Each line is the JSON list of records that became true together.
 
-    A last line without its end is what a killed writer leaves: nobody was told of it, so it is cut off.
-    Raises BookError at opening if another process holds the file.
+    A killed writer can leave a last line without its end. No client ever saw its content, so the line is cut off.
+    Opening raises `BookError` if another process holds the file.
     """
 
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
@@ -36,10 +36,10 @@ class Journal:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as held:
                 os.close(self._descriptor)
-                raise BookError(f"another process keeps the book {path.name}") from held
+                raise BookError(f"another process has the book {path.name} open") from held
 
     def replay(self) -> Iterator[list[JsonObject]]:
-        """Every batch of records written so far, oldest first. Raises BookError for a damaged line."""
+        """Yield every batch of records in the file, oldest first. Raise `BookError` for a damaged line."""
         whole = 0
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -54,16 +54,16 @@ class Journal:
         os.ftruncate(self._descriptor, whole)
 
     def append(self, records: list[JsonObject]) -> None:
-        """Write `records` as one line; returns when the operating system (with fsync: the disk) has it.
+        """Write `records` as one line. Return once the operating system has it, or with fsync the disk.
 
-        Raises OSError with nothing of the line left behind.
+        Raises `OSError`, and then leaves nothing of the line in the file.
         """
         line = json.dumps(records, separators=(",", ":")).encode() + b"\n"
         size = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
-                raise OSError("the disk took only a part of the line")
+                raise OSError("the disk stored only a part of the line")
             if self.fsync:
                 os.fsync(self._descriptor)
         except OSError:
@@ -71,5 +71,5 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Close the file, which also lets go of its lock."""
+        """Close the file, which also releases its lock."""
         os.close(self._descriptor)

@@ -26,22 +26,22 @@ Disorder = Literal["repeat", "shift"]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Conditions on `created`: (comparison, second)."""
+    """Conditions on `created`, each a comparison and a time in epoch seconds."""
 
     conditions: tuple[tuple[str, int], ...]
 
-    def hold(self, created: int) -> bool:
-        """True if a refund made at this second is asked for."""
+    def include(self, created: int) -> bool:
+        """Return True if a refund created in this second fulfils all conditions."""
         return all(COMPARE[name](created, second) for name, second in self.conditions)
 
 
 def list_refunds(
     book: Book, params: Params, *, lag_seconds: float = 0.0, disorder: Disorder | None = None
 ) -> JsonObject:
-    """One page. Refunds younger than `lag_seconds` are not listed yet.
+    """Return one page of refunds. Refunds younger than `lag_seconds` are not listed yet.
 
-    `disorder` is a fault of the page that follows another: "repeat" shows the last refund of the page before once
-    more, "shift" passes over one. Raises StripeError for parameters Stripe refuses.
+    `disorder` is a fault of a page that follows another: "repeat" shows the last refund of the previous page again,
+    "shift" skips one. Raises `StripeError` for parameters that Stripe refuses.
     """
     refuse_unknown(params, LIST_PARAMS)
     limit = integer_of(text_of(params, "limit") or str(LIMIT_DEFAULT), "limit", least=1)
@@ -55,7 +55,7 @@ def list_refunds(
 
     def asked_for(refund: Refund) -> bool:
         created = refund.object["created"]
-        return bounds.hold(created) and (visible_until is None or created <= visible_until)
+        return bounds.include(created) and (visible_until is None or created <= visible_until)
 
     refunds = _candidates(book, params)
     if before is not None:
@@ -73,7 +73,7 @@ def _sequence(refund: Refund) -> int:
 
 
 def _end_of_older(refunds: list[Refund], cursor: Refund, disorder: Disorder | None) -> int:
-    """How many of `refunds`, which are oldest first, may still follow the cursor."""
+    """Return how many of `refunds`, which are oldest first, may still follow the cursor."""
     end = bisect_left(refunds, cursor.sequence, key=_sequence)
     return min(len(refunds), end + 1) if disorder == "repeat" else end - 1 if disorder == "shift" else end
 
@@ -84,7 +84,7 @@ def _page(refunds: list[Refund], *, more: bool) -> JsonObject:
 
 
 def _candidates(book: Book, params: Params) -> list[Refund]:
-    """The refunds of the payment asked for, or all; oldest first."""
+    """Return the refunds of the requested payment, or all refunds; oldest first."""
     chosen = book.refunds_in_order
     for name in ("charge", "payment_intent"):
         reference = text_of(params, name)

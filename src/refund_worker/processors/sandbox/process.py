@@ -1,4 +1,4 @@
-"""The sandbox for tests: started as a process of its own, driven over its own endpoints."""
+"""The sandbox for tests: start it as a separate process and control it over its own endpoints."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ STOP_SECONDS_MAX = 10.0
 
 
 class SandboxError(Exception):
-    """The sandbox did not start, or refused a control request; the message says why."""
+    """The sandbox did not start, or refused a control request. The message contains the reason."""
 
 
 class Sandbox:
     """A running sandbox: `with Sandbox() as sandbox: … sandbox.url`.
 
-    `book` is kept where given, else in a temporary directory that goes with the sandbox. `faults` is a fault file or
-    its content. `program` is a module with the sandbox's command line, `environment` its variables (default: ours). The
-    process ends with the block, and also if the starting process dies.
+    A given `book` is kept; without one the book is in a temporary directory that is deleted with the sandbox. `faults`
+    is a fault file or its content. `program` is a module with the sandbox's command line, `environment` its variables
+    (default: ours). The process ends with the block, and also if the process that started it dies.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The server's address, without a slash at the end; stays the same over a restart."""
+        """The server's address, without a slash at the end. It stays the same over a restart."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The running process's id. Raises SandboxError if it is not running."""
+        """The id of the running process. Raises `SandboxError` if it is not running."""
         if self._process is None:
             raise SandboxError("the sandbox is not running")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process and wait until it listens. Raises SandboxError if it does not."""
+        """Start the process and wait until it listens. Raise `SandboxError` if it does not."""
         command = [sys.executable, "-m", self._program, "--until-stdin-closes"]
         command += ["--port", str(self.port), "--book", str(self.book_path), *self._options]
         process = subprocess.Popen(
@@ -102,20 +102,20 @@ class Sandbox:
         self.port = int(line.rsplit(":", 1)[1])
 
     def stop(self) -> None:
-        """End it in order (SIGTERM)."""
+        """Stop the process in order (SIGTERM)."""
         self._end(subprocess.Popen.terminate)
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would."""
+        """Kill the process at once (SIGKILL), as a crash would."""
         self._end(subprocess.Popen.kill)
 
     def close(self) -> None:
-        """End it in order and for good."""
+        """Stop the process and delete the temporary directory."""
         self.stop()
         self._folder.cleanup()
 
     def restart(self) -> None:
-        """Start it again, after ending it if it still runs, on the same port with the same book."""
+        """Stop the process if it runs, and start it again on the same port with the same book."""
         self.stop()
         self.start()
 
@@ -147,21 +147,21 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    # -- its own endpoints --------------------------------------------------------------------------------------------
+    # -- the control endpoints ----------------------------------------------------------------------------------------
 
     def book(self) -> dict[str, Any]:
-        """The sandbox's book: payments, refunds, requests, totals."""
+        """Return the sandbox's book: payments, refunds, requests, totals."""
         return self._ask("GET", "/_book")
 
     def refunds(self) -> list[dict[str, Any]]:
-        """The refunds in the book, oldest first."""
+        """Return the refunds in the book, oldest first."""
         refunds: list[dict[str, Any]] = self.book()["refunds"]
         return refunds
 
     def register_payment(
         self, processor_payment_id: str, amount_minor: int, currency: str = "GBP", *, disputed: bool = False
     ) -> None:
-        """Make a captured payment known; again with another `disputed` changes that."""
+        """Register a captured payment. Registering it again changes only `disputed`."""
         payment = {
             "processor_payment_id": processor_payment_id,
             "amount_minor": amount_minor,
@@ -171,15 +171,15 @@ class Sandbox:
         self._ask("POST", "/_payments", payment)
 
     def register_payments(self, payments: Sequence[Mapping[str, Any]]) -> None:
-        """Make many known: objects with processor_payment_id, amount_minor, currency."""
+        """Register many payments: objects with processor_payment_id, amount_minor, currency."""
         self._ask("POST", "/_payments", list(payments))
 
     def add_fault(self, do: Mapping[str, Any], *, match: Mapping[str, Any] | None = None, **how: Any) -> None:
-        """Add one rule; `how` takes times and probability. See `faults.py`."""
+        """Add one rule. `how` takes times and probability; see `faults.py`."""
         self._ask("POST", "/_faults", {"do": do, "match": match or {}, **how})
 
     def change_faults(self, settings: Mapping[str, Any]) -> None:
-        """Add the rules and change the settings of a fault file's content."""
+        """Add the rules and change the settings in the content of a fault file."""
         self._ask("POST", "/_faults", settings)
 
     def clear_faults(self) -> None:
@@ -187,16 +187,16 @@ class Sandbox:
         self._ask("DELETE", "/_faults")
 
     def advance_refund(self, refund_id: str, status: str | None, failure_reason: str | None = None) -> dict[str, Any]:
-        """Move a refund to `status` and send its webhooks. Returns the refund object."""
+        """Move a refund to `status` and send its webhooks. Return the refund object."""
         move = {"status": status, "failure_reason": failure_reason}
         return self._ask("POST", f"/_refunds/{quote(refund_id, safe='')}", move)
 
     def advance_clock(self, seconds: float) -> None:
-        """Let time pass for key life and scheduled steps."""
+        """Advance the sandbox's clock, which ages keys and runs scheduled steps."""
         self._ask("POST", "/_clock", {"advance_seconds": seconds})
 
     def send_webhooks_to(self, url: str | None, secret: str | None = None) -> None:
-        """Send events from now on to `url`, signed with `secret`; None sends nowhere."""
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent."""
         self._ask("POST", "/_webhook", {"url": url, "secret": secret})
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -204,9 +204,9 @@ class Sandbox:
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
-            told: dict[str, Any] = json.loads(answer.read())
+            reply: dict[str, Any] = json.loads(answer.read())
         finally:
             connection.close()
         if answer.status != 200:
-            raise SandboxError(str(told["error"]["message"]))
-        return told
+            raise SandboxError(str(reply["error"]["message"]))
+        return reply

@@ -1,4 +1,4 @@
-"""Stripe's rules about refunds. Deciding is pure: it reads the book and returns the records that would make it true."""
+"""Stripe's rules for refunds. Decisions are pure: they read the book and return the records that would change it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CREATE_PARAMS = frozenset(
     }
 )
 REASONS = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
-# Methods without native refunds can take long; Stripe says which of its causes keeps a refund pending.
+# Payment methods without native refunds can take long. Stripe's `pending_reason` names the cause.
 PENDING_REASON = "processing"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A well-formed request for a refund; `amount` None means all that is left."""
+class CreateRequest:
+    """The checked parameters of a create request. `amount` None means the whole remaining amount."""
 
     reference: str
     param: str
@@ -33,7 +33,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An event to tell the webhook's receiver of, about one refund; `previous` are the values that changed."""
+    """An event to send to the webhook receiver, about one refund. `previous` has the values that changed."""
 
     type: str
     refund_id: str
@@ -42,7 +42,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a request does if it is committed: the records, the object to answer with, the events to send."""
+    """The result of a request once committed: the records, the object to answer with, the events to send."""
 
     records: tuple[JsonObject, ...]
     object: JsonObject
@@ -51,7 +51,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a scripted life: `after_seconds` after the step before, the refund gets this status."""
+    """One step of a scripted refund: the refund gets this status `after_seconds` after the previous step."""
 
     status: str | None
     after_seconds: float = 0.0
@@ -61,8 +61,8 @@ class Step:
 SUCCEEDS_AT_ONCE = (Step("succeeded"),)
 
 
-def read_wish(params: Params) -> Wish:
-    """Check the form of a create request. Raises StripeError (400, not executed)."""
+def read_create_request(params: Params) -> CreateRequest:
+    """Check the parameters of a create request. Raise `StripeError` (400, not executed) if they are malformed."""
     refuse_unknown(params, CREATE_PARAMS)
     charge, intent = text_of(params, "charge"), text_of(params, "payment_intent")
     if charge is not None and intent is not None:
@@ -74,7 +74,7 @@ def read_wish(params: Params) -> Wish:
     reason = text_of(params, "reason")
     if reason is not None and reason not in REASONS:
         raise StripeError(400, f"Invalid reason: {reason[:40]}", param="reason")
-    return Wish(
+    return CreateRequest(
         reference,
         "charge" if charge is not None else "payment_intent",
         None if amount is None else integer_of(amount, "amount", least=1),
@@ -84,19 +84,25 @@ def read_wish(params: Params) -> Wish:
 
 
 def decide_create(
-    book: Book, wish: Wish, key: str | None, balance: Mapping[str, int], life: tuple[Step, ...] = SUCCEEDS_AT_ONCE
+    book: Book,
+    request: CreateRequest,
+    key: str | None,
+    balance: Mapping[str, int],
+    life: tuple[Step, ...] = SUCCEEDS_AT_ONCE,
 ) -> Decision:
-    """Make a refund. `balance` is what the account starts with by currency; a currency not named has no limit.
+    """Create a refund.
 
-    Raises StripeError (executed): resource_missing, charge_disputed, charge_already_refunded, an amount above what
-    is left (param amount, no code), balance_insufficient.
+    `balance` is the account's initial balance by currency; a currency that is not named has no limit.
+
+    Raises `StripeError` (executed): resource_missing, charge_disputed, charge_already_refunded, an amount above the
+    remaining one (param amount, no code), balance_insufficient.
     """
-    payment = _payment_for(book, wish)
-    amount = _amount_for(payment, wish)
+    payment = _payment_for(book, request)
+    amount = _amount_for(payment, request)
     limit = balance.get(payment.currency)
     if limit is not None and book.refunded.get(payment.currency, 0) + amount > limit:
         raise StripeError(400, "The account's balance is too small.", "balance_insufficient", executed=True)
-    refund = _new_refund(book, payment, amount, wish, life[0])
+    refund = _new_refund(book, payment, amount, request, life[0])
     records: list[JsonObject] = [{"kind": "refund", "refund": refund, "key": key}]
     due = book.now()
     for step in life[1:]:
@@ -111,27 +117,27 @@ def decide_create(
     return Decision(tuple(records), refund, tuple(notices))
 
 
-def _payment_for(book: Book, wish: Wish) -> Payment:
-    payment = book.find_payment(wish.reference)
-    if payment is None or (wish.param == "charge") == wish.reference.startswith("pi_"):
-        raise missing(wish.param, wish.reference, wish.param)
+def _payment_for(book: Book, request: CreateRequest) -> Payment:
+    payment = book.find_payment(request.reference)
+    if payment is None or (request.param == "charge") == request.reference.startswith("pi_"):
+        raise missing(request.param, request.reference, request.param)
     if payment.disputed:
         raise StripeError(400, f"Charge {payment.charge_id} is disputed.", "charge_disputed", executed=True)
     return payment
 
 
-def _amount_for(payment: Payment, wish: Wish) -> int:
-    if payment.room == 0:
+def _amount_for(payment: Payment, request: CreateRequest) -> int:
+    if payment.refundable == 0:
         message = f"Charge {payment.charge_id} has already been refunded."
         raise StripeError(400, message, "charge_already_refunded", executed=True)
-    amount = payment.room if wish.amount is None else wish.amount
-    if amount > payment.room:
-        message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({payment.room})"
+    amount = payment.refundable if request.amount is None else request.amount
+    if amount > payment.refundable:
+        message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({payment.refundable})"
         raise StripeError(400, message, param="amount", executed=True)
     return amount
 
 
-def _new_refund(book: Book, payment: Payment, amount: int, wish: Wish, first: Step) -> JsonObject:
+def _new_refund(book: Book, payment: Payment, amount: int, request: CreateRequest, first: Step) -> JsonObject:
     name = (payment.id, len(payment.refunds))
     status = first.status
     return {
@@ -145,10 +151,10 @@ def _new_refund(book: Book, payment: Payment, amount: int, wish: Wish, first: St
         "destination_details": None,
         "failure_balance_transaction": None,
         "failure_reason": (first.failure_reason or "unknown") if status == "failed" else None,
-        "metadata": wish.metadata,
+        "metadata": request.metadata,
         "payment_intent": payment.payment_intent_id,
         "pending_reason": PENDING_REASON if status == "pending" else None,
-        "reason": wish.reason,
+        "reason": request.reason,
         "receipt_number": None,
         "source_transfer_reversal": None,
         "status": status,
@@ -166,7 +172,7 @@ def decide_update(refund: Refund, params: Params) -> Decision:
 
 
 def decide_cancel(refund: Refund) -> Decision:
-    """Cancel a refund that waits for the customer. Raises StripeError (400, executed) in any other state."""
+    """Cancel a refund that waits for the customer. Raise `StripeError` (400, executed) in any other state."""
     status = refund.object["status"]
     if status != "requires_action":
         message = f"A refund can only be canceled in requires_action; this one is {status}."
@@ -175,7 +181,10 @@ def decide_cancel(refund: Refund) -> Decision:
 
 
 def decide_move(book: Book, refund: Refund, status: str | None, failure_reason: str | None) -> Decision:
-    """Move a refund along, as banks and customers do. Raises StripeError (400) if it is failed or canceled already."""
+    """Move a refund to `status`, as banks and customers do.
+
+    Raise `StripeError` (400) if it already failed or was canceled.
+    """
     if refund.void:
         raise StripeError(400, f"The refund is {refund.object['status']}; nothing comes after that.", param="status")
     changes: JsonObject = {"status": status, "pending_reason": PENDING_REASON if status == "pending" else None}
@@ -197,7 +206,7 @@ def _changed(refund: Refund, changes: JsonObject, types: tuple[str, ...]) -> Dec
 
 
 def charge_object(payment: Payment) -> JsonObject:
-    """The payment as Stripe shows its charge; the list of refunds is not part of it."""
+    """Return the payment as Stripe's charge object, without its list of refunds."""
     return {
         "id": payment.charge_id,
         "object": "charge",
@@ -211,13 +220,13 @@ def charge_object(payment: Payment) -> JsonObject:
         "metadata": {},
         "paid": True,
         "payment_intent": payment.payment_intent_id,
-        "refunded": payment.room == 0,
+        "refunded": payment.refundable == 0,
         "status": "succeeded",
     }
 
 
 def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonObject:
-    """The payment as Stripe shows its payment intent; `expanded` with the whole charge in place of its id."""
+    """Return the payment as Stripe's payment intent object. If `expanded`, it has the whole charge, not its id."""
     return {
         "id": payment.id,
         "object": "payment_intent",

@@ -1,4 +1,4 @@
-"""The HTTP server: one thread, one event loop, the raw transport, because faults break connections in mid-sentence."""
+"""The HTTP server: one thread, one event loop, and the raw transport, because faults break off answers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from refund_worker.processors.sandbox.webhooks import Webhooks
 log = logging.getLogger("refund_worker.sandbox")
 
 HEAD_BYTES_MAX = 64 * 1024
-# Payments may be registered by the ten thousand.
+# One request can register tens of thousands of payments.
 CONTROL_BODY_BYTES_MAX = 64 * 1024 * 1024
-# What a client may send beyond the limit before the connection is closed on it instead of a polite 413.
+# A client that sends a longer body than this gets a closed connection instead of a 413.
 DRAINED_BYTES_MAX = 256 * 1024 * 1024
 # Long enough for the first half of an answer to arrive before the connection breaks.
 MID_BODY_SECONDS = 0.05
@@ -43,11 +43,11 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for
 
 
 class Server:
-    """What all connections share: the service, the controls, and the timer for what is due."""
+    """The state that all connections share: the service, the controls, and the timer for scheduled work."""
 
     def __init__(self, book: Book, faults: Faults) -> None:
         self.webhooks = Webhooks(book, faults)
-        self.service = Service(book, faults, self.webhooks.tell)
+        self.service = Service(book, faults, self.webhooks.send)
         self.control = Control(self.service, self.webhooks)
         self.connections: set[Connection] = set()
         self.broken: asyncio.Future[None] | None = None
@@ -57,33 +57,33 @@ class Server:
         self._request_count = 0
 
     def answer(self, request: Request) -> Sent | Wait:
-        """Answer a request. A book that can't be written ends the server: no answer goes beyond it."""
+        """Answer a request. If the book cannot be written, the server ends without an answer."""
         try:
             if request.path.startswith("/_"):
                 return Sent(self.control.handle(request))
             return self.service.handle(request)
         except OSError as failed:
-            return self.give_up(failed)
+            return self.end_after_write_error(failed)
         except Exception:
             log.exception("a request could not be handled: %s %s", request.method, request.path[:200])
             return Sent(StripeError(500, "The sandbox has a defect.", type="api_error").answer())
         finally:
             self.set_timer()
 
-    def give_up(self, failed: OSError) -> Sent:
-        """End the server without an answer."""
-        log.critical("the book can't be written: %s", failed.strerror or failed)
+    def end_after_write_error(self, failed: OSError) -> Sent:
+        """End the server after a failed write of the book. Return the reset that this request gets."""
+        log.critical("the book cannot be written: %s", failed.strerror or failed)
         if self.broken is not None and not self.broken.done():
             self.broken.set_exception(failed)
         return Sent(Answer(0, b""), "reset")
 
     def next_request_id(self) -> str:
-        """A request id that no other request of this process has."""
+        """Return a request id that is unique in this process."""
         self._request_count += 1
         return f"{self._request_prefix}{self._request_count:08x}"
 
     def set_timer(self) -> None:
-        """Wake up when the next postponed thing is due."""
+        """Set the timer to the next scheduled item."""
         book = self.service.book
         due = book.due_at()
         setting = (due, book.clock_offset)
@@ -101,12 +101,12 @@ class Server:
         try:
             self.service.run_due()
         except OSError as failed:
-            self.give_up(failed)
+            self.end_after_write_error(failed)
             return
         self.set_timer()
 
     async def close(self) -> None:
-        """Drop all connections and stop delivering."""
+        """Drop all connections and stop delivering events."""
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.connections):
@@ -115,7 +115,7 @@ class Server:
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection. Requests are answered in order; one that is slow holds up those behind it."""
+    """One client's connection. Requests are answered in order, so a slow one delays those behind it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -130,17 +130,20 @@ class Connection(asyncio.Protocol):
     # -- asyncio ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio's, so this can't be asserted.
+        """Register the connection, so that the server can drop it when it ends."""
+        # uvloop's transports are no subclass of asyncio's, so this cannot be asserted.
         self._transport = cast(asyncio.Transport, transport)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the requests that were not started. A call that is running slowly still takes effect."""
         self._server.connections.discard(self)
         self._transport = None
-        # A call that is being executed slowly goes on: the client going away doesn't undo it.
+        # A call that is already running takes effect although its client has gone.
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
+        """Feed the parser. Refuse input that is not plain HTTP/1.1, and a head above `HEAD_BYTES_MAX`."""
         if self._closing:
             return
         if not self._in_body:
@@ -153,11 +156,12 @@ class Connection(asyncio.Protocol):
             self._refuse(400, "The request is not well-formed HTTP.")
         else:
             if not self._in_body and self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse(431, "The request's head is too large.")
+                self._refuse(431, "The request's headers are too large.")
 
     # -- httptools ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        """Reset the fields that collect one request."""
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -166,18 +170,22 @@ class Connection(asyncio.Protocol):
         self._in_body = False
 
     def on_url(self, url: bytes) -> None:
+        """Collect a part of the request's URL."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Store one header; its name in lower case."""
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
+        """Choose the body limit by path, and confirm `Expect: 100-continue`."""
         self._in_body = True
         self._body_bytes_max = CONTROL_BODY_BYTES_MAX if self._url.startswith(b"/_") else BODY_BYTES_MAX
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
+        """Collect a part of the body. Drop the body above its limit, and the connection above `DRAINED_BYTES_MAX`."""
         self._body_bytes += len(body)
         if self._body_bytes <= self._body_bytes_max:
             self._body.append(body)
@@ -187,6 +195,7 @@ class Connection(asyncio.Protocol):
             self._body.clear()
 
     def on_message_complete(self) -> None:
+        """Queue the complete request, and answer it unless an earlier one is still running."""
         path, _, query = self._url.partition(b"?")
         request = Request(
             self._parser.get_method().decode("ascii"),
@@ -237,7 +246,7 @@ class Connection(asyncio.Protocol):
         try:
             sent = resume()
         except OSError as failed:
-            sent = self._server.give_up(failed)
+            sent = self._server.end_after_write_error(failed)
         finally:
             self._server.set_timer()
         self._deliver(sent, keep_alive)
@@ -296,23 +305,26 @@ def serve(
     until_stdin_closes: bool = False,
     learn: Callable[[str], JsonObject | None] | None = None,
 ) -> None:
-    """Run the sandbox until SIGTERM or SIGINT. Port 0 takes a free one, told to `ready` and on standard output.
+    """Run the sandbox until SIGTERM or SIGINT. Port 0 takes a free port.
 
-    `payments` is a payments import file; payments that the book knows already stay as they are. `until_stdin_closes`
-    ends the server with the process that started it. `learn` is asked for a payment that nobody registered: its
-    processor_payment_id, amount_minor and currency, or None. Raises BookError, FaultFileError, PaymentError or OSError
-    if it can't start, and OSError when the book can't be written any more.
+    The chosen port is passed to `ready` and printed on standard output. `payments` is a payments import file; payments
+    that the book already has stay as they are. `until_stdin_closes` ends the server with the process that started it.
+    `learn` is called with the id of an unregistered payment; it returns processor_payment_id, amount_minor and
+    currency, or None.
+
+    Raises `BookError`, `FaultFileError`, `PaymentError` or `OSError` if the server cannot start, and `OSError` if the
+    book can no longer be written.
     """
     in_force = Faults.read(faults) if faults is not None else Faults()
     kept = Book(book, seed=in_force.seed if isinstance(in_force.seed, int) else None, fsync=fsync or in_force.fsync)
     try:
         server = Server(kept, in_force)
         if learn is not None:
-            kept.learn = lambda reference: payment_record(told) if (told := learn(reference)) else None
+            kept.learn = lambda reference: payment_record(found) if (found := learn(reference)) else None
         if payments is not None:
             register(server.service, payments_in(payments))
         if webhook_url is not None:
-            server.webhooks.aim(webhook_url, webhook_secret or "")
+            server.webhooks.set_receiver(webhook_url, webhook_secret or "")
         _run(_serve(server, host, port, ready, until_stdin_closes=until_stdin_closes))
     finally:
         kept.close()
@@ -343,7 +355,7 @@ async def _serve(
             stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Outside the main thread, and on Windows, there are no handlers: then the caller ends the process.
+        # No signal handlers exist outside the main thread and on Windows. There the caller ends the process.
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, stop)
     if until_stdin_closes:
@@ -363,5 +375,5 @@ async def _serve(
 
 
 def webhook_secret_in(path: Path) -> str:
-    """The secret in a file, without the line end. Raises OSError."""
+    """Return the secret in a file, without the line end. Raise `OSError` if it cannot be read."""
     return path.read_text("utf-8").strip()

@@ -1,4 +1,7 @@
-"""Stripe's API as a plain object: a request in, and how its answer leaves out. It never waits and opens no socket."""
+"""Stripe's API as a plain object: a request goes in, an answer and its manner of delivery come out.
+
+The service never waits and opens no socket.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from refund_worker.processors.sandbox.refunds import (
     decide_move,
     decide_update,
     payment_intent_object,
-    read_wish,
+    read_create_request,
 )
 
 Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
@@ -33,7 +36,7 @@ Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How an answer leaves: `whole`, `truncated` JSON, broken off in `mid_body`, or not at all (`reset`, `hang`)."""
+    """An answer and its manner: `whole`, `truncated` JSON, broken off in `mid_body`, or not sent (`reset`, `hang`)."""
 
     answer: Answer
     manner: Manner = "whole"
@@ -41,7 +44,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The answer is not there yet: ask `resume` in `seconds`."""
+    """The answer is not ready: call `resume` after `seconds`."""
 
     seconds: float
     resume: Callable[[], Sent]
@@ -51,24 +54,24 @@ NO_ANSWER = Answer(0, b"")
 
 
 class Service:
-    """Stripe's refund API over a book, with faults. `tell` receives the events of everything that is committed."""
+    """Stripe's refund API over a book, with faults. `send_event` is called with the events of each commit."""
 
-    def __init__(self, book: Book, faults: Faults, tell: Callable[[Notice], None] = lambda _: None) -> None:
+    def __init__(self, book: Book, faults: Faults, send_event: Callable[[Notice], None] = lambda _: None) -> None:
         self.book = book
         self.faults = faults
         self.counts = Counts()
-        self._tell = tell
+        self._send_event = send_event
         if faults.seed is None:
             faults.seed = book.seed
-        self._running: dict[tuple[str, str], str] = {}
+        self._locked_keys: dict[tuple[str, str], str] = {}
         for what in book.postponed():
             if what["do"] == "call" and what["holds_key"]:
-                self._hold(Call.of_record(what["call"]))
+                self._lock_key(Call.of_record(what["call"]))
 
-    # -- a request's way ----------------------------------------------------------------------------------------------
+    # -- one request --------------------------------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Sent | Wait:
-        """Answer a request to /v1. Raises OSError if the book can't be written; then nothing has happened."""
+        """Answer a request to /v1. Raise `OSError` if the book cannot be written; then nothing has happened."""
         self.run_due()
         route = route_of(request.method, request.path)
         if route is None:
@@ -88,13 +91,13 @@ class Service:
         return self._slowly(call, plan)
 
     def _slowly(self, call: Call, plan: Plan) -> Wait:
-        holding = plan.not_executed is None and self._executable(call)
-        if holding:
-            self._hold(call)
+        locked = plan.not_executed is None and self._executable(call)
+        if locked:
+            self._lock_key(call)
 
         def resume() -> Sent:
-            if holding:
-                self._let_go(call)
+            if locked:
+                self._unlock_key(call)
             return self._finish(call.route, self._proceed(call, plan))
 
         return Wait(plan.delay_seconds, resume)
@@ -120,13 +123,13 @@ class Service:
     # -- idempotency --------------------------------------------------------------------------------------------------
 
     def _answer(self, call: Call, plan: Plan) -> Answer:
-        """The answer by Stripe's rules for keys: replay, refuse, or execute and keep."""
+        """Return the answer by Stripe's rules for keys: replay, refuse, or execute and store."""
         try:
             stored = self._stored(call)
             if stored is not None:
                 return _replay(call, stored)
-            if call.key is not None and (call.account, call.key) in self._running:
-                self._refuse_other_use(call, self._running[call.account, call.key])
+            if call.key is not None and (call.account, call.key) in self._locked_keys:
+                self._refuse_other_use(call, self._locked_keys[call.account, call.key])
                 raise key_in_use()
             self._validate(call)
         except StripeError as refused:
@@ -143,10 +146,10 @@ class Service:
             raise other_use(call, same_endpoint=use.startswith(call.route.endpoint + "|"))
 
     def _executable(self, call: Call) -> bool:
-        """True if the call would be executed now: well-formed, its key neither stored nor in use."""
+        """Return True if the call would be executed now: well-formed, its key neither stored nor in use."""
         if call.route.method != "POST" or self._stored(call) is not None:
             return False
-        if call.key is not None and (call.account, call.key) in self._running:
+        if call.key is not None and (call.account, call.key) in self._locked_keys:
             return False
         try:
             self._validate(call)
@@ -154,21 +157,23 @@ class Service:
             return False
         return True
 
-    def _hold(self, call: Call) -> None:
+    def _lock_key(self, call: Call) -> None:
+        """Mark the call's key as in use, as Stripe does while a request runs."""
         if call.key is not None:
-            self._running[call.account, call.key] = _use_of(call)
+            self._locked_keys[call.account, call.key] = _use_of(call)
 
-    def _let_go(self, call: Call) -> None:
+    def _unlock_key(self, call: Call) -> None:
+        """Mark the call's key as no longer in use."""
         if call.key is not None:
-            self._running.pop((call.account, call.key), None)
+            self._locked_keys.pop((call.account, call.key), None)
 
     # -- execution ----------------------------------------------------------------------------------------------------
 
     def _validate(self, call: Call) -> None:
-        """Raise StripeError (400, not executed) for parameters this endpoint does not take."""
+        """Raise `StripeError` (400, not executed) for parameters that this endpoint does not accept."""
         match call.route.path_kind:
             case "create":
-                read_wish(call.params)
+                read_create_request(call.params)
             case "update":
                 refuse_unknown(call.params, ("metadata", "expand"))
             case "list":
@@ -177,7 +182,7 @@ class Service:
                 refuse_unknown(call.params, ("expand",))
 
     def _execute(self, call: Call, plan: Plan) -> Answer:
-        """Do what the call asks, as the plan has it go wrong, and keep the answer under the key in the same commit."""
+        """Execute the call with the faults of the plan, and store the answer under the key in the same commit."""
         failing = plan.server_error
         if failing is not None and failing.effect == "later" and call.route.method == "POST":
             return self._fail_now_take_effect_later(call, plan, failing)
@@ -206,7 +211,7 @@ class Service:
         match call.route.path_kind:
             case "create":
                 life = plan.lifecycle or SUCCEEDS_AT_ONCE
-                return decide_create(self.book, read_wish(call.params), call.key, self.faults.balance, life)
+                return decide_create(self.book, read_create_request(call.params), call.key, self.faults.balance, life)
             case "update":
                 return decide_update(self._refund(object_id), call.params)
             case "cancel":
@@ -238,10 +243,10 @@ class Service:
         return list_refunds(self.book, params, lag_seconds=lag, disorder=plan.pages)
 
     def commit(self, decision: Decision) -> JsonObject:
-        """Make a decision of the sandbox's own true and tell of it. Returns the object it is about."""
+        """Commit a decision of the sandbox itself and send its events. Return the object it is about."""
         self.book.commit(*decision.records)
         for notice in decision.notices:
-            self._tell(notice)
+            self._send_event(notice)
         return decision.object
 
     def _commit(self, call: Call, decision: Decision | None, kept: Answer | None) -> None:
@@ -251,7 +256,7 @@ class Service:
         if records:
             self.book.commit(*records)
         for notice in decision.notices if decision is not None else ():
-            self._tell(notice)
+            self._send_event(notice)
 
     def _key_record(self, call: Call, kept: Answer) -> JsonObject:
         return {
@@ -265,11 +270,11 @@ class Service:
             "created": self.book.now(),
         }
 
-    # -- what happens later -------------------------------------------------------------------------------------------
+    # -- scheduled work -----------------------------------------------------------------------------------------------
 
     def _postpone(self, call: Call, plan: Plan, effect: Effect) -> None:
         if effect.holds_key:
-            self._hold(call)
+            self._lock_key(call)
         self.book.commit(self._later_call(call, plan, effect, holds_key=effect.holds_key, keeps_answer=True))
 
     def _fail_now_take_effect_later(self, call: Call, plan: Plan, effect: Effect) -> Answer:
@@ -289,7 +294,7 @@ class Service:
         return later(self.book.now() + effect.after_seconds, what)
 
     def run_due(self) -> None:
-        """Let everything happen that is due by now, in order."""
+        """Run everything that is due by now, in order."""
         while (due := self.book.next_due()) is not None:
             number, what = due
             if what["do"] == "move":
@@ -299,28 +304,28 @@ class Service:
 
     def _run_move(self, number: int, what: JsonObject) -> None:
         refund = self.book.refunds[what["id"]]
-        if refund.void:  # someone moved it to its end by hand
+        if refund.void:  # the test already moved it to a final status
             self.book.commit(done(number))
             return
         decision = decide_move(self.book, refund, what["status"], what["failure_reason"])
         self.book.commit(done(number), *decision.records)
         for notice in decision.notices:
-            self._tell(notice)
+            self._send_event(notice)
 
     def _run_call(self, number: int, what: JsonObject) -> None:
         call = Call.of_record(what["call"])
         if what["holds_key"]:
-            self._let_go(call)
+            self._unlock_key(call)
         self.book.commit(done(number))
-        # A late request that comes to the key store after another with its key has nothing left to do. One whose
-        # error is stored already takes effect all the same: that is the roll-forward of a failed request.
+        # A late request has no effect if another request with its key was stored first. A late request with a stored
+        # error does take effect: Stripe rolls a failed request forward.
         if what["keeps"] and self._stored(call) is not None:
             return
         plan = Plan(lifecycle=_life_of(what["life"])) if what["life"] else NOTHING
         decision, answer = self._decide(call, plan)
         self._commit(call, decision, answer if what["keeps"] else None)
 
-    # -- what the faults can match ------------------------------------------------------------------------------------
+    # -- the subject of faults ----------------------------------------------------------------------------------------
 
     def _subject(self, call: Call) -> Subject:
         refund = self.book.refunds.get(call.route.object_id or "")
@@ -349,7 +354,7 @@ def _use_of(call: Call) -> str:
 
 
 def other_use(call: Call, *, same_endpoint: bool) -> StripeError:
-    """400 idempotency_error: the key belongs to another request."""
+    """Return the 400 idempotency_error of a key that belongs to another request."""
     what = "other parameters" if same_endpoint else "another endpoint"
     return StripeError(400, f"The idempotency key was first used with {what}.", type="idempotency_error")
 
@@ -365,7 +370,7 @@ def _server_error(effect: Effect) -> Answer:
 
 
 def _altered(body: JsonObject, plan: Plan) -> JsonObject:
-    """The answer with the fields a fault lies about; in a list, in each of its objects."""
+    """Return the answer with the false fields of the plan; in a list, each object gets them."""
     if not plan.answer:
         return body
     if body["object"] == "list":

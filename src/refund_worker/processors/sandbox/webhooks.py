@@ -1,4 +1,4 @@
-"""Events: built as Stripe's, signed as Stripe's, delivered in the background with retries."""
+"""Webhook events: built and signed as Stripe does, delivered in the background with retries."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
 log = logging.getLogger("refund_worker.sandbox.webhooks")
 
 API_VERSION = "2026-10-28.endive"
-# Events of one refund keep their order by sharing a lane; lanes keep one slow answer from holding up all others.
+# Events of one refund share a lane and so keep their order. Several lanes, so that one slow answer cannot delay all.
 LANES = 8
 TRIES_MAX = 8
 TIMEOUT_SECONDS = 10.0
-# An event that is to arrive after the next one of its refund goes by itself if no other comes.
+# An event that is to arrive after the next event of its refund is sent after this time if there is no next event.
 HELD_SECONDS_MAX = 3.0
 
 
 def signature_header(secret: str, body: bytes, at_second: int) -> str:
-    """The value of Stripe-Signature for `body` sent at `at_second` (seconds since 1970)."""
+    """Return the value of Stripe-Signature for `body`, sent at `at_second` (epoch seconds)."""
     digest = hmac.new(secret.encode(), b"%d." % at_second + body, sha256).hexdigest()
     return f"t={at_second},v1={digest}"
 
 
 class Webhooks:
-    """Sends events to one receiver. Nothing is sent, and nothing is kept for later, while there is no receiver."""
+    """Sends events to one receiver. Without a receiver, events are neither sent nor stored for later."""
 
     def __init__(self, book: Book, faults: Faults) -> None:
         self._book = book
         self._faults = faults
         self._url: str | None = None
         self._secret = ""
-        self._told: Counter[str] = Counter()
+        self._event_counts: Counter[str] = Counter()
         self._lanes: list[asyncio.Queue[bytes]] = []
-        self._held: dict[str, list[bytes]] = {}
+        self._held_back: dict[str, list[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
-    def aim(self, url: str | None, secret: str) -> None:
-        """Send from now on to `url`, signed with `secret`; None sends nowhere."""
+    def set_receiver(self, url: str | None, secret: str) -> None:
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent."""
         self._url, self._secret = url, secret
 
-    def tell(self, notice: Notice) -> None:
-        """Make the event and let it go, as the faults have it. Needs the running loop if there is a receiver."""
+    def send(self, notice: Notice) -> None:
+        """Build the event and send it with the faults of its plan. Needs the running loop if there is a receiver."""
         if self._url is None:
             return
         refund = self._book.refunds[notice.refund_id]
@@ -70,23 +70,23 @@ class Webhooks:
         delay_seconds = how.get("delay_seconds", 0)
         for _ in range(how.get("copies", 1)):
             if how.get("after_next"):
-                self._hold(notice.refund_id, body)
+                self._hold_back(notice.refund_id, body)
             elif delay_seconds:
                 self._after(delay_seconds, lambda: self._enqueue(notice.refund_id, body))
             else:
                 self._enqueue(notice.refund_id, body)
         if not how.get("after_next"):
-            self._release(notice.refund_id)
+            self._release_held_back(notice.refund_id)
 
     def _event(self, notice: Notice) -> JsonObject:
         refund = self._book.refunds[notice.refund_id]
-        self._told[notice.refund_id] += 1
+        self._event_counts[notice.refund_id] += 1
         data: JsonObject = {"object": refund.object}
         if notice.type == "charge.refunded":
             data = {"object": charge_object(self._book.payment_of(refund))}
         elif notice.previous is not None and notice.type == "refund.updated":
             data["previous_attributes"] = notice.previous
-        name = (notice.refund_id, notice.type, refund.object["status"], self._told[notice.refund_id])
+        name = (notice.refund_id, notice.type, refund.object["status"], self._event_counts[notice.refund_id])
         return {
             "id": self._book.new_id("evt", *name),
             "object": "event",
@@ -101,12 +101,12 @@ class Webhooks:
 
     # -- order --------------------------------------------------------------------------------------------------------
 
-    def _hold(self, refund_id: str, body: bytes) -> None:
-        self._held.setdefault(refund_id, []).append(body)
-        self._after(HELD_SECONDS_MAX, lambda: self._release(refund_id))
+    def _hold_back(self, refund_id: str, body: bytes) -> None:
+        self._held_back.setdefault(refund_id, []).append(body)
+        self._after(HELD_SECONDS_MAX, lambda: self._release_held_back(refund_id))
 
-    def _release(self, refund_id: str) -> None:
-        for body in self._held.pop(refund_id, ()):
+    def _release_held_back(self, refund_id: str) -> None:
+        for body in self._held_back.pop(refund_id, ()):
             self._enqueue(refund_id, body)
 
     def _enqueue(self, refund_id: str, body: bytes) -> None:
@@ -133,13 +133,13 @@ class Webhooks:
             if await self._delivered(body):
                 return
             wait_seconds *= 2
-        log.warning("an event was given up after %d tries", TRIES_MAX)
+        log.warning("an event was dropped after %d tries", TRIES_MAX)
 
     async def _delivered(self, body: bytes) -> bool:
-        """One try; True if the receiver answered 2xx, or there is none any more."""
+        """Try to deliver once. Return True if the receiver answered 2xx, or if there is no receiver any more."""
         if self._url is None:
             return True
-        import aiohttp  # costs a noticeable part of the start, and most runs have no receiver
+        import aiohttp  # slow to import, and most runs have no receiver
 
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
@@ -166,7 +166,7 @@ class Webhooks:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop; what is undelivered is lost, as when a receiver misses it."""
+        """Stop. Undelivered events are lost, as when a receiver misses them."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,0 +1,74 @@
+"""Rules about one leg or the legs of a refund. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
+from refund_worker.domain.state_machine import UNPAID_FINAL
+
+
+def leg_id_of(refund_id: str, number: int) -> str:
+    """The id of a refund's leg, counted from 1 in the order in which the legs were made."""
+    return f"{refund_id}-{number}"
+
+
+def leg_number(leg: Leg) -> str:
+    return leg.leg_id.rsplit("-", 1)[-1]
+
+
+def credits_to_reverse(refund: Refund) -> int:
+    """Credits given up by failed legs and not yet given back to the balance."""
+    return sum(leg.reversed_credits for leg in refund.legs) - refund.reversed_credits
+
+
+def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
+    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
+    return tuple(
+        leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.reallocated and not leg.attention_code
+    )
+
+
+def is_watched(leg: Leg) -> bool:
+    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
+    return leg.status is LegStatus.SUCCEEDED and leg.unanswered
+
+
+def fresh_attempt(leg: Leg) -> Leg:
+    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
+
+    One that was never sent is still the next one.
+    """
+    number = leg.attempt + 1 if leg.sends else leg.attempt
+    in_doubt = Doubt.of(unanswered=leg.unanswered)
+    return replace(leg, attempt=number, sends=0, first_sent_at=None, in_doubt=in_doubt)
+
+
+def lists_before_sending(leg: Leg) -> bool:
+    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
+    return leg.held or leg.last_sent_at is not None
+
+
+UNREACHABLE = "processor_unreachable"
+
+
+TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
+
+
+def clear_unreachable(leg: Leg) -> Leg:
+    """Clear the attention code "unreachable": the processor has answered."""
+    return replace(leg, attention_code=None) if leg.attention_code == UNREACHABLE else leg
+
+
+def waits_for_person(leg: Leg) -> bool:
+    """Return True if a person decides whether the leg is sent. Only news of its own object may make it due again."""
+    return leg.status in TO_BE_SENT and leg.attention_code is not None and leg.next_at is None
+
+
+def void_objects_of_older_attempts(leg: Leg) -> frozenset[str]:
+    """Return the ids of objects that failed under an older attempt. They say nothing about the current one."""
+    return frozenset(
+        known.processor_refund_id
+        for known in leg.objects
+        if known.state not in LIVE_OBJECT_STATES and known.attempt != leg.attempt
+    )

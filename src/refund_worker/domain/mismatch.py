@@ -1,0 +1,99 @@
+"""Refund objects that are not what a leg asked for. They are never believed: a person decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from refund_worker.domain.decision import RefundObjectUpdate
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuilder
+from refund_worker.domain.legs import TO_BE_SENT, is_watched, void_objects_of_older_attempts, waits_for_person
+from refund_worker.domain.payment_check import proved_by
+from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, ObjectState, RefusalKind
+from refund_worker.domain.state_machine import ACTIVE, LegOutcome
+from refund_worker.domain.timing import backoff_seconds
+
+# In the stored status of a mismatched object, between its own status and what does not fit.
+MISMATCH_SEPARATOR = ": "
+
+
+STATE_OF_STATUS = {state.value: state for state in ObjectState}
+
+
+def mismatch(leg: Leg, refund_object: RefundObject, live: bool | None) -> str | None:
+    """Return in words what makes the object another one than the leg asked for, or None if it fits.
+
+    `live` is the mode that the settings require, None for any.
+    """
+    if refund_object.leg_id is not None and refund_object.leg_id != leg.leg_id:
+        return "another leg's refund"
+    if (refund_object.amount_minor, refund_object.currency) != (leg.amount_minor, leg.currency):
+        return f"{refund_object.amount_minor} {refund_object.currency} instead of {leg.amount_minor} {leg.currency}"
+    if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:
+        return "another payment's refund"
+    if live is not None and refund_object.live is not None and refund_object.live != live:
+        return "another mode (live or test)"
+    return None
+
+
+def mismatched_status(refund_object: RefundObject, fault: str) -> str:
+    """Return the status that is stored of a mismatched object. It is marked, so a later correct one is a change."""
+    return f"{refund_object.status}{MISMATCH_SEPARATOR}{fault}"
+
+
+def is_mismatched(status: str | None) -> bool:
+    """Return True if `mismatched_status` made this stored status."""
+    return MISMATCH_SEPARATOR in (status or "")
+
+
+def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, fault: str) -> Leg:
+    """Show an object that is not what the leg asked for to a person. Nothing is concluded from it.
+
+    If it failed under an older attempt it says nothing about the current one either.
+    """
+    # Once, however often the same object is reported.
+    if leg.attention_code != ANSWER_MISMATCH and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
+        builder.record_event(
+            ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=refund_object.processor_refund_id
+        )
+    is_the_legs = refund_object.leg_id == leg.leg_id
+    if is_the_legs:
+        store_status(builder, leg, replace(refund_object, status=mismatched_status(refund_object, fault)))
+    if _is_void(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
+        return leg
+    if proof := proved_by(leg, refund_object):
+        builder.words[leg.payment_id] = proof
+    shown = replace(leg, attention_code=ANSWER_MISMATCH, failure_code=ANSWER_MISMATCH, failure_message=fault)
+    if is_the_legs and leg.processor_refund_id is None:
+        shown = replace(shown, processor_refund_id=refund_object.processor_refund_id)
+    return _distrust(builder, leg, shown, fault)
+
+
+def _distrust(builder: DecisionBuilder, leg: Leg, shown: Leg, fault: str) -> Leg:
+    """Decide what a mismatched object changes; `shown` is the leg with the attention that a person gets."""
+    waits = replace(shown, retry_count=leg.retry_count + 1)
+    next_at = builder.now + backoff_seconds(builder.policy, waits)
+    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
+        # Something was made, though not what was asked for: a list without it does not prove that nothing exists.
+        in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)
+        return builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=fault, next_at=next_at, in_doubt=in_doubt)
+    if waits_for_person(leg):  # for the reason that they were given, which also decides what their retry asks
+        return leg
+    if leg.status in TO_BE_SENT:
+        waits = replace(waits, held=True, listed_at=None)
+    if leg.status in ACTIVE:
+        return builder.update_leg(waits, next_at=next_at)
+    if is_watched(leg) and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
+        in_doubt = Doubt(unanswered=True, lookup_required=leg.lookup_required, refusal=RefusalKind.ANSWER_MISMATCH)
+        return builder.update_leg(leg, attention_code=ANSWER_MISMATCH, in_doubt=in_doubt)
+    return leg
+
+
+def _is_void(refund_object: RefundObject) -> bool:
+    return STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)
+
+
+def store_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> None:
+    """Store the reported status, so that the same report is no change the next time. The object's state stays."""
+    state = next((k.state for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id), None)
+    builder.objects.append(RefundObjectUpdate(leg.leg_id, state, refund_object))
