@@ -655,7 +655,7 @@ def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> No
     early = found(refund, strange, START + 999)
     assert (status_of(early), early.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
     assert available_actions(early.after) == (Action.RETRY, Action.RESOLVE)
-    with pytest.raises(ActionNotAllowed, match="can't be given back yet"):
+    with pytest.raises(ActionNotAllowed, match="cannot be given back yet"):
         apply_action(early.after, Action.RESOLVE, START + 1_000, POLICY, actor="op", reason="x")
     assert [event for event in early.events if event.kind == "answer_mismatch"] == [], "told before"
     late = found(early.after, strange, START + 1_000)

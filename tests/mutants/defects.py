@@ -534,8 +534,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
         DOMAIN + "handle_reply.py",
-        "_wait_for_our_set_up(builder, replace(leg, held=True), reply)",
-        "_wait_for_our_set_up(builder, leg, reply)",
+        "_pause_for_set_up_fault(builder, replace(leg, held=True), reply)",
+        "_pause_for_set_up_fault(builder, leg, reply)",
         ELSEWHERE,
     ),
     Defect(
@@ -615,20 +615,20 @@ DEFECTS = (
     Defect(
         "elsewhere: what was blocked is tried again soon without a look",
         DOMAIN + "outside_refunds.py",
-        "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
-        "    relies_on_the_look = soon",
+        "    relies_on_sync = soon and leg.status is not LegStatus.BLOCKED",
+        "    relies_on_sync = soon",
     ),
     Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and not leg.held and (leg.sends or not suspect):",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and not leg.held and (leg.sends or not suspect):",
     ),
     Defect(
         "elsewhere: what was never sent reads no list beside an object that bore its name",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and (leg.last_sent_at is None or not leg.held) and not suspect:",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and (leg.last_sent_at is None or not leg.held) and not suspect:",
     ),
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
@@ -640,7 +640,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a send that was never begun counts as one",
         DOMAIN + "handle_reply.py",
-        "leg if begun else _as_before_its_send(leg)",
+        "leg if begun else _without_unbegun_send(leg)",
         "leg",
         ELSEWHERE,
     ),
@@ -669,8 +669,8 @@ DEFECTS = (
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
         DOMAIN + "mismatch.py",
-        "    if waits_for_person(leg):  # for the reason",
-        "    if False:  # for the reason",
+        "    if waits_for_person(leg):  # the reason",
+        "    if False:  # the reason",
     ),
     Defect(
         "elsewhere: a late answer to a look wakes a leg that is with a person",
@@ -1351,8 +1351,8 @@ DEFECTS = (
     Defect(
         "resolve while the processor may still pay",
         DOMAIN + "state_machine.py",
-        "    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
-        "    nobody_may_pay = True",
+        "    nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
+        "    nothing_may_pay = True",
     ),
     Defect(
         "a retry by hand sends without looking",
@@ -1873,7 +1873,7 @@ DEFECTS = (
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "_retry_unexecuted(builder, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
+        "_retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)",
         '_handle_refusal(builder, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),
