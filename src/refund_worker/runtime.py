@@ -1,4 +1,7 @@
-"""The one place that wires things: settings in, a context for the engine out. Made after the fork, in each process."""
+"""Wire the parts of the program, in this one place: settings in, a context for the engine out.
+
+Each process does this for itself, after the fork.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class Runtime:
     _loop: asyncio.AbstractEventLoop
 
     def close(self) -> None:
+        """Close the processors, the event loop and the database."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
         self._loop.close()
@@ -47,9 +51,9 @@ def build_runtime(
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
 ) -> Runtime:
-    """Everything that a process needs. Raises `BadSettings` or `Unavailable` (database not there or not migrated).
+    """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).
 
-    `processors` False leaves the payment processors out, for doors that only take requests in.
+    `processors=False` leaves the payment processors out, for entry points that only accept requests.
     """
     database = Database(settings.database_url.get_secret_value())
     ensure_schema(database)
@@ -74,7 +78,7 @@ def build_runtime(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The clocks and choices of deciding."""
+    """Return the durations and choices that decisions depend on."""
     key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
     live = True if "_live_" in key else False if "_test_" in key else None
     return Policy(
@@ -91,17 +95,17 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def batches_of(settings: Settings) -> Batches:
-    """A claim no larger than what the rate lets through in a quarter of the lease."""
+    """Return the sizes of batches. A claim is no larger than what the rate allows in a quarter of the lease."""
     rate = settings.stripe_rate_per_second
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))
 
 
 def processors_of(settings: Settings) -> dict[str, Processor]:
-    """Every processor that is configured, by name; to be closed on the event loop they were used on."""
+    """Return every configured processor by name. Close each on the event loop that used it."""
     found: dict[str, Processor] = {"manual": ManualProcessor()}
     if settings.stripe_api_key is not None:
-        # The SDK takes as long to import as all the rest: doors that call no processor do without it.
+        # The SDK takes as long to import as all the rest. Entry points that call no processor do without it.
         from refund_worker.processors.stripe.adapter import StripeProcessor
 
         found["stripe"] = StripeProcessor(
