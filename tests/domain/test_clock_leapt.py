@@ -42,7 +42,7 @@ def kinds(decision: Decision) -> list[str]:
     return [event.kind for event in decision.events]
 
 
-def test_a_leap_of_a_day_is_no_quiet_window_and_proves_nothing() -> None:
+def test_clock_leap_of_a_day_proves_nothing() -> None:
     looking = next_step(silent(), LEAPT, POLICY)
     the_look_up(looking)
     assert "quiet_begins_anew" in kinds(looking)
@@ -51,18 +51,18 @@ def test_a_leap_of_a_day_is_no_quiet_window_and_proves_nothing() -> None:
     assert missed.after.status is RefundStatus.SENDING
 
 
-def test_a_dead_workers_send_is_not_proved_absent_by_a_leap() -> None:
+def test_clock_leap_does_not_prove_a_dead_workers_send_absent() -> None:
     missed = looked_up(next_step(begun(), LEAPT, POLICY).after, NOTHING, LEAPT)
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)
 
 
-def test_an_answer_that_was_under_way_when_the_clock_leapt_proves_nothing() -> None:
+def test_answer_under_way_during_a_clock_leap_proves_nothing() -> None:
     refund = silent()
     missed = heard(refund, "r-1", look_up_of(refund), NOTHING, LEAPT, POLICY, asked_at=LEAPT)
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)
 
 
-def test_the_quiet_window_that_began_anew_ends() -> None:
+def test_restarted_quiet_window_ends() -> None:
     looking = next_step(silent(), LEAPT, POLICY).after
     early = found(looking, NOTHING, LEAPT + QUIET - 1)
     assert status_of(early) is LegStatus.UNKNOWN
@@ -70,12 +70,12 @@ def test_the_quiet_window_that_began_anew_ends() -> None:
     assert status_of(ended) is not LegStatus.UNKNOWN
 
 
-def test_what_is_found_after_a_leap_is_adopted_at_once() -> None:
+def test_object_found_after_a_clock_leap_is_adopted() -> None:
     looking = next_step(silent(), LEAPT, POLICY).after
     assert looked_up(looking, Found((an_object(),)), LEAPT).after.status is RefundStatus.SUCCEEDED
 
 
-def test_a_persons_retry_hides_no_leap() -> None:
+def test_retry_does_not_hide_a_clock_leap() -> None:
     refund = silent()
     unreachable = replace(refund.legs[0], attention_code="processor_unreachable")
     stuck = replace(refund, status=RefundStatus.NEEDS_ATTENTION, legs=(unreachable,))
@@ -84,6 +84,6 @@ def test_a_persons_retry_hides_no_leap() -> None:
     assert (missed.after.legs[0].attempt, status_of(missed)) == (1, LegStatus.UNKNOWN)
 
 
-def test_a_look_that_is_a_little_late_changes_no_window() -> None:
+def test_slightly_late_look_up_keeps_the_quiet_window() -> None:
     looking = next_step(silent(), START + POLICY.quiet_seconds / 2, POLICY)
     assert "quiet_begins_anew" not in kinds(looking)

@@ -49,31 +49,31 @@ def leased(refund: Refund) -> Refund:
     return replace(refund, lease_token="lease", lease_until=START + POLICY.lease_seconds)
 
 
-def test_a_dead_workers_send_is_looked_up_with_an_alarm_and_not_replayed() -> None:
+def test_dead_workers_send_is_looked_up_with_an_alarm() -> None:
     decision = next_step(leased(begun()), SET_BACK, POLICY)
     the_look_up(decision)
     assert (status_of(decision), alarms(decision)) == (LegStatus.UNKNOWN, ["clock_went_back"])
 
 
-def test_a_silent_send_is_looked_up_and_not_replayed_even_when_the_old_time_has_come_again() -> None:
+def test_unanswered_send_is_not_replayed_when_the_old_time_returns() -> None:
     looking = next_step(silent(), SET_BACK, POLICY)
     the_look_up(looking)
     missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
     the_look_up(next_step(missed.after, SET_BACK + 900, POLICY))
 
 
-def test_a_key_whose_life_was_over_does_not_live_again() -> None:
+def test_expired_key_stays_expired() -> None:
     dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
     dead = next_step(dead, START + POLICY.key_life_seconds + 1, POLICY).after
     the_look_up(next_step(dead, START + 10, POLICY))
 
 
-def test_what_is_found_then_is_adopted() -> None:
+def test_object_found_after_a_clock_rollback_is_adopted() -> None:
     looking = next_step(leased(begun()), SET_BACK, POLICY).after
     assert answer_to_look_up(looking, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
 
 
-def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> None:
+def test_quiet_window_starts_when_the_rollback_is_noticed() -> None:
     looking = next_step(leased(begun()), SET_BACK, POLICY).after
     early = answer_to_look_up(looking, NOTHING, SET_BACK + 999).after
     assert early.legs[0].attempt == 1
@@ -82,18 +82,18 @@ def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> Non
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, Busy("rate_limit"), NotSent("refused")], ids=str)
-def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back(reply: Unanswered) -> None:
+def test_answer_after_a_rollback_does_not_allow_a_replay(reply: Unanswered) -> None:
     """The worker lived on: its answer must not wash away what shows that the clock went back."""
     sent_twice = sent_again(silent(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
     the_look_up(next_step(after, SET_BACK + 900, POLICY))
 
 
-def test_a_refusal_of_the_only_send_is_still_a_refusal() -> None:
+def test_refusal_of_the_only_send_stays_a_refusal() -> None:
     assert status_of(answer(begun(), Refused("charge_disputed", "no"), SET_BACK)) is LegStatus.FAILED
 
 
-def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
+def test_report_on_one_leg_does_not_delay_the_other() -> None:
     both = leased(begun(a_leg(), a_leg(2)))
     told = news(both, an_object(), SET_BACK).after
     assert told.legs[1].status is LegStatus.SENDING
@@ -102,25 +102,25 @@ def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
     the_look_up(next_step(told, SET_BACK + POLICY.lease_seconds, POLICY))
 
 
-def test_a_pending_object_is_asked_about_at_once() -> None:
+def test_pending_object_is_polled_at_once() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
     decision = next_step(pending, SET_BACK, POLICY)
     assert isinstance(the_call(decision), Fetch)
     assert alarms(decision) == [], "nothing about it is in doubt"
 
 
-def test_what_was_put_off_before_it_began_begins() -> None:
+def test_refund_postponed_by_a_pause_starts() -> None:
     put_off = next_step(a_refund(), START, POLICY, paused={"stripe": SendBlock(START + 3_600)}).after
     assert isinstance(the_call(next_step(put_off, SET_BACK, POLICY)), Send)
 
 
-def test_a_persons_act_dates_anew_too() -> None:
+def test_operator_action_corrects_future_times_too() -> None:
     awaiting = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
     decision = apply_action(awaiting, Action.APPROVE, SET_BACK, POLICY, actor="otto", reason="fine")
     assert decision.after.due_at == SET_BACK
 
 
-def test_a_clock_put_right_by_a_little_changes_nothing() -> None:
+def test_small_clock_correction_changes_nothing() -> None:
     little = START + 1 - CLOCK_SLACK_SECONDS
     refund = replace(silent(), legs=(replace(silent().legs[0], next_at=little),))
     decision = next_step(refund, little, POLICY)
@@ -132,7 +132,7 @@ def answer_to_look_up(refund: Refund, reply: Found, at: float) -> Decision:
     return found(refund, reply, at, asked_at=at)
 
 
-def test_a_look_up_that_the_clock_was_set_back_under_proves_nothing() -> None:
+def test_look_up_during_a_clock_rollback_proves_nothing() -> None:
     """Found by the simulation (seed 2099861): the question seemed to be asked a day after the send."""
     refund = silent()
     look_up = LookUp("r-1", "stripe", "ch_1")

@@ -111,13 +111,13 @@ def silent() -> Refund:
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
-def test_each_answer_to_a_first_send_leads_where_it_should(reply: Reply, leg: str, refund: str) -> None:
+def test_each_answer_to_a_first_send_gives_its_status(reply: Reply, leg: str, refund: str) -> None:
     decision = answer(begun(), reply)
     assert (status_of(decision), decision.after.status) == (leg, refund)
 
 
 @pytest.mark.parametrize("reply", EVERY_REPLY[1:], ids=lambda reply: type(reply).__name__)
-def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(reply: Reply) -> None:
+def test_no_answer_without_an_object_ends_an_unanswered_leg(reply: Reply) -> None:
     again = sent_again(silent(), START + 500).after
     assert again.legs[0].status is LegStatus.SENDING
     decision = answer(again, reply, START + 501)
@@ -127,7 +127,7 @@ def test_after_a_silence_no_answer_without_an_object_fails_or_frees_the_leg(repl
     assert decision.after.legs[0].attempt == 1
 
 
-def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it() -> None:
+def test_set_up_fault_gets_a_new_key_only_after_a_look_up() -> None:
     told = answer(begun(), Denied("parameter_unknown", "our form", maybe_kept=True))
     assert told.pauses == (ProcessorDenied("stripe", "parameter_unknown", "our form"),)
     leg = told.after.legs[0]
@@ -140,7 +140,7 @@ def test_a_fault_of_our_set_up_gets_a_new_key_only_after_a_look_just_before_it()
     assert (sent.attempt, sent.key) == (2, "r-1:2")
 
 
-def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before_a_new_key() -> None:
+def test_set_up_fault_after_no_answer_waits_for_the_quiet_window() -> None:
     again = sent_again(silent(), START + 500).after
     told = answer(again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
     soon = found(told, NOTHING, START + 900)
@@ -149,7 +149,7 @@ def test_a_fault_of_our_set_up_after_a_silence_waits_for_the_quiet_window_before
     assert (status_of(late), late.after.legs[0].attempt) == (LegStatus.WAITING, 2)
 
 
-def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_silence_is_open() -> None:
+def test_stored_answer_is_not_requested_again_while_a_call_is_open() -> None:
     again = sent_again(silent(), START + 500).after
     told = answer(again, Denied("parameter_unknown", "our form", maybe_kept=True), START + 501).after
     at = told.due_at or 0
@@ -160,7 +160,7 @@ def test_an_answer_that_is_kept_is_not_asked_for_again_under_its_key_while_a_sil
     the_look_up(next_step(looked, looked.due_at or 0, POLICY))
 
 
-def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_nothing_else_can_exist() -> None:
+def test_unknown_refusal_keeps_its_text_and_waits_for_proof() -> None:
     told = answer(begun(), UnknownRefusal("odd", "no"))
     direct = told.after
     assert (direct.failure_code, direct.failure_message) == ("unknown_refusal", "odd: no")
@@ -174,7 +174,7 @@ def test_an_unknown_refusal_keeps_the_processors_words_and_counts_only_once_noth
 
 
 @pytest.mark.parametrize("status", ["pending", "requires_action"])
-def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fresh_attempt(status: str) -> None:
+def test_object_failed_for_funds_leaves_the_leg_open(status: str) -> None:
     open_ = answer(begun(), Answered(an_object(status))).after
     blocked = news(open_, an_object("failed", failure_code="insufficient_funds"))
     leg = blocked.after.legs[0]
@@ -190,13 +190,13 @@ def test_an_object_that_fails_for_want_of_balance_leaves_the_leg_open_for_a_fres
     assert (again.after.legs[0].attempt, again.events) == (2, ())
 
 
-def test_what_a_restored_backup_does_not_know_to_be_sent_gets_a_fresh_key_when_it_failed_for_want_of_balance() -> None:
+def test_restored_backup_gives_a_leg_failed_for_funds_a_new_key() -> None:
     unsent = replace(begun(), legs=(a_leg(),))
     blocked = news(unsent, an_object("failed", failure_code="insufficient_funds")).after
     assert (blocked.legs[0].status, blocked.legs[0].attempt) == (LegStatus.BLOCKED, 2)
 
 
-def test_a_retry_of_what_failed_for_want_of_balance_sends_a_fresh_attempt_after_a_look() -> None:
+def test_retry_of_a_leg_failed_for_funds_sends_a_new_attempt() -> None:
     failed = an_object("failed", failure_code="insufficient_funds")
     blocked = answer(begun(), Answered(failed)).after
     retried = apply_action(blocked, Action.RETRY, START + 10, POLICY, actor="anna", reason="topped up").after
@@ -206,7 +206,7 @@ def test_a_retry_of_what_failed_for_want_of_balance_sends_a_fresh_attempt_after_
     assert (sent.attempt, sent.key) == (2, "r-1:2")
 
 
-def test_a_block_that_is_met_again_is_told_once() -> None:
+def test_repeated_block_alarms_once() -> None:
     refund, alarms = begun(), 0
     for number in range(5):
         told = answer(refund, Blocked("balance_insufficient", "not now"), START + 1 + 700 * number)
@@ -216,7 +216,7 @@ def test_a_block_that_is_met_again_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, FIVE_HUNDRED])
-def test_silence_is_never_refusal(reply: Reply) -> None:
+def test_missing_answer_is_never_a_refusal(reply: Reply) -> None:
     refund = begun()
     for number in range(40):
         refund = answer(refund, reply, START + number).after
@@ -225,14 +225,14 @@ def test_silence_is_never_refusal(reply: Reply) -> None:
     assert refund.legs[0].attempt == 1
 
 
-def test_a_refusal_after_silence_looks_before_it_is_believed() -> None:
+def test_refusal_after_no_answer_is_looked_up_first() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert refused.legs[0].refusal is RefusalKind.REFUSED
     the_look_up(next_step(refused, START + 501, POLICY))
 
 
-def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothing_exists() -> None:
+def test_refusal_after_no_answer_counts_after_the_quiet_window() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     early = found(refused, NOTHING, START + 1_499)
@@ -242,13 +242,13 @@ def test_a_refusal_after_silence_stands_once_the_quiet_window_is_over_and_nothin
     assert late.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
-def test_a_refusal_after_silence_is_overruled_by_what_was_paid() -> None:
+def test_refusal_after_no_answer_yields_to_a_payment() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REFUSED, START + 501).after
     assert found(refused, Found((an_object(),)), START + 502).after.status is RefundStatus.SUCCEEDED
 
 
-def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
+def test_unanswered_send_is_repeated_under_the_same_key() -> None:
     decision = sent_again(silent(), START + 500)
     call = the_call(decision)
     assert isinstance(call, Send)
@@ -256,12 +256,12 @@ def test_an_unanswered_send_is_sent_again_under_the_same_key() -> None:
     assert decision.after.legs[0].sends == 2
 
 
-def test_a_server_error_sticks_to_its_key_so_it_is_looked_up_and_not_replayed() -> None:
+def test_server_error_is_looked_up_and_not_replayed() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
     the_look_up(next_step(refund, START + 500, POLICY))
 
 
-def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last_send() -> None:
+def test_new_attempt_waits_for_the_quiet_window_of_the_last_send() -> None:
     again = sent_again(silent(), START + 900).after  # the second send, 900 s after the first
     refund = answer(again, FIVE_HUNDRED, START + 901).after
     assert found(refund, NOTHING, START + 1_100).after.legs[0].attempt == 1
@@ -273,7 +273,7 @@ def test_a_new_attempt_is_made_only_after_the_quiet_window_counted_from_the_last
     assert call.key == "r-1:2"
 
 
-def test_the_quiet_window_is_measured_when_the_question_was_asked_not_when_it_was_answered() -> None:
+def test_quiet_window_is_measured_at_the_question_not_the_answer() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
     asked_early = found(refund, NOTHING, START + 1_300, asked_at=START + 999)
     assert asked_early.after.legs[0].attempt == 1
@@ -281,7 +281,7 @@ def test_the_quiet_window_is_measured_when_the_question_was_asked_not_when_it_wa
     assert found(refund, NOTHING, START + 1_300, asked_at=START + 1_000).after.legs[0].attempt == 2
 
 
-def test_a_miss_inside_the_quiet_window_is_asked_again_later_and_at_its_end() -> None:
+def test_miss_in_the_quiet_window_is_repeated_until_its_end() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
     at = START + 2
     for _ in range(100):
@@ -295,7 +295,7 @@ def test_a_miss_inside_the_quiet_window_is_asked_again_later_and_at_its_end() ->
     assert at == START + 1_000
 
 
-def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
+def test_send_is_never_replayed_after_the_life_of_its_key() -> None:
     refund = silent()
     inside = the_call(sent_again(refund, START + POLICY.key_life_seconds - 1))
     assert isinstance(inside, Send)
@@ -306,7 +306,7 @@ def test_after_the_life_of_its_key_a_send_is_never_replayed() -> None:
         assert not call.before_sending
 
 
-def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forgotten() -> None:
+def test_repeat_never_lands_on_a_forgotten_key() -> None:
     """Found by the simulation (seed 2060303): repeated in the twentieth hour, four hours on its way."""
     policy = Policy()
     refund = answer(next_step(a_refund(), START, policy).after, NO_ANSWER).after
@@ -319,7 +319,7 @@ def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forg
     assert not too_late.before_sending
 
 
-def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_room_kept() -> None:
+def test_unknown_outcome_after_key_life_needs_a_person() -> None:
     decision = found(silent(), NOTHING, START + 20_000)
     assert decision.after.status is RefundStatus.NEEDS_ATTENTION
     assert decision.after.failure_code == "outcome_unknown"
@@ -328,7 +328,7 @@ def test_an_outcome_unknown_after_the_life_of_its_key_goes_to_a_person_with_its_
     assert any(event.alarm for event in decision.events)
 
 
-def test_a_retry_by_a_person_asks_the_processor_first() -> None:
+def test_retry_asks_the_processor_first() -> None:
     parked = found(silent(), NOTHING, START + 20_000).after
     retried = apply_action(parked, Action.RETRY, START + 30_000, POLICY, actor="op", reason="try").after
     assert retried.status is RefundStatus.SENDING
@@ -337,7 +337,7 @@ def test_a_retry_by_a_person_asks_the_processor_first() -> None:
     assert found(retried, NOTHING, START + 30_001).after.legs[0].attempt == 2
 
 
-def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_it_from_being_proved_absent() -> None:
+def test_failed_object_of_old_attempt_does_not_end_current_attempt() -> None:
     refund = answer(begun(), FIVE_HUNDRED).after
     refund = found(refund, NOTHING, START + 2_000).after
     refund = answer(next_step(refund, START + 2_001, POLICY).after, FIVE_HUNDRED, START + 2_002).after
@@ -360,7 +360,7 @@ def test_an_older_attempts_failed_object_neither_ends_the_present_one_nor_keeps_
     ],
     ids=str,
 )
-def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object]) -> None:
+def test_answer_about_another_refund_is_no_evidence(wrong: dict[str, object]) -> None:
     decision = answer(begun(), Answered(replace(an_object(), **wrong)))  # type: ignore[arg-type]
     leg = decision.after.legs[0]
     assert (leg.status, leg.unanswered, leg.lookup_required, leg.objects) == (LegStatus.UNKNOWN, True, True, ())
@@ -372,7 +372,7 @@ def test_an_answer_about_something_else_is_no_evidence(wrong: dict[str, object])
 
 
 @pytest.mark.parametrize("reason", ["outcome_unknown", "refunded_elsewhere", "unknown_refusal"])
-def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(reason: str) -> None:
+def test_mismatched_object_does_not_wake_a_leg_with_a_person(reason: str) -> None:
     """Found by the simulation (seed 7200138): sent by itself after somebody had copied its marks."""
     leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code=reason, failure_code=reason, next_at=None)
     decision = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",)))
@@ -382,7 +382,7 @@ def test_an_object_that_only_bears_its_name_wakes_no_leg_that_is_with_a_person(r
     assert decision.after.legs[0].attention_code == reason, "what a retry has to ask hangs on it"
 
 
-def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwhile() -> None:
+def test_retry_reads_the_payment_again_after_a_mismatch() -> None:
     leg = a_leg(attention_code="payment_mismatch", failure_code="payment_mismatch", next_at=None)
     stopped = replace(begun(), legs=(leg,), status=RefundStatus.NEEDS_ATTENTION)
     told = news(stopped, an_object(amount_minor=400)).after
@@ -391,7 +391,7 @@ def test_a_retry_reads_the_payment_again_also_where_a_strange_object_came_meanwh
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, NotSent("refused"), Busy("rate_limit", 7.0), Found(()), REFUSED])
-def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply) -> None:
+def test_late_look_up_answer_does_not_wake_a_leg_that_waits(reply: Reply) -> None:
     leg = replace(begun().legs[0], status=LegStatus.BLOCKED, attention_code="refunded_elsewhere", next_at=None)
     refund = replace(begun(), legs=(leg,))
     for call in (look_up_of(refund), replace(look_up_of(refund), before_sending=True), verify_of(refund)):
@@ -400,7 +400,7 @@ def test_a_late_answer_to_a_look_wakes_no_leg_that_is_with_a_person(reply: Reply
 
 
 @pytest.mark.parametrize("status", [LegStatus.WAITING, LegStatus.PLANNED])
-def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(status: LegStatus) -> None:
+def test_leg_with_a_mismatched_object_reads_the_list_before_a_send(status: LegStatus) -> None:
     leg = replace(begun().legs[0], status=status, next_at=START)
     told = news(replace(begun(), legs=(leg,)), an_object(payment_refs=("ch_other",))).after
     assert told.due_at is not None
@@ -409,7 +409,7 @@ def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(st
     assert call.before_sending
 
 
-def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
+def test_test_mode_object_is_no_evidence_for_live_money() -> None:
     refund = begun()
     live = replace(POLICY, live=True)
     decision = heard(refund, "r-1", None, Answered(an_object(live=False)), START, live)
@@ -417,7 +417,7 @@ def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
     assert decision.postings == ()
 
 
-def test_an_unknown_status_is_held_shown_and_asked_about_again() -> None:
+def test_unknown_status_is_shown_and_polled_again() -> None:
     held = answer(begun(), Answered(an_object("thinking"))).after
     assert held.failure_code == "unknown_status"
     assert held.due_at is not None
@@ -426,7 +426,7 @@ def test_an_unknown_status_is_held_shown_and_asked_about_again() -> None:
     assert news(held, an_object("succeeded")).after.status is RefundStatus.SUCCEEDED
 
 
-def test_being_slowed_costs_no_attempt_and_waits_as_long_as_told() -> None:
+def test_rate_limit_costs_no_attempt_and_sets_the_wait() -> None:
     decision = answer(begun(), Busy("rate_limit", 400.0))
     assert decision.after.legs[0].attempt == 1
     assert decision.after.due_at == START + 1 + 400
@@ -442,7 +442,7 @@ def test_denied_pauses_the_processor_and_fails_nothing() -> None:
     assert decision.payments == {}
 
 
-def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_the_same() -> None:
+def test_unreachable_processor_is_shown_and_still_tried() -> None:
     refund = begun()
     for _ in range(BACKOFFS_BEFORE_ATTENTION):
         refund = answer(refund, NotSent("refused"), START + 1).after
@@ -453,7 +453,7 @@ def test_a_processor_that_stays_unreachable_is_shown_to_a_person_and_tried_all_t
     assert waited.failure_code == "processor_unreachable"
 
 
-def test_the_wait_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
+def test_backoff_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
     waits = [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
     for number, seconds in enumerate(waits):
         ideal = min(POLICY.retry_base_seconds * 2**number, POLICY.retry_max_seconds)
@@ -461,7 +461,7 @@ def test_the_wait_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:
     assert waits == [backoff_seconds(POLICY, a_leg(retry_count=n)) for n in range(40)]
 
 
-def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> None:
+def test_late_failure_returns_the_credits_once_with_an_alarm() -> None:
     paid = answer(begun(), Answered(an_object())).after
     failed = news(paid, an_object("failed"))
     assert failed.after.status is RefundStatus.REVERSING
@@ -476,7 +476,7 @@ def test_a_late_failure_gives_the_credits_back_exactly_once_with_an_alarm() -> N
         assert next_step(again.after, START + 20, POLICY).postings == ()
 
 
-def test_the_processors_word_goes_before_an_operators() -> None:
+def test_processor_record_takes_precedence_over_an_operator() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
     reversing = apply_action(parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x").after
     given_back = next_step(reversing, START + 6, POLICY).after
@@ -489,7 +489,7 @@ def test_the_processors_word_goes_before_an_operators() -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "canceled"])
-def test_a_payment_by_hand_stands_when_what_was_asked_of_the_processor_came_to_nothing(state: str) -> None:
+def test_manual_payment_stays_if_the_processors_object_fails(state: str) -> None:
     """The lost call is executed hours later and its object fails: the customer has the money that was sent by hand."""
     lost = answer(begun(), Unanswered("500", server_error=True)).after
     parked = found(lost, Found(()), START + 80_000).after
@@ -503,7 +503,7 @@ def test_a_payment_by_hand_stands_when_what_was_asked_of_the_processor_came_to_n
     assert [seen.object.status for seen in told.objects] == [state], "it is known from now on, and no news again"
 
 
-def test_a_payment_by_hand_gives_way_to_the_processors_own_payment() -> None:
+def test_manual_payment_yields_to_the_processors_payment() -> None:
     parked = answer(begun(), Blocked("balance_insufficient", "not now")).after
     by_hand = apply_action(
         parked, Action.RESOLVE, START + 5, POLICY, actor="op", reason="x", reference="cheque-7"
@@ -515,14 +515,14 @@ def test_a_payment_by_hand_gives_way_to_the_processors_own_payment() -> None:
     assert sum(e.amount for p in told.postings for e in p.entries if e.account == CLEARING and e.unit == CREDITS) == 0
 
 
-def test_two_objects_that_both_stand_are_shown_to_a_person() -> None:
+def test_two_live_objects_need_a_person() -> None:
     paid = answer(begun(), Answered(an_object())).after
     twice = news(paid, an_object(name="re_2", attempt=None))
     assert (twice.after.status, twice.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
     assert twice.postings == ()
 
 
-def test_of_two_that_stand_the_booked_one_stays_in_whatever_order_they_were_read() -> None:
+def test_posted_one_of_two_live_objects_stays_in_any_order() -> None:
     paid = answer(begun(), Answered(an_object())).after
     twice = news(paid, an_object(name="re_2", attempt=None)).after
     leg = twice.legs[0]
@@ -532,7 +532,7 @@ def test_of_two_that_stand_the_booked_one_stays_in_whatever_order_they_were_read
     assert third.after.legs[0].processor_refund_id == "re_1"
 
 
-def test_a_late_answer_after_a_webhook_told_it_first_changes_nothing() -> None:
+def test_late_answer_after_a_webhook_event_changes_nothing() -> None:
     refund = begun()
     told = news(refund, an_object()).after
     late = heard(told, "r-1", send_of(refund), Answered(an_object()), START + 9, POLICY)
@@ -550,7 +550,7 @@ WORDS = st.lists(
 
 
 @given(WORDS, st.randoms(use_true_random=False), st.booleans())
-def test_evidence_in_any_order_and_repetition_comes_to_the_same(
+def test_reports_in_any_order_and_repetition_give_the_same_end(
     words: list[tuple[str, str]], random: randoms.Random, together: bool
 ) -> None:
     """Legs, refund, money and credits; only which of two standing objects is booked depends on who came first."""
@@ -597,13 +597,13 @@ def _states(refund: Refund) -> list[tuple[str, ObjectState]]:
     return [(seen.processor_refund_id, seen.state) for seen in refund.legs[0].objects]
 
 
-def test_a_known_objects_state_only_moves_forward() -> None:
+def test_object_state_only_moves_forward() -> None:
     for first, then in itertools.product(["succeeded", "failed"], ["pending", "requires_action"]):
         told = news(begun(), an_object(first)).after
         assert news(told, an_object(then)).after.legs[0].objects == (KnownRefundObject("re_1", ObjectState(first), 1),)
 
 
-def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
+def test_credits_not_returned_yet_are_not_taken_again() -> None:
     """Leg 1 failed and was given back; leg 2 fails late, and before its credits are back another object of it pays."""
     refund = begun(a_leg(), a_leg(2))
     refund = answer(refund, Answered(an_object(name="re_2", number=2)), number=2).after
@@ -621,26 +621,26 @@ def test_credits_that_were_not_given_back_yet_are_not_taken_again() -> None:
 REPLAYED = replace(REFUSED, replayed=True)
 
 
-def test_a_refusal_that_is_replayed_is_the_fate_of_the_silent_send_too() -> None:
+def test_replayed_refusal_settles_the_unanswered_send_too() -> None:
     again = sent_again(silent(), START + 500).after
     refused = answer(again, REPLAYED, START + 501)
     assert status_of(refused) is LegStatus.FAILED
     assert refused.payments == {"pay1": PaymentDelta(-100, -1_000)}
 
 
-def test_a_replayed_refusal_is_no_proof_once_a_copy_may_outlive_the_key() -> None:
+def test_replayed_refusal_is_no_proof_if_a_copy_outlives_the_key() -> None:
     """The key's life ends at 10,000 seconds; what was sent may land up to 1,000 seconds after its send."""
     for sent_at, status in ((9_000.0, LegStatus.FAILED), (9_001.0, LegStatus.UNKNOWN)):
         again = sent_again(silent(), START + sent_at).after
         assert status_of(answer(again, REPLAYED, START + sent_at + 1)) is status
 
 
-def test_a_replayed_refusal_is_no_proof_where_the_age_of_its_key_is_not_known() -> None:
+def test_replayed_refusal_is_no_proof_if_the_key_age_is_unknown() -> None:
     again = sent_again(silent(), START + 500).after
     assert status_of(answer(again, REPLAYED, START - 86_400)) is LegStatus.UNKNOWN
 
 
-def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing() -> None:
+def test_replayed_already_refunded_is_looked_up_at_once() -> None:
     again = sent_again(silent(), START + 500).after
     told = answer(again, AlreadyRefunded("nothing left", replayed=True), START + 501).after
     the_look_up(next_step(told, START + 501, POLICY))
@@ -648,7 +648,7 @@ def test_already_refunded_is_looked_up_even_when_replayed_but_waits_for_nothing(
     assert (status_of(shown), shown.after.failure_code) == (LegStatus.BLOCKED, "charge_already_refunded")
 
 
-def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> None:
+def test_mismatch_needs_a_person_once_nothing_can_land() -> None:
     """Unknown while something may still land; then blocked: a person may retry, or say how it ended."""
     strange = Found((an_object(amount_minor=999),))
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
@@ -669,7 +669,7 @@ def test_a_strange_object_is_a_persons_matter_once_nothing_else_can_land() -> No
     assert found(retried, Found((an_object(),)), START + 2_001).after.status is RefundStatus.SUCCEEDED
 
 
-def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -> None:
+def test_list_without_the_mismatched_object_proves_nothing() -> None:
     """Booked at another payment it is in no list of ours, and yet money has gone out."""
     refund = answer(begun(), Answered(an_object(payment_refs=("ch_other",)))).after
     late = found(refund, NOTHING, START + 1_000)
@@ -680,7 +680,7 @@ def test_a_list_that_does_not_show_the_strange_object_is_no_proof_of_nothing() -
     assert (status_of(again), again.after.legs[0].attempt) == (LegStatus.BLOCKED, 1)
 
 
-def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent() -> None:
+def test_live_object_of_an_older_attempt_stops_new_sends() -> None:
     """No path leads here; whatever did, money would go out a second time."""
     paid = KnownRefundObject("re_1", ObjectState.SUCCEEDED, 1)
     leg = replace(silent().legs[0], attempt=2, in_doubt=None, objects=(paid,))
@@ -690,19 +690,19 @@ def test_beside_an_object_that_stands_under_an_older_attempt_nothing_new_is_sent
     assert shown.after.failure_code == "answer_mismatch"
 
 
-def test_an_event_without_particulars_has_none_and_a_payment_without_a_captured_amount_was_captured_whole() -> None:
+def test_defaults_of_event_details_and_captured_amount() -> None:
     assert Event("refund_paid", "processor").detail == {}
     assert PaymentFacts(payment_id="pay1", amount_minor=500, currency="USD").expected_minor == 500
 
 
-def test_each_step_of_a_leg_tells_its_particulars() -> None:
+def test_each_step_of_a_leg_records_its_details() -> None:
     (sent,) = [event for event in next_step(a_refund(), START, POLICY).events if event.kind == "leg_sent"]
     assert (sent.from_status, sent.to_status, sent.detail) == ("planned", "sending", {"attempt": 1, "send": 1})
     refused = answer(begun(), REFUSED).events
     assert [event.detail for event in refused if event.kind == "leg_refused"] == [{}]
 
 
-def test_a_strange_answer_is_forgotten_when_the_look_up_finds_the_right_object() -> None:
+def test_mismatch_is_cleared_when_the_right_object_is_found() -> None:
     refund = answer(begun(), Answered(an_object(amount_minor=999))).after
     mended = found(refund, Found((an_object(),)), START + 5)
     assert (mended.after.status, mended.after.failure_code) == (RefundStatus.SUCCEEDED, None)
@@ -721,7 +721,7 @@ def asked_again_after_an_empty_balance() -> Refund:
     return apply_action(refund, Action.RETRY, START + 100, POLICY, actor="op", reason="topped up").after
 
 
-def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_attempt() -> None:
+def test_mismatch_of_a_failed_old_object_changes_nothing() -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(amount_minor=1_001, **UNFUNDED), START + 101)
     assert [(event.kind, event.alarm) for event in heard_of.events] == [("answer_mismatch", True)]
@@ -731,13 +731,13 @@ def test_a_strange_word_about_what_failed_before_says_nothing_of_the_present_att
 
 
 @pytest.mark.parametrize("status", ["succeeded", "pending", "unheard_of"])
-def test_a_strange_word_that_what_failed_before_stands_after_all_stops_everything(status: str) -> None:
+def test_mismatch_that_revives_a_failed_object_stops_the_leg(status: str) -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(amount_minor=1_001, status=status), START + 101)
     assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH
 
 
-def test_a_strange_word_about_an_object_that_nobody_has_seen_stops_everything_though_it_failed() -> None:
+def test_mismatch_of_an_unknown_failed_object_stops_the_leg() -> None:
     refund = asked_again_after_an_empty_balance()
     heard_of = news(refund, an_object(processor_refund_id="re_9", amount_minor=1_001, **UNFUNDED), START + 101)
     assert heard_of.after.legs[0].refusal is RefusalKind.ANSWER_MISMATCH

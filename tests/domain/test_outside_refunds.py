@@ -93,7 +93,7 @@ def retried(refund: Refund, at: float = LATER) -> Refund:
 # --- when the list is read --------------------------------------------------------------------------------------------
 
 
-def test_a_blocked_leg_is_sent_again_only_after_its_list_was_read() -> None:
+def test_blocked_leg_is_sent_only_after_its_list_was_read() -> None:
     allowed = looked(blocked(), NOTHING).after
     assert allowed.legs[0].status is LegStatus.BLOCKED, "while only its list is read it is as it was"
     send = the_call(next_step(allowed, LATER, POLICY))
@@ -108,12 +108,12 @@ def test_one_list_allows_one_send() -> None:
 
 
 @pytest.mark.parametrize(("age", "is_old"), [(0.0, False), (300.0, False), (301.0, True), (-1.0, True)])
-def test_a_list_is_good_for_as_long_as_a_sync_is(age: float, is_old: bool) -> None:
+def test_list_is_valid_for_as_long_as_a_sync(age: float, is_old: bool) -> None:
     leg = replace(blocked().legs[0], listed_at=LATER - age)
     assert isinstance(the_call(next_step(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
 
 
-def test_a_look_up_that_is_not_answered_allows_nothing_and_waits_longer_each_time() -> None:
+def test_unanswered_look_up_allows_nothing_and_waits_longer() -> None:
     refund, at, waits = blocked(), LATER, []
     for _ in range(8):
         refund = looked(refund, Unanswered("timeout"), at).after
@@ -124,14 +124,14 @@ def test_a_look_up_that_is_not_answered_allows_nothing_and_waits_longer_each_tim
     assert waits[-1] > 50 * waits[0]
 
 
-def test_what_is_allowed_keeps_its_place_among_what_is_due() -> None:
+def test_allowed_leg_keeps_its_place_in_the_queue() -> None:
     refund = blocked()
     assert looked(refund, NOTHING, LATER + 500).after.due_at == LATER
 
 
 @pytest.mark.parametrize("answered", [Busy("rate_limit"), Unanswered("timeout"), NotSent("refused")])
 @pytest.mark.parametrize("look_ups", [True, False])
-def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: Busy, look_ups: bool) -> None:
+def test_key_that_waited_through_a_pause_needs_a_look_up(answered: Busy, look_ups: bool) -> None:
     waiting = answer(begun(), answered).after
     at = waiting.due_at or 0.0
     held = next_step(waiting, at, POLICY, paused={"stripe": SendBlock(at + 10, look_ups)})
@@ -150,13 +150,13 @@ def test_a_key_that_waited_through_a_pause_is_sent_again_after_a_look(answered: 
     assert isinstance(the_call(next_step(later, at + 40, POLICY)), Send), "one pause, one look"
 
 
-def test_a_list_that_was_read_before_a_pause_ended_allows_no_send_after_it() -> None:
+def test_list_read_before_the_end_of_a_pause_allows_no_send() -> None:
     refund = looked(blocked(), NOTHING).after
     refund = next_step(refund, LATER, POLICY, paused={"stripe": SendBlock(LATER + 10)}).after
     assert isinstance(the_call(next_step(refund, LATER + 10, POLICY)), LookUp)
 
 
-def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refund() -> None:
+def test_outside_refund_stops_a_key_that_waited() -> None:
     waiting = answer(begun(), Unanswered("timeout")).after
     held = replace(waiting, legs=(replace(waiting.legs[0], held=True),))
     at = START + 400
@@ -174,7 +174,7 @@ def test_a_key_that_waited_is_not_sent_again_where_the_list_shows_anothers_refun
 
 
 @pytest.mark.parametrize("reply", [Unanswered("timeout"), Busy("rate_limit"), NotSent("refused")], ids=str)
-def test_a_key_is_sent_again_at_once_but_after_more_than_a_lease_only_after_a_look(reply: SearchReply) -> None:
+def test_key_is_repeated_without_a_look_up_only_within_a_lease(reply: SearchReply) -> None:
     waiting = answer(begun(), reply).after
     soon, late = START + POLICY.lease_seconds - 1, START + POLICY.lease_seconds
     assert isinstance(the_call(next_step(due(waiting, soon), soon, POLICY)), Send)
@@ -187,7 +187,7 @@ def test_a_key_is_sent_again_at_once_but_after_more_than_a_lease_only_after_a_lo
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "never sent"])
-def test_what_is_blocked_is_looked_for_however_soon_it_is_tried_again(sent: bool) -> None:
+def test_blocked_leg_is_looked_up_however_soon_it_is_retried(sent: bool) -> None:
     """With a short RETRY_MAX_SECONDS it is due again well within a lease."""
     soon = START + 4
     refund = due(answer(begun(), EMPTY).after, soon)
@@ -200,7 +200,7 @@ def test_what_is_blocked_is_looked_for_however_soon_it_is_tried_again(sent: bool
 
 
 @pytest.mark.parametrize("late", [POLICY.lease_seconds, 470.0, 1_500.0, 9_000.0])
-def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late: float) -> None:
+def test_dead_workers_send_is_looked_up_before_a_repeat(late: float) -> None:
     """It may have died before its call, and a person has paid meanwhile."""
     told = looked(begun(), shows(by_hand()), START + late).after
     assert told.legs[0].status is LegStatus.UNKNOWN
@@ -212,14 +212,14 @@ def test_what_a_dead_worker_left_is_looked_for_before_its_key_is_sent_again(late
 
 
 @pytest.mark.parametrize("reply", [Busy("rate_limit"), Unanswered("timeout")], ids=str)
-def test_a_key_is_not_sent_again_soon_over_a_suspect_payment(reply: SearchReply) -> None:
+def test_key_over_a_suspect_payment_is_not_repeated_soon(reply: SearchReply) -> None:
     soon = START + 20
     call = the_call(next_step(due(answer(begun(), reply).after, soon), soon, POLICY, suspect={"pay1"}))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
 
-def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
+def test_list_allows_no_key_that_must_not_be_repeated() -> None:
     asked = next_step(answer(begun(), Unanswered("timeout")).after, START + 100, POLICY)
     sticks = replace(
         asked.after,
@@ -231,14 +231,14 @@ def test_a_list_allows_no_key_that_meanwhile_is_not_to_be_sent_again() -> None:
     assert told.next_at > START + 101
 
 
-def test_a_strange_object_makes_an_older_look_worth_nothing() -> None:
+def test_mismatched_object_voids_an_earlier_list() -> None:
     allowed = looked(answer(begun(), Busy("rate_limit")).after, NOTHING, START + 100).after
     told = news(allowed, an_object(payment_refs=("ch_other",)), START + 102).after
     assert told.due_at is not None
     assert isinstance(the_call(next_step(told, told.due_at, POLICY)), LookUp)
 
 
-def test_what_was_never_sent_reads_the_list_once_a_strange_object_bore_its_name() -> None:
+def test_unsent_leg_with_a_mismatched_object_reads_the_list() -> None:
     planned = replace(begun(), legs=(a_leg(next_at=START),), ledger_posted=True)
     assert isinstance(the_call(next_step(planned, START, POLICY)), Send)
     told = news(planned, an_object(amount_minor=400), START + 1).after
@@ -249,7 +249,7 @@ def test_what_was_never_sent_reads_the_list_once_a_strange_object_bore_its_name(
     assert isinstance(the_call(next_step(retried, START + 60, POLICY)), LookUp)
 
 
-def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
+def test_send_that_never_began_needs_no_list() -> None:
     """Its turn did not come, again and again: the limit has room for one call, not for two."""
     refund, at = begun(), START
     for _ in range(3):
@@ -268,21 +268,21 @@ def test_a_send_that_was_never_begun_is_none_and_needs_no_list() -> None:
     assert isinstance(the_call(next_step(due(refund, late + 500), late + 500, POLICY)), LookUp), "it was sent once"
 
 
-def test_a_silent_send_is_not_forgotten_where_the_next_one_was_never_begun() -> None:
+def test_unanswered_send_is_kept_if_the_next_one_never_began() -> None:
     silent = answer(begun(), Unanswered("timeout")).after
     again = next_step(due(silent, START + 10), START + 10, POLICY).after
     told = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
     assert (told.status, told.unanswered, told.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
-def test_a_clock_that_was_set_back_is_a_reason_to_look_before_a_key_is_sent_again() -> None:
+def test_clock_rollback_requires_a_look_up_before_a_repeat() -> None:
     waiting = answer(begun(), Busy("rate_limit", 20)).after
     call = the_call(next_step(waiting, START - 5_000, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
 
-def test_what_was_sent_before_takes_nothing_twice_of_what_is_left() -> None:
+def test_repeated_send_takes_no_money_twice() -> None:
     leg = a_leg(last_sent_at=START)
     facts = {
         "pay1": PaymentFacts(payment_id="pay1", amount_minor=1_000, currency="USD", outside_minor=1, ours_minor=1_000)
@@ -291,14 +291,14 @@ def test_what_was_sent_before_takes_nothing_twice_of_what_is_left() -> None:
     assert with_sent(facts, (a_leg(),), (leg,))["pay1"].ours_minor == 2_000
 
 
-def test_a_key_whose_payment_others_are_known_to_have_refunded_is_sent_again_only_after_a_look() -> None:
+def test_key_over_an_outside_refunded_payment_needs_a_look_up() -> None:
     waiting = answer(begun(), Busy("rate_limit")).after
     at = waiting.due_at or 0.0
     assert isinstance(the_call(next_step(waiting, at, POLICY)), Send)
     assert isinstance(the_call(next_step(waiting, at, POLICY, suspect={"pay1"})), LookUp)
 
 
-def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> None:
+def test_same_key_is_repeated_after_the_quiet_window_too() -> None:
     """A new one would forget what the old one still proves."""
     silent = answer(begun(), Unanswered("timeout")).after
     at = START + 1_100
@@ -308,13 +308,13 @@ def test_after_the_quiet_window_too_it_is_the_same_key_that_is_sent_again() -> N
     assert send.key == "r-1:1"
 
 
-def test_who_was_refused_our_credentials_looks_before_the_key_is_sent_again() -> None:
+def test_refused_credentials_require_a_look_up_before_a_repeat() -> None:
     denied = answer(begun(), Denied("api_key_expired", "no")).after
     soon = START + POLICY.lease_seconds / 2
     assert isinstance(the_call(next_step(due(denied, soon), soon, POLICY)), LookUp)
 
 
-def test_a_first_attempt_is_looked_up_only_where_others_are_known_to_have_refunded_the_payment() -> None:
+def test_first_attempt_is_looked_up_only_over_a_suspect_payment() -> None:
     assert isinstance(the_call(next_step(a_refund(), START, POLICY, suspect={"pay9"})), Send)
     refund = next_step(a_refund(), START, POLICY, suspect={"pay1"})
     call = the_call(refund)
@@ -339,22 +339,22 @@ def test_a_first_attempt_is_looked_up_only_where_others_are_known_to_have_refund
 
 @pytest.mark.parametrize("at", [START - 10**6, START - CLOCK_DIFFERENCE_SECONDS, START, LATER])
 @pytest.mark.parametrize("status", ["succeeded", "pending", "requires_action", "in_review"])
-def test_what_stands_stops_it_whenever_it_was_made(at: float, status: str) -> None:
+def test_live_outside_refund_stops_the_leg_whenever_it_was_made(at: float, status: str) -> None:
     assert_stopped(looked(blocked(), shows(by_hand(at=at, status=status))), "re_x")
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-def test_what_came_to_nothing_does_not(status: str) -> None:
+def test_failed_outside_refund_does_not_stop_the_leg(status: str) -> None:
     assert looked(blocked(), shows(by_hand(status=status))).after.legs[0].listed_at == LATER
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [(-301, False), (-300, True), (0, True)])
-def test_our_books_explain_only_what_was_made_before_the_first_intent(seconds: float, stops: bool) -> None:
+def test_records_explain_only_refunds_before_the_first_intent(seconds: float, stops: bool) -> None:
     decision = looked(blocked(), shows(by_hand(at=START + seconds), explained_minor=1_000))
     assert bool(decision.after.legs[0].blocked_by) is stops
 
 
-def test_what_was_made_between_two_attempts_counts_however_late_the_list_shows_it() -> None:
+def test_refund_between_two_attempts_counts_however_late_it_appears() -> None:
     refund = blocked()
     leg = replace(refund.legs[0], attempt=2, first_intent_at=START, first_sent_at=START + 1_500)
     made = by_hand(at=START + 700)
@@ -362,13 +362,13 @@ def test_what_was_made_between_two_attempts_counts_however_late_the_list_shows_i
 
 
 @pytest.mark.parametrize(("explained", "stops"), [(1_499, True), (1_500, False)])
-def test_more_money_gone_than_our_books_say_stops_it(explained: int, stops: bool) -> None:
+def test_more_money_gone_than_recorded_stops_the_leg(explained: int, stops: bool) -> None:
     old = [by_hand("re_a", START - 9_999, 1_000), by_hand("re_b", START - 9_998, 500)]
     decision = looked(blocked(), shows(*old, explained_minor=explained))
     assert decision.after.legs[0].blocked_by == (("re_a", "re_b") if stops else ())
 
 
-def test_the_first_intent_counts_over_all_attempts() -> None:
+def test_first_intent_counts_over_all_attempts() -> None:
     again = blocked(next_step(looked(blocked(), NOTHING).after, LATER, POLICY).after)
     again = replace(again, legs=(replace(again.legs[0], next_at=LATER + 900),))
     made = by_hand(at=START + 5)
@@ -378,7 +378,7 @@ def test_the_first_intent_counts_over_all_attempts() -> None:
 @pytest.mark.parametrize(
     "reply", [FIVE_HUNDRED, Refused("expired_or_canceled_card", "no"), EMPTY], ids=lambda r: type(r).__name__
 )
-def test_in_doubt_it_is_stopped_when_nothing_can_land_any_more_and_no_other_way_is_sought(reply: SearchReply) -> None:
+def test_leg_in_doubt_is_stopped_once_nothing_can_land(reply: SearchReply) -> None:
     """Also where the send was refused for good meanwhile: the customer has the money of this payment."""
     silent = answer(begun(), Unanswered("timeout")).after
     refund = answer(sent_again(silent, START + 500).after, reply, START + 501).after
@@ -387,12 +387,12 @@ def test_in_doubt_it_is_stopped_when_nothing_can_land_any_more_and_no_other_way_
     assert_stopped(found(early, shows(by_hand()), START + 1_501), "re_x")
 
 
-def test_after_the_life_of_the_key_it_is_known_why_nothing_was_found() -> None:
+def test_outside_refund_explains_a_miss_after_the_key_life() -> None:
     silent = answer(begun(), Unanswered("timeout")).after
     assert_stopped(found(silent, shows(by_hand()), START + 20_000), "re_x")
 
 
-def test_an_object_of_its_own_goes_before_those_of_others() -> None:
+def test_own_object_takes_precedence_over_outside_refunds() -> None:
     paid = found(answer(begun(), FIVE_HUNDRED).after, Found((an_object(),), (by_hand(),)), START + 50)
     assert paid.after.status is RefundStatus.SUCCEEDED
     strange = looked(blocked(), Found((an_object(amount_minor=7),), (by_hand(),)))
@@ -403,7 +403,7 @@ def test_an_object_of_its_own_goes_before_those_of_others() -> None:
 # --- what a person has seen -------------------------------------------------------------------------------------------
 
 
-def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again() -> None:
+def test_retry_accepts_seen_refunds_and_newer_ones_stop_it() -> None:
     stopped = looked(blocked(), shows(by_hand("re_a"))).after
     again = retried(stopped)
     assert (again.legs[0].acknowledged_outside, again.legs[0].blocked_by) == (("re_a",), ())
@@ -414,7 +414,7 @@ def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again()
 
 
 @pytest.mark.parametrize("code", ["amount_exceeds_unrefunded", "charge_already_refunded"])
-def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_left(code: str) -> None:
+def test_seen_refund_stops_the_leg_if_nothing_is_left(code: str) -> None:
     again = retried(looked(blocked(), shows(by_hand())).after)
     sent = next_step(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
     refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
@@ -433,7 +433,7 @@ def paid_by_hand(reference: str = "bank-1") -> Refund:
     return said.after
 
 
-def test_after_a_payment_by_hand_nothing_is_sent_and_the_list_is_read_until_nothing_can_land() -> None:
+def test_manual_payment_is_watched_until_nothing_can_land() -> None:
     refund, looks = paid_by_hand(), 0
     while refund.due_at is not None:
         at = refund.due_at
@@ -446,7 +446,7 @@ def test_after_a_payment_by_hand_nothing_is_sent_and_the_list_is_read_until_noth
     assert at == START + 1_000
 
 
-def test_no_news_after_a_payment_by_hand_is_waited_for_with_growing_pauses() -> None:
+def test_watch_of_a_manual_payment_backs_off_without_answers() -> None:
     refund, waits = paid_by_hand(), []
     for _ in range(8):
         at = refund.due_at or 0.0
@@ -462,7 +462,7 @@ WORDS = ("pending", "succeeded", "in_review", None)
 
 @pytest.mark.parametrize("unasked", [True, False], ids=["told unasked", "found in the list"])
 @pytest.mark.parametrize("word", WORDS, ids=str)
-def test_an_object_of_ours_beside_a_payment_by_hand_is_refunded_twice_once(word: str | None, unasked: bool) -> None:
+def test_own_object_in_addition_to_a_manual_payment_alarms_once(word: str | None, unasked: bool) -> None:
     refund, alarms = paid_by_hand(), 0
     for step in range(3):
         at = START + 70 + step
@@ -475,7 +475,7 @@ def test_an_object_of_ours_beside_a_payment_by_hand_is_refunded_twice_once(word:
     assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
 
 
-def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
+def test_retry_acknowledges_a_refund_paid_twice() -> None:
     twice = news(paid_by_hand(), an_object()).after
     seen = apply_action(twice, Action.RETRY, START + 90, POLICY, actor="op", reason="claimed back from the customer")
     assert (seen.after.status, seen.after.failure_code) == (RefundStatus.SUCCEEDED, None)
@@ -483,14 +483,14 @@ def test_a_retry_says_that_a_refund_paid_twice_has_been_seen() -> None:
 
 
 @pytest.mark.parametrize("order", [*itertools.permutations(("pending", "failed", "failed"))])
-def test_an_object_of_ours_that_fails_beside_a_payment_by_hand_leaves_it(order: tuple[str, ...]) -> None:
+def test_failed_own_object_leaves_the_manual_payment(order: tuple[str, ...]) -> None:
     told = [RecordedReply("r", "r-1", None, Answered(an_object(word))) for word in order]
     refund = apply_replies(paid_by_hand(), told, LATER, POLICY).after
     assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
     assert refund.legs[0].attention_code is None
 
 
-def test_a_payment_by_hand_that_names_our_own_object_is_that_object() -> None:
+def test_manual_payment_that_names_our_object_is_that_object() -> None:
     told = news(paid_by_hand("re_1"), an_object())
     assert (told.after.status, told.after.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "re_1")
     assert not any(event.alarm for event in told.events)
@@ -498,27 +498,27 @@ def test_a_payment_by_hand_that_names_our_own_object_is_that_object() -> None:
     assert failed.after.status is RefundStatus.REVERSING, "what the person named has come back"
 
 
-def test_what_is_with_the_processor_stays_there_when_the_rest_is_paid_by_hand() -> None:
+def test_pending_leg_stays_when_the_rest_is_paid_manually() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
     refund = answer(refund, Answered(an_object("pending", "re_2", 2)), number=2).after
     said = apply_action(refund, Action.RESOLVE, START + 60, POLICY, actor="op", reason="x", reference="bank-1").after
     assert [leg.status for leg in said.legs] == ["succeeded", "pending"]
 
 
-def test_nobody_says_so_while_a_call_is_under_way() -> None:
+def test_no_action_is_offered_while_a_call_is_under_way() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), FIVE_HUNDRED).after
     assert [leg.status for leg in refund.legs] == ["unknown", "sending"]
     assert available_actions(refund) == ()
 
 
-def test_a_list_that_was_read_before_a_persons_retry_allows_nothing() -> None:
+def test_list_read_before_a_retry_allows_nothing() -> None:
     refund = blocked()
     held_back = {"status": LegStatus.WAITING, "attention_code": "payment_mismatch", "next_at": None, "listed_at": LATER}
     leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
     assert isinstance(the_call(next_step(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
 
 
-def test_another_legs_refund_proves_nothing_of_this_ones_payment() -> None:
+def test_another_legs_refund_proves_nothing_about_this_payment() -> None:
     refund_object = an_object(currency="HUF", payment_refs=())
     assert proved_by(a_leg(1), refund_object) is not None
     assert proved_by(a_leg(2), refund_object) is None

@@ -215,7 +215,7 @@ STEPS = ("wake", "wake", "wake", "hear", "hear", "time", "time", "news", "news",
 
 @settings(max_examples=250)
 @given(st.data())
-def test_whatever_a_processor_answers_no_money_is_paid_twice_or_lost(data: st.DataObject) -> None:
+def test_no_answer_of_a_processor_pays_twice_or_loses_money(data: st.DataObject) -> None:
     draw = data.draw
     world = World(draw(payments()), draw(st.sampled_from(["newest_first", "oldest_first", "pro_rata"])))
     for request in draw(st.lists(REQUESTS, min_size=1, max_size=3)):
