@@ -1,4 +1,4 @@
-"""Accepting a request: what it takes, and which check is named first."""
+"""Accepting a request: what it reserves, and which check is named first."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def take(
     payments: list[RefundablePayment] = PAYMENTS,
     allocation: str = "newest_first",
 ) -> Refund:
+    """Accept the request with the usual customer and payments."""
     return accept(
         request,
         refund_id="r",
@@ -74,6 +75,7 @@ OF_A_CREDIT_REFUND: Faults = [
 
 
 def with_faults(request: RefundRequest, *faults: tuple[type[Refusal], dict[str, Any], dict[str, Any]]) -> Refund:
+    """Accept the request with these faults in it or around it."""
     world: dict[str, Any] = {"customer": CUSTOMER, "transaction": SPEND if request.transaction_id else None}
     for _, in_request, in_world in faults:
         request = replace(request, **in_request)
@@ -226,7 +228,7 @@ def test_legs_follow_the_allocation_setting() -> None:
 
 
 def test_full_withdrawal_takes_no_more_than_payments_have_left() -> None:
-    """A leg that stood in for a failed one took more of its payment's credits than it carried."""
+    """A leg that replaced a failed one took more of its payment's credits than it carried."""
     customer = CustomerAccount(customer_id="c", balance=160, bought=200, withdrawn=40)
     taken = replace(a_payment(1), credits_taken=80, money_taken=800)
     for asked in (replace(WITHDRAWAL, credits=None), replace(WITHDRAWAL, credits=None, currency="USD")):

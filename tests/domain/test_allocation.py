@@ -1,4 +1,4 @@
-"""Which payments money goes back over, and how much over each."""
+"""The choice of the payments over which money goes back, and of the amount over each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ALLOCATIONS = ["newest_first", "oldest_first", "pro_rata"]
 
 
 def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **changes: object) -> RefundablePayment:
+    """Return a payment of 10.00 USD for 100 credits, with `changes`."""
     payment = RefundablePayment(
         payment_id=f"pay{number}",
         processor="stripe",
@@ -28,6 +29,7 @@ def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **chan
 
 
 def taken(payment: RefundablePayment, credits: int, money: int) -> RefundablePayment:
+    """Return the payment after credits and money of it are taken."""
     return replace(payment, credits_taken=payment.credits_taken + credits, money_taken=payment.money_taken + money)
 
 
@@ -178,7 +180,7 @@ def test_payment_off_the_step_returns_whole_steps_and_shows_the_rest(
 
 
 def test_old_amount_off_the_step_leaves_its_rest_unplaced() -> None:
-    """A leg of 40.10 ISK was refused: 40 go over the other payment, and the tenth has no way."""
+    """A leg of 40.10 ISK was refused: 40 go over the other payment, and the tenth cannot be placed."""
     shares, unplaced = replace_share(4_010, 401, [a_payment(1, 100_000, 10_000, currency="ISK")], "newest_first")
     assert [(s.amount_minor, s.credits) for s in shares] == [(4_000, 400)]
     assert unplaced == 1

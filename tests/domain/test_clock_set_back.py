@@ -1,4 +1,4 @@
-"""The database's clock was set back: no key is replayed whose age is not known, and nothing waits for the old times."""
+"""The database's clock went back: no key of unknown age is replayed, and nothing waits until the old times return."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from dataclasses import replace
 
 import pytest
 from tests.domain.builders import (
+    NO_ANSWER,
+    NOTHING,
     POLICY,
     START,
     a_leg,
     a_refund,
     an_object,
     answer,
+    apply_reply,
     begun,
     found,
-    heard,
-    news,
+    report,
     sent_again,
     status_of,
     the_call,
     the_look_up,
+    unanswered,
 )
 
 from refund_worker.domain.decision import Decision, SendBlock
@@ -33,19 +36,15 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 
 DAY = 86_400.0
 SET_BACK = START - DAY
-NO_ANSWER = Unanswered("timeout")
-NOTHING = Found(())
 
 
 def alarms(decision: Decision) -> list[str]:
+    """Return the kinds of the decision's alarms."""
     return [event.kind for event in decision.events if event.alarm]
 
 
-def silent() -> Refund:
-    return answer(begun(), NO_ANSWER).after
-
-
 def leased(refund: Refund) -> Refund:
+    """Return the refund with a lease."""
     return replace(refund, lease_token="lease", lease_until=START + POLICY.lease_seconds)
 
 
@@ -56,35 +55,35 @@ def test_dead_workers_send_is_looked_up_with_an_alarm() -> None:
 
 
 def test_unanswered_send_is_not_replayed_when_the_old_time_returns() -> None:
-    looking = next_step(silent(), SET_BACK, POLICY)
-    the_look_up(looking)
-    missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
+    waiting = next_step(unanswered(), SET_BACK, POLICY)
+    the_look_up(waiting)
+    missed = answer_to_look_up(waiting.after, NOTHING, SET_BACK + 1)
     the_look_up(next_step(missed.after, SET_BACK + 900, POLICY))
 
 
 def test_expired_key_stays_expired() -> None:
-    dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
+    dead = found(unanswered(), Found(()), START + 500, asked_at=START + 500).after
     dead = next_step(dead, START + POLICY.key_life_seconds + 1, POLICY).after
     the_look_up(next_step(dead, START + 10, POLICY))
 
 
 def test_object_found_after_a_clock_rollback_is_adopted() -> None:
-    looking = next_step(leased(begun()), SET_BACK, POLICY).after
-    assert answer_to_look_up(looking, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
+    waiting = next_step(leased(begun()), SET_BACK, POLICY).after
+    assert answer_to_look_up(waiting, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
 
 
 def test_quiet_window_starts_when_the_rollback_is_noticed() -> None:
-    looking = next_step(leased(begun()), SET_BACK, POLICY).after
-    early = answer_to_look_up(looking, NOTHING, SET_BACK + 999).after
+    waiting = next_step(leased(begun()), SET_BACK, POLICY).after
+    early = answer_to_look_up(waiting, NOTHING, SET_BACK + 999).after
     assert early.legs[0].attempt == 1
-    proved = answer_to_look_up(looking, NOTHING, SET_BACK + 1_000).after
+    proved = answer_to_look_up(waiting, NOTHING, SET_BACK + 1_000).after
     assert (proved.legs[0].attempt, proved.legs[0].status) == (2, LegStatus.WAITING)
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, Busy("rate_limit"), NotSent("refused")], ids=str)
 def test_answer_after_a_rollback_does_not_allow_a_replay(reply: Unanswered) -> None:
-    """The worker lived on: its answer must not wash away what shows that the clock went back."""
-    sent_twice = sent_again(silent(), START + 500).after
+    """The worker survived: its answer must not erase the sign that the clock went back."""
+    sent_twice = sent_again(unanswered(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
     the_look_up(next_step(after, SET_BACK + 900, POLICY))
 
@@ -95,11 +94,11 @@ def test_refusal_of_the_only_send_stays_a_refusal() -> None:
 
 def test_report_on_one_leg_does_not_delay_the_other() -> None:
     both = leased(begun(a_leg(), a_leg(2)))
-    told = news(both, an_object(), SET_BACK).after
-    assert told.legs[1].status is LegStatus.SENDING
-    assert (told.due_at or 0) <= SET_BACK
-    assert (told.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
-    the_look_up(next_step(told, SET_BACK + POLICY.lease_seconds, POLICY))
+    reported = report(both, an_object(), SET_BACK).after
+    assert reported.legs[1].status is LegStatus.SENDING
+    assert (reported.due_at or 0) <= SET_BACK
+    assert (reported.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
+    the_look_up(next_step(reported, SET_BACK + POLICY.lease_seconds, POLICY))
 
 
 def test_pending_object_is_polled_at_once() -> None:
@@ -122,19 +121,20 @@ def test_operator_action_corrects_future_times_too() -> None:
 
 def test_small_clock_correction_changes_nothing() -> None:
     little = START + 1 - CLOCK_SLACK_SECONDS
-    refund = replace(silent(), legs=(replace(silent().legs[0], next_at=little),))
+    refund = replace(unanswered(), legs=(replace(unanswered().legs[0], next_at=little),))
     decision = next_step(refund, little, POLICY)
     assert isinstance(the_call(decision), Send)
     assert alarms(decision) == []
 
 
 def answer_to_look_up(refund: Refund, reply: Found, at: float) -> Decision:
+    """Apply the answer to a look-up that was asked at the same time."""
     return found(refund, reply, at, asked_at=at)
 
 
 def test_look_up_during_a_clock_rollback_proves_nothing() -> None:
     """Found by the simulation (seed 2099861): the question seemed to be asked a day after the send."""
-    refund = silent()
+    refund = unanswered()
     look_up = LookUp("r-1", "stripe", "ch_1")
-    told = heard(refund, "r-1", look_up, NOTHING, SET_BACK, POLICY, asked_at=START + 3)
-    assert (status_of(told), told.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
+    reported = apply_reply(refund, "r-1", look_up, NOTHING, SET_BACK, POLICY, asked_at=START + 3)
+    assert (status_of(reported), reported.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)

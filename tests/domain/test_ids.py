@@ -1,4 +1,4 @@
-"""One rule for callers' ids and one for idempotency keys, whatever door they come through."""
+"""One rule for callers' ids and one for idempotency keys, the same for every entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Double entry: what does not balance can't be built."""
+"""Double entry: a posting that does not balance cannot be built."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from refund_worker.domain.ledger import CREDITS, Entry, EntryKind, Posting, cust
 
 
 def a_posting(*entries: Entry, credits: int = 0) -> Posting:
+    """Return a posting of these entries."""
     return Posting(
         transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=credits, entries=entries, occurred_at=0.0
     )
@@ -33,7 +34,7 @@ def test_posting_is_built_only_if_every_unit_sums_to_zero(entries: list[Entry]) 
 
 
 def test_account_names_are_those_of_existing_ledgers() -> None:
-    """Books that exist are read by them: another name would begin another account."""
+    """Existing ledgers are read by these names: another name would begin another account."""
     credits = (ledger.ISSUED, ledger.USED, ledger.CORRECTIONS, ledger.CLEARING, ledger.REDEEMED)
     assert credits == ("house:issued", "house:used", "house:corrections", "house:clearing", "house:redeemed")
     money = (ledger.SALES, ledger.REFUNDS, ledger.MANUAL)

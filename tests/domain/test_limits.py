@@ -1,4 +1,4 @@
-"""The window's total decides: splitting a refund into small ones changes nothing."""
+"""The total of the window decides: splitting a refund into small ones changes nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ PAYMENT = RefundablePayment(
 def refund_of(
     credits: int, *, customer_id: str = "mia", actor: str = "anna", payment: RefundablePayment = PAYMENT
 ) -> Refund:
+    """Return an accepted withdrawal of these credits."""
     request = RefundRequest(
         idempotency_key="k",
         kind=Kind.WITHDRAWAL,

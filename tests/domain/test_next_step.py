@@ -1,4 +1,4 @@
-"""What is due: posting, giving back, another way, and the calls that follow."""
+"""Due refunds: posting, returning credits, other payments, and the calls that follow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.domain.builders import (
     POLICY,
+    REFUSED,
     START,
     a_leg,
     a_refund,
@@ -28,14 +29,13 @@ from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import attempt_key, next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Send
-from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
+from refund_worker.domain.processor_replies import Answered, Unanswered
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 
-REFUSED = Refused("charge_disputed", "no")
-
 
 def clearing(*decisions: Decision) -> int:
+    """Return the credits that the decisions leave on the clearing account."""
     return sum(
         e.amount
         for d in decisions
@@ -91,7 +91,7 @@ def test_unanswered_leg_is_looked_up_while_its_processor_is_paused(look_ups: boo
     decision = next_step(unknown, unknown.due_at, POLICY, paused={"stripe": SendBlock(unknown.due_at + 300, look_ups)})
     if look_ups:
         the_look_up(decision)
-    else:  # nobody here has access to it
+    else:  # this installation has no access to it
         assert (decision.calls, decision.after.due_at) == ((), unknown.due_at + 300)
 
 
@@ -111,6 +111,7 @@ def test_send_is_not_touched_before_its_lease_ends() -> None:
 
 
 def refused() -> Refund:
+    """Return a refund whose only leg was refused."""
     return answer(begun(), REFUSED).after
 
 
@@ -182,12 +183,13 @@ def test_replacement_never_uses_a_payment_that_failed_before() -> None:
     assert decision.after.status is RefundStatus.REVERSING
 
 
-def worthless() -> tuple[Leg, Leg]:
+def with_zero_amount_leg() -> tuple[Leg, Leg]:
+    """Return a usual leg and a leg of no money."""
     return a_leg(), a_leg(2, amount_minor=0, credits=3, payment_credits=3, status=LegStatus.SUCCEEDED)
 
 
 def test_credits_of_a_zero_amount_leg_leave_clearing_too() -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     paid = answer(first.after, Answered(an_object()))
     assert paid.after.status is RefundStatus.SUCCEEDED
     assert clearing(first, paid) == 0
@@ -196,7 +198,7 @@ def test_credits_of_a_zero_amount_leg_leave_clearing_too() -> None:
 
 
 def test_credits_of_a_zero_amount_leg_return_if_no_money_goes_out() -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     failed = answer(first.after, REFUSED)
     reallocated = next_step(failed.after, START + 2, POLICY)
     ended = next_step(reallocated.after, START + 3, POLICY)
@@ -208,13 +210,13 @@ def test_credits_of_a_zero_amount_leg_return_if_no_money_goes_out() -> None:
 def test_zero_amount_leg_waits_for_the_decision_on_the_others(
     reference: str | None, status: str, returned: int
 ) -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     disputed = an_object("failed", failure_code="charge_for_pending_refund_disputed")
     stuck = answer(first.after, Answered(disputed))
     assert stuck.after.legs[1].status is LegStatus.SUCCEEDED
-    said = apply_action(
+    resolved = apply_action(
         stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference
     )
-    ended = next_step(said.after, START + 3, POLICY)
+    ended = next_step(resolved.after, START + 3, POLICY)
     assert (ended.after.status, ended.after.reversed_credits) == (status, returned)
-    assert clearing(first, stuck, said, ended) == 0
+    assert clearing(first, stuck, resolved, ended) == 0

@@ -1,4 +1,4 @@
-"""What a person may do, and exactly what follows."""
+"""The actions that a person may take, and exactly what follows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from refund_worker.errors import ActionNotAllowed
 
 
 def act(refund: Refund, action: Action, actor: str = "op", reference: str | None = None) -> Decision:
+    """Apply the action 10 seconds after the start."""
     return apply_action(refund, action, START + 10, POLICY, actor=actor, reason="because", reference=reference)
 
 
 def parked() -> Refund:
+    """Return a refund that waits for a person."""
     return answer(begun(), Blocked("balance_insufficient", "not now")).after
 
 
@@ -114,7 +116,7 @@ def test_retry_never_sends_without_a_look_up() -> None:
 
 
 def test_retry_resets_the_waits_but_not_the_attempts() -> None:
-    """ "How often to wait longer" begins again; "was it ever tried" never does: that paid others twice."""
+    """The next wait is short again. The record of earlier sends stays: to forget it has paid others twice."""
     silent = answer(begun(), Unanswered("timeout")).after
     leg = replace(silent.legs[0], attempt=2, sends=3, retry_count=20, attention_code="processor_unreachable")
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after

@@ -1,4 +1,4 @@
-"""Which names are one person's, and whom that keeps from approving."""
+"""Names that belong to one person: they cannot approve each other's refunds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANNA, BOB = "console/anna", "console/bob"
 
 
 def may_approve(actor: str, requested_by: str, *links: tuple[str, str]) -> bool:
-    """Asked both ways round: whether two names may be one person's has no direction."""
+    """Return True if `actor` may approve. Both directions are checked: they must agree."""
     declared = [Link(*link) for link in links]
     one = why_not_approve(actor, requested_by, declared) is None
     assert one == (why_not_approve(requested_by, actor, declared) is None)

@@ -1,4 +1,4 @@
-"""The table, written out a second time by hand: a change to it is a change to this file, and is seen."""
+"""The transition tables, written a second time: a change to them is a change to this file, and is seen."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ canceled            .         sending .        .        .        .     .      . 
 
 
 def read(literal: str) -> dict[tuple[str, str], str]:
+    """Return the cells of a table by status and outcome."""
     header, *rows = (line.split() for line in literal.strip().splitlines())
     return {(row[0], outcome): cell for row in rows for outcome, cell in zip(header, row[1:], strict=True)}
 
@@ -129,6 +130,7 @@ def test_available_actions_are_exactly_these(status: str, leg: str, actions: str
 
 
 def legs_of(*statuses: str) -> list[Leg]:
+    """Return one leg for each status."""
     return [a_leg(number, status=LegStatus(status), reallocated=True) for number, status in enumerate(statuses, 1)]
 
 
@@ -166,9 +168,9 @@ def test_replacement_legs_ask_for_no_new_money() -> None:
 
 
 def places_that_set_a_status(source: Path) -> set[str]:
-    """`file:function` of every call in the domain and the engine that gives a leg or a refund a status.
+    """Return `file:function` of every call in the domain and the engine that gives a leg or a refund a status.
 
-    The status of a refund object is the processor's: it is not meant.
+    The status of a refund object is the processor's: it does not count.
     """
     found = set()
     for path in sorted(file for part in ("domain", "engine") for file in (source / part).rglob("*.py")):

@@ -8,23 +8,28 @@ DOMAIN = "src/refund_worker/domain/"
 ENGINE = "src/refund_worker/engine/"
 STORE = "src/refund_worker/store/"
 
+REPLIES = tuple(f"tests/domain/test_{name}.py" for name in ("handle_reply", "refund_object", "mismatch"))
+ELSEWHERE = tuple(
+    f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
+)
+
 # Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
 NEAR = {
     DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
     DOMAIN + "operator_action.py": ("tests/domain/test_operator_action.py",),
-    DOMAIN + "decision_builder.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "outside_refunds.py": ("tests/domain/test_outside_refunds.py",),
-    DOMAIN + "handle_reply.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "refund_object.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "mismatch.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "legs.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "timing.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
+    DOMAIN + "decision_builder.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "outside_refunds.py": ELSEWHERE,
+    DOMAIN + "handle_reply.py": REPLIES,
+    DOMAIN + "refund_object.py": REPLIES,
+    DOMAIN + "mismatch.py": REPLIES,
+    DOMAIN + "legs.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "timing.py": (*REPLIES, "tests/domain/test_next_step.py"),
     DOMAIN + "credit_postings.py": ("tests/domain/test_next_step.py", "tests/domain/test_operator_action.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
     DOMAIN + "persons.py": ("tests/domain/test_persons.py",),
-    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", "tests/domain/test_handle_reply.py"),
+    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", *REPLIES),
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
 WORKER = "src/refund_worker/worker/"
@@ -44,7 +49,6 @@ ASIDE = ("tests/engine/refunds/test_quarantine.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
-ELSEWHERE = ("tests/domain/test_outside_refunds.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
@@ -183,7 +187,7 @@ DEFECTS = (
         DOMAIN + "mismatch.py",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True)",
-        ("tests/domain/test_handle_reply.py",),
+        ("tests/domain/test_mismatch.py",),
     ),
     Defect(
         "after a clock was set back all waits for the old times",

@@ -28,7 +28,7 @@ def leg_diagram() -> str:
 
     It leaves out the transitions by reports of the leg's object: the processor may report any state at any time.
     """
-    said = {
+    reported = {
         LegOutcome.ACCEPTED,
         LegOutcome.REQUIRES_CUSTOMER,
         LegOutcome.PAID,
@@ -38,12 +38,12 @@ def leg_diagram() -> str:
     }
     lines = ["stateDiagram-v2", "    [*] --> planned"]
     for status, row in LEG_TABLE.items():
-        lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items() if outcome not in said]
-    lines.append("    state the_processors_word {")
+        lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items() if outcome not in reported]
+    lines.append("    state reported_by_processor {")
     lines.append("        direction LR")
     lines += [
-        f"        {to} : {to} ({outcome})" for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in said
+        f"        {to} : {to} ({outcome})" for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in reported
     ]
     lines.append("    }")
-    lines.append("    sending --> the_processors_word")
+    lines.append("    sending --> reported_by_processor")
     return "\n".join(lines)
