@@ -1,4 +1,4 @@
-"""The direction of imports, and what may lie at the top of the project.
+"""The direction of imports, and the names that may lie at the top of the project.
 
 web, worker, cli → engine → {store, processors} → domain; settings, errors, redaction are leaves; runtime.py wires.
 """
@@ -25,7 +25,7 @@ LEAVES = {"api_schema", "batching", "dangers", "errors", "extras", "settings", "
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
-# Which parts of the package each part may import; itself always. A new part needs a line here first.
+# The parts of the package that each part may import, besides itself. A new part needs a line here first.
 MAY_IMPORT = {
     "": {"engine", "domain", "errors"},  # the package's own __init__: what a backend imports
     "errors": set[str](),
@@ -65,7 +65,7 @@ ENGINE_MAY_IMPORT = {
     "intake": {"accounts", "refunds", "views"},
     "jobs": {"access"},
 }
-# Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
+# Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
 # Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
 TABLES = "store.tables"
@@ -82,7 +82,7 @@ TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "docker-compose
 
 
 def part_of(module: str) -> str:
-    """The part a dotted module name belongs to, its name without the package's: `store.tables` → `store`."""
+    """Return the part that a dotted module name belongs to, without the package's name: `store.tables` → `store`."""
     for inner in PARTS_WITHIN_PARTS:
         if module == inner or module.startswith(f"{inner}."):
             return inner
@@ -90,7 +90,7 @@ def part_of(module: str) -> str:
 
 
 def imported_modules(path: Path, source: Path) -> Iterator[tuple[int, str]]:
-    """(line, absolute dotted name) of everything `path` imports, wherever in the file the import stands."""
+    """Yield (line, absolute dotted name) of everything that `path` imports, anywhere in the file."""
     relative = path.relative_to(source).with_suffix("")
     package = relative.parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -104,7 +104,7 @@ def imported_modules(path: Path, source: Path) -> Iterator[tuple[int, str]]:
 
 
 def violations(source: Path) -> list[str]:
-    """One line for each import below `source`/refund_worker that goes the wrong way."""
+    """Return one line for each import below `source`/refund_worker that goes the wrong way."""
     found = []
     for path in sorted((source / PACKAGE).rglob("*.py")):
         inside = path.relative_to(source / PACKAGE)
@@ -117,7 +117,7 @@ def violations(source: Path) -> list[str]:
 
 
 def why_not(module: str, file: str, name: str) -> str | None:
-    """Why the module may not import `name`, or None if it may."""
+    """Return why the module may not import `name`, or None if it may."""
     part = part_of(module)
     if part not in MAY_IMPORT:
         return f"{part} has no place in the layout yet: give it a line in MAY_IMPORT"
@@ -140,7 +140,7 @@ def why_not(module: str, file: str, name: str) -> str | None:
 
 
 def why_not_within_engine(folder: str, target: str) -> str | None:
-    """Why one folder of the engine may not import another, or None if it may."""
+    """Return why one folder of the engine may not import another, or None if it may."""
     if folder not in ENGINE_MAY_IMPORT:
         return f"engine/{folder} has no place in the layout yet: give it a line in ENGINE_MAY_IMPORT"
     if target in {folder, "context", "idempotency"} | ENGINE_MAY_IMPORT[folder]:
@@ -149,7 +149,7 @@ def why_not_within_engine(folder: str, target: str) -> str | None:
 
 
 def stray_names(tracked: list[str]) -> set[str]:
-    """The top-level names among tracked paths that have no place there."""
+    """Return the top-level names among tracked paths that do not belong there."""
     names = {path.split("/")[0] for path in tracked}
     return {name for name in names - TOP_LEVEL if not name.startswith(".") and not name.endswith(".lock")}
 
@@ -159,7 +159,7 @@ def test_every_import_goes_down() -> None:
 
 
 def test_each_logger_is_below_the_programs_own() -> None:
-    """A name outside of it reaches none of the handlers: what is logged there is lost."""
+    """Another logger reaches none of the handlers: its messages are lost."""
     named = re.compile(r"getLogger\(f?\"([^\"]*)")
     for file in sorted(Path(refund_worker.__file__).parent.rglob("*.py")):
         for name in named.findall(file.read_text("utf-8")):
@@ -224,9 +224,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("file", "code", "message"), WRONG)
-def test_an_import_that_goes_the_wrong_way_is_named_with_its_line(
-    tmp_path: Path, file: str, code: str, message: str
-) -> None:
+def test_wrong_import_is_named_with_its_line(tmp_path: Path, file: str, code: str, message: str) -> None:
     path = tmp_path / PACKAGE / file
     path.parent.mkdir(parents=True)
     path.write_text(code, encoding="utf-8")
@@ -257,7 +255,10 @@ def test_imports_that_go_down_are_not_complained_about(tmp_path: Path, file: str
 
 
 def readers_of_cookies(source: Path) -> list[str]:
-    """Where a module reads a cookie through the framework or Python's own parser, and not through `web/cookies.py`."""
+    """Return each module that reads a cookie through the framework or Python's own parser.
+
+    Only `web/cookies.py` may read cookies.
+    """
     found = []
     for path in sorted((source / PACKAGE / "web").rglob("*.py")):
         imported = {name for _, name in imported_modules(path, source)}
@@ -275,7 +276,7 @@ def test_cookies_are_read_in_one_module_alone() -> None:
 
 
 @pytest.mark.parametrize("line", ["request.cookies.get(name)", "import http.cookies", "from fastapi import Cookie"])
-def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
+def test_another_reader_of_cookies_is_found(tmp_path: Path, line: str) -> None:
     page = tmp_path / PACKAGE / "web" / "page.py"
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
@@ -332,7 +333,10 @@ AUTHORISED = "web/authorised.py"
 
 
 def unauthorised(source: Path) -> list[str]:
-    """Where a module of the web reaches for an act of the engine past the check: by its name, or by its module's."""
+    """Return each module of the web that reaches an act of the engine without the check.
+
+    It may reach it by the act's name, or by the module's.
+    """
     found = []
     for path in sorted((source / PACKAGE / "web").rglob("*.py")):
         place = str(path.relative_to(source / PACKAGE))
@@ -351,7 +355,7 @@ def unauthorised(source: Path) -> list[str]:
     return found
 
 
-def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None:
+def test_every_act_over_http_goes_through_the_permission_check() -> None:
     assert unauthorised(ROOT / "src") == []
 
 
@@ -362,14 +366,14 @@ def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None
         "from refund_worker.engine.accounts import corrections\ncorrections.reverse_transaction",
     ],
 )
-def test_an_act_that_goes_past_it_is_seen(tmp_path: Path, line: str) -> None:
+def test_act_that_bypasses_the_check_is_found(tmp_path: Path, line: str) -> None:
     page = tmp_path / PACKAGE / "web" / "console" / "page.py"
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
     assert unauthorised(tmp_path) == ["web/console/page.py: engine.accounts.corrections.reverse_transaction"]
 
 
-def test_each_act_that_is_looked_for_is_there() -> None:
+def test_each_listed_act_exists() -> None:
     for act in ACTS:
         module, _, name = act.rpartition(".")
         assert hasattr(importlib.import_module(f"{PACKAGE}.{module}"), name), act

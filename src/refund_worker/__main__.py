@@ -1,6 +1,6 @@
 """The command line: `refund-worker …`, and `python -m refund_worker …`.
 
-Health checks run every few seconds, for ever: their plain forms are answered before anything heavy is imported.
+Health checks run every few seconds, for ever. Their plain forms are answered before anything heavy is imported.
 """
 
 from __future__ import annotations

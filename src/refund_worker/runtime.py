@@ -1,4 +1,7 @@
-"""The one place that wires things: settings in, a context for the engine out. Made after the fork, in each process."""
+"""Wire the parts of the program, in this one place: settings in, a context for the engine out.
+
+Each process does this for itself, after the fork.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ class Runtime:
     _loop: asyncio.AbstractEventLoop
 
     def close(self) -> None:
+        """Close the processors, the event loop and the database."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
         self._loop.close()
@@ -46,9 +50,9 @@ def build_runtime(
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
 ) -> Runtime:
-    """Everything that a process needs. Raises `BadSettings` or `Unavailable` (database not there or not migrated).
+    """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).
 
-    `processors` False leaves the payment processors out, for doors that only take requests in.
+    `processors=False` leaves the payment processors out, for entry points that only accept requests.
     """
     database = Database(settings.database_url.get_secret_value())
     ensure_schema(database)

@@ -1,4 +1,4 @@
-"""For the test suites of those who use refund-worker: the whole engine in this process, the processor as a sandbox.
+"""For your own test suite: the whole engine in this process, and the processor as a sandbox.
 
     # conftest.py
     from refund_worker.testing import refund_worker  # a fixture
@@ -9,7 +9,7 @@
         refund_worker.settle()
         assert refund_worker.refund(refund_id)["status"] == "succeeded"
 
-Nothing leaves this machine. An SQLite file and a sandbox process are made for each test and go with it.
+Nothing leaves this machine. Each test has its own SQLite file and sandbox process; both end with it.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Door:
 
 
 class RefundWorker:
-    """Use it as a context manager, or by the fixture `refund_worker`.
+    """The engine with its sandbox, as a context manager or by the fixture `refund_worker`.
 
-    `notify_url` is told of every change, signed with `notify_secret`; `settings` are more environment variables
-    without their prefix, such as `APPROVAL_THRESHOLD_MINOR="500"`. `sandbox` scripts the processor's faults.
+    `notify_url` receives a notification of every change, signed with `notify_secret`. `settings` are more environment
+    variables without their prefix, such as `APPROVAL_THRESHOLD_MINOR="500"`. `sandbox` scripts the processor's faults.
     """
 
     def __init__(self, folder: Path | None = None, *, notify_url: str | None = None, **settings: str) -> None:
@@ -119,15 +119,18 @@ class RefundWorker:
 
     @property
     def context(self) -> Context:
-        """The engine's context, for whatever has no method here."""
+        """Return the engine's context, for calls that have no method here."""
         return self.runtime.context
 
-    # --- what is there -----------------------------------------------------------------------------------------------
+    # --- records -----------------------------------------------------------------------------------------------------
 
     def add_payment(
         self, customer_id: str, *, amount_minor: int, credits: int, currency: str = "GBP", payment_id: str | None = None
     ) -> PaymentRecord:
-        """A captured payment, known to the processor and to us: it raises the balance. Raises what refuses it."""
+        """Record a captured payment, here and at the processor: it raises the balance. Return the record.
+
+        `amount_minor` is in minor units. Raises the error that refuses it.
+        """
         number = next(self._numbers)
         record = PaymentRecord(
             payment_id=payment_id or f"pay-{number}",
@@ -146,7 +149,7 @@ class RefundWorker:
         return record
 
     def add_spend(self, customer_id: str, *, credits: int, transaction_id: str | None = None) -> SpendRecord:
-        """Credits that were spent. Raises what refuses it."""
+        """Record credits that the customer spent. Return the record. Raises the error that refuses it."""
         record = SpendRecord(
             transaction_id=transaction_id or f"spend-{next(self._numbers)}",
             customer_id=customer_id,
@@ -159,7 +162,7 @@ class RefundWorker:
             raise answer
         return record
 
-    # --- what is done ------------------------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------------------------
 
     def request(
         self,
@@ -173,7 +176,7 @@ class RefundWorker:
         idempotency_key: str | None = None,
         client: str = "test",
     ) -> str:
-        """The id of the accepted refund. Raises a `Refusal`."""
+        """Request a refund and return its id. Raises a `Refusal`."""
         request = RefundRequest(
             idempotency_key=idempotency_key or f"key-{next(self._numbers)}",
             kind=Kind(kind),
@@ -191,10 +194,10 @@ class RefundWorker:
         return answer.refund_id
 
     def settle(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
-        """Do all the work there is, until each refund is at its end or waits for a person or the processor.
+        """Do all the work there is, until each refund is final or waits for a person or the processor.
 
-        What the processor says meanwhile is taken in and notifications are delivered. Raises `TimeoutError` if it
-        takes longer.
+        The processor's webhook events are processed meanwhile, and notifications are delivered. Raises `TimeoutError`
+        after `seconds_max`.
         """
         deadline = time.monotonic() + seconds_max
         while True:
@@ -245,7 +248,7 @@ class RefundWorker:
                 server.should_exit = True
                 thread.join(START_SECONDS_MAX)
 
-    # --- what came of it ---------------------------------------------------------------------------------------------
+    # --- results -----------------------------------------------------------------------------------------------------
 
     def refund(self, refund_id: str) -> api_schema.Refund:
         """The refund as the API shows it. Raises `NotFound`."""
@@ -258,7 +261,7 @@ class RefundWorker:
             return api_objects.customer(connection, customer_id)
 
     def paid_minor(self) -> int:
-        """What stands in the processor's own book as given back, over all payments, in minor units."""
+        """Return the minor units that the processor has refunded in its own records, over all payments."""
         return sum(refund["amount"] for refund in self.sandbox.refunds() if refund["status"] == "succeeded")
 
 
@@ -270,6 +273,6 @@ else:
 
     @pytest.fixture
     def refund_worker(tmp_path: Path) -> Iterator[RefundWorker]:
-        """A `RefundWorker` of this test's own."""
+        """Return a `RefundWorker` for this test alone."""
         with RefundWorker(tmp_path) as running:
             yield running

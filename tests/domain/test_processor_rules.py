@@ -9,8 +9,8 @@ from tests.domain.builders import (
     POLICY,
     START,
     a_refund,
+    apply_reply,
     due,
-    heard,
     look_up_of,
     send_of,
     sent_again,
@@ -36,13 +36,13 @@ def unanswered(policy: Policy) -> Refund:
     """A refund whose first send has no answer."""
     sent = next_step(a_refund(), START, policy).after
     call = send_of(sent)
-    return heard(sent, call.leg_id, call, Unanswered("timeout"), START + 1, policy, asked_at=START).after
+    return apply_reply(sent, call.leg_id, call, Unanswered("timeout"), START + 1, policy, asked_at=START).after
 
 
 def not_found(policy: Policy, at: float) -> Decision:
     """The decision after a look-up at `at` found nothing."""
     refund = unanswered(policy)
-    return heard(due(refund, at), "r-1", look_up_of(refund), Found(()), at, policy, asked_at=at)
+    return apply_reply(due(refund, at), "r-1", look_up_of(refund), Found(()), at, policy, asked_at=at)
 
 
 @pytest.mark.parametrize(("key_seconds", "used_seconds"), [(HOUR, HOUR), (86_400.0, POLICY.key_life_seconds)])

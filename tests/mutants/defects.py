@@ -8,23 +8,28 @@ DOMAIN = "src/refund_worker/domain/"
 ENGINE = "src/refund_worker/engine/"
 STORE = "src/refund_worker/store/"
 
+REPLIES = tuple(f"tests/domain/test_{name}.py" for name in ("handle_reply", "refund_object", "mismatch"))
+ELSEWHERE = tuple(
+    f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
+)
+
 # Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
 NEAR = {
     DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
     DOMAIN + "operator_action.py": ("tests/domain/test_operator_action.py",),
-    DOMAIN + "decision_builder.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "outside_refunds.py": ("tests/domain/test_outside_refunds.py",),
-    DOMAIN + "handle_reply.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "refund_object.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "mismatch.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "legs.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "timing.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
+    DOMAIN + "decision_builder.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "outside_refunds.py": ELSEWHERE,
+    DOMAIN + "handle_reply.py": REPLIES,
+    DOMAIN + "refund_object.py": REPLIES,
+    DOMAIN + "mismatch.py": REPLIES,
+    DOMAIN + "legs.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "timing.py": (*REPLIES, "tests/domain/test_next_step.py"),
     DOMAIN + "credit_postings.py": ("tests/domain/test_next_step.py", "tests/domain/test_operator_action.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
     DOMAIN + "persons.py": ("tests/domain/test_persons.py",),
-    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", "tests/domain/test_handle_reply.py"),
+    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", *REPLIES),
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
 WORKER = "src/refund_worker/worker/"
@@ -44,7 +49,6 @@ ASIDE = ("tests/engine/refunds/test_quarantine.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
-ELSEWHERE = ("tests/domain/test_outside_refunds.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
@@ -181,7 +185,7 @@ DEFECTS = (
         DOMAIN + "mismatch.py",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True)",
-        ("tests/domain/test_handle_reply.py",),
+        ("tests/domain/test_mismatch.py",),
     ),
     Defect(
         "after a clock was set back all waits for the old times",
@@ -532,8 +536,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
         DOMAIN + "handle_reply.py",
-        "_wait_for_our_set_up(builder, replace(leg, held=True), reply)",
-        "_wait_for_our_set_up(builder, leg, reply)",
+        "_pause_for_set_up_fault(builder, replace(leg, held=True), reply)",
+        "_pause_for_set_up_fault(builder, leg, reply)",
         ELSEWHERE,
     ),
     Defect(
@@ -613,20 +617,20 @@ DEFECTS = (
     Defect(
         "elsewhere: what was blocked is tried again soon without a look",
         DOMAIN + "outside_refunds.py",
-        "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
-        "    relies_on_the_look = soon",
+        "    relies_on_sync = soon and leg.status is not LegStatus.BLOCKED",
+        "    relies_on_sync = soon",
     ),
     Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and not leg.held and (leg.sends or not suspect):",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and not leg.held and (leg.sends or not suspect):",
     ),
     Defect(
         "elsewhere: what was never sent reads no list beside an object that bore its name",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and (leg.last_sent_at is None or not leg.held) and not suspect:",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and (leg.last_sent_at is None or not leg.held) and not suspect:",
     ),
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
@@ -638,7 +642,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a send that was never begun counts as one",
         DOMAIN + "handle_reply.py",
-        "leg if begun else _as_before_its_send(leg)",
+        "leg if begun else _without_unbegun_send(leg)",
         "leg",
         ELSEWHERE,
     ),
@@ -667,8 +671,8 @@ DEFECTS = (
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
         DOMAIN + "mismatch.py",
-        "    if waits_for_person(leg):  # for the reason",
-        "    if False:  # for the reason",
+        "    if waits_for_person(leg):  # the reason",
+        "    if False:  # the reason",
     ),
     Defect(
         "elsewhere: a late answer to a look wakes a leg that is with a person",
@@ -1363,8 +1367,8 @@ DEFECTS = (
     Defect(
         "resolve while the processor may still pay",
         DOMAIN + "state_machine.py",
-        "    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
-        "    nobody_may_pay = True",
+        "    nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
+        "    nothing_may_pay = True",
     ),
     Defect(
         "a retry by hand sends without looking",
@@ -1888,7 +1892,7 @@ DEFECTS = (
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "_retry_unexecuted(builder, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
+        "_retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)",
         '_handle_refusal(builder, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),

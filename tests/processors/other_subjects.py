@@ -235,7 +235,7 @@ class Walked(Subject):
         return [o.amount_minor for o in self.fake.objects.values() if payment_id in o.payment_refs]
 
     def change(self, processor_refund_id: str, status: str, failure_code: str | None) -> None:
-        self.fake.become(processor_refund_id, status)
+        self.fake.change_status(processor_refund_id, status)
 
     def pass_time(self, seconds: float) -> None:
         self.fake.pass_time(self.fake.now + seconds)

@@ -1,6 +1,6 @@
-"""What one refund object at the processor means for its leg.
+"""Apply the reports of one refund object at the processor to its leg.
 
-Reports of an object may come late, twice or in any order. A state of an object only ever replaces one of lower
+Reports of an object may come late, twice or in any order. A state of an object replaces only a state of lower
 `OBJECT_RANK`, so the leg ends the same in whatever order the reports come. An object that is not what the leg asked for
 is never believed: a person decides.
 """
@@ -84,7 +84,7 @@ def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:
 
 
 def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """An older attempt's object failed. What became of the current attempt is still open."""
+    """Look the current attempt up: an older attempt's object failed, and the current outcome is open."""
     if leg.status not in _POLLED:
         return leg
     in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal)
@@ -93,10 +93,11 @@ def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What the objects of a leg mean together.
+    """The common meaning of the objects of a leg.
 
-    `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one beside a
-    manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the money.
+    `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one in addition
+    to a manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the
+    money.
     """
 
     outcome: LegOutcome
@@ -250,7 +251,7 @@ def _reopen(builder: DecisionBuilder, leg: Leg) -> Leg:
 
 
 def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """Take back the credits that were returned for the leg, and alarm a person: the money did go out."""
+    """Take back the credits that were returned for the leg, and alert a person: the money did go out."""
     refund = builder.refund
     builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=leg.reversed_credits)
     not_yet_returned = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))

@@ -791,7 +791,7 @@ def test_what_was_paid_by_hand_while_in_doubt_is_never_sent_again_and_looked_for
     world: World, in_doubt: str
 ) -> None:
     assert available_actions(world.refund(in_doubt)) == (Action.RESOLVE,)
-    with pytest.raises(ActionNotAllowed, match="can't be given back yet"):
+    with pytest.raises(ActionNotAllowed, match="cannot be given back yet"):
         world.command(in_doubt, Action.RESOLVE)
     world.refund_in_the_dashboard()
     asked = len(world.processor.asked)
