@@ -829,7 +829,7 @@ DEFECTS = (
     Defect(
         "a refund that another worker holds is put off",
         STORE + "refunds.py",
-        "r.refund_id == refund_id, held_by_us",
+        "r.refund_id == refund_id, is_ours",
         "r.refund_id == refund_id",
         ASIDE,
     ),
@@ -953,8 +953,8 @@ DEFECTS = (
     Defect(
         "a look from before a pause ended is as good as one from after it",
         STORE + "processors.py",
-        '            and_(until <= bindparam("now"), _looked_at < until)',
-        '            and_(until <= bindparam("now"), _looked_at < 0)',
+        '            and_(until <= bindparam("now"), _listed_at < until)',
+        '            and_(until <= bindparam("now"), _listed_at < 0)',
         (OTHERS + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
     ),
     Defect(
@@ -1337,7 +1337,7 @@ DEFECTS = (
     Defect(
         "a message takes the console's keys",
         "src/refund_worker/worker/tasks.py",
-        "    if client in OTHER_DOORS and client not in (declared or ()):",
+        "    if client in RESERVED_CLIENTS and client not in (declared or ()):",
         "    if False:",
         ("tests/worker/test_celery_clients.py::test_a_message_never_takes_a_key_of_the_console_or_the_command_line",),
     ),
@@ -1917,7 +1917,7 @@ DEFECTS = (
     Defect(
         "a task that can't be handed over keeps its place in the pool",
         WORKER + "celery_app/controller.py",
-        "            self._quick_release()  # last: the next one that waits is handed over in it",
+        "            self._quick_release()  # last, because it passes on the next waiting task",
         "            pass",
         ("tests/worker/test_controller.py",),
     ),
@@ -2146,8 +2146,8 @@ DEFECTS = (
     Defect(
         "no snapshot of a payment whose money is taken",
         STORE + "accounts.py",
-        '        snapshots.take(connection, [("payments", dict(row)) for row in stands])',
-        "        list(stands)",
+        '        snapshots.take(connection, [("payments", dict(row)) for row in changed])',
+        "        list(changed)",
         (COVERED + "what_our_own_programs_change_is_no_finding",),
     ),
     Defect(

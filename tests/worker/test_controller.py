@@ -45,5 +45,5 @@ def test_the_place_is_given_back_though_the_broker_can_not_be_told() -> None:
     worker.pool = SimpleNamespace(_pool=None)
     worker._quick_release = lambda: free.append("a place")
     with pytest.raises(ConnectionError):
-        worker._give_up(UntoldRequest())
+        worker._drop(UntoldRequest())
     assert free == ["a place"]

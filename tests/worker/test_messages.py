@@ -256,6 +256,6 @@ def test_what_a_caller_compressed_is_read_up_to_the_size_of_a_body(
     assert message.payload == [*ARGUMENTS, {}]
     bomb = come(b" " * (100 * BODY_BYTES_MAX))
     assert [(kind, str(why)) for kind, why, _ in bomb.errors] == [
-        (NotOurs, "it is compressed, and is not whole or too large")
+        (NotOurs, "it is compressed, and incomplete or too large")
     ]
     assert len(bomb.body) < BODY_BYTES_MAX

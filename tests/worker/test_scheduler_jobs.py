@@ -24,7 +24,7 @@ def test_a_refund_is_told_signed_and_sealed(tmp_path: Path) -> None:
             wait_until(lambda: len(receiver.received) == 2)
             types = {Webhook(SECRET).verify(each.body, each.headers)["type"] for each in receiver.received}
             assert types == {"refund.queued", "refund.succeeded"}
-            assert "the scheduler is ready: it looks for what is due every" in running.log("scheduler")
+            assert "the scheduler is ready: it sweeps every" in running.log("scheduler")
             assert "the worker is ready: " in running.log("worker")
             wait_until(lambda: verify(running.runtime.context).rows > 5)
             report = verify(running.runtime.context)
