@@ -84,7 +84,7 @@ def test_month_is_exact_although_redis_is_emptied_twice(running: Deployment) -> 
     assert Counter(row["code"] for row in result["rejected"]) == REFUSED
     with build_runtime(load_settings(environment)) as runtime:
         assert settle(runtime.context) == {"succeeded": REFUNDED}
-        report = reconcile(runtime.context)
+        report = reconcile(runtime.context, "stripe")
     assert report.agrees, report.differences
     assert report.ledger_minor == REFUNDED_MINOR
     assert_each_payment_agrees(environment, running.sandbox.refunds())

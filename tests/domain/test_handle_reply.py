@@ -29,7 +29,7 @@ from tests.domain.builders import (
     verify_of,
 )
 
-from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied
+from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied, ProcessorRules
 from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, apply_replies
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import next_step
@@ -54,7 +54,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus, RefusalKind
 from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.domain.timing import PROCESSOR_KEY_SECONDS, backoff_seconds
+from refund_worker.domain.timing import backoff_seconds
 from refund_worker.errors import ActionNotAllowed
 
 NOTHING = Found(())
@@ -310,7 +310,7 @@ def test_a_send_is_not_repeated_so_late_that_it_could_land_on_a_key_that_is_forg
     """Found by the simulation (seed 2060303): repeated in the twentieth hour, four hours on its way."""
     policy = Policy()
     refund = answer(next_step(a_refund(), START, policy).after, NO_ANSWER).after
-    last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
+    last = START + policy.rules_of("stripe").key_seconds - policy.quiet_seconds - policy.lease_seconds
     refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
     assert last - START < policy.key_life_seconds
     assert isinstance(the_call(sent_again(refund, last, policy)), Send)
@@ -411,7 +411,7 @@ def test_what_is_to_be_sent_reads_the_list_first_once_an_object_bore_its_name(st
 
 def test_a_test_modes_object_is_no_evidence_for_live_money() -> None:
     refund = begun()
-    live = replace(POLICY, live=True)
+    live = replace(POLICY, processors={"stripe": ProcessorRules(live=True)})
     decision = heard(refund, "r-1", None, Answered(an_object(live=False)), START, live)
     assert decision.after.status is RefundStatus.NEEDS_ATTENTION
     assert decision.postings == ()

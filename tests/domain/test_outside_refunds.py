@@ -417,7 +417,7 @@ def test_a_retry_takes_what_is_named_as_seen_and_only_newer_ones_stop_it_again()
 def test_what_was_seen_stops_it_all_the_same_where_the_processor_has_nothing_left(code: str) -> None:
     again = retried(looked(blocked(), shows(by_hand())).after)
     sent = next_step(found(again, shows(by_hand()), LATER).after, LATER, POLICY).after
-    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
+    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no", more_than_left=True), LATER + 1).after
     assert isinstance(the_call(next_step(refused, LATER + 1, POLICY)), LookUp)
     assert_stopped(found(refused, shows(by_hand()), LATER + 2), "re_x")
 

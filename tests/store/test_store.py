@@ -104,7 +104,7 @@ def test_payment_cannot_be_overdrawn_or_released_twice(database: Database, chang
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})
     with database.read() as connection:
-        room = {p.payment_id: p for p in accounts.payments_of(connection, ["c"])["c"]}["pay1"]
+        room = {p.payment_id: p for p in accounts.refundable_payments(connection, ["c"])["c"]}["pay1"]
     assert (room.credits_taken, room.money_taken) == (0, 0)
 
 
@@ -122,7 +122,7 @@ def test_transaction_cannot_be_overdrawn_or_released_twice(database: Database, c
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_transactions(connection, {"t": credits})
     with database.read() as connection:
-        assert accounts.transactions_of(connection, ["t", "x"]) == {"t": room}
+        assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": room}
 
 
 def test_idempotency_key_is_unique_per_client(database: Database) -> None:

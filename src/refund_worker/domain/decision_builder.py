@@ -60,10 +60,6 @@ MANUAL_PREFIX = "manual:"
 # A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
-# Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
-FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
-# Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
-FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 

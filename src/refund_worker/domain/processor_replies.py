@@ -12,7 +12,7 @@ class RefundObject:
 
     `status` is the processor's own word, or None; unknown words are passed on, never guessed at. `amount_minor` is in
     the minor units of `currency` (upper case). `payment_refs` are all the processor's names for the payment it went
-    over (at Stripe the charge's and the payment intent's id). `leg_id`, `attempt` and `installation` are what we wrote
+    over: some have two ids for one payment. `leg_id`, `attempt` and `installation` are what we wrote
     into its metadata, None if it is not ours.
     """
 
@@ -44,12 +44,14 @@ class Refused:
     never will.
 
     `replayed`, here and below: the processor says that this is the stored answer to an earlier call under the same key.
+    `more_than_left`: the payment has less left than was asked for, so somebody may have refunded it elsewhere.
     """
 
     code: str
     message: str
     request_id: str | None = None
     replayed: bool = False
+    more_than_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

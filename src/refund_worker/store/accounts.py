@@ -11,6 +11,7 @@ from refund_worker.domain.acceptance import CustomerAccount, RefundableTransacti
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import AccountDelta, PaymentDelta
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import customers, legs, payments, transaction_rooms
@@ -72,7 +73,7 @@ _PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
 )
 
 
-def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
+def refundable_payments(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
     """Return all payments of these customers by customer id, with the amounts that refunds have taken.
 
     Call it under the customers' locks.
@@ -95,7 +96,9 @@ _TRANSACTIONS = select(transaction_rooms).where(
 )
 
 
-def transactions_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RefundableTransaction]:
+def refundable_transactions(
+    connection: Connection, transaction_ids: Collection[str]
+) -> dict[str, RefundableTransaction]:
     """Return the refundable transactions among these ids, with the credits that refunds have taken of them."""
     rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
@@ -211,8 +214,8 @@ _CHANGE_PAYMENT = (
         money_taken=payments.c.money_taken + bindparam("money_delta"),
     )
 )
-# Two comparisons instead of NOT IN: a list of values cannot be used with several payments in one statement.
-_takes_money = and_(legs.c.payment_id == bindparam("id"), legs.c.status != "failed", legs.c.status != "canceled")
+# Comparisons instead of NOT IN: a list of values cannot be used with several payments in one statement.
+_takes_money = and_(legs.c.payment_id == bindparam("id"), *(legs.c.status != status for status in sorted(UNPAID_FINAL)))
 _credits_now = select(func.coalesce(func.sum(legs.c.payment_credits), 0)).where(_takes_money).scalar_subquery()
 _money_now = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(_takes_money).scalar_subquery()
 _RECOUNT_PAYMENT = (

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
 from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
 from refund_worker.store.tables import (
     audit_checks,
@@ -72,21 +72,12 @@ ERASED: Mapping[str, dict[str, str]] = {
 # Kind of the event that a second person approved the refund.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
 # After an event with one of these statuses, nothing is sent until a later event releases the refund.
-_HELD = (RefundStatus.AWAITING_APPROVAL, RefundStatus.REJECTED, RefundStatus.CANCELED)
+_HELD = (RefundStatus.AWAITING_APPROVAL, *ENDED_UNSENT)
 # The second kind: the processor has already paid, for a database of which this one is a backup or a copy.
 _RELEASED_BY = (APPROVED, "posted_after_all")
 _SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
-# The number is arbitrary; every process that seals must use the same one.
-SEAL_LOCK = 7_203_118_555
-
-
-def try_lock(connection: Connection) -> bool:
-    """Return True if this transaction may seal now. SQLite needs no lock: it has one writer at a time."""
-    if connection.dialect.name == "sqlite":
-        return True
-    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": SEAL_LOCK}).scalar())
 
 
 def top_seqs(connection: Connection) -> dict[str, int]:

@@ -32,6 +32,8 @@ RETRY_STATES = frozenset({"40001", "40P01"})
 # SQLSTATEs that are temporary, although SQLAlchemy does not class them as operational errors: a read-only server (a
 # standby, or a write-protected disk), and a transaction that was idle for too long.
 PASSING_STATES = frozenset({"25006", "25P03"})
+# Ids of one statement: fewer than either database takes as parameters.
+IDS_AT_ONCE = 5_000
 
 T = TypeVar("T")
 _WRITE = "refund_worker_write"

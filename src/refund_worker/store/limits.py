@@ -7,17 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from refund_worker.domain.refund import ENDED_UNSENT
 from refund_worker.store.tables import legs, refunds
 
 # Statuses of requests that a person took back. Failed refunds do count, because they were requested.
-NOT_COUNTED = ("rejected", "canceled")
-
-
-def lock_actors(connection: Connection, actors: Collection[str]) -> None:
-    """Let one transaction at a time request for each actor. SQLite needs no lock: it has one writer at a time."""
-    if connection.dialect.name != "sqlite":
-        for actor in sorted(actors):
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(actor, 0))))
+NOT_COUNTED = ENDED_UNSENT
 
 
 def money_of_customers(

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import legs, payments
 
 # A proof by a refund object is valid until the payment itself is read; a retry only makes it doubted.
@@ -21,8 +23,7 @@ _ours = (
     select(func.coalesce(func.sum(legs.c.amount_minor), 0))
     .where(
         legs.c.payment_id == payments.c.payment_id,
-        legs.c.status != "failed",
-        legs.c.status != "canceled",
+        *(legs.c.status != status for status in sorted(UNPAID_FINAL)),
         or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
     )
     .correlate(payments)
@@ -118,8 +119,8 @@ def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> Non
     """Discard the readings of these payments, by payment_id, so that they are read again.
 
     An amount refunded elsewhere that a person has acknowledged does not stop a leg again; only a further one does. A
-    reported dispute does not stop it either: at Stripe a payment stays disputed after the dispute is won, and while the
-    dispute is open, a send is refused.
+    reported dispute does not stop it either: some processors keep reporting a dispute after it is won, and while it is
+    open, a send is refused.
     """
     rows = [
         {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}

@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]

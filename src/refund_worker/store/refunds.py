@@ -24,6 +24,7 @@ from refund_worker.domain.refund import (
     RefusalKind,
     To,
 )
+from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
@@ -110,6 +111,14 @@ def claimable(
     if bulk is not None:
         query = query.where(refunds.c.priority == (1 if bulk else 0))
     return list(connection.execute(locked(connection, query, skip=True), {"now": now, "limit": limit}).scalars())
+
+
+def due_ids(connection: Connection, now: float, limit: int, *, bulk: bool) -> list[str]:
+    """Return ids of refunds of one priority that are due and not leased, the longest waiting first. Locks nothing."""
+    r = refunds.c
+    free = or_(r.lease_until.is_(None), r.lease_until <= now)
+    query = select(r.refund_id).where(r.priority == (1 if bulk else 0), r.due_at <= now, free)
+    return list(connection.execute(query.order_by(r.due_at).limit(limit)).scalars())
 
 
 _IDS = bindparam("refund_ids", type_=Text, expanding=True)
@@ -286,7 +295,7 @@ def put_off(
 
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now the legs that were postponed while the processor, or all of them (None), was paused."""
-    put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
+    put_off = legs.c.status.in_(AWAITING_SEND)
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
     # Lock the refunds first, as all others do: a process that has claimed one would write its legs back unchanged.

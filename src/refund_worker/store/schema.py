@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 
 from refund_worker.errors import Unavailable
+from refund_worker.store import locks
 from refund_worker.store.database import Database
+from refund_worker.store.locks import Lock
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# The number is arbitrary; every process that migrates must use the same one.
-UPGRADE_LOCK = 7_203_118_554
 
 
 @cache
@@ -80,7 +80,7 @@ def _lock(connection: Connection) -> None:
         # A migration may take longer than the limits of daily work allow.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+        locks.acquire(connection, Lock.MIGRATE)
 
 
 def _current(connection: Connection) -> str | None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from sqlalchemy import Connection, RowMapping, func, select, text
+from sqlalchemy import Connection, RowMapping, func, select
 
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import events, legs, refunds, repeated_requests, tallies
 
-# The number is arbitrary; every process that counts must use the same one, and the sealer another.
-LOCK = 7_203_118_556
 PLACE = "events_counted"
 
 # (name, the first second of the day or hour, label)
 Slot = tuple[str, int, str]
-
-
-def try_lock(connection: Connection) -> bool:
-    """Return True if this transaction may count now. SQLite needs no lock: it has one writer at a time."""
-    if connection.dialect.name == "sqlite":
-        return True
-    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}).scalar())
 
 
 def counted_upto(connection: Connection) -> int:
