@@ -21,7 +21,7 @@ from tests.processors.published_codes import GROUPS
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"batching", "dangers", "errors", "settings", "redaction", "strict_json", "times"}
+LEAVES = {"api_schema", "batching", "dangers", "errors", "extras", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -29,15 +29,17 @@ BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 MAY_IMPORT = {
     "": {"engine", "domain", "errors"},  # the package's own __init__: what a backend imports
     "errors": set[str](),
-    "__main__": {"cli"},
+    "__main__": {"cli", "extras"},
     "settings": {"dangers", "errors", "redaction"},
     "batching": set[str](),
     "dangers": set[str](),
+    "api_schema": set[str](),
+    "extras": {"errors"},
     "redaction": set[str](),
     "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
-    "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
+    "client": {"extras"},  # the names of the distribution in client/, for a backend that only speaks HTTP to us
     "domain": {"errors"},
     "store": {"domain"} | LEAVES,
     "processors": {"domain"} | LEAVES,
@@ -69,7 +71,7 @@ PARTS_WITHIN_PARTS = ("processors.sandbox",)
 TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
-TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
+TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "docker-compose.yml", "Procfile"} | {
     "README.md",
     "Makefile",
     "LICENSE",
@@ -379,6 +381,7 @@ MAY_NAME_STRIPE = {
     "processors/stripe/": "its folder",
     "processors/sandbox/": "a server that imitates it",
     "processors/registry.py": "its line in the registry",
+    "extras.py": "its packages",
     "settings.py": "its settings",
     "dangers.py": "its settings",
     "domain/money.py": "amounts in the books are in its minor units",

@@ -1788,11 +1788,25 @@ DEFECTS = (
     ),
     Defect(
         "ids and keys: the client makes a key of its own",
-        "src/refund_worker/client.py",
+        "client/src/refund_worker_client/calls.py",
         "    if not isinstance(given, str) or not given or given != given.strip():\n        raise",
         '    if not given:\n        return {"Idempotency-Key": str(id(given))}\n'
         "    if given != given.strip():\n        raise",
         ("tests/test_client.py::test_the_client_makes_no_key_of_its_own",),
+    ),
+    Defect(
+        "the client takes a proxy from the environment",
+        "client/src/refund_worker_client/clients.py",
+        '"trust_env": False',
+        '"trust_env": True',
+        ("tests/test_client_requests.py",),
+    ),
+    Defect(
+        "the client keeps cookies",
+        "client/src/refund_worker_client/clients.py",
+        "CookieJar(DefaultCookiePolicy(allowed_domains=[]))",
+        "None",
+        ("tests/test_client_requests.py",),
     ),
     Defect(
         "ids and keys: a requester deletes another client's correction",
@@ -2098,8 +2112,8 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if refund["status"] != RefundStatus.SUCCEEDED:',
-        'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
+        'if refund["status"] != "succeeded":',
+        'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),
     # --- the sealed chain, and what is dangerous in production

@@ -14,8 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
-import stripe
+from refund_worker.extras import require
+
+try:
+    import aiohttp
+    import stripe
+except ImportError:
+    require("stripe")
+    raise
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
