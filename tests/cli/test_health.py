@@ -46,7 +46,7 @@ def test_a_fresh_heartbeat_is_health_and_a_missing_or_an_old_one_is_not(cli: Cli
     os.utime(heartbeat.path, (past, past))
     ran = cli("health", kind)
     assert ran.code == 1
-    assert "last heard of" in ran.err
+    assert "last reported" in ran.err
     heartbeat.end()
     assert cli("health", kind).code == 1
 
@@ -69,7 +69,7 @@ def test_a_worker_that_hangs_is_not_hidden_by_one_of_another_queue(cli: Cli) -> 
     os.utime(bulk.path, (past, past))
     assert codes() == [0, 0, 1, 1]
     ran = cli("health", "worker", "--queues", "refunds,bulk")
-    assert "the worker of bulk was last heard of" in ran.err + ran.out
+    assert "the worker of bulk last reported" in ran.err + ran.out
     assert cli("health", "worker", "--queues", "no-such-queue").code == 1
     assert cli("health", "worker", "--queues", ",").code == 2
 

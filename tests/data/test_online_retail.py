@@ -1,6 +1,6 @@
-"""A month of a real shop through the real commands and processes, with a kill -9 in the middle, held against the book.
+"""A month of a real shop through the real commands and processes, with a kill -9 in the middle.
 
-Runs where the project's shared data is; nothing else needs it.
+The result is compared with the ledger. It runs only where the project's shared data exists; no other test needs it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"NOT TESTED: the real
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    # Short leases, so that what a killed worker held is taken over within the test.
+    # Short leases, so that the refunds of a killed worker are taken over within the test.
     clocks = {"LEASE_SECONDS": "3", "SWEEP_SECONDS": "0.3", "STRIPE_RATE_PER_SECOND": "0", "RETRY_BASE_SECONDS": "0.2"}
-    # Slow enough answers that the workers are killed in the middle, with calls under way.
+    # Answers slow enough that the workers are killed in the middle, with calls running.
     slow = {"rules": [{"match": {"path_kind": "create"}, "times": None, "do": {"delay_seconds": 0.3}}]}
     settings = {PREFIX + name: value for name, value in clocks.items()}
     made = Stack(tmp_path / "stack", settings=settings, faults=slow)
@@ -59,20 +59,20 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         made.stop()
 
 
-def begin(environment: Mapping[str, str], *words: str) -> subprocess.Popen[str]:
+def begin(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    words = (sys.executable, "-m", "refund_worker", *words, "-o", "json")
-    return subprocess.Popen(words, env=clean | environment, stdout=subprocess.PIPE, text=True)
+    arguments = (sys.executable, "-m", "refund_worker", *arguments, "-o", "json")
+    return subprocess.Popen(arguments, env=clean | environment, stdout=subprocess.PIPE, text=True)
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, Any]:
-    """Exit code and JSON of a command."""
-    told, _ = process.communicate(timeout=120)
-    return process.returncode, json.loads(told)
+    """Run a command and return its exit code and JSON."""
+    result, _ = process.communicate(timeout=120)
+    return process.returncode, json.loads(result)
 
 
-def command(environment: Mapping[str, str], *words: str) -> tuple[int, Any]:
-    return end(begin(environment, *words))
+def command(environment: Mapping[str, str], *arguments: str) -> tuple[int, Any]:
+    return end(begin(environment, *arguments))
 
 
 def is_the_worker(process: psutil.Process) -> bool:
@@ -83,7 +83,7 @@ def is_the_worker(process: psutil.Process) -> bool:
 
 
 def kill_the_workers_children() -> None:
-    """kill -9 of the processes that do the work, not of the one that supervises them."""
+    """Kill (-9) the processes that do the work, not the one that supervises them."""
     (worker,) = (part for part in psutil.Process().children() if is_the_worker(part))
     workers = [process for process in worker.children(recursive=True) if not process.children()]
     assert workers, "no worker process was found"
@@ -92,7 +92,7 @@ def kill_the_workers_children() -> None:
 
 
 def kill_in_the_middle(environment: Mapping[str, str]) -> int:
-    """Wait until some refunds have succeeded, kill, and tell how many had."""
+    """Wait until some refunds have succeeded, kill, and return how many had succeeded."""
     with build_runtime(load_settings(environment), processors=False) as runtime:
         while not (done := statuses_of(runtime.context).get("succeeded", 0)):
             time.sleep(0.02)
@@ -100,19 +100,19 @@ def kill_in_the_middle(environment: Mapping[str, str]) -> int:
     return done
 
 
-def test_the_month_comes_out_to_the_penny_although_workers_are_killed(stack: Stack) -> None:
+def test_month_is_exact_to_the_penny_although_workers_are_killed(stack: Stack) -> None:
     environment = stack.environment
     assert command(environment, "import", "payments", str(DATA / "payments.csv"))[0] == 0
     assert command(environment, "import", "transactions", str(DATA / "transactions.csv"))[0] == 0
 
     submitting = begin(environment, "refunds", "submit", str(DATA / "refund_requests.csv"))
     done_when_killed = kill_in_the_middle(environment)
-    code, told = end(submitting)
+    code, result = end(submitting)
 
     assert done_when_killed < REFUNDED
     assert code == 3
-    assert told["accepted"] == REFUNDED
-    assert Counter(row["code"] for row in told["rejected"]) == REFUSED
+    assert result["accepted"] == REFUNDED
+    assert Counter(row["code"] for row in result["rejected"]) == REFUSED
     with build_runtime(load_settings(environment)) as runtime:
         statuses = settle(runtime.context)
         report = reconcile(runtime.context, "stripe")

@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason=f"NOT TESTED: the real data is not there ({DATA.name})"),
 ]
 
-# Slow enough answers that Redis is emptied while work is under way.
+# Answers slow enough that Redis is emptied during the work.
 SLOW = {"rules": [{"match": {"path_kind": "create"}, "times": None, "do": {"delay_seconds": 0.3}}]}
 
 
@@ -54,7 +54,7 @@ def running(tmp_path: Path, postgres_server: PostgresDatabases, own_valkey: Valk
 
 
 def flush_when(running: Deployment, succeeded: int) -> int:
-    """Empty Redis as soon as so many have succeeded; how many had by then."""
+    """Empty Redis as soon as this many refunds have succeeded; return how many had by then."""
 
     def enough() -> int:
         found = statuses_of(running.context).get("succeeded", 0)
@@ -66,7 +66,7 @@ def flush_when(running: Deployment, succeeded: int) -> int:
     return found
 
 
-def test_the_month_comes_out_to_the_penny_although_redis_is_emptied_twice(running: Deployment) -> None:
+def test_month_is_exact_although_redis_is_emptied_twice(running: Deployment) -> None:
     environment = running.environment
     assert command(environment, "import", "payments", str(DATA / "payments.csv"))[0] == 0
     assert command(environment, "import", "transactions", str(DATA / "transactions.csv"))[0] == 0
@@ -76,12 +76,12 @@ def test_the_month_comes_out_to_the_penny_although_redis_is_emptied_twice(runnin
     submitting = begin(environment, "refunds", "submit", str(DATA / "refund_requests.csv"))
     first = flush_when(running, 1)
     second = flush_when(running, first + 30)
-    code, told = end(submitting)
+    code, result = end(submitting)
 
     assert second < REFUNDED
     assert code == 3
-    assert told["accepted"] == REFUNDED
-    assert Counter(row["code"] for row in told["rejected"]) == REFUSED
+    assert result["accepted"] == REFUNDED
+    assert Counter(row["code"] for row in result["rejected"]) == REFUSED
     with build_runtime(load_settings(environment)) as runtime:
         assert settle(runtime.context) == {"succeeded": REFUNDED}
         report = reconcile(runtime.context, "stripe")

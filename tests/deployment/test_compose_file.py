@@ -1,4 +1,4 @@
-"""docker-compose.yml, read as Compose would: closed doors, no default secret, nothing starts before what it needs."""
+"""docker-compose.yml, read as Compose does: no open ports, no default secret, no start before the dependencies."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "refund-worker"}
 LONG_RUNNING = {"web", "worker", "bulk", "scheduler"}
-# KEY_LIFE_SECONDS is how long a key lives, and no key.
+# KEY_LIFE_SECONDS is how long a key lives, not a key.
 SECRETS = re.compile(r"PASS|SECRET|KEY(?!_LIFE_SECONDS)|AUTH")
-# The first belongs to a profile that may be unused; without the second nobody is told of anything.
+# The first belongs to a profile that may be unused; without the second no notification is sent.
 MAY_BE_LEFT_OUT = {"RABBITMQ_PASSWORD", PREFIX + "NOTIFY_SECRET"}
 
 
-def test_there_are_the_promised_services_and_the_rest_is_behind_a_profile() -> None:
+def test_promised_services_start_and_the_rest_needs_a_profile() -> None:
     always = {name for name, service in SERVICES.items() if not service.get("profiles")}
     assert always == {"postgres", "redis", "migrate", *LONG_RUNNING}
     assert {name: service["profiles"] for name, service in SERVICES.items() if service.get("profiles")} == {
@@ -49,7 +49,7 @@ def test_no_secret_has_a_default(name: str) -> None:
             assert used, f"{variable} is written down in the file"
         for inner, how, rest in used:
             if SECRETS.search(inner) and how != ":?":
-                # One that may be left out is then empty, and nothing else.
+                # An optional variable is then empty, and nothing else.
                 assert inner in MAY_BE_LEFT_OUT
                 assert (how, rest) == (":-", "")
     for password in re.findall(r"://\w*:([^@]*)@", str(SERVICES[name].get("environment", {}))):
@@ -57,7 +57,7 @@ def test_no_secret_has_a_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_our_containers_can_change_nothing_but_their_own_memory(name: str) -> None:
+def test_our_containers_can_write_only_to_their_tmpfs(name: str) -> None:
     service = OURS[name]
     assert service["user"] == "10001"
     assert service["read_only"] is True
@@ -69,30 +69,31 @@ def test_our_containers_can_change_nothing_but_their_own_memory(name: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_no_container_gains_rights_or_takes_all_of_the_machine(name: str) -> None:
+def test_containers_have_no_new_privileges_and_limited_resources(name: str) -> None:
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "devices", "pid", "ipc"} & set(service)
     assert service["mem_limit"]
     assert 0 < service["pids_limit"] <= 512
-    # What a server needs to make its volume its own and then be somebody else; nothing of the network or the kernel.
+    # Capabilities with which a server makes its volume its own and then changes its user; none of the network or the
+    # kernel.
     assert set(service.get("cap_add", [])) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
     if name in OURS:
         assert "cap_add" not in service
 
 
-def test_what_need_not_write_its_own_files_can_not() -> None:
+def test_only_redis_of_the_other_servers_is_read_only() -> None:
     assert {name for name, service in SERVICES.items() if service.get("read_only")} == {*OURS, "redis"}
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - set(OURS)))
-def test_an_image_of_others_is_named_by_an_exact_version(name: str) -> None:
+def test_foreign_images_have_an_exact_version(name: str) -> None:
     assert re.fullmatch(r"[a-z/]+:v?[0-9]+(\.[0-9]+){1,2}(@sha256:[0-9a-f]{64})?", SERVICES[name]["image"])
 
 
-def test_the_image_is_slim_locked_by_hash_and_not_root() -> None:
+def test_our_image_is_slim_hash_locked_and_not_root() -> None:
     lines = OURS["web"]["build"]["dockerfile_inline"].splitlines()
     assert lines[0] == "FROM python:3.13-slim"
     assert any("--require-hashes -r requirements.lock" in line for line in lines)
@@ -102,7 +103,7 @@ def test_the_image_is_slim_locked_by_hash_and_not_root() -> None:
     assert lines.index("USER refund-worker") < lines.index('ENTRYPOINT ["refund-worker"]')
 
 
-def test_nothing_starts_before_what_it_needs_is_healthy() -> None:
+def test_services_wait_until_their_dependencies_are_healthy() -> None:
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for name in LONG_RUNNING:
         needs = SERVICES[name]["depends_on"]
@@ -116,18 +117,18 @@ def test_nothing_starts_before_what_it_needs_is_healthy() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LONG_RUNNING))
-def test_each_process_of_ours_is_checked_by_the_health_command(name: str) -> None:
+def test_health_command_checks_each_process_of_ours(name: str) -> None:
     kind = {"bulk": "worker"}.get(name, name)
     assert SERVICES[name]["healthcheck"]["test"][:4] == ["CMD", "refund-worker", "health", kind]
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_a_stop_waits_for_the_work_under_way() -> None:
+def test_stop_grace_period_covers_running_work() -> None:
     for name in ("worker", "bulk"):
         assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= STOP_SECONDS_MAX
 
 
-def test_the_application_is_not_the_owner_of_its_tables() -> None:
+def test_application_does_not_own_its_tables() -> None:
     url = PREFIX + "DATABASE_URL"
     assert {name: re.findall(r"//(\w+):", service["environment"][url])[0] for name, service in OURS.items()} == {
         "migrate": "refund_worker",
@@ -138,50 +139,50 @@ def test_the_application_is_not_the_owner_of_its_tables() -> None:
 
 
 @pytest.mark.parametrize(("name", "server"), [("redis", "redis-server"), ("rabbitmq", "rabbitmq-server")])
-def test_a_server_begun_by_a_shell_still_goes_through_what_takes_root_from_it(name: str, server: str) -> None:
+def test_server_started_by_a_shell_still_drops_root(name: str, server: str) -> None:
     shell, option, script = SERVICES[name]["command"]
     assert (shell, option) == ("sh", "-c")
     assert f"exec docker-entrypoint.sh {server}" in script
 
 
-def test_the_commands_of_the_header_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_in_the_header_exist(capsys: pytest.CaptureFixture[str]) -> None:
     commands = re.findall(
         r"^#   docker compose exec web refund-worker (\w+ \w+) NAME (.*?)  ", FILE.read_text("utf-8"), re.M
     )
     assert [command for command, _ in commands] == ["keys create", "users create"]
     for command, options in commands:
         assert run_command([*command.split(), "--help"]) == 0
-        told = capsys.readouterr().out
-        assert all(option in told for option in re.findall("--[a-z-]+", options))
+        output = capsys.readouterr().out
+        assert all(option in output for option in re.findall("--[a-z-]+", options))
 
 
 def test_rabbitmq_does_not_start_without_a_password() -> None:
     assert 'test -n "$$RABBITMQ_DEFAULT_PASS"' in SERVICES["rabbitmq"]["command"][-1]
 
 
-def test_every_setting_can_be_given_to_our_processes_and_nothing_else() -> None:
+def test_our_processes_accept_every_setting_and_nothing_else() -> None:
     for name in LONG_RUNNING:
         given = {variable.removeprefix(PREFIX).lower() for variable in SERVICES[name]["environment"]}
         assert given == set(Settings.model_fields)
     assert set(SERVICES["migrate"]["environment"]) == {PREFIX + "DATABASE_URL"}
 
 
-def test_what_nobody_exports_is_as_if_it_were_not_set() -> None:
+def test_unexported_variable_counts_as_unset() -> None:
     given = SERVICES["web"]["environment"]
-    # The others are written out, must be set, or have a default in the file.
+    # The others are literals, must be set, or have a default in the file.
     optional = {variable for variable, value in given.items() if value == f"${{{variable}:-}}"}
     required = {"ENVIRONMENT", "DATABASE_URL", "BROKER_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"}
     assert optional == set(given) - {PREFIX + name for name in required}
     assert load_settings(dict.fromkeys(optional, "")) == load_settings({})
 
 
-def test_prometheus_asks_the_web_from_the_webs_own_machine() -> None:
+def test_prometheus_scrapes_from_the_network_of_the_web() -> None:
     assert SERVICES["prometheus"]["network_mode"] == "service:web"
     scraped = yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
     assert scraped["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8000"]}]
 
 
-def test_no_read_only_container_is_to_have_a_config_copied_into_it() -> None:
+def test_no_inline_config_goes_into_a_read_only_container() -> None:
     written_here = {name for name, config in COMPOSE["configs"].items() if "content" in config}
     assert written_here
     for name, service in SERVICES.items():
@@ -189,7 +190,7 @@ def test_no_read_only_container_is_to_have_a_config_copied_into_it() -> None:
         assert not (service.get("read_only") and given & written_here), f"Compose refuses to start {name}"
 
 
-def test_every_volume_and_config_that_is_used_is_there_and_the_other_way_round() -> None:
+def test_volumes_and_configs_are_exactly_the_used_ones() -> None:
     volumes = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
     configs = {c["source"] for service in SERVICES.values() for c in service.get("configs", [])}
     assert volumes == set(COMPOSE["volumes"])

@@ -12,19 +12,19 @@ from refund_worker.cli.app import run_command
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")
 COMMANDS = sorted(set(re.findall(r"`refund-worker ([^`]+)`", PAGE)))
-# What stands before the first word that is no command's name.
+# The command's words, up to the first word that is not a command's name.
 NAMES = re.compile(r"(?:[a-z]+ ?)+")
 ALARM = re.compile(r'log\.(?:error|exception)\(\s*"alarm: ([^"]+)"')
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_there_with_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_exists_with_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     names = NAMES.match(command.partition(" stripe")[0])
     assert names is not None
     assert run_command([*names[0].split(), "--help"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for option in re.findall(r"--[a-z-]+", command):
-        assert option in told, f"{option} of refund-worker {command}"
+        assert option in output, f"{option} of refund-worker {command}"
 
 
 def test_every_alarm_is_explained() -> None:

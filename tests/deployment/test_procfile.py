@@ -37,7 +37,7 @@ def lines() -> dict[str, str]:
     return {name: command.strip() for name, _, command in pairs}
 
 
-def test_it_names_the_promised_processes() -> None:
+def test_procfile_names_the_promised_processes() -> None:
     assert set(lines()) == {"release", *LONG_RUNNING}
     assert lines()["release"] == "refund-worker db upgrade"
 
@@ -126,13 +126,13 @@ REFUND = {"kind": "withdrawal", "to": "source", "customer_id": "ann", "credits":
 
 
 class Api:
-    """The web over a socket."""
+    """The HTTP API over a socket."""
 
     def __init__(self, port: int, key: str) -> None:
         self._base, self._key = f"http://127.0.0.1:{port}", key
 
     def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> dict[str, Any] | None:
-        """The JSON of a 2xx answer, else None."""
+        """Return the JSON of a 2xx answer, or None."""
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         if key:
             headers["Idempotency-Key"] = key
@@ -140,12 +140,12 @@ class Api:
         request = urllib.request.Request(self._base + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                told: dict[str, Any] = json.load(answer)
-                return told
+                document: dict[str, Any] = json.load(answer)
+                return document
         except OSError:
             return None
 
 
-def health(folder: Path, environment: dict[str, str], *words: str) -> int:
-    command = [sys.executable, "-m", "refund_worker", "health", *words]
+def health(folder: Path, environment: dict[str, str], *arguments: str) -> int:
+    command = [sys.executable, "-m", "refund_worker", "health", *arguments]
     return subprocess.run(command, cwd=folder, env=os.environ | environment, timeout=30, check=False).returncode

@@ -831,7 +831,7 @@ DEFECTS = (
     Defect(
         "a refund that another worker holds is put off",
         STORE + "refunds.py",
-        "r.refund_id == refund_id, held_by_us",
+        "r.refund_id == refund_id, is_ours",
         "r.refund_id == refund_id",
         ASIDE,
     ),
@@ -969,8 +969,8 @@ DEFECTS = (
     Defect(
         "a look from before a pause ended is as good as one from after it",
         STORE + "processors.py",
-        '            and_(until <= bindparam("now"), _looked_at < until)',
-        '            and_(until <= bindparam("now"), _looked_at < 0)',
+        '            and_(until <= bindparam("now"), _listed_at < until)',
+        '            and_(until <= bindparam("now"), _listed_at < 0)',
         (OTHERS + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
     ),
     Defect(
@@ -1341,21 +1341,21 @@ DEFECTS = (
         "src/refund_worker/worker/tasks.py",
         """    actor = CELERY if declared is None else f"{CELERY}:{client}\"""",
         """    actor = f"{CELERY}:{client}\"""",
-        ("tests/worker/test_celery_clients.py::test_a_new_name_for_each_message_evades_no_limit",),
+        ("tests/worker/test_celery_clients.py::test_new_client_name_per_message_evades_no_limit",),
     ),
     Defect(
         "the Celery door takes clients that are not declared",
         "src/refund_worker/worker/tasks.py",
         "    if declared is not None and client not in declared:",
         "    if False:",
-        ("tests/worker/test_celery_clients.py::test_a_client_that_is_not_declared_keeps_its_keys",),
+        ("tests/worker/test_celery_clients.py::test_undeclared_client_is_refused",),
     ),
     Defect(
         "a message takes the console's keys",
         "src/refund_worker/worker/tasks.py",
-        "    if client in OTHER_DOORS and client not in (declared or ()):",
+        "    if client in RESERVED_CLIENTS and client not in (declared or ()):",
         "    if False:",
-        ("tests/worker/test_celery_clients.py::test_a_message_never_takes_a_key_of_the_console_or_the_command_line",),
+        ("tests/worker/test_celery_clients.py::test_message_cannot_use_keys_of_the_console_or_command_line",),
     ),
     Defect(
         "the threshold looks at payments alone",
@@ -1628,7 +1628,7 @@ DEFECTS = (
         STORE + "refunds.py",
         "    if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):",
         "    if rows and connection.execute(_UPDATE_REFUND, rows).rowcount < 0:",
-        (STORED + "a_write_that_names_another_version_than_the_stored_one_is_a_lost_race",),
+        (STORED + "write_from_an_outdated_version_is_a_lost_race",),
     ),
     Defect(
         "a dead worker's call is never asked about",
@@ -1689,14 +1689,14 @@ DEFECTS = (
         STORE + "migrations/versions/0002_no_replacing.py",
         "        _refuse_replacing()\n    else:",
         "        pass\n    else:",
-        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+        ("tests/store/test_schema.py::test_sqlite_cannot_replace_appended_rows",),
     ),
     Defect(
         "replacing a row asks no delete trigger on SQLite",
         STORE + "database.py",
         ', "recursive_triggers=ON")',
         ")",
-        ("tests/store/test_schema.py::test_sqlite_replaces_nothing_that_was_appended",),
+        ("tests/store/test_schema.py::test_sqlite_cannot_replace_appended_rows",),
     ),
     # --- ids and keys of callers
     Defect(
@@ -1876,10 +1876,7 @@ DEFECTS = (
         "src/refund_worker/worker/celery_app/redis_transport.py",
         "            self._quick_ack(delivery_tag)\n            raise\n\n    def reject",
         "            raise\n\n    def reject",
-        (
-            "tests/worker/test_worker_and_scheduler.py"
-            "::test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_back",
-        ),
+        ("tests/worker/test_worker_and_scheduler.py::test_busy_worker_takes_new_work_after_a_broker_restart",),
     ),
     # --- giving up and haste, which no sum shows: seen by the simulation
     Defect(
@@ -1909,7 +1906,7 @@ DEFECTS = (
         WORKER + "celery_app/consumer.py",
         "    message.headers, message.body = task.headers, task.body\n",
         "    message.headers, message.body = message.headers | task.headers, task.body\n",
-        (MESSAGES + "a_message_of_rabbitmq_holds_nothing_else_either",),
+        (MESSAGES + "rabbitmq_message_is_replaced_completely",),
     ),
     Defect(
         "calls stored in a message's body are run after it",
@@ -1917,26 +1914,26 @@ DEFECTS = (
         "        args, kwargs, _ = content\n",
         "        args, kwargs, embed = content\n        return Cleaned(_headers(TASKS[0], said), "
         "_written([args, kwargs, embed]))\n",
-        (MESSAGES + "no_header_and_no_stored_call_of_protocol_2_reaches_celery",),
+        (MESSAGES + "protocol_2_headers_and_stored_calls_do_not_reach_celery",),
     ),
     Defect(
         "Celery's own tasks may be sent by anybody",
         WORKER + "celery_app/messages.py",
         "if not isinstance(name, str) or name not in TASKS:",
         "if not isinstance(name, str):",
-        (MESSAGES + "a_task_that_is_not_ours_is_refused_celerys_own_included",),
+        (MESSAGES + "foreign_task_is_refused_also_one_of_celery",),
     ),
     Defect(
         "arguments nested without an end reach Celery's pool",
         WORKER + "celery_app/messages.py",
         "    if not is_shallow(args) or not is_shallow(kwargs):\n",
         "    if False:\n",
-        (MESSAGES + "arguments_nested_deeper_than_over_http_are_refused_before_celerys_pool_fails_at_them",),
+        (MESSAGES + "arguments_nested_deeper_than_over_http_are_refused",),
     ),
     Defect(
         "a task that can't be handed over keeps its place in the pool",
         WORKER + "celery_app/controller.py",
-        "            self._quick_release()  # last: the next one that waits is handed over in it",
+        "            self._quick_release()  # last, because it passes on the next waiting task",
         "            pass",
         ("tests/worker/test_controller.py",),
     ),
@@ -1952,7 +1949,7 @@ DEFECTS = (
         WORKER + "celery_app/messages.py",
         "        if len(unpacked) > BODY_BYTES_MAX or not unpacker.eof:\n",
         "        if False:\n",
-        (MESSAGES + "what_a_caller_compressed_is_read_up_to_the_size_of_a_body",),
+        (MESSAGES + "compressed_body_is_unpacked_up_to_the_body_limit",),
     ),
     Defect(
         "any certificate of a known authority is taken for the broker's",
@@ -1980,7 +1977,7 @@ DEFECTS = (
         WORKER + "celery_app/messages.py",
         '            "delivery_tag": str(uuid.uuid4()),\n',
         '            "delivery_tag": properties.get("delivery_tag"),\n',
-        (MESSAGES + "the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours",),
+        (MESSAGES + "redis_envelope_gets_its_queue_and_our_delivery_tag",),
     ),
     Defect(
         "silent connections keep their places",
@@ -2165,8 +2162,8 @@ DEFECTS = (
     Defect(
         "no snapshot of a payment whose money is taken",
         STORE + "accounts.py",
-        '        snapshots.take(connection, [("payments", dict(row)) for row in stands])',
-        "        list(stands)",
+        '        snapshots.take(connection, [("payments", dict(row)) for row in changed])',
+        "        list(changed)",
         (COVERED + "what_our_own_programs_change_is_no_finding",),
     ),
     Defect(

@@ -1,4 +1,4 @@
-"""What the database may do to us: ask for it again, be slow, be full, read only, or have no connection left."""
+"""Failures of the database: a deadlock, a slow statement, a full or read-only disk, no free connection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def database(migrated_url: str) -> Iterator[Database]:
 
 
 @only_postgres
-def test_of_two_that_lock_each_other_out_both_get_through(database: Database) -> None:
+def test_both_sides_of_a_deadlock_succeed(database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("CREATE TABLE two (id int PRIMARY KEY, n int NOT NULL)"))
         connection.execute(text("INSERT INTO two VALUES (1, 0), (2, 0)"))
@@ -55,13 +55,13 @@ def test_of_two_that_lock_each_other_out_both_get_through(database: Database) ->
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(database.run, in_order(*ids)) for ids in ((1, 2), (2, 1))]:
             done.result(WAIT_SECONDS_MAX)
-    assert len(runs) > 2, "one of them was the deadlock's victim, and began anew"
+    assert len(runs) > 2, "one of them was the deadlock's victim, and ran again"
     with database.read() as connection:
         assert connection.execute(text("SELECT n FROM two ORDER BY id")).scalars().all() == [2, 2]
 
 
 @only_postgres
-def test_a_serialisation_failure_runs_the_work_again_from_its_start(database: Database) -> None:
+def test_serialisation_failure_reruns_the_whole_work(database: Database) -> None:
     with database.write() as connection:
         connection.execute(text("CREATE TABLE one AS SELECT 1 AS n"))
     seen: list[int] = []
@@ -82,7 +82,7 @@ def test_a_serialisation_failure_runs_the_work_again_from_its_start(database: Da
 
 @only_postgres
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_it_is_not_tried_for_ever_and_nothing_is_written(database: Database, state: str) -> None:
+def test_retries_end_and_nothing_is_written(database: Database, state: str) -> None:
     with database.write() as connection:
         connection.execute(text("CREATE TABLE one AS SELECT 1 AS n"))
     runs = 0
@@ -105,7 +105,7 @@ def test_it_is_not_tried_for_ever_and_nothing_is_written(database: Database, sta
 
 
 @only_postgres
-def test_every_connection_has_its_limits_of_time(database: Database) -> None:
+def test_every_connection_has_time_limits(database: Database) -> None:
     wanted = {
         "statement_timeout": "30s",
         "lock_timeout": "10s",
@@ -127,9 +127,7 @@ def test_every_connection_has_its_limits_of_time(database: Database) -> None:
         ("lock_timeout", "LOCK TABLE customers IN ACCESS EXCLUSIVE MODE"),
     ],
 )
-def test_what_takes_too_long_is_unavailable_and_is_not_begun_again(
-    database: Database, limit: str, statement: str
-) -> None:
+def test_slow_statement_is_unavailable_and_not_retried(database: Database, limit: str, statement: str) -> None:
     runs = 0
 
     def slow(connection: Connection) -> None:
@@ -139,14 +137,14 @@ def test_what_takes_too_long_is_unavailable_and_is_not_begun_again(
         connection.execute(text(statement))
 
     with database.read() as other:
-        other.execute(text("SELECT count(*) FROM customers"))  # which holds a lock until this transaction ends
+        other.execute(text("SELECT count(*) FROM customers"))  # it holds a lock until this transaction ends
         with pytest.raises(Unavailable):
             database.run(slow)
     assert runs == 1
 
 
 @only_postgres
-def test_a_transaction_that_stands_still_is_ended_and_lets_go_of_its_locks(database: Database) -> None:
+def test_idle_transaction_is_ended_and_releases_its_locks(database: Database) -> None:
     lock = text("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
 
     def freeze(connection: Connection) -> None:
@@ -161,7 +159,7 @@ def test_a_transaction_that_stands_still_is_ended_and_lets_go_of_its_locks(datab
 
 
 @only_sqlite
-def test_a_writer_that_waits_for_another_one_gets_503_in_the_end(database: Database) -> None:
+def test_blocked_writer_gets_503_after_the_limit(database: Database) -> None:
     @event.listens_for(database.engine, "connect")
     def impatient(connection: object, _record: object) -> None:
         connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
@@ -173,7 +171,7 @@ def test_a_writer_that_waits_for_another_one_gets_503_in_the_end(database: Datab
 # --- no connection left ----------------------------------------------------------------------------------------------
 
 
-def test_who_gets_no_connection_hears_so_and_does_not_hang(migrated_url: str) -> None:
+def test_exhausted_pool_raises_and_does_not_hang(migrated_url: str) -> None:
     database = Database(migrated_url, pool_size=1, pool_seconds=0.1)
     with ExitStack() as taken:
         for _ in range(2):
@@ -187,7 +185,7 @@ def test_who_gets_no_connection_hears_so_and_does_not_hang(migrated_url: str) ->
     database.close()
 
 
-def test_a_request_answers_503_when_every_connection_is_taken(migrated_url: str) -> None:
+def test_request_gets_503_when_every_connection_is_taken(migrated_url: str) -> None:
     with Web(settings_for(migrated_url)) as web, ExitStack() as taken:
         database = web.context.database
         for _ in range(10):
@@ -205,7 +203,7 @@ def test_a_request_answers_503_when_every_connection_is_taken(migrated_url: str)
 
 @contextmanager
 def read_only(database: Database) -> Iterator[None]:
-    """The database takes nothing in, as a standby or a protected disk does."""
+    """A database that refuses writes, as a standby or a write-protected disk does."""
 
     def begin(connection: Connection) -> None:
         statement = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
@@ -217,7 +215,7 @@ def read_only(database: Database) -> Iterator[None]:
     database.engine.dispose()
 
 
-def test_a_read_only_database_accepts_nothing_and_calls_no_processor(migrated_url: str) -> None:
+def test_read_only_database_accepts_nothing_and_calls_no_processor(migrated_url: str) -> None:
     world = World(migrated_url)
     world.pay()
     waiting = world.withdraw(20)
@@ -234,7 +232,7 @@ def test_a_read_only_database_accepts_nothing_and_calls_no_processor(migrated_ur
     world.close()
 
 
-def test_a_full_disk_is_503_stores_nothing_of_the_request_and_passes(migrated_url: str) -> None:
+def test_full_disk_gives_503_and_stores_nothing_of_the_request(migrated_url: str) -> None:
     with Web(settings_for(migrated_url)) as web:
         database = web.context.database
         record_payments(web.context, [paid("one", customer_id="ann", amount_minor=10_000, credits=10_000)])
@@ -253,7 +251,7 @@ def test_a_full_disk_is_503_stores_nothing_of_the_request_and_passes(migrated_ur
 
 @contextmanager
 def full(database: Database) -> Iterator[None]:
-    """No room for more: SQLite may not grow its file; on Postgres new refunds meet what a full disk raises."""
+    """A full disk: SQLite may not extend its file; on Postgres new refunds meet the error of a full disk."""
     if database.is_sqlite:
 
         def limit(connection: Connection) -> None:
@@ -280,7 +278,7 @@ def full(database: Database) -> Iterator[None]:
         connection.execute(text("DROP TRIGGER full_disk ON events"))
 
 
-def test_what_was_being_sent_when_the_disk_became_read_only_is_asked_about_and_paid_once(migrated_url: str) -> None:
+def test_send_during_a_read_only_disk_is_looked_up_and_paid_once(migrated_url: str) -> None:
     world = World(migrated_url)
     world.pay()
     refund_id = world.withdraw(20)
@@ -296,7 +294,7 @@ def test_what_was_being_sent_when_the_disk_became_read_only_is_asked_about_and_p
     world.close()
 
 
-def test_a_withdrawal_is_one_refund_although_its_first_try_met_a_read_only_database(migrated_url: str) -> None:
+def test_withdrawal_retried_after_a_read_only_database_is_one_refund(migrated_url: str) -> None:
     world = World(migrated_url)
     world.pay()
     request = withdrawal("one", customer_id="c", credits=20)

@@ -1,4 +1,4 @@
-"""A role of its own for the application: it does all the work, and can't rewrite what is written."""
+"""The application's own database role: it does all the work and cannot change written rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLE = 'refund "app'  # a name that has to be quoted
 
 @pytest.fixture
 def owner(postgres_server: PostgresDatabases) -> Iterator[Database]:
-    """A migrated database, as its owner sees it; ROLE exists and has no rights yet."""
+    """A migrated database as its owner; ROLE exists and has no rights yet."""
     url = postgres_server.create(migrate)
     database = Database(url)
     quoted = database.engine.dialect.identifier_preparer.quote(ROLE)
@@ -45,7 +45,7 @@ def app_url(owner: Database) -> str:
     return urlunsplit(parts._replace(netloc=f"refund%20%22app@{parts.hostname}:{parts.port}"))
 
 
-def test_the_application_does_all_its_work_under_the_role(owner: Database, app_url: str) -> None:
+def test_application_works_under_the_role(owner: Database, app_url: str) -> None:
     grant_least_rights(owner, ROLE)
     world = World(app_url)
     world.pay()
@@ -57,7 +57,7 @@ def test_the_application_does_all_its_work_under_the_role(owner: Database, app_u
     world.close()
 
 
-def test_without_the_grant_it_can_do_nothing(owner: Database, app_url: str) -> None:
+def test_role_without_the_grant_can_do_nothing(owner: Database, app_url: str) -> None:
     database = Database(app_url)
     with pytest.raises(ProgrammingError, match="permission denied"), database.read() as connection:
         connection.execute(text("SELECT count(*) FROM refunds"))
@@ -74,20 +74,20 @@ def test_without_the_grant_it_can_do_nothing(owner: Database, app_url: str) -> N
         "INSERT INTO {0} SELECT * FROM {0} ON CONFLICT (seq) DO UPDATE SET seq = excluded.seq",
     ],
 )
-def test_the_role_can_not_change_what_is_written(owner: Database, app_url: str, table: str, act: str) -> None:
-    # What somebody gave by hand before is taken away again.
+def test_role_cannot_change_written_rows(owner: Database, app_url: str, table: str, act: str) -> None:
+    # Rights that were granted manually before are revoked.
     with owner.write() as connection:
         quoted = connection.dialect.identifier_preparer.quote(ROLE)
         connection.exec_driver_sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {quoted}")
     grant_least_rights(owner, ROLE)
     database = Database(app_url)
-    # It is the right that is missing, before any trigger is asked.
+    # The right is missing; no trigger is reached.
     with pytest.raises(ProgrammingError, match="permission denied"), database.write() as connection:
         connection.execute(text(act.format(table)))
     database.close()
 
 
-def test_every_table_of_ours_is_covered(owner: Database) -> None:
+def test_grant_covers_every_table(owner: Database) -> None:
     grant_least_rights(owner, ROLE)
     with owner.read() as connection:
         for table in metadata.sorted_tables:
@@ -110,7 +110,7 @@ def test_every_table_of_ours_is_covered(owner: Database) -> None:
             }, table.name
 
 
-def test_a_role_that_is_not_there_or_that_nothing_can_be_kept_from_is_refused(owner: Database, tmp_path: Path) -> None:
+def test_unknown_and_privileged_roles_are_refused(owner: Database, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no role nobody_here"):
         grant_least_rights(owner, "nobody_here")
     with pytest.raises(Conflict, match="superuser"):
@@ -121,7 +121,7 @@ def test_a_role_that_is_not_there_or_that_nothing_can_be_kept_from_is_refused(ow
     file.close()
 
 
-def test_the_command_grants(owner: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grant_command_grants_the_rights(owner: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_DATABASE_URL", owner.url.render_as_string(hide_password=False))
     assert run_command(["db", "grant", ROLE]) == 0
     assert run_command(["db", "grant", "nobody_here"]) == 4

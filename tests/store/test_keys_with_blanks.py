@@ -1,4 +1,4 @@
-"""A key that an earlier version stored with blanks at its ends answers for its trimmed spelling."""
+"""An idempotency key that an earlier version stored with blanks at its ends is found by its trimmed spelling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from refund_worker.store.refunds import Filters, find_ids
 
 @pytest.fixture
 def before(database_url: str) -> Iterator[Database]:
-    """A database as the version before left it, to be filled by hand."""
+    """A database at the schema before the upgrade, to be filled directly."""
     database = Database(database_url)
     with database.write() as connection:
         command.upgrade(schema.alembic_config(connection), "head")
@@ -26,9 +26,9 @@ def before(database_url: str) -> Iterator[Database]:
 
 
 def upgraded(database: Database, keys: list[tuple[str, str]], acts: list[tuple[str, str]] = ()) -> World:  # type: ignore[assignment]
-    """A world with refunds under these (key, client) and corrections under these, taken through the upgrade.
+    """Return a world with refunds under these (key, client) and corrections under these, after the upgrade.
 
-    They are made under other names and spelled by hand: today's doors refuse them.
+    They are made under other names and then renamed, because today's entry points refuse such keys.
     """
     world = World(database.url.render_as_string(hide_password=False))
     world.pay()
@@ -60,7 +60,7 @@ def make_correction(world: World, key: str, client: str) -> tuple[str, bool]:
 
 
 @pytest.mark.parametrize("stored", ["ticket-7 ", " ticket-7", "  ticket-7  "])
-def test_it_is_the_same_refund_and_no_second_one(before: Database, stored: str) -> None:
+def test_trimmed_key_finds_the_same_refund(before: Database, stored: str) -> None:
     world = upgraded(before, [(stored, "default")])
     with before.read() as connection:
         (id,) = find_ids(connection, Filters(idempotency_key="ticket-7"))
@@ -69,7 +69,7 @@ def test_it_is_the_same_refund_and_no_second_one(before: Database, stored: str) 
     world.close()
 
 
-def test_where_the_trimmed_spelling_is_there_it_answers_and_the_others_stay(before: Database) -> None:
+def test_trimmed_spelling_wins_and_the_others_stay(before: Database) -> None:
     world = upgraded(before, [("t ", "a"), ("t", "a"), (" t", "a"), ("t ", "b")])
     with before.read() as connection:
         stored = connection.execute(text("SELECT idempotency_key, client FROM refunds ORDER BY created_at, refund_id"))
@@ -80,7 +80,7 @@ def test_where_the_trimmed_spelling_is_there_it_answers_and_the_others_stay(befo
     world.close()
 
 
-def test_of_several_with_blanks_the_oldest_answers(before: Database) -> None:
+def test_oldest_of_several_spellings_with_blanks_wins(before: Database) -> None:
     world = upgraded(before, [("t  ", "a"), (" t", "a"), ("in the middle", "a"), ("   ", "a")])
     with before.read() as connection:
         found = connection.execute(text("SELECT idempotency_key FROM refunds ORDER BY created_at, refund_id"))
@@ -88,7 +88,7 @@ def test_of_several_with_blanks_the_oldest_answers(before: Database) -> None:
     world.close()
 
 
-def test_a_corrections_key_too(before: Database) -> None:
+def test_key_of_a_correction_is_trimmed_too(before: Database) -> None:
     world = upgraded(before, [], [("c ", "a"), ("c ", "b"), ("c", "b")])
     with before.read() as connection:
         query = text("SELECT idempotency_key, result_id FROM keyed_acts ORDER BY created_at")

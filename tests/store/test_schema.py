@@ -1,4 +1,4 @@
-"""Migrations: they make exactly the tables of `tables.py`, up and down, whoever runs them and whenever they die."""
+"""Migrations make exactly the tables of `tables.py`, up and down, also with several processes and after a crash."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ def database(database_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
+def test_migrated_schema_equals_the_tables(database: Database) -> None:
     schema.upgrade(database)
     with database.read() as connection:
-        # On SQLite Alembic can't tell an empty text as a default from none; the migration is the same for both.
+        # On SQLite Alembic cannot distinguish an empty default text from no default; the migration is the same for
+        # both.
         options: Any = {"compare_type": True, "compare_server_default": not database.is_sqlite}
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         assert found == []
@@ -56,7 +57,7 @@ def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
 
 
 def described(database: Database) -> set[tuple[str, ...]]:
-    """What Alembic does not compare, in the database's own words: conditions of indexes, checks, all constraints."""
+    """Return what Alembic does not compare, as SQL: conditions of indexes, checks, all constraints."""
     with database.read() as connection:
         if not database.is_sqlite:
             found = connection.execute(
@@ -70,7 +71,7 @@ def described(database: Database) -> set[tuple[str, ...]]:
         stored = connection.execute(
             text("SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'index')")
         )
-        # In which order columns and constraints stand is of no account.
+        # The order of columns and constraints does not matter.
         return {
             (table, name, part)
             for table, name, sql in stored
@@ -80,7 +81,7 @@ def described(database: Database) -> set[tuple[str, ...]]:
 
 
 def parts_of(sql: str) -> Iterator[str]:
-    """The columns and constraints of a definition, each with its words one blank apart."""
+    """Return the columns and constraints of a definition, with single blanks."""
     depth, part = 0, ""
     for character in " ".join(sql.split()):
         depth += (character == "(") - (character == ")")
@@ -92,15 +93,15 @@ def parts_of(sql: str) -> Iterator[str]:
     yield part.strip()
 
 
-def test_indexes_and_constraints_are_those_of_the_tables_to_the_word_also_after_down_and_up(database: Database) -> None:
+def test_indexes_and_constraints_match_also_after_down_and_up(database: Database) -> None:
     schema.upgrade(database)
     migrated = described(database)
     with database.write() as connection:
         command.downgrade(schema.alembic_config(connection), "base")
         metadata.create_all(connection)
     wanted = described(database)
-    for word in ("WHERE", "CHECK"):  # else nothing was compared
-        assert any(word in definition for *_, definition in wanted)
+    for keyword in ("WHERE", "CHECK"):  # otherwise nothing was compared
+        assert any(keyword in definition for *_, definition in wanted)
     assert migrated ^ wanted == set()
     with database.write() as connection:
         metadata.drop_all(connection)
@@ -108,7 +109,7 @@ def test_indexes_and_constraints_are_those_of_the_tables_to_the_word_also_after_
     assert described(database) ^ wanted == set()
 
 
-def test_down_leaves_nothing_and_up_again_makes_the_same(database: Database) -> None:
+def test_downgrade_removes_all_and_upgrade_restores_it(database: Database) -> None:
     schema.upgrade(database)
     with database.write() as connection:
         command.downgrade(schema.alembic_config(connection), "base")
@@ -122,7 +123,7 @@ def test_down_leaves_nothing_and_up_again_makes_the_same(database: Database) -> 
     assert schema.current(database) == schema.head()
 
 
-def test_requesters_of_the_console_become_support_and_those_of_keys_stay(database: Database) -> None:
+def test_console_requesters_become_support_and_key_roles_stay(database: Database) -> None:
     people = {"ivy": "requester", "omar": "operator", "anna": "admin", "vera": "viewer", "paul": "approver"}
     with database.write() as connection:
         command.upgrade(schema.alembic_config(connection), "0002")
@@ -140,22 +141,22 @@ def test_requesters_of_the_console_become_support_and_those_of_keys_stay(databas
             assert {row.name: row.role for row in connection.execute(roles)} == people | {"ivy": role, "n": "requester"}
 
 
-def test_the_head_read_from_file_names_is_alembics_only_head() -> None:
+def test_head_from_file_names_is_the_only_alembic_head() -> None:
     assert ScriptDirectory(str(schema.MIGRATIONS)).get_heads() == [schema.head()]
 
 
-def test_a_database_never_migrated_has_no_revision(database: Database) -> None:
+def test_unmigrated_database_has_no_revision(database: Database) -> None:
     assert schema.current(database) is None
 
 
-def test_sqlite_is_migrated_by_whoever_opens_it(tmp_path: Path) -> None:
+def test_opening_an_sqlite_database_migrates_it(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'new.db'}")
     schema.ensure_schema(database)
     assert schema.current(database) == schema.head()
     database.close()
 
 
-def test_postgres_that_is_not_migrated_says_which_command_to_run_and_is_left_alone(postgres_url: str) -> None:
+def test_unmigrated_postgres_names_the_command_and_is_unchanged(postgres_url: str) -> None:
     database = Database(postgres_url)
     with pytest.raises(Unavailable, match="refund-worker db upgrade"):
         schema.ensure_schema(database)
@@ -165,7 +166,7 @@ def test_postgres_that_is_not_migrated_says_which_command_to_run_and_is_left_alo
     database.close()
 
 
-def test_a_database_newer_than_the_program_is_left_as_it_is(database: Database) -> None:
+def test_database_newer_than_the_program_is_unchanged(database: Database) -> None:
     schema.upgrade(database)
     with database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -174,7 +175,7 @@ def test_a_database_newer_than_the_program_is_left_as_it_is(database: Database) 
     assert schema.current(database) == "9999"
 
 
-def test_a_current_database_is_recognised_in_under_5_ms_and_without_alembic(tmp_path: Path) -> None:
+def test_current_database_is_recognised_in_5_ms_without_alembic(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     first = Database(url)
     schema.ensure_schema(first)
@@ -193,7 +194,7 @@ def test_a_current_database_is_recognised_in_under_5_ms_and_without_alembic(tmp_
     assert best < CURRENT_SECONDS_MAX
 
 
-def test_many_that_open_the_same_new_database_at_once_all_find_it_ready(database_url: str) -> None:
+def test_concurrent_threads_all_find_a_new_database_ready(database_url: str) -> None:
     def open_and_look(_: int) -> str | None:
         database = Database(database_url)
         try:
@@ -206,7 +207,7 @@ def test_many_that_open_the_same_new_database_at_once_all_find_it_ready(database
         assert set(pool.map(open_and_look, range(4))) == {schema.head()}
 
 
-def test_processes_that_open_the_same_new_sqlite_file_at_once_all_find_it_ready(tmp_path: Path) -> None:
+def test_concurrent_processes_all_find_a_new_sqlite_file_ready(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     code = (
         "from refund_worker.store import schema; from refund_worker.store.database import Database\n"
@@ -224,7 +225,7 @@ def test_processes_that_open_the_same_new_sqlite_file_at_once_all_find_it_ready(
     assert [process.returncode for process in processes] == [0, 0, 0]
 
 
-def test_a_migration_killed_midway_leaves_nothing_and_the_next_one_does_all_of_it(database_url: str) -> None:
+def test_killed_migration_leaves_nothing_and_the_next_one_completes(database_url: str) -> None:
     code = (
         "import os, signal; from alembic import op; from refund_worker.store import schema\n"
         "from refund_worker.store.database import Database; from sqlalchemy import event\n"
@@ -248,7 +249,7 @@ def test_a_migration_killed_midway_leaves_nothing_and_the_next_one_does_all_of_i
     database.close()
 
 
-# What the next version might bring: a migration adds, so that the version before it goes on working meanwhile.
+# A migration that the next version could bring: it adds, so that the version before it continues to work.
 NEXT_VERSION = (
     "ALTER TABLE refunds ADD COLUMN new_word TEXT",
     "ALTER TABLE legs ADD COLUMN new_count INTEGER NOT NULL DEFAULT 0",
@@ -259,7 +260,7 @@ NEXT_VERSION = (
 )
 
 
-def test_this_version_goes_on_working_on_the_next_versions_schema(migrated_url: str) -> None:
+def test_this_version_works_on_the_schema_of_the_next(migrated_url: str) -> None:
     before = World(migrated_url)  # a process that runs while the database is migrated under it
     before.pay()
     before.spend()
@@ -291,7 +292,7 @@ def test_this_version_goes_on_working_on_the_next_versions_schema(migrated_url: 
 TAKES_AWAY = {"drop_table", "drop_column", "drop_constraint", "alter_column", "rename_table"}
 
 
-def test_no_migration_takes_anything_away_from_the_version_before_it() -> None:
+def test_no_migration_removes_what_the_version_before_needs() -> None:
     for path in sorted((schema.MIGRATIONS / "versions").glob("[0-9]*_*.py")):
         functions = {node.name: node for node in ast.parse(path.read_text("utf-8")).body if hasattr(node, "name")}
         called = {node.attr for node in ast.walk(functions["upgrade"]) if isinstance(node, ast.Attribute)}
@@ -300,7 +301,7 @@ def test_no_migration_takes_anything_away_from_the_version_before_it() -> None:
         )
 
 
-def test_what_was_appended_can_be_neither_changed_nor_deleted(migrated_url: str) -> None:
+def test_appended_rows_cannot_be_changed_or_deleted(migrated_url: str) -> None:
     database = Database(migrated_url)
     with database.write() as connection:
         for row in _ROWS:
@@ -317,7 +318,7 @@ def test_what_was_appended_can_be_neither_changed_nor_deleted(migrated_url: str)
     database.close()
 
 
-# A row that is there already, by each of the keys that would find it.
+# An existing row, by each of the keys that would find it.
 _REPLACING = (
     "INTO ledger_transactions (seq, transaction_id, customer_id, kind, credits, occurred_at, actor)"
     " VALUES (1, 'other', 'c', 'purchase', 2, 0, 'me')",
@@ -339,7 +340,7 @@ _REPLACING = (
 
 @pytest.mark.parametrize("into", _REPLACING)
 @pytest.mark.parametrize("guard", ["the insert trigger", "the delete trigger"])
-def test_sqlite_replaces_nothing_that_was_appended(migrated_sqlite_url: str, into: str, guard: str) -> None:
+def test_sqlite_cannot_replace_appended_rows(migrated_sqlite_url: str, into: str, guard: str) -> None:
     database = Database(migrated_sqlite_url)
     table = into.split()[1]
     with database.write() as connection:
@@ -357,7 +358,7 @@ def test_sqlite_replaces_nothing_that_was_appended(migrated_sqlite_url: str, int
     database.close()
 
 
-def test_rows_that_sqlite_numbers_itself_are_still_appended(migrated_sqlite_url: str) -> None:
+def test_rows_numbered_by_sqlite_can_still_be_appended(migrated_sqlite_url: str) -> None:
     database = Database(migrated_sqlite_url)
     with database.write() as connection:
         for row in (*_ROWS, *_ROWS[2:3] * 2):
@@ -366,7 +367,7 @@ def test_rows_that_sqlite_numbers_itself_are_still_appended(migrated_sqlite_url:
     database.close()
 
 
-def test_migrating_leaves_the_logging_of_the_program_alone(tmp_path: Path) -> None:
+def test_migration_does_not_change_the_logging(tmp_path: Path) -> None:
     code = (
         "import logging; from refund_worker.store import schema; from refund_worker.store.database import Database\n"
         "mine = logging.getLogger('mine'); handlers = logging.getLogger().handlers[:]\n"

@@ -1,4 +1,4 @@
-"""What the database itself guards, on SQLite and on a real Postgres."""
+"""Rules that the database itself enforces, on SQLite and on a real Postgres."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from refund_worker.store.tables import customers, events, ledger_entries
 
 @pytest.fixture
 def database(migrated_url: str) -> Iterator[Database]:
-    """Customer "c" with payments "pay1" and "pay2"."""
+    """A database with the customer "c" and the payments "pay1" and "pay2"."""
     opened = Database(migrated_url)
     with opened.write() as connection:
         accounts.insert_missing_customers(connection, ["c"], 1.0)
@@ -97,9 +97,7 @@ def fetch(database: Database, refund_id: str) -> Refund:
 
 
 @pytest.mark.parametrize("change", [PaymentDelta(101), PaymentDelta(0, 1_001), PaymentDelta(-1), PaymentDelta(0, -1)])
-def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_given_twice(
-    database: Database, change: PaymentDelta
-) -> None:
+def test_payment_cannot_be_overdrawn_or_released_twice(database: Database, change: PaymentDelta) -> None:
     with database.write() as connection:
         accounts.change_payments(connection, {"pay1": PaymentDelta(100, 1_000)})
         accounts.change_payments(connection, {"pay1": PaymentDelta(-100, -1_000)})
@@ -111,13 +109,13 @@ def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_giv
 
 
 @pytest.mark.parametrize("change", [AccountDelta(held=-1), AccountDelta(net_spent=-1), AccountDelta(withdrawn=-1)])
-def test_sums_of_a_customer_can_not_fall_below_zero(database: Database, change: AccountDelta) -> None:
+def test_sums_of_a_customer_cannot_fall_below_zero(database: Database, change: AccountDelta) -> None:
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_customers(connection, {"c": change})
 
 
 @pytest.mark.parametrize("credits", [51, -1])
-def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: Database, credits: int) -> None:
+def test_transaction_cannot_be_overdrawn_or_released_twice(database: Database, credits: int) -> None:
     room = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
     with database.write() as connection:
         accounts.insert_transactions(connection, [room])
@@ -127,7 +125,7 @@ def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: 
         assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": room}
 
 
-def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: Database) -> None:
+def test_idempotency_key_is_unique_per_client(database: Database) -> None:
     store(database, numbered(1), numbered(2, idempotency_key="k1", client="shop"))
     with pytest.raises(IntegrityError):
         store(database, numbered(3, idempotency_key="k1"))
@@ -135,7 +133,7 @@ def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: D
         assert set(refunds.find_by_keys(connection, "default", ["k1", "k2"])) == {"k1"}
 
 
-def test_a_posting_is_written_once(database: Database) -> None:
+def test_posting_is_written_once(database: Database) -> None:
     posting = spend(transaction_id="t", customer_id="c", credits=5, description="", at=1.0)
     with database.write() as connection:
         ledger.insert_postings(connection, [posting])
@@ -147,7 +145,7 @@ def test_a_posting_is_written_once(database: Database) -> None:
         assert ledger.unbalanced_transactions(connection) == []
 
 
-def test_an_act_under_a_key_is_kept_once(database: Database) -> None:
+def test_keyed_act_is_stored_once(database: Database) -> None:
     with database.write() as connection:
         idempotency.insert_act(connection, "default", "k", "{}", "txn", 1.0)
     with pytest.raises(IntegrityError), database.write() as connection:
@@ -159,8 +157,9 @@ def test_an_act_under_a_key_is_kept_once(database: Database) -> None:
 # --- round trips -----------------------------------------------------------------------------------------------------
 
 
-def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> None:
-    leg = Leg(
+def a_leg_without_defaults() -> Leg:
+    """Return a leg whose every stored field differs from its default."""
+    return Leg(
         leg_id="r-1",
         refund_id="r",
         payment_id="pay1",
@@ -193,6 +192,10 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
         blocked_by=("re_7", "re_8"),
         acknowledged_outside=("re_6",),
     )
+
+
+def test_refund_is_loaded_exactly_as_stored(database: Database) -> None:
+    leg = a_leg_without_defaults()
     refund = a_refund(
         leg,
         kind=Kind.CREDIT_REFUND,
@@ -220,13 +223,13 @@ def test_a_refund_comes_back_exactly_as_it_was_stored(database: Database) -> Non
     assert fetch(database, "r") == refund
 
 
-def test_legs_come_back_in_the_order_of_their_numbers(database: Database) -> None:
+def test_legs_are_loaded_in_the_order_of_their_numbers(database: Database) -> None:
     legs = [replace(a_leg(n), payment_id="pay1") for n in range(1, 13)]
     store(database, a_refund(*reversed(legs)))
     assert [leg.leg_id for leg in fetch(database, "r").legs] == [f"r-{n}" for n in range(1, 13)]
 
 
-def test_what_was_seen_of_an_object_is_kept_with_its_latest_state(database: Database) -> None:
+def test_refund_object_is_stored_with_its_latest_state(database: Database) -> None:
     store(database, a_refund())
     for status in ("pending", "succeeded"):
         seen = RefundObjectUpdate("r-1", ObjectState(status), an_object(status))
@@ -238,7 +241,7 @@ def test_what_was_seen_of_an_object_is_kept_with_its_latest_state(database: Data
         assert refund_objects.find_leg(connection, processor="other", processor_refund_id="re_1") is None
 
 
-def test_events_come_back_oldest_first(database: Database) -> None:
+def test_events_are_loaded_oldest_first(database: Database) -> None:
     store(database, a_refund())
     with database.write() as connection:
         timeline.insert_events(connection, [("r", Event(f"e{n}", "me")) for n in range(5)], 1.0)
@@ -249,7 +252,7 @@ def test_events_come_back_oldest_first(database: Database) -> None:
 # --- guarded writes --------------------------------------------------------------------------------------------------
 
 
-def test_a_write_that_names_another_version_than_the_stored_one_is_a_lost_race(database: Database) -> None:
+def test_write_from_an_outdated_version_is_a_lost_race(database: Database) -> None:
     store(database, numbered(1), numbered(2))
     one, two = fetch(database, "r1"), fetch(database, "r2")
     with database.write() as connection:
@@ -269,7 +272,7 @@ def test_a_write_that_names_another_version_than_the_stored_one_is_a_lost_race(d
 # --- claiming --------------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_due_and_not_leased_is_claimed_the_urgent_first(database: Database) -> None:
+def test_claim_takes_due_unleased_refunds_the_urgent_first(database: Database) -> None:
     store(
         database,
         numbered(1, priority=1),
@@ -287,13 +290,13 @@ def test_only_what_is_due_and_not_leased_is_claimed_the_urgent_first(database: D
         assert refunds.claimable(connection, 10.0, 10, bulk=False) == ["r2", "r6"]
 
 
-# An SQLite writer has the whole file.
+# An SQLite writer locks the whole file.
 on_postgres = pytest.mark.parametrize("migrated_url", ["postgres"], indirect=True)
 
 
 @contextmanager
 def claimed_by_another(database: Database) -> Iterator[None]:
-    """Another worker has the first of the refunds locked meanwhile."""
+    """Lock the first of the refunds in another worker during the block."""
     locked, done = Signal(), Signal()
 
     def hold() -> None:
@@ -313,15 +316,15 @@ def claimed_by_another(database: Database) -> Iterator[None]:
 
 
 @on_postgres
-def test_a_claim_passes_over_rows_that_another_worker_has_locked(database: Database) -> None:
+def test_claim_skips_rows_locked_by_another_worker(database: Database) -> None:
     store(database, numbered(1), numbered(2))
     with claimed_by_another(database), database.write() as connection:
         assert refunds.claimable(connection, 10.0, 10) == ["r2"]
 
 
 @on_postgres
-def test_who_refers_to_a_locked_row_waits_for_nobody(database: Database) -> None:
-    """A claim holds its refunds' rows; what is recorded about them meanwhile goes in beside it."""
+def test_insert_that_refers_to_a_locked_row_does_not_wait(database: Database) -> None:
+    """A claim locks its refunds' rows; records that refer to them can still be inserted."""
     store(database, numbered(1))
     with claimed_by_another(database), database.write() as connection:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
@@ -329,12 +332,12 @@ def test_who_refers_to_a_locked_row_waits_for_nobody(database: Database) -> None
 
 
 @on_postgres
-def test_what_is_to_be_delivered_again_in_that_moment_is_not_tidied_away(database: Database) -> None:
-    """The row was taken for tidying up; whoever asked for it again was first."""
+def test_message_made_due_again_during_cleanup_stays(database: Database) -> None:
+    """The row was selected for deletion, but the redelivery came first."""
     store(database, numbered(1))
-    told = {"message_id": "m1", "refund_id": "r1", "type": "refund.updated", "body": "{}", "created_at": 1.0}
+    message = {"message_id": "m1", "refund_id": "r1", "type": "refund.updated", "body": "{}", "created_at": 1.0}
     with database.write() as connection:
-        connection.execute(insert(tables.outbox).values(**told, delivered_at=2.0, next_at=None))
+        connection.execute(insert(tables.outbox).values(**message, delivered_at=2.0, next_at=None))
     asked, deleted = Signal(), list[int]()
 
     def tidy_up() -> None:
@@ -365,7 +368,7 @@ def _is_anybody_waiting_for_a_lock(database: Database) -> bool:
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_that_is_noted_again_leaves_no_second_snapshot(database: Database) -> None:
+def test_repeated_listing_adds_no_second_snapshot(database: Database) -> None:
     for at in (1.0, 2.0, 3.0):
         with database.write() as connection:
             processors.record_listing(connection, "stripe", at)
@@ -376,14 +379,14 @@ def test_a_look_that_is_noted_again_leaves_no_second_snapshot(database: Database
     assert count == 1
 
 
-def test_more_payments_than_a_statement_has_room_for_are_marked(database: Database) -> None:
+def test_more_payments_than_one_statement_takes_are_marked(database: Database) -> None:
     many = [f"ch_x{number}" for number in range(70_000)]
     with database.write() as connection:
         payments.mark_refunded_elsewhere(connection, "stripe", [*many, "ch_2"])
         assert payments.refunded_elsewhere(connection, {"pay1", "pay2"}) == {"pay2"}
 
 
-def test_by_what_more_legs_were_paid_than_a_statement_has_room_for_is_read(database: Database) -> None:
+def test_references_of_more_legs_than_one_statement_takes_are_read(database: Database) -> None:
     store(database, a_refund(a_leg(1, processor_refund_id="re_1"), a_leg(2, payment_id="pay1")))
     unknown = [f"rf_x{number}-1" for number in range(70_000)]
     with database.read() as connection:
@@ -391,7 +394,7 @@ def test_by_what_more_legs_were_paid_than_a_statement_has_room_for_is_read(datab
         assert object_ownership.references_of(connection, ["r-1", *unknown]) == {"r-1": "re_1"}
 
 
-def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> None:
+def test_automatic_pause_does_not_shorten_a_persons_pause(database: Database) -> None:
     with database.write() as connection:
         processors.pause(connection, "stripe", 1.0, by="refund-worker", code="x", reason="", until=5.0)
         assert processors.paused_processors(connection, 4.0) == {"stripe": 5.0}
@@ -403,16 +406,16 @@ def test_a_persons_pause_is_not_weakened_by_a_programs(database: Database) -> No
         assert not processors.resume(connection, "stripe", 4.0)
         assert processors.paused_processors(connection, 1.0) == {}
         (row,) = processors.status_of_processors(connection)
-    told = {name: row[name] for name in ("paused_by", "paused_at", "paused_until", "code", "reason")}
-    assert told == dict.fromkeys(told) | {"paused_until": 3.0}, "when it ended"
+    state = {name: row[name] for name in ("paused_by", "paused_at", "paused_until", "code", "reason")}
+    assert state == dict.fromkeys(state) | {"paused_until": 3.0}, "when it ended"
 
 
-def test_the_database_tells_the_time_and_it_does_not_depend_on_a_time_zone(database: Database) -> None:
+def test_database_clock_is_independent_of_the_time_zone(database: Database) -> None:
     with database.read() as connection:
         assert abs(now(connection) - time.time()) < 5
 
 
-def test_accounts_are_made_once(database: Database) -> None:
+def test_accounts_are_inserted_once(database: Database) -> None:
     with database.write() as connection:
         accounts.insert_missing_customers(connection, ["c", "d", "d"], 2.0)
     with database.read() as connection:

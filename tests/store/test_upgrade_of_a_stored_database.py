@@ -1,8 +1,8 @@
-"""A database file of an earlier version: after the upgrade it verifies, and every refund in it goes on.
+"""A database file of an earlier version: after the upgrade it verifies, and every refund in it continues.
 
 `databases/version_0009.sql` is the dump of an SQLite file that the code of 2026-11-26 made, before the state of a leg
 became typed. In it are a refund to the balance, one paid, one pending, one without an answer, one queued, and one whose
-leg of no money counted as paid again after all money had been refused.
+zero-amount leg counted as paid again after all money had been refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def by_key(world: World) -> dict[str, Refund]:
     return {refund.idempotency_key: refund for refund in map(world.refund, ids)}
 
 
-def test_every_refund_is_read_as_it_was(upgraded: World) -> None:
+def test_every_refund_is_loaded_as_it_was(upgraded: World) -> None:
     refunds = by_key(upgraded)
     assert {key: str(refund.status) for key, refund in refunds.items()} == {
         "to-balance": "succeeded",
@@ -65,7 +65,7 @@ def test_every_refund_is_read_as_it_was(upgraded: World) -> None:
     assert [leg.times_restored for leg in refunds["zero"].legs if leg.amount_minor == 0] == [1]
 
 
-def test_what_was_under_way_goes_on_and_the_ledger_balances(upgraded: World) -> None:
+def test_unfinished_refunds_continue_and_the_ledger_balances(upgraded: World) -> None:
     upgraded.processor = processor = ScriptedProcessor()
     pending = by_key(upgraded)["pending"].legs[0]
     processor.objects[pending.processor_refund_id or ""] = object_of(upgraded, pending.leg_id)
@@ -78,7 +78,7 @@ def test_what_was_under_way_goes_on_and_the_ledger_balances(upgraded: World) -> 
 
 
 def object_of(world: World, leg_id: str) -> RefundObject:
-    """Return the object that the processor has for a pending leg: it has succeeded meanwhile."""
+    """Return the processor's refund object of a pending leg: it has succeeded in the meantime."""
     leg = next(leg for refund in by_key(world).values() for leg in refund.legs if leg.leg_id == leg_id)
     return RefundObject(
         processor_refund_id=leg.processor_refund_id or "",

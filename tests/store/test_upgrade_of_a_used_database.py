@@ -1,4 +1,4 @@
-"""A database of the first version that was in use, its chain begun: after the upgrade it verifies and works on."""
+"""A used database of the first version, its chain begun: after the upgrade it verifies and works on."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from refund_worker.store.refunds import Filters, find_ids
 VERSION = "0002"
 PASSWORD = "four words in a row"
 SEALED = ("ledger_transactions", "ledger_entries", "events")
-# What earlier versions wrote and today's doors refuse.
+# Rows that earlier versions wrote and today's entry points refuse.
 OF_BEFORE = (
     "UPDATE console_users SET role = 'requester' WHERE name = 'rita'",
     "UPDATE refunds SET idempotency_key = 'padded  ' WHERE idempotency_key = 'padded'",
     "UPDATE keyed_acts SET idempotency_key = ' correction ' WHERE idempotency_key = 'correction'",
     "INSERT INTO console_tries (subject, tries, last_at) VALUES ('address:127.0.0.1', 33, 1)",
 )
-# The last rows of each are sealed after the upgrade only, in today's form.
+# The last rows of each table are sealed only after the upgrade, in today's form.
 UNSEALED = 2
 
 
 @pytest.fixture
 def made(tmp_path: Path, sqlite_template: Path) -> Iterator[World]:
-    """Where the rows come from: refunds that ended and that did not, corrections, keys, users and switches."""
+    """The world that supplies the rows: finished and unfinished refunds, corrections, keys, users and switches."""
     shutil.copyfile(sqlite_template, tmp_path / "made.db")
     world = World(f"sqlite:///{tmp_path}/made.db")
     for number in (1, 2, 3):
@@ -83,7 +83,7 @@ def made(tmp_path: Path, sqlite_template: Path) -> Iterator[World]:
 
 @pytest.fixture
 def upgraded(database_url: str, made: World) -> Iterator[tuple[World, str]]:
-    """The world of a database of version 0002 after its upgrade, and an API key that was made before it."""
+    """The world of a database of version 0002 after its upgrade, and an API key from before it."""
     key = create_key(made.context, name="anna", client="backend", role="requester")
     world = World(database_url)
     with world.database.write() as connection:
@@ -114,7 +114,7 @@ def _rows(database: Database) -> Mapping[str, Sequence[Mapping[str, Any]]]:
 
 
 def _fill(connection: Connection, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """The rows without what the old schema has no column for; what the database counts up, it counts up itself."""
+    """Insert the rows without the columns that the old schema lacks; the database assigns its own numbers."""
     tables = MetaData()
     tables.reflect(connection)
     connection.execute(tables.tables["installation"].delete())
@@ -148,7 +148,7 @@ def _seal_in_the_first_form(connection: Connection) -> None:
         )
 
 
-def test_its_chain_is_whole_and_stays_so_while_everything_goes_on(upgraded: tuple[World, str]) -> None:
+def test_chain_verifies_after_the_upgrade_and_during_later_work(upgraded: tuple[World, str]) -> None:
     world, key = upgraded
     assert findings(world) == []
     assert seal(world) > UNSEALED * len(SEALED)
@@ -179,7 +179,7 @@ def test_its_chain_is_whole_and_stays_so_while_everything_goes_on(upgraded: tupl
     assert report.seals > len(SEALED)
 
 
-def test_its_users_and_keys_of_requests_are_who_and_what_they_were(upgraded: tuple[World, str]) -> None:
+def test_users_and_idempotency_keys_survive_the_upgrade(upgraded: tuple[World, str]) -> None:
     world, _ = upgraded
     assert {user["name"]: (user["role"], user["status"]) for user in list_users(world.context)} == {
         "gone": ("approver", "disabled"),

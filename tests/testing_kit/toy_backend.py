@@ -1,4 +1,4 @@
-"""A toy admin backend, such as one that uses refund-worker: it asks by HTTP and hears by webhook."""
+"""A toy admin backend that uses refund-worker: it requests over HTTP and receives webhooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refund_worker.client import Client
 
 @dataclass
 class ToyBackend:
-    """Orders with what became of their refunds. Nothing that is not signed changes an order."""
+    """Orders with the results of their refunds. Only signed events change an order."""
 
     api: Client
     notify_secret: str
@@ -24,7 +24,7 @@ class ToyBackend:
     stripe_events: list[str] = field(default_factory=list)
 
     def cancel_order(self, order: str, customer_id: str, credits: int) -> str:
-        """Pay the customer out; the order's id is the idempotency key, so that two clicks pay once."""
+        """Pay the customer out. The order's id is the idempotency key, so that two clicks pay once."""
         refund = self.api.create_refund(
             kind="withdrawal",
             to="source",
@@ -37,8 +37,8 @@ class ToyBackend:
         self.orders.setdefault(order, refund["status"])
         return refund["id"]
 
-    def hear(self, headers: dict[str, str], body: bytes) -> None:
-        """A notification of refund-worker's; what comes again, or later than what followed it, changes nothing.
+    def receive(self, headers: dict[str, str], body: bytes) -> None:
+        """Receive a notification of refund-worker. Repeated and outdated notifications change nothing.
 
         Raises `WebhookVerificationError`.
         """
@@ -48,7 +48,7 @@ class ToyBackend:
             self.versions[refund["id"]] = refund["version"]
             self.orders[refund["metadata"]["order"]] = refund["status"]
 
-    def hear_stripe(self, headers: dict[str, str], body: bytes) -> None:
-        """An event of the processor's. Raises `stripe.SignatureVerificationError`."""
+    def receive_stripe(self, headers: dict[str, str], body: bytes) -> None:
+        """Receive an event of the processor. Raises `stripe.SignatureVerificationError`."""
         stripe.Webhook.construct_event(body, headers["stripe-signature"], self.stripe_secret)  # type: ignore[no-untyped-call]
         self.stripe_events.append(json.loads(body)["type"])

@@ -1,4 +1,4 @@
-"""A broker's password is told to the host of its URL, proved by its certificate, and to nobody else; by every door."""
+"""A broker's password is sent only to the host of its URL, proved by its certificate, by every entry point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refund_worker.worker.publisher import Publisher
 
 PASSWORD = "topsecret"
 SECONDS = 3.0
-Door = Callable[[Settings], object]
+EntryPoint = Callable[[Settings], object]
 
 
 def settings_for(server: TlsServer, scheme: str, query: str = "", host: str = HERE) -> Settings:
@@ -32,76 +32,82 @@ def as_a_worker(settings: Settings) -> None:
         connection.default_channel.queue_declare("refunds")
 
 
-def as_a_door(settings: Settings) -> None:
+def as_a_publisher(settings: Settings) -> None:
     Publisher(settings, settings.broker_url.get_secret_value(), socket_seconds=SECONDS).publish(["rf_1"], bulk=False)
 
 
 def as_a_limiter(settings: Settings) -> None:
-    async def turn() -> None:
+    async def acquire() -> None:
         limiter = make_limiter(settings)
         await limiter.acquire("stripe")
         await limiter.close()
 
-    asyncio.run(turn())
+    asyncio.run(acquire())
 
 
 def as_the_doctor(settings: Settings) -> None:
     doctor._broker(settings)
 
 
-DOORS = [
-    *(("amqps", door) for door in (as_a_worker, as_a_door, as_the_doctor)),
-    *(("rediss", door) for door in (as_a_worker, as_a_door, as_the_doctor, as_a_limiter)),
+ENTRY_POINTS = [
+    *(("amqps", entry_point) for entry_point in (as_a_worker, as_a_publisher, as_the_doctor)),
+    *(("rediss", entry_point) for entry_point in (as_a_worker, as_a_publisher, as_the_doctor, as_a_limiter)),
 ]
-all_doors = pytest.mark.parametrize(("scheme", "door"), DOORS, ids=lambda value: getattr(value, "__name__", value))
+all_entry_points = pytest.mark.parametrize(
+    ("scheme", "entry_point"), ENTRY_POINTS, ids=lambda value: getattr(value, "__name__", value)
+)
 
 
-def heard(server: TlsServer, door: Door, settings: Settings) -> bool:
-    """Whether the password came through. Nobody is let in, so each door fails in its own way."""
+def password_arrived(server: TlsServer, entry_point: EntryPoint, settings: Settings) -> bool:
+    """Return True if the password reached the server, which refuses every login in each entry point's own way."""
     with server, contextlib.suppress(Exception):
-        door(settings)
+        entry_point(settings)
     assert server.clients > 0
     return PASSWORD.encode() in server.heard
 
 
-@all_doors
-def test_a_server_with_another_hosts_certificate_is_not_told_the_password(scheme: str, door: Door) -> None:
+@all_entry_points
+def test_certificate_of_another_host_gets_no_password(scheme: str, entry_point: EntryPoint) -> None:
     for host in (HERE, "127.0.0.1"):
         server = TlsServer(ANOTHER)
-        assert not heard(server, door, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}", host))
+        assert not password_arrived(
+            server, entry_point, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}", host)
+        )
 
 
-@all_doors
-def test_a_certificate_of_an_unknown_authority_is_not_enough(scheme: str, door: Door) -> None:
+@all_entry_points
+def test_certificate_of_an_unknown_authority_gets_no_password(scheme: str, entry_point: EntryPoint) -> None:
     server = TlsServer(HERE)
-    assert not heard(server, door, settings_for(server, scheme))
+    assert not password_arrived(server, entry_point, settings_for(server, scheme))
 
 
-@all_doors
+@all_entry_points
 @pytest.mark.parametrize("host", [HERE, "127.0.0.1"])
-def test_the_host_itself_is_told_it_by_an_authority_of_the_url(scheme: str, door: Door, host: str) -> None:
+def test_right_host_gets_the_password_by_an_authority_of_the_url(
+    scheme: str, entry_point: EntryPoint, host: str
+) -> None:
     server = TlsServer(HERE)
-    assert heard(server, door, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}", host))
+    assert password_arrived(server, entry_point, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}", host))
 
 
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
-def test_so_is_it_by_an_authority_of_the_system_and_another_host_is_not(
+def test_right_host_gets_the_password_by_an_authority_of_the_system(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
-    for certificate, told in ((HERE, True), (ANOTHER, False)):
+    for certificate, accepted in ((HERE, True), (ANOTHER, False)):
         server = TlsServer(certificate)
-        assert heard(server, as_a_worker, settings_for(server, scheme)) is told
+        assert password_arrived(server, as_a_worker, settings_for(server, scheme)) is accepted
 
 
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
 @pytest.mark.parametrize("query", ["ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "ssl_check_hostname=false"])
-def test_only_who_says_so_does_without_the_check(scheme: str, query: str) -> None:
+def test_check_is_skipped_only_if_the_url_says_so(scheme: str, query: str) -> None:
     server = TlsServer(ANOTHER)
-    assert heard(server, as_a_worker, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}&{query}"))
+    assert password_arrived(server, as_a_worker, settings_for(server, scheme, f"?ssl_ca_certs={AUTHORITY}&{query}"))
 
 
-def test_the_doctor_says_that_a_certificate_is_another_hosts() -> None:
+def test_doctor_reports_a_certificate_of_another_host() -> None:
     with TlsServer(ANOTHER) as server:
         found = doctor._broker(settings_for(server, "amqps", f"?ssl_ca_certs={AUTHORITY}"))
     assert found.verdict == "fail"
@@ -119,6 +125,6 @@ def test_the_doctor_says_that_a_certificate_is_another_hosts() -> None:
         "amqps://u:p@h//?ssl_version=2",
     ],
 )
-def test_what_a_url_can_not_say_of_tls_does_not_start(url: str) -> None:
+def test_unsupported_tls_options_in_the_url_refuse_to_start(url: str) -> None:
     with pytest.raises(BadSettings, match="BROKER_URL: must say"):
         load_settings({PREFIX + "BROKER_URL": url})

@@ -1,4 +1,4 @@
-"""A task that can't be handed to a process costs nothing: its place in the pool is free again, whatever the reason."""
+"""A task that cannot be passed to a process does no harm: its slot in the pool is free again, whatever the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.unpicklable import PLACES, TASKS_SENT
 from refund_worker.worker.celery_app.controller import Worker
 
 
-def test_what_can_not_be_pickled_is_thrown_away_and_keeps_no_place() -> None:
+def test_unpicklable_task_is_dropped_and_keeps_no_slot() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", unpicklable.__name__], capture_output=True, text=True, timeout=60, check=False
     )
@@ -30,8 +30,8 @@ def test_what_can_not_be_pickled_is_thrown_away_and_keeps_no_place() -> None:
     assert ran.stderr.count("alarm: ") == TASKS_SENT
 
 
-class UntoldRequest:
-    """A request whose connection is gone."""
+class UnreachableRequest:
+    """A request whose connection to the broker is lost."""
 
     id = "1"
 
@@ -39,11 +39,11 @@ class UntoldRequest:
         raise ConnectionError
 
 
-def test_the_place_is_given_back_though_the_broker_can_not_be_told() -> None:
+def test_slot_is_freed_although_the_broker_is_unreachable() -> None:
     free: list[str] = []
-    worker = Worker.__new__(Worker)  # without an application: what is Celery's own is stood in for
+    worker = Worker.__new__(Worker)  # without an application: Celery's own parts are replaced
     worker.pool = SimpleNamespace(_pool=None)
-    worker._quick_release = lambda: free.append("a place")
+    worker._quick_release = lambda: free.append("a slot")
     with pytest.raises(ConnectionError):
-        worker._give_up(UntoldRequest())
-    assert free == ["a place"]
+        worker._drop(UnreachableRequest())
+    assert free == ["a slot"]

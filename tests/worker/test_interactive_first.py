@@ -32,7 +32,7 @@ def world(migrated_url: str) -> Iterator[World]:
     made.close()
 
 
-def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(world: World) -> None:
+def test_click_after_a_bulk_of_any_size_is_in_the_next_claim(world: World) -> None:
     record_payments(world.context, [paid(name) for name in [*range(BULK), "click", "second-click"]])
     taken = request_refunds(world.context, [withdrawal(name, bulk=True) for name in range(BULK)])
     bulk = [answer.refund_id for answer in taken if isinstance(answer, Accepted)]
@@ -48,7 +48,7 @@ def test_a_click_that_comes_after_a_bulk_is_in_the_next_claim_whatever_its_size(
     assert sum(done) == 19
 
 
-def test_messages_of_clicks_are_read_before_those_of_a_bulk_that_came_earlier(redis_url: str) -> None:
+def test_messages_of_clicks_are_read_before_earlier_bulk_messages(redis_url: str) -> None:
     settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
     publisher = Publisher(settings, redis_url, socket_seconds=5)
     publisher.publish([f"bulk-{number}" for number in range(1_000)], bulk=True)

@@ -1,4 +1,4 @@
-"""One rate for all: over processes through a real Valkey, slowly and alone while it is away."""
+"""One rate for all processes, through a real Valkey; while it is down, each process uses a slow share of its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def count_turns(settings: Settings, seconds: float) -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_together_never_take_more_turns_than_the_rate(redis_url: str) -> None:
+def test_two_processes_together_stay_within_the_rate(redis_url: str) -> None:
     until = time.time() + 3 + SECONDS
     environment = {PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": str(RATE)}
     command = [sys.executable, "-c", _TAKE_TURNS, str(until)]
@@ -75,16 +75,16 @@ def test_two_processes_together_never_take_more_turns_than_the_rate(redis_url: s
     assert all(outputs), "both took part"
     moments = sorted(float(line) for output in outputs for line in output)
     span = moments[-1] - moments[0]
-    # A turn is begun no earlier than it is booked; what is written down may come late, so the ends are blurred.
+    # A call begins no earlier than its slot, but may be recorded late, so the ends are not exact.
     assert len(moments) <= RATE * span + 1 + RATE * 0.25
     assert len(moments) >= RATE * span * 0.5
 
 
-def test_turns_are_spread_evenly_and_not_given_in_bursts(redis_url: str) -> None:
+def test_slots_are_spread_evenly_without_bursts(redis_url: str) -> None:
     assert asyncio.run(count_turns(settings_with(redis_url, 20), 1.0)) in range(10, 23)
 
 
-def test_while_the_broker_is_away_a_process_goes_on_alone_with_a_share_of_the_rate(own_valkey: ValkeyServer) -> None:
+def test_process_without_a_broker_uses_a_share_of_the_rate(own_valkey: ValkeyServer) -> None:
     settings = settings_with(own_valkey.url, 40)
     own_valkey.crash()
     assert asyncio.run(count_turns(settings, 1.0)) in range(3, 13)
@@ -101,7 +101,7 @@ def test_no_limit_takes_no_time() -> None:
     assert time.monotonic() - began < 1
 
 
-def test_the_last_turn_of_the_row_is_free_again_when_nobody_waits_for_it_any_more() -> None:
+def test_last_slot_is_free_again_after_a_cancelled_wait() -> None:
     async def next_turns() -> list[float]:
         limiter = LocalLimiter(rate=5)
         await limiter.acquire("stripe")
@@ -134,7 +134,8 @@ def test_slots_of_one_name_do_not_wait_for_another_name(redis_url: str) -> None:
     assert asyncio.run(first_turns()) < turn_seconds / 2
 
 
-# Nobody listens at port 9 of this machine; settings take each of these, and redis-py not all of those with a query.
+# No server listens at port 9 of this machine. The settings accept each of these URLs; redis-py refuses some of those
+# with a query.
 ACCEPTED = [
     "embedded",
     "memory://",
@@ -159,7 +160,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("url", ACCEPTED)
-def test_no_broker_that_settings_accept_makes_a_turn_fail(
+def test_no_accepted_broker_url_makes_a_slot_fail(
     tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limiter_module, "LOOK_AGAIN_SECONDS", 0.0)
@@ -174,13 +175,11 @@ def test_no_broker_that_settings_accept_makes_a_turn_fail(
 
     with caplog.at_level(logging.INFO, logger="refund_worker.limiter"):
         asyncio.run(turns())
-    # Each turn looked again, and one line is enough to say so.
+    # Each slot tried Redis again, and one line in the log is enough.
     assert len(caplog.records) == (1 if url.startswith("redis") else 0), caplog.text
 
 
-def test_whatever_redis_raises_stays_inside_but_not_the_end_of_the_time_allowed(
-    monkeypatch: pytest.MonkeyPatch, own_valkey: ValkeyServer
-) -> None:
+def test_limiter_raises_only_the_soft_time_limit(monkeypatch: pytest.MonkeyPatch, own_valkey: ValkeyServer) -> None:
     def failing(error: Exception) -> None:
         async def raises(*_: object, **__: object) -> None:
             raise error
@@ -200,7 +199,7 @@ def test_whatever_redis_raises_stays_inside_but_not_the_end_of_the_time_allowed(
         asyncio.run(a_turn())
 
 
-def test_the_shared_limit_is_used_again_when_its_broker_is_back(
+def test_shared_limit_is_used_again_when_the_broker_is_back(
     own_valkey: ValkeyServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limiter_module, "LOOK_AGAIN_SECONDS", 0.0)
@@ -220,11 +219,11 @@ def test_the_shared_limit_is_used_again_when_its_broker_is_back(
 
 
 @pytest.mark.parametrize("how", ["CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE", "required", "optional", "none"])
-def test_certificates_are_checked_as_celery_was_told_to(how: str) -> None:
+def test_certificates_are_checked_as_in_celery(how: str) -> None:
     for query in (f"ssl_cert_reqs={how}", f"ssl_ca_certs=ca.pem&ssl_cert_reqs={how}&db=1"):
         client = Redis.from_url(for_redis_py(f"rediss://:p@127.0.0.1:9/0?{query}"))
         context = client.connection_pool.make_connection().ssl_context
         assert context.cert_reqs is parse_ssl_cert_reqs(how)
     assert ssl.CERT_REQUIRED is parse_ssl_cert_reqs("CERT_REQUIRED")
-    # Only this option is meant, not a password that looks like it.
+    # Only this option is changed, not a password that looks like it.
     assert for_redis_py("rediss://:CERT_NONE@h/0") == "rediss://:CERT_NONE@h/0"

@@ -1,4 +1,4 @@
-"""Whatever a message says, Celery sees a task of ours: its name, its id, its arguments, and nothing else."""
+"""For any message, Celery gets a task of ours: its name, its id, its arguments, and nothing else."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def body(args: Any, kwargs: Any, embed: Any) -> bytes:
     return json.dumps([args, kwargs, embed]).encode()
 
 
-def is_made_anew(task: Cleaned) -> bool:
-    """Only what is needed, each of its one type and within its bounds, whatever came."""
+def is_rebuilt(task: Cleaned) -> bool:
+    """Return True if the task has only the required fields, each of its type and within its limits."""
     headers = dict(task.headers)
     task_id, root, retries = headers.pop("id"), headers.pop("root_id"), headers.pop("retries")
     plain = type(task_id) is str and 0 < len(task_id) <= 100 and task_id.isascii() and task_id.isprintable()
@@ -96,26 +96,24 @@ def is_made_anew(task: Cleaned) -> bool:
 
 
 @given(headers=ODD, embed=VALUES)
-def test_no_header_and_no_stored_call_of_protocol_2_reaches_celery(headers: dict[str, Any], embed: Any) -> None:
+def test_protocol_2_headers_and_stored_calls_do_not_reach_celery(headers: dict[str, Any], embed: Any) -> None:
     raw = body(*ARGUMENTS, embed)
     task = cleaned({**headers, "task": TASK}, raw, "application/json", "utf-8")
-    assert is_made_anew(task)
+    assert is_rebuilt(task)
     assert json.loads(task.body) == [*ARGUMENTS, {}]
 
 
 @given(fields=ODD, headers=ODD)
-def test_no_field_and_no_header_of_protocol_1_reaches_celery(fields: dict[str, Any], headers: dict[str, Any]) -> None:
+def test_protocol_1_fields_and_headers_do_not_reach_celery(fields: dict[str, Any], headers: dict[str, Any]) -> None:
     args, kwargs = ARGUMENTS
     raw = json.dumps({**fields, "task": TASK, "args": args, "kwargs": kwargs}).encode()
     task = cleaned(headers, raw, "application/json", "utf-8")
-    assert is_made_anew(task)
+    assert is_rebuilt(task)
     assert json.loads(task.body) == [*ARGUMENTS, {}]
 
 
 @given(headers=VALUES, raw=VALUES | st.binary(max_size=50), kind=VALUES, encoding=VALUES)
-def test_what_is_no_task_is_told_in_words_and_raises_nothing_else(
-    headers: Any, raw: Any, kind: Any, encoding: Any
-) -> None:
+def test_invalid_message_is_refused_with_a_reason(headers: Any, raw: Any, kind: Any, encoding: Any) -> None:
     with pytest.raises(NotOurs):
         cleaned(headers, raw, kind, encoding)
 
@@ -124,7 +122,7 @@ def test_what_is_no_task_is_told_in_words_and_raises_nothing_else(
     name=st.sampled_from(["celery.map", "celery.starmap", "celery.chord_unlock", "celery.backend_cleanup"])
     | VALUES.filter(lambda name: name not in TASKS)
 )
-def test_a_task_that_is_not_ours_is_refused_celerys_own_included(name: Any) -> None:
+def test_foreign_task_is_refused_also_one_of_celery(name: Any) -> None:
     with pytest.raises(NotOurs):
         cleaned({"task": name, "id": "c"}, body([], {}, {}), "application/json", "utf-8")
 
@@ -136,24 +134,24 @@ def test_arguments_of_another_shape_are_refused(args: Any, kwargs: Any) -> None:
 
 
 @pytest.mark.parametrize("absent", [{"args": [1]}, {"kwargs": {"a": 1}}, {}], ids=str)
-def test_protocol_1_may_leave_out_what_is_empty(absent: dict[str, Any]) -> None:
+def test_protocol_1_may_omit_empty_arguments(absent: dict[str, Any]) -> None:
     task = cleaned({}, json.dumps({"task": TASK, **absent}).encode(), "application/json", "utf-8")
     assert json.loads(task.body) == [absent.get("args", []), absent.get("kwargs", {}), {}]
 
 
 @pytest.mark.parametrize(("said", "kept"), [("c", True), ("c" * 100, True), ("c" * 101, False), ("", False)])
-def test_an_id_of_up_to_100_characters_stays(said: str, kept: bool) -> None:
+def test_task_id_of_up_to_100_characters_is_kept(said: str, kept: bool) -> None:
     task = cleaned({"task": TASK, "id": said}, body([], {}, {}), "application/json", "utf-8")
     assert (task.headers["id"] == said) is kept
 
 
-def test_a_body_is_bounded() -> None:
+def test_body_size_is_limited() -> None:
     with pytest.raises(NotOurs, match="bytes"):
         cleaned({"task": TASK}, body(["x" * BODY_BYTES_MAX], {}, {}), "application/json", "utf-8")
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b'[[{"__type__": "x", "__value__": 1}], {}, {}]', b"[[], {}, {}]\xff"])
-def test_json_that_can_not_be_read_is_refused(raw: bytes) -> None:
+def test_unreadable_json_is_refused(raw: bytes) -> None:
     with pytest.raises(NotOurs, match="decoded"):
         cleaned({"task": TASK}, raw, "application/json", "utf-8")
 
@@ -166,8 +164,11 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("depth", [DEPTH_MAX, 100, 300, 480, 600, 850])
-def test_arguments_nested_deeper_than_over_http_are_refused_before_celerys_pool_fails_at_them(depth: int) -> None:
-    """A wake-up's and a request's, by place and by name; one level less is taken. The list or object itself counts."""
+def test_arguments_nested_deeper_than_over_http_are_refused(depth: int) -> None:
+    """Positional and named arguments of both tasks; one level less is accepted.
+
+    The list or object itself counts as a level.
+    """
     for args, kwargs in (
         (lambda value: [value], lambda _: {}),
         (lambda _: [], lambda value: {"ids": value}),
@@ -179,14 +180,14 @@ def test_arguments_nested_deeper_than_over_http_are_refused_before_celerys_pool_
             cleaned({"task": TASK}, body(args(deep), kwargs(deep), {}), "application/json", "utf-8")
 
 
-def test_the_count_of_tries_stays_or_a_task_that_kills_its_process_would_come_back_for_ever() -> None:
+def test_retry_count_is_kept() -> None:
     for said, kept in ((0, 0), (1, 1), (RETRIES_MAX, RETRIES_MAX), (99, RETRIES_MAX), (-1, 0), (True, 0), ("1", 0)):
         task = cleaned({"task": TASK, "retries": said}, body([], {}, {}), "application/json", "utf-8")
         assert task.headers["retries"] == kept
 
 
 @given(headers=ODD, properties=ODD)
-def test_a_message_of_rabbitmq_holds_nothing_else_either(headers: dict[str, Any], properties: dict[str, Any]) -> None:
+def test_rabbitmq_message_is_replaced_completely(headers: dict[str, Any], properties: dict[str, Any]) -> None:
     named = {name: value for name, value in headers.items() if name != "compression"} | {"task": TASK}
     raw = AmqpMessage(body(*ARGUMENTS, {"chord": "x"}))
     raw.properties = {**properties, "application_headers": named, "content_type": "application/json"}
@@ -194,16 +195,14 @@ def test_a_message_of_rabbitmq_holds_nothing_else_either(headers: dict[str, Any]
     raw.delivery_info = {"delivery_tag": 7, "exchange": "refunds", "routing_key": "bulk", "redelivered": "yes"}
     message = Message(raw)
     make_ours(message)
-    assert is_made_anew(Cleaned(message.headers, message.body))
+    assert is_rebuilt(Cleaned(message.headers, message.body))
     assert (message.payload, message.properties) == ([*ARGUMENTS, {}], {})
     assert message.delivery_tag == 7
     assert message.delivery_info == {"exchange": "refunds", "routing_key": "bulk", "redelivered": False}
 
 
 @given(properties=ODD | VALUES, info=ODD | VALUES, headers=ODD | VALUES)
-def test_the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours(
-    properties: Any, info: Any, headers: Any
-) -> None:
+def test_redis_envelope_gets_its_queue_and_our_delivery_tag(properties: Any, info: Any, headers: Any) -> None:
     named = {**properties, "delivery_info": info, "delivery_tag": "t"} if isinstance(properties, dict) else properties
     content = {"body": "x", "content-type": "application/json", "content-encoding": "utf-8"}
     made = cleaned_envelope(content | {"properties": named, "headers": headers}, "bulk")
@@ -212,16 +211,16 @@ def test_the_envelope_on_redis_names_the_queue_it_came_from_and_a_tag_of_ours(
     assert (type(tag), len(tag)) == (str, 36)
     assert made["properties"].pop("body_encoding") is None
     again = isinstance(info, dict) and isinstance(properties, dict) and info.get("redelivered") is True
-    place = {"exchange": "", "routing_key": "bulk", "redelivered": again}
-    assert made["properties"] == {"delivery_mode": 2, "priority": 0, "delivery_info": place}
+    delivery = {"exchange": "", "routing_key": "bulk", "redelivered": again}
+    assert made["properties"] == {"delivery_mode": 2, "priority": 0, "delivery_info": delivery}
     assert isinstance(made["headers"], dict)
     with pytest.raises(NotOurs):
         cleaned_envelope([headers], "bulk")
 
 
 @pytest.mark.parametrize("encoding", ["hex", "", 7, ["base64"], None])
-def test_a_body_is_in_base64_or_as_it_is_since_kombu_knows_no_other_way(encoding: Any) -> None:
-    """An unknown one ends the loop that reads the queue."""
+def test_body_encoding_is_base64_or_none(encoding: Any) -> None:
+    """kombu knows no other encoding; an unknown one would end the loop that reads the queue."""
     made = cleaned_envelope({"body": "x", "properties": {"body_encoding": encoding}}, "bulk")
     assert made["properties"]["body_encoding"] is None
     kept = cleaned_envelope({"body": "x", "properties": {"body_encoding": "base64"}}, "bulk")
@@ -232,7 +231,7 @@ def test_a_body_is_in_base64_or_as_it_is_since_kombu_knows_no_other_way(encoding
     ("name", "pack"),
     [("gzip", zlib.compress), ("application/x-gzip", zlib.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)],
 )
-def test_what_a_caller_compressed_is_read_up_to_the_size_of_a_body(
+def test_compressed_body_is_unpacked_up_to_the_body_limit(
     name: str, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for registry in ("_decoders", "_encoders", "_aliases"):
@@ -256,6 +255,6 @@ def test_what_a_caller_compressed_is_read_up_to_the_size_of_a_body(
     assert message.payload == [*ARGUMENTS, {}]
     bomb = come(b" " * (100 * BODY_BYTES_MAX))
     assert [(kind, str(why)) for kind, why, _ in bomb.errors] == [
-        (NotOurs, "it is compressed, and is not whole or too large")
+        (NotOurs, "it is compressed, and incomplete or too large")
     ]
     assert len(bomb.body) < BODY_BYTES_MAX

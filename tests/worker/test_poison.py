@@ -1,6 +1,6 @@
-"""Poisoned messages, from somebody who can write to the broker: nothing changes, nothing is run, no process ends.
+"""Poisoned messages from an attacker who can write to the broker: nothing changes, nothing runs, no process ends.
 
-Each goes to a worker on Postgres and a Redis of a URL, and to one on SQLite and the embedded broker.
+Each is sent to a worker on Postgres and a Redis of a URL, and to one on SQLite and the embedded broker.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from refund_worker.worker.supervisor import CHILD
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("poison")]
 
 BACK_SECONDS_MAX = 5.0
-# The supervisor's own part of that: its look, its pause, and its turn to run.
+# The supervisor's own part of that: its check, its pause, and its CPU time.
 NOTICED_SECONDS_MAX = 2.0
 PATIENCE_SECONDS = 90.0
 PRIVATE = "whatever somebody wrote into a message"
@@ -45,7 +45,7 @@ OURS = {"task": "refund_worker.advance", "id": "c", "lang": "py"}
 
 
 class Writes:
-    """Whoever unpickles this writes a file."""
+    """A pickle that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,7 +107,7 @@ def poisons(path: Path) -> dict[str, str | bytes]:
     }
 
 
-# What has stopped Celery or held its places: of each type, empty and huge, in the past and far ahead.
+# Values that have stopped Celery or blocked its slots: of each type, empty and huge, in the past and far ahead.
 ODD_VALUES: list[Any] = [
     None,
     True,
@@ -138,7 +138,7 @@ IN_PROTOCOL_1 = ("id", "timelimit", "eta", "expires", "retries", "taskset", "cal
 
 
 def odd_messages() -> Iterator[str]:
-    """A valid wake-up that names no refund, each time with one thing about it that is odd."""
+    """Yield valid wake-ups that name no refund, each with one odd property."""
     valid = b"[[[]], {}, {}]"
     for value in ODD_VALUES:
         for name in IN_HEADERS:
@@ -168,8 +168,8 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         request.getfixturevalue("postgres_server").drop(url)
 
 
-def begun_anew(supervisor: psutil.Process, before: psutil.Process) -> bool:
-    """Whether the supervisor has another child of that kind, ready or not."""
+def is_restarted(supervisor: psutil.Process, before: psutil.Process) -> bool:
+    """Return True if the supervisor has another child of that kind, ready or not."""
     for child in supervisor.children():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if child != before and CHILD in child.cmdline():
@@ -178,7 +178,7 @@ def begun_anew(supervisor: psutil.Process, before: psutil.Process) -> bool:
 
 
 def bare_start_seconds(running: Deployment) -> float:
-    """How long the same worker takes to start, here and now, with no supervisor that has to notice anything."""
+    """Return how long the same worker takes to start on this machine now, without a supervisor."""
     settings = running.settings
     url = url_if_running(settings) or settings.broker_url.get_secret_value()
     began = time.monotonic()
@@ -199,7 +199,7 @@ def bare_start_seconds(running: Deployment) -> float:
 
 
 def rows(database: Database) -> dict[str, int]:
-    """How many rows each table has; the scheduler goes on with seals and sums by itself."""
+    """Return the number of rows of each table, without those that the scheduler's seals and sums add."""
     with database.read() as connection:
         return {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
@@ -213,15 +213,13 @@ def pool(running: Deployment) -> list[psutil.Process]:
     return [parent, *parent.children()]
 
 
-def test_the_pickle_would_write_if_anybody_unpickled_it(tmp_path: Path) -> None:
+def test_pickle_would_write_a_file_if_unpickled(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Writes(tmp_path / "written")))
     assert (tmp_path / "written").is_dir()
 
 
 @pytest.mark.parametrize("which", list(poisons(Path())))
-def test_nothing_is_written_changed_or_ended_and_somebody_is_told(
-    running: Deployment, tmp_path: Path, which: str
-) -> None:
+def test_poisoned_messages_change_nothing_and_raise_alarms(running: Deployment, tmp_path: Path, which: str) -> None:
     usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
     before, processes = rows(running.runtime.database), pool(running)
     refunds, alarms = running.sandbox.refunds(), running.log("worker").count("alarm: ")
@@ -229,18 +227,18 @@ def test_nothing_is_written_changed_or_ended_and_somebody_is_told(
         broker.lpush("refunds", poisons(tmp_path / "written")[which])
         wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
         wait_until(lambda: running.log("worker").count("alarm: ") > alarms, PATIENCE_SECONDS)
-        wait_until(lambda: broker.hlen("unacked") == 0)  # else it would come again
+        wait_until(lambda: broker.hlen("unacked") == 0)  # otherwise it would come again
 
     assert not (tmp_path / "written").exists()
     assert PRIVATE not in running.log("worker")
     assert rows(running.runtime.database) == before
     assert running.sandbox.refunds() == refunds
-    # The scheduler is of no help here: a wake-up goes the way that the poison went.
+    # The scheduler does not help here: a wake-up takes the same way as the poison.
     assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
 
 
-def test_no_header_of_a_valid_task_stops_a_worker_holds_a_place_or_ends_a_process(running: Deployment) -> None:
+def test_odd_headers_neither_stop_a_worker_nor_hold_a_slot(running: Deployment) -> None:
     usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
     processes, refunds = pool(running), running.sandbox.refunds()
     with running.broker() as broker:
@@ -254,7 +252,7 @@ def test_no_header_of_a_valid_task_stops_a_worker_holds_a_place_or_ends_a_proces
 
 
 def deep_messages(depths: Sequence[int]) -> Iterator[str]:
-    """Wake-ups and requests whose arguments are nested so deep: a kilobyte each."""
+    """Yield wake-ups and requests with arguments nested this deep: a kilobyte each."""
     request = OURS | {"task": "refund_worker.request_refund"}
     for depth in depths:
         nested = "[" * depth + "]" * depth
@@ -268,23 +266,21 @@ def deep_messages(depths: Sequence[int]) -> Iterator[str]:
 @pytest.mark.parametrize(
     "depths", [[480] * 2 * CONCURRENCY, [*range(1, 30), *range(100, 1000, 20)]], ids=["as deep as stops it", "mixed"]
 )
-def test_no_nesting_of_a_valid_tasks_arguments_stops_a_worker_or_ends_a_process(
-    running: Deployment, depths: list[int]
-) -> None:
-    """Celery's pool fails at some hundred levels, which took a place of the worker for good, or ended it."""
+def test_nested_arguments_stop_no_worker_and_no_process(running: Deployment, depths: list[int]) -> None:
+    """Celery's pool fails at some hundred levels: it lost a slot of the worker for good, or ended the worker."""
     usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
     processes, alarms = pool(running), running.log("worker").count("alarm: ")
     with running.broker() as broker:
         broker.lpush("refunds", *deep_messages(depths))
         wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
         wait_until(lambda: broker.hlen("unacked") == 0, PATIENCE_SECONDS)
-    for _ in range(2 * CONCURRENCY):  # one after the other, so that each place is asked
+    for _ in range(2 * CONCURRENCY):  # one after the other, so that each slot is used
         assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
     assert running.log("worker").count("alarm: ") > alarms
 
 
-def test_a_backends_own_options_neither_stop_its_requests_nor_put_them_off(running: Deployment) -> None:
+def test_celery_options_of_a_backend_do_not_delay_its_requests(running: Deployment) -> None:
     [earlier] = running.ask()
     running.settle([earlier], PATIENCE_SECONDS)
     processes = pool(running)
@@ -316,8 +312,8 @@ def test_a_backends_own_options_neither_stop_its_requests_nor_put_them_off(runni
     assert pool(running) == processes
 
 
-def test_what_somebody_wrote_among_the_messages_being_worked_on_ends_no_worker(running: Deployment) -> None:
-    """The broker puts back from there what was not acknowledged in time."""
+def test_foreign_data_in_the_unacked_list_stops_no_worker(running: Deployment) -> None:
+    """From this list the broker puts back messages that were not acknowledged in time."""
     processes, alarms = pool(running), running.log("worker").count("alarm: ")
     with running.broker() as broker:
         for number, text in enumerate(("not JSON {", "[1]", "null", '[[], "", "refunds"]')):
@@ -329,23 +325,23 @@ def test_what_somebody_wrote_among_the_messages_being_worked_on_ends_no_worker(r
     assert pool(running) == processes
 
 
-def test_a_worker_that_ends_all_the_same_is_back(running: Deployment) -> None:
+def test_killed_worker_is_restarted(running: Deployment) -> None:
     [parent, *_] = pool(running)
     supervisor = running.process("worker")
     bare = bare_start_seconds(running)
     killed = time.monotonic()
     parent.kill()
-    wait_until(lambda: begun_anew(supervisor, parent), PATIENCE_SECONDS)
+    wait_until(lambda: is_restarted(supervisor, parent), PATIENCE_SECONDS)
     noticed_seconds = time.monotonic() - killed
     ids = running.ask()
-    told = running.parts.all["worker"].starts
+    starts = running.parts.all["worker"].starts
     [again, *_] = pool(running)
     back_seconds = time.monotonic() - killed
     assert again != parent
     assert noticed_seconds < NOTICED_SECONDS_MAX
-    # Where starting takes long by itself (a busy machine), so long in the place of what is usual.
+    # Where a start takes long (a busy machine), that time replaces the usual limit.
     bare = max(bare, bare_start_seconds(running))
     assert back_seconds < max(BACK_SECONDS_MAX, NOTICED_SECONDS_MAX + bare)
     running.settle(ids, PATIENCE_SECONDS)
     assert supervisor.is_running()
-    assert running.parts.all["worker"].starts == told == 1
+    assert running.parts.all["worker"].starts == starts == 1

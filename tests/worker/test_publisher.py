@@ -1,4 +1,4 @@
-"""Wake-ups and what the scheduler remembers of them, without processes."""
+"""Published wake-up messages and what the scheduler remembers of them, without processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from refund_worker.worker.scheduler import Published
 from refund_worker.worker.tasks import parsed_request, wanted_ids
 
 
-def test_waking_with_no_embedded_broker_running_starts_none(tmp_path: Path) -> None:
+def test_publishing_starts_no_embedded_broker(tmp_path: Path) -> None:
     settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
     make_publisher(settings)(["rf_1"], False)
     assert not runtime_folder(settings).exists()
 
 
-def test_a_broker_that_hangs_slows_one_request_and_not_the_next(own_valkey: ValkeyServer) -> None:
+def test_hanging_broker_slows_one_request_and_not_the_next(own_valkey: ValkeyServer) -> None:
     wake = make_publisher(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
     wake(["rf_1"], False)
     own_valkey.freeze()
@@ -34,7 +34,7 @@ def test_a_broker_that_hangs_slows_one_request_and_not_the_next(own_valkey: Valk
     assert time.monotonic() - began < 3 * PUBLISH_SOCKET_SECONDS
 
 
-def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(redis_url: str) -> None:
+def test_ids_are_published_in_batches_to_the_queue_of_their_priority(redis_url: str) -> None:
     settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
     publisher = Publisher(settings, redis_url, socket_seconds=2)
     assert publisher.waiting(bulk=True) == 0
@@ -44,7 +44,7 @@ def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(redis_url:
     publisher.close()
 
 
-def test_what_was_published_is_published_again_only_after_a_while_or_when_the_queue_is_empty() -> None:
+def test_ids_are_republished_after_a_while_or_on_an_empty_queue() -> None:
     now = 0.0
     published = Published(10, clock=lambda: now)
     published.remember(["a", "b"])
@@ -57,16 +57,16 @@ def test_what_was_published_is_published_again_only_after_a_while_or_when_the_qu
 
 
 @pytest.mark.parametrize("ids", [None, "rf_1", {"rf_1": 1}, 7, [], [None, 1, ["rf_1"], "", "x" * 201, "\x00", "é"]])
-def test_a_message_without_a_usable_id_names_none(ids: object) -> None:
+def test_message_without_a_usable_id_names_none(ids: object) -> None:
     assert wanted_ids(ids) == []
 
 
-def test_a_message_with_a_million_ids_is_cut_short() -> None:
+def test_message_with_a_million_ids_is_cut() -> None:
     assert len(wanted_ids([str(number) for number in range(1_000_000)])) <= 500
 
 
 @pytest.mark.parametrize("wrong", [{"idempotency_key": 7}, {"client": ""}, {"client": ["a"]}, {"approved": True}])
-def test_a_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> None:
+def test_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> None:
     fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
     assert parsed_request(fields).client == "celery"
     with pytest.raises(InvalidRequest):
@@ -80,7 +80,7 @@ def test_a_request_with_wrong_fields_is_refused(wrong: dict[str, object]) -> Non
         ({"client": "mallory"}, frozenset({"shop"}), "client", "client mallory is not in REFUND_WORKER_CELERY_CLIENTS"),
     ],
 )
-def test_a_refused_request_names_its_field_and_what_was_said(
+def test_refusal_names_the_field_and_its_value(
     changes: dict[str, object], declared: frozenset[str] | None, field: str, told: str
 ) -> None:
     fields = {"kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "r", "idempotency_key": "k"}
@@ -89,7 +89,7 @@ def test_a_refused_request_names_its_field_and_what_was_said(
     assert refused.value.field == field
 
 
-def test_a_secure_url_means_certificates_that_are_checked_unless_it_says_otherwise() -> None:
+def test_secure_url_checks_certificates_by_default() -> None:
     def required(url: str) -> object:
         with make_app(load_settings({}), url).connection_for_write() as connection:
             return connection.ssl and connection.ssl["ssl_cert_reqs"]

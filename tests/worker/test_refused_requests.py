@@ -1,4 +1,4 @@
-"""What the Celery door refuses: kept for operators, since its sender hears nothing."""
+"""Requests that the Celery entry point refuses are stored for operators, because their sender gets no answer."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Send = Callable[..., None]
 
 
 @pytest.fixture
-def workplace(migrated_url: str) -> Iterator[WorkerRuntime]:
-    place = WorkerRuntime(load_settings({PREFIX + "DATABASE_URL": migrated_url, PREFIX + "BROKER_URL": "memory://"}))
-    record_payments(place.open(), [paid("one", customer_id="c", processor="manual", credits=10)])
-    yield place
-    place.close()
+def worker_runtime(migrated_url: str) -> Iterator[WorkerRuntime]:
+    runtime = WorkerRuntime(load_settings({PREFIX + "DATABASE_URL": migrated_url, PREFIX + "BROKER_URL": "memory://"}))
+    record_payments(runtime.open(), [paid("one", customer_id="c", processor="manual", credits=10)])
+    yield runtime
+    runtime.close()
 
 
 @pytest.fixture
-def send(workplace: WorkerRuntime) -> Send:
-    """Runs the task as a worker does, with these fields."""
-    app: Celery = make_app(workplace.settings, "memory://")
-    add_tasks(app, workplace)
+def send(worker_runtime: WorkerRuntime) -> Send:
+    """Return a function that runs the task with these fields, as a worker does."""
+    app: Celery = make_app(worker_runtime.settings, "memory://")
+    add_tasks(app, worker_runtime)
 
     def run(**fields: Any) -> None:
         app.tasks["refund_worker.request_refund"](**(FIELDS | fields))
@@ -44,47 +44,45 @@ def send(workplace: WorkerRuntime) -> Send:
     return run
 
 
-def kept(workplace: WorkerRuntime) -> list[dict[str, Any]]:
-    with workplace.open().database.read() as connection:
+def kept(worker_runtime: WorkerRuntime) -> list[dict[str, Any]]:
+    with worker_runtime.open().database.read() as connection:
         return refused_requests(connection)
 
 
-def count_refunds(workplace: WorkerRuntime) -> int:
-    with workplace.open().database.read() as connection:
+def count_refunds(worker_runtime: WorkerRuntime) -> int:
+    with worker_runtime.open().database.read() as connection:
         return int(connection.execute(text("SELECT count(*) FROM refunds")).scalar_one())
 
 
-def test_a_request_that_is_accepted_is_no_refusal(workplace: WorkerRuntime, send: Send) -> None:
+def test_accepted_request_is_no_dead_letter(worker_runtime: WorkerRuntime, send: Send) -> None:
     send(idempotency_key="k")
-    assert kept(workplace) == []
-    assert count_refunds(workplace) == 1
+    assert kept(worker_runtime) == []
+    assert count_refunds(worker_runtime) == 1
 
 
-def test_a_refused_request_is_shown_with_its_key_code_and_body_and_makes_no_refund(
-    workplace: WorkerRuntime, send: Send
-) -> None:
+def test_refused_request_is_listed_and_makes_no_refund(worker_runtime: WorkerRuntime, send: Send) -> None:
     send(idempotency_key="too-much", credits=1_000)
     send(idempotency_key="odd", status="succeeded")
-    odd, too_much = kept(workplace)
+    odd, too_much = kept(worker_runtime)
     assert (too_much["door"], too_much["client"], too_much["idempotency_key"]) == ("celery", "shop", "too-much")
     assert (too_much["code"], too_much["times"]) == ("exceeds_refundable", 1)
     assert json.loads(too_much["body"])["credits"] == 1_000
     assert (odd["code"], "status" in odd["message"]) == ("invalid_request", True)
-    assert count_refunds(workplace) == 0
+    assert count_refunds(worker_runtime) == 0
 
 
-def test_the_same_refusal_again_is_counted_and_adds_no_row(workplace: WorkerRuntime, send: Send) -> None:
+def test_repeated_refusal_is_counted_and_adds_no_row(worker_runtime: WorkerRuntime, send: Send) -> None:
     for _ in range(3):
         send(idempotency_key="k", credits=1_000)
-    (row,) = kept(workplace)
+    (row,) = kept(worker_runtime)
     assert row["times"] == 3
 
 
-def test_what_is_kept_holds_no_card_number_and_no_more_than_a_page(workplace: WorkerRuntime, send: Send) -> None:
+def test_dead_letter_is_redacted_and_limited_in_size(worker_runtime: WorkerRuntime, send: Send) -> None:
     send(idempotency_key="card", note="4242 4242 4242 4242")
     send(idempotency_key="x" * 100_000, note="y" * 1_000_000)
     send(idempotency_key="sk_" + "live_0123456789abcdef", client="\x00\x1b[31m", credits=1_000)
-    rows = kept(workplace)
+    rows = kept(worker_runtime)
     assert len(rows) == 3
     everything = json.dumps(rows)
     assert "4242" not in everything
@@ -95,9 +93,9 @@ def test_what_is_kept_holds_no_card_number_and_no_more_than_a_page(workplace: Wo
 
 
 @pytest.mark.parametrize("key", [None, 7, {"a": 1}])
-def test_a_request_without_a_usable_key_is_kept_too(workplace: WorkerRuntime, send: Send, key: object) -> None:
+def test_request_without_a_usable_key_is_kept_too(worker_runtime: WorkerRuntime, send: Send, key: object) -> None:
     send(idempotency_key=key, client=["x"])
-    (row,) = kept(workplace)
+    (row,) = kept(worker_runtime)
     assert (row["client"], row["idempotency_key"], row["code"]) == ("", "", "invalid_request")
 
 
@@ -111,11 +109,11 @@ def test_a_request_without_a_usable_key_is_kept_too(workplace: WorkerRuntime, se
         ({"metadata": {"4111 1111 1111 1111": "x"}}, "card number"),
     ],
 )
-def test_a_name_that_breaks_the_rules_of_every_door_is_refused_and_shown(
-    workplace: WorkerRuntime, send: Send, change: dict[str, Any], said: str
+def test_invalid_name_is_refused_and_listed(
+    worker_runtime: WorkerRuntime, send: Send, change: dict[str, Any], said: str
 ) -> None:
     send(**({"idempotency_key": "k"} | change))
-    (refusal,) = kept(workplace)
+    (refusal,) = kept(worker_runtime)
     assert said in refusal["message"]
     assert "4111" not in json.dumps(refusal)
-    assert count_refunds(workplace) == 0
+    assert count_refunds(worker_runtime) == 0

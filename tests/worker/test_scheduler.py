@@ -1,4 +1,4 @@
-"""What scheduler and worker do and say when something fails, and their heartbeats, without processes of their own."""
+"""Failures, log lines and heartbeats of scheduler and worker, without processes of their own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 def repeated(settings: Settings, job: Job, until: Callable[[], bool]) -> None:
-    """Run the one job as the scheduler does, until that is so."""
+    """Run the one job as the scheduler does, until the condition holds."""
     scheduler = Scheduler(settings, [job])
     thread = threading.Thread(target=scheduler._repeat, args=[job])
     thread.start()
@@ -62,14 +62,14 @@ def repeated(settings: Settings, job: Job, until: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "line"),
     [
         (RuntimeError("broke"), "alarm: the job tally failed"),
         (Unavailable("the disk is full"), "the job tally waits: the disk is full"),
     ],
 )
-def test_a_job_that_fails_is_named_and_done_again(
-    settings: Settings, caplog: pytest.LogCaptureFixture, error: Exception, told: str
+def test_failed_job_is_logged_and_run_again(
+    settings: Settings, caplog: pytest.LogCaptureFixture, error: Exception, line: str
 ) -> None:
     done: list[float] = []
 
@@ -79,10 +79,10 @@ def test_a_job_that_fails_is_named_and_done_again(
 
     with caplog.at_level(logging.WARNING, "refund_worker"):
         repeated(settings, Job("tally", 0.01, work), lambda: len(done) > 2)
-    assert told in [record.getMessage() for record in caplog.records]
+    assert line in [record.getMessage() for record in caplog.records]
 
 
-def test_what_restarts_must_not_put_off_is_done_at_once_and_nothing_else(settings: Settings) -> None:
+def test_only_jobs_marked_at_once_run_directly_after_a_start(settings: Settings) -> None:
     assert {job.name for job in jobs_of(settings) if job.at_once is True} == {"look", "clock"}
     assert {job.name for job in jobs_of(settings) if job.at_once is not False} == {"look", "clock"}
     done: list[str] = []
@@ -93,9 +93,7 @@ def test_what_restarts_must_not_put_off_is_done_at_once_and_nothing_else(setting
     assert done == ["look"]
 
 
-def test_a_sweep_without_a_database_says_what_it_waits_for(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_sweep_without_a_database_logs_the_reason(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     away = load_settings(
         {
             PREFIX + "DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing",
@@ -103,10 +101,10 @@ def test_a_sweep_without_a_database_says_what_it_waits_for(
         }
     )
     scheduler = Scheduler(away, [])
-    place = scheduler_module.WorkerRuntime(away)
+    runtime = scheduler_module.WorkerRuntime(away)
     with caplog.at_level(logging.WARNING, "refund_worker"):
-        scheduler._sweep_safely(place)
-    place.close()
+        scheduler._sweep_safely(runtime)
+    runtime.close()
     assert any(record.getMessage().startswith("the sweep waits: ") for record in caplog.records)
     assert "None" not in caplog.text
 
@@ -122,9 +120,7 @@ class Counted:
         self.beats += 1
 
 
-def test_the_scheduler_beats_while_it_rests_however_seldom_it_sweeps(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scheduler_beats_between_rare_sweeps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "BEAT_SECONDS", 0.01)
     scheduler, counted = Scheduler(settings, []), Counted()
     scheduler._heartbeat = counted  # type: ignore[assignment]
@@ -132,7 +128,7 @@ def test_the_scheduler_beats_while_it_rests_however_seldom_it_sweeps(
     assert counted.beats > 3
 
 
-def test_the_worker_beats_as_soon_as_it_starts_and_again_and_again(settings: Settings) -> None:
+def test_worker_beats_at_its_start_and_periodically(settings: Settings) -> None:
     app, counted = Celery("beats"), Counted()
     before = set(app.steps["worker"])
     add_heartbeat(app, counted)  # type: ignore[arg-type]
@@ -150,7 +146,7 @@ def test_the_worker_beats_as_soon_as_it_starts_and_again_and_again(settings: Set
     assert counted.calls == [(scheduler_module.BEAT_SECONDS, counted.beat)]
 
 
-def test_a_broker_that_is_away_is_told_as_such_whatever_its_library_raises() -> None:
+def test_any_broker_error_becomes_broker_unavailable() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     publisher = Publisher(load_settings({PREFIX + "BROKER_URL": url}), url, socket_seconds=0.2)
     for asked in (lambda: publisher.waiting(bulk=True), lambda: publisher.publish(["rf_1"], bulk=False)):
@@ -159,7 +155,7 @@ def test_a_broker_that_is_away_is_told_as_such_whatever_its_library_raises() -> 
     publisher.close()
 
 
-def test_a_process_says_what_matters_on_one_line_of_json() -> None:
+def test_log_record_is_one_line_of_json() -> None:
     say = """
 import logging
 from refund_worker.worker.logs import log_to_stderr
@@ -173,24 +169,24 @@ log.info("the worker is ready")
     assert "the worker is ready" in json.loads(line).values()
 
 
-def test_a_worker_may_run_in_a_thread_which_gets_no_signals() -> None:
-    told: list[str] = []
+def test_worker_can_run_in_a_thread_without_signals() -> None:
+    calls: list[str] = []
 
     def run() -> None:
         with _on_stop(lambda *_: None):
-            told.append("ran")
+            calls.append("ran")
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=run)
     thread.start()
     thread.join(30)
-    assert (told, signal.getsignal(signal.SIGTERM)) == (["ran"], before)
-    with _on_stop(told.append):  # type: ignore[arg-type]
-        assert signal.getsignal(signal.SIGTERM) == told.append
+    assert (calls, signal.getsignal(signal.SIGTERM)) == (["ran"], before)
+    with _on_stop(calls.append):  # type: ignore[arg-type]
+        assert signal.getsignal(signal.SIGTERM) == calls.append
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_worker_that_is_stopped_before_its_child_is_started_again_has_ended_well(settings: Settings) -> None:
+def test_stop_during_the_restart_pause_exits_with_0(settings: Settings) -> None:
     supervisor = _Supervisor(settings, None, ["refunds"], 1)
 
     def ends_at_once() -> int:
@@ -204,7 +200,7 @@ def test_a_worker_that_is_stopped_before_its_child_is_started_again_has_ended_we
     assert supervisor.run() == 0
 
 
-def test_an_embedded_broker_that_does_not_start_is_told_and_gone_without(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_start_of_the_embedded_broker_raises_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         @property
         def url(self) -> str:
@@ -215,14 +211,14 @@ def test_an_embedded_broker_that_does_not_start_is_told_and_gone_without(caplog:
     assert [record.getMessage() for record in caplog.records] == ["alarm: the embedded broker did not start"]
 
 
-def test_what_was_under_way_when_a_workplace_is_closed_has_ended(settings: Settings) -> None:
+def test_closing_a_worker_runtime_ends_its_calls(settings: Settings) -> None:
     ended: list[str] = []
 
     async def call() -> None:
         try:
             await asyncio.sleep(HOUR)
         finally:
-            await asyncio.sleep(0.1)  # as a connection takes its time to be closed
+            await asyncio.sleep(0.1)  # a connection takes some time to close
             ended.append("cleaned up")
 
     async def begin() -> list[Any]:
@@ -231,14 +227,14 @@ def test_what_was_under_way_when_a_workplace_is_closed_has_ended(settings: Setti
         return []
 
     begun: list[asyncio.Future[None]] = []
-    place = scheduler_module.WorkerRuntime(settings)
-    place.open().run(begin())
-    place.close()
+    runtime = scheduler_module.WorkerRuntime(settings)
+    runtime.open().run(begin())
+    runtime.close()
     assert ended == ["cleaned up"]
 
 
-def test_a_message_whose_acknowledgement_failed_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker may bring it again, which harms nothing; a place that stays taken would starve the worker."""
+def test_message_with_a_failed_acknowledgement_holds_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker may deliver it again, which does no harm; a slot that stays taken would block the worker."""
 
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("the broker has gone")
@@ -258,7 +254,7 @@ def test_a_message_whose_acknowledgement_failed_holds_no_place(monkeypatch: pyte
         assert qos.can_consume()
 
 
-def test_where_no_server_can_be_had_there_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_platform_without_a_server_has_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform without a wheel of Valkey."""
     monkeypatch.setattr(embedded_module, "valkey_program", lambda: None)
     settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
@@ -267,8 +263,8 @@ def test_where_no_server_can_be_had_there_is_no_broker(tmp_path: Path, monkeypat
     broker.stop()
 
 
-def test_an_unused_embedded_broker_ends(tmp_path: Path) -> None:
-    """Its server with it: nothing of ours stays behind on the machine."""
+def test_unused_embedded_broker_ends(tmp_path: Path) -> None:
+    """Its server ends too: no process of ours stays on the machine."""
     settings = load_settings({PREFIX + "DATABASE_URL": f"sqlite:///{tmp_path}/refunds.db"})
     broker = EmbeddedBroker(settings, grace_seconds=0.1).start()
     url = broker.url

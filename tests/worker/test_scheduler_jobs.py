@@ -1,4 +1,4 @@
-"""A real scheduler process delivers notifications and seals what happened; a hanging receiver holds up nothing."""
+"""A real scheduler process delivers notifications and seals the rows; a hanging receiver delays nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refund_worker.settings import PREFIX
 SECRET = base64.b64encode(b"s" * 32).decode()
 
 
-def test_a_refund_is_told_signed_and_sealed(tmp_path: Path) -> None:
+def test_refund_is_notified_signed_and_sealed(tmp_path: Path) -> None:
     with Receiver() as receiver:
         deployment = Deployment(tmp_path, {"NOTIFY_URL": receiver.url, "NOTIFY_SECRET": SECRET})
         with deployment as running:
@@ -24,7 +24,7 @@ def test_a_refund_is_told_signed_and_sealed(tmp_path: Path) -> None:
             wait_until(lambda: len(receiver.received) == 2)
             types = {Webhook(SECRET).verify(each.body, each.headers)["type"] for each in receiver.received}
             assert types == {"refund.queued", "refund.succeeded"}
-            assert "the scheduler is ready: it looks for what is due every" in running.log("scheduler")
+            assert "the scheduler is ready: it sweeps every" in running.log("scheduler")
             assert "the worker is ready: " in running.log("worker")
             wait_until(lambda: verify(running.runtime.context).rows > 5)
             report = verify(running.runtime.context)
@@ -33,7 +33,7 @@ def test_a_refund_is_told_signed_and_sealed(tmp_path: Path) -> None:
             assert PREFIX + "NOTIFY_SECRET" not in running.log("scheduler")
 
 
-def test_a_receiver_that_hangs_holds_up_no_refund(tmp_path: Path) -> None:
+def test_hanging_receiver_delays_no_refund(tmp_path: Path) -> None:
     with Deaf() as deaf:
         deployment = Deployment(tmp_path, {"NOTIFY_URL": deaf.url, "NOTIFY_SECRET": SECRET})
         with deployment as running:

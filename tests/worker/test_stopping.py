@@ -1,4 +1,4 @@
-"""Ends: in order, by force, of the broker; nobody is left behind."""
+"""How processes end: in order, by force, with the broker; no process is left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _delay_creates(sandbox: Sandbox, seconds: float) -> None:
     sandbox.add_fault({"delay_seconds": seconds}, match={"path_kind": "create"}, times=1)
 
 
-def test_a_worker_told_to_stop_finishes_its_call_and_leaves_nobody_behind(tmp_path: Path) -> None:
+def test_stopped_worker_finishes_its_call_and_leaves_no_process(tmp_path: Path) -> None:
     with Deployment(tmp_path, {"LEASE_SECONDS": "60"}) as deployment:
         deployment.start("worker", "scheduler")
         family = [deployment.celery(), *deployment.celery().children()]
@@ -29,7 +29,7 @@ def test_a_worker_told_to_stop_finishes_its_call_and_leaves_nobody_behind(tmp_pa
         ids = deployment.ask(wake=True)
         wait_until(lambda: deployment.statuses(ids) == ["sending"])
         assert deployment.stop("worker") == 0
-        # Finished by the one that was stopped: its lease would have kept everybody else away for a minute.
+        # The stopped worker finished it: otherwise its lease would have blocked the refund for a minute.
         assert deployment.statuses(ids) == ["succeeded"]
         assert deployment.stop("scheduler") == 0
         assert not [process for process in family if process.is_running()]
@@ -37,7 +37,7 @@ def test_a_worker_told_to_stop_finishes_its_call_and_leaves_nobody_behind(tmp_pa
         assert not deployment.is_alive("scheduler")
 
 
-def test_workers_whose_supervisor_is_killed_do_not_live_on(tmp_path: Path) -> None:
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         deployment.start("worker")
         family = [deployment.celery(), *deployment.celery().children()]
@@ -47,7 +47,7 @@ def test_workers_whose_supervisor_is_killed_do_not_live_on(tmp_path: Path) -> No
         assert len(gone) == 3
 
 
-def test_without_a_broker_the_scheduler_does_the_work_and_says_so(tmp_path: Path) -> None:
+def test_scheduler_works_itself_without_a_broker_and_logs_it(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         deployment.environment[PREFIX + "BROKER_URL"] = "redis://:hidden-password@127.0.0.1:1/0"
         deployment.start("scheduler")
@@ -56,7 +56,7 @@ def test_without_a_broker_the_scheduler_does_the_work_and_says_so(tmp_path: Path
         assert "hidden-password" not in deployment.log("scheduler")
 
 
-def test_a_killed_broker_comes_back_where_it_was_and_work_goes_on(tmp_path: Path) -> None:
+def test_killed_broker_restarts_on_its_port_and_work_continues(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         deployment.start("worker", "scheduler")
         deployment.settle(deployment.ask())
@@ -74,7 +74,7 @@ def test_a_killed_broker_comes_back_where_it_was_and_work_goes_on(tmp_path: Path
         assert folder.stat().st_mode & 0o077 == 0
 
 
-def test_the_embedded_broker_lives_from_its_first_user_to_its_last(tmp_path: Path) -> None:
+def test_embedded_broker_runs_from_its_first_user_to_its_last(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         folder = runtime_folder(deployment.settings)
         assert running_url(folder) is None
@@ -88,7 +88,7 @@ def test_the_embedded_broker_lives_from_its_first_user_to_its_last(tmp_path: Pat
         assert not (folder / "broker.json").exists()
 
 
-def test_a_file_left_behind_by_a_dead_broker_is_not_believed(tmp_path: Path) -> None:
+def test_details_of_a_dead_broker_are_ignored(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         folder = runtime_folder(deployment.settings)
         folder.mkdir(parents=True)

@@ -20,13 +20,13 @@ from refund_worker.worker.queues import QUEUES
 
 pytestmark = pytest.mark.slow
 
-# kombu's list of what was taken and not yet acknowledged, with the time it was taken.
+# kombu's list of messages that were taken and not yet acknowledged, with the time they were taken.
 TAKEN_AT = "unacked_index"
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """One deployment for this file; every test has customers of its own."""
+    """One deployment for this file; every test has its own customers."""
     with Deployment(tmp_path_factory.mktemp("deployment")) as deployment:
         deployment.start("worker", "scheduler")
         deployment.settle(deployment.ask())
@@ -40,14 +40,14 @@ def backend(running: Deployment) -> Iterator[Celery]:
         yield app
 
 
-def test_what_nobody_was_told_of_is_settled_all_the_same(running: Deployment) -> None:
+def test_refunds_without_a_wake_up_message_are_settled(running: Deployment) -> None:
     paid = running.paid_minor()
     running.settle(running.ask(count=3) + running.ask(count=120, bulk=True))
     assert running.paid_minor() - paid == 123 * 500
 
 
-def test_a_wake_up_is_followed_before_the_next_sweep(tmp_path: Path) -> None:
-    # The sweep comes once a minute here: only the message can bring it about.
+def test_wake_up_message_is_processed_before_the_next_sweep(tmp_path: Path) -> None:
+    # The sweep comes once a minute here: only the message can cause it.
     with Deployment(tmp_path, {"SWEEP_SECONDS": "60"}) as deployment:
         deployment.start("worker")
         deployment.celery()
@@ -55,7 +55,7 @@ def test_a_wake_up_is_followed_before_the_next_sweep(tmp_path: Path) -> None:
         assert deployment.settle(deployment.ask(wake=True)) < 15
 
 
-def test_a_broker_that_forgets_everything_loses_no_refund_and_pays_none_twice(running: Deployment) -> None:
+def test_emptied_broker_loses_no_refund_and_pays_none_twice(running: Deployment) -> None:
     paid = running.paid_minor()
     ids = running.ask(count=100, wake=True, bulk=True)
     with running.broker() as broker:
@@ -66,8 +66,8 @@ def test_a_broker_that_forgets_everything_loses_no_refund_and_pays_none_twice(ru
     assert running.paid_minor() - paid == 200 * 500
 
 
-def test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_back(tmp_path: Path) -> None:
-    # The sweep comes once a minute here: only the worker itself can find back.
+def test_busy_worker_takes_new_work_after_a_broker_restart(tmp_path: Path) -> None:
+    # The sweep comes once a minute here: only the worker itself can recover.
     with ValkeyServer() as valkey, Deployment(tmp_path, {"SWEEP_SECONDS": "60"}, broker_url=valkey.url) as deployment:
         deployment.start("worker")
         deployment.celery()
@@ -75,7 +75,7 @@ def test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_b
         ids = [refund_id for _ in range(CONCURRENCY) for refund_id in deployment.ask(wake=True)]
         wait_until(lambda: deployment.statuses(ids) == ["sending"] * CONCURRENCY)
         valkey.crash()
-        # Every one of them ends its task while there is nobody to tell.
+        # Each of them ends its task while the broker is down.
         wait_until(lambda: deployment.statuses(ids) == ["succeeded"] * CONCURRENCY)
         wait_until(lambda: _found_no_broker(deployment.log("worker")))
         valkey.start()
@@ -84,11 +84,11 @@ def test_a_worker_that_was_busy_when_the_broker_died_takes_new_work_when_it_is_b
 
 
 def _found_no_broker(log: str) -> bool:
-    """Whether the worker looks for the broker, or, being deaf, has tried in vain to tell of all that it did."""
+    """Return True if the worker lost the broker, or, if it is deaf, has failed to acknowledge all its messages."""
     return "the broker can't be reached" in log or log.count("Couldn't ack") == CONCURRENCY
 
 
-def test_a_message_that_comes_again_while_its_work_is_being_done_is_refused_by_the_lease(tmp_path: Path) -> None:
+def test_redelivered_message_is_stopped_by_the_lease(tmp_path: Path) -> None:
     clocks = {"SWEEP_SECONDS": "60", "LEASE_SECONDS": "60"}
     with ValkeyServer() as valkey, Deployment(tmp_path, clocks, broker_url=valkey.url) as deployment:
         deployment.start("worker")
@@ -98,15 +98,15 @@ def test_a_message_that_comes_again_while_its_work_is_being_done_is_refused_by_t
         wait_until(lambda: deployment.statuses(ids) == ["sending"])
         with deployment.broker() as broker:
             [(tag, _)] = broker.zrange(TAKEN_AT, 0, -1, withscores=True)
-            broker.zadd(TAKEN_AT, {tag: 1.0})  # taken so long ago that the broker gives it to somebody else
-            wait_until(lambda: broker.info("commandstats")["cmdstat_hset"]["calls"] == 2)  # one for each taking
-            wait_until(lambda: not broker.zcard(TAKEN_AT))  # the other process has looked, and is done
+            broker.zadd(TAKEN_AT, {tag: 1.0})  # taken so long ago that the broker delivers it again
+            wait_until(lambda: broker.info("commandstats")["cmdstat_hset"]["calls"] == 2)  # once for each delivery
+            wait_until(lambda: not broker.zcard(TAKEN_AT))  # the other process has checked it and is done
         assert deployment.statuses(ids) == ["sending"]
         deployment.settle(ids)
         assert deployment.sandbox.book()["requests"]["POST create"] == {"200": 1}
 
 
-def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(running: Deployment) -> None:
+def test_process_killed_during_a_call_changes_nothing_in_the_end(running: Deployment) -> None:
     paid = running.paid_minor()
     running.sandbox.add_fault({"delay_seconds": 1.5}, match={"path_kind": "create"}, times=1)
     pool = running.celery().children()
@@ -119,7 +119,7 @@ def test_a_process_killed_in_the_middle_of_a_call_changes_nothing_in_the_end(run
     assert running.celery().children() != pool
 
 
-def test_a_soft_time_limit_in_the_middle_of_a_call_ends_the_round_and_no_process(tmp_path: Path) -> None:
+def test_soft_time_limit_during_a_call_ends_the_round_only(tmp_path: Path) -> None:
     with Deployment(tmp_path) as deployment:
         deployment.start("worker", "scheduler")
         deployment.sandbox.add_fault({"delay_seconds": 3.0}, match={"path_kind": "create"}, times=1)
@@ -128,10 +128,10 @@ def test_a_soft_time_limit_in_the_middle_of_a_call_ends_the_round_and_no_process
         ids = deployment.ask(wake=True)
 
         def in_its_call() -> psutil.Process | None:
-            """Nobody has called before, so that only this one has a connection."""
+            """Return the process that is in a call: no process has called before, so only this one has a connection."""
             return next((p for p in pool if port in {c.raddr.port for c in p.net_connections("tcp") if c.raddr}), None)
 
-        wait_until(in_its_call).send_signal(signal.SIGUSR1)  # as Celery itself does when the soft limit is there
+        wait_until(in_its_call).send_signal(signal.SIGUSR1)  # as Celery does at the soft limit
         wait_until(lambda: "a round took too long" in deployment.log("worker"))
         assert deployment.statuses(ids) == ["sending"], "it waits for the end of its lease"
         deployment.settle(ids)
@@ -140,7 +140,7 @@ def test_a_soft_time_limit_in_the_middle_of_a_call_ends_the_round_and_no_process
         assert deployment.celery().children() == pool
 
 
-def test_forged_wake_ups_do_nothing_and_do_not_stop_the_worker(running: Deployment, backend: Celery) -> None:
+def test_forged_wake_ups_do_nothing_and_stop_no_worker(running: Deployment, backend: Celery) -> None:
     pool = running.celery().children()
     for args in ([["x"] * 1_000_000], [[1, None, {"a": 1}, "no such id", "\x00"]], [{"ids": "all"}], [], [1, 2, 3]):
         backend.send_task("refund_worker.advance", args=args, queue="refunds")
@@ -150,9 +150,7 @@ def test_forged_wake_ups_do_nothing_and_do_not_stop_the_worker(running: Deployme
     assert running.celery().children() == pool
 
 
-def test_a_request_through_celery_is_taken_once_and_a_refused_one_is_told_and_not_stored(
-    running: Deployment, backend: Celery
-) -> None:
+def test_celery_request_is_accepted_once_or_logged_as_refused(running: Deployment, backend: Celery) -> None:
     [earlier] = running.ask()
     running.settle([earlier])
     with running.runtime.database.read() as connection:
@@ -185,11 +183,11 @@ def test_no_secret_is_in_the_process_list_or_in_a_log(running: Deployment) -> No
     assert "valkey" in seen
     assert STRIPE_KEY not in seen
     assert password not in seen
-    # The child's environment holds none of our settings; the others have what they were given.
+    # The child's environment holds none of our settings; the other processes have the ones they were given.
     assert not [name for name in running.celery().environ() if name.startswith("REFUND_WORKER_")]
 
 
-def test_both_are_healthy_while_they_run(running: Deployment) -> None:
+def test_worker_and_scheduler_are_healthy_while_they_run(running: Deployment) -> None:
     running.celery()
     assert running.is_alive("worker")
     database_url = running.settings.database_url.get_secret_value()

@@ -1,4 +1,4 @@
-"""Customers' accounts, their payments, and how much of each transaction is taken."""
+"""Customers' accounts, their payments, and the refundable amounts of payments and transactions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TRANSACTION = (
 
 
 def insert_missing_customers(connection: Connection, customer_ids: Iterable[str], now: float) -> None:
-    """Make an empty account for each id that has none."""
+    """Insert an empty account for each id that has none; `now` is in epoch seconds."""
     rows = [{"customer_id": customer_id, "created_at": now} for customer_id in sorted(set(customer_ids))]
     if rows:
         connection.execute(insert_into(connection, customers).on_conflict_do_nothing(), rows)
@@ -52,17 +52,21 @@ _CUSTOMERS = (
 
 
 def lock_customers(connection: Connection, customer_ids: Collection[str]) -> dict[str, CustomerAccount]:
-    """The accounts by id, locked until the transaction ends, in sorted order so that two lockers never cross."""
+    """Return the accounts by customer id and lock them until the transaction ends.
+
+    They are locked in sorted order, so that two callers cannot deadlock. Ids without an account are left out.
+    """
     rows = connection.execute(locked(connection, _CUSTOMERS), {"customer_ids": list(customer_ids)}).mappings()
     return {row["customer_id"]: CustomerAccount(**row) for row in rows}
 
 
 def find_customer(connection: Connection, customer_id: str) -> CustomerAccount | None:
+    """Return the customer's account without a lock, or None."""
     row = connection.execute(select(*_ACCOUNT).where(customers.c.customer_id == customer_id)).mappings().first()
     return CustomerAccount(**row) if row else None
 
 
-# What of a payment is not there to be returned: see `RefundablePayment.with_gone`.
+# The amounts of a payment that can no longer be refunded: see `RefundablePayment.with_gone`.
 _GONE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
 _PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
@@ -70,7 +74,10 @@ _PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
 
 
 def refundable_payments(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
-    """Every payment of these customers with what is taken of it; read it under the customers' lock."""
+    """Return all payments of these customers by customer id, with the amounts that refunds have taken.
+
+    Call it under the customers' locks.
+    """
     found: dict[str, list[RefundablePayment]] = defaultdict(list)
     rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
     for customer_id, captured, refunded, outside, *values in rows:
@@ -92,73 +99,91 @@ _TRANSACTIONS = select(transaction_rooms).where(
 def refundable_transactions(
     connection: Connection, transaction_ids: Collection[str]
 ) -> dict[str, RefundableTransaction]:
-    """The refundable transactions among these ids, with what is taken of them."""
+    """Return the refundable transactions among these ids, with the credits that refunds have taken of them."""
     rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
 
 
 def change_customers(connection: Connection, changes: Mapping[str, AccountDelta]) -> None:
-    """Add signed changes to the accounts, in sorted order."""
+    """Add signed changes (credits) to the accounts, by customer id, in sorted order."""
     rows = [
-        {"id": customer_id, "b": c.balance, "h": c.held, "n": c.net_spent, "w": c.withdrawn}
-        for customer_id, c in sorted(changes.items())
-        if c
+        {
+            "id": customer_id,
+            "balance_delta": change.balance,
+            "held_delta": change.held,
+            "net_spent_delta": change.net_spent,
+            "withdrawn_delta": change.withdrawn,
+        }
+        for customer_id, change in sorted(changes.items())
+        if change
     ]
     if rows:
         connection.execute(_CHANGE_CUSTOMER, rows)
 
 
 def change_payments(connection: Connection, changes: Mapping[str, PaymentDelta]) -> None:
-    """Take room of payments (negative: give it free). More than there is can't be taken: the constraint refuses."""
-    rows = [{"id": payment, "c": d.credits, "m": d.minor} for payment, d in sorted(changes.items()) if d]
-    if len(rows) == 1:  # as nearly always, and then one statement tells how the payment stands now
-        stands = connection.execute(_CHANGE_PAYMENT.returning(*payments.c), rows[0]).mappings()
-        snapshots.take(connection, [("payments", dict(row)) for row in stands])
+    """Reserve credits and minor units of payments, by payment id; negative amounts are released.
+
+    Raises `IntegrityError` if more would be taken than the payment has: the table's constraint refuses it.
+    """
+    rows = [
+        {"id": payment_id, "credits_delta": change.credits, "money_delta": change.minor}
+        for payment_id, change in sorted(changes.items())
+        if change
+    ]
+    if len(rows) == 1:  # nearly always; then one statement also returns the changed payment for its snapshot
+        changed = connection.execute(_CHANGE_PAYMENT.returning(*payments.c), rows[0]).mappings()
+        snapshots.take(connection, [("payments", dict(row)) for row in changed])
     elif rows:
         connection.execute(_CHANGE_PAYMENT, rows)
         snapshots.append_current_rows(connection, "payments", {str(row["id"]) for row in rows})
 
 
 def recount_payments(connection: Connection, payment_ids: Iterable[str]) -> None:
-    """What is taken of these payments, counted anew from their legs, but no further than full.
+    """Recompute the amounts that refunds have taken of these payments from their legs, at most the full payment.
 
-    For money that went out although its room was given free: such a payment is taken twice over, and a figure that is
-    cut off at full can't be put right by subtracting.
+    It is for money that was sent although its reservation had been released. Such a payment is taken twice, and the
+    amount, which is limited to the full payment, cannot be corrected by subtraction.
     """
     rows = [{"id": payment_id} for payment_id in sorted(set(payment_ids))]
     if rows:
         query = select(payments.c.payment_id).where(payments.c.payment_id.in_([row["id"] for row in rows]))
-        # Locked by a statement of its own: the count must see what those before us committed.
+        # A separate statement takes the locks: the count must see what earlier transactions committed.
         connection.execute(locked(connection, query.order_by(payments.c.payment_id)))
         connection.execute(_RECOUNT_PAYMENT, rows)
         snapshots.append_current_rows(connection, "payments", {row["id"] for row in rows})
 
 
 def change_transactions(connection: Connection, changes: Mapping[str, int]) -> None:
-    """Take credits of transactions (negative: give them free)."""
-    rows = [{"id": transaction, "c": credits} for transaction, credits in sorted(changes.items()) if credits]
+    """Reserve credits of transactions, by transaction id; negative amounts are released."""
+    rows = [
+        {"id": transaction_id, "credits_delta": credits}
+        for transaction_id, credits in sorted(changes.items())
+        if credits
+    ]
     if rows:
         connection.execute(_CHANGE_TRANSACTION, rows)
 
 
-def insert_transactions(connection: Connection, rooms: Iterable[RefundableTransaction]) -> None:
+def insert_transactions(connection: Connection, transactions: Iterable[RefundableTransaction]) -> None:
+    """Insert refundable transactions of which nothing is taken yet."""
     rows = [
-        {"transaction_id": r.transaction_id, "customer_id": r.customer_id, "kind": r.kind, "credits": r.credits}
-        for r in rooms
+        {"transaction_id": t.transaction_id, "customer_id": t.customer_id, "kind": t.kind, "credits": t.credits}
+        for t in transactions
     ]
     if rows:
         connection.execute(transaction_rooms.insert(), rows)
 
 
 def mark_reversed(connection: Connection, transaction_id: str) -> None:
-    """A correction that was reversed can't be paid out any more."""
+    """Mark a correction as reversed, so that it cannot be paid out any more."""
     where = transaction_rooms.c.transaction_id == transaction_id
     connection.execute(update(transaction_rooms).where(where).values(reversed=True))
 
 
 def add_purchases(connection: Connection, credits: Mapping[str, int]) -> None:
-    """Raise balance and bought credits of each customer."""
-    rows = [{"id": customer_id, "c": amount} for customer_id, amount in sorted(credits.items())]
+    """Add purchased credits to balance and `bought`, by customer id."""
+    rows = [{"id": customer_id, "credits_delta": amount} for customer_id, amount in sorted(credits.items())]
     if rows:
         connection.execute(_ADD_PURCHASE, rows)
 
@@ -167,28 +192,32 @@ _CHANGE_CUSTOMER = (
     update(customers)
     .where(customers.c.customer_id == bindparam("id"))
     .values(
-        balance=customers.c.balance + bindparam("b"),
-        held=customers.c.held + bindparam("h"),
-        net_spent=customers.c.net_spent + bindparam("n"),
-        withdrawn=customers.c.withdrawn + bindparam("w"),
+        balance=customers.c.balance + bindparam("balance_delta"),
+        held=customers.c.held + bindparam("held_delta"),
+        net_spent=customers.c.net_spent + bindparam("net_spent_delta"),
+        withdrawn=customers.c.withdrawn + bindparam("withdrawn_delta"),
     )
 )
 _ADD_PURCHASE = (
     update(customers)
     .where(customers.c.customer_id == bindparam("id"))
-    .values(balance=customers.c.balance + bindparam("c"), bought=customers.c.bought + bindparam("c"))
+    .values(
+        balance=customers.c.balance + bindparam("credits_delta"),
+        bought=customers.c.bought + bindparam("credits_delta"),
+    )
 )
 _CHANGE_PAYMENT = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
     .values(
-        credits_taken=payments.c.credits_taken + bindparam("c"), money_taken=payments.c.money_taken + bindparam("m")
+        credits_taken=payments.c.credits_taken + bindparam("credits_delta"),
+        money_taken=payments.c.money_taken + bindparam("money_delta"),
     )
 )
-# Two comparisons and not one list: a list of values can't be used with several payments in one statement.
-_standing = and_(legs.c.payment_id == bindparam("id"), *(legs.c.status != status for status in sorted(UNPAID_FINAL)))
-_credits_now = select(func.coalesce(func.sum(legs.c.payment_credits), 0)).where(_standing).scalar_subquery()
-_money_now = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(_standing).scalar_subquery()
+# Comparisons instead of NOT IN: a list of values cannot be used with several payments in one statement.
+_takes_money = and_(legs.c.payment_id == bindparam("id"), *(legs.c.status != status for status in sorted(UNPAID_FINAL)))
+_credits_now = select(func.coalesce(func.sum(legs.c.payment_credits), 0)).where(_takes_money).scalar_subquery()
+_money_now = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(_takes_money).scalar_subquery()
 _RECOUNT_PAYMENT = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))
@@ -200,5 +229,5 @@ _RECOUNT_PAYMENT = (
 _CHANGE_TRANSACTION = (
     update(transaction_rooms)
     .where(transaction_rooms.c.transaction_id == bindparam("id"))
-    .values(taken=transaction_rooms.c.taken + bindparam("c"))
+    .values(taken=transaction_rooms.c.taken + bindparam("credits_delta"))
 )

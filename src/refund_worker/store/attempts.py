@@ -1,4 +1,4 @@
-"""Attempts: each has a key of its own, the body that was frozen for it, and its answer."""
+"""Attempts of legs: each has its own idempotency key, the body frozen for it, and the outcome of its call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from refund_worker.store.tables import attempts, legs, refunds
 
 
 def begin_attempts(connection: Connection, sends: Sequence[tuple[Send, Leg, str]]) -> None:
-    """Freeze new attempts with their key and body; count another send for those that exist."""
+    """Insert first sends as new attempts and count one more send for the others.
+
+    Takes (send, leg, body). A new attempt freezes its key and body.
+    """
     new, again = [], []
     for send, leg, body in sends:
         at = leg.last_sent_at
@@ -30,7 +33,7 @@ def begin_attempts(connection: Connection, sends: Sequence[tuple[Send, Leg, str]
                 }
             )
         else:
-            again.append({"id": leg.leg_id, "n": send.attempt, "sends": leg.sends, "last_sent_at": at})
+            again.append({"id": leg.leg_id, "attempt": send.attempt, "sends": leg.sends, "last_sent_at": at})
     if new:
         connection.execute(attempts.insert(), new)
     if again:
@@ -43,19 +46,22 @@ _BODIES = select(attempts.c.leg_id, attempts.c.number, attempts.c.body).where(
 
 
 def frozen_bodies(connection: Connection, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """The stored body of each (leg_id, attempt)."""
+    """Return the stored bodies by (leg_id, attempt); other attempts of these legs may be included."""
     leg_ids = sorted({leg_id for leg_id, _ in wanted})
     return {(leg_id, number): body for leg_id, number, body in connection.execute(_BODIES, {"leg_ids": leg_ids})}
 
 
 def end_attempts(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None:
-    """Record what became of sends: rows of id, n, outcome, outcome_code, outcome_message, request_id, answered_at."""
+    """Store how sends ended.
+
+    Takes rows of id (the leg's), attempt, outcome, outcome_code, outcome_message, request_id, answered_at.
+    """
     if answers:
         connection.execute(_ANSWER, list(answers))
 
 
 def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str) -> bool:
-    """Whether a refund of this transaction of the customer's has a committed intent to send."""
+    """Return True if an intent to send was ever committed for a refund of this transaction of the customer."""
     query = (
         select(attempts.c.leg_id)
         .join(legs, legs.c.leg_id == attempts.c.leg_id)
@@ -68,14 +74,14 @@ def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str)
 
 _SEND_AGAIN = (
     update(attempts)
-    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
+    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("attempt"))
     .values(sends=bindparam("sends"), last_sent_at=bindparam("last_sent_at"))
 )
 
 
 _ANSWER = (
     update(attempts)
-    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("n"))
+    .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("attempt"))
     .values(
         outcome=bindparam("outcome"),
         outcome_code=bindparam("outcome_code"),

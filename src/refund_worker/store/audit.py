@@ -1,4 +1,4 @@
-"""What the hash chain is made of: the rows of the append-only tables, and the seals over them."""
+"""The rows that the hash chain covers, its seals over them, and the records of its checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from refund_worker.store.tables import (
     snapshots,
 )
 
-# Which columns a digest covers, in this order: a column added later must not change the digests of older rows.
+# Columns that a digest covers, in this order. A column added later must not change the digests of older rows.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "ledger_transactions": (
         "transaction_id",
@@ -61,33 +61,36 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "snapshots": ("table_name", "row_id", "form", "state"),
     "erasures": ("at", "actor", "table_name", "row_seq", "was", "texts_hash", "becomes"),
 }
-# Columns that hold what people wrote: sealed as one hash under the row's `salt`, so that they can be erased with it.
+# Columns with texts that people wrote. They are sealed as one hash with the row's `salt`, so that both can be erased
+# together.
 TEXTS: Mapping[str, tuple[str, ...]] = {"ledger_transactions": ("description",), "events": ("reason", "detail")}
-# What stands in their place once they are erased: all of a row's, and nothing else.
+# Values that replace erased texts. All texts of a row are erased together, and nothing else.
 ERASED: Mapping[str, dict[str, str]] = {
     "ledger_transactions": {"description": ""},
     "events": {"reason": "", "detail": "{}"},
 }
-# The line of a refund that a second person let go.
+# Kind of the event that a second person approved the refund.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
-# Behind a line that leads to one of these, nothing is sent before another line lets the refund go.
+# After an event with one of these statuses, nothing is sent until a later event releases the refund.
 _HELD = (RefundStatus.AWAITING_APPROVAL, *ENDED_UNSENT)
-# The second: the processor has paid already, on the word of a database that this one is a backup or a copy of.
-_LET_GO = (APPROVED, "posted_after_all")
+# The second kind: the processor has already paid, for a database of which this one is a backup or a copy.
+_RELEASED_BY = (APPROVED, "posted_after_all")
 _SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
 
 
 def top_seqs(connection: Connection) -> dict[str, int]:
-    """The highest number in each table that can be seen; 0 where it is empty."""
+    """Return the highest visible `seq` of each covered table by its name; 0 for an empty table."""
     tops = (select(func.max(t.c.seq)).scalar_subquery().label(name) for name, t in _TABLES.items())
     return {name: int(top or 0) for name, top in connection.execute(select(*tops)).mappings().one().items()}
 
 
 def running_transactions(connection: Connection) -> tuple[int, int] | None:
-    """(the oldest that still runs, the next that will begin), as numbers that only grow; None on SQLite, which lets
-    no second writer begin before the first has ended."""
+    """Return (oldest transaction still running, next one to begin) as numbers that only grow.
+
+    Returns None on SQLite, where no second writer begins before the first has ended.
+    """
     if connection.dialect.name == "sqlite":
         return None
     query = "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM pg_current_snapshot() AS s"
@@ -108,12 +111,15 @@ _ROWS_BETWEEN = {
 def rows_between(
     connection: Connection, table: str, after: int, upto: int, limit: int
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Rows with after < seq <= upto, in order: `seq`, the columns of `COLUMNS`, and `salt` where it has `TEXTS`."""
+    """Return rows with after < seq <= upto, in order.
+
+    Each has `seq`, the columns of `COLUMNS`, and `salt` if the table has `TEXTS`.
+    """
     return connection.execute(_ROWS_BETWEEN[table], {"after": after, "upto": upto, "limit": limit}).all()
 
 
 def numbers_below_one(connection: Connection) -> list[tuple[str, int]]:
-    """(table, seq) of rows with a number that the database never gives: somebody put them in by hand."""
+    """Return (table, seq) of rows with a number that the database never assigns: they were inserted manually."""
     return [
         (t.name, seq)
         for t in _NUMBERED
@@ -122,17 +128,21 @@ def numbers_below_one(connection: Connection) -> list[tuple[str, int]]:
 
 
 def sent_while_held(connection: Connection, after: int, upto: int) -> list[tuple[int, str, str]]:
-    """(seq of the first send, refund, status by the lines before) of refunds that were sent though nobody let them go,
-    among the sends with after < seq <= upto."""
+    """Find refunds that were sent while they waited for approval, were rejected or canceled, and were not released.
+
+    Returns (seq of the first send, refund_id, held status) for the sends with after < seq <= upto.
+    """
     sent, held, later = events.alias("sent"), events.alias("held"), events.alias("later")
     leads_to_held = (held.c.leg_id.is_(None), held.c.to_status.in_(_HELD))
-    let_go_or_held_anew = or_(later.c.kind.in_(_LET_GO), and_(later.c.leg_id.is_(None), later.c.to_status.in_(_HELD)))
+    released_or_held_again = or_(
+        later.c.kind.in_(_RELEASED_BY), and_(later.c.leg_id.is_(None), later.c.to_status.in_(_HELD))
+    )
     between = and_(later.c.refund_id == held.c.refund_id, later.c.seq > held.c.seq, later.c.seq < sent.c.seq)
     query = (
         select(func.min(sent.c.seq), sent.c.refund_id, held.c.to_status)
         .join(held, and_(held.c.refund_id == sent.c.refund_id, held.c.seq < sent.c.seq, *leads_to_held))
         .where(sent.c.kind == _SENT, sent.c.seq > after, sent.c.seq <= upto)
-        .where(~exists().where(between, let_go_or_held_anew))
+        .where(~exists().where(between, released_or_held_again))
         .group_by(sent.c.refund_id, held.c.to_status)
         .order_by(func.min(sent.c.seq))
     )
@@ -140,11 +150,12 @@ def sent_while_held(connection: Connection, after: int, upto: int) -> list[tuple
 
 
 def insert_erasure(connection: Connection, erasure: Mapping[str, Any]) -> None:
-    """Append that texts of a sealed row were overwritten: at, actor, table_name, row_seq, was, texts_hash, becomes."""
+    """Record that texts of a sealed row were overwritten: at, actor, table_name, row_seq, was, texts_hash, becomes."""
     connection.execute(erasures.insert().values(**erasure))
 
 
 def erasures_of(connection: Connection, table: str, seq: int) -> list[RowMapping]:
+    """Return the erasures of one row of a table, the oldest first."""
     e = erasures.c
     query = select(erasures).where(e.table_name == table, e.row_seq == seq, e.seq > 0).order_by(e.seq)
     return list(connection.execute(query).mappings())
@@ -158,37 +169,41 @@ def seal_over(connection: Connection, table: str, seq: int) -> RowMapping | None
 
 
 def count_after(connection: Connection, table: str, after: int) -> int:
+    """Return how many rows of the table have a `seq` above `after`."""
     t = _TABLES[table]
     return connection.execute(select(func.count()).where(t.c.seq > after)).scalar_one()
 
 
 def last_sealed_seqs(connection: Connection) -> dict[str, int]:
-    """How far each table is sealed; 0 where nothing of it is."""
+    """Return the last sealed `seq` of each covered table by its name; 0 if nothing is sealed."""
     return _sealed_seqs(connection)
 
 
 def last_seal(connection: Connection) -> RowMapping | None:
+    """Return the newest seal, or None."""
     query = select(audit_seals).order_by(audit_seals.c.seq.desc()).limit(1)
     return connection.execute(query).mappings().first()
 
 
 def seals_after(connection: Connection, after: int, limit: int) -> list[RowMapping]:
+    """Return at most `limit` seals with a `seq` above `after`, in order."""
     query = select(audit_seals).where(audit_seals.c.seq > after).order_by(audit_seals.c.seq).limit(limit)
     return list(connection.execute(query).mappings())
 
 
 def seal_at(connection: Connection, seq: int) -> RowMapping | None:
+    """Return the seal with this `seq`, or None."""
     return connection.execute(select(audit_seals).where(audit_seals.c.seq == seq)).mappings().first()
 
 
 def sealed_seqs_at(connection: Connection, seal: int) -> dict[str, int]:
-    """How far each table was sealed by this seal and those before; 0 where nothing of it was."""
+    """Return the last `seq` of each table that was sealed by this seal or an earlier one; 0 if nothing was."""
     return _sealed_seqs(connection, audit_seals.c.seq <= seal)
 
 
 def _sealed_seqs(connection: Connection, *among: ColumnElement[bool]) -> dict[str, int]:
     s = audit_seals.c
-    # The last of an index, not the largest of all: it is asked for every few seconds, and seals only grow.
+    # Read the end of the index instead of a maximum: this runs every few seconds, and the seals only grow.
     lasts = (
         select(s.last_seq)
         .where(s.table_name == name, *among)
@@ -202,12 +217,15 @@ def _sealed_seqs(connection: Connection, *among: ColumnElement[bool]) -> dict[st
 
 
 def insert_check(connection: Connection, check: Mapping[str, Any]) -> None:
-    """Note what was looked at of the chain: at, kind, actor, first_seal, last_seal, rows, findings."""
+    """Record a check of the chain: at, kind, actor, first_seal, last_seal, rows, findings."""
     connection.execute(audit_checks.insert().values(**check))
 
 
 def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> RowMapping | None:
-    """The latest check of this kind; `of_all` only those that began with the first seal."""
+    """Return the latest check of this kind, or None.
+
+    With `of_all`, only checks that began with the first seal count.
+    """
     c = audit_checks.c
     query = select(audit_checks).where(c.kind == kind).order_by(c.seq.desc()).limit(1)
     if of_all:
@@ -218,7 +236,10 @@ def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> Ro
 def lines(
     connection: Connection, table: str, equal: Mapping[str, Any], *, before: int | None, look_back: int, limit: int
 ) -> list[RowMapping]:
-    """Rows of an append-only table with these values, the newest first, among the `look_back` before `before`."""
+    """Return rows of a covered table that have the values of `equal`, the newest first.
+
+    Only the last `look_back` rows before `before` are searched, unless a refund or a customer is given.
+    """
     t = _TABLES[table]
     query = select(t).order_by(t.c.seq.desc()).limit(limit)
     for name, value in equal.items():
@@ -232,4 +253,5 @@ def lines(
 
 
 def insert_seal(connection: Connection, seal: Mapping[str, Any]) -> None:
+    """Insert a seal: a row with the columns of the table `audit_seals`."""
     connection.execute(audit_seals.insert().values(**seal))

@@ -1,4 +1,4 @@
-"""Batches of refund requests: what became of each row."""
+"""Batches of refund requests and the result of each row. All times are epoch seconds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from refund_worker.store.tables import refund_batch_rows, refund_batches, refund
 
 
 def insert_batch(connection: Connection, row: Mapping[str, Any], now: float) -> None:
-    """A new batch: batch_id, client, actor, body_sha256, status."""
+    """Insert a batch: batch_id, client, actor, body_sha256, status."""
     connection.execute(refund_batches.insert().values(**row, created_at=now, updated_at=now))
 
 
 def take_over(
     connection: Connection, client: str, body_sha256: str, status: str, not_since: float, now: float
 ) -> str | None:
-    """The client's batch of this body in this status that nobody has touched since then, now touched; None without.
+    """Take over an unfinished batch of the client and return its id, or None.
 
-    Of several who want it, one gets it.
+    It must have this body and status and be unchanged since `not_since`. It is marked as changed now, so that only one
+    of several callers gets it.
     """
     b = refund_batches.c
     idle = (b.status == status, b.updated_at <= not_since)
@@ -34,25 +35,27 @@ def take_over(
 
 
 def next_row(connection: Connection, batch_id: str) -> int:
-    """How many rows of it were taken in: they come in order, so the index of the next one."""
+    """Return the index of the next row to accept: rows are accepted in order, so it is the number of accepted rows."""
     last = select(func.max(refund_batch_rows.c.row)).where(refund_batch_rows.c.batch_id == batch_id)
     found = connection.execute(last).scalar()
     return 0 if found is None else int(found) + 1
 
 
 def insert_rows(connection: Connection, batch_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows of row (its index), refund_id, replayed, code, message; what is there already stays as it is."""
+    """Insert rows of row (its index), refund_id, replayed, code, message. Existing rows stay unchanged."""
     values = [{"batch_id": batch_id, **row} for row in rows]
     if values:
         connection.execute(insert_into(connection, refund_batch_rows).on_conflict_do_nothing(), values)
 
 
 def touch(connection: Connection, batch_id: str, *, status: str, now: float) -> None:
+    """Set the batch's status and mark it as changed at `now`."""
     where = refund_batches.c.batch_id == batch_id
     connection.execute(update(refund_batches).where(where).values(status=status, updated_at=now))
 
 
 def find_batch(connection: Connection, batch_id: str) -> RowMapping | None:
+    """Return the batch, or None."""
     query = select(refund_batches).where(refund_batches.c.batch_id == batch_id)
     return connection.execute(query).mappings().first()
 
@@ -60,7 +63,7 @@ def find_batch(connection: Connection, batch_id: str) -> RowMapping | None:
 def latest_batches(
     connection: Connection, *, limit: int, client: str | None = None, after: str | None = None
 ) -> list[RowMapping]:
-    """The newest first, each with how many rows it has so far."""
+    """Return batches, the newest first, each with its number of rows so far; `after` is the last id already seen."""
     b, r = refund_batches.c, refund_batch_rows.c
     last = select(func.max(r.row)).where(r.batch_id == b.batch_id).scalar_subquery()
     query = select(refund_batches, (func.coalesce(last, -1) + 1).label("rows")).order_by(b.batch_id.desc()).limit(limit)
@@ -72,13 +75,14 @@ def latest_batches(
 
 
 def count_rejected(connection: Connection, batch_id: str) -> int:
+    """Return how many rows of the batch were rejected."""
     r = refund_batch_rows.c
     query = select(func.count()).where(r.batch_id == batch_id, r.code.is_not(None))
     return connection.execute(query).scalar_one()
 
 
 def count_rows(connection: Connection, batch_id: str) -> tuple[int, int]:
-    """(accepted, replayed)."""
+    """Return (accepted, replayed): the rows with a new refund and those with an earlier one."""
     r = refund_batch_rows.c
     query = (
         select(r.replayed, func.count()).where(r.batch_id == batch_id, r.refund_id.is_not(None)).group_by(r.replayed)
@@ -88,6 +92,7 @@ def count_rows(connection: Connection, batch_id: str) -> tuple[int, int]:
 
 
 def rejected_rows(connection: Connection, batch_id: str, limit: int | None = None) -> list[RowMapping]:
+    """Return row, code and message of the rejected rows in order, at most `limit`."""
     r = refund_batch_rows.c
     query = select(r.row, r.code, r.message).where(r.batch_id == batch_id, r.code.is_not(None)).order_by(r.row)
     query = query.limit(limit)
@@ -95,7 +100,7 @@ def rejected_rows(connection: Connection, batch_id: str, limit: int | None = Non
 
 
 def count_refunds_by_status(connection: Connection, batch_id: str) -> dict[str, int]:
-    """How far the refunds of a batch are, those that were there before included."""
+    """Return the number of the batch's refunds by status, those that existed before included."""
     of_batch = select(refund_batch_rows.c.refund_id).where(refund_batch_rows.c.batch_id == batch_id)
     query = select(refunds.c.status, func.count()).where(refunds.c.refund_id.in_(of_batch)).group_by(refunds.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}

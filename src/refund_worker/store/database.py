@@ -1,4 +1,4 @@
-"""The database: engine, transactions and its clock. What differs between SQLite and Postgres hides here."""
+"""The database: engine, transactions and its clock. Most differences between SQLite and Postgres are handled here."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from refund_worker.errors import Unavailable, UnsafeSavepoint
 
-# How long a writer waits for another one before the caller gets 503.
+# Seconds for which a writer waits for another one before the caller gets 503.
 BUSY_SECONDS = 30
-# Postgres ends what takes longer: a statement, a wait for a lock, a transaction whose process stands still.
+# Postgres ends a statement, a wait for a lock, or an idle transaction after these seconds.
 STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS = 30, 10, 30
-# How long anybody waits for one of this process's connections, and for a server that is not there.
+# Seconds of waiting for a connection of this process's pool, and for a server that does not answer.
 POOL_SECONDS = 5.0
 CONNECT_SECONDS = 5
-# A server that has vanished is noticed after so long, also in the middle of a wait for it (libpq's words).
+# A server that has disappeared is noticed after these times, also during a wait for it (names of libpq).
 TCP = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-# With recursive triggers a row that is replaced is deleted by the rules, so that its delete trigger is asked.
+# recursive_triggers: only with it does SQLite run the delete trigger for a row that REPLACE deletes.
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "recursive_triggers=ON")
-# Deadlocks and serialisation failures are the database's way of saying "again, please".
+# SQLSTATEs of deadlocks and serialisation failures: the database asks to run the transaction again.
 TRIES = 5
 RETRY_STATES = frozenset({"40001", "40P01"})
-# Not operational errors by their class, but they pass: a server that only reads (a standby just now, or a disk that
-# somebody protects), and a transaction that stood still for too long.
+# SQLSTATEs that are temporary, although SQLAlchemy does not class them as operational errors: a read-only server (a
+# standby, or a write-protected disk), and a transaction that was idle for too long.
 PASSING_STATES = frozenset({"25006", "25P03"})
 # Ids of one statement: fewer than either database takes as parameters.
 IDS_AT_ONCE = 5_000
@@ -41,10 +41,13 @@ _BEGUN = "refund_worker_begun"
 
 
 class Database:
-    """One engine, made after the fork. `write()` and `read()` are the only ways to a transaction."""
+    """One engine, created after the fork. `write()` and `read()` are the only ways to open a transaction."""
 
     def __init__(self, url: str, *, pool_size: int = 5, pool_seconds: float = POOL_SECONDS) -> None:
-        """Up to twice `pool_size` connections; who gets none within `pool_seconds` hears `Unavailable`."""
+        """Make the engine with up to twice `pool_size` connections.
+
+        A caller that gets no connection within `pool_seconds` gets `Unavailable`.
+        """
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": pool_seconds}
@@ -52,7 +55,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes: on SQLite it takes the lock at once. Raises `Unavailable` where it can't."""
+        """Open a transaction that writes; on SQLite it takes the write lock at once.
+
+        Raises `Unavailable` if the database cannot be used or is locked for too long.
+        """
         with (
             _as_unavailable(),
             self.engine.connect() as connection,
@@ -62,12 +68,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
+        """Open a transaction that only reads. Raises `Unavailable` if the database does not answer."""
         with _as_unavailable(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """`work` in a write transaction, run again from the start after a deadlock or a serialisation failure."""
+        """Run `work` in a write transaction; after a deadlock or serialisation failure run it again from the start.
+
+        It is tried at most `TRIES` times. Raises `Unavailable` after the last.
+        """
         for _ in range(TRIES - 1):
             try:
                 with self.write() as connection:
@@ -78,15 +87,19 @@ class Database:
             return work(connection)
 
     def close(self) -> None:
+        """Close all pooled connections."""
         self.engine.dispose()
 
 
 class TryAgain(Unavailable):
-    """The database asked for the whole transaction again (deadlock, serialisation failure)."""
+    """The database asks to run the whole transaction again after a deadlock or serialisation failure."""
 
 
 def now(connection: Connection) -> float:
-    """The database's own clock, in seconds since the epoch: leases and schedules never mix two machines' clocks."""
+    """Return the database's clock in epoch seconds.
+
+    Leases and schedules use only this clock, so that the clocks of different machines are never mixed.
+    """
     if connection.dialect.name == "sqlite":
         value = connection.exec_driver_sql("SELECT (julianday('now') - 2440587.5) * 86400.0").scalar_one()
     else:
@@ -97,32 +110,32 @@ def now(connection: Connection) -> float:
 
 
 def locked(connection: Connection, query: Select[Any], *, skip: bool = False) -> Select[Any]:
-    """The query with row locks, where the database has them; an SQLite writer has the whole file.
+    """Return the query with row locks on Postgres; with `skip` it skips rows that others have locked.
 
-    Without the key: rows that refer to these take a lock of their own on it in the order of their insertion, and keys
-    never change.
+    SQLite needs none: a writer locks the whole file. The key is not locked (`key_share`): rows that refer to these rows
+    take their own lock on the key in the order of their insertion, and keys never change.
     """
     return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip, key_share=True)
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """An insert that knows ON CONFLICT; both databases spell it alike, SQLAlchemy has one for each."""
+    """Return an insert that supports ON CONFLICT. Both databases spell it alike; SQLAlchemy has a class for each."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def begin_for_real(connection: Connection) -> None:
-    """Have the transaction of somebody else's engine begin in the database too, before a savepoint in it is released.
+    """Begin the transaction of a caller's engine in the database too, before a savepoint in it is released.
 
-    Unless told otherwise Python's SQLite driver says BEGIN only before the first write. A savepoint that comes earlier
-    is the outermost, and its release is a commit, whatever the caller does afterwards. Raises `UnsafeSavepoint` where
-    the caller has set such a savepoint himself.
+    By default Python's SQLite driver says BEGIN only before the first write. A savepoint set before that is the
+    outermost one, and its release is a commit, whatever the caller does afterwards. Raises `UnsafeSavepoint` if the
+    caller has set such a savepoint.
     """
     if not connection.in_transaction():
         connection.begin()
     if connection.dialect.name != "sqlite":
         return
     driver = connection.connection.driver_connection
-    assert driver is not None  # it is what has just begun
+    assert driver is not None  # the transaction has just begun on it
     root = connection.get_transaction()
     if not driver.in_transaction:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -138,13 +151,16 @@ def begin_for_real(connection: Connection) -> None:
 
 
 def _begins_late(driver: Any) -> bool:
-    """Whether the driver itself decides when to say BEGIN (sqlite3 calls it the legacy way; all of Python 3.11 is)."""
+    """Return True if the driver decides when to say BEGIN: sqlite3's legacy mode, the only one in Python 3.11."""
     return driver.isolation_level is not None and getattr(driver, "autocommit", -1) == -1
 
 
 @contextmanager
 def _as_unavailable() -> Iterator[None]:
-    """Turn "not now" of either database into `Unavailable`; nothing was written then. Text and SQL stay inside."""
+    """Convert temporary errors of both databases to `Unavailable`; nothing was written then.
+
+    The text names neither the SQL nor its parameters.
+    """
     try:
         yield
     except PoolTimeout:
@@ -155,12 +171,12 @@ def _as_unavailable() -> Iterator[None]:
             raise TryAgain("the database is busy: try again") from error
         passes = state in PASSING_STATES or error.connection_invalidated
         if passes or (isinstance(error, OperationalError) and not _is_our_fault(error)):
-            raise Unavailable("the database can't be used just now: try again") from error
+            raise Unavailable("the database cannot be used just now: try again") from error
         raise
 
 
 def _is_our_fault(error: OperationalError) -> bool:
-    """A missing table or column is not an outage."""
+    """Return True for a missing table or column: that is not an outage."""
     return "no such" in str(error.orig)
 
 
@@ -181,7 +197,7 @@ def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     if path and in_a_file:
         Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
     arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-    # Customers' texts are not for a log, and an error quotes its statement's parameters.
+    # Errors quote the parameters of their statement; customers' texts must not get into a log.
     engine = create_engine(url, **(pool if in_a_file else {}), connect_args=arguments, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
@@ -192,7 +208,7 @@ def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A reader that turns writer in mid-transaction can only fail: writers say so at once.
+        # A reader that starts to write in mid-transaction can only fail, so writers take the lock at BEGIN.
         write = connection.get_execution_options().get(_WRITE)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -200,6 +216,6 @@ def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
 
 
 def ping(database: Database) -> None:
-    """Raises `Unavailable` when the database does not answer."""
+    """Send a trivial query. Raises `Unavailable` if the database does not answer."""
     with database.read() as connection:
         connection.execute(text("SELECT 1"))

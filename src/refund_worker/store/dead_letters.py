@@ -1,4 +1,4 @@
-"""Requests that were refused at a door which can't answer its caller."""
+"""Dead letters: refused requests of an entry point that cannot answer its caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _SAME = ("door", "client", "idempotency_key", "code")
 
 
 def insert_refused(connection: Connection, row: Mapping[str, Any], now: float) -> None:
-    """Keep a refusal (door, client, idempotency_key, code, message, body); the same again is counted, not added."""
+    """Store a refused request: door, client, idempotency_key, code, message, body.
+
+    The same refusal of the same key is counted, not added.
+    """
     insert = insert_into(connection, refused_requests)
     again = {
         "at": now,
@@ -27,7 +30,10 @@ def insert_refused(connection: Connection, row: Mapping[str, Any], now: float) -
 
 
 def refused(connection: Connection, limit: int, *, idempotency_key: str | None = None) -> list[RowMapping]:
-    """The latest refusals first."""
+    """Return at most `limit` refused requests, the latest first.
+
+    With `idempotency_key`, only those with this key.
+    """
     query = select(refused_requests).order_by(refused_requests.c.at.desc(), refused_requests.c.seq.desc()).limit(limit)
     if idempotency_key is not None:
         query = query.where(refused_requests.c.idempotency_key == idempotency_key)
@@ -35,7 +41,7 @@ def refused(connection: Connection, limit: int, *, idempotency_key: str | None =
 
 
 def delete_refused(connection: Connection, before: float, limit: int) -> int:
-    """Delete the oldest of those last refused before then; returns how many."""
+    """Delete at most `limit` of the oldest requests that were last refused before `before`; return how many."""
     r = refused_requests.c
     old = select(r.seq).where(r.at < before).order_by(r.at).limit(limit)
     return connection.execute(delete(refused_requests).where(r.seq.in_(old), r.at < before)).rowcount

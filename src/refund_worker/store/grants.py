@@ -1,4 +1,4 @@
-"""Least rights on Postgres: what the application's own role may do, which is less than its owner may."""
+"""Least privilege on Postgres: the grants of the application's own role, which may do less than the tables' owner."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ VERSION_TABLE = "alembic_version"
 
 
 def grant_least_rights(database: Database, role: str) -> None:
-    """Let `role` run the application, and change or delete no row of the ledger and the audit trail.
+    """Let `role` run the application without the right to change or delete rows of the ledger and the audit trail.
 
-    Run it as the owner of the tables, again after each upgrade. What the role had before on our tables is taken away.
-    Raises `InvalidRequest` on SQLite, which knows no roles; `NotFound` where there is no such role; `Conflict` where it
-    is a superuser or owns the tables, so that no right could be kept from it.
+    Run it as the owner of the tables, again after each upgrade. Earlier rights of the role on our tables are revoked.
+    Raises `InvalidRequest` on SQLite, which has no roles; `NotFound` if there is no such role; `Conflict` if the role
+    is a superuser or owns tables, because then no right can be denied to it.
     """
     if database.is_sqlite:
-        raise InvalidRequest("SQLite knows no roles: triggers alone guard its ledger", field="role")
+        raise InvalidRequest("SQLite has no roles: only triggers protect its ledger, so grant nothing", field="role")
 
     def work(connection: Connection) -> None:
         _check(connection, role)

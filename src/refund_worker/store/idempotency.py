@@ -15,7 +15,7 @@ def find_act(connection: Connection, client: str, idempotency_key: str) -> RowMa
 
 
 def is_result(connection: Connection, client: str, result_id: str) -> bool:
-    """Whether an act under one of this client's keys made it."""
+    """Return True if an act under one of this client's keys made `result_id`."""
     k = keyed_acts.c
     query = select(k.result_id).where(k.result_id == result_id, k.client == client)
     return connection.execute(query.limit(1)).first() is not None
@@ -24,7 +24,10 @@ def is_result(connection: Connection, client: str, result_id: str) -> bool:
 def insert_act(
     connection: Connection, client: str, idempotency_key: str, body: str, result_id: str, now: float
 ) -> None:
-    """IntegrityError where the key was taken in the meantime."""
+    """Store an act under its key at `now` (epoch seconds).
+
+    Raises `IntegrityError` if another transaction has taken the key.
+    """
     connection.execute(
         keyed_acts.insert().values(
             client=client, idempotency_key=idempotency_key, body=body, result_id=result_id, created_at=now

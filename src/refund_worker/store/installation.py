@@ -1,4 +1,4 @@
-"""Which installation this database is: told to the processor with every refund, and kept by every backup."""
+"""The installation's id: sent to the processor with every refund, and part of every backup."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _ID = select(installation.c.installation_id)
 
 
 def installation_id(connection: Connection) -> str:
-    """The id that the database was given when it was made."""
+    """Return the id that the database got when it was created."""
     return str(connection.execute(_ID).scalar_one())

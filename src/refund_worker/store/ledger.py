@@ -1,4 +1,4 @@
-"""The ledger: append-only. A posting's id says what it is for, so the same one can't be written twice."""
+"""The ledger: append-only. A posting's id says what it is for, so the same posting cannot be written twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refund_worker.store.tables import CORRECTIONS, ledger_entries, ledger_trans
 
 
 def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None:
-    """Append them all; an id that exists raises IntegrityError and undoes the transaction."""
+    """Append all postings. Raises `IntegrityError` if an id exists, which rolls the transaction back."""
     if not postings:
         return
     connection.execute(
@@ -47,6 +47,7 @@ _BY_ID = select(ledger_transactions).where(
 
 
 def transactions_by_id(connection: Connection, transaction_ids: Iterable[str]) -> dict[str, RowMapping]:
+    """Return the ledger transactions among these ids, by id."""
     rows = connection.execute(_BY_ID, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: row for row in rows}
 
@@ -54,7 +55,10 @@ def transactions_by_id(connection: Connection, transaction_ids: Iterable[str]) -
 def transactions_of(
     connection: Connection, customer_id: str, *, limit: int, after: str | None = None
 ) -> list[RowMapping]:
-    """The customer's Transactions list, newest first, from behind the transaction `after`."""
+    """Return at most `limit` transactions that the customer sees, newest first.
+
+    With `after`, only those that follow this transaction in the list.
+    """
     t = ledger_transactions.c
     query = _newest_of(customer_id, limit).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
     if after is not None:
@@ -64,7 +68,7 @@ def transactions_of(
 
 
 def corrections_of(connection: Connection, customer_id: str, *, limit: int) -> list[RowMapping]:
-    """The customer's corrections, newest first, from an index of corrections alone."""
+    """Return the customer's corrections, newest first. An index that holds only corrections serves this query."""
     return list(connection.execute(_newest_of(customer_id, limit).where(CORRECTIONS)).mappings())
 
 
@@ -83,12 +87,12 @@ _REVERSAL = (
 
 
 def reversal_of(connection: Connection, transaction_id: str) -> RowMapping | None:
-    """The latest reversal entry that refers to this transaction, if there is one."""
+    """Return the latest reversal that refers to this transaction, or None."""
     return connection.execute(_REVERSAL, {"refers_to": transaction_id}).mappings().first()
 
 
 def unbalanced_transactions(connection: Connection) -> list[str]:
-    """Ids of ledger transactions whose entries do not sum to zero in every unit: none, or something is broken."""
+    """Return ids of transactions whose entries do not sum to zero in every unit. Any id is a defect."""
     e = ledger_entries.c
     query = select(e.transaction_id).group_by(e.transaction_id, e.unit).having(func.sum(e.amount) != 0)
     return [row[0] for row in connection.execute(query)]

@@ -1,4 +1,4 @@
-"""What was asked for lately: the sums that approval and velocity limits are held against."""
+"""Sums of recently requested refunds, which are compared with the approval and velocity limits."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from refund_worker.domain.refund import ENDED_UNSENT
 from refund_worker.store.tables import legs, refunds
 
-# Asked and not taken back by a person: what failed counts too, since somebody did ask for it.
+# Statuses of requests that a person took back. Failed refunds do count, because they were requested.
 NOT_COUNTED = ENDED_UNSENT
 
 
 def money_of_customers(
     connection: Connection, customer_ids: Collection[str], since: float
 ) -> list[tuple[str, str, str, int]]:
-    """(customer, payment, currency, minor units) asked for since then."""
+    """Return (customer_id, payment_id, currency, minor units) requested since `since` (epoch seconds)."""
     columns = (refunds.c.customer_id, legs.c.payment_id, legs.c.currency)
     rows = connection.execute(_money(columns, since).where(refunds.c.customer_id.in_(customer_ids)))
     return [(row[0], row[1], row[2], int(row[3])) for row in rows]
 
 
 def money_of_actors(connection: Connection, actors: Collection[str], since: float) -> list[tuple[str, str, int]]:
-    """(actor, currency, minor units) asked for since then."""
+    """Return (actor, currency, minor units) requested since `since` (epoch seconds)."""
     columns = (refunds.c.requested_by, legs.c.currency)
     rows = connection.execute(_money(columns, since).where(refunds.c.requested_by.in_(actors)))
     return [(row[0], row[1], int(row[2])) for row in rows]
 
 
 def counts(connection: Connection, column: str, values: Collection[str], since: float) -> list[tuple[str, int, float]]:
-    """How many refunds were asked for since then and when the first was, by `customer_id` or `requested_by`."""
+    """Count the refunds requested since `since`, by the column `customer_id` or `requested_by`.
+
+    Returns (value of the column, number of refunds, time of the first request); times are epoch seconds.
+    """
     which = refunds.c[column]
     query = (
         select(which, func.count(), func.min(refunds.c.created_at))
@@ -44,7 +47,10 @@ def counts(connection: Connection, column: str, values: Collection[str], since: 
 def counts_of_payments(
     connection: Connection, customer_ids: Collection[str], since: float
 ) -> list[tuple[str, int, float]]:
-    """How many refunds were asked for over each payment of these customers since then, and when the first was."""
+    """Count the refunds requested since `since` over each payment of these customers.
+
+    Returns (payment_id, number of refunds, time of the first request); times are epoch seconds.
+    """
     query = (
         select(legs.c.payment_id, func.count(), func.min(refunds.c.created_at))
         .join(refunds, refunds.c.refund_id == legs.c.refund_id)

@@ -1,4 +1,4 @@
-"""Which refund objects stand in our books, and what persons paid by hand: read to say whose an object is."""
+"""The refund objects and manual payments in our records, read to find out which leg an object belongs to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refund_worker.store.tables import legs, payments, refund_objects
 
 
 class RecordedObject(NamedTuple):
-    """Whose an object is by its id; `attempt` as first heard, if it was."""
+    """The leg and refund of a recorded refund object; `attempt` is as first reported, None if it was not."""
 
     leg_id: str
     refund_id: str
@@ -24,7 +24,7 @@ class RecordedObject(NamedTuple):
 
 
 def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable[str]) -> dict[str, RecordedObject]:
-    """By object, for those whose id stands in our books."""
+    """Return, by object id, the refund objects of this processor that are in our records."""
     o = refund_objects.c
     query = select(o.processor_refund_id, o.leg_id, legs.c.refund_id, o.attempt).join(legs, legs.c.leg_id == o.leg_id)
     found: dict[str, RecordedObject] = {}
@@ -35,7 +35,7 @@ def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable
 
 
 def refunds_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:
-    """The refund's id by leg id, for the legs that exist, however many are asked for."""
+    """Return the refund id by leg id for the legs that exist; the number of ids is not limited."""
     found: dict[str, str] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
         found |= refunds_of_legs(connection, chunk)
@@ -43,7 +43,7 @@ def refunds_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict
 
 
 class AskedFor(NamedTuple):
-    """What a leg asks for, in minor units, and over which payment, by the processor's name for it."""
+    """The amount that a leg requests, in minor units, and the payment, by the processor's id for it."""
 
     amount_minor: int
     currency: str
@@ -51,7 +51,7 @@ class AskedFor(NamedTuple):
 
 
 def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, AskedFor]:
-    """What these legs ask for, by leg id."""
+    """Return what these legs request, by leg id."""
     query = select(legs.c.leg_id, legs.c.amount_minor, legs.c.currency, legs.c.processor_payment_id)
     found: dict[str, AskedFor] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
@@ -61,7 +61,10 @@ def asked_for(connection: Connection, leg_ids: Collection[str]) -> dict[str, Ask
 
 
 def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
-    """By what these legs were paid, by leg id: the refund object's id, or a person's reference behind its prefix."""
+    """Return, by leg id, the reference by which these legs were paid.
+
+    It is the refund object's id, or a person's reference with the prefix of manual payments.
+    """
     query = select(legs.c.leg_id, legs.c.processor_refund_id).where(legs.c.processor_refund_id.is_not(None))
     found: dict[str, str] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
@@ -70,13 +73,13 @@ def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str,
 
 
 def returned_earlier(connection: Connection, payment_id: str) -> int:
-    """Minor units that were recorded as returned before this payment was known here."""
+    """Return the minor units that were recorded as returned before this payment was known here."""
     query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
     return int(connection.execute(query).scalar() or 0)
 
 
 def paid_manually(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:
-    """Minor units by reference of what persons paid by hand in the place of refunds over this payment."""
+    """Return the minor units, by reference, that persons paid manually for refunds over this payment."""
     query = select(legs.c.processor_refund_id, legs.c.amount_minor).where(
         legs.c.payment_id == payment_id,
         legs.c.status == LegStatus.SUCCEEDED,

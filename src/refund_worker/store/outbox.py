@@ -1,4 +1,4 @@
-"""Notifications that wait to be delivered, and what became of the others; those delivered long ago are deleted."""
+"""The outbox of notifications: those that wait, and how the others ended. Old delivered ones are deleted."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from refund_worker.store.tables import outbox
 
 
 def insert_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """New messages (message_id, refund_id, type, body, created_at), due at once."""
+    """Insert messages (message_id, refund_id, type, body, created_at); they are due at once."""
     if rows:
         connection.execute(outbox.insert(), [{**row, "next_at": row["created_at"]} for row in rows])
 
 
 def is_any_due(connection: Connection, now: float) -> bool:
+    """Return True if a message is due at `now` (epoch seconds)."""
     return connection.execute(select(outbox.c.message_id).where(outbox.c.next_at <= now).limit(1)).first() is not None
 
 
 def claim(connection: Connection, now: float, limit: int, until: float) -> list[RowMapping]:
-    """The messages due the longest, each now one try further and nobody else's before `until`."""
+    """Claim at most `limit` messages, those due for the longest time first, and count one more try for each.
+
+    No other process gets them before `until` (epoch seconds).
+    """
     due = select(outbox.c.message_id).where(outbox.c.next_at <= now).order_by(outbox.c.next_at).limit(limit)
     ids = list(connection.execute(locked(connection, due, skip=True)).scalars())
     if not ids:
@@ -35,28 +39,28 @@ def claim(connection: Connection, now: float, limit: int, until: float) -> list[
 
 
 def mark_delivered(connection: Connection, tried: Sequence[tuple[str, int]], now: float) -> None:
-    """(message_id, which try) that were taken by their receiver."""
+    """Mark messages as delivered at `now`: (message_id, number of the try)."""
     if tried:
-        connection.execute(_DELIVERED, [{"id": message_id, "try": tries, "t": now} for message_id, tries in tried])
+        connection.execute(_DELIVERED, [{"id": message_id, "try": tries, "now": now} for message_id, tries in tried])
 
 
 def mark_failed(connection: Connection, failed: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of id, try, next_at (None = given up), given_up_at, last_error."""
+    """Store failed tries: rows of id, try, next_at (None if no try follows), given_up_at, last_error."""
     if failed:
         connection.execute(_FAILED, list(failed))
 
 
 def redeliver(connection: Connection, now: float, message_ids: Collection[str] | None) -> int:
-    """Make due again the messages named, or all that were given up; returns how many."""
+    """Make these messages due again, or with None all that were abandoned; return how many."""
     which = outbox.c.given_up_at.is_not(None) if message_ids is None else outbox.c.message_id.in_(message_ids)
     afresh = {"next_at": now, "tries": 0, "given_up_at": None, "delivered_at": None}
     return connection.execute(update(outbox).where(which).values(**afresh)).rowcount
 
 
 def delete_delivered(connection: Connection, before: float, limit: int) -> int:
-    """Delete the longest delivered of those delivered before then; returns how many.
+    """Delete at most `limit` of the oldest messages delivered before `before`; return how many.
 
-    What waits or was given up stays, and so does what is to be delivered again since it was looked at.
+    Waiting and abandoned messages stay. A message that was made due again since it was selected stays too.
     """
     o = outbox.c
     old = select(o.message_id).where(o.delivered_at < before).order_by(o.delivered_at).limit(limit)
@@ -67,7 +71,7 @@ def delete_delivered(connection: Connection, before: float, limit: int) -> int:
 def messages(
     connection: Connection, limit: int, *, given_up: bool = False, refund_id: str | None = None
 ) -> list[RowMapping]:
-    """Messages, newest first."""
+    """Return at most `limit` messages, newest first: only abandoned ones with `given_up`, or those of one refund."""
     query = select(outbox).order_by(outbox.c.created_at.desc(), outbox.c.message_id.desc()).limit(limit)
     if given_up:
         query = query.where(outbox.c.given_up_at.is_not(None))
@@ -76,9 +80,9 @@ def messages(
     return list(connection.execute(query).mappings())
 
 
-# Only the latest try may say what became of a message: a redelivery begins to count again.
+# Only the latest try may record the result of a message: a redelivery restarts the count.
 _THIS_TRY = (outbox.c.message_id == bindparam("id"), outbox.c.tries == bindparam("try"))
-_DELIVERED = update(outbox).where(*_THIS_TRY).values(delivered_at=bindparam("t"), next_at=None, last_error=None)
+_DELIVERED = update(outbox).where(*_THIS_TRY).values(delivered_at=bindparam("now"), next_at=None, last_error=None)
 _FAILED = (
     update(outbox)
     .where(*_THIS_TRY)

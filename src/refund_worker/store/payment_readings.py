@@ -15,10 +15,10 @@ from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import legs, payments
 
-# What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
+# A proof by a refund object is valid until the payment itself is read; a retry only makes it doubted.
 READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
 
-# Ours is what is or may be paid by the processor; what a person paid by hand counts as in our books too.
+# Our amount is what the processor paid or may have paid. It includes what a person paid manually, as our ledger does.
 _ours = (
     select(func.coalesce(func.sum(legs.c.amount_minor), 0))
     .where(
@@ -52,7 +52,10 @@ _FACTS = select(
 def facts_of(
     connection: Connection, payment_ids: Collection[str], readable: Collection[str]
 ) -> dict[str, PaymentFacts]:
-    """What is known of these payments by payment_id; `readable` are the processors that can be asked about payments."""
+    """Return the facts of these payments by payment_id.
+
+    `readable` are the processors that can be asked about payments.
+    """
     found = {}
     for some in batched(sorted(set(payment_ids)), IDS_AT_ONCE):
         for row in connection.execute(_FACTS, {"payment_ids": list(some)}).mappings():
@@ -87,7 +90,10 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
 
 
 def store_readings(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
-    """Keep what was said of each payment, by payment_id, and what of it is refunded there but not in our books."""
+    """Store what was read of each payment, by payment_id, at `now` (epoch seconds).
+
+    The amount that is refunded there but is not in our records is computed and stored with it.
+    """
     read = {payment_id: said.word for payment_id, said in words.items() if isinstance(said, PaymentRead)}
     if read:
         connection.execute(_STORE_READING, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
@@ -110,10 +116,11 @@ def _row(payment_id: str, word: PaymentReading, now: float) -> dict[str, Any]:
 
 
 def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> None:
-    """Forget the word on these payments, by payment_id, so that it is read again.
+    """Discard the readings of these payments, by payment_id, so that they are read again.
 
-    What a person has seen is gone elsewhere stops no leg again, only what comes on top of it. Nor does the word that a
-    payment is disputed: some processors keep saying so when it is won; while it is open, a send is refused.
+    An amount refunded elsewhere that a person has acknowledged does not stop a leg again; only a further one does. A
+    reported dispute does not stop it either: some processors keep reporting a dispute after it is won, and while it is
+    open, a send is refused.
     """
     rows = [
         {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}
@@ -124,7 +131,7 @@ def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> Non
 
 
 def count_unreadable(connection: Connection) -> int:
-    """Payments whose word could not be read, so that refunds over them go out unchecked."""
+    """Return how many payments could not be read, so that refunds over them are sent unchecked."""
     return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
 
 
@@ -140,11 +147,11 @@ _STORE_READING = (
         word_disputed=bindparam("disputed"),
         word_refunded=bindparam("refunded"),
         word_read_at=bindparam("read_at"),
-        # Where nothing is said of refunds, the comparison is neither true nor false, and nothing is outside.
+        # If refunds were not reported, the comparison is null and nothing counts as refunded elsewhere.
         word_outside=case((_unexplained > 0, _unexplained), else_=0),
     )
 )
-# Two comparisons and not one list: a list of values can't be used with several payments in one statement.
+# Two comparisons instead of IN: a list of values cannot be used with several payments in one statement.
 _is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
 _KEEP_UNREADABLE = (
     update(payments)

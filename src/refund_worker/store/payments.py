@@ -1,4 +1,4 @@
-"""Payments as recorded; what is taken of them is in `accounts`."""
+"""Payments as recorded. The amounts that refunds have taken of them are in `accounts`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
 
 
 def payments_by_id(connection: Connection, payment_ids: Collection[str]) -> dict[str, PaymentRecord]:
+    """Return the recorded payments among these ids, by id."""
     query = select(*_COLUMNS).where(payments.c.payment_id.in_(payment_ids))
     return {row["payment_id"]: PaymentRecord(**row) for row in connection.execute(query).mappings()}
 
 
 def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The payment_id by (processor, processor_payment_id), for those that are recorded."""
+    """Return the payment_id by (processor, processor_payment_id), for those that are recorded."""
     p = payments.c
     query = select(p.processor, p.processor_payment_id, p.payment_id).where(
         p.processor_payment_id.in_({processor_payment_id for _, processor_payment_id in wanted})
@@ -31,6 +32,7 @@ def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[
 
 
 def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
+    """Insert payments of which nothing is taken yet. Raises `IntegrityError` if one is recorded already."""
     if records:
         rows = [asdict(record) | {"created_at": now, "credits_taken": 0, "money_taken": 0} for record in records]
         connection.execute(payments.insert(), rows)
@@ -38,7 +40,7 @@ def insert_payments(connection: Connection, records: Sequence[PaymentRecord], no
 
 
 def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs: Iterable[str]) -> None:
-    """Others refunded these payments, by any of the processor's names for them; those not recorded here are passed."""
+    """Mark payments that others refunded, by any of the processor's ids for them; unknown ones are skipped."""
     p = payments.c
     for chunk in batched(payment_refs, IDS_AT_ONCE):
         these = (p.processor == processor, p.processor_payment_id.in_(chunk), p.refunded_elsewhere.is_(False))
@@ -46,7 +48,7 @@ def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs
 
 
 def refunded_elsewhere(connection: Connection, payment_ids: Collection[str]) -> frozenset[str]:
-    """Which of these payments others are known to have refunded."""
+    """Return which of these payments are known to have been refunded by others."""
     p = payments.c
     found: list[str] = []
     for chunk in batched(payment_ids, IDS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The switch of each processor: paused by a person, or by the processor's refusal of our credentials."""
+"""The kill switch of each processor: paused by a person, or by the circuit after a failure of our own set-up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import events, legs, processors
 
-# The kill switch of all of them at once, under a name that no processor has.
+# The kill switch of all processors, under a name that no processor has.
 ALL = "all"
 
 
@@ -16,14 +16,20 @@ _PAUSED = select(processors.c.name, processors.c.paused_until).where(processors.
 
 
 def paused_processors(connection: Connection, now: float) -> dict[str, float | None]:
-    """Names to which nothing may be sent now (`ALL` stands for every one), and until when; look-ups go on."""
+    """Return the names to which nothing may be sent at `now`, and until when (None: until a person resumes).
+
+    `ALL` is the pause of all processors. Look-ups continue. Times are epoch seconds.
+    """
     return {name: until for name, until in connection.execute(_PAUSED) if until is None or until > now}
 
 
 def pause(
     connection: Connection, name: str, now: float, *, by: str, code: str, reason: str, until: float | None = None
 ) -> None:
-    """Stop sending to `name`, for good or until a time. A person's pause is not weakened by a program's."""
+    """Stop sending to `name`, until a time or until a person resumes it.
+
+    A person's pause is never shortened by an automatic one.
+    """
     insert = insert_into(connection, processors)
     values = {"paused_by": by, "paused_at": now, "paused_until": until, "code": code, "reason": reason}
     statement = insert.values(name=name, **values)
@@ -44,7 +50,10 @@ def is_new_cause(connection: Connection, name: str, code: str, since: float) -> 
 
 
 def resume(connection: Connection, name: str, now: float) -> bool:
-    """Send again once its refunds are listed anew; False if it was not paused. It was paused until `now`."""
+    """End the pause of `name` at `now`; return False if it was not paused.
+
+    Sending begins again after the processor's refunds have been listed.
+    """
     p = processors.c
     cleared = {"paused_by": None, "paused_at": None, "paused_until": now, "code": None, "reason": None}
     changed = connection.execute(processors.update().where(p.name == name, p.paused_by.is_not(None)).values(**cleared))
@@ -53,7 +62,7 @@ def resume(connection: Connection, name: str, now: float) -> bool:
 
 
 def end_pauses_made_after(connection: Connection, at: float, now: float) -> None:
-    """Pauses by a program that were made after `at` end now; those by a person stay."""
+    """End at `now` the automatic pauses that were made after `at`; those made by a person stay."""
     p = processors.c
     made_then = (p.paused_until.is_not(None), p.paused_at > at)
     names = connection.execute(select(p.name).where(*made_then)).scalars().all()
@@ -61,14 +70,14 @@ def end_pauses_made_after(connection: Connection, at: float, now: float) -> None
     snapshots.append_current_rows(connection, "processors", names)
 
 
-_looked_at = processors.c.looked_at
+_listed_at = processors.c.looked_at
 _switch_of_all = processors.alias()
 _all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()
 _STALE = select(processors.c.name).where(
     or_(
-        _looked_at < bindparam("at"),
+        _listed_at < bindparam("at"),
         *(
-            and_(until <= bindparam("now"), _looked_at < until)
+            and_(until <= bindparam("now"), _listed_at < until)
             for until in (processors.c.paused_until, _all_paused_until)
         ),
     )
@@ -91,16 +100,16 @@ def last_listing(connection: Connection, name: str) -> tuple[float | None, float
 
 
 def record_listing(connection: Connection, name: str, at: float) -> None:
-    """Its refunds were listed at that time."""
-    _note(connection, name, looked_at=at)
+    """Record that the processor's refunds were listed at `at`."""
+    _set(connection, name, looked_at=at)
 
 
 def set_alerted(connection: Connection, name: str, until: float) -> None:
-    """A person was told of unknown refunds made until then."""
-    _note(connection, name, told_until=until)
+    """Record that a person was alerted of unknown refunds created until `until`."""
+    _set(connection, name, told_until=until)
 
 
-def _note(connection: Connection, name: str, **values: float) -> None:
+def _set(connection: Connection, name: str, **values: float) -> None:
     insert = insert_into(connection, processors)
     known = connection.execute(select(processors.c.name).where(processors.c.name == name)).first()
     connection.execute(insert.values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))
@@ -109,15 +118,16 @@ def _note(connection: Connection, name: str, **values: float) -> None:
 
 
 def status_of_processors(connection: Connection) -> list[RowMapping]:
+    """Return the rows of all processors that were ever paused or listed, by name."""
     return list(connection.execute(select(processors).order_by(processors.c.name)).mappings())
 
 
-# Enough lines for the calls of a minute; a busier one is told as at least so many.
+# Enough events for the calls of a minute; in a busier minute the result is a lower bound.
 LINES_MAX = 10_000
 
 
 def sends_since(connection: Connection, since: float) -> dict[str, int]:
-    """How many sends were begun since then, by processor, among the latest lines of the timelines."""
+    """Return how many sends were begun since `since`, by processor, among the last `LINES_MAX` timeline events."""
     last = select(func.max(events.c.seq)).scalar_subquery()
     query = (
         select(legs.c.processor, func.count())

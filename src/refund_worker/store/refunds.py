@@ -1,4 +1,4 @@
-"""Refunds with their legs and attempts: insert, claim, load, and write what was decided, always in bulk."""
+"""Refunds with their legs: insert, claim, load, and write decisions, always in bulk. Times are epoch seconds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from refund_worker.store.tables import legs, refund_objects, refunds
 _LEG_COLUMNS = [column.name for column in legs.columns]
 _REFUND_COLUMNS = [column.name for column in refunds.columns if column.name != "body"]
 _LEG_CHANGES = [name for name in _LEG_COLUMNS if name not in ("leg_id", "refund_id", "payment_id", "processor")]
-# The columns whose field has another name; all others are called as their field is.
+# Columns whose field has another name; all others are named like their field.
 _LEG_FIELDS = {
     "doubtful": "unanswered",
     "look_first": "lookup_required",
@@ -62,7 +62,10 @@ _REFUND_CHANGES = (
 
 
 def insert_refunds(connection: Connection, accepted: Sequence[tuple[Refund, str]]) -> None:
-    """New refunds, each with the body it was asked with, and their legs. IntegrityError where a key is taken."""
+    """Insert new refunds with their legs, each with the request body it came with.
+
+    Raises `IntegrityError` if an idempotency key is taken.
+    """
     if not accepted:
         return
     rows = [_refund_row(refund) | {"body": body} for refund, body in accepted]
@@ -79,7 +82,7 @@ _BY_KEYS = select(refunds.c.idempotency_key, refunds.c.refund_id, refunds.c.body
 
 
 def find_by_keys(connection: Connection, client: str, keys: Collection[str]) -> dict[str, RowMapping]:
-    """`refund_id` and `body` by idempotency key, for the keys that are taken."""
+    """Return `refund_id` and `body` by idempotency key, for the client's keys that are taken."""
     rows = connection.execute(_BY_KEYS, {"client": client, "keys": list(keys)}).mappings()
     return {row["idempotency_key"]: row for row in rows}
 
@@ -98,7 +101,10 @@ _DUE = (
 def claimable(
     connection: Connection, now: float, limit: int, only: Collection[str] | None = None, bulk: bool | None = None
 ) -> list[str]:
-    """Ids of refunds that are due and not leased, the urgent first; locked, and skipping what others have locked."""
+    """Return ids of refunds that are due and not leased, the urgent first.
+
+    Their rows are locked; rows that others have locked are skipped. `only` and `bulk` restrict the choice.
+    """
     query = _DUE
     if only is not None:
         query = query.where(refunds.c.refund_id.in_(only))
@@ -180,13 +186,16 @@ def _leg_row(leg: Leg) -> dict[str, Any]:
 
 
 def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None:
-    """Write the refunds and legs as decided. Each names the version it leaves: another one there raises `LostRace`."""
+    """Write refunds and legs as decided.
+
+    Each decision names the version it started from. Raises `LostRace` if the stored version is another one.
+    """
     pairs = [(d.before, d.after) for d in decisions if d.before is not None]
     rows = [
         {"id": before.refund_id, "left": before.version} | _values(after, _REFUND_CHANGES) for before, after in pairs
     ]
     if rows and connection.execute(_UPDATE_REFUND, rows).rowcount != len(rows):
-        raise LostRace("a refund was changed by somebody else in the meantime")
+        raise LostRace("another process changed a refund in the meantime: load it and try again")
     changed, added = [], []
     covered = [("refunds", _refund_row(after)) for before, after in pairs if _differs("refunds", before, after)]
     for before, after in pairs:
@@ -206,13 +215,13 @@ def write_refunds(connection: Connection, decisions: Sequence[Decision]) -> None
 
 
 def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
-    """Whether the audit chain is to know of the change."""
+    """Return True if the change touches a column that the audit chain covers."""
     columns = snapshots.COVERED[table]
     return _values(before, columns) != _values(after, columns)
 
 
 def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
-    """The refund's id by leg id, for the legs that exist."""
+    """Return the refund id by leg id, for the legs that exist."""
     query = select(legs.c.leg_id, legs.c.refund_id).where(legs.c.leg_id.in_(leg_ids))
     return {row.leg_id: row.refund_id for row in connection.execute(query)}
 
@@ -232,7 +241,10 @@ class Filters:
 
 
 def id_at(at: float) -> str:
-    """What no id made from then on is below: ids begin with their time. A day earlier, since clocks differ."""
+    """Return a lower bound of the ids that are made from `at` on: ids begin with their time.
+
+    It is a day earlier than `at`, because the clocks of machines differ.
+    """
     return f"rf_{max(0, int((at - 86_400) * 1000)):012x}"
 
 
@@ -245,14 +257,14 @@ def is_there(connection: Connection, refund_id: str, client: str | None) -> bool
 
 
 def find_ids(connection: Connection, filters: Filters) -> list[str]:
-    """Ids, newest first, one more than the limit where there are more; each filter has an index in this order."""
+    """Return ids, newest first, one more than the limit if there are more. Each filter has an index in this order."""
     r = refunds.c
     query = select(r.refund_id).order_by(r.refund_id.desc()).limit(filters.limit + 1)
     for name in ("customer_id", "failure_code", "idempotency_key", "client"):
         value = getattr(filters, name)
         if value is not None:
             query = query.where(r[name] == value)
-    # Of a client the index goes by status: all of them are as good as none.
+    # A client's index has the status first: naming all statuses is the same as naming none.
     statuses = filters.statuses or (tuple(RefundStatus) if filters.client is not None else ())
     if statuses:
         query = query.where(r.status.in_(statuses))
@@ -266,30 +278,30 @@ def find_ids(connection: Connection, filters: Filters) -> list[str]:
 def put_off(
     connection: Connection, refund_id: str, until: float, code: str, message: str, now: float, lease_token: str | None
 ) -> None:
-    """Look at a refund only then, and show why; how it ended stays what it was.
+    """Postpone a refund until `until` and show the reason; a final refund keeps its own failure.
 
-    Only for whoever holds it: under that lease, or with None while nobody does.
+    The change is made only under the given lease, or with None only while no lease is valid.
     """
     r = refunds.c
-    held_by_us = r.lease_token == lease_token if lease_token else or_(r.lease_until.is_(None), r.lease_until <= now)
-    told = {"failure_code": code, "failure_message": message}
-    shown = {name: case((r.status.in_(FINAL), r[name]), else_=value) for name, value in told.items()}
+    is_ours = r.lease_token == lease_token if lease_token else or_(r.lease_until.is_(None), r.lease_until <= now)
+    reason = {"failure_code": code, "failure_message": message}
+    shown = {name: case((r.status.in_(FINAL), r[name]), else_=value) for name, value in reason.items()}
     connection.execute(
         update(refunds)
-        .where(r.refund_id == refund_id, held_by_us)
+        .where(r.refund_id == refund_id, is_ours)
         .values(**shown, due_at=until, lease_token=None, lease_until=None, version=r.version + 1)
     )
 
 
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
-    """Make due now what was put off while the processor, or all of them (None), was paused."""
+    """Make due now the legs that were postponed while the processor, or all of them (None), was paused."""
     put_off = legs.c.status.in_(AWAITING_SEND)
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
-    # The refunds first, as everybody does: who has one claimed would write its legs as they were.
+    # Lock the refunds first, as all others do: a process that has claimed one would write its legs back unchanged.
     connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))
     connection.execute(update(legs).where(waiting, legs.c.next_at > now).values(next_at=now))
-    # Meanwhile somebody may have paid by hand: what was sent before is sent again only after a look.
+    # During the pause a person may have paid manually: what was sent before is looked up before it is sent again.
     connection.execute(update(legs).where(waiting, legs.c.last_sent_at.is_not(None)).values(held=True))
     connection.execute(update(legs).where(waiting, legs.c.looked_at.is_not(None)).values(looked_at=None))
     connection.execute(
@@ -298,14 +310,17 @@ def requeue_waiting_for(connection: Connection, processor: str | None, now: floa
 
 
 def written_after(connection: Connection, at: float) -> bool:
-    """Whether anything that still waits was written after `at`. Reads all that waits: not for every round."""
+    """Return True if an unfinished refund was written after `at`.
+
+    It reads all unfinished refunds: do not call it in every round.
+    """
     r = refunds.c
     query = select(r.refund_id).where(r.due_at.is_not(None), r.updated_at > at).limit(1)
     return connection.execute(query).first() is not None
 
 
 def requeue_written_after(connection: Connection, at: float, now: float) -> int:
-    """Make due now, and in nobody's hands, whatever waits and was written after `at`; returns how many these are."""
+    """Make due, without a lease, all unfinished refunds that were written after `at`; return how many."""
     r = refunds.c
     free = {"due_at": now, "lease_until": None, "lease_token": None, "version": r.version + 1}
     return connection.execute(update(refunds).where(r.due_at.is_not(None), r.updated_at > at).values(**free)).rowcount

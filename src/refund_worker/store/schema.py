@@ -1,7 +1,7 @@
-"""Bringing a database to the present schema, and saying whether it is there.
+"""Brings a database to the newest schema and checks if it is there.
 
-Revisions are numbered by the names of their files, `0001_….py`, so that knowing whether a database is current needs no
-Alembic: importing it takes as long as a whole command.
+Revisions are numbered by the names of their files, `0001_….py`. So the check needs no Alembic, whose import takes as
+long as a whole command.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 @cache
 def head() -> str:
-    """The newest revision that this program knows, such as "0001"."""
+    """Return the newest revision that this program knows, such as "0001"."""
     return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
@@ -36,9 +36,9 @@ def current(database: Database) -> str | None:
 
 
 def ensure_schema(database: Database) -> None:
-    """SQLite is migrated by whoever opens it; Postgres must have been, else `Unavailable` says how.
+    """Migrate an SQLite database; check a Postgres database. Raises `Unavailable` if Postgres must be migrated first.
 
-    A database newer than this program is left as it is: while a new version rolls out, the old one goes on.
+    A database newer than this program stays as it is: during a rollout the old version continues to work.
     """
     at = current(database)
     if at is not None and at >= head():
@@ -50,9 +50,9 @@ def ensure_schema(database: Database) -> None:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the database to the newest schema in one transaction: killed midway, nothing of it has happened.
+    """Bring the database to the newest schema in one transaction; if it is killed midway, nothing has changed.
 
-    Safe when several processes do it at the same time: the later ones wait and find nothing left to do.
+    Several processes may call it at the same time: the later ones wait and find nothing left to do.
     """
     from alembic import command
 
@@ -64,7 +64,7 @@ def upgrade(database: Database) -> None:
 
 
 def alembic_config(connection: Connection) -> Config:
-    """What Alembic needs to work on this connection; its caller begins and commits."""
+    """Return an Alembic configuration for this connection; the caller begins and commits the transaction."""
     from alembic.config import Config
 
     config = Config()
@@ -75,9 +75,9 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def _lock(connection: Connection) -> None:
-    """One migration at a time; on SQLite the write transaction itself is the lock."""
+    """Allow one migration at a time; on SQLite the write transaction is the lock."""
     if connection.dialect.name != "sqlite":
-        # A migration may take longer than a statement of daily work.
+        # A migration may take longer than the limits of daily work allow.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         locks.acquire(connection, Lock.MIGRATE)

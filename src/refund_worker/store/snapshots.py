@@ -1,7 +1,7 @@
-"""What the sealed chain knows of rows that may change: each change of them appends how they stand afterwards.
+"""Snapshots of changeable rows for the hash chain: each change of a row appends the row's new state.
 
-The snapshot is written in the transaction of the change, so a row that was changed by any other hand differs from its
-latest snapshot. No text of a customer's is in one, and of a secret only a hash.
+The snapshot is written in the transaction of the change. A row that was changed in any other way therefore differs from
+its latest snapshot. Snapshots hold no customer's text, and only a hash of a secret.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sqlalchemy import Connection, Select, and_, bindparam, exists, func, select
 
 from refund_worker.store.tables import api_keys, console_users, legs, payments, processors, refunds, snapshots
 
-# The form of the snapshots that are written now. A column covered later needs a form of its own: an older snapshot is
-# read by the columns of its own form.
+# Form of the snapshots that are written now. Covering another column needs a new form: an older snapshot is read by the
+# columns of its own form.
 FORM = 1
-# Which columns are covered, in the order in which a snapshot holds them.
+# The covered columns, in the order in which a snapshot holds them.
 COVERED: Mapping[str, tuple[str, ...]] = {
     "payments": (
         "customer_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits", "captured_at",
@@ -37,9 +37,9 @@ COVERED: Mapping[str, tuple[str, ...]] = {
     "console_users": ("role", "password_hash", "created_at", "disabled_at"),
     "processors": ("paused_by", "paused_at", "paused_until", "code"),
 }  # fmt: skip
-# Of these a snapshot holds a hash: an old password's hash is not kept for ever.
+# Columns that are stored as a hash: an old password hash must not be kept for ever.
 SECRET = frozenset({"key_hash", "signing_box", "password_hash"})
-# Each is read whole whenever the chain is looked at: there are few of them, and they open doors.
+# Tables that every check of the chain reads completely: they are small and control access.
 SMALL = ("api_keys", "console_users", "processors")
 _TABLES = {table.name: table for table in (payments, refunds, legs, api_keys, console_users, processors)}
 _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.items()}
@@ -47,7 +47,7 @@ _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.
 
 @dataclass(frozen=True, slots=True)
 class CurrentRow:
-    """A row (`now`) and its latest snapshot (`sealed`, with its `seq`). Either is None if it does not exist."""
+    """A row (`now`) and its latest snapshot (`sealed`, with its `seq`). A value is None if it does not exist."""
 
     row_id: str
     now: tuple[Any, ...] | None
@@ -56,7 +56,7 @@ class CurrentRow:
 
 
 def state_of(table: str, row: Mapping[str, Any]) -> list[Any]:
-    """The covered columns of a row, as they stand in a snapshot."""
+    """Return the covered columns of a row in the order and form of a snapshot; secrets are hashed."""
     return [_hidden(row[name]) if name in SECRET else row[name] for name in COVERED[table]]
 
 
@@ -65,7 +65,7 @@ def _hidden(secret: str | None) -> str | None:
 
 
 def take(connection: Connection, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Append a snapshot of each: (table name, row with its key and all covered columns)."""
+    """Append a snapshot of each (table name, row with its key and all covered columns)."""
     values = [
         {"table_name": table, "row_id": row[_KEYS[table].name], "form": FORM, "state": _text(state_of(table, row))}
         for table, row in rows
@@ -94,7 +94,7 @@ def append_current_rows(connection: Connection, table: str, row_ids: Collection[
 
 
 def changed_between(connection: Connection, after: int, upto: int) -> dict[str, set[str]]:
-    """Ids by table of the rows that have a snapshot with after < seq <= upto."""
+    """Return, by table, the ids of rows that have a snapshot with after < seq <= upto."""
     s = snapshots.c
     found: dict[str, set[str]] = {name: set() for name in COVERED}
     for table, row_id in connection.execute(select(s.table_name, s.row_id).where(s.seq > after, s.seq <= upto)):
@@ -105,9 +105,10 @@ def changed_between(connection: Connection, after: int, upto: int) -> dict[str, 
 def current_rows(
     connection: Connection, table: str, page: int, only: Collection[str] | None = None
 ) -> Iterator[CurrentRow]:
-    """Every row of a covered table, or those of these ids, each beside its latest snapshot; then the ids without a row.
+    """Yield every row of a covered table, or those of `only`, with its latest snapshot; then ids without a row.
 
-    Row and snapshot come from one statement, so nobody's change shows in one of them alone.
+    Rows are read in pages of `page`. Row and snapshot come from one statement, so a concurrent change cannot show in
+    only one of them.
     """
     key, after = _KEYS[table], ""
     while rows := connection.execute(_with_latest(table, only).where(key > after).limit(page)).all():

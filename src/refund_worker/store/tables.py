@@ -1,7 +1,7 @@
-"""The tables. Constraints repeat the domain's rules, so that a bug elsewhere can't write money that is not there.
+"""The tables. Constraints repeat the domain's rules, so that a defect elsewhere cannot write money that does not exist.
 
-Times are seconds since the epoch as doubles; amounts are integers in minor units; JSON is stored as text: all three
-compare and sort alike on SQLite and Postgres.
+Times are epoch seconds as doubles, amounts are integers in minor units, and JSON is stored as text: all three compare
+and sort alike on SQLite and Postgres.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ metadata = MetaData(
     }
 )
 
-# SQLite counts up by itself only in an INTEGER primary key.
+# SQLite assigns numbers automatically only in an INTEGER primary key.
 SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -49,15 +49,17 @@ def _count(name: str) -> Column[int]:
 
 
 class Ids(TypeDecorator[tuple[str, ...]]):
-    """A processor's ids in their order, as JSON in a text."""
+    """A processor's ids in their order, stored as JSON text."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: tuple[str, ...] | None, dialect: object) -> str:
+        """Return the ids as JSON text; `[]` for None or no ids."""
         return json.dumps(value) if value else "[]"
 
     def process_result_value(self, value: str | None, dialect: object) -> tuple[str, ...]:
+        """Return the stored ids as a tuple."""
         return tuple(json.loads(value)) if value and value != "[]" else ()
 
 
@@ -66,9 +68,10 @@ def _ids(name: str) -> Column[tuple[str, ...]]:
 
 
 def _salt() -> Column[str]:
-    """Goes into the sealed hash of the row's texts, so that nobody can guess them from the hash once both are erased.
+    """Return the column of the salt in the sealed hash of a row's texts.
 
-    Null in rows older than this column, and where the texts are erased.
+    With the salt, erased texts cannot be guessed from the hash. It is null in rows older than this column, and after
+    the texts are erased.
     """
     return Column("salt", Text, default=lambda: os.urandom(16).hex())
 
@@ -106,10 +109,10 @@ payments = Table(
     _amount("money_taken", server_default="0"),
     Column("created_at", Double, nullable=False),
     _flag("refunded_elsewhere"),
-    # As recorded: what was captured where it is not the amount, and what was returned before we knew of it.
+    # As recorded: the captured amount if it differs, and the amount returned before the payment was known here.
     Column("captured_minor", BigInteger),
     _amount("refunded_minor", server_default="0"),
-    # The processor's own word on it: none yet, `read`, or `unreadable`; then what it said, and when it was asked.
+    # State of the processor's report (null, `read`, `unreadable`, `proved` or `doubted`), what it said, and when.
     Column("word", Text),
     Column("word_captured", BigInteger),
     Column("word_currency", Text),
@@ -117,7 +120,7 @@ payments = Table(
     Column("word_disputed", Boolean),
     Column("word_refunded", BigInteger),
     Column("word_read_at", Double),
-    # What is refunded there and not in our books, and how much of that a person has said to go on beside.
+    # The amount refunded there that is not in our records, and how much of it a person has acknowledged.
     _amount("word_outside", server_default="0"),
     _amount("word_seen", server_default="0"),
     UniqueConstraint("processor", "processor_payment_id"),
@@ -126,7 +129,7 @@ payments = Table(
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
 )
 
-# Ledger rows never change; how much of a spend or a correction is already refunded is kept beside them.
+# Ledger rows never change; how much of a spend or correction is already refunded is stored here.
 transaction_rooms = Table(
     "transaction_rooms",
     metadata,
@@ -139,7 +142,7 @@ transaction_rooms = Table(
     CheckConstraint("taken >= 0 AND taken <= credits", name="room"),
 )
 
-# Conditions of small indexes: SQLite takes such an index only for a query that says the same words.
+# Conditions of partial indexes: SQLite uses such an index only for a query with the same condition.
 CORRECTIONS = text("kind = 'correction'")
 
 ledger_transactions = Table(
@@ -157,7 +160,7 @@ ledger_transactions = Table(
     Column("actor", Text, nullable=False),
     _salt(),
     Index("ix_ledger_transactions_customer", "customer_id", "occurred_at", "seq"),
-    # Few among many: a customer's page shows the latest of these.
+    # Few rows among many: a customer's page shows the latest of them.
     Index(
         "ix_ledger_transactions_corrections",
         "customer_id",
@@ -208,7 +211,7 @@ refunds = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
-    # Who was authenticated when it was asked for.
+    # The actor who was authenticated for the request.
     Column("requested_by", Text, nullable=False),
     _flag("of_correction"),
     _flag("posted"),
@@ -220,13 +223,13 @@ refunds = Table(
     Column("due_at", Double),
     Column("lease_until", Double),
     Column("lease_token", Text),
-    # Who asked, in the caller's own word.
+    # The person who asked, as the caller names them.
     Column("requested_by_note", Text),
-    # The key first: whoever sees all clients looks for a key alone.
+    # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
     CheckConstraint("returned_credits >= 0 AND returned_credits <= credits", name="returned"),
-    # Small whatever the history: only what still has to be looked at is in it.
+    # Small for any history: it holds only refunds that still have work.
     Index(
         "ix_refunds_due",
         "priority",
@@ -236,7 +239,7 @@ refunds = Table(
     ),
     Index("ix_refunds_customer", "customer_id", "refund_id"),
     Index("ix_refunds_status", "status", "refund_id"),
-    # What the limits count of an actor, under that actor's lock.
+    # The limits count an actor's requests by it, under that actor's lock.
     Index("ix_refunds_requested_by", "requested_by", "created_at"),
     Index("ix_refunds_client", "client", "status", "refund_id"),
     Index(
@@ -246,7 +249,7 @@ refunds = Table(
         sqlite_where=text("failure_code IS NOT NULL"),
         postgresql_where=text("failure_code IS NOT NULL"),
     ),
-    # All that the groups of failures are made of, so that the refunds themselves are not read for them.
+    # All columns that the groups of failures need, so that the refunds themselves are not read.
     Index(
         "ix_refunds_troubled",
         "status",
@@ -295,7 +298,7 @@ legs = Table(
     _amount("unreturnable_minor", server_default="0"),
     _count("times_restored"),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
-    # With what sums over many refunds are made of.
+    # With the columns that sums over many refunds need.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),
     Index(
         "ix_legs_in_flight",
@@ -344,7 +347,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    # None: about a processor's switch or a link between persons, named in the detail.
+    # Null: about a processor's switch or a link between persons, which `detail` names.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
@@ -384,15 +387,16 @@ processors = Table(
     Column("name", Text, primary_key=True),
     Column("paused_by", Text),
     Column("paused_at", Double),
-    Column("paused_until", Double),  # without `paused_by`: when a person ended the last pause
+    Column("paused_until", Double),  # without `paused_by`: the time when the last pause was ended
     Column("code", Text),
     Column("reason", Text),
-    # When its refunds were last listed: how old a restored backup is. Then the newest unknown refund told to a person.
+    # The last listing of its refunds, which shows how old a restored backup is; and the creation time of the newest
+    # unknown refund that a person was alerted of.
     Column("looked_at", Double),
     Column("told_until", Double),
 )
 
-# One row: which installation this is. A backup keeps it; another database on the same account has another.
+# One row: the id of this installation. A backup keeps it; another database on the same account has another.
 installation = Table(
     "installation",
     metadata,
@@ -401,20 +405,20 @@ installation = Table(
     CheckConstraint("row_number = 1", name="one_row"),
 )
 
-# One row for each act under a key that is not a refund (a correction): the same again finds its result.
+# One row for each keyed act that is not a refund (a correction): a repeated act finds its result here.
 keyed_acts = Table(
     "keyed_acts",
     metadata,
     Column("client", Text, primary_key=True),
     Column("idempotency_key", Text, primary_key=True),
     Column("body", Text, nullable=False),
-    # Whose correction it is, by its transaction.
+    # The transaction that the act made.
     Column("result_id", Text, nullable=False, index=True),
     Column("created_at", Double, nullable=False),
 )
 
-# Keys of the HTTP door. Only a hash is stored: nobody who reads the database can use what is found there. What is in
-# `signing_box` opens with the key itself and nothing else.
+# Keys of the HTTP API. Only a hash is stored, so that the database contains no usable key. The content of `signing_box`
+# can be opened only with the key itself.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -427,7 +431,7 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked_at", Double),
-    # The name tells people apart (an approver must be another than the requester): one live key for each.
+    # The name identifies a person (an approver must not be the requester), so only one live key may have it.
     Index(
         "ix_api_keys_live",
         "client",
@@ -438,8 +442,8 @@ api_keys = Table(
     ),
 )
 
-# Many requests in one call. `status` stays taking_in where the process that took them in died: the same call again,
-# known by the hash of its body, goes on with it.
+# Many requests in one call. `status` stays taking_in if the process that accepted them died. The same call, known by
+# the hash of its body, then continues.
 refund_batches = Table(
     "refund_batches",
     metadata,
@@ -481,7 +485,7 @@ console_users = Table(
     Column("disabled_at", Double),
 )
 
-# Other names of the person that a console user is, each as it stands in the trail as an actor.
+# Other names of the person behind a console user, each as the trail names it as an actor.
 person_links = Table(
     "person_links",
     metadata,
@@ -501,7 +505,7 @@ console_sessions = Table(
     Column("confirmed_at", Double, nullable=False),
 )
 
-# Passwords tried and not found right, by who was named and from where; a success clears the name's.
+# Counts of wrong passwords, by user name and by address; a success deletes the count of the name.
 console_tries = Table(
     "console_tries",
     metadata,
@@ -510,8 +514,8 @@ console_tries = Table(
     Column("last_at", Double, nullable=False),
 )
 
-# What a door without an answer of its own (Celery) refused. The sender is told to send again until the refund shows, so
-# the same refusal of the same key is one row with a count: a sender in a loop does not fill the disk.
+# Requests refused by an entry point that cannot answer (Celery). The sender is asked to repeat until the refund is
+# visible, so the same refusal of the same key is one row with a count: a sender in a loop does not fill the disk.
 refused_requests = Table(
     "refused_requests",
     metadata,
@@ -529,7 +533,7 @@ refused_requests = Table(
     Index("ix_refused_requests_at", "at"),
 )
 
-# Notifications to the admin backend, written with the change they tell of. `next_at` is null once a row is done with.
+# Notifications to the admin backend, written with the change they report. `next_at` is null when no try follows.
 outbox = Table(
     "outbox",
     metadata,
@@ -563,7 +567,8 @@ outbox = Table(
     ),
 )
 
-# The hash chain over the append-only tables; `digests` holds "seq:digest" of each row, to name the one that differs.
+# The hash chain over the append-only tables; `digests` holds "seq:digest" of each row, so that the differing row can be
+# named.
 audit_seals = Table(
     "audit_seals",
     metadata,
@@ -575,13 +580,13 @@ audit_seals = Table(
     Column("digests", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("sealed_at", Double, nullable=False),
-    # How its digests are made: 1 with the texts in them, 2 with a salted hash of the texts.
+    # Form of its digests: 1 includes the texts, 2 includes a salted hash of the texts.
     Column("form", Integer, nullable=False, server_default="1"),
     UniqueConstraint("table_name", "first_seq"),
     Index("ix_audit_seals_table", "table_name", "last_seq"),
 )
 
-# What was looked at of the chain, and by whom: `verified` against its rows, or `anchored` outside.
+# Checks of the chain and their actor: `verified` compares it with its rows, `anchored` stores it outside.
 audit_checks = Table(
     "audit_checks",
     metadata,
@@ -595,7 +600,7 @@ audit_checks = Table(
     Column("findings", Text, nullable=False, server_default="[]"),
 )
 
-# How the covered columns of a row that may change stood after each change (`snapshots.py` says which they are).
+# The covered columns of a changeable row after each change (`snapshots.py` defines them).
 snapshots = Table(
     "snapshots",
     metadata,
@@ -607,8 +612,8 @@ snapshots = Table(
     Index("ix_snapshots_row", "table_name", "row_id", "seq"),
 )
 
-# Which sealed row's texts were overwritten. `was` is the digest that its seal holds, `texts_hash` what was hashed with
-# the salt in it (null for a row whose seal has form 1), `becomes` the digest of the whole row afterwards.
+# Sealed rows with overwritten texts. `was` is the digest in its seal, `texts_hash` the salted hash of the texts (null
+# for a row whose seal has form 1), `becomes` the digest of the whole row afterwards.
 erasures = Table(
     "erasures",
     metadata,
@@ -623,8 +628,8 @@ erasures = Table(
     Index("ix_erasures_row", "table_name", "row_seq"),
 )
 
-# Sums for the plots, by day or hour (`at`, its first second in UTC), counted from the timelines behind their writers:
-# none of them waits for a counter. The row `events_counted` says up to which line.
+# Sums for the charts, by day or hour (`at`, its first second in UTC). They are counted from the timelines later, so
+# that no writer waits for a counter. The row `events_counted` stores the last counted event.
 tallies = Table(
     "tallies",
     metadata,
@@ -634,7 +639,7 @@ tallies = Table(
     _amount("value"),
 )
 
-# How often a request came again under its key, by customer: their row is locked then anyway.
+# The number of requests repeated under their key, by customer: the customer's row is locked then anyway.
 repeated_requests = Table(
     "repeated_requests",
     metadata,
@@ -643,5 +648,5 @@ repeated_requests = Table(
     Column("times", Integer, nullable=False),
 )
 
-# Their rows never change: the database itself refuses (triggers on SQLite, rights and triggers on Postgres).
+# Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.
 APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks, snapshots, erasures)

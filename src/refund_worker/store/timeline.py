@@ -1,4 +1,4 @@
-"""The timeline of refunds: append-only events."""
+"""The timelines of refunds: append-only events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from refund_worker.store.tables import events
 
 
 def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
-    """Append to the timelines: (refund_id, event) pairs; without a refund it is about a processor's switch."""
+    """Append events at `now` (epoch seconds): (refund_id, event) pairs.
+
+    An event without a refund is about a processor's switch or a link between persons.
+    """
     values = [
         {
             "refund_id": refund_id,
@@ -33,12 +36,12 @@ def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event
 
 
 def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
-    """The timeline, oldest first."""
+    """Return the refund's timeline, oldest first."""
     query = select(events).where(events.c.refund_id == refund_id).order_by(events.c.seq)
     return list(connection.execute(query).mappings())
 
 
 def has_event(connection: Connection, refund_id: str, kind: str, since: float) -> bool:
-    """Whether something of this kind stands in the refund's timeline from after `since`."""
+    """Return True if the refund's timeline has an event of this kind after `since` (epoch seconds)."""
     query = select(events.c.seq).where(events.c.refund_id == refund_id, events.c.kind == kind, events.c.at > since)
     return connection.execute(query.limit(1)).first() is not None

@@ -1,6 +1,6 @@
-"""Heartbeats: a file that is touched while all goes well, and its age. Asking Celery itself takes seconds.
+"""Heartbeats: a file that a healthy process touches, and its age. Asking Celery itself takes seconds.
 
-Nothing heavy is imported here: a check runs every few seconds, in a process of its own.
+This module imports nothing heavy: a health check runs every few seconds, in its own process.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ WorkerKind = Literal["worker", "scheduler"]
 
 ALIVE = ".alive"
 BEAT_SECONDS = 2.0
-# The worker's parent only waits for messages. The scheduler may do work itself, one round of which can take a minute.
+# Seconds. The worker's main process only waits for messages; the scheduler may do work itself, and one round can take a
+# minute.
 AGE_SECONDS_MAX: dict[WorkerKind, float] = {"worker": 20.0, "scheduler": 120.0}
 
 
 class Heartbeat:
-    """The file of one kind of process in this deployment; the liveliest of several on one machine counts.
+    """The heartbeat file of one kind of process in this deployment; of several on one machine the latest beat counts.
 
-    Workers of different queues have different files: one that hangs is not hidden by another that does other work.
+    Workers of different queues have different files, so that one that hangs is not hidden by one that does other work.
     """
 
     def __init__(self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = ()) -> None:
@@ -35,36 +36,39 @@ class Heartbeat:
         self.path: Path = folder / f"{'-'.join((kind, *queues))}{ALIVE}"
 
     def beat(self) -> None:
-        """Touch the file. A full disk must not end the process that says it lives."""
+        """Touch the file. A full disk must not stop the process that reports itself as alive."""
         with contextlib.suppress(OSError):
             made(self.path.parent)
             self.path.touch(mode=0o600)
 
     def end(self) -> None:
-        """Take the file away: stopped in order."""
+        """Delete the file when the process stops in an orderly way."""
         with contextlib.suppress(OSError):
             self.path.unlink()
 
 
 def check_heartbeat(kind: WorkerKind, database_url: str, queue: str | None = None) -> tuple[bool, str]:
-    """Whether a process of this kind lives here, and a line that says so; a worker of this `queue` if one is named."""
+    """Return (True if a process of this kind is alive here, a line that says so).
+
+    With `queue`, only a worker of this queue counts.
+    """
     folder = folder_of(database_url)
     who = f"{kind} of {queue}" if queue else kind
-    heard_at = max((_heard_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
-    if not heard_at:
+    last_beat = max((_beat_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
+    if not last_beat:
         return False, f"no {who} runs here"
-    age = time.time() - heard_at
+    age = time.time() - last_beat
     if age > AGE_SECONDS_MAX[kind]:
-        return False, f"the {who} was last heard of {age:.0f} seconds ago"
-    return True, f"the {who} was heard of {max(age, 0):.0f} seconds ago"
+        return False, f"the {who} last reported {age:.0f} seconds ago: it hangs or has ended"
+    return True, f"the {who} reported {max(age, 0):.0f} seconds ago"
 
 
 def _works_on(file: Path, queue: str | None) -> bool:
     return queue is None or queue in file.name.removesuffix(ALIVE).split("-")[1:]
 
 
-def _heard_at(file: Path) -> float:
-    """0 where it is gone meanwhile."""
+def _beat_at(file: Path) -> float:
+    """Return the time of the last beat in epoch seconds; 0 if the file has been deleted."""
     try:
         return file.stat().st_mtime
     except OSError:

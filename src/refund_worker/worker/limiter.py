@@ -1,4 +1,4 @@
-"""One rate of calls for each processor, shared by all workers through the broker's Redis, evenly spread over time."""
+"""One rate of calls per processor, shared by all workers through the broker's Redis and spread evenly over time."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from refund_worker.worker.embedded_broker.broker import url_if_running
 
 log = logging.getLogger("refund_worker.limiter")
 
-# Nobody books a turn further ahead: a newcomer competes with those who wait, and a dead process wastes few turns.
+# No process reserves a slot further ahead, so that a newcomer competes with those who wait and a dead process wastes
+# few slots.
 AHEAD_SECONDS = 1.0
-# Alone, a process can't know how many others there are. Too slow is safe, too fast is not.
+# Without Redis a process cannot know how many others there are. Too slow is safe, too fast is not.
 GUESSED_PROCESSES = 4
 REDIS_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 5.0
 
-# KEYS[1]: when the next turn is, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
-# Answers the wait until the turn that is now ours, or less than zero: none is ours, look again after so long.
+# KEYS[1]: the time of the next slot, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
+# Returns the wait until our slot; below zero means: no slot is ours, ask again after that time.
 _TAKE_SLOT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -45,33 +46,34 @@ _CERT_REQS = re.compile(r"(?<=[?&]ssl_cert_reqs=)CERT_(REQUIRED|OPTIONAL|NONE)(?
 
 
 def for_redis_py(url: str) -> str:
-    """A broker's URL as redis-py wants it: Celery has its own spelling for how certificates are checked."""
+    """Return a broker's URL as redis-py expects it: Celery spells the certificate check differently."""
     return _CERT_REQS.sub(lambda match: match[1].lower(), url)
 
 
 class LocalLimiter:
-    """`rate` calls a second within this process."""
+    """A limiter of `rate` calls a second within this process."""
 
     def __init__(self, rate: float) -> None:
         self.interval = 1 / rate
         self._next: defaultdict[str, float] = defaultdict(float)
 
     async def acquire(self, processor: str) -> None:
+        """Wait for a slot; a cancelled wait gives its slot back if it was the last one."""
         now = time.monotonic()
         slot = max(now, self._next[processor])
         self._next[processor] = slot + self.interval
         try:
             await asyncio.sleep(slot - now)
         except asyncio.CancelledError:
-            if self._next[processor] == slot + self.interval:  # the last in the row: its turn is free again
+            if self._next[processor] == slot + self.interval:  # the last slot given out: it is free again
                 self._next[processor] = slot
             raise
 
 
 class SharedLimiter:
-    """`rate` calls a second over all processes that use this Redis; while it can't be used, `alone` decides.
+    """A limiter of `rate` calls a second over all processes that use this Redis; while Redis fails, `alone` is used.
 
-    An intent is committed before its turn is waited for, so nothing that goes wrong here may be raised.
+    An intent is committed before the wait for its slot, so no error of the limiter may be raised.
     """
 
     def __init__(self, url: str, rate: float, alone: LocalLimiter) -> None:
@@ -85,14 +87,14 @@ class SharedLimiter:
         self._is_away = False
 
     async def acquire(self, processor: str) -> None:
-        """Wait for a turn. Cancelled in the wait, at most that one turn is lost."""
+        """Wait for a slot. A cancelled wait loses at most that one slot."""
         while True:
             wait_us = await self._slot(processor)
             if wait_us is None:
                 return await self._alone.acquire(processor)
             if wait_us >= 0:
                 return await asyncio.sleep(wait_us / 1_000_000)
-            # Too many turns are booked already; those who wait come back at different moments.
+            # Too many slots are reserved already; the waiting processes ask again at different moments.
             await asyncio.sleep(min(-wait_us, self._ahead_us) / 1_000_000 * random.uniform(0.3, 0.8))  # noqa: S311
 
     async def _slot(self, processor: str) -> int | None:
@@ -101,12 +103,15 @@ class SharedLimiter:
                 return None
             try:
                 slot = await self._request_slot(processor)
-            except SoftTimeLimitExceeded:  # it comes from outside, for whoever runs at the moment
+            except SoftTimeLimitExceeded:  # Celery raises it in any code that runs at the moment
                 raise
             except Exception as error:  # noqa: BLE001
                 self._away_until = time.monotonic() + LOOK_AGAIN_SECONDS
                 if not self._is_away:
-                    log.warning("the shared rate limit can't be used (%s): going on slowly alone", type(error).__name__)
+                    log.warning(
+                        "the shared rate limit cannot be used (%s): this process continues slowly on its own",
+                        type(error).__name__,
+                    )
                 self._is_away = True
                 return None
             if self._is_away:
@@ -122,13 +127,17 @@ class SharedLimiter:
         return int(await take_turn(keys=[f"refund-worker:turn:{processor}"], args=[self._interval_us, self._ahead_us]))
 
     async def close(self) -> None:
+        """Close the connection."""
         if self._redis is not None:
-            with contextlib.suppress(redis.RedisError, OSError, RuntimeError):  # it is thrown away in any case
+            with contextlib.suppress(redis.RedisError, OSError, RuntimeError):  # it is dropped in any case
                 await self._redis.aclose()
 
 
 class BrokerLimiter:
-    """One processor's rate: shared through the broker that runs now if it is a Redis, else a guessed share of it."""
+    """One processor's rate, shared through the broker if it is a Redis.
+
+    Without one, each process uses a guessed share of the rate.
+    """
 
     def __init__(self, settings: Settings, rate: float) -> None:
         self._settings = settings
@@ -137,6 +146,7 @@ class BrokerLimiter:
         self._shared: SharedLimiter | None = None
 
     async def acquire(self, processor: str) -> None:
+        """Wait for a slot of this processor."""
         shared = await self._current()
         await (shared or self._alone).acquire(processor)
 
@@ -151,12 +161,13 @@ class BrokerLimiter:
         return self._shared
 
     async def close(self) -> None:
+        """Close the connection to the broker."""
         if self._shared is not None:
             await self._shared.close()
 
 
 class ProcessorLimiters:
-    """Each processor's own rate. A processor without a limit, or without an adapter, is never waited for."""
+    """Each processor's own rate. A processor without a limit, or without an adapter, never waits."""
 
     def __init__(self, settings: Settings) -> None:
         rates = registry.rates(settings)

@@ -1,4 +1,4 @@
-"""Logs of the long-running processes: one JSON object a line on stderr, secrets taken out."""
+"""Logs of the long-running processes: one JSON object per line on stderr, without secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from refund_worker.redaction import to_redacted
 
-# Celery tells at INFO of every message that comes and goes, with its arguments.
+# At INFO, Celery logs every message that comes and goes, with its arguments.
 QUIET_LOGGERS = {
     "alembic": logging.WARNING,
     "celery": logging.WARNING,
@@ -19,9 +19,10 @@ QUIET_LOGGERS = {
 
 
 class JsonLines(logging.Formatter):
-    """`time`, `level`, `logger`, `message`, and `error` where there was one."""
+    """Formats a record as JSON: `time`, `level`, `logger`, `process`, `message`, and `error` for an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON, with secrets redacted."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -35,7 +36,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Set the root logger up, unless somebody has already done so."""
+    """Set up the root logger, unless it has handlers already."""
     root = logging.getLogger()
     if root.handlers:
         return

@@ -1,4 +1,4 @@
-"""Telling workers what to look at now. Every message may be lost: the sweep finds the work without it."""
+"""Messages to the workers about due refunds. Every message may be lost: the sweep finds the work without it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from refund_worker.worker.queues import ADVANCE, queue_of
 
 log = logging.getLogger("refund_worker.wake")
 
-# As many as one claim takes: a message is one round of work.
+# The number of ids that one claim takes: a message is one round of work.
 IDS_PER_MESSAGE = 50
-# A door answers its caller after this: better no message than a slow one.
+# An entry point answers its caller after this time at the latest: a lost message is better than a slow answer.
 PUBLISH_SOCKET_SECONDS = 1.0
-# After a failure, so long no try at all: intake must not wait for a broker that is down.
+# Seconds without a try after a failure: accepting requests must not wait for a broker that is down.
 SILENT_SECONDS = 5.0
 WARN_SECONDS = 60.0
 
 
 class BrokerUnavailable(Exception):
-    """The broker can't be used just now; whether it got the message is not known."""
+    """The broker cannot be used just now. It is not known if it got the message."""
 
 
 class Publisher:
-    """Publishes ids and counts what waits, with few and short tries. Safe for several threads."""
+    """Publishes ids and counts waiting messages, with few and short tries. It is safe for several threads."""
 
     def __init__(self, settings: Settings, url: str, *, socket_seconds: float) -> None:
         self.url = url
@@ -47,11 +47,12 @@ class Publisher:
                 self._app.send_task(ADVANCE, args=[batch], queue=queue_of(bulk), retry=False, ignore_result=True)
 
     def waiting(self, *, bulk: bool) -> int:
-        """How many messages wait in the queue of this priority. Raises `BrokerUnavailable`."""
+        """Return how many messages wait in the queue of this priority. Raises `BrokerUnavailable`."""
         with _away():
             return _length(self._app, queue_of(bulk))
 
     def close(self) -> None:
+        """Close the connections to the broker."""
         self._app.close()
 
 
@@ -62,7 +63,7 @@ def ids_per_message(settings: Settings) -> int:
 
 
 class _away:
-    """Every way in which a broker fails, as `BrokerUnavailable`."""
+    """Raises every error of a broker as `BrokerUnavailable`."""
 
     def __enter__(self) -> None:
         return None
@@ -78,12 +79,15 @@ def _length(app: Celery, queue: str) -> int:
         try:
             found = connection.default_channel.queue_declare(queue=queue, passive=True)
         except connection.channel_errors:
-            return 0  # nobody has used it yet
+            return 0  # no message was ever published to it
         return int(found.message_count)
 
 
 def make_publisher(settings: Settings) -> Callable[[Sequence[str], bool], None]:
-    """The wake function of a door: publishes, never raises, never waits for long, starts no broker."""
+    """Return the publish function of an entry point.
+
+    It never raises, never waits for long, and starts no broker.
+    """
     return _Wake(settings)
 
 
@@ -106,7 +110,7 @@ class _Wake:
             self._fall_silent(str(error))
 
     def _current(self) -> Publisher | None:
-        """The publisher of the broker that runs now: an embedded one may have come back elsewhere."""
+        """Return the publisher of the broker that runs now: an embedded one may have restarted on another port."""
         url = url_if_running(self._settings)
         if url is None or url.startswith(MEMORY):
             return None
@@ -120,4 +124,4 @@ class _Wake:
         self._silent_until = now + SILENT_SECONDS
         if now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now
-            log.warning("the broker can't be reached (%s): workers are not next_step, the sweep finds the work", why)
+            log.warning("the broker cannot be reached (%s): workers get no message, the sweep finds the work", why)

@@ -1,24 +1,27 @@
-"""What the supervisor and the doors need to know of Celery without importing it."""
+"""Names and limits of Celery's queues and tasks.
+
+The supervisor and the entry points need them without importing Celery.
+"""
 
 from __future__ import annotations
 
-# Interactive requests before bulk work: the transport looks at them in this order.
+# Interactive requests before bulk work: the transport reads the queues in this order.
 QUEUES = ("refunds", "bulk")
 
-# All that a message may ask for. Celery has tasks of its own beside them, which call whatever a message names.
+# All tasks that a message may ask for. Celery has tasks of its own, which call whatever a message names.
 ADVANCE = "refund_worker.advance"
 ADVANCE_DUE = "refund_worker.advance_due"
 REQUEST_REFUND = "refund_worker.request_refund"
 TASKS = (ADVANCE, ADVANCE_DUE, REQUEST_REFUND)
 
-# A task that kills its process is tried again this often; the sweep comes back to its refunds anyway.
+# Retries of a task that kills its process; the sweep returns to its refunds anyway.
 RETRIES_MAX = 2
 
-# A task ends itself long before; what follows are the nets below it, each wider than the one before.
+# Seconds. A task stops itself long before; each limit is a wider safety net than the one before it.
 SOFT_LIMIT_SECONDS = 90.0
 HARD_LIMIT_SECONDS = 120.0
 
 
 def queue_of(bulk: bool) -> str:
-    """Where work of this priority goes."""
+    """Return the queue for work of this priority."""
     return QUEUES[1] if bulk else QUEUES[0]

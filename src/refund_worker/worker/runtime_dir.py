@@ -1,4 +1,4 @@
-"""The folder where the processes of one deployment on one machine meet: embedded broker, locks, heartbeats."""
+"""The folder that the processes of one deployment on one machine share: embedded broker, locks, heartbeats."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 
 
 def runtime_folder(settings: Settings) -> Path:
-    """`<database file>.run` beside an SQLite file, else one in .refund-worker/ for each database; not yet made."""
+    """Return the folder of this database, which may not exist yet.
+
+    It is `<database file>.run` next to an SQLite file, and a folder in .refund-worker/ for another database.
+    """
     return folder_of(settings.database_url.get_secret_value())
 
 
 def folder_of(url: str) -> Path:
-    """The same by the database's URL alone: a health check has no time to import the settings."""
+    """Return the same folder from the database's URL alone: a health check has no time to import the settings."""
     if url.startswith("sqlite"):
-        # SQLAlchemy's form: three slashes and a relative path, or four and an absolute one.
+        # SQLAlchemy's form: three slashes before a relative path, four before an absolute one.
         name = unquote(url.partition(":///")[2].partition("?")[0])
         path = Path(name if name not in ("", ":memory:") else ".refund-worker/memory").expanduser().absolute()
         return path.with_name(path.name + ".run")
-    # Without user and password, as SQLAlchemy finds them: a password may hold what ends a host elsewhere.
+    # Remove user and password as SQLAlchemy finds them: a password may hold a character that ends the host for other
+    # parsers.
     parts = urlsplit(re.sub(r"(?<=://)[^:/]*(?::[^@]*)?@", "", url, count=1))
     name = parts.path.strip("/").replace("/", "-")
     digest = hashlib.sha256(f"{parts.hostname}:{parts.port}/{name}".encode()).hexdigest()[:12]
@@ -32,6 +36,6 @@ def folder_of(url: str) -> Path:
 
 
 def made(folder: Path) -> Path:
-    """The folder, made if needed, closed to other users of the machine: what lies in it opens the broker."""
+    """Create the folder if needed and return it. Other users have no access: its files give access to the broker."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

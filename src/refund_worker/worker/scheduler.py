@@ -1,4 +1,4 @@
-"""The scheduler: publishes what is due, does the work itself while there is no broker, and runs the periodic jobs."""
+"""The scheduler: publishes due refunds, does the work itself while there is no broker, and runs the periodic jobs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from refund_worker.worker.tasks import WorkerRuntime
 
 log = logging.getLogger("refund_worker.scheduler")
 
-# Per sweep and priority. A queue that is longer than this already gets nothing more: the workers are busy.
+# Messages per sweep and priority. A queue that is longer already gets nothing more: the workers are busy.
 MESSAGES_MAX = 40
-# While messages wait, what was published is not published again for so many sweeps.
+# While messages wait, published ids are not published again for this number of sweeps.
 SWEEPS_REMEMBERED = 10
-# One turn at doing the work itself; then the broker is tried again.
+# Seconds for which the scheduler works itself before it tries the broker again.
 OWN_WORK_SECONDS = 5.0
 SOCKET_SECONDS = 2.0
 SAY_SECONDS = 60.0
@@ -41,7 +41,7 @@ SAY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to be done again and again, in a thread of its own with a runtime of its own."""
+    """A periodic job, which runs in a thread of its own with a runtime of its own; `at_once` skips the first wait."""
 
     name: str
     interval_seconds: float
@@ -50,7 +50,7 @@ class Job:
 
 
 def jobs_of(settings: Settings) -> tuple[Job, ...]:
-    """The periodic jobs beside the sweep."""
+    """Return the periodic jobs besides the sweep."""
     jobs = [
         Job("inbox", settings.sweep_seconds, process_inbox),
         Job("seal", settings.sweep_seconds * 10, Sealer().seal),
@@ -69,29 +69,30 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
 
 
 class Published:
-    """What was published lately, so that busy workers are not told of the same work each second."""
+    """The recently published ids, so that busy workers do not get the same work each second."""
 
     def __init__(self, keep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._keep_seconds, self._clock = keep_seconds, clock
         self._at: dict[str, float] = {}
 
     def unknown(self, ids: Sequence[str]) -> list[str]:
-        """Those that were not published lately."""
+        """Return the ids that were not published recently."""
         oldest = self._clock() - self._keep_seconds
         self._at = {refund_id: at for refund_id, at in self._at.items() if at > oldest}
         return [refund_id for refund_id in ids if refund_id not in self._at]
 
     def remember(self, ids: Sequence[str]) -> None:
+        """Remember that these ids were published now."""
         now = self._clock()
         self._at.update(dict.fromkeys(ids, now))
 
     def forget(self) -> None:
-        """Nothing waits in the queue: whoever is due still was lost on the way."""
+        """Forget all ids, because the queue is empty: a refund that is still due was lost on the way."""
         self._at.clear()
 
 
 class Scheduler:
-    """Sweeps until `stop` is set. Several at once do no harm: a claim is made once."""
+    """Sweeps until `stop` is set. Several schedulers do no harm, because a refund can be claimed only once."""
 
     def __init__(self, settings: Settings, jobs: Sequence[Job] | None = None) -> None:
         self.stop = threading.Event()
@@ -103,20 +104,20 @@ class Scheduler:
         self._said_at: dict[str, float] = {}
 
     def run(self) -> None:
-        """Until `stop`; goes on through every outage."""
+        """Sweep and run the jobs until `stop` is set, through every outage."""
         workers = [threading.Thread(target=self._repeat, args=[job], name=job.name) for job in self._jobs]
         for worker in workers:
             worker.start()
-        place = WorkerRuntime(self._settings)
+        runtime = WorkerRuntime(self._settings)
         try:
             while not self.stop.is_set():
                 began = time.monotonic()
                 self._heartbeat.beat()
-                self._sweep_safely(place)
+                self._sweep_safely(runtime)
                 self._rest(self._settings.sweep_seconds - (time.monotonic() - began))
         finally:
             self.stop.set()
-            place.close()
+            runtime.close()
             self._broker.close()
             for worker in workers:
                 worker.join()
@@ -127,17 +128,17 @@ class Scheduler:
         while (left := until - time.monotonic()) > 0 and not self.stop.wait(min(left, BEAT_SECONDS)):
             self._heartbeat.beat()
 
-    def _sweep_safely(self, place: WorkerRuntime) -> None:
+    def _sweep_safely(self, runtime: WorkerRuntime) -> None:
         try:
-            self.sweep(place)
+            self.sweep(runtime)
         except Unavailable as error:
             self._say(f"the sweep waits: {error.message}")
         except Exception:
             log.exception("alarm: a sweep failed")
 
-    def sweep(self, place: WorkerRuntime) -> None:
-        """Publish what is due; without a broker, do some of it here. Raises `Unavailable` without a database."""
-        context = place.open()
+    def sweep(self, runtime: WorkerRuntime) -> None:
+        """Publish due refunds; without a broker, process some of them here. Raises `Unavailable` without a database."""
+        context = runtime.open()
         try:
             publisher = self._broker.publisher()
             if publisher is not None:
@@ -146,7 +147,7 @@ class Scheduler:
                 return
         except BrokerUnavailable as error:
             self._broker.lost()
-            self._say(f"the broker can't be reached ({error}): the scheduler does the work itself")
+            self._say(f"the broker cannot be reached ({error}): the scheduler does the work itself")
         self._work(context)
 
     def _publish(self, context: Context, publisher: Publisher, bulk: bool) -> None:
@@ -157,7 +158,7 @@ class Scheduler:
         room = MESSAGES_MAX - waiting
         if room <= 0:
             return
-        # The oldest may all be waiting in the queue already: look past them.
+        # The oldest may all wait in the queue already: read more than fit.
         limit = MESSAGES_MAX * 2 * publisher.ids_per_message
         ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: room * publisher.ids_per_message]
         if ids:
@@ -170,21 +171,21 @@ class Scheduler:
             self._heartbeat.beat()
 
     def _repeat(self, job: Job) -> None:
-        """One job, every so often, with its own runtime: a slow processor must not hold up the sweep."""
-        place = WorkerRuntime(self._settings)
+        """Run one job periodically with its own runtime, so that a slow processor does not delay the sweep."""
+        runtime = WorkerRuntime(self._settings)
         wait = 0.0 if job.at_once else job.interval_seconds
         while not self.stop.wait(wait):
             wait = job.interval_seconds
             try:
-                job.work(place.open())
+                job.work(runtime.open())
             except RefundWorkerError as error:
                 self._say(f"the job {job.name} waits: {error.message}")
             except Exception:
                 log.exception("alarm: the job %s failed", job.name)
-        place.close()
+        runtime.close()
 
     def _say(self, text: str) -> None:
-        """A warning, the same one once a minute."""
+        """Log a warning; the same text at most once a minute."""
         now = time.monotonic()
         if now - self._said_at.get(text, -SAY_SECONDS) >= SAY_SECONDS:
             self._said_at[text] = now
@@ -192,32 +193,37 @@ class Scheduler:
 
 
 class _Broker:
-    """The way to the broker, found again after every loss."""
+    """The connection to the broker, made again after every loss."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._embedded = EmbeddedBroker(settings) if settings.broker_url.get_secret_value() == EMBEDDED else None
-        self._doorbell: Publisher | None = None
+        self._publisher: Publisher | None = None
 
     def publisher(self) -> Publisher | None:
-        """None where there is only memory, which no other process can reach. Raises `BrokerUnavailable`."""
+        """Return a publisher to the broker that runs now. Raises `BrokerUnavailable`.
+
+        Returns None if there is only the memory broker, which no other process can reach.
+        """
         try:
             url = self._embedded.url if self._embedded else self._settings.broker_url.get_secret_value()
         except Unavailable as error:
             raise BrokerUnavailable(error.message) from None
         if url.startswith(MEMORY):
             return None
-        if self._doorbell is None or self._doorbell.url != url:
+        if self._publisher is None or self._publisher.url != url:
             self.lost()
-            self._doorbell = Publisher(self._settings, url, socket_seconds=SOCKET_SECONDS)
-        return self._doorbell
+            self._publisher = Publisher(self._settings, url, socket_seconds=SOCKET_SECONDS)
+        return self._publisher
 
     def lost(self) -> None:
-        publisher, self._doorbell = self._doorbell, None
+        """Drop the publisher after a failure, so that the next call makes a new one."""
+        publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.close()
 
     def close(self) -> None:
+        """Close the publisher and release the embedded broker."""
         self.lost()
         if self._embedded is not None:
             self._embedded.stop()

@@ -26,9 +26,10 @@ log = logging.getLogger("refund_worker.supervisor")
 
 CONCURRENCY = 2
 CHILD = "refund_worker.worker.celery_app.child_process"
-LOOK_SECONDS = 0.1
-BROKER_LOOK_SECONDS = 2.0
-# Back within 5 seconds, start included; a child that lived this long gets the shortest pause again.
+CHECK_SECONDS = 0.1
+BROKER_CHECK_SECONDS = 2.0
+# Seconds. The worker is back within 5 seconds, start included; after a child that lived STEADY_SECONDS the shortest
+# pause applies again.
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, STEADY_SECONDS = 0.2, 3.0, 30.0
 STOP_SECONDS_MAX = HARD_LIMIT_SECONDS + 30
 
@@ -36,9 +37,10 @@ _Handler = Callable[[int, FrameType | None], Any]
 
 
 def run_worker(settings: Settings, queues: list[str] | None = None, concurrency: int | None = None) -> int:
-    """Work until TERM or INT (finish what runs, then end; a second one breaks it off); the exit code.
+    """Run the worker until TERM or INT and return the exit code. A second signal interrupts the running tasks.
 
-    Celery ends itself on some messages; the supervisor starts it again. Raises `BadSettings` for an unknown queue.
+    Celery stops on some messages; the supervisor starts it again. Without a broker that processes can share, this
+    process works as a scheduler. Raises `BadSettings` for an unknown queue.
     """
     log_to_stderr()
     warn_of_dangers(settings, log)
@@ -51,7 +53,7 @@ def run_worker(settings: Settings, queues: list[str] | None = None, concurrency:
         url = _url(settings, embedded)
         if url.startswith(MEMORY):
             log.warning(
-                "there is no broker that processes can share: this worker looks for work itself, as schedulers do"
+                "there is no broker that processes can share: this worker finds its work itself, as a scheduler does"
             )
             return run_scheduler(settings)
         return _Supervisor(settings, embedded, queues, concurrency or CONCURRENCY).run()
@@ -61,8 +63,8 @@ def run_worker(settings: Settings, queues: list[str] | None = None, concurrency:
 
 
 def run_scheduler(settings: Settings) -> int:
-    """Sweep until TERM or INT; the exit code."""
-    from refund_worker.worker.scheduler import Scheduler  # the supervisor does without the weight of the engine
+    """Run the scheduler until TERM or INT; return the exit code."""
+    from refund_worker.worker.scheduler import Scheduler  # the supervisor does not import the engine, which is heavy
 
     log_to_stderr()
     warn_of_dangers(settings, log)
@@ -70,7 +72,7 @@ def run_scheduler(settings: Settings) -> int:
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
     scheduler = Scheduler(settings)
     with _on_stop(lambda *_: scheduler.stop.set()):
-        log.info("the scheduler is ready: it looks for what is due every %g s", settings.sweep_seconds)
+        log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     return 0
 
@@ -87,7 +89,7 @@ def _url(settings: Settings, embedded: EmbeddedBroker | None) -> str:
 
 @contextmanager
 def _on_stop(handler: _Handler) -> Iterator[None]:
-    """TERM and INT go to the handler; signals can be had in the main thread alone."""
+    """Send TERM, INT and QUIT to the handler; only the main thread can receive signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -112,6 +114,7 @@ class _Supervisor:
         self._stops = 0
 
     def run(self) -> int:
+        """Run the child until a signal; return its exit code."""
         pause = PAUSE_SECONDS_MIN
         with _on_stop(self._on_signal):
             while not self._is_stopping():
@@ -120,7 +123,7 @@ class _Supervisor:
                 if self._is_stopping():
                     return max(code, 0)
                 pause = PAUSE_SECONDS_MIN if time.monotonic() - began > STEADY_SECONDS else pause
-                log.error("alarm: the worker ended by itself (code %s) and is started again", code)
+                log.error("alarm: the worker ended unexpectedly (code %s) and is started again", code)
                 self._wait(pause)
                 pause = min(pause * 2, PAUSE_SECONDS_MAX)
         return 0
@@ -128,7 +131,7 @@ class _Supervisor:
     def _run_child(self) -> int:
         self._url = _url(self._settings, self._embedded)
         if self._url.startswith(MEMORY):
-            return 1  # the embedded broker did not come back yet
+            return 1  # the embedded broker has not restarted yet
         ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         child = self._child = subprocess.Popen(
             [sys.executable, "-m", CHILD], stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env=ours
@@ -138,25 +141,25 @@ class _Supervisor:
             with child.stdin as stdin:
                 stdin.write(order(self._settings, self._url, self._queues, self._concurrency))
         except BrokenPipeError:
-            log.error("the worker ended before it knew what to do")
-        if self._is_stopping():  # the signal came before there was anybody to pass it on to
+            log.error("the worker ended before it read its configuration")
+        if self._is_stopping():  # the signal came before the child existed
             self._pass_on()
         return self._watch(child)
 
     def _watch(self, child: subprocess.Popen[bytes]) -> int:
-        looked_at = time.monotonic()
+        checked_at = time.monotonic()
         stop_by = float("inf")
         while child.poll() is None:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CHECK_SECONDS)
             now = time.monotonic()
             if self._stops:
                 stop_by = min(stop_by, now + STOP_SECONDS_MAX)
                 if now > stop_by:
                     child.kill()
-            elif self._embedded is not None and now - looked_at >= BROKER_LOOK_SECONDS:
-                looked_at = now
+            elif self._embedded is not None and now - checked_at >= BROKER_CHECK_SECONDS:
+                checked_at = now
                 if _url(self._settings, self._embedded) != self._url:
-                    log.warning("the embedded broker came back in another place: the worker is started again")
+                    log.warning("the embedded broker restarted on another port: the worker is started again")
                     child.terminate()
         self._child = None
         return child.returncode
@@ -169,7 +172,10 @@ class _Supervisor:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """First finish what runs; at the second signal break it off; at the third no more questions."""
+        """Pass the signal on to the child.
+
+        The first signal lets running tasks finish, the second interrupts them, the third kills the child.
+        """
         child = self._child
         if child is not None and child.poll() is None:
             child.send_signal({1: signal.SIGTERM, 2: signal.SIGQUIT}.get(self._stops, signal.SIGKILL))
@@ -177,4 +183,4 @@ class _Supervisor:
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stops and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CHECK_SECONDS)

@@ -1,4 +1,7 @@
-"""The Celery tasks. Whoever can write to the broker can send them: a forged wake-up is at worst an early look."""
+"""The Celery tasks.
+
+Anyone who can write to the broker can send them; a forged message at worst processes a refund earlier than planned.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,19 @@ log = logging.getLogger("refund_worker.tasks")
 
 IDS_MAX = 500
 ID_LENGTH_MAX = 200
-# A round that begins late still ends well before the soft limit; what is left is due and comes again.
+# Seconds after which no new round begins, so that it ends well before the soft limit. The remaining refunds are due and
+# come again.
 NO_ROUND_AFTER_SECONDS = 20.0
-# A request from the broker is nowhere else yet: while the database is away it goes back, at this pace.
+# A request from the broker is stored nowhere else yet: while the database is down it goes back to the queue, at this
+# pace in seconds.
 REQUEST_AGAIN_SECONDS = 2.0
 CLIENT_DEFAULT = "celery"
-# Whose idempotency keys are the console's forms' and the command line's: no message takes one of them.
-OTHER_DOORS = frozenset({"console", "cli"})
+# Clients whose idempotency keys belong to the console's forms and to the command line: no message may use them.
+RESERVED_CLIENTS = frozenset({"console", "cli"})
 
 
 class WorkerRuntime:
-    """A process's (or a thread's) own runtime, made when first used, and again where that did not succeed."""
+    """The runtime of one process or thread, made when it is first used and again after a failure."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -49,7 +54,7 @@ class WorkerRuntime:
         self._limiter = make_limiter(settings)
 
     def open(self) -> Context:
-        """The context. Raises `Unavailable` while the database can't be used."""
+        """Return the context; make the runtime if needed. Raises `Unavailable` while the database cannot be used."""
         if self._runtime is None:
             limiter = make_limiter(self.settings)
             self._runtime = build_runtime(
@@ -59,7 +64,7 @@ class WorkerRuntime:
         return self._runtime.context
 
     def close(self) -> None:
-        """End it; calls that still waited (after an interruption) never begin."""
+        """Close the runtime; calls that still wait (after an interruption) never begin."""
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             runtime.context.run(self._end_all())
@@ -74,53 +79,53 @@ class WorkerRuntime:
         return []
 
 
-def add_tasks(app: Celery, workplace: WorkerRuntime) -> None:
-    """The three tasks of the contract, on this application."""
-    # Not shared: they belong to this application and its workplace, not to every application of the process.
+def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
+    """Add the three tasks of the contract to this application."""
+    # Not shared: the tasks belong to this application and its runtime, not to every application of the process.
     options = {"max_retries": RETRIES_MAX, "default_retry_delay": 0, "ignore_result": True, "shared": False}
 
     @app.task(name=ADVANCE, **options)
     def advance_ids(ids: object = None) -> None:
         wanted = wanted_ids(ids)
         if wanted:
-            _look(workplace, wanted, bulk=None)
+            _process(worker_runtime, wanted, bulk=None)
 
     @app.task(name=ADVANCE_DUE, **options)
     def advance_due(bulk: object = None) -> None:
-        _look(workplace, None, bulk=bulk if isinstance(bulk, bool) else None)
+        _process(worker_runtime, None, bulk=bulk if isinstance(bulk, bool) else None)
 
     @app.task(name=REQUEST_REFUND, **options)
     def request_refund(*args: object, **fields: Any) -> None:
-        _request(workplace, fields, unnamed=len(args))
+        _request(worker_runtime, fields, unnamed=len(args))
 
 
 def wanted_ids(ids: object) -> list[str]:
-    """The ids among what a message holds, each once; anything else is left out, and what is too much as well."""
+    """Return the ids in a message, each once. Other values are left out, and ids beyond `IDS_MAX`."""
     if not isinstance(ids, list):
         return []
     strings = (each for each in ids[:IDS_MAX] if isinstance(each, str) and 0 < len(each) <= ID_LENGTH_MAX)
     return list(dict.fromkeys(each for each in strings if each.isascii() and each.isprintable()))
 
 
-def _look(workplace: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None) -> None:
+def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None) -> None:
     began = time.monotonic()
     try:
-        context = workplace.open()
+        context = worker_runtime.open()
         while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
     except Unavailable as error:
-        log.warning("not now, the sweep comes back to it: %s", error.message)
+        log.warning("not possible now, the sweep tries again: %s", error.message)
     except SoftTimeLimitExceeded:
-        log.error("alarm: a round took too long and was broken off; its refunds come again when their lease ends")
-        workplace.close()
+        log.error("alarm: a round took too long and was interrupted; its refunds come again when their lease ends")
+        worker_runtime.close()
 
 
-def _request(workplace: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int) -> None:
+def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int) -> None:
     try:
         if unnamed:
-            raise InvalidRequest("a request has named fields only")
-        request = parsed_request(fields, workplace.settings.declared_clients)
-        answer = request_refunds(workplace.open(), [request])[0]
+            raise InvalidRequest("a request has named fields only: send no positional arguments")
+        request = parsed_request(fields, worker_runtime.settings.declared_clients)
+        answer = request_refunds(worker_runtime.open(), [request])[0]
         if isinstance(answer, Refusal):
             raise answer
     except Unavailable as error:
@@ -128,22 +133,25 @@ def _request(workplace: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: in
         time.sleep(REQUEST_AGAIN_SECONDS)
         raise Reject(error.message, requeue=True) from None
     except RefundWorkerError as refusal:
-        _refused(workplace, fields, refusal)
+        _refused(worker_runtime, fields, refusal)
 
 
 def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = None) -> RefundRequest:
-    """The request that a message asks for. Raises `InvalidRequest` naming the field.
+    """Return the request that a message asks for. Raises `InvalidRequest` naming the field.
 
-    Nobody is authenticated here but whoever may write to the broker: the door itself asks, whatever client a message
-    names. Only where the clients are `declared` does each ask for itself: then no message can make up another one.
+    Only write access to the broker is authenticated here. So the actor is the entry point itself, whatever client a
+    message names. Only if the clients are `declared` is each an actor of its own: then no message can invent another
+    one.
     """
     body = {name: value for name, value in fields.items() if name not in ("idempotency_key", "client")}
     key, client = fields.get("idempotency_key"), fields.get("client", CLIENT_DEFAULT)
     if not isinstance(key, str):
         raise InvalidRequest("the idempotency key is missing", field="idempotency_key")
     client = checked_client(client)
-    if client in OTHER_DOORS and client not in (declared or ()):
-        raise InvalidRequest(f"client {client} is another door's own: name the backend that asks", field="client")
+    if client in RESERVED_CLIENTS and client not in (declared or ()):
+        raise InvalidRequest(
+            f"client {client} belongs to another entry point: name the backend that asks", field="client"
+        )
     if declared is not None and client not in declared:
         named = to_redacted(client)
         raise InvalidRequest(f"client {named} is not in REFUND_WORKER_CELERY_CLIENTS: declare it there", field="client")
@@ -151,10 +159,10 @@ def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = 
     return parse_schema(RefundSchema, body).request(idempotency_key=key, client=client, actor=actor)
 
 
-def _refused(workplace: WorkerRuntime, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
+def _refused(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
     key, client = (to_redacted(str(fields.get(name, "")))[:ID_LENGTH_MAX] for name in ("idempotency_key", "client"))
     log.warning("a request from the broker is refused: %s (client %r, key %r)", refusal.code, client, key)
     try:
-        keep_refused(workplace.open(), CELERY, {"client": CLIENT_DEFAULT} | dict(fields), refusal)
+        keep_refused(worker_runtime.open(), CELERY, {"client": CLIENT_DEFAULT} | dict(fields), refusal)
     except Unavailable as error:
         log.warning("the refusal could not be kept for operators: %s", error.message)

@@ -145,7 +145,7 @@ def _answer(evidence: RecordedReply, send: Send, now: float) -> dict[str, Any]:
             code, message = getattr(reply, "code", None), getattr(reply, "message", None)
     return {
         "id": evidence.leg_id,
-        "n": send.attempt,
+        "attempt": send.attempt,
         "outcome": type(reply).__name__,
         "outcome_code": code,
         "outcome_message": message,

@@ -1,4 +1,4 @@
-"""Keys of the HTTP door: inserted, found by their hash, revoked, never changed otherwise."""
+"""API keys: inserted, found by their hash and revoked. Nothing else of a key ever changes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from refund_worker.store.tables import api_keys
 
 
 def insert_key(connection: Connection, row: Mapping[str, Any]) -> None:
-    """IntegrityError where the client has a live key of this name."""
+    """Insert an API key: a row with the columns of the table `api_keys`.
+
+    Raises `IntegrityError` if the client has a live key with this name.
+    """
     connection.execute(api_keys.insert().values(**row))
     snapshots.append_current_rows(connection, "api_keys", [row["key_id"]])
 
 
 def find_by_hash(connection: Connection, key_hash: str) -> RowMapping | None:
+    """Return the API key with this hash, revoked or expired keys included, or None."""
     return connection.execute(select(api_keys).where(api_keys.c.key_hash == key_hash)).mappings().first()
 
 
 def all_keys(connection: Connection) -> list[RowMapping]:
-    """Every key ever made, the newest first."""
+    """Return every API key ever made, the newest first."""
     query = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.key_id.desc())
     return list(connection.execute(query).mappings())
 
@@ -37,7 +41,7 @@ def live_keys_named(connection: Connection, key_id_or_name: str, client: str | N
 
 
 def revoke(connection: Connection, key_id: str, now: float) -> None:
-    """From now on the key opens nothing; a second time changes nothing."""
+    """Revoke a key at `now` (epoch seconds): it is not accepted any more. A second call changes nothing."""
     k = api_keys.c
     connection.execute(update(api_keys).where(k.key_id == key_id, k.revoked_at.is_(None)).values(revoked_at=now))
     snapshots.append_current_rows(connection, "api_keys", [key_id])

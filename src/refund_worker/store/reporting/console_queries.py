@@ -1,4 +1,4 @@
-"""What the console shows that no other door asks for; every query is bounded, by an index or by its limit."""
+"""Queries that only the console needs. Each is bounded, by an index or by its limit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from refund_worker.store.tables import (
     transaction_rooms,
 )
 
-# Beyond this a figure says "or more": counting what only grows would make a page slower for ever.
+# From this number on a figure says "or more": counting rows that only grow would slow a page down for ever.
 COUNTED_MAX = 1_000
 
 
 def customers_like(connection: Connection, beginning: str, *, limit: int, after: str | None = None) -> list[RowMapping]:
-    """Customers whose id begins so, by id; one more than the limit where there are more."""
+    """Return customers whose id begins with `beginning`, by id; one more than the limit if there are more."""
     c = customers.c
     query = select(customers).order_by(c.customer_id).limit(limit + 1)
     if beginning:
@@ -37,7 +37,7 @@ def customers_like(connection: Connection, beginning: str, *, limit: int, after:
 
 
 def latest_transactions(connection: Connection, *, limit: int, before: int | None = None) -> list[RowMapping]:
-    """Entries of all customers, the newest first; one more than the limit where there are more."""
+    """Return entries of all customers, newest first; one more than the limit if there are more."""
     t = ledger_transactions.c
     query = select(ledger_transactions).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
     if before is not None:
@@ -46,47 +46,47 @@ def latest_transactions(connection: Connection, *, limit: int, before: int | Non
 
 
 def taken_of_transactions(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RowMapping]:
-    """How much of these transactions is taken, and whether they were reversed."""
+    """Return how many credits of these transactions are taken and if they were reversed, by transaction id."""
     query = select(transaction_rooms).where(transaction_rooms.c.transaction_id.in_(transaction_ids))
     return {row["transaction_id"]: row for row in connection.execute(query).mappings()}
 
 
 def reversed_among(connection: Connection, transaction_ids: Collection[str]) -> set[str]:
-    """Those that a reversal refers to."""
+    """Return those of these transactions to which a reversal refers."""
     t = ledger_transactions.c
     query = select(t.refers_to).where(t.refers_to.in_(transaction_ids), t.kind == "reversal")
     return {row[0] for row in connection.execute(query)}
 
 
 def refunds_of_transaction(connection: Connection, transaction_id: str, *, limit: int) -> list[str]:
-    """Ids of the refunds that gave back credits of it, the newest first; what is not posted yet is not among them."""
+    """Return ids of refunds that returned credits of it, newest first; refunds not yet posted are missing."""
     t = ledger_transactions.c
     query = select(t.refund_id).where(t.refers_to == transaction_id, t.kind == "credit_refund")
     return list(connection.execute(query.order_by(t.seq.desc()).limit(limit)).scalars())
 
 
 def payouts_of(connection: Connection, correction_ids: Collection[str]) -> dict[str, str]:
-    """By each of these corrections the latest refund that pays it out."""
+    """Return, by correction id, the latest refund that pays the correction out."""
     t = ledger_transactions.c
     query = select(t.refers_to, t.refund_id).where(t.refers_to.in_(correction_ids), t.kind == "assignment")
     return {row[0]: row[1] for row in connection.execute(query.order_by(t.seq))}
 
 
 def refunds_with_legs(connection: Connection, refund_ids: Collection[str]) -> set[str]:
-    """Those of the refunds for which money is or was asked."""
+    """Return those of the refunds that have legs: money is or was requested for them."""
     query = select(legs.c.refund_id).where(legs.c.refund_id.in_(refund_ids)).distinct()
     return set(connection.execute(query).scalars())
 
 
 def latest_payments(connection: Connection, customer_id: str) -> list[RowMapping]:
-    """The customer's payments, the newest first."""
+    """Return the customer's latest payments (at most 50), newest first."""
     p = payments.c
     query = select(payments).where(p.customer_id == customer_id).order_by(p.captured_at.desc(), p.payment_id)
     return list(connection.execute(query.limit(50)).mappings())
 
 
 def attempts_of(connection: Connection, refund_id: str) -> list[RowMapping]:
-    """Every attempt of the refund's legs with the frozen body and what became of it."""
+    """Return every attempt of the refund's legs with the frozen body and its outcome."""
     query = (
         select(attempts, legs.c.payment_id, legs.c.processor)
         .join(legs, legs.c.leg_id == attempts.c.leg_id)
@@ -97,7 +97,7 @@ def attempts_of(connection: Connection, refund_id: str) -> list[RowMapping]:
 
 
 def objects_of(connection: Connection, refund_id: str) -> list[RowMapping]:
-    """What the processors say exists for the refund."""
+    """Return the refund objects of the refund, as the processors reported them."""
     query = (
         select(refund_objects)
         .join(legs, legs.c.leg_id == refund_objects.c.leg_id)
@@ -108,7 +108,7 @@ def objects_of(connection: Connection, refund_id: str) -> list[RowMapping]:
 
 
 def ids_by_failure(connection: Connection, status: str, failure_code: str | None, *, limit: int) -> list[str]:
-    """The oldest refunds in this state with this code, by id."""
+    """Return the oldest refunds with this status and failure code, by id."""
     r = refunds.c
     code = r.failure_code.is_(None) if failure_code is None else r.failure_code == failure_code
     query = select(r.refund_id).where(r.status == status, code).order_by(r.refund_id).limit(limit)
@@ -116,24 +116,29 @@ def ids_by_failure(connection: Connection, status: str, failure_code: str | None
 
 
 def last_event(connection: Connection) -> int:
+    """Return the highest `seq` of the timelines; 0 if they are empty."""
     seq: int = connection.execute(select(func.coalesce(func.max(events.c.seq), 0))).scalar_one()
     return seq
 
 
 def refunds_of_events(connection: Connection, first: int, last: int, *, actor: str, kind: str) -> list[str]:
-    """Ids of refunds with such a line in their timeline within these bounds."""
+    """Return ids of refunds that have an event of this actor and kind with first <= seq <= last."""
     e = events.c
     query = select(e.refund_id).where(e.seq.between(first, last), e.actor == actor, e.kind == kind).distinct()
     return sorted(connection.execute(query).scalars())
 
 
 def statuses_of(connection: Connection, refund_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of these refunds by status."""
     query = select(refunds.c.status, func.count()).where(refunds.c.refund_id.in_(refund_ids)).group_by(refunds.c.status)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def money_in_flight(connection: Connection) -> list[tuple[str, int, int]]:
-    """(currency, refunds, minor units asked for, or to be, and not confirmed), from an index of these legs alone."""
+    """Return (currency, refunds, minor units) of legs whose money is requested or planned and not confirmed.
+
+    An index of these legs alone serves this query.
+    """
     of_each = (
         select(legs.c.currency, legs.c.refund_id, func.sum(legs.c.amount_minor).label("minor"))
         .where(IN_FLIGHT)
@@ -146,17 +151,17 @@ def money_in_flight(connection: Connection) -> list[tuple[str, int, int]]:
 
 
 def latest_events(connection: Connection, limit: int) -> list[RowMapping]:
-    """The inbox, the newest first, without the bodies."""
+    """Return the latest webhook events of the inbox, newest first, without their bodies."""
     columns = [column for column in inbox.c if column.name != "body"]
     query = select(*columns).order_by(inbox.c.received_at.desc()).limit(limit)
     return list(connection.execute(query).mappings())
 
 
 def processors_of_payments(connection: Connection) -> dict[str, int]:
-    """By each processor that payments name, how many do, counted no further than `COUNTED_MAX`."""
+    """Return the number of payments by processor, counted up to `COUNTED_MAX`."""
     p = payments.c
     found: dict[str, int] = {}
-    # From one name to the next through their index: there are few of them, and many payments.
+    # Step from name to name through the index: there are few processors and many payments.
     name = connection.execute(select(func.min(p.processor))).scalar()
     while name is not None:
         counted = select(p.processor_payment_id).where(p.processor == name).limit(COUNTED_MAX).subquery()

@@ -1,4 +1,4 @@
-"""Sums for the plots: by day or hour, each a row of (name, at, label) with its value."""
+"""Sums for the charts, by day or hour: each is a row of (name, at, label) with its value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Slot = tuple[str, int, str]
 
 
 def counted_upto(connection: Connection) -> int:
-    """The number of the last line of the timelines that is counted."""
+    """Return the `seq` of the last timeline event that is counted; 0 if none is."""
     query = select(tallies.c.value).where(tallies.c.name == PLACE)
     return connection.execute(query).scalar() or 0
 
 
 def events_between(connection: Connection, after: int, upto: int, limit: int) -> list[RowMapping]:
-    """Lines of the timelines in order, each with its refund's way and time and its leg's money."""
+    """Return timeline events in order, each with `to` and creation time of its refund and the money of its leg."""
     e, r = events.c, refunds.c
     query = (
         select(
@@ -39,7 +39,7 @@ def events_between(connection: Connection, after: int, upto: int, limit: int) ->
 
 
 def asked_money(connection: Connection, refund_ids: Collection[str]) -> list[tuple[str, str, int]]:
-    """(refund, currency, minor units first asked for)."""
+    """Return (refund_id, currency, minor units) that these refunds first requested."""
     c = legs.c
     query = (
         select(c.refund_id, c.currency, func.sum(c.amount_minor))
@@ -50,7 +50,7 @@ def asked_money(connection: Connection, refund_ids: Collection[str]) -> list[tup
 
 
 def add(connection: Connection, changes: Mapping[Slot, int], *, counted: int) -> None:
-    """Add to the sums and note how far they are counted, in the caller's one transaction."""
+    """Add `changes` to the sums and store how far the events are counted, in the caller's transaction."""
     insert = insert_into(connection, tallies)
     rows = [{"name": n, "at": at, "label": label, "value": v} for (n, at, label), v in sorted(changes.items()) if v]
     if rows:
@@ -65,7 +65,7 @@ def add(connection: Connection, changes: Mapping[Slot, int], *, counted: int) ->
 
 
 def raise_to(connection: Connection, slot: Slot, value: int) -> None:
-    """Keep the largest value seen."""
+    """Store `value` if it is larger than the stored value."""
     name, at, label = slot
     insert = insert_into(connection, tallies)
     larger = insert.values(name=name, at=at, label=label, value=value).on_conflict_do_update(
@@ -77,14 +77,14 @@ def raise_to(connection: Connection, slot: Slot, value: int) -> None:
 
 
 def tallied(connection: Connection, names: Collection[str], since: float) -> dict[Slot, int]:
-    """The sums with these names from then on."""
+    """Return the sums with these names since `since` (epoch seconds)."""
     t = tallies.c
     query = select(t.name, t.at, t.label, t.value).where(t.name.in_(names), t.at >= since)
     return {(name, at, label): value for name, at, label, value in connection.execute(query)}
 
 
 def count_repeats(connection: Connection, day: int, customer_ids: Iterable[str]) -> None:
-    """A request came again, once for each customer named; the caller holds their rows."""
+    """Count one repeated request for each customer on this day; the caller holds the customers' locks."""
     insert = insert_into(connection, repeated_requests)
     again = insert.on_conflict_do_update(
         index_elements=["day", "customer_id"], set_={"times": repeated_requests.c.times + 1}
@@ -94,7 +94,7 @@ def count_repeats(connection: Connection, day: int, customer_ids: Iterable[str])
 
 
 def repeats_by_day(connection: Connection, since: float) -> dict[int, int]:
-    """How many requests came again, by the first second of the day."""
+    """Return the number of repeated requests by day (its first second, in epoch seconds)."""
     c = repeated_requests.c
     query = select(c.day, func.sum(c.times)).where(c.day >= since).group_by(c.day)
     return {day: int(times) for day, times in connection.execute(query)}

@@ -1,4 +1,4 @@
-"""Sums of refunds' money for people to read; amounts in minor units."""
+"""Sums of refunds' money for people to read. Amounts are in minor units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refund_worker.store.tables import TROUBLED, legs, refunds
 
 
 def asked_by_currency(connection: Connection, refund_ids: Collection[str]) -> dict[str, int]:
-    """What these refunds first asked for; legs that stand in for a failed one ask for nothing new."""
+    """Return the minor units that these refunds first requested, by currency; replacement legs do not count."""
     if not refund_ids:
         return {}
     query = (
@@ -24,7 +24,7 @@ def asked_by_currency(connection: Connection, refund_ids: Collection[str]) -> di
 
 
 def _troubled(failed_at_most: int) -> Subquery:
-    """Those that need attention and the newest that failed, from their index alone."""
+    """Select the refunds that need attention and the newest that failed, from their index alone."""
     r = refunds.c
     query = select(r.refund_id, r.status, r.failure_code, r.updated_at).where(TROUBLED)
     failed = query.where(r.status == RefundStatus.FAILED).order_by(r.refund_id.desc()).limit(failed_at_most).subquery()
@@ -32,9 +32,9 @@ def _troubled(failed_at_most: int) -> Subquery:
 
 
 def failures_by_code(connection: Connection, *, failed_at_most: int) -> list[dict[str, Any]]:
-    """By failure code: refunds, needs_attention, first_seen, last_seen, example (the newest's message).
+    """Return by failure code: refunds, needs_attention, first_seen, last_seen, example (the newest message).
 
-    Over those that need attention and the newest that failed, `failed_at_most` of these: failures only ever get more.
+    All refunds that need attention count, but only the newest `failed_at_most` that failed, because failures only grow.
     """
     r = _troubled(failed_at_most).c
     query = (
@@ -58,7 +58,7 @@ def failures_by_code(connection: Connection, *, failed_at_most: int) -> list[dic
 
 
 def asked_by_failure(connection: Connection, *, failed_at_most: int) -> list[tuple[Any, ...]]:
-    """(failure code, currency, sum first asked for) over the same refunds as `failures_by_code`."""
+    """Return (failure code, currency, minor units first requested) of the same refunds as `failures_by_code`."""
     r = _troubled(failed_at_most).c
     query = (
         select(r.failure_code, legs.c.currency, func.sum(legs.c.amount_minor))

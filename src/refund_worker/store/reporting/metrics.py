@@ -1,4 +1,4 @@
-"""Figures for monitoring, from indexes that stay small: what is finished is not counted, however much there is."""
+"""Figures for monitoring, from indexes that stay small: finished refunds are not counted, however many there are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from refund_worker.store.tables import inbox, payments, processors, refunds
 
 
 def count_in(connection: Connection, statuses: Collection[str]) -> dict[str, int]:
-    """How many refunds are in each of these statuses."""
+    """Return the number of refunds in each of these statuses."""
     query = select(refunds.c.status, func.count()).where(refunds.c.status.in_(statuses)).group_by(refunds.c.status)
     return dict.fromkeys(statuses, 0) | {row[0]: row[1] for row in connection.execute(query)}
 
 
 def oldest_in(connection: Connection, statuses: Collection[str]) -> float | None:
-    """When the oldest refund in these statuses was accepted; ids sort by time, so the index knows it."""
+    """Return when the oldest refund in these statuses was accepted (epoch seconds), or None.
+
+    Ids sort by time, so the index finds it.
+    """
     r = refunds.c
     oldest = [
         connection.execute(select(r.refund_id).where(r.status == status).order_by(r.refund_id).limit(1)).scalar()
@@ -30,17 +33,17 @@ def oldest_in(connection: Connection, statuses: Collection[str]) -> float | None
 
 
 def count_due(connection: Connection, now: float) -> int:
-    """Refunds that wait for a worker."""
+    """Return how many refunds wait for a worker at `now`."""
     return connection.execute(select(func.count()).where(refunds.c.due_at <= now)).scalar_one()
 
 
 def count_waiting_events(connection: Connection) -> int:
-    """Events of processors that are not taken in yet."""
+    """Return how many webhook events are not processed yet."""
     return connection.execute(select(func.count()).where(inbox.c.taken_at.is_(None))).scalar_one()
 
 
 def is_known_processor(connection: Connection, name: str) -> bool:
-    """Whether a payment names this processor, or it has a switch already."""
+    """Return True if a payment names this processor or it was ever paused or listed."""
     paid = select(payments.c.payment_id).where(payments.c.processor == name).limit(1)
     switch = select(processors.c.name).where(processors.c.name == name)
     return connection.execute(paid).first() is not None or connection.execute(switch).first() is not None

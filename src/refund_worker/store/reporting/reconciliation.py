@@ -1,4 +1,4 @@
-"""Sums over our book, to be held against the processor's."""
+"""Sums of our ledger that are compared with the processor's records."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_MANUALLY}", f"leg_{LegOutcome.ABANDO
 
 
 def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], int]:
-    """Minor units that the ledger says went out through a processor by leg and currency, net of what came back.
+    """Return the minor units that the ledger paid out through a processor, net of returns, by leg and currency.
 
-    Of legs with a refund object made at the processor at `since` or later, by the processor's clock.
+    Only legs with a refund object created at the processor at `since` or later (the processor's clock) count.
     """
     t, e = ledger_transactions.c, ledger_entries.c
     recent = select(refund_objects.c.leg_id).where(refund_objects.c.created_at >= since)
@@ -42,7 +42,7 @@ def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], 
 
 
 def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:
-    """The customer by leg id."""
+    """Return the customer id by leg id."""
     found: dict[str, str] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
         query = select(legs.c.leg_id, refunds.c.customer_id).join(refunds, refunds.c.refund_id == legs.c.refund_id)
@@ -51,19 +51,19 @@ def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[st
 
 
 def open_legs(connection: Connection) -> dict[str, str]:
-    """Status by leg id of legs whose end is not known yet: their figures may differ for now."""
+    """Return the status by leg id of legs that have not ended: their amounts may differ for now."""
     query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(FINAL_LEGS))
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def is_any_under_way(connection: Connection) -> bool:
-    """Whether a refund's credits may be between balance and money still."""
+    """Return True if credits of a refund may still be between balance and money."""
     query = select(refunds.c.refund_id).where(refunds.c.status.in_(POSTED_UNENDED)).limit(1)
     return connection.execute(query).first() is not None
 
 
 def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[str]) -> list[str]:
-    """Ids of the refund objects that we know of these legs."""
+    """Return ids of the refund objects that are recorded for these legs."""
     o = refund_objects.c
     found: list[str] = []
     for chunk in batched(leg_ids, IDS_AT_ONCE):
@@ -73,7 +73,7 @@ def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[st
 
 
 def known_statuses(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
-    """What the processor last said of these refund objects, in its own words."""
+    """Return the processor's last reported status by refund object id, in the processor's own terms."""
     o = refund_objects.c
     found: dict[str, str | None] = {}
     for chunk in batched(ids, IDS_AT_ONCE):
@@ -85,7 +85,7 @@ def known_statuses(connection: Connection, processor: str, ids: Iterable[str]) -
 
 
 def resolved_objects(connection: Connection, processor: str, ids: Iterable[str]) -> frozenset[str]:
-    """Those of these refund objects that were known not to be what was asked for when a person ended their leg."""
+    """Return those refund objects that were known to be mismatched when a person ended their leg."""
     o, e = refund_objects.c, events.c
     query = (
         select(o.processor_refund_id)
@@ -105,7 +105,7 @@ def resolved_objects(connection: Connection, processor: str, ids: Iterable[str])
 
 
 def balances_that_differ(connection: Connection) -> list[tuple[str, int, int]]:
-    """(customer, balance column, ledger's sum) wherever the two are not the same."""
+    """Return (customer_id, stored balance, ledger's sum) of customers for whom they differ."""
     total = func.coalesce(func.sum(ledger_entries.c.amount), 0)
     account = "customer:" + customers.c.customer_id
     query = (
@@ -118,7 +118,7 @@ def balances_that_differ(connection: Connection) -> list[tuple[str, int, int]]:
 
 
 def clearing_credits(connection: Connection) -> int:
-    """What the clearing account holds; zero when nothing is in flight."""
+    """Return the balance of the clearing account; zero if nothing is in flight."""
     e = ledger_entries.c
     query = select(func.coalesce(func.sum(e.amount), 0)).where(e.account == CLEARING, e.unit == CREDITS)
     return int(connection.execute(query).scalar_one())

@@ -1,4 +1,4 @@
-"""The Celery application. The broker is a publisher that may lose and repeat: every setting here follows from that."""
+"""The Celery application. A broker may lose and repeat messages: every setting here follows from that."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ REDIS_TRANSPORT = "refund_worker.worker.celery_app.redis_transport:Transport"
 
 
 class Application(Celery):
-    """Goes to the broker that it was given. Celery by itself obeys CELERY_BROKER_URL and its like, which a backend
-    beside us may have for its own broker, and which nothing here has looked at."""
+    """A Celery application that uses only the broker it was given.
+
+    Celery itself obeys CELERY_BROKER_URL and similar variables. A backend in the same environment may have set them for
+    its own broker, and none of our checks has seen them.
+    """
 
     backend_cls = "disabled"
 
     def connection_for_read(self, url: str | None = None, **named: Any) -> Any:
+        """Return a connection to `url`, or to the broker of this application."""
         return super().connection_for_read(url or self.conf["broker_url"], **named)
 
     def connection_for_write(self, url: str | None = None, **named: Any) -> Any:
+        """Return a connection to `url`, or to the broker of this application."""
         return super().connection_for_write(url or self.conf["broker_url"], **named)
 
 
 def make_app(
     settings: Settings, url: str | None = None, *, socket_seconds: float = SOCKET_SECONDS, tries: int | None = None
 ) -> Celery:
-    """An application on the broker of the settings, or on `url`. `tries`: to connect for a publish; None = for ever."""
+    """Return an application on the broker of the settings, or on `url`.
+
+    A socket operation may take `socket_seconds`. A publish connects at most `tries` times (None: for ever).
+    """
     url = url or url_if_running(settings) or "memory://"
     app = Application("refund_worker", set_as_current=False, fixups=[])
     app.conf.update(_settings(url, socket_seconds, tries))
@@ -54,7 +62,7 @@ def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, A
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": tries,
         "broker_heartbeat": 30,
-        # JSON and nothing else: unpickling a message would be running it.
+        # JSON only: to unpickle a message would be to run it.
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
@@ -75,10 +83,10 @@ def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, A
         "worker_consumer": "refund_worker.worker.celery_app.consumer:Consumer",
         "worker_prefetch_multiplier": 1,
         "worker_max_tasks_per_child": 1000,
-        # Opening the database and importing an SDK on a busy machine takes longer than the default of 4 s.
+        # On a busy machine, opening the database and importing an SDK takes longer than the default of 4 s.
         "worker_proc_alive_timeout": 30.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # Whoever can write to the broker could otherwise stop every worker.
+        # Otherwise anyone who can write to the broker could stop every worker.
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
@@ -87,7 +95,7 @@ def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, A
     }
 
 
-# kombu has types in part only.
+# kombu has only partial types.
 Exchange: Any = entity.Exchange
 Queue: Any = entity.Queue
 
@@ -95,10 +103,10 @@ Queue: Any = entity.Queue
 def _queue(name: str, is_amqp: bool) -> Any:
     if not is_amqp:
         return Queue(name, Exchange(name, type="direct"), routing_key=name)
-    # Delayed delivery on quorum queues, which Celery then sets up, wants a topic exchange.
+    # For quorum queues Celery sets up delayed delivery, which needs a topic exchange.
     exchange = Exchange(QUEUES[0], type="topic")
-    # Without a limit on deliveries: a request that waits for the database comes again and again, and RabbitMQ 4 deletes
-    # what came twenty times. What can't be read is not put back, so nothing goes round for ever.
+    # No limit on deliveries: a request that waits for the database is delivered again and again, and RabbitMQ 4 deletes
+    # a message after twenty deliveries. Unreadable messages are not put back, so none circulates for ever.
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
     return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
 
@@ -109,7 +117,7 @@ def _redis_options(socket_seconds: float) -> dict[str, Any]:
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
         "queue_order_strategy": "priority",
-        # Without a time-out a frozen or half-open connection would hold its user for ever.
+        # Without a time-out a frozen or half-open connection would block its user for ever.
         "socket_timeout": socket_seconds,
         "socket_connect_timeout": socket_seconds,
         "socket_keepalive": True,
@@ -121,7 +129,7 @@ def _redis_options(socket_seconds: float) -> dict[str, Any]:
 
 
 def _keepalive() -> dict[int, int]:
-    """Seconds until the first probe, between probes, and their number, where the system knows them."""
+    """Return seconds until the first probe, seconds between probes, and their number, if the system supports them."""
     wanted = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
     return {getattr(socket, name): value for name, value in wanted if hasattr(socket, name)}
 

@@ -1,4 +1,7 @@
-"""What the supervisor tells its worker, as JSON: settings, queues, number of processes. It goes through a pipe."""
+"""The configuration that the supervisor passes to its worker through a pipe.
+
+It is JSON: the settings, the queues, the number of processes and the supervisor's process id.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from refund_worker.settings import PREFIX, Settings
 
 
 def order(settings: Settings, url: str, queues: list[str], concurrency: int) -> bytes:
-    """What the child reads: the settings, with the broker's URL in the place of "embedded"."""
+    """Return the child's configuration as JSON bytes, with the broker's URL instead of "embedded" in the settings."""
     values = {PREFIX + name.upper(): plain for name, value in settings if (plain := _plain(value)) is not None} | {
         PREFIX + "BROKER_URL": url
     }

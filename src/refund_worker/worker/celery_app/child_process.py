@@ -1,6 +1,7 @@
-"""The Celery worker itself, as a child of the supervisor: its configuration comes on standard input (child_config.py).
+"""The Celery worker, as a child process of the supervisor.
 
-Nothing secret is in its arguments or its environment.
+It reads its configuration from standard input (child_config.py), so that no secret is in its arguments or its
+environment.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ log = logging.getLogger("refund_worker.worker")
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel (Linux) tell us to stop when the supervisor is no more, however it ended."""
+    """Stop this process when the supervisor ends, however it ends (Linux only).
+
+    Exits at once if `parent` (a process id) has ended already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
@@ -39,14 +43,14 @@ def end_with_parent(parent: int) -> None:
 
 
 def work(settings: Settings, queues: list[str], concurrency: int) -> int:
-    """Run the worker until it is told to stop; its exit code."""
+    """Run the worker until it is stopped; return its exit code."""
     registry.preload_adapters(settings)  # once and shared: a new process of the pool then starts, and stops, at once
-    place = WorkerRuntime(settings)
+    runtime = WorkerRuntime(settings)
     app = make_app(settings)
-    add_tasks(app, place)
+    add_tasks(app, runtime)
     heartbeat = Heartbeat("worker", settings, queues)
     add_heartbeat(app, heartbeat)
-    _connect_signals(place)
+    _connect_signals(runtime)
     _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
     worker = make_worker(
         app,
@@ -66,22 +70,22 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     return int(worker.exitcode or 0)
 
 
-def _connect_signals(place: WorkerRuntime) -> None:
+def _connect_signals(runtime: WorkerRuntime) -> None:
     def keep_our_logging(**_named: Any) -> None:
         return None
 
-    def open_place(**_named: Any) -> None:
+    def open_runtime(**_named: Any) -> None:
         try:
-            place.open()
+            runtime.open()
         except Unavailable as error:
-            log.warning("the database can't be used yet, the first task tries again: %s", error.message)
+            log.warning("the database cannot be used yet, the first task tries again: %s", error.message)
 
-    def close_place(**_named: Any) -> None:
-        place.close()
+    def close_runtime(**_named: Any) -> None:
+        runtime.close()
 
     signals.setup_logging.connect(keep_our_logging, weak=False)
-    signals.worker_process_init.connect(open_place, weak=False)
-    signals.worker_process_shutdown.connect(close_place, weak=False)
+    signals.worker_process_init.connect(open_runtime, weak=False)
+    signals.worker_process_shutdown.connect(close_runtime, weak=False)
 
 
 def _say_when_ready(line: str) -> None:
@@ -92,10 +96,11 @@ def _say_when_ready(line: str) -> None:
 
 
 def main() -> int:
+    """Read the configuration from standard input and run the worker; return its exit code."""
     given: Mapping[str, Any] = json.loads(sys.stdin.buffer.read())
     end_with_parent(given["parent"])
     log_to_stderr()
-    # Containers run as root; with JSON alone, that is no danger of Celery's.
+    # Containers run as root. Celery's danger with root is pickle, and only JSON is accepted.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     return work(load_settings(given["settings"]), given["queues"], given["concurrency"])
 

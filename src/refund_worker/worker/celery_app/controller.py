@@ -1,8 +1,8 @@
-"""Celery's worker, which gets its place back from a task that could not be handed to a process.
+"""Celery's worker, which frees the pool slot of a task that could not be passed to a process.
 
-Celery takes a place in the pool first and then hands over. What raises there, such as arguments that can't be pickled,
-keeps its place for ever, a place or two are all that a worker has, and its heart goes on beating. Where the task had to
-wait for its place, the same error ends the whole worker.
+Celery reserves a slot in the pool first and then passes the task on. If that raises, for example because arguments
+cannot be pickled, Celery keeps the slot reserved for ever. A worker has only one or two slots, and its heartbeat
+continues. If the task had to wait for a slot, the same error stops the whole worker.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ log = logging.getLogger("refund_worker.worker")
 
 
 class Worker(worker.Worker):
-    """A task that can't be handed over is thrown away with an alarm; whatever the reason, its place is free again."""
+    """Celery's worker; a task that cannot be passed on is dropped with an alarm, and its slot is free again."""
 
     def _process_task(self, request: Any) -> None:
         try:
             super()._process_task(request)
-        except Exception as error:  # noqa: BLE001 - whatever somebody's arguments can bring about
-            log.error("alarm: a task can't be handed to a process and is thrown away (%s)", type(error).__name__)
-            self._give_up(request)
+        except Exception as error:  # noqa: BLE001 - foreign arguments can raise anything
+            log.error("alarm: a task cannot be passed to a process and is dropped (%s)", type(error).__name__)
+            self._drop(request)
 
-    def _give_up(self, request: Any) -> None:
+    def _drop(self, request: Any) -> None:
         try:
             self._forget(request)
             state.task_ready(request)
             request.reject(requeue=False)
         finally:
-            self._quick_release()  # last: the next one that waits is handed over in it
+            self._quick_release()  # last, because it passes on the next waiting task
 
     def _forget(self, request: Any) -> None:
-        """Take it out of what the pool waits for when it stops: a job that was never packed."""
+        """Remove the task from the jobs for which the pool waits when it stops: this job was never packed."""
         jobs = getattr(self.pool._pool, "_cache", {})
         for job in list(jobs.values()):
             if job.correlation_id == request.id and not hasattr(job, "_payload"):
@@ -44,6 +44,6 @@ class Worker(worker.Worker):
 
 
 def make_worker(app: Celery, **options: Any) -> Worker:
-    """The application's worker, of our class."""
+    """Return the application's worker, of our class; `options` are Celery's."""
     made: Worker = app.subclass_with_self(Worker)(**options)
     return made

@@ -1,4 +1,4 @@
-"""The worker's heartbeat, in Celery's terms."""
+"""The step that adds the heartbeat to Celery's worker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
 
 
 def add_heartbeat(app: Celery, heartbeat: Heartbeat) -> None:
-    """Let the worker's parent beat from its event loop, which stands still while the broker is away."""
+    """Let the worker's main process write the heartbeat from its event loop.
+
+    The event loop stops while the broker is down, and the heartbeat with it.
+    """
 
     class Beat(bootsteps.StartStopStep):
         requires = {"celery.worker.components:Timer"}  # noqa: RUF012  (Celery reads it as a set of the class)

@@ -1,9 +1,9 @@
-"""What Celery gets to see of a message: a task made anew, with the name, the id, the arguments, and nothing else.
+"""The part of a message that Celery gets: a new task with the name, the id and the arguments, and nothing else.
 
-Whoever can write to the broker sets every header, and Celery obeys many of them outside of every handler: a time limit
-that is no number ends the worker, a time to begin far ahead holds a place in it for days, a stored call is run after
-the task. So nothing is filtered here: what our three tasks need is read, checked, and written into a message of ours.
-A caller's countdown, expiry, priority, links and time limits therefore mean nothing.
+Anyone who can write to the broker sets every header, and Celery obeys many of them before any handler runs: a time
+limit that is not a number stops the worker, a start time far ahead blocks a slot for days, a stored call runs after the
+task. So nothing is filtered here. The parts that our three tasks need are read, checked, and written into a message of
+ours. A caller's countdown, expiry, priority, links and time limits therefore have no effect.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kombu.utils import json as kombu_json
 from refund_worker.strict_json import DEPTH_MAX, is_shallow
 from refund_worker.worker.queues import RETRIES_MAX, TASKS
 
-# kombu has types in part only.
+# kombu has only partial types.
 compression: Any = kombu_compression
 json: Any = kombu_json
 
-# One request for a refund may have as much over HTTP; 500 ids have far less.
+# The same limit as for a refund request over HTTP; 500 ids need far less.
 BODY_BYTES_MAX = 1 << 20
 ID_LENGTH_MAX = 100
 JSON, UTF_8 = "application/json", "utf-8"
@@ -34,41 +34,42 @@ _UNPACKED_MEMORY_MAX = 64 << 20
 
 
 class NotOurs(Exception):
-    """The message is no task of ours. Its text says why and quotes nothing of the message."""
+    """The message is no task of ours. The text says why and quotes nothing of the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A message in which every header and every byte of the body is of our making."""
+    """A message in which every header and every byte of the body was written by us."""
 
     headers: dict[str, Any]
     body: bytes
 
 
 def cleaned(headers: object, body: object, content_type: object, content_encoding: object) -> Cleaned:
-    """The task that a message of either protocol asks for. Raises `NotOurs`.
+    """Return the task that a message of either Celery protocol asks for. Raises `NotOurs`.
 
-    Protocol 2 has the task in the headers and `[args, kwargs, embed]` in the body; protocol 1 has all in the body.
+    Protocol 2 has the task in the headers and `[args, kwargs, embed]` in the body. Protocol 1 has everything in the
+    body.
     """
     said = headers if isinstance(headers, Mapping) else {}
     content = _content(body, content_type, content_encoding)
     if isinstance(content, list):
         if len(content) != 3:
-            raise NotOurs("it is no task: its body has not the form of one")
+            raise NotOurs("it is no task: its body does not have the form of one")
         args, kwargs, _ = content
     elif isinstance(content, dict):
         args, kwargs = content.get("args", []), content.get("kwargs", {})
         said = content | {name: value for name, value in said.items() if value is not None}
     else:
-        raise NotOurs("it is no task: its body has not the form of one")
+        raise NotOurs("it is no task: its body does not have the form of one")
     name = said.get("task")
     if name is None:
         raise NotOurs("it names no task")
     if not isinstance(name, str) or name not in TASKS:
         raise NotOurs("it names a task that is not ours")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise NotOurs("it is no task: its arguments are no list with a mapping of names")
-    # Celery's pool fails at what is nested deeper than its recursion goes, and JSON goes deeper than that.
+        raise NotOurs("it is no task: its arguments are not a list and a mapping of names")
+    # Celery's pool fails on nesting deeper than its recursion limit, and JSON can be nested deeper than that.
     if not is_shallow(args) or not is_shallow(kwargs):
         raise NotOurs(f"its arguments are nested deeper than {DEPTH_MAX} levels")
     return Cleaned(_headers(name, said), _written([args, kwargs, {}]))
@@ -78,7 +79,7 @@ def _headers(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
     task_id, retries = said.get("id"), said.get("retries")
     if not isinstance(task_id, str) or not _is_plain(task_id):
         task_id = str(uuid.uuid4())
-    # Counted by Celery when a task kills its process; without it such a task would come back for ever.
+    # Celery counts retries when a task kills its process; without the count such a task would come back for ever.
     counts = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
     return {
         "lang": "py",
@@ -96,28 +97,28 @@ def _is_plain(task_id: str) -> bool:
 
 def _content(body: object, content_type: object, content_encoding: object) -> Any:
     if content_type != JSON or str(content_encoding).lower() not in ("utf-8", "utf8"):
-        raise NotOurs("it is no JSON in UTF-8")
+        raise NotOurs("it is not JSON in UTF-8")
     try:
         raw = body if isinstance(body, bytes) else str(body or "").encode(UTF_8)
         if len(raw) <= BODY_BYTES_MAX:
             return json.loads(raw.decode(UTF_8))
     except Exception as error:  # noqa: BLE001 - kombu turns typed values back into objects: anything may be raised
-        raise NotOurs(f"it can't be decoded, {type(error).__name__}") from None
+        raise NotOurs(f"it cannot be decoded, {type(error).__name__}") from None
     raise NotOurs(f"its body has more than {BODY_BYTES_MAX} bytes")
 
 
 def _written(content: object) -> bytes:
     try:
         return bytes(json.dumps(content).encode(UTF_8))
-    except Exception as error:  # noqa: BLE001 - as above; half a character and deep nesting among them
-        raise NotOurs(f"it can't be passed on, {type(error).__name__}") from None
+    except Exception as error:  # noqa: BLE001 - as above, for example half a character or deep nesting
+        raise NotOurs(f"it cannot be passed on, {type(error).__name__}") from None
 
 
 def cleaned_envelope(envelope: object, queue: str) -> dict[str, Any]:
-    """What kombu puts around a message on Redis, made anew for the queue that it was taken from. Raises `NotOurs`.
+    """Return a new envelope, as kombu uses it on Redis, for the queue that the message came from. Raises `NotOurs`.
 
-    The tag under which it counts as being worked on is ours: with another's, a message would take that one's place. It
-    goes back, where it must, to the end of the queue that it came from.
+    Its delivery tag is ours: with another message's tag it would replace that message among those being worked on. If
+    it must go back, it goes to the end of the queue that it came from.
     """
     if not isinstance(envelope, dict):
         raise NotOurs("its envelope is no object")
@@ -146,7 +147,7 @@ def cleaned_envelope(envelope: object, queue: str) -> dict[str, Any]:
 
 
 def bound_compression() -> None:
-    """Have kombu unpack what callers compressed only up to the size of a body: some bytes can unpack to gigabytes."""
+    """Let kombu unpack compressed messages only up to the size of a body: few bytes can unpack to gigabytes."""
     for content_type in compression.encoders():
         encode, _ = compression.get_encoder(content_type)
         compression.register(encode, _UNPACKERS.get(content_type, _refuse), content_type)
@@ -157,14 +158,14 @@ def _bounded(make: Callable[[], Any]) -> Callable[[bytes], bytes]:
         unpacker = make()
         unpacked: bytes = unpacker.decompress(packed, BODY_BYTES_MAX + 1)
         if len(unpacked) > BODY_BYTES_MAX or not unpacker.eof:
-            raise NotOurs("it is compressed, and is not whole or too large")
+            raise NotOurs("it is compressed, and incomplete or too large")
         return unpacked
 
     return unpack
 
 
 def _refuse(_packed: bytes) -> bytes:
-    raise NotOurs("it is compressed in a way that is not taken here: use gzip, bzip2 or xz")
+    raise NotOurs("its compression is not supported: use gzip, bzip2 or xz")
 
 
 _UNPACKERS: Mapping[str, Callable[[bytes], bytes]] = {

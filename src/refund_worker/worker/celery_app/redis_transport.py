@@ -1,11 +1,11 @@
-"""kombu's Redis transport, with a reader that a message can't end and a lost broker can't make deaf.
+"""kombu's Redis transport, with a reader that no message can stop and that survives a lost broker.
 
-kombu 5.7 parses what it popped outside of every handler: text that is not JSON, a list, or bad base64 ends its worker.
-What is popped is gone already, so throwing it away loses nothing that a restart would bring back.
+kombu 5.7 parses a popped message outside of every handler: text that is not JSON, a list, or bad base64 stops its
+worker. A popped message is no longer in Redis, so dropping it loses nothing that a restart would bring back.
 
-It also goes on counting a message that it could not acknowledge as being worked on. When the broker dies while every
-process of a worker is busy, all acknowledgements fail, no place is free ever again, and a worker that may take nothing
-asks nothing: it never sees that its connection is dead, while its heart goes on beating.
+kombu also keeps counting a message as being worked on if it could not be acknowledged. If the broker dies while every
+process of a worker is busy, all acknowledgements fail and no slot is ever free again. A worker without a free slot does
+not read: it never notices that its connection is dead, while its heartbeat continues.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ log = logging.getLogger("refund_worker.worker")
 
 
 class QoS(kombu_redis.QoS):
-    """Counts what is being worked on. What could not be acknowledged is over all the same; the broker may bring it
-    again, which harms nothing."""
+    """The count of messages being worked on.
+
+    A message that could not be acknowledged counts as finished. The broker may deliver it again, which does no harm.
+    """
 
     def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message; if that fails, stop counting it and raise."""
         try:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
         except Exception:
@@ -34,6 +37,7 @@ class QoS(kombu_redis.QoS):
             raise
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject a message; if that fails, stop counting it and raise."""
         try:
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
         except Exception:
@@ -41,19 +45,19 @@ class QoS(kombu_redis.QoS):
             raise
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put back what was not acknowledged in time; what somebody else wrote into that list is thrown away."""
+        """Put back a message that was not acknowledged in time; drop an entry of that list that others wrote."""
         broker = self.channel.connection
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
         except (*broker.connection_errors, *broker.channel_errors):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever somebody's bytes can bring about
-            log.error("alarm: a message to be put back can't be read and is thrown away (%s)", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - foreign bytes can raise anything
+            log.error("alarm: a message to be put back cannot be read and is dropped (%s)", type(error).__name__)
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
 
 
 class Channel(kombu_redis.Channel):
-    """A message whose envelope can't be read, or names something impossible, is thrown away with an alarm."""
+    """A channel that drops, with an alarm, a message with an unreadable envelope or impossible fields."""
 
     QoS = QoS
 
@@ -61,21 +65,21 @@ class Channel(kombu_redis.Channel):
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (KeyError, DataError) as error:
-            # kombu counts both as failures of the server; here only the message's own fields can raise them.
+            # kombu takes both for failures of the server; here only the message's own fields can raise them.
             self._throw_away(error)
         except (*self.connection_errors, *self.connection.channel_errors, Empty):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever somebody's bytes can bring about
+        except Exception as error:  # noqa: BLE001 - foreign bytes can raise anything
             self._throw_away(error)
         return True
 
     def _throw_away(self, error: Exception) -> None:
-        """Told without its text, which may hold anything."""
-        log.error("alarm: a message whose envelope can't be read is thrown away (%s)", type(error).__name__)
+        """Log an alarm without the error's text, which may hold anything."""
+        log.error("alarm: a message whose envelope cannot be read is dropped (%s)", type(error).__name__)
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's, with that channel; what a message brings round itself is made anew before anything acts on it."""
+    """kombu's transport with our channel; the envelope of each message is replaced before anything uses it."""
 
     Channel = Channel
 

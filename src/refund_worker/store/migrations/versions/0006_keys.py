@@ -1,7 +1,8 @@
-"""Keys that an earlier version stored with blanks at their ends answer for the trimmed spelling; whose act made what.
+"""Trim blanks from stored idempotency keys, and record which transaction a keyed act made.
 
-Of one client's spellings of a key the trimmed one answers, and the oldest where there is none. The others keep their
-spelling: they stay as refunds, and no request can name their key any more.
+An earlier version stored keys with blanks at their ends. Of one client's spellings of a key, the trimmed one is kept as
+the key, or the oldest one if there is no trimmed one. The others keep their spelling: they stay as refunds, and no
+request can name their key any more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# By table what tells its rows apart under one key, the oldest first.
+# By table, the columns that distinguish its rows under one key, the oldest row first.
 TABLES = {"refunds": "refund_id", "keyed_acts": "result_id"}
 
 
@@ -25,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """The spelling with blanks is gone: it stood for nothing else."""
+    """Keep the trimmed keys: the spelling with blanks had no other meaning."""
     op.drop_index(op.f("ix_keyed_acts_result_id"), "keyed_acts")
 
 
@@ -37,7 +38,7 @@ def _trim(name: str, row_id: str) -> None:
     connection = op.get_bind()
     for client, key, trimmed in connection.execute(padded.order_by(t.created_at, t[row_id])).all():
         taken = sa.select(t.client).where(t.client == client, t.idempotency_key == trimmed)
-        # One that is nothing but blanks was a key as well, and has no other spelling.
+        # A key of blanks only was a key as well, and has no trimmed spelling.
         if trimmed and connection.execute(taken).first() is None:
             its = (t.client == client, t.idempotency_key == key)
             connection.execute(sa.update(table).where(*its).values(idempotency_key=trimmed))

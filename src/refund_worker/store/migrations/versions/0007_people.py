@@ -1,4 +1,4 @@
-"""The console's role requester is called support; roles of API keys stay as they are."""
+"""Rename the console's role requester to support; roles of API keys stay as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("UPDATE console_users SET role = 'support' WHERE role = 'requester'")
-    # They were counted by a name alone, and by an address that right passwords counted for too.
+    # These counts were made by the name alone, and by an address for which right passwords counted too.
     op.execute("DELETE FROM console_tries")
 
 

@@ -1,4 +1,4 @@
-"""Who asked, in the caller's word, stands beside who was authenticated; and which names are one person's."""
+"""Store the person that the caller names next to the authenticated actor, and links between a person's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit chain: texts only as salted hashes, rows that may change by snapshots, and no number but the next one."""
+"""Seal texts as salted hashes and changeable rows by snapshots, and refuse any row number but the next one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ depends_on = None
 
 WITH_TEXTS = ("ledger_transactions", "events")
 NEW = ("snapshots", "erasures")
-# Their numbers are counted up by the database: none is below what is there.
+# Tables whose numbers the database assigns: no new number is below an existing one.
 COUNTED = ("ledger_transactions", "ledger_entries", "events", "audit_checks", *NEW)
 SEALED = ("ledger_transactions", "ledger_entries", "events", *NEW)
-# As the first form of a snapshot has them: the key, then what is covered.
+# Columns of the first form of a snapshot: the key, then the covered columns.
 COVERED = {
     "payments": (
         "payment_id", "customer_id", "processor", "processor_payment_id", "amount_minor", "currency", "credits",
@@ -97,7 +97,10 @@ def _create_tables() -> None:
 
 
 def _salt_what_is_not_sealed(sqlite: bool) -> None:
-    """Sealed rows keep the form of their seal; the others are sealed in the new one, and need a salt for it."""
+    """Give a salt to the rows that are not sealed yet, because they are sealed in the new form.
+
+    Sealed rows keep the form of their seal.
+    """
     salt = "lower(hex(randomblob(16)))" if sqlite else "replace(gen_random_uuid()::text, '-', '')"
     for table in WITH_TEXTS:
         sealed = f"SELECT coalesce(max(last_seq), 0) FROM audit_seals WHERE table_name = '{table}'"  # noqa: S608
@@ -113,7 +116,7 @@ def _salt_what_is_not_sealed(sqlite: bool) -> None:
 
 
 def _snapshot_all() -> None:
-    """Every row that is there is taken as it stands: from now on whatever differs is named."""
+    """Snapshot every existing row as it is: from now on any difference is named."""
     connection = op.get_bind()
     into = sa.text("INSERT INTO snapshots (table_name, row_id, form, state) VALUES (:table, :id, 1, :state)")
     for table, columns in COVERED.items():
@@ -153,7 +156,8 @@ def _guard_sqlite() -> None:
             f"WHEN EXISTS (SELECT 1 FROM {table} WHERE seq = NEW.seq) "
             f"BEGIN SELECT RAISE(ABORT, '{table} is append-only: this row is there already'); END"
         )
-    # Afterwards: before it, a number that SQLite will count up is not known yet. One writer at a time has no gaps.
+    # An AFTER trigger, because before the insert SQLite has not assigned the number yet. A single writer leaves no
+    # gaps.
     for table in COUNTED:
         op.execute(
             f"CREATE TRIGGER {table}_number AFTER INSERT ON {table} "  # noqa: S608 -- names from above
@@ -167,7 +171,10 @@ def _guard_sqlite() -> None:
 
 
 def _guard_postgres() -> None:
-    """Writers there commit in any order, so a number may be low; but what is sealed is closed."""
+    """Refuse numbers that are already sealed.
+
+    Writers commit in any order on Postgres, so a number below the highest one can be valid.
+    """
     for table in NEW:
         op.execute(
             f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "

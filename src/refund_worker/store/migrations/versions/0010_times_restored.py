@@ -1,4 +1,4 @@
-"""A leg of no money counts in a column of its own how often it was restored; before, `backoffs` held that number."""
+"""Count the restorations of a zero-amount leg in a column of its own; before, `backoffs` held that number."""
 
 from __future__ import annotations
 
