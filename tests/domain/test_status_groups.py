@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import refund_worker
+from refund_worker import api_schema
 from refund_worker.domain import refund as refunds
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, UNPAID_OBJECT_STATES, LegStatus, ObjectState, RefundStatus
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_SEND, FINAL_LEGS, MAY_BE_SENT
@@ -84,6 +86,11 @@ def test_groups_of_legs_and_objects_cover_every_status_once() -> None:
 def test_conditions_of_the_indices_name_the_same_statuses() -> None:
     assert str(tables.TROUBLED) == f"status IN ({_quoted(refunds.TROUBLED)})"
     assert str(tables.IN_FLIGHT) == f"status NOT IN ({_quoted(FINAL_LEGS)})"
+
+
+def test_statuses_of_the_api_are_those_of_the_domain() -> None:
+    assert get_args(api_schema.RefundStatus) == tuple(RefundStatus)
+    assert get_args(api_schema.LegStatus) == tuple(LegStatus)
 
 
 def _quoted(statuses: tuple[str, ...]) -> str:

@@ -1851,8 +1851,8 @@ DEFECTS = (
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "(hint.place or not hint.told_all)",
-        "hint.place",
+        "(self.place is not None or not self.says_whose)",
+        "self.place is not None",
         ("tests/engine/processor_sync/test_thin_events.py",),
     ),
     # --- the adapter

@@ -27,15 +27,28 @@ TRIES_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class InboxEvent:
-    """An event that is about a refund object; `place` is (refund_id, leg_id) where it is known to be one of ours.
+    """A stored event on its way through the inbox.
 
-    `told_all` is False where the event names the object and does not say whose it is: then only asking tells.
+    `object_id` names the refund object that it is about, None for any other event. `place` is (refund_id, leg_id) where
+    the object is known to be one of ours; `says_whose` is False if only asking can show it. `answer` is what the
+    processor says of the object, None if it was not asked.
     """
 
     row: RowMapping
-    processor_refund_id: str
-    place: tuple[str, str] | None
-    told_all: bool
+    object_id: str | None = None
+    place: tuple[str, str] | None = None
+    says_whose: bool = True
+    answer: Answer | None = None
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """(processor, event_id)."""
+        return self.row["processor"], self.row["event_id"]
+
+    @property
+    def is_to_be_asked(self) -> bool:
+        """True unless the event is about no refund object, or about one that is not ours."""
+        return self.object_id is not None and (self.place is not None or not self.says_whose)
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
@@ -43,39 +56,36 @@ def process_inbox(context: Context, limit: int = 100) -> int:
     with context.database.read() as connection:
         now = context.clock(connection)
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds)
-        hints = [_hint(connection, row) for row in rows]
-    if not rows:
+        read = [_read_event(connection, row) for row in rows]
+    if not read:
         return 0
-    asked = [hint for hint in hints if isinstance(hint, InboxEvent) and (hint.place or not hint.told_all)]
-    answers = context.run(_fetch_all(context, asked)) if asked else []
-    told = {_name(hint.row): answer for hint, answer in zip(asked, answers, strict=True)}
+    answered = _ask_about(context, read)
     with context.database.read() as connection:
-        hints = [hint and _placed(connection, hint, told.get(_name(hint.row))) for hint in hints]
-    evidence = [
-        RecordedReply(*hint.place, None, answer)
-        for hint in hints
-        if hint and hint.place and isinstance(answer := told.get(_name(hint.row)), Answered)
+        events = [_placed(connection, event) for event in answered]
+    replies = [
+        RecordedReply(*event.place, None, event.answer)
+        for event in events
+        if event.place and isinstance(event.answer, Answered)
     ]
     # In a transaction of its own: who dies after it takes the same answers in again, which changes nothing.
-    broken = record_replies(context, evidence).broken if evidence else frozenset()
-    outcomes = [_outcome(row, hint, told.get(_name(row)), broken) for row, hint in zip(rows, hints, strict=True)]
-    return context.database.run(lambda connection: _mark(connection, context.clock(connection), rows, outcomes))
+    broken = record_replies(context, replies).broken if replies else frozenset()
+    return context.database.run(lambda connection: _mark(connection, context.clock(connection), events, broken))
 
 
-def _name(row: RowMapping) -> tuple[str, str]:
-    return row["processor"], row["event_id"]
-
-
-def _hint(connection: Connection, row: RowMapping) -> InboxEvent | None:
+def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
     hint = _read(row)
     if hint is None:
-        return None
+        return InboxEvent(row)
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
-        refund_id = refunds.refunds_of_legs(connection, [hint.leg_id]).get(hint.leg_id)
-        place = (refund_id, hint.leg_id) if refund_id else None
-    return InboxEvent(row, object_id, place, told_all=hint.says_whose)
+        place = _place_of_leg(connection, hint.leg_id)
+    return InboxEvent(row, object_id, place, hint.says_whose)
+
+
+def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None:
+    refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
+    return (refund_id, leg_id) if refund_id else None
 
 
 def _read(row: RowMapping) -> EventHint | None:
@@ -94,45 +104,50 @@ def _read(row: RowMapping) -> EventHint | None:
     return hint if hint is not None and is_plain_id(hint.processor_refund_id) else None
 
 
-def _placed(connection: Connection, hint: InboxEvent, answer: Answer | None) -> InboxEvent:
-    """With the place that the processor's own word names, where the event named none."""
-    if hint.place or not isinstance(answer, Answered) or answer.object.leg_id is None:
-        return hint
-    leg_id = answer.object.leg_id
-    refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
-    return replace(hint, place=(refund_id, leg_id)) if refund_id else hint
+def _ask_about(context: Context, events: Sequence[InboxEvent]) -> list[InboxEvent]:
+    """Return the events in their order, each with the processor's answer where it is to be asked."""
+    asked = [event for event in events if event.is_to_be_asked]
+    answers = iter(context.run(_fetch_all(context, asked)) if asked else ())
+    return [replace(event, answer=next(answers)) if event.is_to_be_asked else event for event in events]
 
 
-async def _fetch_all(context: Context, hints: Sequence[InboxEvent]) -> list[Answer]:
-    async def fetch(hint: InboxEvent) -> Answer | None:
-        processor = context.processors.get(hint.row["processor"])
-        if processor is None:
-            return None
+async def _fetch_all(context: Context, events: Sequence[InboxEvent]) -> list[Answer]:
+    async def fetch(event: InboxEvent) -> Answer:
+        processor = context.processors.get(event.row["processor"])
+        if processor is None or event.object_id is None:
+            return Misconfigured("processor_not_configured", "no access is configured")
         await context.limiter.acquire(processor.name)
-        return await call_safely(context, processor.name, processor.fetch(hint.processor_refund_id))
+        return await call_safely(context, processor.name, processor.fetch(event.object_id))
 
-    answers = await asyncio.gather(*(fetch(hint) for hint in hints))
-    return [answer or Misconfigured("processor_not_configured", "no access is configured") for answer in answers]
+    return list(await asyncio.gather(*(fetch(event) for event in events)))
 
 
-def _outcome(row: RowMapping, hint: InboxEvent | None, answer: Answer | None, broken: Collection[str]) -> str | None:
-    """How the event ends; None if it is to be tried again."""
-    if hint is None:
+def _placed(connection: Connection, event: InboxEvent) -> InboxEvent:
+    """Return the event with the place that the processor's own answer names, where the event named none."""
+    if event.place or not isinstance(event.answer, Answered) or event.answer.object.leg_id is None:
+        return event
+    return replace(event, place=_place_of_leg(connection, event.answer.object.leg_id))
+
+
+def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
+    """Return how the event ends; None if it is to be tried again. `broken` refunds took nothing in."""
+    if event.object_id is None:
         return "not about a refund"
-    if hint.place is None and (hint.told_all or isinstance(answer, Answered)):
+    is_answered = isinstance(event.answer, Answered)
+    if event.place is None and (event.says_whose or is_answered):
         return "unknown refund: left to reconciliation"
-    if hint.place and isinstance(answer, Answered) and hint.place[0] not in broken:
+    if event.place and is_answered and event.place[0] not in broken:
         return "taken in"
-    if row["tries"] + 1 < TRIES_MAX:
+    if event.row["tries"] + 1 < TRIES_MAX:
         return None
-    if isinstance(answer, Answered):
+    if is_answered:
         return "this program broke on it: left to polling"
     return "the processor did not answer: left to polling"
 
 
-def _mark(connection: Connection, now: float, rows: Sequence[RowMapping], outcomes: Sequence[str | None]) -> int:
-    names = [(row["processor"], row["event_id"]) for row in rows]
-    taken = [(*name, outcome) for name, outcome in zip(names, outcomes, strict=True) if outcome is not None]
-    inbox.mark_processed(connection, taken, now)
-    inbox.mark_tried(connection, [name for name, outcome in zip(names, outcomes, strict=True) if outcome is None])
-    return len(taken)
+def _mark(connection: Connection, now: float, events: Sequence[InboxEvent], broken: Collection[str]) -> int:
+    outcomes = {event.name: _outcome(event, broken) for event in events}
+    ended = [(*name, outcome) for name, outcome in outcomes.items() if outcome is not None]
+    inbox.mark_processed(connection, ended, now)
+    inbox.mark_tried(connection, [name for name, outcome in outcomes.items() if outcome is None])
+    return len(ended)
