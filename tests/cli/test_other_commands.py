@@ -383,6 +383,25 @@ def test_reconciling_without_a_processor_says_which_setting_is_missing(cli: Cli)
     assert (ran.code, "STRIPE_API_KEY" in ran.err) == (2, True)
 
 
+def test_reconcile_names_the_processors_that_have_a_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_1")
+    ran = cli("reconcile", "--processor", "manual")
+    assert ran.code == cli("refunds", "list", "--status", "nonsense").code
+    assert "--processor: stripe" in ran.err
+
+
+def test_processor_that_only_payments_name_can_be_paused(cli: Cli, tmp_path: Path) -> None:
+    assert cli("processors", "pause", "paypal").code == 4
+    payments = tmp_path / "payments.csv"
+    payments.write_text(
+        "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
+        "p,c,paypal,PAYID-1,100,EUR,10,2026-11-01T09:00:00Z\n"
+    )
+    assert cli("import", "payments", str(payments)).code == 0
+    assert cli("processors", "pause", "paypal", "-o", "json").json["paused"] is True
+    assert cli("processors", "resume", "paypal", "-o", "json").json["paused"] is False
+
+
 def test_a_sandbox_that_can_not_start_ends_with_2(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "faults.json").write_text("{")
     ran = cli("sandbox", "--port", "0", "--book", "book.jsonl", "--faults", "faults.json")

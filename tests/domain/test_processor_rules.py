@@ -33,14 +33,14 @@ def policy_of(**rules: object) -> Policy:
 
 
 def unanswered(policy: Policy) -> Refund:
-    """A refund whose first send has no answer."""
+    """Return a refund with a first send that has no answer."""
     sent = next_step(a_refund(), START, policy).after
     call = send_of(sent)
     return apply_reply(sent, call.leg_id, call, Unanswered("timeout"), START + 1, policy, asked_at=START).after
 
 
 def not_found(policy: Policy, at: float) -> Decision:
-    """The decision after a look-up at `at` found nothing."""
+    """Return the decision after a look-up at `at` found nothing."""
     refund = unanswered(policy)
     return apply_reply(due(refund, at), "r-1", look_up_of(refund), Found(()), at, policy, asked_at=at)
 

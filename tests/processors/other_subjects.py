@@ -204,7 +204,7 @@ class Walked(Subject):
     lost_answers = ("timeout_with_effect",)
     busy = {"busy": Busy("rate_limit")}  # noqa: RUF012
     lacks = {  # noqa: RUF012
-        Part.REMAINDER: "answers that the payment is fully refunded, which the engine looks up in the same way",
+        Part.REMAINDER: "answers that the payment is fully refunded, which the engine handles in the same way",
         Part.DISPUTES: "the walks have none",
         Part.UNKNOWN_PAYMENT: "a walk knows all of its payments",
         Part.UNKNOWN_REFUND: "a walk knows all of its refunds",

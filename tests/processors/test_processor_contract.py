@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,7 @@ from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
     Busy,
+    Capabilities,
     Denied,
     Found,
     KeyConflict,
@@ -69,6 +71,13 @@ def claiming(*parts: Part) -> pytest.MarkDecorator:
 def test_missing_parts_are_claimed_by_the_table_and_have_a_reason(subject: type[Subject]) -> None:
     assert subject.lacks.keys() <= subject.applicable()
     assert all(subject.lacks.values())
+
+
+@pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if subject.entry], ids=_label)
+def test_each_fact_of_a_capability_table_has_a_source(subject: type[Subject]) -> None:
+    facts = {field.name for field in fields(Capabilities)} - {"sources"}
+    assert set(subject.capabilities.sources) == facts
+    assert all(subject.capabilities.sources.values())
 
 
 @pytest.mark.parametrize("name", registry.names())

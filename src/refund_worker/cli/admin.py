@@ -179,7 +179,7 @@ def _status_row(line: Json) -> tuple[object, ...]:
 
 
 def _with_a_book(context: Context, wanted: str | None) -> str:
-    """Return the configured processor whose list of refunds is compared. Raises `BadSettings`, `InvalidRequest`."""
+    """Return the configured processor to compare with. Raises `BadSettings` or `InvalidRequest`."""
     configured = [name for name in registry.names_with_lists() if name in context.processors]
     if not configured:
         with_lists = (entry for entry in registry.entries() if entry.capabilities.lists_refunds)
@@ -188,7 +188,7 @@ def _with_a_book(context: Context, wanted: str | None) -> str:
     if wanted is None and len(configured) == 1:
         return configured[0]
     if wanted not in configured:
-        raise InvalidRequest(f"name the processor whose book is compared, with --processor: {', '.join(configured)}")
+        raise InvalidRequest(f"name the processor to compare with, with --processor: {', '.join(configured)}")
     return wanted
 
 
@@ -197,7 +197,7 @@ def _add_reconcile(app: typer.Typer) -> None:
     def reconcile_(
         days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="how far back")] = 35,
         processor: Annotated[
-            str | None, typer.Option("--processor", help="whose book; needed only if several are configured")
+            str | None, typer.Option("--processor", help="compare with its book; needed only if several are configured")
         ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:

@@ -46,7 +46,7 @@ class Processor(Protocol):
         """Return the current state of one refund object."""
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """Return every refund object of this payment, by whoever it was made, with all pages read.
+        """Return every refund object of this payment, ours and others', with all pages read.
 
         `leg_id` is for a processor that cannot list a payment's refunds, but can find the one that carries our ids.
         """

@@ -43,7 +43,7 @@ def entries() -> tuple[ProcessorEntry, ...]:
 
 
 def names_with_lists() -> tuple[str, ...]:
-    """Return the names of the processors whose refunds can be listed, and so are synchronised and reconciled."""
+    """Return the names of the processors that list their refunds, and so are synchronised and reconciled."""
     return tuple(entry.name for entry in entries() if entry.capabilities.lists_refunds)
 
 
@@ -56,7 +56,7 @@ def _entry(name: str, module: str) -> ProcessorEntry:
 
 
 def rates(settings: Settings) -> dict[str, float]:
-    """Return the limit of calls per second of each registered processor; 0 stands for no limit."""
+    """Return the limit of calls per second of each registered processor; 0 is no limit."""
     return {entry.name: entry.rate(settings) for entry in entries()}
 
 

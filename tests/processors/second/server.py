@@ -67,9 +67,9 @@ class Refund:
     def described(self) -> dict[str, Any]:
         """Return the refund's JSON."""
         made = datetime.fromtimestamp(self.made, UTC).isoformat()
-        told = {"kind": "refund", "ref": self.ref, "payment": self.payment.ref, "labels": self.labels, "made": made}
+        fields = {"kind": "refund", "ref": self.ref, "payment": self.payment.ref, "labels": self.labels, "made": made}
         money = {"value": str(self.value), "currency": self.payment.currency, "mode": "test"}
-        return {**told, **money, "state": self.state, "cause": self.cause}
+        return {**fields, **money, "state": self.state, "cause": self.cause}
 
 
 @dataclass
@@ -227,8 +227,8 @@ class AcmePayServer:
             _refuse("NO_SUCH_PAYMENT")
         returned = payment.captured - self.book.left(payment)
         money = {"captured": str(payment.captured), "returned": str(returned), "currency": payment.currency}
-        told = {"kind": "payment", "ref": payment.ref, "contested": payment.contested, "mode": "test"}
-        return web.json_response(told | money)
+        fields = {"kind": "payment", "ref": payment.ref, "contested": payment.contested, "mode": "test"}
+        return web.json_response(fields | money)
 
     def _named(self, request: web.Request) -> Refund:
         refund = self.book.refunds.get(request.match_info["ref"])

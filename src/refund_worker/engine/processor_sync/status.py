@@ -28,7 +28,7 @@ def switch_names() -> tuple[str, ...]:
 def is_known(connection: Connection, name: str) -> bool:
     """Return True if the name has a kill switch: it is registered, a payment names it, or it was paused before.
 
-    A misspelled name must not look like a processor that was paused.
+    A misspelled name must not pass for a processor that was paused.
     """
     return name in switch_names() or metrics.is_known_processor(connection, name)
 

@@ -46,7 +46,7 @@ class SdkError(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An HTTP answer outside 2xx. `kind` is Stripe's error type; empty texts stand for what was not said."""
+    """An HTTP answer outside 2xx. `kind` is Stripe's error type; a text is empty if the answer has none."""
 
     status: int
     kind: str
@@ -66,7 +66,7 @@ class ErrorAnswer:
 
     @classmethod
     def of(cls, error: SdkError) -> ErrorAnswer:
-        """Return the answer that an exception of the SDK stands for."""
+        """Return the answer from which the SDK made the exception."""
         # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
         body = error.json_body if isinstance(error.json_body, dict) else {}
         said = body.get("error")
@@ -182,6 +182,6 @@ def is_replayed(headers: Mapping[str, str]) -> bool:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return Stripe's id of the request, None for anything that does not look like one."""
+    """Return Stripe's id of the request; None if the header has another form."""
     said = headers.get("Request-Id", "")
     return said if _REQUEST_ID.fullmatch(said) else None

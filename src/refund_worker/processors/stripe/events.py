@@ -43,7 +43,7 @@ def verify_event(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     for secret in secrets:
         expected = hmac.new(secret.encode("utf-8"), payload, hashlib.sha256).hexdigest().encode("ascii")
         for signature in signatures:
-            # No early end: how long it takes must not tell which secret or which byte was right.
+            # No early end: the time it takes must not show which secret or which byte was right.
             good |= hmac.compare_digest(expected, signature)
     if not good:
         raise InvalidEvent("no signature in Stripe-Signature is ours")

@@ -188,7 +188,7 @@ def classify(status: int, answer: object, headers: Mapping[str, str]) -> Failure
     if not isinstance(problem, dict):
         return Unanswered(f"HTTP {status}")
     name, message = clean(problem.get("name")), clean(problem.get("text"))
-    told = message, clean(problem.get("trace")) or None, headers.get("X-Replayed") == "yes"
+    details = message, clean(problem.get("trace")) or None, headers.get("X-Replayed") == "yes"
     if name in errors.BUSY:
         after = headers.get("Retry-After", "")
         return Busy(name, float(after) if after.isascii() and after.isdigit() and len(after) < 6 else None)
@@ -197,16 +197,16 @@ def classify(status: int, answer: object, headers: Mapping[str, str]) -> Failure
     if name == errors.KEY_CONFLICT:
         return KeyConflict(message)
     if name == errors.NOTHING_LEFT:
-        return AlreadyRefunded(*told)
+        return AlreadyRefunded(*details)
     if name == errors.MORE_THAN_LEFT:
-        return Refused(name, *told, more_than_left=True)
+        return Refused(name, *details, more_than_left=True)
     if name in errors.ENDS:
-        return Refused(name, *told)
+        return Refused(name, *details)
     if name in errors.BLOCKED:
-        return Blocked(name, *told)
+        return Blocked(name, *details)
     if name in errors.NOT_FOUND:
-        return Misconfigured("not_found", *told)
-    return Misconfigured(name, *told) if name in errors.ONE_RECORD else UnknownRefusal(name, *told)
+        return Misconfigured("not_found", *details)
+    return Misconfigured(name, *details) if name in errors.ONE_RECORD else UnknownRefusal(name, *details)
 
 
 def _of_a_list(reply: Failure) -> Misconfigured | Busy | Unanswered | Denied:

@@ -83,7 +83,7 @@ def to_refund_object(data: object) -> RefundObject:
     if not is_plain_id(reference):
         raise Unreadable("a refund without a usable id")
     if not isinstance(state, str | None):
-        raise Unreadable("a refund whose state is no text")
+        raise Unreadable("a refund with a state that is no text")
     currency = _currency(refund)
     status = None if state is None else STATUSES.get(state, clean(state))
     labels = refund["labels"] if isinstance(refund.get("labels"), dict) else {}
