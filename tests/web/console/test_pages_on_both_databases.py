@@ -39,7 +39,7 @@ def test_bulk_retry_of_a_changed_list_does_nothing(web: Web) -> None:
     _stop(web, ids)
     refused = person.submit(page, "/failures/retry", reason="all is well again")
     assert refused.status_code == 409
-    assert "You saw 2 refunds, there are 3 now" in refused.text
+    assert "You saw 2 refunds, now there are 3" in refused.text
     with web.context.database.read() as connection:
         assert {row[0] for row in connection.execute(refunds.select().with_only_columns(refunds.c.status))} == {
             "needs_attention"

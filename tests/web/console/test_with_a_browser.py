@@ -204,7 +204,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop
     # A second person has the same page open, but its list has changed.
     stale.get_by_label("Reason").fill("me too")
     stale.get_by_role("button", name=f"Retry {STUCK} refunds").click()
-    expect(stale.get_by_role("alert")).to_contain_text(f"You saw {STUCK} refunds, there are 0 now")
+    expect(stale.get_by_role("alert")).to_contain_text(f"You saw {STUCK} refunds, now there are 0")
     shop.work()
     expect(page.locator("#finished")).to_have_text(str(STUCK))
     assert len(shop.sandbox.refunds()) == STUCK
