@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 import refund_worker
+from tests.processors.published_codes import GROUPS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"dangers", "errors", "settings", "redaction", "times"}
+LEAVES = {"batching", "dangers", "errors", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -30,8 +31,10 @@ MAY_IMPORT = {
     "errors": set[str](),
     "__main__": {"cli"},
     "settings": {"dangers", "errors", "redaction"},
+    "batching": set[str](),
     "dangers": set[str](),
     "redaction": set[str](),
+    "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
     "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
@@ -62,6 +65,8 @@ ENGINE_MAY_IMPORT = {
 }
 # Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
+# Other parts call functions of the store, so that the queries stay in one layer.
+TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
 TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
@@ -122,6 +127,8 @@ def why_not(module: str, file: str, name: str) -> str | None:
         known = target in MAY_IMPORT and target != ""
         if known and target != part and target not in MAY_IMPORT[part]:
             return f"{part or 'the package itself'} must not import {target}"
+        if part != "store" and (rest == TABLES or rest.startswith(f"{TABLES}.")):
+            return f"only store imports {TABLES}: make the query a function of store/"
         return None
     if top == "stripe" and file != STRIPE_IS_IMPORTED_ONLY_BY:
         return f"only {STRIPE_IS_IMPORTED_ONLY_BY} imports stripe"
@@ -207,6 +214,8 @@ WRONG = [
         "from refund_worker.engine import context",
         "engine/helpers has no place in the layout yet",
     ),
+    ("engine/jobs/due.py", "from refund_worker.store.tables import refunds", "only store imports store.tables"),
+    ("web/api/refunds.py", "from refund_worker.store import tables", "only store imports store.tables"),
     ("helpers/text.py", "import os", "helpers has no place in the layout yet"),
     ("__init__.py", "from .store import tables", "the package itself must not import store"),
 ]
@@ -272,6 +281,43 @@ def test_another_reader_of_cookies_is_found(tmp_path: Path, line: str) -> None:
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
 
 
+# Functions that say if anything is sent to a processor now, and the two modules that may call them.
+SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
+SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
+
+
+def other_switch_readers(source: Path) -> list[str]:
+    """Return each module that reads a processor's switch from the store itself.
+
+    Only the send gate and the one view of the switch may do so.
+    """
+    found = []
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        place = path.relative_to(source / PACKAGE).as_posix()
+        if place.startswith("store/") or place in SWITCH_READERS:
+            continue
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        found += [f"{place}: {name}" for name in sorted(names & SWITCH_STATE)]
+    return found
+
+
+def test_switch_of_a_processor_is_read_in_two_modules_alone() -> None:
+    assert other_switch_readers(ROOT / "src") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from refund_worker.store.processors import paused_processors", "processors.paused_processors(connection, now)"],
+)
+def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
+
+
 # Functions that move money or credits, or allow it. Over HTTP each goes through one module, which checks permissions.
 ACTS = {
     "engine.refunds.actions.perform_action",
@@ -332,3 +378,61 @@ def test_each_listed_act_exists() -> None:
     for act in ACTS:
         module, _, name = act.rpartition(".")
         assert hasattr(importlib.import_module(f"{PACKAGE}.{module}"), name), act
+
+
+# A new processor is one folder under processors/ and one line in the registry: nothing else depends on Stripe.
+STRIPE = re.compile(r"stripe|(?<![A-Za-z0-9_])(?:ch|pi|py|pyr|re)_(?=[A-Za-z0-9{…])", re.IGNORECASE)
+MAY_NAME_STRIPE = {
+    "processors/stripe/": "its folder",
+    "processors/sandbox/": "a server that imitates it",
+    "processors/registry.py": "its line in the registry",
+    "settings.py": "its settings",
+    "dangers.py": "its settings",
+    "domain/money.py": "amounts in the books are in its minor units",
+    "web/api/payments.py": "the example in the description of the API",
+    "cli/admin.py": "examples of commands",
+    "cli/doctor.py": "its settings",
+    "cli/demo.py": "the sandbox",
+    "cli/dev.py": "the sandbox",
+    "cli/dev_sandbox.py": "the sandbox",
+    "cli/run.py": "the sandbox",
+    "cli/stack.py": "the sandbox",
+    "testing.py": "the sandbox",
+}
+# Codes that Stripe uses too, but which are our own: the refunds that they end or block are stored with them.
+OUR_CODES = {"charge_already_refunded", "charge_disputed", "resource_missing"}
+
+
+def names_of_stripe(source: Path) -> dict[str, str]:
+    """Return each file below `source`/refund_worker that names Stripe or its ids, with the first such line."""
+    found = {}
+    for path in sorted((source / PACKAGE).rglob("*")):
+        if path.suffix in (".py", ".html", ".js", ".css"):
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            first = next((f"{number}: {line.strip()}" for number, line in lines if STRIPE.search(line)), None)
+            if first is not None:
+                found[path.relative_to(source / PACKAGE).as_posix()] = first
+    return found
+
+
+def test_only_the_listed_files_name_stripe() -> None:
+    found = names_of_stripe(ROOT / "src")
+    allowed = tuple(MAY_NAME_STRIPE)
+    assert {file: line for file, line in found.items() if not file.startswith(allowed)} == {}
+    assert [place for place in MAY_NAME_STRIPE if not any(file.startswith(place) for file in found)] == []
+
+
+@pytest.mark.parametrize("line", ['processor == "stripe"', "# as Stripe does", 'payment.startswith("ch_x")', '"re_1"'])
+def test_a_file_that_names_stripe_is_found(tmp_path: Path, line: str) -> None:
+    path = tmp_path / PACKAGE / "engine" / "page.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(line, encoding="utf-8")
+    assert names_of_stripe(tmp_path) == {"engine/page.py": f"1: {line}"}
+
+
+def test_domain_names_no_code_of_stripe() -> None:
+    codes = {code for group in GROUPS.values() for code in group}
+    codes |= {"charge_for_pending_refund_disputed", "amount_exceeds_unrefunded"}
+    for path in sorted((ROOT / "src" / PACKAGE / "domain").rglob("*.py")):
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)}
+        assert strings & codes - OUR_CODES == set(), path

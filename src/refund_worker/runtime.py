@@ -13,8 +13,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_wake
 from refund_worker.engine.refunds.limit_usage import limits_of
-from refund_worker.processors.base import Processor
-from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
@@ -64,7 +63,7 @@ def build_runtime(
 
     context = Context(
         database=database,
-        processors=processors_of(settings) if processors else {},
+        processors=registry.make_processors(settings) if processors else {},
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),
@@ -78,9 +77,7 @@ def build_runtime(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return the durations and choices that decisions depend on."""
-    key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
-    live = True if "_live_" in key else False if "_test_" in key else None
+    """Return the durations and choices that decisions depend on, and the rules of each processor."""
     return Policy(
         lease_seconds=settings.lease_seconds,
         key_life_seconds=settings.key_life_seconds,
@@ -89,28 +86,13 @@ def policy_of(settings: Settings) -> Policy:
         retry_max_seconds=settings.retry_max_seconds,
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
-        live=live,
         verify_payments=settings.verify_payments == "on",
+        processors=registry.rules(settings),
     )
 
 
 def batches_of(settings: Settings) -> Batches:
-    """Return the sizes of batches. A claim is no larger than what the rate allows in a quarter of the lease."""
-    rate = settings.stripe_rate_per_second
+    """Return the sizes of batches. A claim is no larger than what the lowest rate allows in a quarter of the lease."""
+    rate = registry.lowest_rate(settings)
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))
-
-
-def processors_of(settings: Settings) -> dict[str, Processor]:
-    """Return every configured processor by name. Close each on the event loop that used it."""
-    found: dict[str, Processor] = {"manual": ManualProcessor()}
-    if settings.stripe_api_key is not None:
-        # The SDK takes as long to import as all the rest. Entry points that call no processor do without it.
-        from refund_worker.processors.stripe.adapter import StripeProcessor
-
-        found["stripe"] = StripeProcessor(
-            settings.stripe_api_key.get_secret_value(),
-            base=settings.stripe_api_base,
-            timeout_seconds=settings.call_timeout_seconds,
-        )
-    return found

@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
@@ -58,7 +58,7 @@ CLOCKS = {
 SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
 # These wait for a person or the processor: no work of ours moves them.
-WAIT_FOR_OTHERS = {RefundStatus.AWAITING_APPROVAL, RefundStatus.NEEDS_ATTENTION, RefundStatus.PENDING}
+WAIT_FOR_OTHERS = {*WAITING_FOR_PERSON, RefundStatus.PENDING}
 UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
 
 
@@ -202,7 +202,7 @@ class RefundWorker:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not settled within {seconds_max:g} s: {self._unsettled()}")
             time.sleep(0.01)
-        if sync_all(self.context):
+        if sync_all(self.context, "stripe"):
             self.settle(max(0.0, deadline - time.monotonic()))
         elif self._deliverer is not None:
             self._deliverer.deliver(self.context)

@@ -17,12 +17,12 @@ import typer.main
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.cli import dev
-from refund_worker.cli.admin import SWITCH_FIELDS
 from refund_worker.cli.app import app
 from refund_worker.cli.output import plain
 from refund_worker.cli.stack import Stack
+from refund_worker.domain.processor_replies import PaymentUnreadable
+from refund_worker.engine.processor_sync.status import SWITCH_FIELDS
 from refund_worker.engine.views.money_format import money
-from refund_worker.processors.base import PaymentUnreadable
 from refund_worker.settings import load_settings
 from refund_worker.store.database import Database
 from refund_worker.store.payment_readings import store_readings
@@ -441,8 +441,8 @@ def test_a_command_that_is_broken_off_says_that_what_was_stored_stays(cli: Cli) 
     code = (
         # Whoever was started in the background of a shell has it ignored.
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from refund_worker.cli import app, keys, session\n"
-        "session.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
+        "from refund_worker.cli import app, keys, runtime\n"
+        "runtime.settings = lambda: signal.raise_signal(signal.SIGINT)\napp.main(['config', 'show'])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout) == (130, "")

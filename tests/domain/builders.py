@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.domain.decision import Decision, Policy
+from refund_worker.domain.decision import Decision, Policy, ProcessorRules
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.next_step import attempt_key, next_step, order_of
 from refund_worker.domain.processor_calls import Call, LookUp, RecordedReply, Send, Verify
@@ -23,7 +23,18 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 
 # The quiet window begins when the lease of the last send has ended: 1,000 seconds after it in all.
-POLICY = Policy(key_life_seconds=10_000, quiet_seconds=940, lease_seconds=60, retry_max_seconds=600)
+POLICY = Policy(
+    key_life_seconds=10_000,
+    quiet_seconds=940,
+    lease_seconds=60,
+    retry_max_seconds=600,
+    processors={
+        "stripe": ProcessorRules(
+            disputed_codes=frozenset({"charge_for_pending_refund_disputed"}),
+            unfunded_codes=frozenset({"insufficient_funds"}),
+        )
+    },
+)
 START = 100_000.0
 
 NOTHING = Found(())

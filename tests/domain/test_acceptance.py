@@ -7,9 +7,11 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, maximum_credits
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
@@ -234,3 +236,64 @@ def test_full_withdrawal_takes_no_more_than_payments_have_left() -> None:
     for asked in (replace(WITHDRAWAL, credits=None), replace(WITHDRAWAL, credits=None, currency="USD")):
         refund = take(asked, customer, payments=[taken, a_payment(2)])
         assert (refund.credits, [leg.credits for leg in refund.legs]) == (120, [100, 20])
+
+
+credits_up_to_200 = st.integers(0, 200)
+accounts = st.builds(
+    CustomerAccount,
+    customer_id=st.just("c"),
+    balance=st.integers(-50, 200),
+    held=st.integers(0, 50),
+    bought=credits_up_to_200,
+    net_spent=credits_up_to_200,
+)
+lists_of_payments = st.lists(
+    st.builds(
+        a_payment, st.integers(1, 9), credits_taken=st.integers(0, 100), currency=st.sampled_from(["USD", "EUR"])
+    ),
+    max_size=3,
+)
+requests = st.sampled_from(
+    [
+        (WITHDRAWAL, None),
+        (replace(WITHDRAWAL, currency="EUR"), None),
+        (replace(WITHDRAWAL, transaction_id="t"), CORRECTION),
+        (CREDIT_REFUND, SPEND),
+        (replace(CREDIT_REFUND, to=To.BALANCE), replace(SPEND, taken=20)),
+        (CREDIT_REFUND, None),
+    ]
+)
+
+
+@given(requests, st.one_of(st.none(), st.integers(1, 200)), accounts, lists_of_payments)
+def test_no_request_above_the_maximum_is_accepted(
+    request: tuple[RefundRequest, RefundableTransaction | None],
+    credits: int | None,
+    customer: CustomerAccount,
+    payments: list[RefundablePayment],
+) -> None:
+    asked, transaction = replace(request[0], credits=credits), request[1]
+    most = maximum_credits(asked, customer, transaction, payments)
+    assert most >= 0
+    try:
+        taken = take(asked, customer, transaction, payments).credits
+    except Refusal:
+        return
+    assert 0 < taken <= most
+    if credits is None:
+        assert taken == most
+
+
+def test_maximum_is_the_least_of_transaction_account_and_payments() -> None:
+    payments = [a_payment(1, credits=60), a_payment(2, credits=70, currency="EUR")]
+    eur = replace(WITHDRAWAL, currency="EUR")
+    assert maximum_credits(WITHDRAWAL, CUSTOMER, None, payments) == 130
+    assert maximum_credits(eur, CUSTOMER, None, payments) == 70
+    assert maximum_credits(WITHDRAWAL, replace(CUSTOMER, held=100), None, payments) == 50
+    assert maximum_credits(CREDIT_REFUND, CUSTOMER, replace(SPEND, taken=20), payments) == 30
+    assert maximum_credits(replace(CREDIT_REFUND, to=To.BALANCE), replace(CUSTOMER, balance=0), SPEND, []) == 50
+    assert (
+        maximum_credits(replace(WITHDRAWAL, transaction_id="t"), replace(CUSTOMER, bought=60), CORRECTION, payments)
+        == 10
+    )
+    assert maximum_credits(CREDIT_REFUND, CUSTOMER, None, payments) == 0

@@ -49,7 +49,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import LegStatus, RefundStatus, RefusalKind
 from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.domain.timing import PROCESSOR_KEY_SECONDS, backoff_seconds
+from refund_worker.domain.timing import backoff_seconds
 
 EVERY_REPLY: list[Reply] = [
     Answered(an_object()),
@@ -262,7 +262,7 @@ def test_repeat_never_lands_on_a_forgotten_key() -> None:
     """Found by the simulation (seed 2060303): a repeat in the twentieth hour was on its way for four hours."""
     policy = Policy()
     refund = answer(next_step(a_refund(), START, policy).after, NO_ANSWER).after
-    last = START + PROCESSOR_KEY_SECONDS - policy.quiet_seconds - policy.lease_seconds
+    last = START + policy.rules_of("stripe").key_seconds - policy.quiet_seconds - policy.lease_seconds
     refund = replace(refund, legs=(replace(refund.legs[0], next_at=last),))
     assert last - START < policy.key_life_seconds
     assert isinstance(the_call(sent_again(refund, last, policy)), Send)

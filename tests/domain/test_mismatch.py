@@ -22,6 +22,7 @@ from tests.domain.builders import (
     unanswered,
 )
 
+from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import LookUp
@@ -87,7 +88,7 @@ def test_leg_with_a_mismatched_object_reads_the_list_before_a_send(status: LegSt
 
 def test_test_mode_object_is_no_evidence_for_live_money() -> None:
     refund = begun()
-    live = replace(POLICY, live=True)
+    live = replace(POLICY, processors={"stripe": ProcessorRules(live=True)})
     decision = apply_reply(refund, "r-1", None, Answered(an_object(live=False)), START, live)
     assert decision.after.status is RefundStatus.NEEDS_ATTENTION
     assert decision.postings == ()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refund_worker.domain.money import proportion, smallest_step, split, stripe_exponent
+from refund_worker.domain.money import decimal_places, proportion, smallest_step, split
 
 AMOUNTS = st.integers(0, 10**12)
 
@@ -24,7 +24,7 @@ AMOUNTS = st.integers(0, 10**12)
     ],
 )
 def test_exponents_are_those_of_stripe(exponent: int, currencies: str) -> None:
-    assert {stripe_exponent(currency) for currency in currencies.split()} == {exponent}
+    assert {decimal_places(currency) for currency in currencies.split()} == {exponent}
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_retry_accepts_seen_refunds_and_newer_ones_stop_it() -> None:
 def test_seen_refund_stops_the_leg_if_nothing_is_left(code: str) -> None:
     again = retried(list_read(blocked(), listing(outside_refund())).after)
     sent = next_step(found(again, listing(outside_refund()), LATER).after, LATER, POLICY).after
-    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no"), LATER + 1).after
+    refused = answer(sent, Refused("amount_exceeds_unrefunded", "no", more_than_left=True), LATER + 1).after
     assert isinstance(the_call(next_step(refused, LATER + 1, POLICY)), LookUp)
     assert_stopped(found(refused, listing(outside_refund()), LATER + 2), "re_x")
 

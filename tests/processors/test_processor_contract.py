@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import pytest
 from tests.support.stripe_mock import ThirdPartyStripe
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,8 +28,6 @@ from refund_worker.processors.base import (
     Misconfigured,
     PaymentRead,
     PaymentUnreadable,
-    Processor,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -36,6 +35,7 @@ from refund_worker.processors.base import (
     Unanswered,
     UnknownRefusal,
 )
+from refund_worker.processors.base import Processor
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import PAGE_SIZE, StripeProcessor
 

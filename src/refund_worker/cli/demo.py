@@ -22,7 +22,7 @@ from rich.table import Table
 
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts import corrections, spends
 from refund_worker.engine.accounts import payments as payment_records
@@ -40,7 +40,7 @@ from refund_worker.worker.publisher import make_publisher
 
 WAIT_SECONDS_MAX = 25.0
 BURST = 20
-ENDED = ("succeeded", "partially_succeeded", "failed", "needs_attention")
+ENDED = (*FINAL, RefundStatus.NEEDS_ATTENTION)
 
 # Time compressed, so that a lost answer is found again in seconds instead of minutes.
 CLOCKS = {
@@ -357,7 +357,7 @@ def _proof(demo: Demo) -> dict[str, Any]:
     for customer_id in ("mia", "leo"):
         demo.console.print(_transactions_table(demo, customer_id))
     demo.chapter("The proof: our ledger against the processor's own book")
-    report = processor_reconciliation.reconcile(demo.context)
+    report = processor_reconciliation.reconcile(demo.context, "stripe")
     demo.console.print(_proof_table(demo, report))
     demo.check("both books agree, leg by leg", report.agrees, report.differences)
     book = _paid_in_book(demo.stack.sandbox.refunds())

@@ -64,6 +64,11 @@ class CustomerAccount:
         """
         return max(0, self.bought - self.net_spent - self.withdrawn)
 
+    @property
+    def payable(self) -> int:
+        """Return the credits that a withdrawal could pay out now: bought with money, and available on the balance."""
+        return max(0, min(self.available, self.payable_at_most))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundableTransaction:
@@ -190,6 +195,41 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
 
 
+def maximum_credits(
+    request: RefundRequest,
+    customer: CustomerAccount,
+    transaction: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
+) -> int:
+    """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
+
+    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
+    is as for `accept`.
+    """
+    if request.transaction_id is not None and transaction is None:
+        return 0
+    most = _most_by_account(request, customer, transaction)
+    if request.to is To.SOURCE:
+        most = min(most, _credits_left(payments, request.currency))
+    return max(0, most)
+
+
+def _most_by_account(
+    request: RefundRequest, customer: CustomerAccount, transaction: RefundableTransaction | None
+) -> int:
+    if transaction is None:
+        return customer.payable
+    if request.kind is Kind.CREDIT_REFUND:
+        return transaction.left
+    # A correction has already taken its credits off the balance.
+    return min(transaction.left, customer.payable_at_most)
+
+
+def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
+    """Return the credits left on the payments in this currency; in all currencies without one."""
+    return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
+
+
 def _credits_to_refund(
     request: RefundRequest,
     customer: CustomerAccount,
@@ -217,7 +257,7 @@ def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, co
     credits = correction.credits if request.credits is None else request.credits
     if correction.taken:
         raise ExceedsRefundable(f"correction {correction.transaction_id} was paid out, or is about to be")
-    if credits > min(correction.credits, at_most):
+    if credits > _most_by_account(request, customer, correction):
         raise ExceedsRefundable(
             f"correction {correction.transaction_id} takes {correction.credits} credits, of which {at_most} were paid "
             f"for: delete it and correct by at most {at_most}"
@@ -233,10 +273,8 @@ def _credits_of_balance(
     at_most = customer.payable_at_most
     if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
-    if request.credits is not None:
-        credits = request.credits
-    else:
-        credits = _all_credits(request, min(at_most, customer.available), payments)
+    asked = request.credits
+    credits = asked if asked is not None else _all_credits(request, customer.payable, payments)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
@@ -250,7 +288,8 @@ def _all_credits(request: RefundRequest, available: int, payments: Sequence[Refu
     """
     currencies = {p.currency for p in payments if p.credits_left > 0}
     only = currencies.pop() if len(currencies) == 1 else None
-    in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
+    currency = request.currency or only
+    in_currency = _credits_left(payments, currency) if currency else 0
     return min(available, in_currency) if in_currency else available
 
 

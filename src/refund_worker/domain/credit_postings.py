@@ -15,7 +15,7 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.refund import ENDED_UNSENT, Kind, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import LegOutcome, RefundOutcome, next_leg_status
 
 
@@ -114,7 +114,7 @@ def post_after_all(builder: DecisionBuilder, paid_leg_id: str) -> None:
     approved before anything was sent.
     """
     status = builder.refund.status
-    released = status in (RefundStatus.CANCELED, RefundStatus.REJECTED)
+    released = status in ENDED_UNSENT
     if released:
         _reserve_again(builder)
     post_internal_step(builder)

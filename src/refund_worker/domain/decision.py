@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
@@ -12,8 +12,29 @@ from refund_worker.domain.refund import ObjectState, Refund
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessorRules:
+    """The rules of one processor that decisions depend on. The defaults are for an undescribed processor.
+
+    `key_seconds` is how long it keeps an idempotency key, at least. `list_proves_absence`: a list without a refund
+    proves that it does not exist. `live` is True if its objects must be live ones, None for unknown. The codes are
+    failure codes of its refund objects. `disputed_codes` mean that a dispute returns the money, so no other payment is
+    tried. `unfunded_codes` mean that our balance there was too low, although the customer's bank would have accepted
+    the money.
+    """
+
+    key_seconds: float = 86_400.0
+    list_proves_absence: bool = True
+    live: bool | None = None
+    disputed_codes: frozenset[str] = frozenset()
+    unfunded_codes: frozenset[str] = frozenset()
+
+
+NO_RULES = ProcessorRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """The durations and choices that decisions depend on. Durations are in seconds."""
+    """The durations (seconds) and choices that decisions depend on, and the rules of each processor by name."""
 
     lease_seconds: float = 60
     key_life_seconds: float = 72_000
@@ -22,8 +43,16 @@ class Policy:
     retry_max_seconds: float = 3_600
     poll_seconds: float = 300
     allocation: str = "newest_first"
-    live: bool | None = None  # True if the processor's objects must be live ones, None for unknown
     verify_payments: bool = True  # True if the processor's record of a payment is read before money moves
+    processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
+
+    def rules_of(self, processor: str) -> ProcessorRules:
+        """Return the rules of a processor."""
+        return self.processors.get(processor, NO_RULES)
+
+    def key_use_seconds(self, processor: str) -> float:
+        """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""
+        return min(self.key_life_seconds, self.rules_of(processor).key_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +175,11 @@ class Decision:
     pauses: tuple[ProcessorDenied, ...] = ()
     words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be stored
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
+
+    def leased(self, token: str, until: float) -> Decision:
+        """Return the decision with the refund leased under `token` until then (epoch seconds, the database's clock)."""
+        return replace(self, after=replace(self.after, lease_token=token, lease_until=until))
+
+    def released(self) -> Decision:
+        """Return the decision with the refund's lease ended: an answer still under way is not written under it."""
+        return replace(self, after=replace(self.after, lease_token=None, lease_until=None))

@@ -60,10 +60,6 @@ MANUAL_PREFIX = "manual:"
 # A temporary refusal is retried automatically this often, at the longest interval. After that only a person retries.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # attention code: an object carries the leg's id and is something else
-# A pending object failed because of a dispute. The dispute returns the money, so no other payment is tried.
-FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
-# An object failed because our balance at the processor was too low. The customer's bank would have accepted it.
-FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # a call was requested, and its answer is not known yet
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
 from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome
 
 
@@ -19,7 +19,7 @@ def refund_diagram() -> str:
     lines.append("        direction LR")
     lines += [f"        {to} : {to} ({outcome})" for outcome, to in by_the_legs.items()]
     lines.append("    }")
-    lines += [f"    {status} --> [*]" for status in (RefundStatus.REJECTED, RefundStatus.CANCELED)]
+    lines += [f"    {status} --> [*]" for status in ENDED_UNSENT]
     return "\n".join(lines)
 
 

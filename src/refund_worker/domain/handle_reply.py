@@ -55,8 +55,6 @@ PROCESSOR = "processor"
 BACKOFFS_BEFORE_ATTENTION = 12
 # Limit of the backoff for look-ups that are answered and find nothing yet: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
-# A refusal code: the payment has less left than our records say. It may have been refunded elsewhere.
-OVER_REFUND = "amount_exceeds_unrefunded"
 # Others may have refunded the payment. Its list is read before such a refusal takes effect.
 LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
@@ -121,9 +119,9 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
         leg = replace(leg, in_doubt=leg.answered)
     match reply:
-        case Refused(code=code, message=message):
+        case Refused(code=code, message=message, more_than_left=more_than_left):
             _handle_refusal(
-                builder, leg, RefusalKind.OVER_REFUND if code == OVER_REFUND else RefusalKind.REFUSED, code, message
+                builder, leg, RefusalKind.OVER_REFUND if more_than_left else RefusalKind.REFUSED, code, message
             )
         case Blocked(code=code, message=message):
             _handle_refusal(builder, leg, RefusalKind.BLOCKED, code, message)
@@ -365,6 +363,10 @@ def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> 
         _apply_refusal(builder, leg, leg.refusal)
     elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
+    elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:
+        unproved = "nothing found, but this processor's list proves no absence"
+        blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
         fresh = fresh_attempt(replace(leg, in_doubt=None))

@@ -21,8 +21,8 @@ STRIPE_THREE_DECIMAL = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
 STRIPE_STEP = dict.fromkeys(("ISK", "UGX"), 100) | dict.fromkeys(STRIPE_THREE_DECIMAL, 10)
 
 
-def stripe_exponent(currency: str) -> int:
-    """Return the number of decimals of Stripe's minor unit of `currency` (upper case): 0, 2 or 3."""
+def decimal_places(currency: str) -> int:
+    """Return the number of decimals of the minor unit of `currency` (upper case), as Stripe counts: 0, 2 or 3."""
     if currency in STRIPE_ZERO_DECIMAL:
         return 0
     return 3 if currency in STRIPE_THREE_DECIMAL else 2
@@ -34,7 +34,7 @@ def as_text(amount_minor: int, currency: str) -> str:
     >>> as_text(600, "EUR"), as_text(600, "JPY")
     ('6.00 EUR', '600 JPY')
     """
-    return f"{Decimal(amount_minor).scaleb(-stripe_exponent(currency)):,} {currency}"
+    return f"{Decimal(amount_minor).scaleb(-decimal_places(currency)):,} {currency}"
 
 
 def smallest_step(currency: str) -> int:

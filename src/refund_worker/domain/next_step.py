@@ -211,7 +211,7 @@ def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, fac
         return False
     if block is not None and block.look_ups:
         return False
-    return not payment_blocks_sending(leg, facts, builder.policy.live)
+    return not payment_blocks_sending(leg, facts, builder.policy.rules_of(leg.processor).live)
 
 
 def _send(builder: DecisionBuilder, leg: Leg) -> None:

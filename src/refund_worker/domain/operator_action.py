@@ -11,7 +11,7 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, FAILED_BY_A_DISPUTE, MANUAL_PREFIX, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, DecisionBuilder
 from refund_worker.domain.legs import lists_before_sending
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
@@ -109,7 +109,7 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
             required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
             in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
             builder.update_leg(_due_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
-        elif leg.attention_code and leg.failure_code not in FAILED_BY_A_DISPUTE:
+        elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
             builder.update_leg(leg, attention_code=None)
 
 

@@ -8,13 +8,12 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_replies import Found, RefundObject
-from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES, Leg, LegStatus
 from refund_worker.domain.state_machine import LegOutcome
 
 REFUNDED_ELSEWHERE = "refunded_elsewhere"
 # The processor's clock and ours may differ by this much.
 CLOCK_DIFFERENCE_SECONDS = 300.0
-NO_MONEY_WENT_OUT = frozenset({"failed", "canceled"})
 # At most this many are described in the message and named in the event; `blocked_by` has all of them.
 DESCRIBED_MAX, NAMED_MAX = 5, 20
 
@@ -42,7 +41,7 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     Such a refund was made since the leg's first intent, or all of them are more than our records know of. A refund that
     a person has seen forbids nothing, unless the processor itself says that there is `nothing_left` for this leg.
     """
-    standing = [item for item in found.foreign if item.status not in NO_MONEY_WENT_OUT]
+    standing = [item for item in found.foreign if item.status not in UNPAID_OBJECT_STATES]
     if nothing_left:
         return tuple(standing)
     unseen = tuple(item for item in standing if item.processor_refund_id not in leg.acknowledged_outside)

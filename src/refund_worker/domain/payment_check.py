@@ -141,7 +141,7 @@ def waits_for_reading(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | 
     money.
     """
     if facts is None or not _is_to_be_read(
-        facts, objection_to(facts, builder.policy.live), builder.now, builder.policy
+        facts, objection_to(facts, builder.policy.rules_of(leg.processor).live), builder.now, builder.policy
     ):
         return False
     builder.update_leg(leg, next_at=builder.now + builder.policy.lease_seconds)
@@ -153,7 +153,7 @@ def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> L
     """Return the leg if the payment's record allows the send, or None if the leg waits for a person."""
     if facts is None:
         return leg
-    objection = objection_to(facts, builder.policy.live)
+    objection = objection_to(facts, builder.policy.rules_of(leg.processor).live)
     if objection is not None and not _is_acknowledged(objection, leg):
         passes = objection.passes and _can_be_read(facts, builder.policy)
         again = passes and leg.retry_count < BLOCKED_TRIES

@@ -38,16 +38,18 @@ class RefundStatus(StrEnum):
     CANCELED = "canceled"
 
 
-FINAL = frozenset(
-    {
-        RefundStatus.SUCCEEDED,
-        RefundStatus.PARTIALLY_SUCCEEDED,
-        RefundStatus.FAILED,
-        RefundStatus.REJECTED,
-        RefundStatus.CANCELED,
-    }
-)
+# Groups of refunds' statuses. Nothing outside of the domain lists statuses of its own.
+ENDED_PAID = (RefundStatus.SUCCEEDED, RefundStatus.PARTIALLY_SUCCEEDED)
+ENDED_UNSENT = (RefundStatus.REJECTED, RefundStatus.CANCELED)  # before any money was asked for
+ENDED_UNPAID = (RefundStatus.FAILED, *ENDED_UNSENT)
+FINAL = frozenset({*ENDED_PAID, *ENDED_UNPAID})
 NON_FINAL = tuple(status for status in RefundStatus if status not in FINAL)
+WAITING_FOR_PERSON = (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL)
+UNDER_WAY = tuple(status for status in NON_FINAL if status not in WAITING_FOR_PERSON)
+NOT_YET_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)  # its ledger entries follow
+POSTED_UNENDED = tuple(status for status in NON_FINAL if status not in NOT_YET_POSTED)
+FAILED_TO_PAY_ALL = (RefundStatus.FAILED, RefundStatus.PARTIALLY_SUCCEEDED)  # an end with a failure code
+TROUBLED = (RefundStatus.NEEDS_ATTENTION, RefundStatus.FAILED)
 
 
 class LegStatus(StrEnum):
@@ -85,6 +87,8 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
 }
 # An object in one of these has paid or may still pay.
 LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
+# No money goes out for an object in one of these. A processor's own status is compared with them unchanged.
+UNPAID_OBJECT_STATES = frozenset(ObjectState) - LIVE_OBJECT_STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,6 @@ from refund_worker.domain.credit_postings import post_after_all
 from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
     BLOCKED_TRIES,
-    FAILED_BY_A_DISPUTE,
-    FAILED_FOR_FUNDS,
     MANUAL_PREFIX,
     DecisionBuilder,
 )
@@ -56,7 +54,7 @@ _OUTCOME_OF_STATE = {
 
 def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Merge one report of a refund object into its leg, and return the changed leg."""
-    fault = mismatch(leg, refund_object, builder.policy.live)
+    fault = mismatch(leg, refund_object, builder.policy.rules_of(leg.processor).live)
     if fault:
         return reject_mismatch(builder, leg, refund_object, fault)
     state = STATE_OF_STATUS.get(refund_object.status or "")
@@ -110,7 +108,13 @@ class _Meaning:
     disputed: bool
 
 
-def _meaning(leg: Leg, refund_object: RefundObject, state: ObjectState, live: Sequence[KnownRefundObject]) -> _Meaning:
+def _meaning(
+    builder: DecisionBuilder,
+    leg: Leg,
+    refund_object: RefundObject,
+    state: ObjectState,
+    live: Sequence[KnownRefundObject],
+) -> _Meaning:
     # Among equals the posted object stays: changing back and forth would post the same payout twice.
     best = max(
         live,
@@ -120,13 +124,14 @@ def _meaning(leg: Leg, refund_object: RefundObject, state: ObjectState, live: Se
     outcome = _OUTCOME_OF_STATE[best.state if best else state]
     paid_manually = _is_paid_manually(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
+    rules = builder.policy.rules_of(leg.processor)
     return _Meaning(
         outcome=outcome,
         live=best,
         twice=len(live) > 1 or paid_manually,
         paid_manually=paid_manually,
         late=late,
-        disputed=best is None and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE,
+        disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
     )
 
 
@@ -138,10 +143,10 @@ def _apply_state(
     live: Sequence[KnownRefundObject] | None = None,
 ) -> Leg:
     """Give the leg the status that follows from its objects; `live` replaces its own live objects if given."""
-    meaning = _meaning(leg, refund_object, state, _live(leg.objects) if live is None else live)
+    meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)
-    failed_for_funds = refund_object.failure_code in FAILED_FOR_FUNDS
+    failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
     if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
         return _wait_for_funds(builder, leg, refund_object)
     if meaning.live:

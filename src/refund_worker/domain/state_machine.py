@@ -167,10 +167,15 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
 
-ACTIVE = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
+# Groups of legs' statuses; those of refunds are in `domain/refund.py`.
+FINAL_LEGS = (_L.SUCCEEDED, _L.FAILED, _L.CANCELED)
+ACTIVE = frozenset(_L) - frozenset(FINAL_LEGS)
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
 # The processor has the leg, or may have it. Until that ends, no person may say the opposite.
 WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+# A send comes next, or after an unanswered one a look-up that may lead to a send.
+AWAITING_SEND = (_L.PLANNED, _L.WAITING, _L.UNKNOWN, _L.BLOCKED)
+MAY_BE_SENT = frozenset({*AWAITING_SEND, _L.SENDING})
 
 
 def first_refund_status(*, needs_approval: bool) -> RefundStatus:

@@ -7,8 +7,6 @@ import zlib
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.refund import Leg, Refund
 
-# Stripe keeps a key for at least this long (docs.stripe.com/api/idempotent_requests, read 2026-11).
-PROCESSOR_KEY_SECONDS = 86_400.0
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
 CLOCK_SLACK_SECONDS = 60.0
 # A pending object is polled less and less often, but at least once a day.
@@ -17,7 +15,7 @@ POLL_SECONDS_MAX = 86_400.0
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
     """Return True while the key may be sent again. `lookup_required` forbids it after the clock went back."""
-    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_life_seconds
+    return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_use_seconds(leg.processor)
 
 
 def lands_by(sent_at: float, policy: Policy) -> float:
@@ -41,7 +39,7 @@ def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
     """
     if leg.lookup_required or leg.first_sent_at is None:  # the key's age is unknown, or its stored answer is an error
         return False
-    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds
+    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_use_seconds(leg.processor)
 
 
 def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
@@ -51,7 +49,7 @@ def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     """
     if leg.first_sent_at is None or not key_lives(leg, now, policy):
         return False
-    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS
+    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:

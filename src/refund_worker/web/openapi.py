@@ -1,4 +1,4 @@
-"""The shapes of answers, for /openapi.json. The objects themselves are made by the engine's views."""
+"""Shapes of the answers, for /openapi.json. The engine's views build the objects themselves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from refund_worker.domain.refund import Kind, LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.schemas import Schema
+from refund_worker.processors.base import Webhooks
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -45,18 +46,22 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 
 
 class Shape(BaseModel):
-    """Base of all answers: exactly these fields, all of them there."""
+    """Base of all answers: exactly these fields, all required."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class AmountShape(Shape):
+    """Amounts of a refund in one currency, in minor units."""
+
     currency: str
     requested_minor: int
     succeeded_minor: int
 
 
 class LegShape(Shape):
+    """One leg of a refund; amounts are in minor units."""
+
     leg_id: str
     payment_id: str
     processor: str
@@ -72,6 +77,8 @@ class LegShape(Shape):
 
 
 class RefundShape(Shape):
+    """A refund."""
+
     id: str
     status: RefundStatus
     kind: Kind
@@ -97,11 +104,15 @@ class RefundShape(Shape):
 
 
 class RefundListShape(Shape):
+    """A page of refunds."""
+
     data: list[RefundShape]
     has_more: bool
 
 
 class EventShape(Shape):
+    """One event of a refund's timeline."""
+
     at: str
     what: str
     who: str
@@ -116,11 +127,15 @@ class EventShape(Shape):
 
 
 class EventListShape(Shape):
+    """The timeline of a refund."""
+
     data: list[EventShape]
     has_more: bool
 
 
 class PaymentWordShape(Shape):
+    """A payment as its processor reports it."""
+
     captured_minor: int | None
     currency: str
     live: bool | None
@@ -130,6 +145,8 @@ class PaymentWordShape(Shape):
 
 
 class PaymentShape(Shape):
+    """A payment as it was recorded; amounts are in minor units."""
+
     payment_id: str
     customer_id: str
     processor: str
@@ -138,11 +155,13 @@ class PaymentShape(Shape):
     currency: str
     credits: int
     captured_at: str
-    captured_minor: int | None = None  # these two only where they were given
+    captured_minor: int | None = None  # these two only if the caller sent them
     refunded_minor: int | None = None
 
 
 class PaymentReadShape(PaymentShape):
+    """A payment as it was recorded, with the processor's report."""
+
     captured_minor: int
     refunded_minor: int
     verified: bool | None
@@ -150,6 +169,8 @@ class PaymentReadShape(PaymentShape):
 
 
 class TransactionShape(Shape):
+    """One entry of a customer's Transactions list."""
+
     transaction_id: str
     kind: str
     credits: int
@@ -160,11 +181,15 @@ class TransactionShape(Shape):
 
 
 class TransactionListShape(Shape):
+    """A page of Transactions."""
+
     data: list[TransactionShape]
     has_more: bool
 
 
 class CustomerShape(Shape):
+    """A customer's balance and recent corrections, in credits."""
+
     customer_id: str
     balance: int
     available: int
@@ -173,26 +198,34 @@ class CustomerShape(Shape):
 
 
 class PlannedLegShape(Shape):
+    """One leg that a refund would have."""
+
     payment_id: str
     processor: str
     amount_minor: int
     currency: str
     credits: int
-    unreturnable_minor: int = 0  # only where there is any
+    unreturnable_minor: int = 0  # only if it is not zero
 
 
 class RefusalShape(Shape):
+    """The reason why a request would be refused."""
+
     code: str
     message: str
 
 
 class PolicyShape(Shape):
+    """The rules that apply to a request."""
+
     needs_approval: bool
     approval_threshold_minor: int | None
     allocation: str
 
 
 class PreviewShape(Shape):
+    """The effect that a request would have."""
+
     would_be: Literal["accepted"] | RefusalShape
     credits: int | None
     maximum_credits: int
@@ -204,12 +237,16 @@ class PreviewShape(Shape):
 
 
 class RejectShape(Shape):
+    """A refused row of a batch; `index` counts from 0."""
+
     index: int
     code: str
     message: str
 
 
 class BatchShape(Shape):
+    """A batch and its progress."""
+
     batch_id: str
     status: Literal["taking_in", "complete", "stopped"]
     message: str | None
@@ -222,6 +259,8 @@ class BatchShape(Shape):
 
 
 class SwitchShape(Shape):
+    """The switch of a processor."""
+
     name: str
     paused: bool
     paused_by: str | None
@@ -232,16 +271,20 @@ class SwitchShape(Shape):
 
 
 class ReceivedShape(Shape):
+    """The answer to a webhook event."""
+
     received: bool
 
 
 class HealthShape(Shape):
+    """The answer of a health check."""
+
     status: Literal["ok"]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What FastAPI is told of a route: `extra` is its body, `responses` its answers by status."""
+    """Description of a route for FastAPI: `extra` is its body, `responses` its answers by status."""
 
     extra: dict[str, Any]
     responses: dict[int | str, dict[str, Any]]
@@ -260,7 +303,7 @@ HEADER_VERSION = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The version that was looked at; 412 if the refund has changed since.",
+    "description": "The version that the caller has read; 412 if the refund has changed since.",
     "example": '"3"',
 }
 
@@ -276,7 +319,7 @@ def document(
     body_required: bool = True,
     guarded: bool = True,
 ) -> Document:
-    """A route's document. A guarded one may also answer 401 and 403; every route may answer 503."""
+    """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503."""
     statuses = set(problems) | {503} | ({401, 403} if guarded else set())
     extra: dict[str, Any] = {} if guarded else {"security": []}
     if body is not None or schema is not None:
@@ -297,16 +340,14 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-_EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["id", "type"],
-    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
-}
-_SIGNATURE = {
-    "name": "Stripe-Signature",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "t=1795424400,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
-}
-WEBHOOK = document({200: ReceivedShape}, (400, 413), schema=_EVENT_SCHEMA, parameters=(_SIGNATURE,), guarded=False)
+def webhook_document(webhooks: Webhooks) -> Document:
+    """Return the description of the route that takes a processor's webhook events."""
+    signature = {
+        "name": webhooks.signature_header,
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": webhooks.signature_example,
+    }
+    schema = dict(webhooks.event_schema)
+    return document({200: ReceivedShape}, (400, 413), schema=schema, parameters=(signature,), guarded=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.batching import batched
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
@@ -40,8 +41,7 @@ def accept_batch(
     batch_id, first = context.database.run(
         lambda connection: _begun(connection, context, client=client, actor=actor, body_sha256=body_sha256)
     )
-    rows = islice(requests, first, None)
-    while chunk := list(islice(rows, context.batches.intake)):
+    for chunk in batched(islice(requests, first, None), context.batches.intake):
         _accept_chunk(context, batch_id, first, chunk)
         first += len(chunk)
     context.database.run(
@@ -122,7 +122,7 @@ def status_of(batch: RowMapping, now: float) -> str:
 
 
 def _what_to_do(rows: int) -> str:
-    return f"stopped after {rows} rows: send the same batch again and it goes on from there, nothing is done twice"
+    return f"stopped after {rows} rows: send the same batch again to continue from there; nothing is done twice"
 
 
 def _reject(row: RowMapping) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
-from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.acceptance import accept, maximum_credits
 from refund_worker.domain.limits import check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
@@ -33,8 +31,8 @@ def preview(context: Context, request: RefundRequest) -> Json:
 def _preview(connection: Connection, context: Context, request: RefundRequest) -> Json:
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
-    payments = accounts.payments_of(connection, [request.customer_id]).get(request.customer_id, [])
-    rooms = accounts.transactions_of(connection, [request.transaction_id]) if request.transaction_id else {}
+    payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
+    rooms = accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
     room = rooms.get(request.transaction_id or "")
     usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
 
@@ -55,7 +53,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
         return refund
 
     outcome = trial(request)
-    most = _most(request, customer, room, payments)
+    most = maximum_credits(request, customer, room, payments) if customer else 0
     largest = trial(replace(request, credits=most)) if most else None
     told = refund_view(outcome) if isinstance(outcome, Refund) else None
     before = customer.balance if customer else None
@@ -73,23 +71,6 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
             "allocation": context.policy.allocation,
         },
     }
-
-
-def _most(
-    request: RefundRequest,
-    customer: CustomerAccount | None,
-    room: RefundableTransaction | None,
-    payments: Sequence[RefundablePayment],
-) -> int:
-    """The most credits that the same request could ask for, by each of the limits; whether it fits is tried after."""
-    if customer is None or (request.transaction_id is not None and room is None):
-        return 0
-    limits = [room.left] if room else []
-    if request.kind is Kind.WITHDRAWAL:
-        limits += [customer.payable_at_most] if room else [customer.payable_at_most, customer.available]
-    if request.to is To.SOURCE:
-        limits.append(sum(p.credits_left for p in payments if request.currency in (None, p.currency)))
-    return max(0, min(limits, default=0))
 
 
 def _refused(outcome: Refund | Refusal) -> Json | None:

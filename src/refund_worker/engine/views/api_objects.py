@@ -108,7 +108,7 @@ def customer_view(account: CustomerAccount, corrections: list[Json]) -> Json:
         "customer_id": account.customer_id,
         "balance": account.balance,
         "available": account.available,
-        "payable": max(0, min(account.available, account.payable_at_most)),
+        "payable": account.payable,
         "recent_corrections": corrections,
     }
 

@@ -27,7 +27,7 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Json:
     return asdict(record) | {
         "captured_at": iso(record.captured_at),
         "captured_minor": facts.expected_minor,
-        "verified": _is_verified(facts, context.policy.live),
+        "verified": _is_verified(facts, context.policy.rules_of(record.processor).live),
         "processor_says": asdict(facts.word) | {"read_at": iso(facts.read_at)} if facts.word else None,
     }
 

@@ -19,7 +19,8 @@ from typing import Any, Final
 import aiohttp
 import stripe
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answered,
@@ -34,7 +35,6 @@ from refund_worker.processors.base import (
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -444,7 +444,7 @@ def _classify_refusal(answer: _ErrorAnswer) -> Failure:
         case Meaning.ENDS:
             return Refused(answer.code, *told)
         case Meaning.MORE_THAN_LEFT:
-            return Refused("amount_exceeds_unrefunded", *told)
+            return Refused("amount_exceeds_unrefunded", *told, more_than_left=True)
         case Meaning.ALREADY_REFUNDED:
             return AlreadyRefunded(*told)
         case Meaning.BLOCKED:

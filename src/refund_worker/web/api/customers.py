@@ -36,7 +36,7 @@ _CORRECTION = document(
     openapi_extra=_TRANSACTIONS.extra,
 )
 def list_transactions(context: TheContext, customer_id: PathId, page: Annotated[Page, Query()]) -> JSONResponse:
-    """What happened to the balance, newest first."""
+    """List the entries of the balance, newest first."""
     with context.database.read() as connection:
         return JSONResponse(
             api_objects.transactions(connection, customer_id, limit=page.limit, after=page.starting_after)
@@ -56,7 +56,7 @@ def add_correction(
     key: IdempotencyKey,
     body: Annotated[CorrectionSchema, Depends(json_body(CorrectionSchema))],
 ) -> JSONResponse:
-    """Put credits on a balance, or with a negative figure take them off."""
+    """Add credits to a balance, or remove them with a negative figure."""
     row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
     return JSONResponse(api_objects.transaction_view(row), 201 if new else 200, headers=headers)
@@ -64,6 +64,6 @@ def add_correction(
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
-    """The balance and recent corrections."""
+    """Show the balance and recent corrections."""
     with context.database.read() as connection:
         return JSONResponse(api_objects.customer(connection, customer_id))

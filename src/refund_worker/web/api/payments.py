@@ -1,4 +1,4 @@
-"""What happened in the admin backend: payments, spends, and the reversal that "Delete" makes."""
+"""Records of the admin backend: payments, spends, and the reversal that "Delete" makes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _is_new(answer: Recorded | RefundWorkerError) -> bool:
 def record_payment(
     context: TheContext, body: Annotated[PaymentSchema, Depends(json_body(PaymentSchema))]
 ) -> JSONResponse:
-    """Record money that was paid in: it raises the balance once."""
+    """Record a payment by the customer; it raises the balance once."""
     record = body.record()
     (answer,) = record_payments(context, [record])
     view: dict[str, Any] = body.model_dump(exclude_none=True) | {"captured_at": iso(record.captured_at)}
@@ -75,14 +75,14 @@ def record_payment(
 
 @router.get("/v1/payments/{payment_id}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)
 def show_payment(context: TheContext, payment_id: PathId) -> JSONResponse:
-    """A payment as recorded, and what its processor says of it: `verified` tells whether the two agree."""
+    """Show a payment as recorded and as its processor reports it; `verified` is true if the two agree."""
     with context.database.read() as connection:
         return JSONResponse(payment_objects.payment(connection, context, payment_id))
 
 
 @router.post("/v1/transactions", status_code=201, responses=_SPEND.responses, openapi_extra=_SPEND.extra)
 def record_spend(context: TheContext, body: Annotated[SpendSchema, Depends(json_body(SpendSchema))]) -> JSONResponse:
-    """Record credits that were spent: it lowers the balance once."""
+    """Record credits that were spent; this lowers the balance once."""
     (answer,) = record_spends(context, [body.record()])
     new = _is_new(answer)
     with context.database.read() as connection:
@@ -92,6 +92,6 @@ def record_spend(context: TheContext, body: Annotated[SpendSchema, Depends(json_
 
 @router.delete("/v1/transactions/{transaction_id}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
 def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
-    """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
+    """Reverse a correction or a credit refund to the balance by a linked entry; repeating it returns the same entry."""
     entry = authorised.delete_transaction(context, caller, transaction_id)
     return JSONResponse(transaction_view(entry))

@@ -1,4 +1,4 @@
-"""Refunds: ask for one, look at it, look for some, see what would happen."""
+"""Refunds: request, show, list and preview."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def create_refund(
     key: IdempotencyKey,
     body: Annotated[RefundSchema, Depends(json_body(RefundSchema))],
 ) -> JSONResponse:
-    """Accept a refund: everything it takes is reserved; the workers do the rest."""
+    """Accept a refund and reserve everything it takes; the workers do the rest."""
     answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, answer.refund_id)
@@ -63,21 +63,21 @@ def create_refund(
 def preview_refund(
     context: TheContext, caller: Caller, body: Annotated[PreviewBody, Depends(json_body(PreviewBody))]
 ) -> JSONResponse:
-    """What would happen now; nothing is stored."""
+    """Show what the request would do now; nothing is stored."""
     request = body.request(idempotency_key="preview", client=caller.client, actor=caller.actor)
     return JSONResponse(preview(context, request))
 
 
 @router.get("/v1/refunds", responses=_LIST.responses, openapi_extra=_LIST.extra)
 def list_refunds(context: TheContext, caller: Caller, query: Annotated[RefundQuery, Query()]) -> JSONResponse:
-    """Refunds, newest first."""
+    """List refunds, newest first."""
     with context.database.read() as connection:
         return JSONResponse(api_objects.list_refunds(connection, query.filters(caller.sees)))
 
 
 @router.get("/v1/refunds/{refund_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
 def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
-    """One refund; its ETag is the version, for If-Match."""
+    """Show one refund; its ETag is the version, for If-Match."""
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
     return JSONResponse(api_objects.refund_view(refund), headers=etag(refund.version))
@@ -85,7 +85,7 @@ def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONR
 
 @router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
 def show_events(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
-    """The timeline, oldest first."""
+    """Show the timeline, oldest first."""
     with context.database.read() as connection:
         api_objects.find_refund(connection, refund_id, client=caller.sees)
         return JSONResponse({"data": api_objects.timeline(connection, refund_id), "has_more": False})
