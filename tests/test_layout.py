@@ -21,7 +21,7 @@ from tests.processors.published_codes import GROUPS
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"batching", "dangers", "errors", "settings", "redaction", "strict_json", "times"}
+LEAVES = {"api_schema", "batching", "dangers", "errors", "extras", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -29,15 +29,17 @@ BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 MAY_IMPORT = {
     "": {"engine", "domain", "errors"},  # the package's own __init__: what a backend imports
     "errors": set[str](),
-    "__main__": {"cli"},
+    "__main__": {"cli", "extras"},
     "settings": {"dangers", "errors", "redaction"},
     "batching": set[str](),
     "dangers": set[str](),
+    "api_schema": set[str](),
+    "extras": {"errors"},
     "redaction": set[str](),
     "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
-    "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
+    "client": {"extras"},  # the names of the distribution in client/, for a backend that only speaks HTTP to us
     "domain": {"errors"},
     "store": {"domain"} | LEAVES,
     "processors": {"domain"} | LEAVES,
@@ -65,11 +67,11 @@ ENGINE_MAY_IMPORT = {
 }
 # Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
-# Other parts call functions of the store, so that the queries stay in one layer.
+# Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
 TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
-TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
+TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "docker-compose.yml", "Procfile"} | {
     "README.md",
     "Makefile",
     "LICENSE",
@@ -281,16 +283,13 @@ def test_another_reader_of_cookies_is_found(tmp_path: Path, line: str) -> None:
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
 
 
-# Functions that say if anything is sent to a processor now, and the two modules that may call them.
+# What says whether anything is sent to a processor now, and the two places that may ask the store for it.
 SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
 SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
 
 
 def other_switch_readers(source: Path) -> list[str]:
-    """Return each module that reads a processor's switch from the store itself.
-
-    Only the send gate and the one view of the switch may do so.
-    """
+    """Where a module outside of the store reads a processor's switch past the send gate and the one view of it."""
     found = []
     for path in sorted((source / PACKAGE).rglob("*.py")):
         place = path.relative_to(source / PACKAGE).as_posix()
@@ -318,7 +317,7 @@ def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
     assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
 
 
-# Functions that move money or credits, or allow it. Over HTTP each goes through one module, which checks permissions.
+# What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
 ACTS = {
     "engine.refunds.actions.perform_action",
     "engine.processor_sync.pause.pause_processor",
@@ -386,6 +385,7 @@ MAY_NAME_STRIPE = {
     "processors/stripe/": "its folder",
     "processors/sandbox/": "a server that imitates it",
     "processors/registry.py": "its line in the registry",
+    "extras.py": "its packages",
     "settings.py": "its settings",
     "dangers.py": "its settings",
     "domain/money.py": "amounts in the books are in its minor units",

@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, CLIENT = (
+    tomllib.loads((ROOT / name).read_text(encoding="utf-8")) for name in ("pyproject.toml", "client/pyproject.toml")
+)
 LOCK_FILES = ("requirements.lock", "requirements-dev.lock")
 HOST_OR_PATH = re.compile(
     r"[a-z+]+://|--(extra-)?index-url|--find-links|--trusted-host|@ file:|(^|\s)/\w+/", re.MULTILINE
@@ -20,8 +22,8 @@ HOST_OR_PATH = re.compile(
 
 
 def declared(*groups: str) -> list[Requirement]:
-    """Return the project's own requirements, with those of some dependency groups."""
-    lines = list(PROJECT["project"]["dependencies"])
+    """The requirements of both projects, with those of some dependency groups."""
+    lines = PROJECT["project"]["dependencies"] + CLIENT["project"]["dependencies"]
     for group in groups:
         lines += PROJECT["dependency-groups"][group]
     return [Requirement(line) for line in lines]

@@ -26,27 +26,34 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from refund_worker import api_schema
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
-from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
-from refund_worker.processors.sandbox import Sandbox
+from refund_worker.extras import require
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.store.reporting import metrics
 
-# Durations for a test: minutes of production become tenths of a second.
+try:
+    from refund_worker.engine.notifications.delivery import Deliverer
+    from refund_worker.processors.sandbox import Sandbox
+except ImportError:
+    require("testing")
+    raise
+
+# Clocks of a test: what takes minutes in production takes tenths of a second here.
 CLOCKS = {
     "LEASE_SECONDS": "5",
     "RETRY_BASE_SECONDS": "0.05",
@@ -57,7 +64,7 @@ CLOCKS = {
 }
 SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
-# These wait for a person or the processor: no work of ours moves them.
+# These wait for somebody outside: no work of ours moves them.
 WAIT_FOR_OTHERS = {*WAITING_FOR_PERSON, RefundStatus.PENDING}
 UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
 
@@ -215,6 +222,7 @@ class RefundWorker:
     @contextmanager
     def http(self, role: str = "admin", client: str = "test", *, signed: bool = False) -> Iterator[Door]:
         """Serve the HTTP API in a thread on a free port of 127.0.0.1, with a key of this role, `signed` or not."""
+        require("web")
         import uvicorn
 
         from refund_worker.web.app import create_app
@@ -242,13 +250,13 @@ class RefundWorker:
 
     # --- results -----------------------------------------------------------------------------------------------------
 
-    def refund(self, refund_id: str) -> dict[str, Any]:
-        """Return the refund as the API shows it. Raises `NotFound`."""
+    def refund(self, refund_id: str) -> api_schema.Refund:
+        """The refund as the API shows it. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
-    def customer(self, customer_id: str) -> dict[str, Any]:
-        """Return the customer as the API shows them: balance, available, payable. Raises `NotFound`."""
+    def customer(self, customer_id: str) -> api_schema.Customer:
+        """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.customer(connection, customer_id)
 

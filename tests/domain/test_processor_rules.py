@@ -32,7 +32,7 @@ def policy_of(**rules: object) -> Policy:
     return replace(POLICY, processors={"stripe": ProcessorRules(**rules)})  # type: ignore[arg-type]
 
 
-def unanswered_under(policy: Policy) -> Refund:
+def unanswered(policy: Policy) -> Refund:
     """A refund whose first send has no answer."""
     sent = next_step(a_refund(), START, policy).after
     call = send_of(sent)
@@ -41,7 +41,7 @@ def unanswered_under(policy: Policy) -> Refund:
 
 def not_found(policy: Policy, at: float) -> Decision:
     """The decision after a look-up at `at` found nothing."""
-    refund = unanswered_under(policy)
+    refund = unanswered(policy)
     return apply_reply(due(refund, at), "r-1", look_up_of(refund), Found(()), at, policy, asked_at=at)
 
 
@@ -53,7 +53,7 @@ def test_key_is_used_no_longer_than_the_processor_keeps_it(key_seconds: float, u
 def test_key_is_not_sent_again_if_it_may_be_forgotten_on_arrival() -> None:
     policy = policy_of(key_seconds=HOUR)
     last = START + HOUR - policy.quiet_seconds - policy.lease_seconds
-    refund = due(unanswered_under(policy), last)
+    refund = due(unanswered(policy), last)
     assert isinstance(the_call(sent_again(refund, last, policy)), Send)
     assert the_call(next_step(refund, last + 1, policy)) == LookUp("r-1", "stripe", "ch_1")
 

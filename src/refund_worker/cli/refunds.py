@@ -6,10 +6,11 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund
 from refund_worker.cli import export, files, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
@@ -23,7 +24,7 @@ from refund_worker.cli.options import (
     spelled_if_given,
     trimmed_if_given,
 )
-from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
 from refund_worker.domain.refund import FINAL, Kind, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.views.money_format import monies
@@ -186,7 +187,7 @@ def _request(values: dict[str, Any], key: str, client: str) -> RefundRequest:
     return parse_schema(RefundSchema, values).request(idempotency_key=key, client=client, actor=acting_user())
 
 
-def _look(context: Any, refund_id: str) -> Json:
+def _look(context: Any, refund_id: str) -> Refund:
     from refund_worker.engine.views.api_objects import find_refund, refund_view
 
     with context.database.read() as connection:
@@ -283,7 +284,7 @@ def _add_export(app: typer.Typer) -> None:
 
         chosen = _filters(status, customer, failure_code, created_gte, idempotency_key, PAGE, None)
 
-        def pages() -> Iterator[Json]:
+        def pages() -> Iterator[Refund]:
             after, more = None, True
             while more:
                 with context.database.read() as connection:
@@ -324,12 +325,12 @@ def _add_wait(app: typer.Typer) -> None:
         if not _is_over(refund):
             say(f"still {refund['status']} after {timeout:g} s")
             raise typer.Exit(EXIT_TIMEOUT)
-        if refund["status"] != RefundStatus.SUCCEEDED:
+        if refund["status"] != "succeeded":
             raise typer.Exit(EXIT_NOT_AS_ASKED)
 
 
-def _is_over(refund: Json) -> bool:
-    return refund["status"] in FINAL or refund["status"] == RefundStatus.NEEDS_ATTENTION
+def _is_over(refund: Refund) -> bool:
+    return refund["status"] in FINAL or refund["status"] == "needs_attention"
 
 
 def _add_decisions(app: typer.Typer) -> None:
@@ -449,7 +450,7 @@ LEG_COLUMNS = (
 EVENT_COLUMNS = (Column("when (UTC)"), Column("what"), Column("to"), Column("who"), Column("why"))
 
 
-def _list_row(refund: Json) -> tuple[object, ...]:
+def _list_row(refund: Refund) -> tuple[object, ...]:
     return (
         refund["id"],
         refund["status"],
@@ -462,16 +463,16 @@ def _list_row(refund: Json) -> tuple[object, ...]:
     )
 
 
-def _event_row(event: Json) -> tuple[object, ...]:
+def _event_row(event: Event) -> tuple[object, ...]:
     what = f"{event['what']}{' (alarm)' if event['alarm'] else ''}"
     return moment(event["at"]), what, event["to"], event["who"], event["why"]
 
 
-def _sum(amounts: Iterable[Json], which: str) -> str:
+def _sum(amounts: Iterable[Amount], which: Literal["requested_minor", "succeeded_minor"]) -> str:
     return monies((line["currency"], line[which]) for line in amounts)
 
 
-def show_refund(refund: Json, output: Output) -> None:
+def show_refund(refund: Refund, output: Output) -> None:
     """One refund, as the HTTP object or for people."""
     if output is Output.JSON:
         print_json(refund)
@@ -502,7 +503,7 @@ def show_refund(refund: Json, output: Output) -> None:
         print_table(LEG_COLUMNS, (_leg_row(leg) for leg in refund["legs"]))
 
 
-def _leg_row(leg: Json) -> tuple[object, ...]:
+def _leg_row(leg: Leg) -> tuple[object, ...]:
     return (
         leg["leg_id"].rsplit("-", 1)[-1],
         leg["status"],
@@ -514,7 +515,7 @@ def _leg_row(leg: Json) -> tuple[object, ...]:
     )
 
 
-def _show_preview(told: Json) -> None:
+def _show_preview(told: Preview) -> None:
     refused = told["would_be"]
     policy = told["policy"]
     print_facts(
@@ -534,5 +535,5 @@ def _show_preview(told: Json) -> None:
         print_table(columns, (_preview_row(leg) for leg in told["legs"]))
 
 
-def _preview_row(leg: Json) -> tuple[object, ...]:
+def _preview_row(leg: PlannedLeg) -> tuple[object, ...]:
     return leg["payment_id"], leg["processor"], monies([(leg["currency"], leg["amount_minor"])]), f"{leg['credits']:,}"

@@ -12,6 +12,10 @@ from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Output, console
 from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
+from refund_worker.extras import MissingExtra, require
+
+# What runs everything in one place needs all parts.
+EVERYTHING = ("web", "worker", "stripe", "sandbox")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,6 +29,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
     @command(app, "demo", "demo")
     def demo(output: OutputOption = Output.TABLE) -> None:
         """The whole story on this machine, with the proof at its end; ends by itself."""
+        require(*EVERYTHING)
         from refund_worker.cli.demo import run_demo
 
         runtime.settings()  # it has settings of its own; what is wrong with yours it tells as every command does
@@ -33,6 +38,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
     @command(app, "dev", "dev --port 8000")
     def dev(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000) -> None:
         """Everything in one place on http://127.0.0.1:8000, until Ctrl-C."""
+        require(*EVERYTHING)
         from refund_worker.cli.dev import run_dev
 
         raise typer.Exit(run_dev(console(), port))
@@ -69,8 +75,11 @@ def _add_web(app: typer.Typer) -> None:
     ) -> None:
         """Serve the HTTP API, webhooks and the console, until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
-        from refund_worker.worker.publisher import make_publisher
 
+        try:
+            from refund_worker.worker.publisher import make_publisher
+        except MissingExtra:  # the scheduler's sweep finds what is stored here
+            raise typer.Exit(run_web(runtime.settings(), port, host, workers)) from None
         raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
 
 
@@ -87,6 +96,7 @@ def _add_sandbox(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Serve a Stripe-compatible processor for tests, with its own book and scripted faults."""
+        require("sandbox")
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve
         from refund_worker.processors.sandbox.server import webhook_secret_in
 

@@ -59,8 +59,8 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most, clock_went
 MANUAL_PREFIX = "manual:"
 # A temporary refusal is retried automatically this often, at the longest interval. After that only a person retries.
 BLOCKED_TRIES = 48
-ANSWER_MISMATCH = "answer_mismatch"  # attention code: an object carries the leg's id and is something else
-IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # a call was requested, and its answer is not known yet
+ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
+IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
 def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:

@@ -55,7 +55,7 @@ PROCESSOR = "processor"
 BACKOFFS_BEFORE_ATTENTION = 12
 # Limit of the backoff for look-ups that are answered and find nothing yet: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
-# Others may have refunded the payment. Its list is read before such a refusal takes effect.
+# Others may have refunded the payment: the list shows it before the refusal takes effect.
 LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
 # Codes of a processor that does not know the payment.

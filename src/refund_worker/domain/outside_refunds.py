@@ -14,7 +14,7 @@ from refund_worker.domain.state_machine import LegOutcome
 REFUNDED_ELSEWHERE = "refunded_elsewhere"
 # The processor's clock and ours may differ by this much.
 CLOCK_DIFFERENCE_SECONDS = 300.0
-# At most this many are described in the message and named in the event; `blocked_by` has all of them.
+# The number of refunds that a message describes, and that `blocked_by` names.
 DESCRIBED_MAX, NAMED_MAX = 5, 20
 
 

@@ -53,7 +53,7 @@ _OUTCOME_OF_STATE = {
 
 
 def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """Merge one report of a refund object into its leg, and return the changed leg."""
+    """Merge one report of a refund object into its leg, and return the leg as it is then."""
     fault = mismatch(leg, refund_object, builder.policy.rules_of(leg.processor).live)
     if fault:
         return reject_mismatch(builder, leg, refund_object, fault)
@@ -115,7 +115,7 @@ def _meaning(
     state: ObjectState,
     live: Sequence[KnownRefundObject],
 ) -> _Meaning:
-    # Among equals the posted object stays: changing back and forth would post the same payout twice.
+    # Among equals the object that was posted stays: going back and forth would post the same payout twice.
     best = max(
         live,
         key=lambda known: (OBJECT_RANK[known.state], known.processor_refund_id == leg.processor_refund_id),
@@ -142,7 +142,7 @@ def _apply_state(
     state: ObjectState,
     live: Sequence[KnownRefundObject] | None = None,
 ) -> Leg:
-    """Give the leg the status that follows from its objects; `live` replaces its own live objects if given."""
+    """Give the leg the status that its objects have together; `live` are its live objects if not those it knows."""
     meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)

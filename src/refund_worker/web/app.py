@@ -23,7 +23,7 @@ from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
 from refund_worker.web.dependencies import Door, Wake
 from refund_worker.web.middleware import Edge
-from refund_worker.web.openapi import PROBLEM_SCHEMA
+from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
 from refund_worker.web.request_body import Rooms
 
@@ -88,7 +88,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = schema.setdefault("components", {})
-        components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        forbid_other_fields(components.setdefault("schemas", {}))
+        components["schemas"]["Problem"] = PROBLEM_SCHEMA
         components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"},
             "signature": {"type": "apiKey", "in": "header", "name": HEADER, "description": SIGNATURE},

@@ -8,10 +8,10 @@ name. All raise `Forbidden` if the role may not do the act, and the errors of th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import RowMapping
 
+from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import Identity
@@ -48,7 +48,7 @@ def request_refund(context: Context, who: Identity, body: RefundSchema, *, idemp
 
 def accept_batch(
     context: Context, who: Identity, requests: Iterable[RefundRequest | Refusal], *, body_sha256: str
-) -> dict[str, Any]:
+) -> Batch:
     """Accept a batch of requests as `who` and return the batch as the API shows it."""
     check(who, Act.REQUEST)
     return batches.accept_batch(context, requests, client=who.client, actor=who.actor, body_sha256=body_sha256)

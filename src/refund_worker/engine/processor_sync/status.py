@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
@@ -61,10 +62,18 @@ def stored_switches(connection: Connection, context: Context) -> list[Json]:
     return list(_by_name(connection, context, ()).values())
 
 
-def switch_of(connection: Connection, context: Context, name: str) -> Json:
+def switch_of(connection: Connection, context: Context, name: str) -> Switch:
     """The switch of one processor, with `SWITCH_FIELDS` alone."""
     switch = _by_name(connection, context, (name,))[name]
-    return {field: switch[field] for field in SWITCH_FIELDS}
+    return {
+        "name": switch["name"],
+        "paused": switch["paused"],
+        "paused_by": switch["paused_by"],
+        "paused_at": switch["paused_at"],
+        "paused_until": switch["paused_until"],
+        "code": switch["code"],
+        "reason": switch["reason"],
+    }
 
 
 def _by_name(connection: Connection, context: Context, names: Collection[str]) -> dict[str, Json]:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Refund
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.api_objects import refund_view
@@ -14,21 +15,21 @@ from refund_worker.web.api.headers import PathId, Version, etag
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_VERSION, RefundShape, document
+from refund_worker.web.openapi import HEADER_VERSION, document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import ActBody, ResolveBody
 
 router = APIRouter(tags=["acts"])
 
 _ACT = document(
-    {200: RefundShape},
+    {200: Refund},
     (404, 409, 412),
     body=ActBody,
     example={"reason": "agreed with the customer"},
     parameters=(HEADER_VERSION,),
 )
 _RESOLVE = document(
-    {200: RefundShape},
+    {200: Refund},
     (404, 409, 412),
     body=ResolveBody,
     example={"reason": "paid by bank transfer", "outcome": "paid_manually", "reference": "transfer 2026-118"},

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.intake.batches import batch_view
@@ -19,7 +20,7 @@ from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import accept_batch
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import BatchShape, document
+from refund_worker.web.openapi import document
 from refund_worker.web.request_body import check_is_json, limited_body, rows_of
 from refund_worker.web.schemas import BatchRow
 
@@ -35,10 +36,8 @@ _SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {ROWS: {"type": "array", "items": BatchRow.model_json_schema(), "maxItems": ROWS_MAX}},
 }
-_CREATE = document(
-    {202: BatchShape}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]}
-)
-_SHOW = document({200: BatchShape}, (404,))
+_CREATE = document({202: Batch}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]})
+_SHOW = document({200: Batch}, (404,))
 
 
 async def _raw(request: Request) -> AsyncIterator[bytearray]:

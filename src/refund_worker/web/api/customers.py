@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
+from refund_worker import api_schema
 from refund_worker.engine.intake.schemas import CorrectionSchema
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId
@@ -14,15 +15,15 @@ from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import correct
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
+from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
 
 router = APIRouter(tags=["customers"])
 
-_CUSTOMER = document({200: CustomerShape}, (404,))
-_TRANSACTIONS = document({200: TransactionListShape}, (404, 422))
+_CUSTOMER = document({200: api_schema.Customer}, (404,))
+_TRANSACTIONS = document({200: api_schema.Page[api_schema.Transaction]}, (404, 422))
 _CORRECTION = document(
-    {201: TransactionShape, 200: TransactionShape},
+    {201: api_schema.Transaction, 200: api_schema.Transaction},
     (400, 404),
     body=CorrectionSchema,
     example={"credits": -150, "reason": "withdrawal agreed by phone"},

@@ -11,11 +11,11 @@ from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.store.database import ping
 from refund_worker.store.reporting import metrics as stored_metrics
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HealthShape, document
+from refund_worker.web.openapi import Health, document
 
 router = APIRouter(tags=["health"])
 
-_HEALTH = document({200: HealthShape}, guarded=False)
+_HEALTH = document({200: Health}, guarded=False)
 
 
 @router.get("/healthz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)

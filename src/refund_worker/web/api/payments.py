@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Payment, PaymentRead, Transaction
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
@@ -19,13 +20,13 @@ from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import AT, PaymentReadShape, PaymentShape, TransactionShape, document
+from refund_worker.web.openapi import AT, document
 from refund_worker.web.request_body import json_body
 
 router = APIRouter(tags=["records"])
 
 _PAYMENT = document(
-    {201: PaymentShape, 200: PaymentShape},
+    {201: Payment, 200: Payment},
     (409,),
     body=PaymentSchema,
     example={
@@ -39,9 +40,9 @@ _PAYMENT = document(
         "captured_at": AT,
     },
 )
-_PAYMENT_READ = document({200: PaymentReadShape}, (404,))
+_PAYMENT_READ = document({200: PaymentRead}, (404,))
 _SPEND = document(
-    {201: TransactionShape, 200: TransactionShape},
+    {201: Transaction, 200: Transaction},
     (409,),
     body=SpendSchema,
     example={
@@ -53,7 +54,7 @@ _SPEND = document(
         "occurred_at": AT,
     },
 )
-_REVERSAL = document({200: TransactionShape}, (404, 409))
+_REVERSAL = document({200: Transaction}, (404, 409))
 
 
 def _is_new(answer: Recorded | RefundWorkerError) -> bool:

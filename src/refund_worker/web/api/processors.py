@@ -7,14 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.status import is_known, switch_of
-from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import SwitchShape, document
+from refund_worker.web.openapi import document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import SwitchBody
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["processors"])
 BY_HAND = "paused manually"
 
 _SWITCH = document(
-    {200: SwitchShape},
+    {200: Switch},
     (404,),
     body=SwitchBody,
     example={"reason": "refunds fail at the processor"},
@@ -57,6 +57,6 @@ def _check_known(context: Context, name: str) -> None:
             raise NotFound(f"processor {name} is not known")
 
 
-def _switch(context: Context, name: str) -> Json:
+def _switch(context: Context, name: str) -> Switch:
     with context.database.read() as connection:
         return switch_of(connection, context, name)

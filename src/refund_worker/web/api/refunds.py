@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Event, Page, Preview, Refund
 from refund_worker.engine.intake.schemas import RefundSchema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -15,7 +16,7 @@ from refund_worker.web.api.queries import RefundQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import request_refund
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_KEY, EventListShape, PreviewShape, RefundListShape, RefundShape, document
+from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import PreviewBody
 
@@ -30,16 +31,16 @@ REFUND_EXAMPLE = {
     "reason": "the chat broke off",
 }
 _CREATE = document(
-    {202: RefundShape, 200: RefundShape},
+    {202: Refund, 200: Refund},
     (400, 429),
     body=RefundSchema,
     example=REFUND_EXAMPLE,
     parameters=(HEADER_KEY,),
 )
-_PREVIEW = document({200: PreviewShape}, body=PreviewBody, example=REFUND_EXAMPLE)
-_SHOW = document({200: RefundShape}, (404,))
-_EVENTS = document({200: EventListShape}, (404,))
-_LIST = document({200: RefundListShape}, (422,))
+_PREVIEW = document({200: Preview}, body=PreviewBody, example=REFUND_EXAMPLE)
+_SHOW = document({200: Refund}, (404,))
+_EVENTS = document({200: Page[Event]}, (404,))
+_LIST = document({200: Page[Refund]}, (422,))
 
 
 @router.post("/v1/refunds", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)

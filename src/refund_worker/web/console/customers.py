@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.api_schema import Refund
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
@@ -75,7 +76,7 @@ def transactions(
     customer = customer.strip()
     with page.context.database.read() as connection:
         account = None
-        waiting: list[Json] = []
+        waiting: list[Refund] = []
         if customer:
             account = accounts.find_customer(connection, customer)
             found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []

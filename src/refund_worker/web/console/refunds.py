@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import AfterValidator
 
+from refund_worker import api_schema
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import (
     FAILED_TO_PAY_ALL,
@@ -80,7 +81,7 @@ Chosen = Annotated[Json, Depends(_chosen)]
 def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = None) -> HTMLResponse:
     """List refunds; the filter is in the address, so that it can be shared."""
     error = None
-    found: Json = {"data": [], "has_more": False}
+    found: api_schema.Page[api_schema.Refund] = {"data": [], "has_more": False}
     try:
         with page.context.database.read() as connection:
             found = api_objects.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
@@ -181,12 +182,12 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
     view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
-    actions = [a for a in allowed if not (barred and a == Action.APPROVE)]
+    actions = [a for a in allowed if not (barred and a == "approve")]
     values = {
         "refund": view,
         "actions": actions,
         "not_allowed": [(a, users_who_may(ACT_OF[Action(a)])) for a in view["available_actions"] if a not in allowed],
-        "why_not_approve": barred if Action.APPROVE in allowed else None,
+        "why_not_approve": barred if "approve" in allowed else None,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from refund_worker.api_schema import Event
 from refund_worker.domain.refund import ENDED_UNSENT, Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
@@ -85,10 +86,10 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
-def told(events: Iterable[Json], refund: Refund) -> list[Json]:
+def told(events: Iterable[Event], refund: Refund) -> list[Json]:
     """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money."""
     currencies = {leg.leg_id: leg.currency for leg in refund.legs}
-    return [event | {"detail": _details(event["detail"], currencies.get(event["leg_id"]))} for event in events]
+    return [{**event, "detail": _details(event["detail"], currencies.get(event["leg_id"] or ""))} for event in events]
 
 
 def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:
