@@ -17,8 +17,8 @@ from refund_worker.store import tables
 
 SOURCE = Path(refund_worker.__file__).parent
 STATUSES = frozenset({*RefundStatus, *LegStatus, *ObjectState})
-# The migrations and the indices' conditions are stored text. The sandbox is another program, which speaks Stripe. What
-# the API promises to callers stands in api_schema.py; tests/test_api_schema.py compares it with the domain.
+# The migrations and the indices' conditions are stored text. The sandbox is another program, which speaks Stripe. The
+# API's promise to callers is in api_schema.py; tests/test_api_schema.py compares it with the domain.
 EXEMPT = ("domain/", "store/migrations/", "store/tables.py", "processors/sandbox/", "api_schema.py")
 _LISTED = r"""["']({one})["'](\s*,\s*["']({one})["'])+""".format(one="|".join(sorted(STATUSES)))
 _IN_TEXT = re.compile(rf"(?:\bin|\bIN)\s*[\[(]\s*{_LISTED}\s*[\])]")

@@ -22,7 +22,7 @@ STRIPE_STEP = dict.fromkeys(("ISK", "UGX"), 100) | dict.fromkeys(STRIPE_THREE_DE
 
 
 def decimal_places(currency: str) -> int:
-    """Return how many decimals the minor unit of `currency` (upper case) stands for, as Stripe counts: 0, 2 or 3."""
+    """Return the number of decimals of the minor unit of `currency` (upper case), as Stripe counts: 0, 2 or 3."""
     if currency in STRIPE_ZERO_DECIMAL:
         return 0
     return 3 if currency in STRIPE_THREE_DECIMAL else 2
