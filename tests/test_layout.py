@@ -67,7 +67,7 @@ ENGINE_MAY_IMPORT = {
 }
 # Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
-# Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
+# Other parts call functions of the store, so that the queries stay in one layer.
 TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
@@ -283,13 +283,16 @@ def test_another_reader_of_cookies_is_found(tmp_path: Path, line: str) -> None:
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
 
 
-# What says whether anything is sent to a processor now, and the two places that may ask the store for it.
+# Functions that say if anything is sent to a processor now, and the two modules that may call them.
 SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
 SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
 
 
 def other_switch_readers(source: Path) -> list[str]:
-    """Where a module outside of the store reads a processor's switch past the send gate and the one view of it."""
+    """Return each module that reads a processor's switch from the store itself.
+
+    Only the send gate and the one view of the switch may do so.
+    """
     found = []
     for path in sorted((source / PACKAGE).rglob("*.py")):
         place = path.relative_to(source / PACKAGE).as_posix()
@@ -317,7 +320,7 @@ def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
     assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
 
 
-# What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
+# Functions that move money or credits, or allow it. Over HTTP each goes through one module, which checks permissions.
 ACTS = {
     "engine.refunds.actions.perform_action",
     "engine.processor_sync.pause.pause_processor",

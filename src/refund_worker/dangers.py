@@ -147,7 +147,7 @@ def _of_broker(url: str) -> Iterator[Danger]:
         name for name, good in CHECKED.items() if not {each.lower() for each in said.get(name, [])} <= good
     )
     if parts.scheme in ("rediss", "amqps") and unchecked:
-        what = f"sends {elsewhere[0]} its password although {unchecked[0]} accepts every certificate"
+        what = f"sends {elsewhere[0]} its password without checking whose certificate it has ({unchecked[0]})"
         yield Danger("BROKER_URL", what, "leave that out; with an authority of your own add ssl_ca_certs=FILE")
 
 

@@ -77,7 +77,7 @@ def build_runtime(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return the clocks and choices of deciding, and the rules of each processor."""
+    """Return the durations and choices that decisions depend on, and the rules of each processor."""
     return Policy(
         lease_seconds=settings.lease_seconds,
         key_life_seconds=settings.key_life_seconds,
@@ -92,7 +92,7 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def batches_of(settings: Settings) -> Batches:
-    """Return batch sizes: a claim is no larger than what the lowest rate lets through in a quarter of the lease."""
+    """Return the sizes of batches. A claim is no larger than what the lowest rate allows in a quarter of the lease."""
     rate = registry.lowest_rate(settings)
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))

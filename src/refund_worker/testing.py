@@ -64,7 +64,7 @@ CLOCKS = {
 }
 SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
-# These wait for somebody outside: no work of ours moves them.
+# These wait for a person or the processor: no work of ours moves them.
 WAIT_FOR_OTHERS = {*WAITING_FOR_PERSON, RefundStatus.PENDING}
 UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
 

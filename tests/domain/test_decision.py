@@ -1,4 +1,4 @@
-"""A decision's lease: how a worker takes it and how it ends."""
+"""The lease of a decision: which worker holds a refund, and how that ends."""
 
 from __future__ import annotations
 

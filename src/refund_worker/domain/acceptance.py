@@ -66,7 +66,7 @@ class CustomerAccount:
 
     @property
     def payable(self) -> int:
-        """Credits that a withdrawal could pay out now: paid for, and on the balance."""
+        """Return the credits that a withdrawal could pay out now: bought with money, and available on the balance."""
         return max(0, min(self.available, self.payable_at_most))
 
 
@@ -226,7 +226,7 @@ def _most_by_account(
 
 
 def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
-    """Return the credits that the payments have room for: those in this currency, or all if it is None."""
+    """Return the credits left on the payments in this currency; in all currencies without one."""
     return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
 
 

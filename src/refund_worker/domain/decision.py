@@ -13,12 +13,13 @@ from refund_worker.domain.refund import ObjectState, Refund
 
 @dataclass(frozen=True, slots=True)
 class ProcessorRules:
-    """Facts about one processor that decisions depend on. The defaults are for a processor without a description.
+    """The rules of one processor that decisions depend on. The defaults are for an undescribed processor.
 
-    `key_seconds` is how long it keeps an idempotency key, at least. `live` is whether its objects must be live ones,
-    None if that is unknown. The codes are failure codes of its refund objects: `disputed_codes` mean that a dispute
-    returns the money itself, so no other way is sought for it; `unfunded_codes` mean that our balance there was too
-    low, although the customer's side would have taken the money.
+    `key_seconds` is how long it keeps an idempotency key, at least. `list_proves_absence`: a list without a refund
+    proves that it does not exist. `live` is True if its objects must be live ones, None for unknown. The codes are
+    failure codes of its refund objects. `disputed_codes` mean that a dispute returns the money, so no other payment is
+    tried. `unfunded_codes` mean that our balance there was too low, although the customer's bank would have accepted
+    the money.
     """
 
     key_seconds: float = 86_400.0
@@ -33,7 +34,7 @@ NO_RULES = ProcessorRules()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The clocks and choices that deciding needs; seconds. `processors` has the rules of each processor by name."""
+    """The durations (seconds) and choices that decisions depend on, and the rules of each processor by name."""
 
     lease_seconds: float = 60
     key_life_seconds: float = 72_000

@@ -12,8 +12,8 @@ class RefundObject:
 
     `status` is the processor's own status, or None; an unknown one is passed on, never guessed at. `amount_minor` is in
     the minor units of `currency` (upper case). `payment_refs` are all the processor's names for the payment it went
-    over: some have two ids for one payment. `leg_id`, `attempt` and `installation` are what we wrote
-    into its metadata, None if it is not ours.
+    over: some processors have two ids for one payment. `leg_id`, `attempt` and `installation` are what we wrote into
+    its metadata, None if the refund is not ours.
     """
 
     processor_refund_id: str
@@ -43,7 +43,7 @@ class Refused:
     """A final refusal, by a code that is known to concern this payment. Nothing was created, and a repeat never will.
 
     `replayed`, here and below: the processor says that this is the stored answer to an earlier call under the same key.
-    `more_than_left`: the payment has less left than was asked for, so others may have refunded it.
+    `more_than_left`: the payment has less left than was requested, so others may have refunded it elsewhere.
     """
 
     code: str

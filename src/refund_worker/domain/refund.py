@@ -87,7 +87,7 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
 }
 # An object in one of these has paid or may still pay.
 LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
-# No money goes out for one in these; a processor's own word for its status is compared with them as it is.
+# No money goes out for an object in one of these. A processor's own status is compared with them unchanged.
 UNPAID_OBJECT_STATES = frozenset(ObjectState) - LIVE_OBJECT_STATES
 
 
