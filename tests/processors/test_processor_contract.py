@@ -24,7 +24,6 @@ from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
     Busy,
-    Capabilities,
     Denied,
     Found,
     KeyConflict,
@@ -37,7 +36,7 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.processors import registry
-from refund_worker.processors.base import InvalidEvent, Webhooks
+from refund_worker.processors.base import Capabilities, InvalidEvent, Webhooks
 
 # One line for each adapter, with the server or the fake behind it.
 SUBJECTS: tuple[type[Subject], ...] = (
