@@ -1,6 +1,6 @@
 """Settings: environment variables with the prefix REFUND_WORKER_, read once, validated, secrets redacted.
 
-Shapes and defaults are promised by the README's table; clocks are in seconds so that a test can compress time.
+Shapes and defaults are promised by docs/configuration.md; clocks are in seconds so that a test can compress time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state diagram of the README, made from the table, so that it can't say anything else."""
+"""The state diagrams of docs/architecture.md, generated from the state tables, so that they always agree."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """THE table: which state follows which outcome. Nothing else decides about states.
 
 Two linked machines. A leg moves by what became of its call at the processor; a refund moves by its first step, by a
-person's command, and by what its legs come to together (`combined_outcome`). The README's diagram, the API's
-`available_actions` and the console's buttons are made from these tables.
+person's command, and by what its legs come to together (`combined_outcome`). The diagrams in docs/architecture.md, the
+API's `available_actions` and the console's buttons are made from these tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The seed's screens: Manage Customers, one customer, Transactions, and what is done from there."""
+"""The screens Manage Customers, one customer and Transactions, with the actions that start there."""
 
 from __future__ import annotations
 

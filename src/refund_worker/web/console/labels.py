@@ -1,4 +1,4 @@
-"""The words of the console: the seed's where it has them."""
+"""The texts of the console."""
 
 from __future__ import annotations
 

@@ -53,5 +53,5 @@ def settings(page: ThePage) -> HTMLResponse:
 
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
-    """How the seed's two procedures go, and what every failure code means."""
+    """Explain the two refund procedures and every failure code."""
     return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())
