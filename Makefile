@@ -1,13 +1,13 @@
-# Needs git, make and Python 3.11 to 3.13; everything else goes into .venv. Another interpreter: make PYTHON=python3.12 …
-FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv. Another interpreter: make PYTHON=python3.12 …
+FITS := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
-SET_UP = @$(if $(PYTHON),,echo "refund-worker needs Python 3.11, 3.12 or 3.13 (none found): install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1;) \
-	$(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }; \
+SET_UP = @$(if $(PYTHON),,echo "refund-worker needs Python 3.11 or newer (none found): install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1;) \
+	$(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) is older than Python 3.11" >&2; exit 1; }; \
 	$(PYTHON) .ci/set_up.py
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
-LOCK = $(COMPILE) pyproject.toml --group build
+LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --extra all --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed

@@ -1,4 +1,4 @@
-"""Make .venv hold exactly what a lock file says, and this project: `python3 .ci/set_up.py runtime|dev`.
+"""Make .venv hold exactly what a lock file says, and both projects here: `python3 .ci/set_up.py runtime|dev`.
 
 Quick when nothing changed (a stamp remembers the interpreter, the place and the hashes of the inputs); a .venv that is
 half-made, moved, or made by another Python is made anew. Only the standard library, and nothing newer than Python 3.11.
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "set-up.json"
+PROJECTS = (".", "client")
 LOCKS = {"runtime": "requirements.lock", "dev": "requirements-dev.lock"}
 PROGRESS_SECONDS = 10
 
@@ -37,7 +38,7 @@ def digest(name: str) -> str:
 
 
 def inputs(level: str) -> dict[str, str]:
-    return {name: digest(name) for name in (LOCKS[level], "pyproject.toml")}
+    return {name: digest(name) for name in (LOCKS[level], "pyproject.toml", "client/pyproject.toml")}
 
 
 def read_stamp() -> dict[str, object]:
@@ -59,7 +60,9 @@ def is_current(stamp: dict[str, object], level: str) -> bool:
     done = stamp.get("inputs")
     if stamp.get("origin") != origin() or stamp.get("unfinished") or not isinstance(done, dict):
         return False
-    return all(done.get(name) == value for name, value in inputs(level).items()) and works("import refund_worker")
+    return all(done.get(name) == value for name, value in inputs(level).items()) and works(
+        "import refund_worker, refund_worker_client"
+    )
 
 
 def works(statement: str) -> bool:
@@ -130,7 +133,8 @@ def main(level: str) -> None:
         say(f"installing the {count} packages of {lock_file}; the first time this takes a minute or two")
         # Wheels only: building a package would fetch build tools that no hash vouches for.
         pip_install("--require-hashes", "--only-binary=:all:", "-r", lock_file)
-        pip_install("--no-deps", "--no-build-isolation", "--editable", ".")
+        editable = (argument for project in PROJECTS for argument in ("--editable", f"./{project}"))
+        pip_install("--no-deps", "--no-build-isolation", *editable)
         write_stamp(origin=origin(), inputs=inputs(level))
         say(f"done in {time.monotonic() - started:.0f} s")
 

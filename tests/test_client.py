@@ -190,23 +190,25 @@ def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, cli
 
 
 def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> None:
+    plan: Any = {"kind": "withdrawal", "to": "source", "customer_id": "_"}
     calls = [
-        Calls.create_refund({}, "k"),
-        Calls.preview_refund({}),
+        Calls.create_refund(**plan, reason="", idempotency_key="k"),
+        Calls.preview_refund(**plan),
         Calls.refund("_"),
-        Calls.refunds({}),
+        Calls.refunds().page(),
         Calls.events("_"),
-        *(Calls.act("_", action, {}, None) for action in ("approve", "reject", "cancel", "retry", "resolve")),
+        *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
+        Calls.resolve("_", reason="", outcome="reverse"),
         Calls.customer("_"),
-        Calls.transactions("_", 1, None),
-        Calls.correct("_", 1, "", "k"),
+        Calls.transactions("_").page(),
+        Calls.correct("_", credits=1, reason="", idempotency_key="k"),
         Calls.payment("_"),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),
         Calls.create_batch([]),
         Calls.batch("_"),
-        *(Calls.switch("_", action, "") for action in ("pause", "resume")),
+        *(switch("_", reason="") for switch in (Calls.pause_processor, Calls.resume_processor)),
     ]
     offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in ROLES if path.startswith("/v1/")}
     assert {(call.method, call.path.partition("?")[0]) for call in calls} == offered

@@ -1,4 +1,4 @@
-"""What is dangerous in production is warned of at every start and in `doctor`, and refused with STRICT=on."""
+"""Dangerous settings in production: a warning at every start and in `doctor`, a refusal with STRICT=on."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def no_variables_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", DANGEROUS, ids=str)
-def test_what_is_dangerous_in_production_is_warned_of_and_refused_when_strict(
+def test_dangerous_setting_warns_and_is_refused_if_strict(
     given: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = next(iter(given))
@@ -118,18 +118,18 @@ def test_what_is_dangerous_in_production_is_warned_of_and_refused_when_strict(
 
 
 @pytest.mark.parametrize("given", SAFE, ids=str)
-def test_what_is_protected_or_here_starts_when_strict(given: dict[str, str]) -> None:
+def test_protected_or_local_setting_starts_if_strict(given: dict[str, str]) -> None:
     assert dangers_of(settings(**given, STRICT="on")) == ()
 
 
-def test_what_the_url_does_not_say_libpq_takes_from_its_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_libpq_supplement_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "db.example")
     assert [danger.setting for danger in dangers_of(settings(DATABASE_URL="postgresql://u@/x"))] == ["DATABASE_URL"]
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     assert dangers_of(settings(DATABASE_URL="postgresql://u@/x")) == ()
 
 
-def test_what_libpqs_variables_say_of_the_place_counts_beside_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_libpq_can_make_a_safe_url_dangerous(monkeypatch: pytest.MonkeyPatch) -> None:
     def is_dangerous(url: str) -> bool:
         return [danger.setting for danger in dangers_of(settings(DATABASE_URL=url))] == ["DATABASE_URL"]
 

@@ -38,7 +38,7 @@ def block(page: Path, language: str, holding: str) -> str:
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes], times: int = 1) -> list[Any]:
-    """What `pattern` finds in the file, once it is there so many times."""
+    """Return all matches of `pattern` in the file, once there are at least `times` of them."""
     deadline = time.monotonic() + SECONDS_MAX
     while time.monotonic() < deadline and process.poll() is None:
         found = re.findall(pattern, path.read_text("utf-8"))

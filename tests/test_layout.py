@@ -1,4 +1,4 @@
-"""The direction of imports, and what may lie at the top of the project.
+"""The direction of imports, and the names that may lie at the top of the project.
 
 web, worker, cli → engine → {store, processors} → domain; settings, errors, redaction are leaves; runtime.py wires.
 """
@@ -16,25 +16,30 @@ from pathlib import Path
 import pytest
 
 import refund_worker
+from tests.processors.published_codes import GROUPS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "refund_worker"
 
-LEAVES = {"dangers", "errors", "settings", "redaction", "times"}
+LEAVES = {"api_schema", "batching", "dangers", "errors", "extras", "settings", "redaction", "strict_json", "times"}
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
-# Which parts of the package each part may import; itself always. A new part needs a line here first.
+# The parts of the package that each part may import, besides itself. A new part needs a line here first.
 MAY_IMPORT = {
     "": {"engine", "domain", "errors"},  # the package's own __init__: what a backend imports
     "errors": set[str](),
-    "__main__": {"cli"},
+    "__main__": {"cli", "extras"},
     "settings": {"dangers", "errors", "redaction"},
+    "batching": set[str](),
     "dangers": set[str](),
+    "api_schema": set[str](),
+    "extras": {"errors"},
     "redaction": set[str](),
+    "strict_json": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
-    "client": {"request_signing"},  # what a backend takes that only speaks HTTP to us
+    "client": {"extras"},  # the names of the distribution in client/, for a backend that only speaks HTTP to us
     "domain": {"errors"},
     "store": {"domain"} | LEAVES,
     "processors": {"domain"} | LEAVES,
@@ -60,11 +65,13 @@ ENGINE_MAY_IMPORT = {
     "intake": {"accounts", "refunds", "views"},
     "jobs": {"access"},
 }
-# Nobody but cli and testing, which start it, know the sandbox: to the rest it is one more server that speaks Stripe.
+# Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
 PARTS_WITHIN_PARTS = ("processors.sandbox",)
+# Others call functions of the store, which say what is asked for; how it is asked stays in one layer.
+TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
-TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Procfile"} | {
+TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "docker-compose.yml", "Procfile"} | {
     "README.md",
     "Makefile",
     "LICENSE",
@@ -75,7 +82,7 @@ TOP_LEVEL = {"pyproject.toml", "src", "tests", "docs", "docker-compose.yml", "Pr
 
 
 def part_of(module: str) -> str:
-    """The part a dotted module name belongs to, its name without the package's: `store.tables` → `store`."""
+    """Return the part that a dotted module name belongs to, without the package's name: `store.tables` → `store`."""
     for inner in PARTS_WITHIN_PARTS:
         if module == inner or module.startswith(f"{inner}."):
             return inner
@@ -83,7 +90,7 @@ def part_of(module: str) -> str:
 
 
 def imported_modules(path: Path, source: Path) -> Iterator[tuple[int, str]]:
-    """(line, absolute dotted name) of everything `path` imports, wherever in the file the import stands."""
+    """Yield (line, absolute dotted name) of everything that `path` imports, anywhere in the file."""
     relative = path.relative_to(source).with_suffix("")
     package = relative.parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -97,7 +104,7 @@ def imported_modules(path: Path, source: Path) -> Iterator[tuple[int, str]]:
 
 
 def violations(source: Path) -> list[str]:
-    """One line for each import below `source`/refund_worker that goes the wrong way."""
+    """Return one line for each import below `source`/refund_worker that goes the wrong way."""
     found = []
     for path in sorted((source / PACKAGE).rglob("*.py")):
         inside = path.relative_to(source / PACKAGE)
@@ -110,7 +117,7 @@ def violations(source: Path) -> list[str]:
 
 
 def why_not(module: str, file: str, name: str) -> str | None:
-    """Why the module may not import `name`, or None if it may."""
+    """Return why the module may not import `name`, or None if it may."""
     part = part_of(module)
     if part not in MAY_IMPORT:
         return f"{part} has no place in the layout yet: give it a line in MAY_IMPORT"
@@ -122,6 +129,8 @@ def why_not(module: str, file: str, name: str) -> str | None:
         known = target in MAY_IMPORT and target != ""
         if known and target != part and target not in MAY_IMPORT[part]:
             return f"{part or 'the package itself'} must not import {target}"
+        if part != "store" and (rest == TABLES or rest.startswith(f"{TABLES}.")):
+            return f"only store imports {TABLES}: make the query a function of store/"
         return None
     if top == "stripe" and file != STRIPE_IS_IMPORTED_ONLY_BY:
         return f"only {STRIPE_IS_IMPORTED_ONLY_BY} imports stripe"
@@ -131,7 +140,7 @@ def why_not(module: str, file: str, name: str) -> str | None:
 
 
 def why_not_within_engine(folder: str, target: str) -> str | None:
-    """Why one folder of the engine may not import another, or None if it may."""
+    """Return why one folder of the engine may not import another, or None if it may."""
     if folder not in ENGINE_MAY_IMPORT:
         return f"engine/{folder} has no place in the layout yet: give it a line in ENGINE_MAY_IMPORT"
     if target in {folder, "context", "idempotency"} | ENGINE_MAY_IMPORT[folder]:
@@ -140,7 +149,7 @@ def why_not_within_engine(folder: str, target: str) -> str | None:
 
 
 def stray_names(tracked: list[str]) -> set[str]:
-    """The top-level names among tracked paths that have no place there."""
+    """Return the top-level names among tracked paths that do not belong there."""
     names = {path.split("/")[0] for path in tracked}
     return {name for name in names - TOP_LEVEL if not name.startswith(".") and not name.endswith(".lock")}
 
@@ -150,7 +159,7 @@ def test_every_import_goes_down() -> None:
 
 
 def test_each_logger_is_below_the_programs_own() -> None:
-    """A name outside of it reaches none of the handlers: what is logged there is lost."""
+    """Another logger reaches none of the handlers: its messages are lost."""
     named = re.compile(r"getLogger\(f?\"([^\"]*)")
     for file in sorted(Path(refund_worker.__file__).parent.rglob("*.py")):
         for name in named.findall(file.read_text("utf-8")):
@@ -207,15 +216,15 @@ WRONG = [
         "from refund_worker.engine import context",
         "engine/helpers has no place in the layout yet",
     ),
+    ("engine/jobs/due.py", "from refund_worker.store.tables import refunds", "only store imports store.tables"),
+    ("web/api/refunds.py", "from refund_worker.store import tables", "only store imports store.tables"),
     ("helpers/text.py", "import os", "helpers has no place in the layout yet"),
     ("__init__.py", "from .store import tables", "the package itself must not import store"),
 ]
 
 
 @pytest.mark.parametrize(("file", "code", "message"), WRONG)
-def test_an_import_that_goes_the_wrong_way_is_named_with_its_line(
-    tmp_path: Path, file: str, code: str, message: str
-) -> None:
+def test_wrong_import_is_named_with_its_line(tmp_path: Path, file: str, code: str, message: str) -> None:
     path = tmp_path / PACKAGE / file
     path.parent.mkdir(parents=True)
     path.write_text(code, encoding="utf-8")
@@ -246,7 +255,10 @@ def test_imports_that_go_down_are_not_complained_about(tmp_path: Path, file: str
 
 
 def readers_of_cookies(source: Path) -> list[str]:
-    """Where a module reads a cookie through the framework or Python's own parser, and not through `web/cookies.py`."""
+    """Return each module that reads a cookie through the framework or Python's own parser.
+
+    Only `web/cookies.py` may read cookies.
+    """
     found = []
     for path in sorted((source / PACKAGE / "web").rglob("*.py")):
         imported = {name for _, name in imported_modules(path, source)}
@@ -264,11 +276,45 @@ def test_cookies_are_read_in_one_module_alone() -> None:
 
 
 @pytest.mark.parametrize("line", ["request.cookies.get(name)", "import http.cookies", "from fastapi import Cookie"])
-def test_whoever_else_reads_a_cookie_is_seen(tmp_path: Path, line: str) -> None:
+def test_another_reader_of_cookies_is_found(tmp_path: Path, line: str) -> None:
     page = tmp_path / PACKAGE / "web" / "page.py"
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
     assert readers_of_cookies(tmp_path) == ["web/page.py"]
+
+
+# What says whether anything is sent to a processor now, and the two places that may ask the store for it.
+SWITCH_STATE = {"paused_processors", "listed_before", "status_of_processors"}
+SWITCH_READERS = {"engine/refunds/send_gate.py", "engine/processor_sync/status.py"}
+
+
+def other_switch_readers(source: Path) -> list[str]:
+    """Where a module outside of the store reads a processor's switch past the send gate and the one view of it."""
+    found = []
+    for path in sorted((source / PACKAGE).rglob("*.py")):
+        place = path.relative_to(source / PACKAGE).as_posix()
+        if place.startswith("store/") or place in SWITCH_READERS:
+            continue
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        found += [f"{place}: {name}" for name in sorted(names & SWITCH_STATE)]
+    return found
+
+
+def test_switch_of_a_processor_is_read_in_two_modules_alone() -> None:
+    assert other_switch_readers(ROOT / "src") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from refund_worker.store.processors import paused_processors", "processors.paused_processors(connection, now)"],
+)
+def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
+    page = tmp_path / PACKAGE / "web" / "page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text(line, encoding="utf-8")
+    assert other_switch_readers(tmp_path) == ["web/page.py: paused_processors"]
 
 
 # What moves money or credits, or lets it be moved. Over HTTP each goes through one module, which asks who may.
@@ -287,7 +333,10 @@ AUTHORISED = "web/authorised.py"
 
 
 def unauthorised(source: Path) -> list[str]:
-    """Where a module of the web reaches for an act of the engine past the check: by its name, or by its module's."""
+    """Return each module of the web that reaches an act of the engine without the check.
+
+    It may reach it by the act's name, or by the module's.
+    """
     found = []
     for path in sorted((source / PACKAGE / "web").rglob("*.py")):
         place = str(path.relative_to(source / PACKAGE))
@@ -306,7 +355,7 @@ def unauthorised(source: Path) -> list[str]:
     return found
 
 
-def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None:
+def test_every_act_over_http_goes_through_the_permission_check() -> None:
     assert unauthorised(ROOT / "src") == []
 
 
@@ -317,14 +366,73 @@ def test_every_act_over_http_goes_through_the_module_that_asks_who_may() -> None
         "from refund_worker.engine.accounts import corrections\ncorrections.reverse_transaction",
     ],
 )
-def test_an_act_that_goes_past_it_is_seen(tmp_path: Path, line: str) -> None:
+def test_act_that_bypasses_the_check_is_found(tmp_path: Path, line: str) -> None:
     page = tmp_path / PACKAGE / "web" / "console" / "page.py"
     page.parent.mkdir(parents=True)
     page.write_text(line, encoding="utf-8")
     assert unauthorised(tmp_path) == ["web/console/page.py: engine.accounts.corrections.reverse_transaction"]
 
 
-def test_each_act_that_is_looked_for_is_there() -> None:
+def test_each_listed_act_exists() -> None:
     for act in ACTS:
         module, _, name = act.rpartition(".")
         assert hasattr(importlib.import_module(f"{PACKAGE}.{module}"), name), act
+
+
+# A new processor is one folder under processors/ and one line in the registry: nothing else depends on Stripe.
+STRIPE = re.compile(r"stripe|(?<![A-Za-z0-9_])(?:ch|pi|py|pyr|re)_(?=[A-Za-z0-9{…])", re.IGNORECASE)
+MAY_NAME_STRIPE = {
+    "processors/stripe/": "its folder",
+    "processors/sandbox/": "a server that imitates it",
+    "processors/registry.py": "its line in the registry",
+    "extras.py": "its packages",
+    "settings.py": "its settings",
+    "dangers.py": "its settings",
+    "domain/money.py": "amounts in the books are in its minor units",
+    "web/api/payments.py": "the example in the description of the API",
+    "cli/admin.py": "examples of commands",
+    "cli/doctor.py": "its settings",
+    "cli/demo/": "the sandbox",
+    "cli/dev.py": "the sandbox",
+    "cli/dev_sandbox.py": "the sandbox",
+    "cli/run.py": "the sandbox",
+    "cli/stack.py": "the sandbox",
+    "testing.py": "the sandbox",
+}
+# Codes that Stripe uses too, but which are our own: the refunds that they end or block are stored with them.
+OUR_CODES = {"charge_already_refunded", "charge_disputed", "resource_missing"}
+
+
+def names_of_stripe(source: Path) -> dict[str, str]:
+    """Return each file below `source`/refund_worker that names Stripe or its ids, with the first such line."""
+    found = {}
+    for path in sorted((source / PACKAGE).rglob("*")):
+        if path.suffix in (".py", ".html", ".js", ".css"):
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            first = next((f"{number}: {line.strip()}" for number, line in lines if STRIPE.search(line)), None)
+            if first is not None:
+                found[path.relative_to(source / PACKAGE).as_posix()] = first
+    return found
+
+
+def test_only_the_listed_files_name_stripe() -> None:
+    found = names_of_stripe(ROOT / "src")
+    allowed = tuple(MAY_NAME_STRIPE)
+    assert {file: line for file, line in found.items() if not file.startswith(allowed)} == {}
+    assert [place for place in MAY_NAME_STRIPE if not any(file.startswith(place) for file in found)] == []
+
+
+@pytest.mark.parametrize("line", ['processor == "stripe"', "# as Stripe does", 'payment.startswith("ch_x")', '"re_1"'])
+def test_a_file_that_names_stripe_is_found(tmp_path: Path, line: str) -> None:
+    path = tmp_path / PACKAGE / "engine" / "page.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(line, encoding="utf-8")
+    assert names_of_stripe(tmp_path) == {"engine/page.py": f"1: {line}"}
+
+
+def test_domain_names_no_code_of_stripe() -> None:
+    codes = {code for group in GROUPS.values() for code in group}
+    codes |= {"charge_for_pending_refund_disputed", "amount_exceeds_unrefunded"}
+    for path in sorted((ROOT / "src" / PACKAGE / "domain").rglob("*.py")):
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)}
+        assert strings & codes - OUR_CODES == set(), path

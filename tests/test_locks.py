@@ -1,4 +1,4 @@
-"""The lock files belong to pyproject.toml, vouch for every byte, and name no place to fetch from."""
+"""The lock files belong to pyproject.toml, have a hash for every byte, and name no host to fetch from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, CLIENT = (
+    tomllib.loads((ROOT / name).read_text(encoding="utf-8")) for name in ("pyproject.toml", "client/pyproject.toml")
+)
 LOCK_FILES = ("requirements.lock", "requirements-dev.lock")
 HOST_OR_PATH = re.compile(
     r"[a-z+]+://|--(extra-)?index-url|--find-links|--trusted-host|@ file:|(^|\s)/\w+/", re.MULTILINE
@@ -20,15 +22,15 @@ HOST_OR_PATH = re.compile(
 
 
 def declared(*groups: str) -> list[Requirement]:
-    """The project's own requirements, with those of some dependency groups."""
-    lines = list(PROJECT["project"]["dependencies"])
+    """The requirements of both projects, with those of some dependency groups."""
+    lines = PROJECT["project"]["dependencies"] + CLIENT["project"]["dependencies"]
     for group in groups:
         lines += PROJECT["dependency-groups"][group]
     return [Requirement(line) for line in lines]
 
 
 def locked(text: str) -> dict[str, list[tuple[Requirement, int]]]:
-    """For each package the pins of a lock file (several where platforms differ), each with its number of hashes."""
+    """Return the pins of a lock file by package, each with its number of hashes. Platforms may have different pins."""
     pins: dict[str, list[tuple[Requirement, int]]] = {}
     for entry in re.split(r"\n(?=[A-Za-z0-9])", text):
         pin = entry.split(" \\\n")[0].strip()
@@ -40,7 +42,7 @@ def locked(text: str) -> dict[str, list[tuple[Requirement, int]]]:
 
 
 def complaints(requirements: list[Requirement], text: str) -> list[str]:
-    """What a lock file lacks: requirements without a fitting pin, pins without a hash, places to fetch from."""
+    """Return the faults of a lock file: requirements without a fitting pin, pins without a hash, hosts and paths."""
     found = [f"names a host or a path: {match.group()!r}" for match in HOST_OR_PATH.finditer(text)]
     pins = locked(text)
     for requirement in requirements:
@@ -92,11 +94,11 @@ GOOD = f"# comment\nredis==8.1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash
         (GOOD.replace("# comment", "# made in /home/somebody/project"), "names a host or a path"),
     ],
 )
-def test_a_lock_file_that_does_not_fit_is_complained_about(text: str, complaint: str) -> None:
+def test_lock_file_that_does_not_fit_has_complaints(text: str, complaint: str) -> None:
     assert any(complaint in each for each in complaints([Requirement("redis>=5")], text))
 
 
-def test_a_lock_file_that_fits_is_not_complained_about() -> None:
+def test_lock_file_that_fits_has_no_complaint() -> None:
     assert complaints([Requirement("redis>=5")], GOOD) == []
 
 

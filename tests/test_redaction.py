@@ -1,4 +1,4 @@
-"""What looks like a secret leaves a text; everything else stays."""
+"""Redaction removes everything that looks like a secret from a text, and nothing else."""
 
 import random
 import time
@@ -89,7 +89,7 @@ def test_every_brands_numbers_leave_the_text_in_any_grouping(number: str, betwee
     assert eights not in to_redacted(f"card {eights}")
 
 
-def test_ids_of_machines_and_times_are_no_card_numbers() -> None:
+def test_machine_ids_and_times_are_no_card_numbers() -> None:
     chosen = random.Random(20261124)
     ids = [str(uuid.UUID(int=chosen.getrandbits(128), version=4)) for _ in range(5_000)]
     assert [text for text in ids if has_card_number(text) or to_redacted(text) != text] == []
@@ -146,12 +146,12 @@ def test_a_date_with_its_time_is_no_card_number(shape: str) -> None:
         "bearer of news",
     ],
 )
-def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
+def test_text_without_a_secret_is_unchanged(text: str) -> None:
     assert to_redacted(text) == text
     assert not has_card_number(text)
 
 
-def test_text_of_a_processor_loses_every_run_of_card_length_but_no_shorter_or_longer_one() -> None:
+def test_processor_text_loses_exactly_the_runs_of_card_length() -> None:
     text = f"a {'1' * 11} b {'1' * 12} c {'2' * 19} d {'1' * 20}"
     assert to_redacted(text, luhn_only=False) == f"a {'1' * 11} b {CARD} c {CARD} d {'1' * 20}"
 

@@ -24,7 +24,7 @@ def number(row: list[str]) -> int:
     return int(row[0].removesuffix(" (R)"))
 
 
-def test_every_fault_and_every_promise_has_exactly_one_row_and_one_list_of_tests() -> None:
+def test_each_fault_and_promise_has_one_row_and_one_list_of_tests() -> None:
     assert [number(row) for row in FAULT_ROWS] == NUMBERS
     assert [*FAULT_TESTS] == [str(n) for n in NUMBERS]
     assert [row[0] for row in PROMISES] == NAMES
@@ -32,7 +32,7 @@ def test_every_fault_and_every_promise_has_exactly_one_row_and_one_list_of_tests
 
 
 @pytest.mark.parametrize("row", FAULT_ROWS, ids=lambda row: row[0])
-def test_a_faults_tests_are_there_and_its_kinds_in_the_simulation_are_those_of_its_row(row: list[str]) -> None:
+def test_tests_and_simulated_kinds_of_a_fault_match_its_row(row: list[str]) -> None:
     _, fault, expected, how = row
     assert fault
     assert expected
@@ -45,7 +45,7 @@ def test_a_faults_tests_are_there_and_its_kinds_in_the_simulation_are_those_of_i
 
 
 @pytest.mark.parametrize("row", PROMISES, ids=lambda row: row[0])
-def test_a_promises_tests_are_there_and_the_simulation_breaks_off_by_its_name(row: list[str]) -> None:
+def test_tests_of_a_promise_exist_and_the_simulation_names_it(row: list[str]) -> None:
     name, promise, simulated = row
     assert promise
     assert missing_tests(PROMISE_TESTS[name]) == []
@@ -55,7 +55,7 @@ def test_a_promises_tests_are_there_and_the_simulation_breaks_off_by_its_name(ro
     assert checked is (simulated == "yes"), f"the simulation checks it: {checked}"
 
 
-def test_every_command_that_proves_something_is_a_target_and_the_page_is_linked() -> None:
+def test_every_command_of_the_proof_is_a_make_target() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = [re.match(r"`make (\w+)", row[0]) for row in COMMANDS]
     assert targets

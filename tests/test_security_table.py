@@ -54,7 +54,7 @@ def test_every_control_has_exactly_one_section_and_one_list_of_tests() -> None:
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_control_names_files_and_tests_that_exist_or_says_that_it_has_no_test(control: str) -> None:
+def test_control_names_existing_files_and_tests_or_says_it_has_none(control: str) -> None:
     text, tests = CONTROL_SECTIONS[control], TEST_SECTIONS[control]
     files = re.findall(r"`(src/[^`]+)`", text)
     assert files

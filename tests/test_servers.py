@@ -1,4 +1,4 @@
-"""The real servers that other tests lean on keep their promises: fresh, crashed, frozen, and gone with the tests."""
+"""The real servers that other tests use: they start empty, crash, freeze, and end with the tests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_template_is_prepared_once_and_its_copies_do_not_share_rows(postgres_s
         postgres_server.drop(second)
 
 
-def test_a_crashed_postgres_keeps_what_was_committed_and_not_what_was_not(own_postgres: PostgresServer) -> None:
+def test_crashed_postgres_keeps_exactly_what_was_committed(own_postgres: PostgresServer) -> None:
     url = libpq(own_postgres.databases.create())
     with psycopg.connect(url) as connection:
         connection.execute("CREATE TABLE mark (id integer)")
@@ -94,7 +94,7 @@ def test_a_crashed_postgres_keeps_what_was_committed_and_not_what_was_not(own_po
         assert connection.execute("SELECT id FROM mark").fetchall() == [(1,)]
 
 
-def test_a_frozen_postgres_does_not_answer_an_open_connection_until_thawed(own_postgres: PostgresServer) -> None:
+def test_frozen_postgres_does_not_answer_until_thawed(own_postgres: PostgresServer) -> None:
     with psycopg.connect(libpq(own_postgres.databases.create())) as connection:
         connection.execute("SELECT 1")
         own_postgres.freeze()
@@ -114,7 +114,7 @@ def test_a_frozen_postgres_does_not_answer_an_open_connection_until_thawed(own_p
 
 
 @pytest.mark.parametrize(("persistent", "kept"), [(False, None), (True, b"1")])
-def test_a_crashed_valkey_keeps_only_what_it_was_told_to_persist(persistent: bool, kept: bytes | None) -> None:
+def test_crashed_valkey_keeps_only_what_it_persists(persistent: bool, kept: bytes | None) -> None:
     with ValkeyServer(persistent=persistent) as server:
         with redis.from_url(server.url) as client:
             client.set("mark", 1)
@@ -175,7 +175,7 @@ def test_a_platform_without_the_wheel_fails_loudly_and_is_not_skipped() -> None:
 def test_a_server_that_cannot_start_says_why(own_valkey: ValkeyServer) -> None:
     second = ValkeyServer()
     second.port = own_valkey.port
-    # The port answers, though another server's: only the log and the exit code can tell.
+    # Another server answers at the port: only the log and the exit code show the failure.
     second.answers = lambda: False  # type: ignore[method-assign]
     try:
         with pytest.raises(ServerFailed, match="Address already in use"):

@@ -1,4 +1,4 @@
-"""The third party's server is what it is taken for: it keeps a book, and replays by key."""
+"""The third-party server behaves as other tests assume: it records refunds, and replays by key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def refund(server: ThirdPartyStripe, key: str, charge_id: str, amount_minor: int
     )
 
 
-def test_the_same_key_twice_makes_one_refund_and_another_body_is_refused(third_party_stripe: ThirdPartyStripe) -> None:
+def test_same_key_makes_one_refund_and_refuses_another_body(third_party_stripe: ThirdPartyStripe) -> None:
     charge_id = third_party_stripe.create_charge(1000)
     first = refund(third_party_stripe, f"key-{charge_id}", charge_id, 400)
     again = refund(third_party_stripe, f"key-{charge_id}", charge_id, 400)
@@ -39,7 +39,7 @@ def test_more_than_was_paid_and_a_disputed_charge_are_refused(third_party_stripe
     assert third_party_stripe.refunds(charge_id) == []
 
 
-def test_a_machine_without_node_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_node_gets_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ThirdPartyMissing, match="node is not installed"):
         stripe_mock.install()

@@ -29,7 +29,7 @@ _RENAMED = {"Taken": "Accepted"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `refund-worker --help` needs none of them."""
+    """Import a public name when it is first used: `refund-worker --help` needs none. Raises `AttributeError`."""
     name = _RENAMED.get(name, name)
     if name not in _WHERE:
         raise AttributeError(name)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from refund_worker.extras import MissingExtra
+
 
 def main() -> None:
     """Run one command and exit with its code."""
@@ -17,8 +19,11 @@ def main() -> None:
         if health is not None:
             print(health.message, file=sys.stderr)  # noqa: T201 - as the rest of the command line
             sys.exit(0 if health.alive else 1)
-    from refund_worker.cli.app import main as whole_command_line
-
+    try:
+        from refund_worker.cli.app import main as whole_command_line
+    except MissingExtra as error:
+        print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - as the rest of the command line
+        sys.exit(error.exit_code)
     whole_command_line()
 
 

@@ -1,4 +1,4 @@
-"""What starts in production although it is dangerous: warned of, or refused with STRICT=on."""
+"""Settings that are dangerous in production: a warning is logged, or the start is refused with STRICT=on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 
 
-# What leaves a certificate checked, in the spellings of Celery and of redis-py; every other word is taken for a no.
+# The values that keep a certificate checked, as Celery and redis-py spell them. Every other value counts as a no.
 CHECKED = {
     "ssl_cert_reqs": {"required", "optional", "cert_required", "cert_optional"},
     "ssl_check_hostname": {"true", "t", "yes", "y", "1"},
 }
-# No allocation to one owner is wider, and no private network but these: whoever trusts more trusts strangers.
+# No allocation to one owner is wider, and no other private network: to trust more is to trust strangers.
 IPV4_PREFIX_MIN, IPV6_PREFIX_MIN = 8, 16
 PRIVATE_IPV6 = ipaddress.IPv6Network("fc00::/7")
 
@@ -28,27 +28,48 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Secret(Protocol):
-    def get_secret_value(self) -> str: ...
+    """A setting whose value is not shown."""
+
+    def get_secret_value(self) -> str:
+        """Return the value itself."""
+        ...
 
 
 class Given(Protocol):
-    """What is looked at of the settings, which themselves ask this module."""
+    """The settings that are checked here. The class of all settings imports this module."""
 
     @property
-    def environment(self) -> str: ...
+    def environment(self) -> str:
+        """Return "development" or "production"."""
+        ...
+
     @property
-    def database_url(self) -> Secret: ...
+    def database_url(self) -> Secret:
+        """Return the URL of the database."""
+        ...
+
     @property
-    def broker_url(self) -> Secret: ...
+    def broker_url(self) -> Secret:
+        """Return the URL of the broker."""
+        ...
+
     @property
-    def notify_url(self) -> str | None: ...
+    def notify_url(self) -> str | None:
+        """Return the URL that receives notifications, if one is set."""
+        ...
+
     @property
-    def stripe_api_base(self) -> str | None: ...
+    def stripe_api_base(self) -> str | None:
+        """Return the address of another server than Stripe's, if one is set."""
+        ...
+
     @property
-    def trusted_networks(self) -> Sequence[Network]: ...
+    def trusted_networks(self) -> Sequence[Network]:
+        """Return the networks of the trusted proxies."""
+        ...
 
 
-# As SQLAlchemy reads it: a password may hold anything but an @.
+# As SQLAlchemy reads it: a password may hold anything except an @.
 _POSTGRES = re.compile(
     r"postgresql(?:\+psycopg)?://(?:[^:/]*(?::[^@]*)?@)?(?P<place>[^/?]*)(?:/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL
 )
@@ -56,7 +77,7 @@ _POSTGRES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """`setting` is the variable without the prefix; `what` is wrong with it, and `do` mends it."""
+    """A dangerous `setting` (its variable without the prefix): `what` is wrong with it, and `do` corrects it."""
 
     setting: str
     what: str
@@ -67,18 +88,18 @@ class Danger:
 
 
 def dangers_of(settings: Given) -> tuple[Danger, ...]:
-    """All of them, in production; in development there are none."""
+    """Return all dangerous settings in production. In development there are none."""
     return tuple(_found(settings)) if settings.environment == "production" else ()
 
 
 def warn_of_dangers(settings: Given, log: logging.Logger) -> None:
-    """One line of the log for each."""
+    """Log one warning for each dangerous setting."""
     for danger in dangers_of(settings):
         log.warning("REFUND_WORKER_%s", danger)
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host of an address can only be this machine: a loopback address, localhost, or none at all."""
+    """Return True if a host can only be this machine: a loopback address, localhost, or an empty host."""
     name = host.strip("[]").rstrip(".").lower()
     if name in ("", "localhost"):
         return True
@@ -89,7 +110,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def without_port(place: str) -> str:
-    """The host of `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address."""
+    """Return the host of `host`, `host:port`, `[IPv6]:port` or a bare IPv6 address."""
     if place.startswith("["):
         return place[1:].partition("]")[0]
     return place if place.count(":") > 1 else place.partition(":")[0]
@@ -97,7 +118,7 @@ def without_port(place: str) -> str:
 
 def _found(settings: Given) -> Iterator[Danger]:
     if urlsplit(settings.notify_url or "").scheme == "http":
-        yield Danger("NOTIFY_URL", "is http://: what we tell of refunds can be read on its way", "set an https:// URL")
+        yield Danger("NOTIFY_URL", "is http://: notifications can be read on their way", "set an https:// URL")
     elsewhere = _postgres_in_plain_text(settings.database_url.get_secret_value())
     if elsewhere:
         todo = "add ?sslmode=verify-full&sslrootcert=FILE (or at least ?sslmode=require) to it"
@@ -108,14 +129,14 @@ def _found(settings: Given) -> Iterator[Danger]:
         yield Danger("STRIPE_API_BASE", f"sends the key to {base.hostname} without TLS", "set an https:// URL, or none")
     wide = _too_wide(settings.trusted_networks)
     if wide:
-        what = f"has all of {wide} in it: whoever comes from there chooses the address that is counted and logged"
+        what = f"has all of {wide} in it: clients from there choose the address that is counted and logged"
         yield Danger("TRUSTED_PROXIES", what, "name only the proxies in front of this server")
 
 
 def _of_broker(url: str) -> Iterator[Danger]:
     parts = urlsplit(url)
     said = parse_qs(parts.query)
-    # redis-py takes a host from behind the question mark where none is before it.
+    # redis-py takes the host from the query if the address has none.
     elsewhere = [host for host in (parts.hostname or "", *said.get("host", [])) if not is_this_machine(host)]
     if not elsewhere:
         return
@@ -126,12 +147,12 @@ def _of_broker(url: str) -> Iterator[Danger]:
         name for name, good in CHECKED.items() if not {each.lower() for each in said.get(name, [])} <= good
     )
     if parts.scheme in ("rediss", "amqps") and unchecked:
-        what = f"tells {elsewhere[0]} its password by {unchecked[0]}, whoever's certificate is shown"
+        what = f"sends {elsewhere[0]} its password although {unchecked[0]} accepts every certificate"
         yield Danger("BROKER_URL", what, "leave that out; with an authority of your own add ssl_ca_certs=FILE")
 
 
 def _too_wide(networks: Sequence[Network]) -> Network | None:
-    """The first network that no operator of proxies has for itself, neighbours taken together."""
+    """Return the first network that is too wide for any operator of proxies, after joining neighbours, or None."""
     fours = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
     sixes = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
     wide: list[Network] = [four for four in ipaddress.collapse_addresses(fours) if four.prefixlen < IPV4_PREFIX_MIN]
@@ -142,15 +163,16 @@ def _too_wide(networks: Sequence[Network]) -> Network | None:
 
 
 def _postgres_in_plain_text(url: str) -> str | None:
-    """The first host elsewhere that is spoken to without TLS, or None. What is not in the URL, libpq takes from PG….
+    """Return the first remote host that is reached without TLS, or None.
 
-    A path is a socket of this machine. Several values of one name count each: any of them may be the one that is taken.
+    libpq takes the options that are not in the URL from its variables PG…. A path is a socket of this machine. If an
+    option has several values, each counts: any of them may be used.
     """
     found = _POSTGRES.fullmatch(url)
     if found is None:
         return None
     said = parse_qs(found["query"] or "")
-    # What a service says, in a file that is not read here, goes before the variables.
+    # A service's options, in a file that is not read here, take precedence over the variables.
     by_others = bool({"service", "conninfo"} & said.keys() or os.environ.get("PGSERVICE"))
     modes = said.get("sslmode") or ["" if by_others else os.environ.get("PGSSLMODE", "")]
     if ENCRYPTED.issuperset(modes):
@@ -163,7 +185,7 @@ def _postgres_in_plain_text(url: str) -> str | None:
 
 
 def _hosts_of(said: Mapping[str, Sequence[str]], place: str) -> list[str]:
-    """Every host that libpq may connect to: an address goes before the host that stands at the same place."""
+    """Return every host that libpq may connect to. An address takes precedence over the host at the same position."""
     addresses = ",".join(said.get("hostaddr") or [os.environ.get("PGHOSTADDR", "")]).split(",")
     named = ",".join(said.get("host") or [place or os.environ.get("PGHOST", "")]).split(",")
     return addresses if all(addresses) else [*addresses, *map(without_port, named)]

@@ -1,4 +1,4 @@
-"""Every error a caller can meet: a stable code, whether trying again helps, one HTTP status, one exit code."""
+"""Every error that a caller can meet: a stable code, whether a retry helps, one HTTP status, one exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from typing import ClassVar
 
 
 class RefundWorkerError(Exception):
-    """Base of all errors meant for people: a stable `code`; `retryable` says if the same call can succeed later."""
+    """Base of all errors meant for people.
+
+    `code` is stable. `retryable` says if the same call can succeed later. `status` is the HTTP status, `exit_code` that
+    of a command. `field` names the field of the request that is wrong, if one is.
+    """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -20,61 +24,82 @@ class RefundWorkerError(Exception):
 
 
 class BadSettings(RefundWorkerError):
+    """A setting is missing, unknown or wrong."""
+
     code, exit_code = "bad_settings", 2
 
 
 class UnsafeSavepoint(RefundWorkerError):
-    """Python's door on SQLite: what is stored inside this savepoint of the caller's might outlive his rollback."""
+    """Only in the Python API on SQLite: rows stored inside the caller's savepoint may outlive the caller's rollback."""
 
     code = "unsafe_savepoint"
 
 
 class UnreadableFile(RefundWorkerError):
-    """The file or its header can't be used; nothing was stored."""
+    """The file or its header cannot be used; nothing was stored."""
 
     code, status, exit_code = "unreadable_file", 422, 2
 
 
 class Refusal(RefundWorkerError):
-    """A request that is refused and stored nowhere. Subclasses are the codes of the contract."""
+    """A request that is refused and stored nowhere. The codes of its subclasses are those of the contract."""
 
     status, exit_code = 422, 3
 
 
 class InvalidRequest(Refusal):
+    """A field of the request is missing or wrong."""
+
     code, exit_code = "invalid_request", 2
 
 
 class UnknownCustomer(Refusal):
+    """No payment of this customer was recorded."""
+
     code = "unknown_customer"
 
 
 class UnknownTransaction(Refusal):
+    """The customer has no such transaction that can be refunded."""
+
     code = "unknown_transaction"
 
 
 class ExceedsRefundable(Refusal):
+    """More credits are requested than can be refunded."""
+
     code = "exceeds_refundable"
 
 
 class InsufficientBalance(Refusal):
+    """More credits are requested than the balance has available."""
+
     code = "insufficient_balance"
 
 
 class NoRefundablePayment(Refusal):
+    """The customer's payments have too little left for these credits."""
+
     code = "no_refundable_payment"
 
 
 class CurrencyMismatch(Refusal):
+    """No payment has the requested currency, or a currency must be named."""
+
     code = "currency_mismatch"
 
 
 class AmountTooSmall(Refusal):
+    """The credits are worth less than the smallest unit of money."""
+
     code = "amount_too_small"
 
 
 class VelocityExceeded(Refusal):
-    """Too much or too often within the window; in `retry_after_seconds` the oldest that counts leaves it."""
+    """Too many or too large refunds within the window.
+
+    After `retry_after_seconds` the oldest counted request leaves the window.
+    """
 
     code, status, retryable = "velocity_exceeded", 429, True
 
@@ -84,7 +109,7 @@ class VelocityExceeded(Refusal):
 
 
 class KeyReused(Refusal):
-    """The idempotency key was used before with another body; `fields` names what differs."""
+    """The idempotency key was used before with another body; `fields` names the fields that differ."""
 
     code, exit_code = "idempotency_key_reused", 5
 
@@ -94,7 +119,7 @@ class KeyReused(Refusal):
 
 
 class Conflict(RefundWorkerError):
-    """The current state does not allow it."""
+    """The current state does not allow the call."""
 
     code, status, exit_code = "conflict", 409, 5
 
@@ -106,10 +131,14 @@ class AlreadyRecorded(Conflict):
 
 
 class MoneyMoved(Conflict):
+    """Money was sent or requested for the transaction, so it cannot be reversed."""
+
     code = "money_moved"
 
 
 class NotReversible(Conflict):
+    """The transaction is of a kind or in a state that cannot be reversed."""
+
     code = "not_reversible"
 
 
@@ -120,24 +149,30 @@ class BalanceSpent(Conflict):
 
 
 class ActionNotAllowed(Conflict):
+    """The refund's status, or the person, does not allow the action."""
+
     code = "action_not_allowed"
 
 
 class StaleVersion(RefundWorkerError):
+    """The refund has changed since the caller read the version that it names."""
+
     code, status, exit_code = "stale_version", 412, 5
 
 
 class NotFound(RefundWorkerError):
+    """No such record exists."""
+
     code, status, exit_code = "not_found", 404, 4
 
 
 class Unavailable(RefundWorkerError):
-    """The database or the broker can't be used just now; nothing was done."""
+    """The database or the broker cannot be used just now; nothing was done."""
 
     code, status, retryable = "unavailable", 503, True
 
 
 class LostRace(RefundWorkerError):
-    """A guarded write found another version than the one it left: somebody else acted first."""
+    """A guarded write found another version than the one it had read: another process acted first."""
 
     code, status, retryable, exit_code = "lost_race", 409, True, 5

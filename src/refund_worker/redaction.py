@@ -1,6 +1,6 @@
-"""Text made safe to store, log or show: card numbers, API keys, bearer tokens and passwords in URLs taken out.
+"""Make text safe to store, log or show: remove card numbers, API keys, bearer tokens and passwords in URLs.
 
-A last line of defence for text that others wrote; what is ours to keep secret is a `SecretStr` and never becomes text.
+This is a last line of defence for text that others wrote. Our own secrets are `SecretStr` and never become text.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ HIDDEN = "***"
 # ISO/IEC 7812: account numbers have up to 19 digits; the shortest still issued have 12.
 CARD_DIGITS_MIN, CARD_DIGITS_MAX = 12, 19
 
-# By brand: how its numbers begin, and how many digits they have. What begins otherwise is no card, whatever its Luhn
-# digit: one in ten of all other numbers passes that check too.
+# For each brand, the beginning of its numbers and their lengths. A number with another beginning is no card, even if
+# its Luhn digit fits: one in ten of all other numbers passes that check too.
 _BRANDS = (
     (re.compile("4"), (13, 16, 19)),  # Visa
     (re.compile("5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),  # Mastercard
@@ -30,7 +30,7 @@ _BRANDS = (
 _BETWEEN = "[ \t.,/_\u00a0\u202f\u2010-\u2015-]{1,2}"
 _DIGIT_GROUPS = re.compile(rf"\d+(?:{_BETWEEN}\d+)*")
 _GROUP = re.compile(r"\d+")
-# The star: processors quote a key half masked, and even that is more than a log should hold.
+# With the star: processors quote a key half masked, and even that is more than a log should hold.
 _API_KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:[srp]k_(?:live|test)_|[sr]k_|whsec_)[A-Za-z0-9_+/=*-]{3,}|rws?_[A-Za-z0-9_-]{40,})"
 )
@@ -40,10 +40,10 @@ _AUTHORIZATION = re.compile(
 _SCHEME = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
 _PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)")
 _SPACE = re.compile(r"\s")
-# In the query of a URL, in libpq's own connection strings, and in what people paste.
+# In the query of a URL, in libpq's own connection strings, and in texts that people paste.
 _NAMED_PASSWORD = re.compile(r"(?i)((?<![A-Za-z0-9])(?:ssl)?(?:password|passwd|token)=)[^&\s]+")
 
-# What holds digits and is no card number: the hexadecimal ids of machines, and people's dates with their times.
+# Texts with digits that are no card numbers: hexadecimal ids of machines, and dates with their times.
 _HEX = r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24,})"
 _YEAR, _MONTH, _DAY = r"(?:19|20|21)\d\d", "(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
 _HOUR, _SIXTY, _APART = r"(?:[01]?\d|2[0-3])", r"[0-5]\d", "[-./_ ]"
@@ -56,11 +56,11 @@ _NO_CARD = re.compile(rf"(?i)(?<![0-9a-z])(?:(?=[0-9-]{{0,35}}[a-f]){_HEX}|{_WHE
 
 
 def to_redacted(text: str, *, luhn_only: bool = True) -> str:
-    """`text` with everything that looks like a secret replaced; the rest is unchanged.
+    """Return `text` with everything that looks like a secret replaced; the rest is unchanged.
 
-    A card number is 12 to 19 digits in groups, with a brand's beginning and length, that pass the Luhn check. With
-    `luhn_only=False` every unbroken run of 12 to 19 digits goes as well: right for text written by a processor, too
-    much for our own.
+    A card number has 12 to 19 digits in groups, a brand's beginning and length, and passes the Luhn check. With
+    `luhn_only=False` every unbroken run of 12 to 19 digits is replaced too. That suits text written by a processor, and
+    is too much for our own.
     """
     text = without_passwords(text)
     text = _AUTHORIZATION.sub(rf"\1{HIDDEN}", text)
@@ -69,15 +69,15 @@ def to_redacted(text: str, *, luhn_only: bool = True) -> str:
 
 
 def has_card_number(text: str) -> bool:
-    """Whether `text` holds a card number, for those who would rather refuse than redact."""
+    """Return True if `text` holds a card number, for callers that refuse such a text instead of redacting it."""
     return _without_cards(text, True) != text
 
 
 def without_passwords(text: str) -> str:
-    """`text` with the passwords of its URLs replaced, wherever in them they stand.
+    """Return `text` with the passwords of its URLs replaced, wherever they are in the URL.
 
-    A password that nobody escaped may hold every character, so it ends only with the URL's last @; what looks like a
-    port and a path does not begin one.
+    An unescaped password may hold every character, so it ends only at the URL's last @. A text that looks like a port
+    and a path is not the beginning of a password.
     """
     parts = _SCHEME.split(text)
     for place in range(2, len(parts), 2):
@@ -86,9 +86,9 @@ def without_passwords(text: str) -> str:
 
 
 def url_without_password(text: str) -> str:
-    """One URL of ours, as far as it is no secret.
+    """Return one URL of our own without its password.
 
-    Nothing is taken for a port here: what stands between the first colon and the last @ may all be the password.
+    No part counts as a port here: the text between the first colon and the last @ may all be the password.
     """
     scheme, apart, rest = text.partition("://")
     who, at, host = rest.rpartition("@")
@@ -99,7 +99,7 @@ def url_without_password(text: str) -> str:
 
 
 def _without_password(rest: str) -> str:
-    """What follows `scheme://`, without the password in it."""
+    """Return the text after `scheme://` without the password in it."""
     space = _SPACE.search(rest)
     url = rest[: space.start()] if space else rest
     who, at, host = url.rpartition("@")
@@ -124,8 +124,11 @@ def _without_cards_in(text: str, luhn_only: bool) -> str:
 
 
 def _without_card_groups(digits_in_groups: str, luhn_only: bool) -> str:
-    """One stretch of digit groups with its card numbers replaced. A card number begins and ends with a whole group,
-    so that neither a neighbouring number hides it nor a long reference is cut where a part of it passes by chance."""
+    """Return one stretch of digit groups with its card numbers replaced.
+
+    A card number begins and ends with a whole group. So a neighbouring number does not hide it, and a long reference is
+    not cut because a part of it passes by chance.
+    """
     groups = list(_GROUP.finditer(digits_in_groups))
     kept, position, i = [], 0, 0
     while i < len(groups):
@@ -139,7 +142,7 @@ def _without_card_groups(digits_in_groups: str, luhn_only: bool) -> str:
 
 
 def _card_end(groups: list[re.Match[str]], first: int, luhn_only: bool) -> int | None:
-    """The index of the last group of the longest card number that begins with group `first`; None if there is none."""
+    """Return the index of the last group of the longest card number that begins with group `first`, or None."""
     digits, found, lengths = "", None, frozenset[int]()
     for i in range(first, len(groups)):
         digits += groups[i].group()
@@ -158,7 +161,7 @@ def _card_end(groups: list[re.Match[str]], first: int, luhn_only: bool) -> int |
 
 
 def _lengths_of_cards_like(digits: str) -> frozenset[int]:
-    """How many digits a card has that begins like this; empty if none does."""
+    """Return the possible numbers of digits of a card that begins like this; empty if none does."""
     if not digits.isascii():  # digits of other scripts are digits too
         digits = "".join(str(int(digit)) for digit in digits)
     return frozenset(length for begins, lengths in _BRANDS if begins.match(digits) for length in lengths)

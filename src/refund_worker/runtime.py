@@ -1,4 +1,7 @@
-"""The one place that wires things: settings in, a context for the engine out. Made after the fork, in each process."""
+"""Wire the parts of the program, in this one place: settings in, a context for the engine out.
+
+Each process does this for itself, after the fork.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_wake
 from refund_worker.engine.refunds.limit_usage import limits_of
-from refund_worker.processors.base import Processor
-from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.schema import ensure_schema
@@ -27,6 +29,7 @@ class Runtime:
     _loop: asyncio.AbstractEventLoop
 
     def close(self) -> None:
+        """Close the processors, the event loop and the database."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
         self._loop.close()
@@ -47,9 +50,9 @@ def build_runtime(
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
 ) -> Runtime:
-    """Everything that a process needs. Raises `BadSettings` or `Unavailable` (database not there or not migrated).
+    """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).
 
-    `processors` False leaves the payment processors out, for doors that only take requests in.
+    `processors=False` leaves the payment processors out, for entry points that only accept requests.
     """
     database = Database(settings.database_url.get_secret_value())
     ensure_schema(database)
@@ -60,7 +63,7 @@ def build_runtime(
 
     context = Context(
         database=database,
-        processors=processors_of(settings) if processors else {},
+        processors=registry.make_processors(settings) if processors else {},
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),
@@ -74,9 +77,7 @@ def build_runtime(
 
 
 def policy_of(settings: Settings) -> Policy:
-    """The clocks and choices of deciding."""
-    key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
-    live = True if "_live_" in key else False if "_test_" in key else None
+    """Return the clocks and choices of deciding, and the rules of each processor."""
     return Policy(
         lease_seconds=settings.lease_seconds,
         key_life_seconds=settings.key_life_seconds,
@@ -85,28 +86,13 @@ def policy_of(settings: Settings) -> Policy:
         retry_max_seconds=settings.retry_max_seconds,
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
-        live=live,
         verify_payments=settings.verify_payments == "on",
+        processors=registry.rules(settings),
     )
 
 
 def batches_of(settings: Settings) -> Batches:
-    """A claim no larger than what the rate lets through in a quarter of the lease."""
-    rate = settings.stripe_rate_per_second
+    """Return batch sizes: a claim is no larger than what the lowest rate lets through in a quarter of the lease."""
+    rate = registry.lowest_rate(settings)
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))
-
-
-def processors_of(settings: Settings) -> dict[str, Processor]:
-    """Every processor that is configured, by name; to be closed on the event loop they were used on."""
-    found: dict[str, Processor] = {"manual": ManualProcessor()}
-    if settings.stripe_api_key is not None:
-        # The SDK takes as long to import as all the rest: doors that call no processor do without it.
-        from refund_worker.processors.stripe.adapter import StripeProcessor
-
-        found["stripe"] = StripeProcessor(
-            settings.stripe_api_key.get_secret_value(),
-            base=settings.stripe_api_base,
-            timeout_seconds=settings.call_timeout_seconds,
-        )
-    return found

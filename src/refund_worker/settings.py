@@ -1,6 +1,6 @@
 """Settings: environment variables with the prefix REFUND_WORKER_, read once, validated, secrets redacted.
 
-Shapes and defaults are promised by docs/configuration.md; clocks are in seconds so that a test can compress time.
+The documentation promises the names and defaults. Durations are in seconds, so that a test can compress time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from refund_worker.redaction import url_without_password
 
 PREFIX = "REFUND_WORKER_"
 SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url")
-# What Standard Webhooks asks of a signing secret.
+# The length that Standard Webhooks requires of a signing secret.
 NOTIFY_SECRET_BYTES_MIN, NOTIFY_SECRET_BYTES_MAX = 24, 64
 LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
 BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
@@ -35,19 +35,19 @@ AMOUNT_MAX = 10**12
 COUNT_MAX = 10**9
 YEAR_SECONDS = 366 * 86_400
 
-# As SQLAlchemy reads what stands after `://`: user, password, host, port.
+# The text after `://` as SQLAlchemy reads it: user, password, host, port.
 _PLACE = re.compile(
     r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
     re.DOTALL,
 )
-# Keys, and the id of an endpoint: what is pasted in the place of an endpoint's signing secret.
+# Keys, and the id of an endpoint: people paste them instead of an endpoint's signing secret.
 _NO_SIGNING_SECRETS = ("sk_", "rk_", "pk_", "we_")
-# What else is called a key at Stripe, and why it can't work here. Told instead of the key, which is never shown.
+# Other keys of Stripe, and why they cannot work here. The error gives the reason, and never shows the key.
 _OTHER_KEYS = {
     "sk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
     "rk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
-    "pk_": "a publishable key, which can't make refunds: take the secret or a restricted key (sk_… or rk_…)",
-    "ek_": "an ephemeral key, which can't make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "pk_": "a publishable key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "ek_": "an ephemeral key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
     "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
@@ -56,7 +56,7 @@ _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def _digits(value: object) -> object:
-    """Text as an integer only where it is one in digits: not 1.0, 1_000 or the digits of another script."""
+    """Accept text as an integer only in digits: not 1.0, 1_000 or the digits of another script."""
     if isinstance(value, str) and not re.fullmatch("[0-9]{1,20}", value):
         raise ValueError("must be an integer in digits only")
     return value
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("sqlite:///.refund-worker/refunds.db")
     broker_url: SecretStr = SecretStr("embedded")
     environment: Literal["development", "production"] = "development"
-    # In production: what is dangerous and otherwise only warned of does not start.
+    # In production, "on" refuses to start with dangerous settings. "off" only warns.
     strict: Literal["on", "off"] = "off"
 
     stripe_api_key: SecretStr | None = None
@@ -97,20 +97,20 @@ class Settings(BaseSettings):
     poll_seconds: Number = Field(300, gt=0, le=604_800)
     # Stripe keeps a key for at least 24 h and prunes it some time after; 20 h leaves a margin for clocks and queues.
     key_life_seconds: Number = Field(72_000, gt=0, le=86_400)
-    # How long after the LAST send a look-up that finds nothing counts as proof that nothing will come.
+    # This long after the LAST send, a look-up that finds nothing proves that no refund will come.
     quiet_seconds: Number = Field(21_600, gt=0, le=604_800)
     processor_timeout_seconds: Number = Field(30, gt=0, le=80)
 
     allocation: Literal["newest_first", "oldest_first", "pro_rata"] = "newest_first"
     stripe_rate_per_second: Number = Field(25, ge=0, le=10_000)
-    # Whether what the processor itself says of a payment is read before the first money moves over it.
+    # "on" reads the processor's own record of a payment before the first money moves over it.
     verify_payments: Literal["on", "off"] = "on"
     approval_threshold_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
     velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
     velocity_amount_minor: Integer | None = Field(None, ge=1, le=AMOUNT_MAX)
 
-    # Client names that the Celery door takes, separated by commas; not set: any.
+    # Client names that the Celery task accepts, separated by commas. If it is not set, any name is accepted.
     celery_clients: str | None = None
 
     notify_url: str | None = None
@@ -210,7 +210,7 @@ class Settings(BaseSettings):
         if "_live_" in key and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
         if self.notify_url is not None and self.notify_secret is None:
-            raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: what is sent there is signed")
+            raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: notifications are signed")
         dangers = dangers_of(self) if self.strict == "on" else ()
         if dangers:
             raise ValueError(f"{dangers[0]} (REFUND_WORKER_STRICT=on refuses it)")
@@ -218,38 +218,41 @@ class Settings(BaseSettings):
 
     @property
     def call_timeout_seconds(self) -> float:
-        """The outer deadline of one call: a lease that ended inside it would let a second worker begin the same one."""
+        """Return the outer deadline of one call, in seconds.
+
+        A lease that ended during the call would let a second worker begin the same one.
+        """
         return min(self.processor_timeout_seconds, self.lease_seconds * 0.4)
 
     @property
     def declared_clients(self) -> frozenset[str] | None:
-        """The clients that the Celery door takes; None for any."""
+        """Return the clients that the Celery task accepts; None for any."""
         return None if self.celery_clients is None else frozenset(_listed(self.celery_clients))
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
-        """The accepted webhook secrets, several during a rotation; empty if none is set."""
+        """Return the accepted webhook secrets, several during a rotation; empty if none is set."""
         if self.stripe_webhook_secret is None:
             return ()
         return tuple(_listed(self.stripe_webhook_secret.get_secret_value()))
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
-        """The networks whose X-Forwarded-For and X-Forwarded-Proto are believed; empty if none is."""
+        """Return the networks whose X-Forwarded-For and X-Forwarded-Proto are believed; empty if none is set."""
         return () if self.trusted_proxies is None else _read_networks(self.trusted_proxies)
 
     def redacted(self) -> dict[str, str]:
-        """Every setting as text for people, secrets hidden (URLs keep everything but the password)."""
+        """Return every setting as text for people, secrets hidden. URLs lose only the password."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
 
 
 def _listed(text: str) -> list[str]:
-    """What stands between the commas."""
+    """Return the parts between the commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of a URL whose place is one: None where port or address are none, or a blank is in it."""
+    """Return the parts of a URL, or None if its port or address is wrong or it holds a blank."""
     try:
         parts = urlsplit(url)
         usable = parts.port != 0 and re.search(r"[\s\x00-\x1f]", url) is None
@@ -259,7 +262,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _read_networks(text: str) -> tuple[Network, ...]:
-    """Networks and single addresses, comma separated. Raises `ValueError` saying which of them is none."""
+    """Return comma-separated networks and single addresses. Raises `ValueError` naming the wrong part."""
     found: list[Network] = []
     for number, part in enumerate((part.strip() for part in text.split(",")), 1):
         try:
@@ -278,9 +281,9 @@ def _is_port(text: str | None) -> bool:
 
 
 def _check_broker(url: str) -> None:
-    """Raises `ValueError` for what is no broker, more than one, or one elsewhere that everybody could write to."""
-    # Celery takes each part of such a list for a broker of its own, wherever the semicolon stands. Two brokers would be
-    # two limits of the rate, and Celery reads the second without the guards that we put around the first.
+    """Raise `ValueError` for no broker, for several, or for a remote one that everybody could write to."""
+    # Celery treats each part of such a list as a separate broker, wherever the semicolon is. Two brokers would be two
+    # rate limits, and Celery reads the second one without the guards that we put around the first.
     if ";" in url:
         raise ValueError(
             "must be one address, not several: for failover name a proxy that leads to the broker in charge"
@@ -295,11 +298,11 @@ def _check_broker(url: str) -> None:
         raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
     said = parse_qs(parts.query, keep_blank_values=True)
     if "ssl" in said:
-        raise ValueError("must say by rediss:// or amqps:// that it uses TLS, and not by ssl=")
+        raise ValueError("must ask for TLS by rediss:// or amqps://, and not by ssl=")
     unknown = sorted(name for name in said if name.startswith("ssl_") and name not in TLS_OPTIONS)
     if parts.scheme == "amqps" and (unknown or not set(said.get("ssl_cert_reqs", [])) <= CERT_REQS):
         raise ValueError(
-            f"must say of TLS no more than {', '.join(TLS_OPTIONS)}, and of ssl_cert_reqs required or none"
+            f"must have no TLS options except {', '.join(TLS_OPTIONS)}, with ssl_cert_reqs required or none"
         )
     loopback = (parts.hostname or "") in LOOPBACK
     if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
@@ -316,7 +319,7 @@ def _redact(name: str, value: Any) -> str:
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment (`…_FILE` variants read a file). Raises `BadSettings` naming what is wrong."""
+    """Return the settings from the environment (`…_FILE` variants read a file). Raises `BadSettings` with the fault."""
     env = os.environ if environ is None else environ
     values: dict[str, str] = {}
     for name, value in env.items():
@@ -324,7 +327,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             continue
         field = name[len(PREFIX) :].lower()
         if field in Settings.model_fields:
-            if value:  # an empty one is as if it were not set: Compose can't leave a variable out
+            if value:  # an empty variable counts as not set: Compose cannot leave one out
                 values[field] = value
         elif field.endswith("_file") and field[:-5] in SECRETS:
             values[field[:-5]] = _read_secret(name, value)
@@ -344,7 +347,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 class _FromMapping(Settings):
-    """Settings that read only what they are given, so that a test's mapping is the whole environment."""
+    """Settings that read only the given values, so that a test's mapping is the whole environment."""
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_others: Any, **_named: Any) -> Any:

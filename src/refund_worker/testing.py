@@ -1,4 +1,4 @@
-"""For the test suites of those who use refund-worker: the whole engine in this process, the processor as a sandbox.
+"""For your own test suite: the whole engine in this process, and the processor as a sandbox.
 
     # conftest.py
     from refund_worker.testing import refund_worker  # a fixture
@@ -9,7 +9,7 @@
         refund_worker.settle()
         assert refund_worker.refund(refund_id)["status"] == "succeeded"
 
-Nothing leaves this machine. An SQLite file and a sandbox process are made for each test and go with it.
+Nothing leaves this machine. Each test has its own SQLite file and sandbox process; both end with it.
 """
 
 from __future__ import annotations
@@ -26,25 +26,32 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from refund_worker import api_schema
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
-from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
-from refund_worker.processors.sandbox import Sandbox
+from refund_worker.extras import require
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.store.reporting import metrics
+
+try:
+    from refund_worker.engine.notifications.delivery import Deliverer
+    from refund_worker.processors.sandbox import Sandbox
+except ImportError:
+    require("testing")
+    raise
 
 # Clocks of a test: what takes minutes in production takes tenths of a second here.
 CLOCKS = {
@@ -58,7 +65,7 @@ CLOCKS = {
 SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
 # These wait for somebody outside: no work of ours moves them.
-WAIT_FOR_OTHERS = {RefundStatus.AWAITING_APPROVAL, RefundStatus.NEEDS_ATTENTION, RefundStatus.PENDING}
+WAIT_FOR_OTHERS = {*WAITING_FOR_PERSON, RefundStatus.PENDING}
 UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
 
 
@@ -72,10 +79,10 @@ class Door:
 
 
 class RefundWorker:
-    """Use it as a context manager, or by the fixture `refund_worker`.
+    """The engine with its sandbox, as a context manager or by the fixture `refund_worker`.
 
-    `notify_url` is told of every change, signed with `notify_secret`; `settings` are more environment variables
-    without their prefix, such as `APPROVAL_THRESHOLD_MINOR="500"`. `sandbox` scripts the processor's faults.
+    `notify_url` receives a notification of every change, signed with `notify_secret`. `settings` are more environment
+    variables without their prefix, such as `APPROVAL_THRESHOLD_MINOR="500"`. `sandbox` scripts the processor's faults.
     """
 
     def __init__(self, folder: Path | None = None, *, notify_url: str | None = None, **settings: str) -> None:
@@ -112,15 +119,18 @@ class RefundWorker:
 
     @property
     def context(self) -> Context:
-        """The engine's context, for whatever has no method here."""
+        """Return the engine's context, for calls that have no method here."""
         return self.runtime.context
 
-    # --- what is there -----------------------------------------------------------------------------------------------
+    # --- records -----------------------------------------------------------------------------------------------------
 
     def add_payment(
         self, customer_id: str, *, amount_minor: int, credits: int, currency: str = "GBP", payment_id: str | None = None
     ) -> PaymentRecord:
-        """A captured payment, known to the processor and to us: it raises the balance. Raises what refuses it."""
+        """Record a captured payment, here and at the processor: it raises the balance. Return the record.
+
+        `amount_minor` is in minor units. Raises the error that refuses it.
+        """
         number = next(self._numbers)
         record = PaymentRecord(
             payment_id=payment_id or f"pay-{number}",
@@ -139,7 +149,7 @@ class RefundWorker:
         return record
 
     def add_spend(self, customer_id: str, *, credits: int, transaction_id: str | None = None) -> SpendRecord:
-        """Credits that were spent. Raises what refuses it."""
+        """Record credits that the customer spent. Return the record. Raises the error that refuses it."""
         record = SpendRecord(
             transaction_id=transaction_id or f"spend-{next(self._numbers)}",
             customer_id=customer_id,
@@ -152,7 +162,7 @@ class RefundWorker:
             raise answer
         return record
 
-    # --- what is done ------------------------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------------------------
 
     def request(
         self,
@@ -166,7 +176,7 @@ class RefundWorker:
         idempotency_key: str | None = None,
         client: str = "test",
     ) -> str:
-        """The id of the accepted refund. Raises a `Refusal`."""
+        """Request a refund and return its id. Raises a `Refusal`."""
         request = RefundRequest(
             idempotency_key=idempotency_key or f"key-{next(self._numbers)}",
             kind=Kind(kind),
@@ -184,10 +194,10 @@ class RefundWorker:
         return answer.refund_id
 
     def settle(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
-        """Do all the work there is, until each refund is at its end or waits for a person or the processor.
+        """Do all the work there is, until each refund is final or waits for a person or the processor.
 
-        What the processor says meanwhile is taken in and notifications are delivered. Raises `TimeoutError` if it
-        takes longer.
+        The processor's webhook events are processed meanwhile, and notifications are delivered. Raises `TimeoutError`
+        after `seconds_max`.
         """
         deadline = time.monotonic() + seconds_max
         while True:
@@ -199,7 +209,7 @@ class RefundWorker:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not settled within {seconds_max:g} s: {self._unsettled()}")
             time.sleep(0.01)
-        if sync_all(self.context):
+        if sync_all(self.context, "stripe"):
             self.settle(max(0.0, deadline - time.monotonic()))
         elif self._deliverer is not None:
             self._deliverer.deliver(self.context)
@@ -212,6 +222,7 @@ class RefundWorker:
     @contextmanager
     def http(self, role: str = "admin", client: str = "test", *, signed: bool = False) -> Iterator[Door]:
         """Serve the HTTP API in a thread on a free port of 127.0.0.1, with a key of this role, `signed` or not."""
+        require("web")
         import uvicorn
 
         from refund_worker.web.app import create_app
@@ -237,20 +248,20 @@ class RefundWorker:
                 server.should_exit = True
                 thread.join(START_SECONDS_MAX)
 
-    # --- what came of it ---------------------------------------------------------------------------------------------
+    # --- results -----------------------------------------------------------------------------------------------------
 
-    def refund(self, refund_id: str) -> dict[str, Any]:
+    def refund(self, refund_id: str) -> api_schema.Refund:
         """The refund as the API shows it. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
-    def customer(self, customer_id: str) -> dict[str, Any]:
+    def customer(self, customer_id: str) -> api_schema.Customer:
         """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.customer(connection, customer_id)
 
     def paid_minor(self) -> int:
-        """What stands in the processor's own book as given back, over all payments, in minor units."""
+        """Return the minor units that the processor has refunded in its own records, over all payments."""
         return sum(refund["amount"] for refund in self.sandbox.refunds() if refund["status"] == "succeeded")
 
 
@@ -262,6 +273,6 @@ else:
 
     @pytest.fixture
     def refund_worker(tmp_path: Path) -> Iterator[RefundWorker]:
-        """A `RefundWorker` of this test's own."""
+        """Return a `RefundWorker` for this test alone."""
         with RefundWorker(tmp_path) as running:
             yield running

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 
 def iso(seconds: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC, to the millisecond where there is a fraction."""
+    """Return epoch seconds as ISO 8601 in UTC, to the millisecond if there is a fraction."""
     moment = datetime.fromtimestamp(seconds, UTC)
     spec = "milliseconds" if moment.microsecond else "seconds"
     return moment.isoformat(timespec=spec).replace("+00:00", "Z")
@@ -16,5 +16,5 @@ DAY, HOUR = 86_400, 3_600
 
 
 def day_of(at: float) -> int:
-    """The first second of the day, in UTC."""
+    """Return the first second (epoch) of the day of `at`, in UTC."""
     return int(at // DAY) * DAY

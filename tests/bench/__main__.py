@@ -68,7 +68,7 @@ def measure_refunds(folder: Path) -> float:
             taken_in = time.perf_counter() - started
             done = wait_for(runtime.context, accepted)
             seconds = time.perf_counter() - started
-            report = reconciliation.reconcile(runtime.context)
+            report = reconciliation.reconcile(runtime.context, "stripe")
             again = bare_calls_per_second(stack, "again")
     finally:
         stack.stop()

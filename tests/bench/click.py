@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from refund_worker.batching import batched
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.context import Context
@@ -76,8 +77,8 @@ def _names(what: str) -> list[str]:
 
 
 def _sell(context: Context, stack: Stack, names: Sequence[object]) -> None:
-    for start in range(0, len(names), BATCH):
-        sell(context, stack.sandbox, [paid(name) for name in names[start : start + BATCH]])
+    for some in batched(names, BATCH):
+        sell(context, stack.sandbox, [paid(name) for name in some])
 
 
 def _clicks(context: Context, what: str) -> Clicks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.cli.conftest import Cli
 
-from refund_worker.processors.base import PaymentUnreadable
+from refund_worker.domain.processor_replies import PaymentUnreadable
 from refund_worker.store.database import Database
 from refund_worker.store.payment_readings import store_readings
 

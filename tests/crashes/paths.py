@@ -9,6 +9,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
+from refund_worker.processors.stripe.entry import CAPABILITIES
 from tests.simulation.plan import DAY, HOUR, START, Act, Plan
 
 
@@ -33,7 +34,13 @@ class Path:
         """Return the plan: one customer who paid 100 + 60 for as many credits and spent 40 of them."""
         return Plan(
             # No effect is late here, so the quiet window can be short. Few polls make few points.
-            policy=Policy(retry_base_seconds=60, retry_max_seconds=HOUR, quiet_seconds=300, poll_seconds=2 * DAY),
+            policy=Policy(
+                retry_base_seconds=60,
+                retry_max_seconds=HOUR,
+                quiet_seconds=300,
+                poll_seconds=2 * DAY,
+                processors={"stripe": CAPABILITIES.rules()},
+            ),
             threshold=self.threshold,
             workers=2,
             horizon=32 * DAY,  # nothing is left for healing: a crash can hit every step

@@ -115,7 +115,7 @@ def test_the_month_comes_out_to_the_penny_although_workers_are_killed(stack: Sta
     assert Counter(row["code"] for row in told["rejected"]) == REFUSED
     with build_runtime(load_settings(environment)) as runtime:
         statuses = settle(runtime.context)
-        report = reconcile(runtime.context)
+        report = reconcile(runtime.context, "stripe")
     assert statuses == {"succeeded": REFUNDED}
     assert report.agrees, report.differences
     assert report.ledger_minor == REFUNDED_MINOR

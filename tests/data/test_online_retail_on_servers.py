@@ -84,7 +84,7 @@ def test_the_month_comes_out_to_the_penny_although_redis_is_emptied_twice(runnin
     assert Counter(row["code"] for row in told["rejected"]) == REFUSED
     with build_runtime(load_settings(environment)) as runtime:
         assert settle(runtime.context) == {"succeeded": REFUNDED}
-        report = reconcile(runtime.context)
+        report = reconcile(runtime.context, "stripe")
     assert report.agrees, report.differences
     assert report.ledger_minor == REFUNDED_MINOR
     assert_each_payment_agrees(environment, running.sandbox.refunds())

@@ -1,7 +1,7 @@
-"""The truth at a processor, for walks through the domain: objects, keys, effects that land late, a list that lags.
+"""A model of a processor, for random walks through the domain: objects, keys, late effects, and a list that lags.
 
-It keeps the promises that the design builds on, and only those: one key is one effect inside `KEY_LIFE_SECONDS`, an
-effect lands at most `LATE_SECONDS` after the send, a list shows an object at most `LAG_SECONDS` after it was made.
+It keeps only the promises that the design relies on. One key has one effect inside `KEY_LIFE_SECONDS`. An effect lands
+at most `LATE_SECONDS` after the send. A list shows an object at most `LAG_SECONDS` after it was made.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ REFUSALS: dict[str, Reply] = {
 
 @dataclass
 class KeyRecord:
-    """What was stored under a key: an answer to replay, or an effect that lands at `lands_at`."""
+    """The content stored under a key: an answer to replay, or an effect that lands at `lands_at`."""
 
     first_used_at: float
     order: RefundInstruction
@@ -74,16 +74,17 @@ class KeyRecord:
 
 @dataclass
 class FakeProcessor:
-    """`send`, `ask`: what the caller hears, None where the caller died. `objects` is the processor's own book."""
+    """A processor; `objects` are its own records. `send` and `ask` return the reply, or None if the caller died."""
 
     captured_minor: dict[str, int]
     now: float = 0.0
     objects: dict[str, RefundObject] = field(default_factory=dict)
     made_at: dict[str, float] = field(default_factory=dict)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
-    said: list[RefundObject] = field(default_factory=list)
+    reports: list[RefundObject] = field(default_factory=list)
 
     def pass_time(self, now: float) -> None:
+        """Set the time to `now`, and let late effects land."""
         self.now = now
         for record in self.keys.values():
             if record.lands_at is None or record.lands_at > now or record.object_id is not None:
@@ -94,7 +95,7 @@ class FakeProcessor:
                 record.reply, record.lands_at = AlreadyRefunded("nothing left"), None
 
     def may_still_pay(self, key: str) -> bool:
-        """Whether money stands, or is still to come, under this key."""
+        """Return True if money was paid, or may still be paid, under this key."""
         record = self.keys.get(key)
         if record is None:
             return False
@@ -102,24 +103,27 @@ class FakeProcessor:
             return self.objects[record.object_id].status not in UNPAID_FINAL
         return record.lands_at is not None and self._has_room(record.order)
 
-    def standing(self, leg_id: str) -> list[RefundObject]:
+    def live_objects(self, leg_id: str) -> list[RefundObject]:
+        """Return the leg's objects that paid or may still pay."""
         return [o for o in self.objects.values() if o.leg_id == leg_id and o.status not in UNPAID_FINAL]
 
     def sent_minor(self, payment: str) -> int:
+        """Return the minor units that were refunded over the payment."""
         return sum(
             o.amount_minor
             for o in self.objects.values()
             if o.payment_refs == (payment,) and o.status not in UNPAID_FINAL
         )
 
-    def become(self, object_id: str, status: str) -> None:
-        """The object moves on by itself."""
+    def change_status(self, object_id: str, status: str) -> None:
+        """Give the object another status, and report it."""
         self.objects[object_id] = changed = replace(
             self.objects[object_id], status=status, failure_code="declined" if status == "failed" else None
         )
-        self.said.append(changed)
+        self.reports.append(changed)
 
     def send(self, call: Send, way: str, late: float) -> Reply | None:
+        """Execute a send in the given `way`; a late effect lands after `late` seconds."""
         match way:
             case "not_sent":
                 return NotSent("connection refused")
@@ -127,14 +131,15 @@ class FakeProcessor:
                 return Busy("rate_limit")
             case "denied":
                 return Denied("authentication_error", "bad key")
-        heard = self._execute(call, way, late)
+        reply = self._execute(call, way, late)
         if way.startswith("crash"):
             return None
         if way.startswith("timeout"):
             return Unanswered("timeout")
-        return heard
+        return reply
 
     def ask(self, call: LookUp | Fetch, way: str, hides: bool) -> Reply | SearchReply | None:
+        """Answer a question in the given `way`; `hides` lets the list lag."""
         match way:
             case "timeout":
                 return Unanswered("timeout")
@@ -212,6 +217,6 @@ class FakeProcessor:
         )
         self.objects[refund_object.processor_refund_id] = refund_object
         self.made_at[refund_object.processor_refund_id] = at
-        self.said.append(refund_object)
+        self.reports.append(refund_object)
         record.object_id = refund_object.processor_refund_id
         return refund_object

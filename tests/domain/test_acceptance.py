@@ -1,4 +1,4 @@
-"""Accepting a request: what it takes, and which check is named first."""
+"""Accepting a request: what it reserves, and which check is named first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
+from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, maximum_credits
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
@@ -42,6 +44,7 @@ def take(
     payments: list[RefundablePayment] = PAYMENTS,
     allocation: str = "newest_first",
 ) -> Refund:
+    """Accept the request with the usual customer and payments."""
     return accept(
         request,
         refund_id="r",
@@ -74,6 +77,7 @@ OF_A_CREDIT_REFUND: Faults = [
 
 
 def with_faults(request: RefundRequest, *faults: tuple[type[Refusal], dict[str, Any], dict[str, Any]]) -> Refund:
+    """Accept the request with these faults in it or around it."""
     world: dict[str, Any] = {"customer": CUSTOMER, "transaction": SPEND if request.transaction_id else None}
     for _, in_request, in_world in faults:
         request = replace(request, **in_request)
@@ -88,7 +92,7 @@ def with_faults(request: RefundRequest, *faults: tuple[type[Refusal], dict[str, 
 
 
 @pytest.mark.parametrize("request_and_faults", [(WITHDRAWAL, OF_A_WITHDRAWAL), (CREDIT_REFUND, OF_A_CREDIT_REFUND)])
-def test_of_any_two_failing_checks_the_earlier_one_is_named(request_and_faults: tuple[RefundRequest, Faults]) -> None:
+def test_earlier_of_two_failing_checks_is_named(request_and_faults: tuple[RefundRequest, Faults]) -> None:
     request, faults = request_and_faults
     with_faults(request)
     for fault in faults:
@@ -100,11 +104,11 @@ def test_of_any_two_failing_checks_the_earlier_one_is_named(request_and_faults: 
         assert type(refusal.value) is first[0]
 
 
-def test_a_withdrawal_without_credits_takes_all_that_is_payable() -> None:
+def test_withdrawal_without_credits_takes_all_payable_credits() -> None:
     assert take(replace(WITHDRAWAL, credits=None)).credits == 150
 
 
-def test_credits_given_for_nothing_are_spent_last_and_never_paid_out() -> None:
+def test_free_credits_are_spent_last_and_never_paid_out() -> None:
     gifted = replace(CUSTOMER, balance=250)  # 100 of them a gift
     assert take(replace(WITHDRAWAL, credits=None), gifted).credits == 150
     with pytest.raises(ExceedsRefundable):
@@ -113,26 +117,26 @@ def test_credits_given_for_nothing_are_spent_last_and_never_paid_out() -> None:
         take(replace(WITHDRAWAL, credits=None), replace(gifted, bought=50))
 
 
-def test_what_is_held_for_another_withdrawal_is_not_available() -> None:
+def test_credits_held_for_another_withdrawal_are_not_available() -> None:
     held = replace(CUSTOMER, held=60, withdrawn=60)
     assert take(replace(WITHDRAWAL, credits=None), held).credits == 90
     with pytest.raises(Refusal):
         take(WITHDRAWAL, held)
 
 
-def test_nothing_on_the_balance_is_nothing_to_withdraw() -> None:
+def test_withdrawal_from_empty_balance_is_refused() -> None:
     with pytest.raises(InsufficientBalance):
         take(replace(WITHDRAWAL, credits=None), replace(CUSTOMER, balance=0))
 
 
-def test_a_credit_refund_without_credits_means_all_that_is_left_of_the_spend() -> None:
+def test_credit_refund_without_credits_takes_the_rest_of_the_spend() -> None:
     left = replace(SPEND, taken=20)
     assert take(replace(CREDIT_REFUND, credits=None), transaction=left).credits == 30
     with pytest.raises(ExceedsRefundable):
         take(replace(CREDIT_REFUND, credits=None), transaction=replace(SPEND, taken=50))
 
 
-def test_a_credit_refund_to_balance_asks_for_no_payment() -> None:
+def test_credit_refund_to_balance_needs_no_payment() -> None:
     refund = take(replace(CREDIT_REFUND, to=To.BALANCE), transaction=SPEND, payments=[])
     assert (refund.legs, refund.credits, refund.status) == ((), 20, RefundStatus.QUEUED)
 
@@ -146,12 +150,12 @@ def test_a_credit_refund_to_balance_asks_for_no_payment() -> None:
         replace(SPEND, reversed=True),
     ],
 )
-def test_a_credit_refund_needs_a_spend_of_the_same_customer(wrong: RefundableTransaction | None) -> None:
+def test_credit_refund_needs_a_spend_of_the_same_customer(wrong: RefundableTransaction | None) -> None:
     with pytest.raises(UnknownTransaction):
         take(CREDIT_REFUND, transaction=wrong)
 
 
-def test_a_correction_is_paid_out_once_whole_and_takes_nothing_more() -> None:
+def test_correction_is_paid_out_whole_and_only_once() -> None:
     asked = replace(WITHDRAWAL, transaction_id="t", credits=None)
     refund = take(asked, replace(CUSTOMER, balance=0), CORRECTION)
     assert (refund.credits, refund.of_correction) == (30, True)
@@ -167,7 +171,7 @@ def test_a_correction_is_paid_out_once_whole_and_takes_nothing_more() -> None:
         take(asked, replace(CUSTOMER, bought=79), CORRECTION)
 
 
-def test_with_several_currencies_one_must_be_named() -> None:
+def test_currency_must_be_named_if_there_are_several() -> None:
     mixed = [a_payment(1), a_payment(2, currency="EUR")]
     with pytest.raises(CurrencyMismatch) as refusal:
         take(replace(WITHDRAWAL, credits=50), payments=mixed)
@@ -178,7 +182,7 @@ def test_with_several_currencies_one_must_be_named() -> None:
     assert take(WITHDRAWAL, payments=[a_payment(1), used_up]).legs[0].currency == "USD"
 
 
-def test_a_withdrawal_of_everything_in_one_currency_takes_what_payments_in_it_have_room_for() -> None:
+def test_full_withdrawal_takes_what_payments_in_one_currency_have() -> None:
     mixed = [a_payment(1), a_payment(2, currency="EUR", credits_taken=40, money_taken=400)]
     everything = replace(WITHDRAWAL, credits=None)
     dollars = take(replace(everything, currency="USD"), payments=mixed)
@@ -192,7 +196,7 @@ def test_a_withdrawal_of_everything_in_one_currency_takes_what_payments_in_it_ha
 
 
 @pytest.mark.parametrize("credits", [None, 50])
-def test_a_currency_whose_payments_are_used_up_is_not_called_one_that_was_never_paid_in(credits: int | None) -> None:
+def test_used_up_currency_differs_from_one_never_paid_in(credits: int | None) -> None:
     used_up = a_payment(2, currency="EUR", credits_taken=100, money_taken=1_000)
     dollars = [a_payment(1), a_payment(3)]
     with pytest.raises(NoRefundablePayment, match="payments in EUR have no room"):
@@ -201,12 +205,12 @@ def test_a_currency_whose_payments_are_used_up_is_not_called_one_that_was_never_
         take(replace(WITHDRAWAL, credits=credits, currency="EUR"), payments=dollars)
 
 
-def test_a_refund_worth_less_than_the_smallest_unit_is_refused() -> None:
+def test_refund_below_the_smallest_unit_is_refused() -> None:
     with pytest.raises(AmountTooSmall):
         take(replace(WITHDRAWAL, credits=1), payments=[a_payment(1, amount_minor=1, credits=200)])
 
 
-def test_a_leg_worth_nothing_is_planned_as_paid_and_never_sent() -> None:
+def test_zero_amount_leg_is_planned_as_paid() -> None:
     cheap = a_payment(2, amount_minor=1, credits=100)
     refund = take(replace(WITHDRAWAL, credits=140), payments=[cheap, a_payment(1, credits=100)])
     assert [leg.status for leg in refund.legs] == [LegStatus.PLANNED, LegStatus.PLANNED]
@@ -217,7 +221,7 @@ def test_a_leg_worth_nothing_is_planned_as_paid_and_never_sent() -> None:
     ]
 
 
-def test_legs_follow_the_setting_and_carry_their_share() -> None:
+def test_legs_follow_the_allocation_setting() -> None:
     refund = take(replace(WITHDRAWAL, credits=150), allocation="oldest_first")
     assert [(leg.leg_id, leg.payment_id, leg.credits, leg.amount_minor) for leg in refund.legs] == [
         ("r-1", "pay1", 100, 1_000),
@@ -225,10 +229,71 @@ def test_legs_follow_the_setting_and_carry_their_share() -> None:
     ]
 
 
-def test_without_credits_no_more_is_taken_than_the_payments_have_left_in_the_only_currency() -> None:
-    """A leg that stood in for a failed one took more of its payment's credits than it carried."""
+def test_full_withdrawal_takes_no_more_than_payments_have_left() -> None:
+    """A leg that replaced a failed one took more of its payment's credits than it carried."""
     customer = CustomerAccount(customer_id="c", balance=160, bought=200, withdrawn=40)
     taken = replace(a_payment(1), credits_taken=80, money_taken=800)
     for asked in (replace(WITHDRAWAL, credits=None), replace(WITHDRAWAL, credits=None, currency="USD")):
         refund = take(asked, customer, payments=[taken, a_payment(2)])
         assert (refund.credits, [leg.credits for leg in refund.legs]) == (120, [100, 20])
+
+
+credits_up_to_200 = st.integers(0, 200)
+accounts = st.builds(
+    CustomerAccount,
+    customer_id=st.just("c"),
+    balance=st.integers(-50, 200),
+    held=st.integers(0, 50),
+    bought=credits_up_to_200,
+    net_spent=credits_up_to_200,
+)
+lists_of_payments = st.lists(
+    st.builds(
+        a_payment, st.integers(1, 9), credits_taken=st.integers(0, 100), currency=st.sampled_from(["USD", "EUR"])
+    ),
+    max_size=3,
+)
+requests = st.sampled_from(
+    [
+        (WITHDRAWAL, None),
+        (replace(WITHDRAWAL, currency="EUR"), None),
+        (replace(WITHDRAWAL, transaction_id="t"), CORRECTION),
+        (CREDIT_REFUND, SPEND),
+        (replace(CREDIT_REFUND, to=To.BALANCE), replace(SPEND, taken=20)),
+        (CREDIT_REFUND, None),
+    ]
+)
+
+
+@given(requests, st.one_of(st.none(), st.integers(1, 200)), accounts, lists_of_payments)
+def test_no_request_above_the_maximum_is_accepted(
+    request: tuple[RefundRequest, RefundableTransaction | None],
+    credits: int | None,
+    customer: CustomerAccount,
+    payments: list[RefundablePayment],
+) -> None:
+    asked, transaction = replace(request[0], credits=credits), request[1]
+    most = maximum_credits(asked, customer, transaction, payments)
+    assert most >= 0
+    try:
+        taken = take(asked, customer, transaction, payments).credits
+    except Refusal:
+        return
+    assert 0 < taken <= most
+    if credits is None:
+        assert taken == most
+
+
+def test_maximum_is_the_least_of_transaction_account_and_payments() -> None:
+    payments = [a_payment(1, credits=60), a_payment(2, credits=70, currency="EUR")]
+    eur = replace(WITHDRAWAL, currency="EUR")
+    assert maximum_credits(WITHDRAWAL, CUSTOMER, None, payments) == 130
+    assert maximum_credits(eur, CUSTOMER, None, payments) == 70
+    assert maximum_credits(WITHDRAWAL, replace(CUSTOMER, held=100), None, payments) == 50
+    assert maximum_credits(CREDIT_REFUND, CUSTOMER, replace(SPEND, taken=20), payments) == 30
+    assert maximum_credits(replace(CREDIT_REFUND, to=To.BALANCE), replace(CUSTOMER, balance=0), SPEND, []) == 50
+    assert (
+        maximum_credits(replace(WITHDRAWAL, transaction_id="t"), replace(CUSTOMER, bought=60), CORRECTION, payments)
+        == 10
+    )
+    assert maximum_credits(CREDIT_REFUND, CUSTOMER, None, payments) == 0

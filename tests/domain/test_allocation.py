@@ -1,4 +1,4 @@
-"""Which payments money goes back over, and how much over each."""
+"""The choice of the payments over which money goes back, and of the amount over each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ALLOCATIONS = ["newest_first", "oldest_first", "pro_rata"]
 
 
 def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **changes: object) -> RefundablePayment:
+    """Return a payment of 10.00 USD for 100 credits, with `changes`."""
     payment = RefundablePayment(
         payment_id=f"pay{number}",
         processor="stripe",
@@ -28,6 +29,7 @@ def a_payment(number: int, amount_minor: int = 1_000, credits: int = 100, **chan
 
 
 def taken(payment: RefundablePayment, credits: int, money: int) -> RefundablePayment:
+    """Return the payment after credits and money of it are taken."""
     return replace(payment, credits_taken=payment.credits_taken + credits, money_taken=payment.money_taken + money)
 
 
@@ -37,7 +39,7 @@ def taken(payment: RefundablePayment, credits: int, money: int) -> RefundablePay
     st.sampled_from(["USD", "JPY", "ISK", "KWD"]),
     st.lists(st.integers(1, 400), max_size=30),
 )
-def test_any_sequence_of_parts_returns_exactly_what_was_paid_in_steps_of_its_currency_and_never_more(
+def test_any_parts_return_exactly_the_payment_in_currency_steps(
     amount: int, credits: int, currency: str, parts: list[int]
 ) -> None:
     payment = a_payment(1, amount, credits, currency=currency)
@@ -61,7 +63,7 @@ def test_any_sequence_of_parts_returns_exactly_what_was_paid_in_steps_of_its_cur
     st.sampled_from(["USD", "JPY", "ISK", "KWD"]),
     st.lists(st.integers(1, 400), max_size=10),
 )
-def test_beside_what_went_back_in_fractions_all_that_the_step_allows_is_returned(
+def test_after_outside_refunds_all_whole_steps_are_returned(
     amount: int, gone: int, currency: str, parts: list[int]
 ) -> None:
     payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
@@ -77,9 +79,7 @@ def test_beside_what_went_back_in_fractions_all_that_the_step_allows_is_returned
 
 
 @given(st.integers(100, 10**6), st.integers(0, 10**6), st.sampled_from(["USD", "ISK", "KWD"]), st.integers(1, 10**6))
-def test_the_fewest_credits_for_an_amount_are_worth_it_and_one_less_is_not(
-    amount: int, gone: int, currency: str, wanted: int
-) -> None:
+def test_credits_for_an_amount_are_the_fewest_that_cover_it(amount: int, gone: int, currency: str, wanted: int) -> None:
     payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
     wanted = min(wanted, payment.money_left) // payment.step * payment.step
     if payment.credits_left and wanted:
@@ -87,12 +87,12 @@ def test_the_fewest_credits_for_an_amount_are_worth_it_and_one_less_is_not(
         assert payment.money_for(credits) >= wanted > payment.money_for(credits - 1)
 
 
-def test_where_more_is_taken_than_the_share_nothing_is_asked_for_and_nothing_below_it() -> None:
+def test_overdrawn_share_gives_zero_money_and_never_less() -> None:
     payment = a_payment(1, 1_000, 100, credits_taken=10, money_taken=500)
     assert [payment.money_for(credits) for credits in (1, 40, 41, 90)] == [0, 0, 10, 500]
 
 
-def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
+def test_newest_first_sorts_by_capture_then_id() -> None:
     payments = [a_payment(1), a_payment(3), a_payment(2, captured_at=3.0)]
     shares = allocate(150, payments, "newest_first")
     assert [(s.payment.payment_id, s.credits, s.amount_minor) for s in shares] == [
@@ -101,12 +101,12 @@ def test_newest_first_takes_the_later_capture_and_then_the_greater_id() -> None:
     ]
 
 
-def test_oldest_first_begins_at_the_other_end() -> None:
+def test_oldest_first_starts_with_the_oldest_payment() -> None:
     shares = allocate(150, [a_payment(2), a_payment(1), a_payment(3)], "oldest_first")
     assert [(s.payment.payment_id, s.credits) for s in shares] == [("pay1", 100), ("pay2", 50)]
 
 
-def test_pro_rata_takes_of_each_by_its_room() -> None:
+def test_pro_rata_splits_by_the_credits_left() -> None:
     shares = allocate(30, [a_payment(1), a_payment(2, credits_taken=50, money_taken=500)], "pro_rata")
     assert {s.payment.payment_id: s.credits for s in shares} == {"pay1": 20, "pay2": 10}
 
@@ -116,7 +116,7 @@ def test_pro_rata_takes_of_each_by_its_room() -> None:
     st.sampled_from(ALLOCATIONS),
     st.integers(1, 250),
 )
-def test_an_allocation_takes_exactly_the_credits_asked_and_no_payment_beyond_its_room(
+def test_allocation_takes_the_requested_credits_and_overdraws_nothing(
     given_payments: list[tuple[int, int, int]], allocation: str, credits: int
 ) -> None:
     payments = []
@@ -143,7 +143,7 @@ def test_an_allocation_takes_exactly_the_credits_asked_and_no_payment_beyond_its
     st.sampled_from(ALLOCATIONS),
     st.sampled_from(["USD", "ISK", "KWD"]),
 )
-def test_another_way_conserves_money_and_credits_and_keeps_to_the_currencys_step(
+def test_replacement_conserves_money_and_credits_in_currency_steps(
     amount: int, credits: int, given_payments: list[tuple[int, int, int]], allocation: str, currency: str
 ) -> None:
     step = STEPS.get(currency, 1)
@@ -167,7 +167,7 @@ def test_another_way_conserves_money_and_credits_and_keeps_to_the_currencys_step
 @pytest.mark.parametrize(
     ("currency", "amount", "returned", "rest"), [("ISK", 4_010, 4_000, 10), ("KWD", 5_124, 5_120, 4), ("USD", 5, 5, 0)]
 )
-def test_a_whole_payment_that_breaks_the_step_returns_what_keeps_it_and_shows_the_rest(
+def test_payment_off_the_step_returns_whole_steps_and_shows_the_rest(
     currency: str, amount: int, returned: int, rest: int
 ) -> None:
     payment = a_payment(1, amount, 400, currency=currency)
@@ -179,23 +179,23 @@ def test_a_whole_payment_that_breaks_the_step_returns_what_keeps_it_and_shows_th
     assert (part.amount_minor + last.amount_minor, last.unreturnable_minor) == (returned, rest)
 
 
-def test_an_amount_of_before_that_breaks_the_step_gives_the_rest_up() -> None:
-    """A leg of 40.10 ISK was refused: 40 go over the other payment, and the tenth has no way."""
+def test_old_amount_off_the_step_leaves_its_rest_unplaced() -> None:
+    """A leg of 40.10 ISK was refused: 40 go over the other payment, and the tenth cannot be placed."""
     shares, unplaced = replace_share(4_010, 401, [a_payment(1, 100_000, 10_000, currency="ISK")], "newest_first")
     assert [(s.amount_minor, s.credits) for s in shares] == [(4_000, 400)]
     assert unplaced == 1
 
 
-def test_what_is_gone_elsewhere_leaves_no_room_below_nothing() -> None:
+def test_overdrawn_payment_has_zero_left() -> None:
     overdrawn = a_payment(1, 1_000, 100, credits_taken=120, money_taken=1_200)
     assert (overdrawn.credits_left, overdrawn.money_left) == (0, 0)
 
 
-def test_what_was_captured_beyond_the_amount_is_no_room() -> None:
+def test_money_captured_beyond_the_amount_is_ignored() -> None:
     assert a_payment(1).with_gone(2_000, 0).money_left == 1_000
     assert a_payment(1).with_gone(400, 100).money_left == 300
 
 
-def test_a_payment_without_credits_left_stands_in_for_nothing() -> None:
+def test_payment_without_credits_left_replaces_nothing() -> None:
     """Rounding may leave a minor unit of it."""
     assert replace_share(1, 5, [taken(a_payment(1), 100, 999)], "newest_first") == ((), 5)

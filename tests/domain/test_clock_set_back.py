@@ -1,4 +1,4 @@
-"""The database's clock was set back: no key is replayed whose age is not known, and nothing waits for the old times."""
+"""The database's clock went back: no key of unknown age is replayed, and nothing waits until the old times return."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from dataclasses import replace
 
 import pytest
 from tests.domain.builders import (
+    NO_ANSWER,
+    NOTHING,
     POLICY,
     START,
     a_leg,
     a_refund,
     an_object,
     answer,
+    apply_reply,
     begun,
     found,
-    heard,
-    news,
+    report,
     sent_again,
     status_of,
     the_call,
     the_look_up,
+    unanswered,
 )
 
 from refund_worker.domain.decision import Decision, SendBlock
@@ -33,108 +36,105 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 
 DAY = 86_400.0
 SET_BACK = START - DAY
-NO_ANSWER = Unanswered("timeout")
-NOTHING = Found(())
 
 
 def alarms(decision: Decision) -> list[str]:
+    """Return the kinds of the decision's alarms."""
     return [event.kind for event in decision.events if event.alarm]
 
 
-def silent() -> Refund:
-    return answer(begun(), NO_ANSWER).after
-
-
 def leased(refund: Refund) -> Refund:
+    """Return the refund with a lease."""
     return replace(refund, lease_token="lease", lease_until=START + POLICY.lease_seconds)
 
 
-def test_a_dead_workers_send_is_looked_up_with_an_alarm_and_not_replayed() -> None:
+def test_dead_workers_send_is_looked_up_with_an_alarm() -> None:
     decision = next_step(leased(begun()), SET_BACK, POLICY)
     the_look_up(decision)
     assert (status_of(decision), alarms(decision)) == (LegStatus.UNKNOWN, ["clock_went_back"])
 
 
-def test_a_silent_send_is_looked_up_and_not_replayed_even_when_the_old_time_has_come_again() -> None:
-    looking = next_step(silent(), SET_BACK, POLICY)
-    the_look_up(looking)
-    missed = answer_to_look_up(looking.after, NOTHING, SET_BACK + 1)
+def test_unanswered_send_is_not_replayed_when_the_old_time_returns() -> None:
+    waiting = next_step(unanswered(), SET_BACK, POLICY)
+    the_look_up(waiting)
+    missed = answer_to_look_up(waiting.after, NOTHING, SET_BACK + 1)
     the_look_up(next_step(missed.after, SET_BACK + 900, POLICY))
 
 
-def test_a_key_whose_life_was_over_does_not_live_again() -> None:
-    dead = found(silent(), Found(()), START + 500, asked_at=START + 500).after
+def test_expired_key_stays_expired() -> None:
+    dead = found(unanswered(), Found(()), START + 500, asked_at=START + 500).after
     dead = next_step(dead, START + POLICY.key_life_seconds + 1, POLICY).after
     the_look_up(next_step(dead, START + 10, POLICY))
 
 
-def test_what_is_found_then_is_adopted() -> None:
-    looking = next_step(leased(begun()), SET_BACK, POLICY).after
-    assert answer_to_look_up(looking, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
+def test_object_found_after_a_clock_rollback_is_adopted() -> None:
+    waiting = next_step(leased(begun()), SET_BACK, POLICY).after
+    assert answer_to_look_up(waiting, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
 
 
-def test_the_quiet_window_begins_when_it_is_noticed_and_not_a_day_later() -> None:
-    looking = next_step(leased(begun()), SET_BACK, POLICY).after
-    early = answer_to_look_up(looking, NOTHING, SET_BACK + 999).after
+def test_quiet_window_starts_when_the_rollback_is_noticed() -> None:
+    waiting = next_step(leased(begun()), SET_BACK, POLICY).after
+    early = answer_to_look_up(waiting, NOTHING, SET_BACK + 999).after
     assert early.legs[0].attempt == 1
-    proved = answer_to_look_up(looking, NOTHING, SET_BACK + 1_000).after
+    proved = answer_to_look_up(waiting, NOTHING, SET_BACK + 1_000).after
     assert (proved.legs[0].attempt, proved.legs[0].status) == (2, LegStatus.WAITING)
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, Busy("rate_limit"), NotSent("refused")], ids=str)
-def test_an_answer_that_comes_after_the_step_back_does_not_bring_the_replay_back(reply: Unanswered) -> None:
-    """The worker lived on: its answer must not wash away what shows that the clock went back."""
-    sent_twice = sent_again(silent(), START + 500).after
+def test_answer_after_a_rollback_does_not_allow_a_replay(reply: Unanswered) -> None:
+    """The worker survived: its answer must not erase the sign that the clock went back."""
+    sent_twice = sent_again(unanswered(), START + 500).after
     after = answer(sent_twice, reply, SET_BACK).after
     the_look_up(next_step(after, SET_BACK + 900, POLICY))
 
 
-def test_a_refusal_of_the_only_send_is_still_a_refusal() -> None:
+def test_refusal_of_the_only_send_stays_a_refusal() -> None:
     assert status_of(answer(begun(), Refused("charge_disputed", "no"), SET_BACK)) is LegStatus.FAILED
 
 
-def test_news_of_one_leg_does_not_let_the_other_wait_for_a_day() -> None:
+def test_report_on_one_leg_does_not_delay_the_other() -> None:
     both = leased(begun(a_leg(), a_leg(2)))
-    told = news(both, an_object(), SET_BACK).after
-    assert told.legs[1].status is LegStatus.SENDING
-    assert (told.due_at or 0) <= SET_BACK
-    assert (told.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
-    the_look_up(next_step(told, SET_BACK + POLICY.lease_seconds, POLICY))
+    reported = report(both, an_object(), SET_BACK).after
+    assert reported.legs[1].status is LegStatus.SENDING
+    assert (reported.due_at or 0) <= SET_BACK
+    assert (reported.lease_until or 0) <= SET_BACK + POLICY.lease_seconds
+    the_look_up(next_step(reported, SET_BACK + POLICY.lease_seconds, POLICY))
 
 
-def test_a_pending_object_is_asked_about_at_once() -> None:
+def test_pending_object_is_polled_at_once() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
     decision = next_step(pending, SET_BACK, POLICY)
     assert isinstance(the_call(decision), Fetch)
     assert alarms(decision) == [], "nothing about it is in doubt"
 
 
-def test_what_was_put_off_before_it_began_begins() -> None:
+def test_refund_postponed_by_a_pause_starts() -> None:
     put_off = next_step(a_refund(), START, POLICY, paused={"stripe": SendBlock(START + 3_600)}).after
     assert isinstance(the_call(next_step(put_off, SET_BACK, POLICY)), Send)
 
 
-def test_a_persons_act_dates_anew_too() -> None:
+def test_operator_action_corrects_future_times_too() -> None:
     awaiting = a_refund(status=RefundStatus.AWAITING_APPROVAL, due_at=None)
     decision = apply_action(awaiting, Action.APPROVE, SET_BACK, POLICY, actor="otto", reason="fine")
     assert decision.after.due_at == SET_BACK
 
 
-def test_a_clock_put_right_by_a_little_changes_nothing() -> None:
+def test_small_clock_correction_changes_nothing() -> None:
     little = START + 1 - CLOCK_SLACK_SECONDS
-    refund = replace(silent(), legs=(replace(silent().legs[0], next_at=little),))
+    refund = replace(unanswered(), legs=(replace(unanswered().legs[0], next_at=little),))
     decision = next_step(refund, little, POLICY)
     assert isinstance(the_call(decision), Send)
     assert alarms(decision) == []
 
 
 def answer_to_look_up(refund: Refund, reply: Found, at: float) -> Decision:
+    """Apply the answer to a look-up that was asked at the same time."""
     return found(refund, reply, at, asked_at=at)
 
 
-def test_a_look_up_that_the_clock_was_set_back_under_proves_nothing() -> None:
+def test_look_up_during_a_clock_rollback_proves_nothing() -> None:
     """Found by the simulation (seed 2099861): the question seemed to be asked a day after the send."""
-    refund = silent()
+    refund = unanswered()
     look_up = LookUp("r-1", "stripe", "ch_1")
-    told = heard(refund, "r-1", look_up, NOTHING, SET_BACK, POLICY, asked_at=START + 3)
-    assert (status_of(told), told.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)
+    reported = apply_reply(refund, "r-1", look_up, NOTHING, SET_BACK, POLICY, asked_at=START + 3)
+    assert (status_of(reported), reported.after.legs[0].attempt) == (LegStatus.UNKNOWN, 1)

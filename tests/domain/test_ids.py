@@ -1,4 +1,4 @@
-"""One rule for callers' ids and one for idempotency keys, whatever door they come through."""
+"""One rule for callers' ids and one for idempotency keys, the same for every entry point."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("value", GOOD)
-def test_an_id_that_people_have_is_taken_as_it_is(value: str) -> None:
+def test_usual_id_is_accepted_unchanged(value: str) -> None:
     assert checked_id(value) == value
 
 
@@ -42,7 +42,7 @@ BLANKS = " \t\n\u00a0\u2003\u3000"
 
 
 @pytest.mark.parametrize("blank", BLANKS)
-def test_no_blank_stands_at_an_end(blank: str) -> None:
+def test_id_has_no_blank_at_its_ends(blank: str) -> None:
     for value in (f"{blank}a", f"a{blank}", blank):
         with pytest.raises(ValueError, match="blanks at its ends"):
             checked_id(value)
@@ -58,7 +58,7 @@ def test_no_blank_stands_at_an_end(blank: str) -> None:
         *"\u034f\u115f\u3164\uffa0\ufe0f\u180b",  # drawn as nothing
     ],
 )
-def test_what_nobody_can_see_is_in_no_id(char: str) -> None:
+def test_id_has_no_invisible_character(char: str) -> None:
     with pytest.raises(ValueError, match="must be printable"):
         checked_id(f"a{char}b")
 
@@ -67,12 +67,12 @@ def test_what_nobody_can_see_is_in_no_id(char: str) -> None:
     "value",
     [".", "..", "a/../mia", "../a", "a/..", "a/./b", "a\\..\\b", "..\\a", "%2e%2e", "a/%2E./b", ".%2e/x", "%2e"],
 )
-def test_a_dot_segment_is_in_no_id(value: str) -> None:
+def test_id_has_no_dot_segment(value: str) -> None:
     with pytest.raises(ValueError, match="dot segment"):
         checked_id(value)
 
 
-def test_two_spellings_of_one_text_are_one_id_and_its_length_is_that_of_the_stored_one() -> None:
+def test_two_spellings_are_one_id_of_the_stored_length() -> None:
     assert checked_id("Zoe\u0308") == checked_id("Zo\u00eb") == "Zo\u00eb"
     assert checked_id("e\u0301" * 200) == "\u00e9" * 200
     for long in ("x" * 201, "\u00e9" * 201, "e\u0301" * 201, "\U0001d15e" * 101):
@@ -82,7 +82,7 @@ def test_two_spellings_of_one_text_are_one_id_and_its_length_is_that_of_the_stor
         checked_id("")
 
 
-def test_a_text_made_to_take_long_is_refused_at_once() -> None:
+def test_text_that_is_slow_to_normalize_is_refused_at_once() -> None:
     began = time.process_time()
     with pytest.raises(ValueError, match="at most 200"):
         checked_id("a" + "\u0301\u0323" * 500_000)
@@ -90,7 +90,7 @@ def test_a_text_made_to_take_long_is_refused_at_once() -> None:
 
 
 @given(st.text(max_size=12))
-def test_a_taken_id_is_stable_visible_and_leads_nowhere_else(value: str) -> None:
+def test_accepted_id_is_stable_visible_and_no_path(value: str) -> None:
     try:
         taken = checked_id(value)
     except ValueError:
@@ -101,7 +101,7 @@ def test_a_taken_id_is_stable_visible_and_leads_nowhere_else(value: str) -> None
     assert not {".", ".."} & set(taken.replace("\\", "/").split("/"))
 
 
-def test_what_the_first_edition_took_is_still_found() -> None:
+def test_id_of_the_first_edition_is_still_found() -> None:
     assert known_id("a/../mia") == "a/../mia"
     assert known_id("Zoe\u0308") == "Zo\u00eb"
     for value in ("..", "a\x00", ""):
@@ -110,17 +110,17 @@ def test_what_the_first_edition_took_is_still_found() -> None:
 
 
 @pytest.mark.parametrize("key", ["k", "ticket 7", "\"'#%", "k" * 255])
-def test_a_key_is_printable_ascii(key: str) -> None:
+def test_printable_ascii_key_is_accepted(key: str) -> None:
     assert checked_key(key) == key
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "é", "a\tb", "a\x00", "a\nb", "\u200b"])
-def test_what_is_no_printable_ascii_is_no_key(key: str) -> None:
+def test_key_that_is_not_printable_ascii_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII"):
         checked_key(key)
 
 
 @pytest.mark.parametrize("key", ["k ", " k", "  k  ", "k\t", "\tk"])
-def test_a_key_with_blanks_at_its_ends_is_refused_by_name(key: str) -> None:
+def test_key_with_blanks_at_its_ends_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="blanks at its ends"):
         checked_key(key)

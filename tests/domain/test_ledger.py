@@ -1,4 +1,4 @@
-"""Double entry: what does not balance can't be built."""
+"""Double entry: a posting that does not balance cannot be built."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from refund_worker.domain.ledger import CREDITS, Entry, EntryKind, Posting, cust
 
 
 def a_posting(*entries: Entry, credits: int = 0) -> Posting:
+    """Return a posting of these entries."""
     return Posting(
         transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=credits, entries=entries, occurred_at=0.0
     )
@@ -23,7 +24,7 @@ def a_posting(*entries: Entry, credits: int = 0) -> Posting:
         st.builds(Entry, st.sampled_from(["a", "b"]), st.sampled_from(["USD", CREDITS]), st.integers(-3, 3)), max_size=6
     )
 )
-def test_a_posting_exists_exactly_when_every_unit_sums_to_zero(entries: list[Entry]) -> None:
+def test_posting_is_built_only_if_every_unit_sums_to_zero(entries: list[Entry]) -> None:
     balanced = all(sum(e.amount for e in entries if e.unit == unit) == 0 for unit in ("USD", CREDITS))
     if balanced:
         a_posting(*entries)
@@ -32,8 +33,8 @@ def test_a_posting_exists_exactly_when_every_unit_sums_to_zero(entries: list[Ent
             a_posting(*entries)
 
 
-def test_the_accounts_bear_the_names_that_stand_in_every_book() -> None:
-    """Books that exist are read by them: another name would begin another account."""
+def test_account_names_are_those_of_existing_ledgers() -> None:
+    """Existing ledgers are read by these names: another name would begin another account."""
     credits = (ledger.ISSUED, ledger.USED, ledger.CORRECTIONS, ledger.CLEARING, ledger.REDEEMED)
     assert credits == ("house:issued", "house:used", "house:corrections", "house:clearing", "house:redeemed")
     money = (ledger.SALES, ledger.REFUNDS, ledger.MANUAL)
@@ -41,12 +42,12 @@ def test_the_accounts_bear_the_names_that_stand_in_every_book() -> None:
     assert customer_account("mia") == "customer:mia"
 
 
-def test_money_in_one_currency_does_not_balance_credits_or_another() -> None:
+def test_money_does_not_balance_another_currency() -> None:
     with pytest.raises(ValueError, match="sum to zero"):
         a_posting(Entry("a", "USD", 5), Entry("b", "EUR", -5))
 
 
-def test_a_posting_that_names_other_credits_than_it_moves_is_refused() -> None:
+def test_posting_that_moves_other_credits_is_refused() -> None:
     entries = transfer(customer_account("c"), "house:used", CREDITS, 5)
     assert a_posting(*entries, credits=-5).credits == -5
     for wrong in (5, 0, -4):
@@ -54,11 +55,11 @@ def test_a_posting_that_names_other_credits_than_it_moves_is_refused() -> None:
             a_posting(*entries, credits=wrong)
 
 
-def test_nothing_is_transferred_as_no_entries() -> None:
+def test_transfer_of_zero_has_no_entries() -> None:
     assert transfer("a", "b", CREDITS, 0) == ()
 
 
-def test_a_reversal_moves_exactly_the_opposite() -> None:
+def test_reversal_moves_exactly_the_opposite() -> None:
     correction = ledger.correction(transaction_id="t", customer_id="c", credits=-7, reason="", actor="a", at=0.0)
     reversal = ledger.reversal(
         of="t", kind=EntryKind.CORRECTION, customer_id="c", credits=-7, refund_id=None, actor="a", at=0.0

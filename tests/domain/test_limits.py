@@ -1,4 +1,4 @@
-"""The window's total decides: splitting a refund into small ones changes nothing."""
+"""The total of the window decides: splitting a refund into small ones changes nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ PAYMENT = RefundablePayment(
 def refund_of(
     credits: int, *, customer_id: str = "mia", actor: str = "anna", payment: RefundablePayment = PAYMENT
 ) -> Refund:
+    """Return an accepted withdrawal of these credits."""
     request = RefundRequest(
         idempotency_key="k",
         kind=Kind.WITHDRAWAL,
@@ -47,7 +48,7 @@ def refund_of(
     )
 
 
-def test_an_amount_at_the_threshold_needs_nobody_and_one_above_it_does() -> None:
+def test_only_an_amount_above_the_threshold_needs_approval() -> None:
     limits = Limits(approval_threshold_minor=1_000)
     assert not needs_approval(refund_of(100), Usage(), limits)
     assert needs_approval(refund_of(101), Usage(), limits)
@@ -57,7 +58,7 @@ def test_without_a_threshold_nothing_needs_approval() -> None:
     assert not needs_approval(refund_of(1_000), Usage(), Limits())
 
 
-def test_the_third_of_three_small_refunds_needs_approval_where_one_large_one_would() -> None:
+def test_small_refunds_that_exceed_the_threshold_need_approval() -> None:
     limits, usage = Limits(approval_threshold_minor=1_000), Usage()
     seen = []
     for _ in range(3):
@@ -67,14 +68,14 @@ def test_the_third_of_three_small_refunds_needs_approval_where_one_large_one_wou
     assert seen == [False, False, True]
 
 
-def test_another_customers_total_does_not_count() -> None:
+def test_total_of_another_customer_does_not_count() -> None:
     limits, usage = Limits(approval_threshold_minor=1_000), Usage()
     usage.add(refund_of(100, payment=replace(PAYMENT, payment_id="pay-2")))
     assert not needs_approval(refund_of(100, customer_id="leo"), usage, limits)
 
 
 @pytest.mark.parametrize("subject", ["actor", "customer", "payment"])
-def test_each_of_actor_customer_and_payment_is_held_to_the_count(subject: str) -> None:
+def test_actor_customer_and_payment_have_a_limit_of_count(subject: str) -> None:
     usage = Usage()
     refund = refund_of(10)
     names = {"actor": "anna", "customer": "mia", "payment": "pay-1"}
@@ -85,7 +86,7 @@ def test_each_of_actor_customer_and_payment_is_held_to_the_count(subject: str) -
 
 
 @pytest.mark.parametrize("subject", ["actor", "customer", "payment"])
-def test_each_of_actor_customer_and_payment_is_held_to_the_amount(subject: str) -> None:
+def test_actor_customer_and_payment_have_a_limit_of_amount(subject: str) -> None:
     usage = Usage()
     names = {"actor": "anna", "customer": "mia", "payment": "pay-1"}
     usage.money[(subject, names[subject]), "USD"] = 900
@@ -94,7 +95,7 @@ def test_each_of_actor_customer_and_payment_is_held_to_the_amount(subject: str) 
         check_velocity(refund_of(11), usage, Limits(velocity_amount_minor=1_000))
 
 
-def test_another_currencys_sum_does_not_count() -> None:
+def test_sum_in_another_currency_does_not_count() -> None:
     usage = Usage()
     usage.money[("customer", "mia"), "EUR"] = 10_000
     check_velocity(refund_of(10), usage, Limits(velocity_amount_minor=1_000))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refund_worker.domain.money import proportion, smallest_step, split, stripe_exponent
+from refund_worker.domain.money import decimal_places, proportion, smallest_step, split
 
 AMOUNTS = st.integers(0, 10**12)
 
@@ -23,19 +23,19 @@ AMOUNTS = st.integers(0, 10**12)
         (3, "BHD JOD KWD OMR TND"),
     ],
 )
-def test_exponents_are_stripes_own(exponent: int, currencies: str) -> None:
-    assert {stripe_exponent(currency) for currency in currencies.split()} == {exponent}
+def test_exponents_are_those_of_stripe(exponent: int, currencies: str) -> None:
+    assert {decimal_places(currency) for currency in currencies.split()} == {exponent}
 
 
 @pytest.mark.parametrize(
     ("currencies", "step"), [("USD JPY EUR", 1), ("ISK UGX", 100), ("KWD BHD JOD OMR TND", 10)], ids=str
 )
-def test_the_smallest_steps_are_stripes_own(currencies: str, step: int) -> None:
+def test_smallest_steps_are_those_of_stripe(currencies: str, step: int) -> None:
     assert {smallest_step(currency) for currency in currencies.split()} == {step}
 
 
 @given(AMOUNTS, st.integers(1, 10**12), st.data(), st.sampled_from([1, 10, 100]))
-def test_a_proportion_is_exact_and_rounds_half_up(whole: int, of: int, data: st.DataObject, step: int) -> None:
+def test_proportion_is_exact_and_rounds_half_up(whole: int, of: int, data: st.DataObject, step: int) -> None:
     part = data.draw(st.integers(0, of))
     found = proportion(whole, part, of, step)
     whole_in_steps = whole // step * step
@@ -49,9 +49,7 @@ def test_a_proportion_is_exact_and_rounds_half_up(whole: int, of: int, data: st.
     ("whole", "part", "of", "step", "expected"),
     [(4_010, 401, 401, 100, 4_000), (5_124, 5_124, 5_124, 10, 5_120), (4_070, 4_069, 4_070, 100, 4_000)],
 )
-def test_a_whole_that_breaks_the_step_comes_to_the_step_below(
-    whole: int, part: int, of: int, step: int, expected: int
-) -> None:
+def test_whole_off_the_step_is_rounded_down(whole: int, part: int, of: int, step: int, expected: int) -> None:
     assert proportion(whole, part, of, step) == expected
 
 
@@ -59,20 +57,20 @@ def test_a_whole_that_breaks_the_step_comes_to_the_step_below(
     ("whole", "part", "of", "expected"),
     [(1, 1, 2, 1), (3, 1, 2, 2), (100, 1, 3, 33), (100, 2, 3, 67), (1, 1, 3, 0), (10, 0, 3, 0), (5, 1, 10, 1)],
 )
-def test_halves_go_up(whole: int, part: int, of: int, expected: int) -> None:
+def test_halves_are_rounded_up(whole: int, part: int, of: int, expected: int) -> None:
     assert proportion(whole, part, of) == expected
 
 
 @pytest.mark.parametrize(
     ("whole", "part", "of", "step"), [(1, 2, 1, 1), (1, -1, 1, 1), (1, 0, 0, 1), (-1, 0, 1, 1), (1, 0, 1, 0)]
 )
-def test_a_proportion_that_makes_no_sense_is_refused(whole: int, part: int, of: int, step: int) -> None:
+def test_invalid_proportion_is_refused(whole: int, part: int, of: int, step: int) -> None:
     with pytest.raises(ValueError, match="proportion"):
         proportion(whole, part, of, step)
 
 
 @given(AMOUNTS, st.lists(st.integers(0, 10**9), min_size=1, max_size=12).filter(any))
-def test_the_parts_of_a_split_sum_to_the_whole_and_are_off_by_less_than_one(total: int, weights: list[int]) -> None:
+def test_split_sums_to_the_whole_with_parts_off_by_less_than_one(total: int, weights: list[int]) -> None:
     parts = split(total, weights)
     assert sum(parts) == total
     for part, weight in zip(parts, weights, strict=True):
@@ -80,13 +78,13 @@ def test_the_parts_of_a_split_sum_to_the_whole_and_are_off_by_less_than_one(tota
         assert part == 0 or weight
 
 
-def test_what_is_left_of_a_split_goes_to_the_largest_remainder_and_among_equals_to_the_earlier() -> None:
+def test_split_rest_goes_to_the_largest_then_the_earliest_remainder() -> None:
     assert split(10_000, (1, 1, 1)) == (3_334, 3_333, 3_333)
     assert split(2, (1, 5, 1)) == (0, 2, 0)
     assert split(0, (1, 2)) == (0, 0)
 
 
 @pytest.mark.parametrize(("total", "weights"), [(-1, [1]), (1, [0, 0]), (1, [2, -1])])
-def test_a_split_that_makes_no_sense_is_refused(total: int, weights: list[int]) -> None:
+def test_invalid_split_is_refused(total: int, weights: list[int]) -> None:
     with pytest.raises(ValueError, match="split"):
         split(total, weights)

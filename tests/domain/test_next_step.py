@@ -1,4 +1,4 @@
-"""What is due: posting, giving back, another way, and the calls that follow."""
+"""Due refunds: posting, returning credits, other payments, and the calls that follow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.domain.builders import (
     POLICY,
+    REFUSED,
     START,
     a_leg,
     a_refund,
@@ -28,14 +29,13 @@ from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.next_step import attempt_key, next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Send
-from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
+from refund_worker.domain.processor_replies import Answered, Unanswered
 from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 
-REFUSED = Refused("charge_disputed", "no")
-
 
 def clearing(*decisions: Decision) -> int:
+    """Return the credits that the decisions leave on the clearing account."""
     return sum(
         e.amount
         for d in decisions
@@ -46,12 +46,12 @@ def clearing(*decisions: Decision) -> int:
 
 
 @given(st.text(), st.integers(1, 99), st.integers(1, 99))
-def test_a_key_depends_on_leg_and_attempt_and_on_nothing_else(leg: str, one: int, other: int) -> None:
+def test_key_depends_on_leg_and_attempt_alone(leg: str, one: int, other: int) -> None:
     assert attempt_key(leg, one) == attempt_key(leg, one)
     assert (attempt_key(leg, one) == attempt_key(leg, other)) == (one == other)
 
 
-def test_the_first_step_posts_and_sends_in_one_decision() -> None:
+def test_first_step_posts_and_sends_in_one_decision() -> None:
     decision = next_step(a_refund(), START, POLICY)
     assert decision.after.ledger_posted
     assert decision.customer == AccountDelta(balance=-100, held=-100)
@@ -62,20 +62,20 @@ def test_the_first_step_posts_and_sends_in_one_decision() -> None:
     assert clearing(decision) == 100
 
 
-def test_a_credit_refund_to_source_raises_the_balance_and_takes_it_off_again_at_once() -> None:
+def test_credit_refund_to_source_raises_and_lowers_the_balance() -> None:
     decision = next_step(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), START, POLICY)
     assert decision.customer == AccountDelta(balance=0, net_spent=-100, withdrawn=100)
     assert [p.credits for p in decision.postings] == [100, -100]
 
 
-def test_the_payout_of_a_correction_leaves_the_balance_as_it_is() -> None:
+def test_payout_of_a_correction_leaves_the_balance_unchanged() -> None:
     decision = next_step(a_refund(transaction_id="t", of_correction=True), START, POLICY)
     assert decision.customer == AccountDelta()
     assert [p.credits for p in decision.postings] == [0]
     assert clearing(decision) == 100
 
 
-def test_while_a_processor_is_paused_nothing_is_posted_and_cancel_stays_open() -> None:
+def test_paused_processor_delays_posting_so_cancel_stays_possible() -> None:
     held = {"stripe": SendBlock(START + 300)}
     decision = next_step(a_refund(), START, POLICY, paused=held)
     assert (decision.after.status, decision.postings, decision.calls) == (RefundStatus.QUEUED, (), ())
@@ -85,17 +85,17 @@ def test_while_a_processor_is_paused_nothing_is_posted_and_cancel_stays_open() -
 
 
 @pytest.mark.parametrize("look_ups", [True, False])
-def test_what_may_have_been_paid_is_looked_up_while_its_processor_is_paused_and_not_replayed(look_ups: bool) -> None:
+def test_unanswered_leg_is_looked_up_while_its_processor_is_paused(look_ups: bool) -> None:
     unknown = answer(begun(), Unanswered("timeout")).after
     assert unknown.due_at is not None
     decision = next_step(unknown, unknown.due_at, POLICY, paused={"stripe": SendBlock(unknown.due_at + 300, look_ups)})
     if look_ups:
         the_look_up(decision)
-    else:  # nobody here has access to it
+    else:  # this installation has no access to it
         assert (decision.calls, decision.after.due_at) == ((), unknown.due_at + 300)
 
 
-def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_replays_the_key() -> None:
+def test_expired_lease_makes_the_outcome_unknown_and_replays_the_key() -> None:
     decision = sent_again(begun(), START + POLICY.lease_seconds)
     call = the_call(decision)
     assert isinstance(call, Send)
@@ -105,16 +105,17 @@ def test_a_lease_that_ended_without_an_answer_leaves_the_outcome_unknown_and_rep
     assert decision.after.legs[0].first_sent_at == START
 
 
-def test_before_its_lease_ended_a_send_is_left_alone() -> None:
+def test_send_is_not_touched_before_its_lease_ends() -> None:
     decision = next_step(begun(), START + POLICY.lease_seconds - 1, POLICY)
     assert (decision.calls, status_of(decision)) == ((), LegStatus.SENDING)
 
 
 def refused() -> Refund:
+    """Return a refund whose only leg was refused."""
     return answer(begun(), REFUSED).after
 
 
-def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> None:
+def test_failed_leg_is_replaced_over_another_payment() -> None:
     decision = next_step(refused(), START + 2, POLICY, rooms=[a_payment(1), a_payment(9)])
     other = decision.after.legs[1]
     assert (other.leg_id, other.payment_id, other.amount_minor, other.replaces) == ("r-2", "pay9", 1_000, "r-1")
@@ -134,7 +135,7 @@ def test_a_leg_that_failed_goes_over_another_payment_for_the_same_money() -> Non
         [a_payment(9, credits_taken=100, money_taken=1_000)],
     ],
 )
-def test_without_another_payment_the_credits_go_back_and_nothing_is_sent(rooms: list[RefundablePayment]) -> None:
+def test_without_another_payment_the_credits_are_returned(rooms: list[RefundablePayment]) -> None:
     decision = next_step(refused(), START + 2, POLICY, rooms=rooms)
     assert (decision.after.status, decision.calls) == (RefundStatus.REVERSING, ())
     ended = next_step(decision.after, START + 3, POLICY)
@@ -142,7 +143,7 @@ def test_without_another_payment_the_credits_go_back_and_nothing_is_sent(rooms: 
     assert next_step(ended.after, START + 4, POLICY).postings == ()
 
 
-def test_what_another_leg_leaves_of_its_payment_is_a_way_too() -> None:
+def test_rest_of_another_legs_payment_can_be_used() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(refund, REFUSED).after
     half_taken = a_payment(9, amount_minor=3_000, credits=300, credits_taken=100, money_taken=1_000)
@@ -152,7 +153,7 @@ def test_what_another_leg_leaves_of_its_payment_is_a_way_too() -> None:
     assert decision.payments == {"pay9": PaymentDelta(100, 1_000)}
 
 
-def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
+def test_two_failed_legs_never_use_the_same_credits_twice() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(answer(refund, REFUSED).after, REFUSED, number=2).after
     last = a_payment(8, amount_minor=1_500, credits=150)
@@ -162,7 +163,7 @@ def test_two_legs_that_failed_never_take_the_same_room_twice() -> None:
     assert sum(leg.reversed_credits for leg in decision.after.legs) == 50
 
 
-def test_what_another_payment_can_not_take_is_given_back_never_both() -> None:
+def test_part_that_cannot_be_replaced_is_returned_once() -> None:
     small = a_payment(9, amount_minor=300, credits=30)
     decision = next_step(refused(), START + 2, POLICY, rooms=[small])
     assert [leg.amount_minor for leg in decision.after.legs] == [1_000, 300]
@@ -174,7 +175,7 @@ def test_what_another_payment_can_not_take_is_given_back_never_both() -> None:
     assert (ended.after.status, ended.customer.balance) == (RefundStatus.PARTIALLY_SUCCEEDED, 70)
 
 
-def test_a_stand_in_never_goes_over_a_payment_that_this_refund_already_tried() -> None:
+def test_replacement_never_uses_a_payment_that_failed_before() -> None:
     once = next_step(refused(), START + 2, POLICY, rooms=[a_payment(9)]).after
     twice = answer(once, REFUSED, number=2).after
     decision = next_step(twice, START + 4, POLICY, rooms=[a_payment(1), a_payment(9)])
@@ -182,12 +183,13 @@ def test_a_stand_in_never_goes_over_a_payment_that_this_refund_already_tried() -
     assert decision.after.status is RefundStatus.REVERSING
 
 
-def worthless() -> tuple[Leg, Leg]:
+def with_zero_amount_leg() -> tuple[Leg, Leg]:
+    """Return a usual leg and a leg of no money."""
     return a_leg(), a_leg(2, amount_minor=0, credits=3, payment_credits=3, status=LegStatus.SUCCEEDED)
 
 
-def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+def test_credits_of_a_zero_amount_leg_leave_clearing_too() -> None:
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     paid = answer(first.after, Answered(an_object()))
     assert paid.after.status is RefundStatus.SUCCEEDED
     assert clearing(first, paid) == 0
@@ -195,8 +197,8 @@ def test_credits_of_a_leg_worth_nothing_leave_clearing_with_the_others() -> None
     assert ids[-2:] == ["r-payout-2-nothing-0", "r-payout-1-re_1"], ids
 
 
-def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_too() -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+def test_credits_of_a_zero_amount_leg_return_if_no_money_goes_out() -> None:
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     failed = answer(first.after, REFUSED)
     reallocated = next_step(failed.after, START + 2, POLICY)
     ended = next_step(reallocated.after, START + 3, POLICY)
@@ -205,16 +207,16 @@ def test_where_no_money_goes_out_the_credits_of_a_leg_worth_nothing_come_back_to
 
 
 @pytest.mark.parametrize(("reference", "status", "returned"), [("du_1", "succeeded", 0), (None, "failed", 103)])
-def test_a_leg_worth_nothing_waits_for_the_persons_word_about_the_others(
+def test_zero_amount_leg_waits_for_the_decision_on_the_others(
     reference: str | None, status: str, returned: int
 ) -> None:
-    first = next_step(a_refund(*worthless()), START, POLICY)
+    first = next_step(a_refund(*with_zero_amount_leg()), START, POLICY)
     disputed = an_object("failed", failure_code="charge_for_pending_refund_disputed")
     stuck = answer(first.after, Answered(disputed))
     assert stuck.after.legs[1].status is LegStatus.SUCCEEDED
-    said = apply_action(
+    resolved = apply_action(
         stuck.after, Action.RESOLVE, START + 2, POLICY, actor="op", reason="the bank", reference=reference
     )
-    ended = next_step(said.after, START + 3, POLICY)
+    ended = next_step(resolved.after, START + 3, POLICY)
     assert (ended.after.status, ended.after.reversed_credits) == (status, returned)
-    assert clearing(first, stuck, said, ended) == 0
+    assert clearing(first, stuck, resolved, ended) == 0

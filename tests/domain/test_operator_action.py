@@ -1,4 +1,4 @@
-"""What a person may do, and exactly what follows."""
+"""The actions that a person may take, and exactly what follows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from refund_worker.errors import ActionNotAllowed
 
 
 def act(refund: Refund, action: Action, actor: str = "op", reference: str | None = None) -> Decision:
+    """Apply the action 10 seconds after the start."""
     return apply_action(refund, action, START + 10, POLICY, actor=actor, reason="because", reference=reference)
 
 
 def parked() -> Refund:
+    """Return a refund that waits for a person."""
     return answer(begun(), Blocked("balance_insufficient", "not now")).after
 
 
@@ -44,36 +46,36 @@ def test_rejecting_and_canceling_release_everything(refund: Refund, action: Acti
     assert next_step(decision.after, START + 20, POLICY).calls == ()
 
 
-def test_canceling_a_credit_refund_frees_the_room_of_its_transaction_and_holds_nothing() -> None:
+def test_canceling_a_credit_refund_releases_its_transaction() -> None:
     decision = act(a_refund(kind=Kind.CREDIT_REFUND, transaction_id="t"), Action.CANCEL)
     assert decision.transaction_credits == -100
     assert decision.customer == AccountDelta()
 
 
-def test_canceling_the_payout_of_a_correction_frees_it_without_touching_what_is_held() -> None:
+def test_canceling_a_correction_payout_keeps_held_credits() -> None:
     decision = act(a_refund(transaction_id="t", of_correction=True), Action.CANCEL)
     assert decision.transaction_credits == -100
     assert decision.customer == AccountDelta(withdrawn=-100)
 
 
-def test_canceling_releases_legs_worth_nothing_too() -> None:
+def test_canceling_releases_zero_amount_legs_too() -> None:
     refund = a_refund(a_leg(), a_leg(2, amount_minor=0, status=LegStatus.SUCCEEDED))
     assert act(refund, Action.CANCEL).payments == {"pay1": PaymentDelta(-100, -1_000), "pay2": PaymentDelta(-100, 0)}
 
 
-def test_nobody_cancels_what_was_sent() -> None:
+def test_sent_refund_cannot_be_canceled() -> None:
     with pytest.raises(ActionNotAllowed):
         act(begun(), Action.CANCEL)
 
 
-def test_whoever_asked_cannot_approve() -> None:
+def test_requester_cannot_approve() -> None:
     with pytest.raises(ActionNotAllowed, match="second person"):
         act(WAITING, Action.APPROVE, actor="anna")
     approved = act(WAITING, Action.APPROVE).after
     assert (approved.status, approved.due_at) == (RefundStatus.QUEUED, START + 10)
 
 
-def test_resolving_by_reversal_gives_the_credits_back_once_and_ends_as_failed() -> None:
+def test_resolve_by_reversal_returns_the_credits_once() -> None:
     reversing = act(parked(), Action.RESOLVE)
     assert (reversing.after.status, reversing.after.due_at) == (RefundStatus.REVERSING, START + 10)
     ended = next_step(reversing.after, START + 11, POLICY)
@@ -81,7 +83,7 @@ def test_resolving_by_reversal_gives_the_credits_back_once_and_ends_as_failed() 
     assert ended.calls == ()
 
 
-def test_resolving_as_paid_by_hand_ends_as_succeeded_and_sends_nothing() -> None:
+def test_resolve_as_paid_manually_succeeds_and_sends_nothing() -> None:
     decision = act(parked(), Action.RESOLVE, reference="cheque-7")
     assert (decision.after.status, decision.after.due_at, decision.calls) == (RefundStatus.SUCCEEDED, None, ())
     assert {e.account for p in decision.postings for e in p.entries if e.unit == "USD"} == {
@@ -90,7 +92,7 @@ def test_resolving_as_paid_by_hand_ends_as_succeeded_and_sends_nothing() -> None
     }
 
 
-def test_resolving_is_refused_while_a_leg_may_still_pay() -> None:
+def test_resolve_is_refused_while_a_leg_may_still_pay() -> None:
     refund = begun(a_leg(), a_leg(2))
     refund = answer(refund, Blocked("balance_insufficient", "not now")).after
     refund = answer(refund, Unanswered("timeout"), number=2).after
@@ -99,22 +101,22 @@ def test_resolving_is_refused_while_a_leg_may_still_pay() -> None:
         act(refund, Action.RESOLVE)
 
 
-def test_resolving_what_was_paid_in_part_keeps_the_part() -> None:
+def test_resolve_keeps_the_part_that_was_paid() -> None:
     refund = answer(begun(a_leg(), a_leg(2)), Answered(an_object())).after
     refund = answer(refund, Blocked("balance_insufficient", "not now"), number=2).after
     ended = next_step(act(refund, Action.RESOLVE).after, START + 11, POLICY)
     assert (ended.after.status, ended.customer.balance) == (RefundStatus.PARTIALLY_SUCCEEDED, 100)
 
 
-def test_a_retry_never_goes_straight_to_a_new_send() -> None:
+def test_retry_never_sends_without_a_look_up() -> None:
     retried = act(parked(), Action.RETRY)
     assert status_of(retried) is LegStatus.UNKNOWN
     assert retried.after.legs[0].lookup_required
     assert retried.after.legs[0].attempt == 1
 
 
-def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_still_unanswered() -> None:
-    """ "How often to wait longer" begins again; "was it ever tried" never does: that paid others twice."""
+def test_retry_resets_the_waits_but_not_the_attempts() -> None:
+    """The next wait is short again. The record of earlier sends stays: to forget it has paid others twice."""
     silent = answer(begun(), Unanswered("timeout")).after
     leg = replace(silent.legs[0], attempt=2, sends=3, retry_count=20, attention_code="processor_unreachable")
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
@@ -126,7 +128,7 @@ def test_a_retry_counts_the_waits_anew_and_neither_the_attempts_nor_what_is_stil
 
 @pytest.mark.parametrize("status", RefundStatus)
 @pytest.mark.parametrize("action", Action)
-def test_what_the_table_does_not_offer_is_refused_and_changes_nothing(status: RefundStatus, action: Action) -> None:
+def test_action_that_the_table_does_not_offer_is_refused(status: RefundStatus, action: Action) -> None:
     allowed = {
         Action.APPROVE: {"awaiting_approval"},
         Action.REJECT: {"awaiting_approval"},
@@ -140,7 +142,7 @@ def test_what_the_table_does_not_offer_is_refused_and_changes_nothing(status: Re
             act(refund, action)
 
 
-def test_to_balance_is_done_with_its_entry() -> None:
+def test_refund_to_balance_is_done_with_its_entry() -> None:
     refund = a_refund(kind=Kind.CREDIT_REFUND, to=To.BALANCE, transaction_id="t")
     refund = replace(refund, legs=())
     decision = next_step(refund, START, POLICY)

@@ -1,4 +1,4 @@
-"""Which names are one person's, and whom that keeps from approving."""
+"""Names that belong to one person: they cannot approve each other's refunds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ANNA, BOB = "console/anna", "console/bob"
 
 
 def may_approve(actor: str, requested_by: str, *links: tuple[str, str]) -> bool:
-    """Asked both ways round: whether two names may be one person's has no direction."""
+    """Return True if `actor` may approve. Both directions are checked: they must agree."""
     declared = [Link(*link) for link in links]
     one = why_not_approve(actor, requested_by, declared) is None
     assert one == (why_not_approve(requested_by, actor, declared) is None)
@@ -20,13 +20,13 @@ def may_approve(actor: str, requested_by: str, *links: tuple[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("other", [BOB, "backend/anna", "cli:anna", "celery", "unknown"])
-def test_another_name_that_is_linked_to_nobody_is_another_person(other: str) -> None:
+def test_unlinked_name_is_another_person(other: str) -> None:
     assert may_approve(other, ANNA)
     assert may_approve(other, ANNA, (BOB, "backend/ops"))
 
 
 @pytest.mark.parametrize("name", [ANNA, "backend/anna", "cli:anna", "celery:shop"])
-def test_nobody_is_a_second_person_beside_themselves(name: str) -> None:
+def test_no_person_is_their_own_second_person(name: str) -> None:
     assert not may_approve(name, name)
     assert not may_approve(name, name, (ANNA, name), (BOB, name))
 
@@ -35,19 +35,19 @@ def test_nobody_is_a_second_person_beside_themselves(name: str) -> None:
     ("one", "other"),
     [("console/Ivy", "console/ivy"), ("backend/STRASSE", "backend/straße"), ("cli:ｉｖｙ", "cli:ivy")],
 )
-def test_names_that_people_do_not_tell_apart_are_one(one: str, other: str) -> None:
+def test_names_that_look_the_same_are_one(one: str, other: str) -> None:
     assert not may_approve(one, other)
     assert not may_approve(other, ANNA, (ANNA, one))
 
 
-def test_what_is_linked_is_one_person_whichever_of_the_names_asked() -> None:
+def test_linked_names_are_one_person_in_both_directions() -> None:
     links = ((ANNA, "backend/boss"), (ANNA, "cli:anna"))
     for actor, asked in permutations((ANNA, "backend/boss", "cli:anna"), 2):
         assert not may_approve(actor, asked, *links)
     assert may_approve(BOB, "backend/boss", *links)
 
 
-def test_a_key_that_two_people_use_stands_for_both_and_makes_them_no_one_person() -> None:
+def test_shared_key_belongs_to_both_users_who_stay_two_persons() -> None:
     links = ((ANNA, "backend/ops"), (BOB, "backend/ops"))
     assert not may_approve(ANNA, "backend/ops", *links)
     assert not may_approve(BOB, "backend/ops", *links)
@@ -55,7 +55,7 @@ def test_a_key_that_two_people_use_stands_for_both_and_makes_them_no_one_person(
     assert may_approve("console/carl", "backend/ops", *links)
 
 
-def test_a_new_name_of_a_console_user_inherits_what_the_old_one_stands_for() -> None:
+def test_new_name_of_a_console_user_inherits_the_links() -> None:
     links = ((ANNA, "cli:anna"), ("console/anna2", ANNA), ("console/anna3", "console/anna2"))
     for actor, asked in permutations(("console/anna3", ANNA, "cli:anna", "console/anna2"), 2):
         assert not may_approve(actor, asked, *links)
@@ -65,14 +65,14 @@ def test_a_new_name_of_a_console_user_inherits_what_the_old_one_stands_for() -> 
 @pytest.mark.parametrize(
     "links", [((ANNA, "console/a"), (BOB, "console/a")), (("console/a", ANNA), ("console/a", BOB))]
 )
-def test_two_console_users_that_a_third_is_linked_to_are_one_whichever_way_it_was_said(
+def test_console_users_linked_through_a_third_are_one_person(
     links: tuple[tuple[str, str], ...],
 ) -> None:
     assert not may_approve(ANNA, BOB, *links)
     assert may_approve("console/carl", BOB, *links)
 
 
-def test_the_reason_names_who_asked_and_why_that_is_the_same_person() -> None:
+def test_reason_names_the_requester_and_the_shared_person() -> None:
     why = why_not_approve(ANNA, "backend/boss", [Link(ANNA, "backend/boss")])
     assert why is not None
     assert why.startswith("backend/boss asked for this refund")

@@ -1,4 +1,4 @@
-"""The table, written out a second time by hand: a change to it is a change to this file, and is seen."""
+"""The transition tables, written a second time: a change to them is a change to this file, and is seen."""
 
 from __future__ import annotations
 
@@ -58,17 +58,18 @@ canceled            .         sending .        .        .        .     .      . 
 
 
 def read(literal: str) -> dict[tuple[str, str], str]:
+    """Return the cells of a table by status and outcome."""
     header, *rows = (line.split() for line in literal.strip().splitlines())
     return {(row[0], outcome): cell for row in rows for outcome, cell in zip(header, row[1:], strict=True)}
 
 
-def test_the_hand_written_tables_name_every_state_and_outcome() -> None:
+def test_second_tables_name_every_status_and_outcome() -> None:
     assert set(read(LEGS)) == {(str(s), str(o)) for s, o in product(LegStatus, LegOutcome)}
     assert set(read(REFUNDS)) == {(str(s), str(o)) for s, o in product(RefundStatus, RefundOutcome)}
 
 
 @pytest.mark.parametrize("status", LegStatus)
-def test_every_outcome_of_a_leg_leads_where_the_hand_written_table_says(status: LegStatus) -> None:
+def test_leg_transitions_match_the_second_table(status: LegStatus) -> None:
     for outcome in LegOutcome:
         expected = read(LEGS)[status, outcome]
         if expected == ".":
@@ -79,7 +80,7 @@ def test_every_outcome_of_a_leg_leads_where_the_hand_written_table_says(status: 
 
 
 @pytest.mark.parametrize("status", RefundStatus)
-def test_every_outcome_of_a_refund_leads_where_the_hand_written_table_says(status: RefundStatus) -> None:
+def test_refund_transitions_match_the_second_table(status: RefundStatus) -> None:
     for outcome in RefundOutcome:
         expected = read(REFUNDS)[status, outcome]
         if expected == ".":
@@ -89,17 +90,17 @@ def test_every_outcome_of_a_refund_leads_where_the_hand_written_table_says(statu
             assert next_refund_status(status, outcome) == expected
 
 
-def test_the_tables_hold_nothing_but_states_and_outcomes() -> None:
+def test_tables_have_exactly_the_known_statuses() -> None:
     assert set(LEG_TABLE) == set(LegStatus)
     assert set(REFUND_TABLE) == set(RefundStatus)
 
 
-def test_what_a_person_refused_or_called_off_reopens_only_because_it_was_sent_all_the_same() -> None:
+def test_rejected_or_canceled_refund_reopens_only_if_it_was_sent() -> None:
     assert REFUND_TABLE[RefundStatus.REJECTED] == REFUND_TABLE[RefundStatus.CANCELED]
     assert set(REFUND_TABLE[RefundStatus.CANCELED]) == {RefundOutcome.POSTED}
 
 
-def test_no_command_is_possible_at_an_end() -> None:
+def test_final_refund_offers_no_action() -> None:
     for status in FINAL:
         assert available_actions(a_refund(status=status)) == ()
 
@@ -122,13 +123,14 @@ def test_no_command_is_possible_at_an_end() -> None:
         ("needs_attention", "requires_action", "retry"),
     ],
 )
-def test_a_person_may_do_exactly_this(status: str, leg: str, actions: str) -> None:
+def test_available_actions_are_exactly_these(status: str, leg: str, actions: str) -> None:
     refund = a_refund(a_leg(status=LegStatus(leg)), status=RefundStatus(status))
     assert " ".join(available_actions(refund)) == actions
     assert set(ACTIONS) == set(Action)
 
 
 def legs_of(*statuses: str) -> list[Leg]:
+    """Return one leg for each status."""
     return [a_leg(number, status=LegStatus(status), reallocated=True) for number, status in enumerate(statuses, 1)]
 
 
@@ -151,24 +153,24 @@ def legs_of(*statuses: str) -> list[Leg]:
         ("waiting", 0, "asking"),
     ],
 )
-def test_what_legs_come_to_together(statuses: str, to_return: int, expected: str) -> None:
+def test_combined_outcome_of_legs(statuses: str, to_return: int, expected: str) -> None:
     assert combined_outcome(legs_of(*statuses.split()), to_return) == expected
 
 
-def test_a_leg_that_needs_a_person_outweighs_all_others() -> None:
+def test_leg_that_needs_a_person_outweighs_all_others() -> None:
     assert combined_outcome([a_leg(attention_code="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
 
 
-def test_legs_that_stand_in_for_a_failed_one_ask_for_nothing_new() -> None:
+def test_replacement_legs_ask_for_no_new_money() -> None:
     legs = [a_leg(status=LegStatus.FAILED, reallocated=True), a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1")]
     assert asked_minor(legs) == 1_000
     assert combined_outcome(legs, 0) is RefundOutcome.PAID
 
 
 def places_that_set_a_status(source: Path) -> set[str]:
-    """`file:function` of every call in the domain and the engine that gives a leg or a refund a status.
+    """Return `file:function` of every call in the domain and the engine that gives a leg or a refund a status.
 
-    The status of a refund object is the processor's: it is not meant.
+    The status of a refund object is the processor's: it does not count.
     """
     found = set()
     for path in sorted(file for part in ("domain", "engine") for file in (source / part).rglob("*.py")):
@@ -187,7 +189,7 @@ def _sets_a_status(call: ast.Call) -> bool:
     return sets and named in {"replace", "Leg", "Refund", "update_leg", "transition_leg"} and not of_an_object
 
 
-def test_a_status_is_changed_by_the_tables_only() -> None:
+def test_status_is_changed_by_the_tables_only() -> None:
     assert places_that_set_a_status(Path(refund_worker.__file__).parent) == {
         "decision_builder.py:transition_leg",  # next_leg_status
         "decision_builder.py:transition_refund",  # next_refund_status

@@ -1,7 +1,7 @@
-"""Random walks through the domain against a model of the truth at the processor, every invariant after every step.
+"""Random walks through the domain against a model of a processor; every invariant is checked after every step.
 
-The walk does what the shell does (`engine/`): it writes decisions, makes the calls, hands back what was heard, or dies
-before it heard. In the end everything answers honestly, and what came out must be right to the minor unit.
+The walk does what the engine does (`engine/`): it writes decisions, makes the calls and applies the replies, or dies
+before a reply. At the end all answers are honest, and the result must be right to the minor unit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NO_MONEY_LEG = (LegStatus.FAILED, LegStatus.CANCELED)
 
 
 class World:
-    """One customer, some payments, some refunds: what the database would hold."""
+    """One customer, some payments and some refunds: the content of the database."""
 
     def __init__(self, payments: list[RefundablePayment], allocation: str) -> None:
         self.now = 1_000.0
@@ -66,9 +66,10 @@ class World:
         self.accounts: Counter[tuple[str, str]] = Counter()
         self.in_flight: list[tuple[str, Call]] = []
 
-    # --- what the shell does -----------------------------------------------------------------------------------------
+    # --- as the engine does ------------------------------------------------------------------------------------------
 
     def accept(self, request: RefundRequest) -> None:
+        """Accept the request and write the decision."""
         refund = accept(
             request,
             refund_id=f"r{len(self.refunds) + 1}",
@@ -86,7 +87,8 @@ class World:
             p, credits_taken=p.credits_taken + credits, money_taken=p.money_taken + money
         )
 
-    def wake(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
+    def process(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
+        """Decide the next step of a refund, and return its calls."""
         refund = self.refunds[refund_id]
         rooms = list(self.payments.values()) if unplaced_legs(refund) else []
         decision = next_step(
@@ -101,7 +103,10 @@ class World:
                 assert not paused, "sent while the processor is paused"
         return decision.calls
 
-    def hear(self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float) -> None:
+    def apply_reply(
+        self, refund_id: str, leg_id: str, call: Call | None, reply: Reply | SearchReply, asked_at: float
+    ) -> None:
+        """Apply one reply."""
         self.write(
             apply_replies(
                 self.refunds[refund_id],
@@ -112,6 +117,7 @@ class World:
         )
 
     def write(self, decision: Decision) -> None:
+        """Write a decision, and check every invariant."""
         refund_id = decision.after.refund_id
         if decision.before is not None:
             assert decision.before == self.refunds[refund_id]
@@ -128,9 +134,10 @@ class World:
                 self.accounts[entry.account, entry.unit] += entry.amount
         self.check()
 
-    # --- what must hold after every step -----------------------------------------------------------------------------
+    # --- the invariants of every step --------------------------------------------------------------------------------
 
     def check(self) -> None:
+        """Check every invariant."""
         c = self.customer
         assert c.balance == self.start + self.accounts["customer:c", CREDITS]
         assert c.held == sum(
@@ -144,7 +151,7 @@ class World:
         assert self.accounts[CLEARING, CREDITS] == sum(_in_clearing(r) for r in self.refunds.values())
         for refund in self.refunds.values():
             for leg in refund.legs:
-                assert len(self.processor.standing(leg.leg_id)) <= 1, f"{leg.leg_id} is paid twice"
+                assert len(self.processor.live_objects(leg.leg_id)) <= 1, f"{leg.leg_id} is paid twice"
 
     def _check_payments(self) -> None:
         for p in self.payments.values():
@@ -170,7 +177,7 @@ def _withdrawn(refund: Refund) -> int:
 
 
 def _in_clearing(refund: Refund) -> int:
-    """Credits taken off whose end is not known: all, less what was paid for and what was given back."""
+    """Return the credits taken off whose end is not known: all, less those paid for and those returned."""
     if not refund.ledger_posted or refund.to is To.BALANCE:
         return 0
     paid = sum(leg.credits for leg in refund.legs if leg.status is LegStatus.SUCCEEDED)
@@ -182,6 +189,7 @@ def _in_clearing(refund: Refund) -> int:
 
 @st.composite
 def payments(draw: st.DrawFn) -> list[RefundablePayment]:
+    """Draw one to four payments."""
     return [
         RefundablePayment(
             payment_id=f"p{number}",
@@ -210,12 +218,12 @@ REQUESTS = st.builds(
     st.sampled_from([To.SOURCE, To.SOURCE, To.BALANCE]),
     st.none() | st.sampled_from([1, 2, 50, 100, 334]),
 )
-STEPS = ("wake", "wake", "wake", "hear", "hear", "time", "time", "news", "news", "objects", "person", "pause")
+STEPS = (*["process"] * 3, *["lost"] * 2, *["time"] * 2, *["report"] * 2, "objects", "person", "pause")
 
 
 @settings(max_examples=250)
 @given(st.data())
-def test_whatever_a_processor_answers_no_money_is_paid_twice_or_lost(data: st.DataObject) -> None:
+def test_no_answer_of_a_processor_pays_twice_or_loses_money(data: st.DataObject) -> None:
     draw = data.draw
     world = World(draw(payments()), draw(st.sampled_from(["newest_first", "oldest_first", "pro_rata"])))
     for request in draw(st.lists(REQUESTS, min_size=1, max_size=3)):
@@ -228,10 +236,10 @@ def test_whatever_a_processor_answers_no_money_is_paid_twice_or_lost(data: st.Da
     world.check()
     for _ in range(draw(st.sampled_from([5, 15, 30, 60]))):
         _step(world, draw(st.sampled_from(STEPS)), draw)
-    _heal(world)
+    _settle(world)
     for refund_object in list(world.processor.objects.values()):
-        _tell(world, refund_object)
-    _heal(world)
+        _report(world, refund_object)
+    _settle(world)
     for refund in world.refunds.values():
         event(f"ended as {refund.status}")
     _check_the_end(world)
@@ -245,17 +253,17 @@ def _step(world: World, step: str, draw: Draw) -> None:
     refund_id = pick(world.refunds)
     refund = world.refunds[refund_id]
     match step:
-        case "wake" | "pause":
+        case "process" | "pause":
             busy = {r for r, _ in world.in_flight}
             if refund.due_at is not None and refund.due_at <= world.now and refund_id not in busy:
-                for call in world.wake(refund_id, paused=step == "pause"):
+                for call in world.process(refund_id, paused=step == "pause"):
                     _call(world, refund_id, call, pick)
-        case "hear":
+        case "lost":
             world.in_flight = [(r, c) for r, c in world.in_flight if r != refund_id]
         case "time":
             _pass_time(world, pick([0.1, 5, 61, 200, 1_001, 3_500, 5_000]))
-        case "news" if world.processor.said:
-            _tell(world, pick(world.processor.said))
+        case "report" if world.processor.reports:
+            _report(world, pick(world.processor.reports))
         case "objects" if world.processor.objects:
             refund_object = pick(world.processor.objects.values())
             nexts = {
@@ -264,17 +272,17 @@ def _step(world: World, step: str, draw: Draw) -> None:
                 "succeeded": ("failed",),
             }.get(refund_object.status or "")
             if nexts:
-                world.processor.become(refund_object.processor_refund_id, pick(nexts))
+                world.processor.change_status(refund_object.processor_refund_id, pick(nexts))
         case "person":
             actions = available_actions(refund)
             if actions:
-                _command(world, refund_id, pick(actions), pick([None, "cheque-1"]))
+                _act(world, refund_id, pick(actions), pick([None, "cheque-1"]))
 
 
 def _pass_time(world: World, seconds: float) -> None:
     world.now += seconds
     world.processor.pass_time(world.now)
-    # Whoever died in a call holds its lease so long.
+    # A worker that died in a call holds its lease for this long.
     world.in_flight = [] if seconds > POLICY.lease_seconds else world.in_flight
 
 
@@ -294,20 +302,20 @@ def _call(world: World, refund_id: str, call: Call, pick: Pick) -> None:
         return
     world.now += pick([0.0, 20.0])
     world.processor.pass_time(world.now)
-    world.hear(refund_id, call.leg_id, call, reply, asked_at)
+    world.apply_reply(refund_id, call.leg_id, call, reply, asked_at)
 
 
-def _tell(world: World, refund_object: RefundObject) -> None:
-    """A webhook or a reconciliation brings an object's word, perhaps an old one, perhaps once more."""
+def _report(world: World, refund_object: RefundObject) -> None:
+    """Report an object's status by a webhook or a reconciliation, perhaps an old one, perhaps once more."""
     leg_id = refund_object.leg_id
     assert leg_id is not None
-    world.hear(leg_id.rpartition("-")[0], leg_id, None, Answered(refund_object), world.now)
+    world.apply_reply(leg_id.rpartition("-")[0], leg_id, None, Answered(refund_object), world.now)
 
 
-def _command(world: World, refund_id: str, action: Action, reference: str | None) -> None:
+def _act(world: World, refund_id: str, action: Action, reference: str | None) -> None:
     note(f"{world.now} {refund_id} {action} {reference}")
     if action is Action.RESOLVE and is_missing(world.refunds[refund_id]):
-        reference = "cheque-1"  # while an answer is missing nobody gives credits back
+        reference = "cheque-1"  # while an answer is missing the credits cannot be returned
     world.write(
         apply_action(
             world.refunds[refund_id], action, world.now, world.policy, actor="op", reason="because", reference=reference
@@ -316,8 +324,8 @@ def _command(world: World, refund_id: str, action: Action, reference: str | None
     world.in_flight = [(r, c) for r, c in world.in_flight if r != refund_id]
 
 
-def _heal(world: World) -> None:
-    """From now on every answer is honest and every event arrives; nobody does anything but press retry."""
+def _settle(world: World) -> None:
+    """From now on every answer is honest and every event arrives. No person does anything except retry."""
     _pass_time(world, POLICY.lease_seconds + LATE_SECONDS)
     rounds = 0
     while due := [r for r in world.refunds.values() if r.due_at is not None]:
@@ -325,20 +333,20 @@ def _heal(world: World) -> None:
         assert rounds < 300, f"never comes to an end: {[(r.status, r.legs) for r in due]}"
         refund = min(due, key=lambda r: r.due_at or 0)
         _pass_time(world, max(0.0, (refund.due_at or 0) - world.now))
-        for call in world.wake(refund.refund_id):
+        for call in world.process(refund.refund_id):
             if isinstance(call, Send):
                 reply: Reply | SearchReply | None = world.processor.send(call, "succeeded", 0)
             else:
                 reply = world.processor.ask(call, "honest", hides=False)
             assert reply is not None
             assert not isinstance(reply, Denied)
-            world.hear(refund.refund_id, call.leg_id, call, reply, world.now)
+            world.apply_reply(refund.refund_id, call.leg_id, call, reply, world.now)
         for refund_object in list(world.processor.objects.values()):
             if refund_object.status in ("pending", "requires_action"):
-                world.processor.become(refund_object.processor_refund_id, "succeeded")
-        for refund_id, healed in list(world.refunds.items()):
-            if healed.status is RefundStatus.NEEDS_ATTENTION and healed.due_at is None:
-                _command(world, refund_id, Action.RETRY, None)
+                world.processor.change_status(refund_object.processor_refund_id, "succeeded")
+        for refund_id, settled in list(world.refunds.items()):
+            if settled.status is RefundStatus.NEEDS_ATTENTION and settled.due_at is None:
+                _act(world, refund_id, Action.RETRY, None)
                 rounds += 5
 
 
@@ -355,7 +363,7 @@ def _check_the_end(world: World) -> None:
             for leg in refund.legs
             if leg.status is LegStatus.SUCCEEDED and not (leg.processor_refund_id or "").startswith(MANUAL_PREFIX)
         )
-        truth = sum(o.amount_minor for leg in refund.legs for o in world.processor.standing(leg.leg_id))
+        truth = sum(o.amount_minor for leg in refund.legs for o in world.processor.live_objects(leg.leg_id))
         assert paid == truth, "our book and the processor's differ"
         if refund.kind is Kind.CREDIT_REFUND:
             balance += refund.credits

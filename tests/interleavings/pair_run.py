@@ -15,12 +15,13 @@ import psycopg
 from sqlalchemy import Engine, event, func, select
 
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import RefundObject, Reply, SearchReply
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.processor_sync import pause, sync, webhook_inbox
 from refund_worker.engine.refunds import actions
 from refund_worker.errors import RefundWorkerError
-from refund_worker.processors.base import RefundInstruction, RefundObject, Reply, SearchReply
 from refund_worker.store import tables
 from refund_worker.store.database import Database
 from tests.interleavings.scenes import SCENES, THRESHOLD_MINOR, Operation
@@ -277,7 +278,7 @@ class Place:
             if row["status"] == "awaiting_approval":
                 actions.perform_action(world.context, row["refund_id"], Action.APPROVE, actor="olga", reason="because")
         for _ in range(3):
-            sync.sync_recent(world.context)  # as the scheduler does every minute
+            sync.sync_recent(world.context, "stripe")  # as the scheduler does every minute
             webhook_inbox.process_inbox(world.context)
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):

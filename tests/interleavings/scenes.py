@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from refund_worker.domain.processor_replies import Misconfigured, Refused
 from refund_worker.domain.refund import To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts import corrections
@@ -14,7 +15,6 @@ from refund_worker.engine.intake import batches
 from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import pause, reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.processors.base import Misconfigured, Refused
 from refund_worker.store import inbox
 from tests.interleavings.stepper import stop_before
 from tests.support.engine_world import POLICY, World, credit_refund, withdrawal
@@ -198,17 +198,17 @@ def _webhook(world: World) -> str:
 
 
 def _watch(world: World) -> str:
-    sync.sync_all(world.context)
+    sync.sync_all(world.context, "stripe")
     return "watched"
 
 
 def _look(world: World) -> str:
-    sync.sync_recent(world.context)
+    sync.sync_recent(world.context, "stripe")
     return "listed"
 
 
 def _reconcile(world: World) -> str:
-    reconciliation.reconcile(world.context)
+    reconciliation.reconcile(world.context, "stripe")
     return "reconciled"
 
 

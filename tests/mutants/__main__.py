@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.mutants.defects import DEFECTS, Defect
 
 ROOT = Path(__file__).parent.parent.parent
+SOURCES = ("src", "client/src")
 AT_ONCE = os.cpu_count() or 1
 SECONDS_MAX = 600
 
@@ -28,7 +29,7 @@ def main(words: list[str]) -> int:
     mapped = sorted({defect.mapped for defect in chosen})
     print(f"{len(chosen)} defects; first their {len(mapped)} sets of tests without any", flush=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for tests, code in zip(mapped, pool.map(lambda tests: _run_tests(ROOT / "src", tests), mapped), strict=True):
+        for tests, code in zip(mapped, pool.map(lambda tests: _run_tests(ROOT, tests), mapped), strict=True):
             if code != 0:
                 print(f"the tests do not pass without a defect: {' '.join(tests)}")
                 pool.shutdown(cancel_futures=True)
@@ -45,29 +46,30 @@ def main(words: list[str]) -> int:
 def _survives(defect: Defect) -> str | None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        source = Path(folder) / "src"
-        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        for source in SOURCES:
+            shutil.copytree(ROOT / source, Path(folder) / source, ignore=shutil.ignore_patterns("__pycache__"))
         file = Path(folder) / defect.path
         text = file.read_text("utf-8")
         if text.count(defect.old) != 1:
             print(f"      ? {defect.name}: stands {text.count(defect.old)} times in {defect.path}", flush=True)
             return f"{defect.name} (the text to change was not found once)"
         file.write_text(text.replace(defect.old, defect.new), "utf-8")
-        code = _run_tests(source, defect.mapped)
+        code = _run_tests(Path(folder), defect.mapped)
     seconds = time.monotonic() - started
     killed = code == 1  # 1: tests ran and some failed; anything else says nothing about the defence
     print(f"{seconds:5.1f} s {'killed' if killed else f'NOT KILLED (exit {code})'}: {defect.name}", flush=True)
     return None if killed else defect.name
 
 
-def _run_tests(source: Path, tests: tuple[str, ...]) -> int:
+def _run_tests(root: Path, tests: tuple[str, ...]) -> int:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
     command += tests
     try:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(str(root / source) for source in SOURCES), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             timeout=SECONDS_MAX,
             check=False,

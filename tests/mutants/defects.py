@@ -8,23 +8,28 @@ DOMAIN = "src/refund_worker/domain/"
 ENGINE = "src/refund_worker/engine/"
 STORE = "src/refund_worker/store/"
 
+REPLIES = tuple(f"tests/domain/test_{name}.py" for name in ("handle_reply", "refund_object", "mismatch"))
+ELSEWHERE = tuple(
+    f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
+)
+
 # Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
 NEAR = {
     DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
     DOMAIN + "operator_action.py": ("tests/domain/test_operator_action.py",),
-    DOMAIN + "decision_builder.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "outside_refunds.py": ("tests/domain/test_outside_refunds.py",),
-    DOMAIN + "handle_reply.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "refund_object.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "mismatch.py": ("tests/domain/test_handle_reply.py",),
-    DOMAIN + "legs.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
-    DOMAIN + "timing.py": ("tests/domain/test_handle_reply.py", "tests/domain/test_next_step.py"),
+    DOMAIN + "decision_builder.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "outside_refunds.py": ELSEWHERE,
+    DOMAIN + "handle_reply.py": REPLIES,
+    DOMAIN + "refund_object.py": REPLIES,
+    DOMAIN + "mismatch.py": REPLIES,
+    DOMAIN + "legs.py": (*REPLIES, "tests/domain/test_next_step.py"),
+    DOMAIN + "timing.py": (*REPLIES, "tests/domain/test_next_step.py"),
     DOMAIN + "credit_postings.py": ("tests/domain/test_next_step.py", "tests/domain/test_operator_action.py"),
     DOMAIN + "ledger.py": ("tests/domain/test_ledger.py",),
     DOMAIN + "money.py": ("tests/domain/test_money.py",),
     DOMAIN + "persons.py": ("tests/domain/test_persons.py",),
-    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", "tests/domain/test_handle_reply.py"),
+    DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", *REPLIES),
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
 WORKER = "src/refund_worker/worker/"
@@ -44,13 +49,10 @@ ASIDE = ("tests/engine/refunds/test_quarantine.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
-ELSEWHERE = ("tests/domain/test_outside_refunds.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
-ROLES_OF_THE_CONSOLE = (
-    "tests/web/console/test_who_may_see_what.py::test_each_role_does_what_the_table_says_and_nothing_else"
-)
+ROLES_OF_THE_CONSOLE = "tests/web/console/test_who_may_see_what.py::test_console_roles_do_exactly_what_the_table_allows"
 COVERED = "tests/engine/audit/test_row_snapshots.py::test_"
 TEXTS = "tests/engine/audit/test_erasure.py::test_"
 SENDS = "tests/engine/audit/test_audit_sends.py::test_"
@@ -183,7 +185,7 @@ DEFECTS = (
         DOMAIN + "mismatch.py",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)",
         "        in_doubt = Doubt(unanswered=True, lookup_required=True)",
-        ("tests/domain/test_handle_reply.py",),
+        ("tests/domain/test_mismatch.py",),
     ),
     Defect(
         "after a clock was set back all waits for the old times",
@@ -244,14 +246,14 @@ DEFECTS = (
     Defect(
         "what a dispute returns is paid over another payment",
         DOMAIN + "refund_object.py",
-        "disputed=best is None and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE",
+        "disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes",
         "disputed=False",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
         "a retry pays beside a dispute",
         DOMAIN + "operator_action.py",
-        "elif leg.attention_code and leg.failure_code not in FAILED_BY_A_DISPUTE:",
+        "elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:",
         "elif leg.attention_code:",
         (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
@@ -264,7 +266,7 @@ DEFECTS = (
     ),
     Defect(
         "a code that nobody knows ends a leg",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    return UnknownRefusal(answer.code or answer.kind, *told)",
         "    return Refused(answer.code or answer.kind, *told)",
         REFUSALS,
@@ -292,7 +294,7 @@ DEFECTS = (
     ),
     Defect(
         "a proxy's refusal taken for the processor's",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "    if not answer.is_stripes_own:",
         "    if False:",
         REFUSALS,
@@ -434,7 +436,7 @@ DEFECTS = (
     Defect(
         "a replayed refusal believed although copies may outlive the key",
         DOMAIN + "timing.py",
-        "    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_life_seconds",
+        "    return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_use_seconds(leg.processor)",
         "    return True",
     ),
     Defect(
@@ -534,8 +536,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
         DOMAIN + "handle_reply.py",
-        "_wait_for_our_set_up(builder, replace(leg, held=True), reply)",
-        "_wait_for_our_set_up(builder, leg, reply)",
+        "_pause_for_set_up_fault(builder, replace(leg, held=True), reply)",
+        "_pause_for_set_up_fault(builder, leg, reply)",
         ELSEWHERE,
     ),
     Defect(
@@ -615,20 +617,20 @@ DEFECTS = (
     Defect(
         "elsewhere: what was blocked is tried again soon without a look",
         DOMAIN + "outside_refunds.py",
-        "    relies_on_the_look = soon and leg.status is not LegStatus.BLOCKED",
-        "    relies_on_the_look = soon",
+        "    relies_on_sync = soon and leg.status is not LegStatus.BLOCKED",
+        "    relies_on_sync = soon",
     ),
     Defect(
         "elsewhere: what others are known to have refunded is sent again without a look",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and not leg.held and (leg.sends or not suspect):",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and not leg.held and (leg.sends or not suspect):",
     ),
     Defect(
         "elsewhere: what was never sent reads no list beside an object that bore its name",
         DOMAIN + "outside_refunds.py",
-        "    if relies_on_the_look and not leg.held and not suspect:",
-        "    if relies_on_the_look and (leg.last_sent_at is None or not leg.held) and not suspect:",
+        "    if relies_on_sync and not leg.held and not suspect:",
+        "    if relies_on_sync and (leg.last_sent_at is None or not leg.held) and not suspect:",
     ),
     Defect(
         "elsewhere: a retry forgets that a strange object bore the leg's name",
@@ -640,7 +642,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a send that was never begun counts as one",
         DOMAIN + "handle_reply.py",
-        "leg if begun else _as_before_its_send(leg)",
+        "leg if begun else _without_unbegun_send(leg)",
         "leg",
         ELSEWHERE,
     ),
@@ -669,8 +671,8 @@ DEFECTS = (
     Defect(
         "elsewhere: an object that only bears a leg's name wakes it",
         DOMAIN + "mismatch.py",
-        "    if waits_for_person(leg):  # for the reason",
-        "    if False:  # for the reason",
+        "    if waits_for_person(leg):  # the reason",
+        "    if False:  # the reason",
     ),
     Defect(
         "elsewhere: a late answer to a look wakes a leg that is with a person",
@@ -841,9 +843,23 @@ DEFECTS = (
         ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(
+        "a key is used for longer than its processor keeps it",
+        DOMAIN + "decision.py",
+        "return min(self.key_life_seconds, self.rules_of(processor).key_seconds)",
+        "return self.key_life_seconds",
+        ("tests/domain/test_processor_rules.py",),
+    ),
+    Defect(
+        "a list that proves no absence is believed",
+        DOMAIN + "handle_reply.py",
+        "elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:",
+        "elif False:",
+        ("tests/domain/test_processor_rules.py",),
+    ),
+    Defect(
         "a key is repeated so late that it may be forgotten when it lands",
         DOMAIN + "timing.py",
-        "    return lands_by(now, policy) <= leg.first_sent_at + PROCESSOR_KEY_SECONDS",
+        "    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds",
         "    return True",
     ),
     Defect(
@@ -1017,7 +1033,7 @@ DEFECTS = (
     ),
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         "(answer.status == 403 and not _is_about_one_record(answer))",
         "answer.status == 403",
         REFUSALS,
@@ -1349,8 +1365,8 @@ DEFECTS = (
     Defect(
         "resolve while the processor may still pay",
         DOMAIN + "state_machine.py",
-        "    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
-        "    nobody_may_pay = True",
+        "    nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)",
+        "    nothing_may_pay = True",
     ),
     Defect(
         "a retry by hand sends without looking",
@@ -1391,9 +1407,7 @@ DEFECTS = (
         "src/refund_worker/web/authorised.py",
         "reason=reason, client=who.sees)",
         "reason=reason, client=None)",
-        (
-            "tests/web/test_who_may.py::test_what_belongs_to_another_client_is_not_there_for_those_who_see_their_own_only",
-        ),
+        ("tests/web/test_who_may.py::test_objects_of_other_clients_are_hidden_from_single_client_roles",),
     ),
     Defect(
         "a refund is approved in the console without the password",
@@ -1414,30 +1428,28 @@ DEFECTS = (
         "src/refund_worker/web/authorised.py",
         "    if not may(who.role, act):",
         "    if False:",
-        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "a user's role is taken for the key's role of that name",
         ENGINE + "access/permissions.py",
         "return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys",
         "return role in permit.keys",
-        ("tests/web/test_who_may.py::test_an_act_asks_the_table_itself_whatever_route_or_page_led_to_it",),
+        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "an act without a line is allowed",
         ENGINE + "access/permissions.py",
         "    if permit is None:\n        return False",
         "    if permit is None:\n        return True",
-        (
-            "tests/web/test_who_may.py::test_an_act_without_a_line_in_the_table_is_allowed_to_nobody_and_asks_for_the_password",
-        ),
+        ("tests/web/test_who_may.py::test_act_without_a_permit_is_allowed_to_no_role",),
     ),
     Defect(
         "a console user sees only what the console asked for",
         ENGINE + "access/api_keys.py",
         "if isinstance(self.role, ConsoleRole) or self.role in SEES_ALL_CLIENTS:",
         "if self.role in SEES_ALL_CLIENTS:",
-        ("tests/web/console/test_who_may_see_what.py::test_every_role_sees_the_refunds_of_all_clients_and_what_waits",),
+        ("tests/web/console/test_who_may_see_what.py::test_every_role_sees_all_clients_refunds_and_approvals",),
     ),
     Defect(
         "wrong passwords hold a name back at every address",
@@ -1467,34 +1479,28 @@ DEFECTS = (
         ENGINE + "access/console_users.py",
         "        password_attempts.forget_own(connection, tries)\n",
         "",
-        (
-            "tests/web/console/test_signing_in.py::test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over",
-        ),
+        ("tests/web/console/test_signing_in.py::test_right_password_is_accepted_after_the_announced_wait",),
     ),
     Defect(
         "guesses made side by side are all looked at",
         ENGINE + "access/console_users.py",
         "    with _checks:\n        with context",
         "    if True:\n        with context",
-        ("tests/web/console/test_signing_in.py::test_guesses_side_by_side_are_held_back_after_the_free_ones",),
+        ("tests/web/console/test_signing_in.py::test_simultaneous_guesses_are_throttled_after_the_free_ones",),
     ),
     Defect(
         "confirming in a session counts for the name",
         ENGINE + "access/console_users.py",
         "password_attempts.of_session(session.session_hash))",
         'password_attempts.of_sign_in(session.identity.name, "session"))',
-        (
-            "tests/web/console/test_signing_in.py::test_wrong_confirmations_hold_back_their_own_session_and_nothing_else",
-        ),
+        ("tests/web/console/test_signing_in.py::test_wrong_confirmations_throttle_only_their_own_session",),
     ),
     Defect(
         "a new password leaves the old sessions open",
         ENGINE + "access/console_users.py",
         '        store.end_sessions_of(connection, row["name"])\n',
         "",
-        (
-            "tests/web/console/test_who_may_see_what.py::test_a_password_that_is_set_ends_the_users_sessions_and_no_others",
-        ),
+        ("tests/web/console/test_who_may_see_what.py::test_new_password_ends_only_that_users_sessions",),
     ),
     Defect(
         "a name in other capitals is another person",
@@ -1527,7 +1533,7 @@ DEFECTS = (
     Defect(
         "two requests of one actor do not see each other",
         ENGINE + "refunds/limit_usage.py",
-        "        sums.lock_actors(connection, actors)\n",
+        "        locks.acquire_for_actors(connection, actors)\n",
         "",
         (LIMITS + "of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows",),
     ),
@@ -1784,25 +1790,39 @@ DEFECTS = (
     ),
     Defect(
         "ids and keys: the client makes a key of its own",
-        "src/refund_worker/client.py",
+        "client/src/refund_worker_client/calls.py",
         "    if not isinstance(given, str) or not given or given != given.strip():\n        raise",
         '    if not given:\n        return {"Idempotency-Key": str(id(given))}\n'
         "    if given != given.strip():\n        raise",
         ("tests/test_client.py::test_the_client_makes_no_key_of_its_own",),
     ),
     Defect(
+        "the client takes a proxy from the environment",
+        "client/src/refund_worker_client/clients.py",
+        '"trust_env": False',
+        '"trust_env": True',
+        ("tests/test_client_requests.py",),
+    ),
+    Defect(
+        "the client keeps cookies",
+        "client/src/refund_worker_client/clients.py",
+        "CookieJar(DefaultCookiePolicy(allowed_domains=[]))",
+        "None",
+        ("tests/test_client_requests.py",),
+    ),
+    Defect(
         "ids and keys: a requester deletes another client's correction",
         ENGINE + "accounts/corrections.py",
         '    return row["kind"] != EntryKind.CORRECTION or idempotency.is_result(',
         "    return True or idempotency.is_result(",
-        ("tests/web/test_ids_over_http.py::test_a_requester_deletes_the_corrections_of_its_own_client_alone",),
+        ("tests/web/test_ids_over_http.py::test_requester_deletes_only_corrections_of_its_own_client",),
     ),
     Defect(
         "ids and keys: a backend's spend passes for a reversal",
         ENGINE + "accounts/spends.py",
         "    if record.transaction_id.startswith(ledger.MADE_HERE):",
         "    if False:",
-        ("tests/web/test_ids_over_http.py::test_a_backends_spend_never_passes_for_an_entry_that_is_made_here",),
+        ("tests/web/test_ids_over_http.py::test_spend_with_a_reserved_id_is_refused",),
     ),
     Defect(
         "a positive correction is refused for a negative balance",
@@ -1821,7 +1841,7 @@ DEFECTS = (
     ),
     Defect(
         "a thin event is dropped",
-        ENGINE + "processor_sync/webhook_inbox.py",
+        "src/refund_worker/processors/stripe/events.py",
         '(inner.get("object"), event.get("related_object"), inner.get("related_object"), inner)',
         '(inner.get("object"),)',
         ("tests/engine/processor_sync/test_thin_events.py",),
@@ -1836,15 +1856,14 @@ DEFECTS = (
     # --- the adapter
     Defect(
         "429 taken for a refusal",
-        "src/refund_worker/processors/stripe/adapter.py",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:",
-        "def _is_busy(answer: _ErrorAnswer) -> bool:\n    return False\n\n\n"
-        "def _was_busy(answer: _ErrorAnswer) -> bool:",
+        "src/refund_worker/processors/stripe/answers.py",
+        "def _is_busy(answer: ErrorAnswer) -> bool:",
+        "def _is_busy(answer: ErrorAnswer) -> bool:\n    return False\n\n\ndef _was_busy(answer: ErrorAnswer) -> bool:",
         ADAPTER,
     ),
     Defect(
         "every refusal called a replayed one",
-        "src/refund_worker/processors/stripe/adapter.py",
+        "src/refund_worker/processors/stripe/answers.py",
         '    return headers.get("Idempotent-Replayed", "").lower() == "true"',
         "    return True",
         ADAPTER,
@@ -1871,7 +1890,7 @@ DEFECTS = (
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "_retry_unexecuted(builder, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)",
+        "_retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)",
         '_handle_refusal(builder, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),
@@ -1966,49 +1985,49 @@ DEFECTS = (
         WEB + "http_protocol.py",
         "        if waiting:\n",
         "        if False:\n",
-        (SLOW + "however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_key",),
+        (SLOW + "api_and_health_answer_however_many_connections_are_held",),
     ),
     Defect(
         "a connection that says nothing is kept for ever",
         WEB + "http_protocol.py",
         "            self._arm(seconds if owed else None)",
         "            self._arm(seconds if owed and self._heads else None)",
-        (SLOW + "a_connection_that_says_nothing_is_ended",),
+        (SLOW + "silent_connection_is_closed",),
     ),
     Defect(
         "a body may come a byte at a time for ever",
         WEB + "http_protocol.py",
         "        if left > 0:\n",
         "        if left > -3600:\n",
-        (SLOW + "a_body_that_comes_a_byte_at_a_time_is_told_and_ended",),
+        (SLOW + "slow_body_is_answered_408_and_closed",),
     ),
     Defect(
         "the time that we let a client wait counts as its own",
         WEB + "http_protocol.py",
         "        self._owed_since += seconds\n",
         "        pass\n",
-        (SLOW + "a_client_whose_large_body_we_read_late_is_not_called_slow",),
+        (SLOW + "client_whose_body_is_read_late_is_not_called_slow",),
     ),
     Defect(
         "a client that waits to be asked for its body owes it already",
         WEB + "http_protocol.py",
         "        if self.expect_100_continue:\n",
         "        if False:\n",
-        (SLOW + "a_client_that_we_let_wait_with_its_body_is_not_called_slow",),
+        (SLOW + "client_waiting_for_continue_is_not_called_slow",),
     ),
     Defect(
         "a head may be of any size",
         WEB + "http_protocol.py",
         "if self._too_many or max(self._head_bytes, self._unused_bytes) > self._limits.head_bytes:",
         "if self._too_many:",
-        (SLOW + "a_head_that_is_too_large_is_told",),
+        (SLOW + "too_large_head_is_answered_431",),
     ),
     Defect(
         "an answer that nobody reads is kept for ever",
         WEB + "http_protocol.py",
         "            self._unread_timer = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)",
         "            pass",
-        (SLOW + "an_answer_that_nobody_reads_is_given_up",),
+        (SLOW + "unread_answer_is_dropped",),
     ),
     Defect(
         "large bodies have room without end",
@@ -2029,14 +2048,14 @@ DEFECTS = (
         WEB + "console/password_hashing.py",
         "        if len(self._line) >= self._waiting_max:\n",
         "        if False:\n",
-        (GUESSERS + "while_the_line_is_full_others_are_told_at_once_and_the_api_answers",),
+        (GUESSERS + "full_queue_refuses_sign_ins_at_once_while_the_api_answers",),
     ),
     Defect(
         "a person's password waits behind all guesses",
         WEB + "console/password_hashing.py",
         "(tries, -next(self._numbers), turn)",
         "(0, next(self._numbers), turn)",
-        (GUESSERS + "an_address_that_did_not_try_before_goes_ahead_of_those_that_guess",),
+        (GUESSERS + "new_address_is_checked_before_guessing_addresses",),
     ),
     Defect(
         "a notification's socket is opened unlooked",
@@ -2048,8 +2067,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a key replayed hours after its life",
         DOMAIN + "timing.py",
-        "now - leg.first_sent_at < policy.key_life_seconds",
-        "now - leg.first_sent_at < policy.key_life_seconds + 14_040",
+        "now - leg.first_sent_at < policy.key_use_seconds(leg.processor)",
+        "now - leg.first_sent_at < policy.key_use_seconds(leg.processor) + 14_040",
         SCHEDULES,
     ),
     Defect(
@@ -2098,8 +2117,8 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if refund["status"] != RefundStatus.SUCCEEDED:',
-        'if refund["status"] not in (RefundStatus.SUCCEEDED, RefundStatus.NEEDS_ATTENTION):',
+        'if refund["status"] != "succeeded":',
+        'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),
     # --- the sealed chain, and what is dangerous in production
@@ -2251,21 +2270,21 @@ DEFECTS = (
         "src/refund_worker/web/auth.py",
         '    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))',
         "    return True",
-        ("tests/web/test_who_may.py::test_a_name_that_was_led_to_this_machine_does_not_open_the_metrics",),
+        ("tests/web/test_who_may.py::test_rebound_host_name_does_not_open_the_metrics",),
     ),
     Defect(
         "a page of the console that breaks is the framework's",
         "src/refund_worker/web/console/app.py",
         "    app.add_middleware(_LastResort)\n",
         "",
-        (CONSOLE_PAGES + "a_page_that_breaks_is_still_the_consoles_and_the_log_has_no_text_of_people",),
+        (CONSOLE_PAGES + "failing_page_gets_an_error_page_and_logs_no_customer_texts",),
     ),
     Defect(
         "the console takes the sign NUL",
         "src/refund_worker/web/console/permissions.py",
         '    if any("\\x00" in value for value in given):',
         "    if not given:",
-        (CONSOLE_PAGES + "an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log",),
+        (CONSOLE_PAGES + "malformed_address_gets_an_error_page_and_no_log_entry",),
     ),
     Defect(
         "who was refused may send on without end",
@@ -2293,7 +2312,7 @@ DEFECTS = (
         "src/refund_worker/web/console/password_hashing.py",
         "self._count(place_of(who))",
         "self._count(who)",
-        (GUESSERS + "a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out",),
+        (GUESSERS + "ipv6_network_counts_as_one_guesser_and_blocks_no_other_user",),
     ),
     Defect(
         "IPv4 addresses written as IPv6 are all at one place",
@@ -2302,8 +2321,7 @@ DEFECTS = (
         "    within = parsed.sixtofour",
         (
             "tests/engine/access/test_password_attempts.py",
-            "tests/web/console/test_signing_in.py"
-            "::test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds",
+            "tests/web/console/test_signing_in.py::test_mapped_ipv4_addresses_are_counted_separately",
         ),
     ),
     Defect(

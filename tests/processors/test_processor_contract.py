@@ -1,22 +1,24 @@
-"""The contract that the engine relies on. Our sandbox and a third-party server both pass the same tests.
+"""The contract that the engine relies on, for every adapter and every fake.
 
-The sandbox is only useful if it behaves like Stripe, so it must pass the tests that code by others passes too.
-KNOWN_DEVIATIONS lists where a server is known to differ from Stripe. There the test asserts exactly that difference.
+Each test names the parts of the contract that it asks. It runs for the subjects that claim them: by the capability
+table of their adapter, less what they lack with a reason (`contract.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+import json
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
-from tests.support.stripe_mock import ThirdPartyStripe
+from tests.processors.contract import CURRENCY, Client, Part, Subject, answered, found
+from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
+from tests.processors.second.subject import AcmePay
+from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
-from refund_worker.processors.base import (
+from refund_worker.domain.money import decimal_places, smallest_step
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,192 +29,219 @@ from refund_worker.processors.base import (
     Misconfigured,
     PaymentRead,
     PaymentUnreadable,
-    Processor,
-    RefundInstruction,
-    RefundObject,
     Refused,
     Reply,
-    SearchReply,
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.sandbox import Sandbox
-from refund_worker.processors.stripe.adapter import PAGE_SIZE, StripeProcessor
+from refund_worker.processors import registry
+from refund_worker.processors.base import InvalidEvent, Webhooks
 
-T = TypeVar("T")
-SANDBOX, THIRD_PARTY = "our sandbox", "stripe-stateful-mock"
-API_KEY = "sk_test_contract"
-
-#: (server, subject) → how the server differs from Stripe.
-KNOWN_DEVIATIONS = {
-    (THIRD_PARTY, "payment intents"): "has none: 404 for every refund of one",
-    (THIRD_PARTY, "cancel"): "has no such endpoint: 404",
-    (THIRD_PARTY, "created"): "ignores the condition on the time of creation when listing",
-    (THIRD_PARTY, "listing an unknown payment"): "answers with an empty list instead of 404 resource_missing",
-}
-
-
-@dataclass(frozen=True)
-class Server:
-    """One server under test: how to create a payment there, and how to read the payment's refunds from its own book."""
-
-    name: str
-    url: str
-    new_payment: Callable[[int], str]
-    new_disputed_payment: Callable[[int], str]
-    booked: Callable[[str], list[dict[str, Any]]]
-
-    def deviates(self, subject: str) -> bool:
-        """Return True if the server is known to differ from Stripe in this respect."""
-        return (self.name, subject) in KNOWN_DEVIATIONS
+# One line for each adapter, with the server or the fake behind it.
+SUBJECTS: tuple[type[Subject], ...] = (
+    SandboxCharge,
+    SandboxIntent,
+    ThirdParty,
+    Manual,
+    Unsupported,
+    Unusable,
+    Scripted,
+    Walked,
+    Simulated,
+    AcmePay,
+)
 
 
-class Client:
-    """An adapter connected to a server, with the instructions for one refund. Each test has its own leg."""
-
-    _legs = itertools.count(1)
-
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
-        self.server = server
-        self._loop = loop
-        self.adapter: Processor = StripeProcessor(API_KEY, base=server.url, timeout_seconds=10)
-        self.leg_id = f"leg_{next(self._legs)}_{id(self)}"
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on this client's loop."""
-        return self._loop.run_until_complete(work)
-
-    def body(self, payment_id: str, amount_minor: int, attempt: int = 1, leg_id: str | None = None) -> str:
-        """Return the frozen body of an instruction to refund this amount in minor units."""
-        order = RefundInstruction(
-            "rf_1", leg_id or self.leg_id, attempt, payment_id, amount_minor, "GBP", "customer asked"
-        )
-        return self.adapter.freeze(order)
-
-    def send(self, key: str, body: str) -> Reply:
-        """Send the body with a key that is unique to this leg."""
-        return self.run(self.adapter.send(f"{self.leg_id}/{key}", body))
-
-    def refund(self, payment_id: str, amount_minor: int, attempt: int = 1) -> RefundObject:
-        """Create a refund and return its object."""
-        return answered(self.send(str(attempt), self.body(payment_id, amount_minor, attempt))).object
-
-    def find(self, payment_id: str) -> SearchReply:
-        """Return the adapter's search for all refunds of a payment."""
-        return self.run(self.adapter.find(payment_id, self.leg_id))
-
-    def booked_amounts(self, payment_id: str) -> list[int]:
-        """Return the amounts of the payment's refunds in the server's book, in ascending order."""
-        return sorted(each["amount"] for each in self.server.booked(payment_id))
+def _label(subject: type[Subject]) -> str:
+    return subject.__name__
 
 
-def answered(reply: Reply) -> Answered:
-    """Check that the reply is `Answered`, and return it."""
-    assert isinstance(reply, Answered), reply
-    return reply
+def claiming(*parts: Part) -> pytest.MarkDecorator:
+    """Run a test for every subject that claims these parts; for all subjects if there are none."""
+    subjects = [subject for subject in SUBJECTS if subject.claims().issuperset(parts)]
+    return pytest.mark.parametrize("client", subjects, indirect=True, ids=_label)
 
 
-def found(reply: SearchReply) -> Found:
-    """Check that the reply is `Found`, and return it."""
-    assert isinstance(reply, Found), reply
-    return reply
+# --- the subjects -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
+@pytest.mark.parametrize("subject", SUBJECTS, ids=_label)
+def test_missing_parts_are_claimed_by_the_table_and_have_a_reason(subject: type[Subject]) -> None:
+    assert subject.lacks.keys() <= subject.applicable()
+    assert all(subject.lacks.values())
 
 
-payment_numbers = itertools.count(1)
+@pytest.mark.parametrize("name", registry.names())
+def test_each_registered_processor_has_a_subject_that_lacks_nothing(name: str) -> None:
+    entry = registry.find_entry(name)
+    assert [subject for subject in SUBJECTS if subject.entry is entry and not subject.lacks]
 
 
-def of_sandbox(sandbox: Sandbox, kind: str) -> Server:
-    """Return our sandbox as a server that creates payments of this kind (ch or pi)."""
-
-    def register(amount_minor: int, *, disputed: bool = False) -> str:
-        payment_id = f"{kind}_contract{next(payment_numbers)}"
-        sandbox.register_payment(payment_id, amount_minor, "GBP", disputed=disputed)
-        return payment_id
-
-    def booked(payment_id: str) -> list[dict[str, Any]]:
-        return [each for each in sandbox.refunds() if payment_id in (each["charge"], each["payment_intent"])]
-
-    return Server(SANDBOX, sandbox.url, register, lambda amount: register(amount, disputed=True), booked)
+@pytest.mark.parametrize("subject", SUBJECTS, ids=_label)
+def test_processor_takes_every_amount_that_the_books_can_hold(subject: type[Subject]) -> None:
+    """The engine keeps the currency steps of `domain/money.py`, and no coarser ones of a processor."""
+    table = subject.capabilities
+    for currency in {*table.currency_decimals, *table.currency_steps}:
+        coarser = decimal_places(currency) - table.currency_decimals.get(currency, 2)
+        step = table.currency_steps.get(currency, 1) * 10 ** max(0, coarser)
+        assert smallest_step(currency) % step == 0, currency
 
 
-def of_third_party(server: ThirdPartyStripe) -> Server:
-    """Return stripe-stateful-mock as a server under test."""
-    return Server(
-        THIRD_PARTY,
-        server.base_url,
-        server.create_charge,
-        server.create_disputed_charge,
-        lambda id_: server.refunds(id_),
-    )
+# --- every adapter ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["sandbox-charge", "sandbox-payment-intent", "stripe-stateful-mock"])
-def server(request: pytest.FixtureRequest) -> Server:
-    """Each server under test, our sandbox both with charges and with payment intents."""
-    if request.param == "stripe-stateful-mock":
-        return of_third_party(request.getfixturevalue("third_party_stripe"))
-    return of_sandbox(request.getfixturevalue("sandbox"), "ch" if request.param == "sandbox-charge" else "pi")
+@claiming()
+def test_frozen_body_is_json_and_the_same_for_the_same_instruction(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    body = client.body(payment_id, 5000)
+    assert body == client.body(payment_id, 5000)
+    assert isinstance(json.loads(body), dict)
+    if client.subject.capabilities.creates_refunds:
+        assert body != client.body(payment_id, 4999)
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    loop = asyncio.new_event_loop()
-    client = Client(server, loop)
-    yield client
+@claiming()
+def test_adapter_has_its_name_and_closes_twice(client: Client) -> None:
+    assert client.adapter.name == (client.subject.entry or client.subject).name
     client.run(client.adapter.close())
-    loop.close()
 
 
+@claiming()
+def test_adapter_that_reads_no_payments_says_so(client: Client) -> None:
+    assert client.adapter.reads_payments or not client.subject.reads_payments
+    reply = client.run(client.adapter.find_payment(client.subject.new_payment(5000)))
+    assert isinstance(reply, PaymentRead) if client.subject.reads_payments else isinstance(reply, PaymentUnreadable)
+
+
+@claiming(Part.UNKNOWN_REFUND)
+def test_unknown_refund_is_misconfigured(client: Client) -> None:
+    assert isinstance(client.fetch(client.subject.unknown_refund), Misconfigured)
+
+
+# --- adapters that create no refunds ----------------------------------------------------------------------------------
+
+
+@claiming(Part.NO_REFUNDS)
+def test_adapter_without_refunds_blocks_every_send(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    body = client.body(payment_id, 5000)
+    assert isinstance(client.send("1", body), Blocked)
+    assert client.send("1", body) == client.send("2", body)
+    assert client.find(payment_id) == Found(())
+
+
+@claiming(Part.NO_REFUNDS)
+def test_adapter_without_refunds_lists_and_cancels_nothing(client: Client) -> None:
+    recent = client.run(client.adapter.recent(client.subject.now()))
+    assert recent == Found(()) or isinstance(recent, Misconfigured)
+    assert isinstance(client.run(client.adapter.cancel(client.subject.unknown_refund)), Misconfigured)
+
+
+# --- creating refunds -------------------------------------------------------------------------------------------------
+
+
+@claiming(Part.CREATES)
 def test_full_refund_is_created_once_with_our_metadata(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+    payment_id = client.subject.new_payment(5000)
     reply = answered(client.send("1", client.body(payment_id, 5000)))
     made = reply.object
     assert not reply.replayed
-    assert reply.request_id
-    assert (made.status, made.amount_minor, made.currency) == ("succeeded", 5000, "GBP")
+    assert reply.request_id or not client.subject.gives_request_ids
+    assert (made.status, made.amount_minor, made.currency) == ("succeeded", 5000, CURRENCY)
     assert payment_id in made.payment_refs
     assert (made.leg_id, made.attempt) == (client.leg_id, 1)
-    assert abs(datetime.now(UTC) - made.created_at) < timedelta(minutes=2)
-    assert client.booked_amounts(payment_id) == [5000]
+    assert abs(client.subject.now() - made.created_at) < timedelta(minutes=2)
+    assert client.booked(payment_id) == [5000]
 
 
-def test_payment_is_read_with_its_refunded_amount_or_is_unreadable(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
-    client.refund(payment_id, 1000)
-    reply = client.run(client.adapter.find_payment(payment_id))
-    if isinstance(reply, PaymentUnreadable):
-        assert client.server.name == THIRD_PARTY
-        return
-    assert isinstance(reply, PaymentRead), reply
-    payment = reply.word
-    assert (payment.captured_minor, payment.currency, payment.refunded_minor) == (5000, "GBP", 1000)
-    assert (payment.live, payment.disputed) == (False, False)
-
-
+@claiming(Part.PARTIAL)
 def test_two_keys_create_two_equal_partial_refunds(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+    payment_id = client.subject.new_payment(5000)
     first, second = client.refund(payment_id, 1000, attempt=1), client.refund(payment_id, 1000, attempt=2)
     assert first.processor_refund_id != second.processor_refund_id
-    assert client.booked_amounts(payment_id) == [1000, 1000]
+    assert client.booked(payment_id) == [1000, 1000]
 
 
+@claiming(Part.PARTIAL, Part.REMAINDER)
+def test_amount_above_the_remaining_one_is_refused(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    client.refund(payment_id, 1000)
+    refused = client.send("too-much", client.body(payment_id, 4001))
+    assert isinstance(refused, Refused), refused
+    assert refused.more_than_left
+    assert client.booked(payment_id) == [1000]
+
+
+@claiming(Part.REMAINDER, Part.KEYS)
+def test_refusal_is_replayed_to_its_key_and_a_new_key_works(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    too_much = client.body(payment_id, 5001)
+    assert isinstance(client.send("1", too_much), Refused)
+    assert isinstance(client.send("1", too_much), Refused)
+    assert client.refund(payment_id, 5000, attempt=2).amount_minor == 5000
+    assert client.booked(payment_id) == [5000]
+
+
+@claiming(Part.FULLY_REFUNDED)
+def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    client.refund(payment_id, 5000)
+    assert isinstance(client.send("again", client.body(payment_id, 1, attempt=2)), AlreadyRefunded)
+    assert client.booked(payment_id) == [5000]
+
+
+@claiming(Part.DISPUTES)
+def test_disputed_payment_is_blocked(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000, disputed=True)
+    blocked = client.send("1", client.body(payment_id, 5000))
+    assert isinstance(blocked, Blocked), blocked
+    assert client.booked(payment_id) == []
+
+
+@claiming(Part.WINDOW)
+def test_payment_is_refused_after_the_window_of_the_table(client: Client) -> None:
+    payment_id, window = client.subject.new_payment(5000), client.subject.capabilities.refund_window_seconds
+    assert window is not None
+    client.subject.pass_time(window - 60)
+    client.refund(payment_id, 1000)
+    client.subject.pass_time(120)
+    assert isinstance(client.send("late", client.body(payment_id, 1000, attempt=2)), Refused)
+    assert client.booked(payment_id) == [1000]
+
+
+@claiming(Part.UNKNOWN_PAYMENT)
+def test_unknown_payment_is_misconfigured_and_not_refused(client: Client) -> None:
+    sent = client.send("1", client.body(client.subject.unknown_payment, 100))
+    assert isinstance(sent, Misconfigured), sent
+
+
+@claiming(Part.PAYMENT_IDS)
+def test_id_that_no_payment_can_have_is_refused_without_quoting_it(client: Client) -> None:
+    entry = client.subject.entry
+    assert entry is not None
+    entry.check_payment_id(client.subject.new_payment(5000))
+    for wrong in client.subject.wrong_payment_ids:
+        with pytest.raises(ValueError, match=r"\w") as refused:
+            entry.check_payment_id(wrong)
+        assert wrong not in str(refused.value)
+
+
+# --- idempotency keys -------------------------------------------------------------------------------------------------
+
+
+@claiming(Part.KEYS)
 def test_same_key_and_body_replay_the_same_object(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+    payment_id = client.subject.new_payment(5000)
     body = client.body(payment_id, 1000)
     first, again = answered(client.send("1", body)), answered(client.send("1", body))
     assert again.replayed
     assert again.object == first.object
-    assert client.booked_amounts(payment_id) == [1000]
+    assert client.booked(payment_id) == [1000]
 
 
+@claiming(Part.KEYS)
 def test_concurrent_requests_with_one_key_create_one_refund(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+    payment_id = client.subject.new_payment(5000)
     body = client.body(payment_id, 1000)
 
     async def at_once() -> list[Reply]:
@@ -221,227 +250,251 @@ def test_concurrent_requests_with_one_key_create_one_refund(client: Client) -> N
     replies = client.run(at_once())
     assert all(isinstance(reply, Answered | Busy) for reply in replies)
     assert len({reply.object.processor_refund_id for reply in replies if isinstance(reply, Answered)}) == 1
-    assert client.booked_amounts(payment_id) == [1000]
+    assert client.booked(payment_id) == [1000]
 
 
+@claiming(Part.KEY_CONFLICT)
 def test_same_key_with_another_body_is_a_key_conflict(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+    payment_id = client.subject.new_payment(5000)
     answered(client.send("1", client.body(payment_id, 1000)))
     assert isinstance(client.send("1", client.body(payment_id, 1001)), KeyConflict)
-    assert client.booked_amounts(payment_id) == [1000]
+    assert client.booked(payment_id) == [1000]
 
 
-def test_amount_above_the_remaining_one_is_refused(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
+@claiming(Part.KEY_LIFE)
+def test_key_is_kept_as_long_as_the_table_says(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    body = client.body(payment_id, 1000)
+    first = answered(client.send("1", body))
+    client.subject.pass_time(client.subject.capabilities.key_seconds - 60)
+    again = answered(client.send("1", body))
+    assert (again.replayed, again.object.processor_refund_id) == (True, first.object.processor_refund_id)
+    assert client.booked(payment_id) == [1000]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@claiming(Part.READS)
+def test_payment_is_read_with_its_refunded_amount(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
     client.refund(payment_id, 1000)
-    refused = client.send("too-much", client.body(payment_id, 4001))
-    assert isinstance(refused, Refused), refused
-    assert refused.code == "amount_exceeds_unrefunded"
-    assert client.booked_amounts(payment_id) == [1000]
+    reply = client.run(client.adapter.find_payment(payment_id))
+    assert isinstance(reply, PaymentRead), reply
+    payment = reply.word
+    assert (payment.captured_minor, payment.currency, payment.refunded_minor) == (5000, CURRENCY, 1000)
+    assert payment.live in (False, None)
+    assert payment.disputed in (False, None)
 
 
-def test_refusal_is_replayed_to_its_key_and_a_new_key_works(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
-    too_much = client.body(payment_id, 5001)
-    assert isinstance(client.send("1", too_much), Refused)
-    assert isinstance(client.send("1", too_much), Refused)
-    assert client.refund(payment_id, 5000, attempt=2).amount_minor == 5000
-    assert client.booked_amounts(payment_id) == [5000]
-
-
-def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
-    client.refund(payment_id, 5000)
-    assert isinstance(client.send("again", client.body(payment_id, 1, attempt=2)), AlreadyRefunded)
-    assert client.booked_amounts(payment_id) == [5000]
-
-
-def test_disputed_payment_is_blocked(client: Client) -> None:
-    payment_id = client.server.new_disputed_payment(5000)
-    blocked = client.send("1", client.body(payment_id, 5000))
-    assert isinstance(blocked, Blocked), blocked
-    assert blocked.code == "charge_disputed"
-    assert client.booked_amounts(payment_id) == []
-
-
-@pytest.mark.parametrize("payment_id", ["ch_nobodyKnows", "pi_nobodyKnows"])
-def test_unknown_payment_is_misconfigured_and_not_refused(client: Client, payment_id: str) -> None:
-    sent = client.send(payment_id, client.body(payment_id, 100))
-    assert isinstance(sent, Misconfigured), sent
-    searched = client.find(payment_id)
-    if client.server.deviates("listing an unknown payment"):
-        # It leaves the filter out. What is over another payment is nobody's refund of this one: `engine.ownership`.
-        assert isinstance(searched, Found), searched
-        assert [item for item in searched.objects if payment_id in item.payment_refs] == []
-    else:
-        assert isinstance(searched, Misconfigured), searched
-
-
-def test_payment_intent_is_refunded_like_a_charge(client: Client, request: pytest.FixtureRequest) -> None:
-    if client.server.deviates("payment intents"):
-        assert isinstance(client.send("pi", client.body("pi_any", 100)), Misconfigured)
-        return
-    of_intents = of_sandbox(request.getfixturevalue("sandbox"), f"pi_{client.leg_id}")
-    payment_id = of_intents.new_payment(700)
-    made = client.refund(payment_id, 700)
-    assert payment_id in made.payment_refs
-    assert len(made.payment_refs) == 2, "the refund must name both the charge and the intent"
-
-
+@claiming(Part.LISTS, Part.PARTIAL)
 def test_find_returns_all_refunds_of_the_payment_from_every_page(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
-    total = PAGE_SIZE + 5
+    payment_id = client.subject.new_payment(5000)
+    total = client.subject.page_size + 5
 
     async def many() -> list[Reply]:
-        replies: list[Reply] = []
-        for attempt in range(1, total + 1):
-            body = client.body(payment_id, 3, attempt)
-            replies.append(await client.adapter.send(f"{client.leg_id}/{attempt}", body))
-        other = client.body(payment_id, 11, leg_id=f"other_{client.leg_id}")
-        replies.append(await client.adapter.send(f"{client.leg_id}/other", other))
-        foreign = f'{{"{_parameter(payment_id)}":"{payment_id}","amount":17}}'
-        replies.append(await client.adapter.send(f"{client.leg_id}/foreign", foreign))
-        return replies
+        bodies = [client.body(payment_id, 3, attempt) for attempt in range(1, total + 1)]
+        return [await client.adapter.send(f"{client.leg_id}/{n}", body) for n, body in enumerate(bodies)]
 
     made = [answered(reply).object for reply in client.run(many())]
-    client.refund(client.server.new_payment(5000), 1, total + 1)
+    client.refund(client.subject.new_payment(5000), 1, total + 1)
+    client.subject.wait_for_lists()
     result = found(client.find(payment_id))
     assert {each.processor_refund_id for each in result.objects} == {each.processor_refund_id for each in made}
-    assert len(result.objects) == total + 2, "no object twice"
-    ours = [each for each in result.objects if each.leg_id == client.leg_id]
-    assert {each.attempt for each in ours} == set(range(1, total + 1))
-    assert [each.amount_minor for each in result.objects if each.leg_id is None] == [17]
+    assert len(result.objects) == total, "an object is listed twice"
+    assert {each.attempt for each in result.objects} == set(range(1, total + 1))
 
 
-def _parameter(payment_id: str) -> str:
-    return "payment_intent" if payment_id.startswith("pi_") else "charge"
+@claiming(Part.LISTS_OTHERS, Part.PARTIAL)
+def test_find_returns_refunds_that_others_created(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    client.refund(payment_id, 3)
+    other = client.body(payment_id, 11, leg_id=f"other_{client.leg_id}")
+    answered(client.send("other", other))
+    client.subject.refund_elsewhere(payment_id, 17)
+    client.subject.wait_for_lists()
+    objects = found(client.find(payment_id)).objects
+    by_leg = {each.leg_id: each.amount_minor for each in objects}
+    assert by_leg == {client.leg_id: 3, f"other_{client.leg_id}": 11, None: 17}
+    assert all(payment_id in each.payment_refs for each in objects)
 
 
+@claiming(Part.LISTS)
 def test_find_returns_nothing_for_a_payment_without_refunds(client: Client) -> None:
-    assert client.find(client.server.new_payment(5000)) == Found(())
+    assert client.find(client.subject.new_payment(5000)) == Found(())
 
 
-def test_fetch_returns_the_object_and_an_unknown_id_is_misconfigured(client: Client) -> None:
-    made = client.refund(client.server.new_payment(5000), 1000)
-    assert answered(client.run(client.adapter.fetch(made.processor_refund_id))).object == made
-    assert isinstance(client.run(client.adapter.fetch("re_nobodyKnows")), Misconfigured)
+@claiming(Part.LISTS_UNKNOWN)
+def test_list_of_an_unknown_payment_is_misconfigured(client: Client) -> None:
+    assert isinstance(client.find(client.subject.unknown_payment), Misconfigured)
 
 
+@claiming(Part.CREATES)
+def test_fetch_returns_the_object_as_it_was_created(client: Client) -> None:
+    made = client.refund(client.subject.new_payment(5000), 1000)
+    assert answered(client.fetch(made.processor_refund_id)).object == made
+
+
+@claiming(Part.CHANGES)
+def test_fetch_returns_a_failure_after_success(client: Client) -> None:
+    made = client.refund(client.subject.new_payment(5000), 1000)
+    client.subject.change(made.processor_refund_id, "failed", "declined")
+    now = answered(client.fetch(made.processor_refund_id)).object
+    assert (now.status, bool(now.failure_code)) == ("failed", True)
+
+
+@claiming(Part.FAILURE_CODES)
+def test_failure_codes_of_the_table_are_passed_on(client: Client) -> None:
+    table = client.subject.capabilities
+    for attempt, code in enumerate(sorted(table.disputed_codes | table.unfunded_codes), 1):
+        made = client.refund(client.subject.new_payment(5000), 1000, attempt)
+        client.subject.change(made.processor_refund_id, "failed", code)
+        assert answered(client.fetch(made.processor_refund_id)).object.failure_code == code
+
+
+@claiming(Part.RECENT)
 def test_recent_returns_refunds_created_since_a_time_only(client: Client) -> None:
-    made = client.refund(client.server.new_payment(5000), 1000)
-    since = found(client.run(client.adapter.recent(made.created_at)))
-    assert made in since.objects
-    later = found(client.run(client.adapter.recent(made.created_at + timedelta(days=1))))
-    assert bool(later.objects) is client.server.deviates("created")
+    made = client.refund(client.subject.new_payment(5000), 1000)
+    client.subject.wait_for_lists()
+    assert made in found(client.run(client.adapter.recent(made.created_at - timedelta(seconds=1)))).objects
+    assert found(client.run(client.adapter.recent(made.created_at + timedelta(days=1)))) == Found(())
 
 
+# --- canceling --------------------------------------------------------------------------------------------------------
+
+
+@claiming(Part.CANCELS)
+def test_refund_that_waits_for_the_customer_can_be_canceled(client: Client) -> None:
+    payment_id = client.subject.new_payment(900)
+    client.subject.break_next("waits for the customer", payment_id)
+    made = client.refund(payment_id, 900)
+    assert made.status == "requires_action"
+    assert answered(client.run(client.adapter.cancel(made.processor_refund_id))).object.status == "canceled"
+
+
+@claiming(Part.CANCEL_REFUSED)
 def test_cancel_of_a_succeeded_refund_is_refused(client: Client) -> None:
-    made = client.refund(client.server.new_payment(5000), 1000)
+    made = client.refund(client.subject.new_payment(5000), 1000)
     reply = client.run(client.adapter.cancel(made.processor_refund_id))
-    assert isinstance(reply, Misconfigured if client.server.deviates("cancel") else UnknownRefusal), reply
-    assert answered(client.run(client.adapter.fetch(made.processor_refund_id))).object.status == "succeeded"
+    assert isinstance(reply, Refused | Misconfigured | UnknownRefusal), reply
+    assert answered(client.fetch(made.processor_refund_id)).object.status == "succeeded"
 
 
-def test_wrong_api_key_is_denied_by_every_call(client: Client) -> None:
-    payment_id = client.server.new_payment(5000)
-    stranger = StripeProcessor("sk_wrong_1234567890", base=client.server.url, timeout_seconds=10)
-    replies = [
-        client.run(stranger.send("key", client.body(payment_id, 100))),
-        client.run(stranger.fetch("re_1")),
-        client.run(stranger.find(payment_id, client.leg_id)),
-        client.run(stranger.recent(datetime.now(UTC))),
+# --- credentials and faults -------------------------------------------------------------------------------------------
+
+
+@claiming(Part.CREDENTIALS)
+def test_wrong_credentials_are_denied_by_every_call(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    stranger = client.subject.stranger()
+    calls: list[Callable[[], object]] = [
+        lambda: client.run(stranger.send("key", client.body(payment_id, 100))),
+        lambda: client.run(stranger.fetch(client.subject.unknown_refund)),
     ]
+    if client.subject.capabilities.lists_refunds:
+        calls.append(lambda: client.run(stranger.find(payment_id, client.leg_id)))
+        calls.append(lambda: client.run(stranger.recent(client.subject.now())))
+    replies = [call() for call in calls]
     client.run(stranger.close())
     assert all(isinstance(reply, Denied) for reply in replies), replies
-    assert "sk_wrong_1234567890" not in repr(replies)
-    assert client.booked_amounts(payment_id) == []
+    assert client.subject.wrong_secret not in repr((replies, stranger))
+    assert client.booked(payment_id) == []
 
 
-# --- Tests that need a server with scripted faults --------------------------------------------------------------------
+@claiming(Part.LOST_ANSWER, Part.KEYS, Part.LISTS)
+def test_refund_with_a_lost_answer_is_found_with_the_same_key(client: Client) -> None:
+    client.adapter = client.subject.adapter(timeout_seconds=0.5)
+    for n, fault in enumerate(client.subject.lost_answers):
+        payment_id = client.subject.new_payment(900)
+        client.subject.break_next(fault, payment_id)
+        body = client.body(payment_id, 900)
+        assert isinstance(client.send(str(n), body), Unanswered), fault
+        again = answered(client.send(str(n), body))
+        assert again.replayed, fault
+        client.subject.wait_for_lists()
+        assert found(client.find(payment_id)).objects == (again.object,), fault
+        assert client.booked(payment_id) == [900], fault
 
 
-@pytest.fixture
-def faulty(sandbox: Sandbox) -> Iterator[Client]:
-    """A client of the sandbox with a short timeout, for tests that add faults."""
-    loop = asyncio.new_event_loop()
-    client = Client(of_sandbox(sandbox, f"ch_f{id(loop)}"), loop)
-    client.adapter = StripeProcessor(API_KEY, base=sandbox.url, timeout_seconds=0.5)
-    yield client
-    sandbox.clear_faults()
-    client.run(client.adapter.close())
-    loop.close()
+@claiming(Part.BUSY)
+def test_busy_answer_creates_nothing_and_the_same_key_works_later(client: Client) -> None:
+    for n, (fault, reply) in enumerate(client.subject.busy.items()):
+        payment_id = client.subject.new_payment(900)
+        client.subject.break_next(fault, payment_id)
+        body = client.body(payment_id, 900)
+        assert client.send(str(n), body) == reply
+        assert client.booked(payment_id) == [], fault
+        assert not answered(client.send(str(n), body)).replayed, fault
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        {"timeout": {"effect": "now"}},
-        {"reset": "after"},
-        {"reset": "mid_body"},
-        {"truncate": True},
-    ],
-)
-def test_refund_with_a_lost_answer_is_found_with_the_same_key(
-    faulty: Client, sandbox: Sandbox, fault: dict[str, Any]
-) -> None:
-    payment_id = faulty.server.new_payment(900)
-    sandbox.add_fault(fault, match={"path_kind": "create", "payment": payment_id})
-    body = faulty.body(payment_id, 900)
-    assert isinstance(faulty.send("1", body), Unanswered)
-    again = answered(faulty.send("1", body))
-    assert again.replayed
-    assert found(faulty.find(payment_id)).objects == (again.object,)
-    assert faulty.booked_amounts(payment_id) == [900]
-
-
-@pytest.mark.parametrize(
-    ("fault", "code"),
-    [
-        ({"conflict": "key_in_use"}, "idempotency_key_in_use"),
-        ({"lock_timeout": 409}, "lock_timeout"),
-        ({"lock_timeout": 429}, "lock_timeout"),
-        ({"rate_limit": {"retry_after_seconds": 3}}, "rate_limit"),
-    ],
-)
-def test_busy_answer_creates_nothing_and_the_same_key_works_later(
-    faulty: Client, sandbox: Sandbox, fault: dict[str, Any], code: str
-) -> None:
-    payment_id = faulty.server.new_payment(900)
-    sandbox.add_fault(fault, match={"path_kind": "create", "payment": payment_id})
-    body = faulty.body(payment_id, 900)
-    busy = faulty.send("1", body)
-    assert isinstance(busy, Busy), busy
-    assert busy == Busy(code, 3.0 if "rate_limit" in fault else None)
-    assert faulty.booked_amounts(payment_id) == []
-    assert not answered(faulty.send("1", body)).replayed
-
-
-def test_replayed_500_stays_unanswered_although_the_refund_exists(faulty: Client, sandbox: Sandbox) -> None:
-    payment_id = faulty.server.new_payment(900)
-    fault = {"server_error": {"status": 500, "effect": "now", "sticky": True}}
-    sandbox.add_fault(fault, match={"path_kind": "create", "payment": payment_id})
-    body = faulty.body(payment_id, 900)
-    for _ in range(2):
-        reply = faulty.send("1", body)
+@claiming(Part.SERVER_ERROR, Part.LISTS)
+def test_server_error_is_unanswered_although_the_refund_exists(client: Client) -> None:
+    payment_id = client.subject.new_payment(900)
+    client.subject.break_next("server error", payment_id)
+    body = client.body(payment_id, 900)
+    for _ in range(2 if client.subject.errors_stick else 1):
+        reply = client.send("1", body)
         assert isinstance(reply, Unanswered), reply
         assert reply.server_error
-    (adopted,) = found(faulty.find(payment_id)).objects
-    assert (adopted.amount_minor, adopted.leg_id) == (900, faulty.leg_id)
+    client.subject.wait_for_lists()
+    (adopted,) = found(client.find(payment_id)).objects
+    assert (adopted.amount_minor, adopted.leg_id) == (900, client.leg_id)
 
 
-def test_repeating_pages_list_no_object_twice(faulty: Client, sandbox: Sandbox) -> None:
-    payment_id = faulty.server.new_payment(5000)
-    for attempt in range(1, PAGE_SIZE + 4):
-        faulty.refund(payment_id, 1, attempt)
-    sandbox.add_fault({"pages": "repeat"}, match={"path_kind": "list", "payment": payment_id}, times=None)
-    objects = found(faulty.find(payment_id)).objects
-    assert len(objects) == len({each.processor_refund_id for each in objects}) == PAGE_SIZE + 3
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+AT = 1_800_000_000.0
 
 
-def test_refund_that_waits_for_the_customer_can_be_canceled(faulty: Client, sandbox: Sandbox) -> None:
-    payment_id = faulty.server.new_payment(900)
-    life = {"lifecycle": [{"status": "requires_action"}]}
-    sandbox.add_fault(life, match={"path_kind": "create", "payment": payment_id})
-    made = faulty.refund(payment_id, 900)
-    assert made.status == "requires_action"
-    assert answered(faulty.run(faulty.adapter.cancel(made.processor_refund_id))).object.status == "canceled"
+@claiming(Part.WEBHOOKS)
+def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
+    webhooks = _webhooks(client)
+    body = client.subject.other_event()
+    headers = client.subject.signed(body, secret=client.subject.secret, at=AT)
+    webhooks.verify_event(headers, body, ("another", client.subject.secret), AT + 1)
+    for secrets, sent, now in (
+        ((client.subject.secret,), body + b" ", AT),
+        (("another",), body, AT),
+        ((), body, AT),
+        ((client.subject.secret,), body, AT + 86_400),
+    ):
+        with pytest.raises(InvalidEvent):
+            webhooks.verify_event(headers, sent, secrets, now)
+    with pytest.raises(InvalidEvent):
+        webhooks.verify_event({}, body, (client.subject.secret,), AT)
+
+
+@claiming(Part.WEBHOOKS, Part.CREATES)
+def test_event_names_its_refund_object_and_its_leg(client: Client) -> None:
+    webhooks = _webhooks(client)
+    made = client.refund(client.subject.new_payment(5000), 1000)
+    event_id, body = client.subject.event_about(made)
+    name, kind = webhooks.event_name(body)
+    assert name == event_id
+    hint = webhooks.event_hint(kind, body.decode())
+    assert hint is not None
+    assert hint.processor_refund_id == made.processor_refund_id
+    assert hint.leg_id == client.leg_id if hint.says_whose else hint.leg_id is None
+
+
+@claiming(Part.WEBHOOKS)
+def test_event_about_anything_else_has_no_hint(client: Client) -> None:
+    webhooks = _webhooks(client)
+    body = client.subject.other_event()
+    _, kind = webhooks.event_name(body)
+    assert webhooks.event_hint(kind, body.decode()) is None
+
+
+@claiming(Part.WEBHOOKS)
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"id": 1}', b"[" * 100_000])
+def test_body_that_is_no_event_is_refused_and_has_no_hint(client: Client, body: bytes) -> None:
+    webhooks = _webhooks(client)
+    with pytest.raises(InvalidEvent):
+        webhooks.event_name(body)
+    assert webhooks.event_hint("refund.updated", body.decode("utf-8", "replace")) is None
+
+
+def _webhooks(client: Client) -> Webhooks:
+    assert client.subject.entry is not None
+    assert client.subject.entry.webhooks is not None
+    return client.subject.entry.webhooks

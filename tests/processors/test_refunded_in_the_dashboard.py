@@ -49,7 +49,7 @@ def work_until(shop: RefundWorker, true: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS_MAX
     while not true():
         assert time.monotonic() < end, "the condition was not true in time"
-        sync_recent(shop.context)
+        sync_recent(shop.context, "stripe")
         if not process_due(shop.context) + process_inbox(shop.context):
             time.sleep(0.02)
 

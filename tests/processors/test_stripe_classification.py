@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -28,7 +29,6 @@ from refund_worker.processors.base import (
     KeyConflict,
     Misconfigured,
     NotSent,
-    RefundInstruction,
     Refused,
     Unanswered,
     UnknownRefusal,
@@ -235,7 +235,8 @@ MESSAGE = "a message of Stripe's"
         (error(400, INVALID, "charge_already_refunded"), AlreadyRefunded(MESSAGE, "req_1")),
         (error(400, INVALID, "charge_disputed"), Blocked("charge_disputed", MESSAGE, "req_1")),
         (error(400, INVALID, "refund_disputed_payment"), Blocked("refund_disputed_payment", MESSAGE, "req_1")),
-        (error(400, INVALID, param="amount"), Refused("amount_exceeds_unrefunded", MESSAGE, "req_1")),
+        (error(400, INVALID, param="amount"),
+         Refused("amount_exceeds_unrefunded", MESSAGE, "req_1", more_than_left=True)),
         (error(400, INVALID), UnknownRefusal(INVALID, MESSAGE, "req_1")),
         (error(400, INVALID, "charge_not_refundable"), Refused("charge_not_refundable", MESSAGE, "req_1")),
         (error(400, INVALID, "parameter_invalid_integer", param="amount"),

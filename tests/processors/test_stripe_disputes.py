@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from refund_worker.processors.base import PaymentRead
+from refund_worker.domain.processor_replies import PaymentRead
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.processors.stripe.payments import blocks_refunds
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.processors.published_codes import GROUPS, UNKNOWN_BY_SUBJECT
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Blocked,
     Busy,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     Busy,
     Denied,
     Misconfigured,

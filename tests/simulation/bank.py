@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,7 +28,6 @@ from refund_worker.processors.base import (
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
     Refused,
     Reply,
@@ -184,7 +184,7 @@ class Bank:
         if left == 0:
             return AlreadyRefunded("the charge has already been refunded")
         if order["amount"] > left:
-            return Refused("amount_exceeds_unrefunded", "greater than what is left")
+            return Refused("amount_exceeds_unrefunded", "greater than what is left", more_than_left=True)
         if payment.declines:
             return Refused(payment.declines, "declined")
         empty = _within(self.world.now, self.empty)

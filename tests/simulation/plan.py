@@ -10,6 +10,7 @@ from typing import Any
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.processors.stripe.entry import CAPABILITIES
 
 HOUR, DAY = 3_600.0, 86_400.0
 START = 1_790_000_000.0
@@ -94,7 +95,7 @@ def _policy(random: Random, very_late: bool, horizon: float) -> Policy:
     policy: dict[str, Any] = {
         "allocation": random.choice(("newest_first", "newest_first", "oldest_first", "pro_rata")),
         "retry_max_seconds": random.choice((600.0, HOUR, 4 * HOUR, 4 * HOUR)) if horizon < HOUR else 6 * HOUR,
-        "live": random.choice((None, False)),
+        "processors": {"stripe": CAPABILITIES.rules(live=random.choice((None, False)))},
     }
     if very_late:
         # There is never an automatic second attempt: an effect after days can contradict a person, but not pay twice.

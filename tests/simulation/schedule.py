@@ -255,7 +255,7 @@ class Schedule:
     def _reconcile(self) -> None:
         """Check L7: both books agree, and a planted difference is found."""
         reports: list[reconciliation.Report] = []
-        self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
+        self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, "stripe", days=200)))
         self._settle()
         stuck = any(row["status"] not in ("awaiting_approval", *self._ends()) for row in self.watch.refunds.values())
         # Refunds by another database with our metadata are in none of our books: reconciliation must report them.
@@ -269,7 +269,9 @@ class Schedule:
         paid = [item for item in self.bank.refund_objects if item.leg_id and item.status == "succeeded"]
         if paid and self.world.random.random() < 0.3:
             paid[0].amount += 1
-            self.client("reconciler", lambda context: reports.append(reconciliation.reconcile(context, days=200)))
+            self.client(
+                "reconciler", lambda context: reports.append(reconciliation.reconcile(context, "stripe", days=200))
+            )
             self._settle()
             if not any(d.subject == paid[0].leg_id for d in reports[1].differences):
                 raise Violation("L7 a planted difference was not found")
@@ -520,7 +522,9 @@ class Schedule:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.client("watch", lambda context: (sync.sync_all(context), webhook_inbox.process_inbox(context)))
+            self.client(
+                "watch", lambda context: (sync.sync_all(context, "stripe"), webhook_inbox.process_inbox(context))
+            )
             self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)

@@ -106,7 +106,7 @@ def test_more_than_there_is_of_a_payment_can_not_be_taken_and_nothing_can_be_giv
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})
     with database.read() as connection:
-        room = {p.payment_id: p for p in accounts.payments_of(connection, ["c"])["c"]}["pay1"]
+        room = {p.payment_id: p for p in accounts.refundable_payments(connection, ["c"])["c"]}["pay1"]
     assert (room.credits_taken, room.money_taken) == (0, 0)
 
 
@@ -124,7 +124,7 @@ def test_a_transactions_room_can_be_neither_overdrawn_nor_freed_twice(database: 
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_transactions(connection, {"t": credits})
     with database.read() as connection:
-        assert accounts.transactions_of(connection, ["t", "x"]) == {"t": room}
+        assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": room}
 
 
 def test_a_key_of_a_client_is_taken_once_and_another_clients_is_free(database: Database) -> None:

@@ -19,6 +19,20 @@ from sqlalchemy import Connection, select
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.ledger import CLEARING, CREDITS, USED
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
+    Answered,
+    Found,
+    Misconfigured,
+    PaymentRead,
+    PaymentReading,
+    PaymentReply,
+    PaymentUnreadable,
+    RefundObject,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -29,19 +43,7 @@ from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Refusal
-from refund_worker.processors.base import (
-    Answered,
-    Found,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
-    RefundInstruction,
-    RefundObject,
-    Reply,
-    SearchReply,
-    Unanswered,
-)
+from refund_worker.processors.stripe.entry import CAPABILITIES
 from refund_worker.store import accounts, refunds, timeline
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -57,6 +59,7 @@ from refund_worker.store.tables import refunds as refunds_table
 
 T = TypeVar("T")
 START = 1_800_000_000.0
+STRIPE = CAPABILITIES.rules()
 POLICY = Policy(
     lease_seconds=60,
     key_life_seconds=10_000,
@@ -64,6 +67,7 @@ POLICY = Policy(
     retry_base_seconds=2,
     retry_max_seconds=600,
     poll_seconds=100,
+    processors={"stripe": STRIPE},
 )
 
 
@@ -169,6 +173,8 @@ class ScriptedProcessor:
     async def fetch(self, processor_refund_id: str) -> Reply:
         """Return the refund object."""
         self.asked.append(processor_refund_id)
+        if processor_refund_id not in self.objects:
+            return Misconfigured("resource_missing", "no such refund")
         return Answered(self.objects[processor_refund_id])
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:

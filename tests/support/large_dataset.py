@@ -18,7 +18,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, Table, event, func, insert, select, text, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.processor_replies import Blocked, Busy, Refused, Reply
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -29,7 +31,6 @@ from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
-from refund_worker.processors.base import Blocked, Busy, Refused, Reply
 from refund_worker.store import snapshots
 from refund_worker.store.database import Database
 from refund_worker.store.tables import inbox, metadata, outbox, refund_objects, refunds
@@ -152,9 +153,9 @@ def _take_snapshots(database: Database, table: Table) -> None:
     key = next(iter(table.primary_key.columns))
     with database.read() as connection:
         ids = list(connection.execute(select(key)).scalars())
-    for start in range(0, len(ids), 500):
+    for some in batched(ids, 500):
         with database.write() as connection:
-            snapshots.append_current_rows(connection, table.name, ids[start : start + 500])
+            snapshots.append_current_rows(connection, table.name, some)
 
 
 def _count(connection: Connection, table: Table) -> int:
@@ -240,8 +241,8 @@ class _Pattern(World):
             for n in range(entries)
         ]
         record_payments(self.context, paid)
-        for start in range(0, entries, 250):
-            record_spends(self.context, spent[start : start + 250])
+        for some in batched(spent, 250):
+            record_spends(self.context, some)
         asked = [
             self._request(
                 9_500, "credits" if n % 2 else "money", BUSY, spend=spent[n].transaction_id, key=f"busy-{n:04}-0000"
@@ -250,8 +251,8 @@ class _Pattern(World):
         ]
         for n, credits in enumerate([-50, 20, -50, 10]):
             self._correct(BUSY, f"busy-{n:04}-0000", credits)
-        for start in range(0, len(asked), 50):
-            request_refunds(self.context, asked[start : start + 50])
+        for requests in batched(asked, 50):
+            request_refunds(self.context, requests)
             self.now += 20
             self.work()
         self._tell()

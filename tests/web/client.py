@@ -1,4 +1,4 @@
-"""The application without a socket: requests go straight into it, on an event loop of this client's own."""
+"""The application without a socket: requests go directly into it, on an event loop that this client owns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from refund_worker.web.dependencies import Door
 
 AT = "2026-11-01T09:00:00Z"
 ELSEWHERE = ("203.0.113.7", 50000)
-# Pairs where a name is to come twice.
+# Pairs, if a name should be there twice.
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 _names = itertools.count(1)
 
@@ -32,7 +32,7 @@ def settings_for(url: str, **others: str) -> Settings:
 
 
 class Web:
-    """A running application. Requests carry an admin's key unless another, or None, is given."""
+    """A running application. Requests carry an admin's key, unless another key or None is given."""
 
     def __init__(self, settings: Settings) -> None:
         self.app: FastAPI = create_app(settings)
@@ -57,20 +57,20 @@ class Web:
         return context
 
     def use_clock(self, clock: Callable[[Connection], float]) -> None:
-        """Have the API and the console tell the time by this clock from now on."""
+        """Make the API and the console use this clock from now on."""
         (console,) = [route.app for route in self.app.routes if isinstance(route, Mount)]
         assert isinstance(console, FastAPI)
         door: Door = self.app.state.door
         self.app.state.door = console.state.door = replace(door, context=replace(door.context, clock=clock))
 
     def key(self, role: str, *, client: str = "backend", name: str | None = None, expires: float | None = None) -> str:
-        """A new key of this role."""
+        """Create a key of this role and return it."""
         return create_key(
             self.context, name=name or f"{role}-{next(_names)}", client=client, role=role, expires_at=expires
         )
 
     def signed_key(self, role: str, *, client: str = "backend") -> tuple[str, str]:
-        """A new key of this role whose requests must be signed, and the secret to do it with."""
+        """Create a key of this role whose requests must be signed. Return (the key, its signing secret)."""
         return create_signed_key(self.context, name=f"{role}-{next(_names)}", client=client, role=role)
 
     def call(
@@ -84,12 +84,12 @@ class Web:
         client: tuple[str, int] = ELSEWHERE,
         **options: Any,
     ) -> httpx.Response:
-        """One request. `key` None sends none."""
+        """Send one request and return the answer; with `key` None it has no key."""
         (answer,) = self.calls([(method, path, json)], key=key, headers=headers, client=client, **options)
         return answer
 
     def raw(self, method: str, path: str) -> httpx.Response:
-        """One request of an admin with this very path: clients take dot segments out before they send one."""
+        """Send an admin's request with exactly this path: HTTP clients would remove its dot segments first."""
         url = httpx.URL("http://door", raw_path=path.encode("ascii"))
         request = httpx.Request(method, url, headers={"Authorization": f"Bearer {self.admin}"})
 
@@ -109,7 +109,7 @@ class Web:
         client: tuple[str, int] = ELSEWHERE,
         **options: Any,
     ) -> list[httpx.Response]:
-        """Several requests at the same time."""
+        """Send several requests at the same time and return the answers."""
         presented = self.admin if key == "admin" else key
         every = [*headers.items()] if isinstance(headers, Mapping) else [*headers]
         if presented:
@@ -128,12 +128,12 @@ class Web:
         return self._runner.run(send())
 
     def refund(self, idempotency_key: str, *, key: str | None = "admin", **fields: Any) -> httpx.Response:
-        """Ask for a refund of the customer that `seed` makes."""
+        """Request a refund for the customer that `seed` makes."""
         body = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
         return self.call("POST", "/v1/refunds", body | fields, key=key, headers={"Idempotency-Key": idempotency_key})
 
     def seed(self) -> None:
-        """A customer, cust-1, who bought 200 credits for 20.00 EUR and spent 50 of them as tx-1."""
+        """Create the customer cust-1, who bought 200 credits for 20.00 EUR and spent 50 of them as tx-1."""
         assert self.call("POST", "/v1/payments", PAYMENT).status_code == 201
         assert self.call("POST", "/v1/transactions", SPEND).status_code == 201
 
@@ -159,7 +159,7 @@ SPEND = {
 
 
 def is_problem(answer: httpx.Response, status: int, code: str) -> bool:
-    """Whether the answer is this problem, in its full shape; what it is instead is shown by the assertion."""
+    """Return True if the answer is this problem in its full shape; a failed assertion shows the actual answer."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()

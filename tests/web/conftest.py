@@ -11,7 +11,7 @@ __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
 @pytest.fixture
 def web(migrated_sqlite_url: str) -> Iterator[Web]:
-    """The application on an SQLite file, with the customer of `Web.seed`."""
+    """Give the application on an SQLite file, with the customer of `Web.seed`."""
     with Web(settings_for(migrated_sqlite_url, APPROVAL_THRESHOLD_MINOR="500")) as running:
         running.seed()
         yield running

@@ -1,7 +1,7 @@
-"""What /openapi.json says is so: requests made from it are answered as described, and a refused one changes no byte.
+"""/openapi.json is right: generated requests get the described answers, and refused ones change no byte.
 
-1,000 requests; SCHEMATHESIS_REQUESTS=20000 makes more, SCHEMATHESIS_SEED=7 makes others. They go to a real process over
-a real socket.
+There are 1,000 requests; SCHEMATHESIS_REQUESTS=20000 makes more, SCHEMATHESIS_SEED=7 makes different ones. They go to a
+real process over a real socket.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tests.web.client import Web, settings_for
 
 REQUESTS = int(os.environ.get("SCHEMATHESIS_REQUESTS", "1000"))
 FIRST_SEED = int(os.environ.get("SCHEMATHESIS_SEED", "0")) * 1_000_000
-# For each operation in a round, with values that fit the description and with such that do not.
+# Requests for each operation in a round, with valid values and with invalid ones.
 EXAMPLES_EACH = 20
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-# Above this nobody but another person may let a refund go: both ways are met.
+# Refunds above this need another person's approval; generated amounts are on both sides of it.
 THRESHOLD = "500"
 CALLERS = (*["admin"] * 6, "requester", "viewer", "signed", "unknown", "nobody")
 STRANGER = "somebody-else"
-# What a request must meet to be refused by more than its syntax; each of these codes has to come up.
+# Codes of refusals beyond syntax; each of them has to occur.
 DEEP_REFUSALS = {
     "exceeds_refundable",
     "forbidden",
@@ -54,12 +54,12 @@ DEEP_REFUSALS = {
 
 
 class Served:
-    """The running server, the keys of its callers, and ids that exist."""
+    """The running server, the keys of its callers, and existing ids."""
 
     def __init__(self, web: Web, url: str) -> None:
         refund = web.refund("known").json()["id"]
         batch = web.call("POST", "/v1/refund-batches", {"refunds": []}).json()["batch_id"]
-        # By the name of the field, in paths, queries and bodies.
+        # Existing values by the name of the field, for paths, queries and bodies.
         self.known: Mapping[str, Any] = {
             "customer_id": "cust-1",
             "transaction_id": "tx-1",
@@ -92,14 +92,14 @@ class Served:
 
 
 class Bytes:
-    """The whole database as the bytes that SQLite would write of it."""
+    """The whole database as the bytes that SQLite would write."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path)
         self.last = self._connection.serialize()
 
     def changed(self) -> bool:
-        """Whether anything in it is other than when last asked."""
+        """Return True if any byte has changed since the last call."""
         before, self.last = self.last, self._connection.serialize()
         return before != self.last
 
@@ -129,13 +129,13 @@ def operations(web: Web) -> list[APIOperation]:
 
 
 def cases(operation: APIOperation, known: Mapping[str, Any]) -> st.SearchStrategy[tuple[Case, str]]:
-    """Requests that fit and that do not, to ids that are made up and to ones that exist, and who sends them."""
+    """Yield valid and invalid requests, with made-up ids and with existing ones, each with its caller."""
     made = st.one_of([operation.as_strategy(generation_mode=mode) for mode in GenerationMode])
-    # A known key is answered before anybody looks at the customer.
+    # A known key is answered before the customer is checked.
     without = (set(), {"customer_id"}, {"customer_id", "Idempotency-Key"})
     names = st.sets(st.sampled_from(sorted(known))) | st.sampled_from([set(known) - names for names in without])
-    # Three letters made up are almost never a currency, which the body's own tests show to be refused; and few texts
-    # made up are an id: somebody whom nobody knows has one.
+    # Three random letters are almost never a currency (the tests of bodies show the refusal), and few random texts
+    # are a valid id: a valid one that is unknown is added.
     chosen = names.map(lambda names: {name: known[name] for name in names | {"currency"}})
     chosen |= chosen.map(lambda values: values | {"customer_id": STRANGER})
     case = st.tuples(made, chosen).map(lambda both: with_known(*both))
@@ -143,7 +143,7 @@ def cases(operation: APIOperation, known: Mapping[str, Any]) -> st.SearchStrateg
 
 
 def with_known(case: Case, known: Mapping[str, Any]) -> Case:
-    """The case with these values where it has such fields: made-up ids alone would be refused at the first check."""
+    """Return the case with these values in its fields: made-up ids alone would fail at the first check."""
     for place in (case.path_parameters, case.query, case.headers, case.body):
         if isinstance(place, MutableMapping):
             place.update({name: value for name, value in known.items() if name in place})
@@ -152,9 +152,7 @@ def with_known(case: Case, known: Mapping[str, Any]) -> Case:
 
 @pytest.mark.slow
 @pytest.mark.timeout(max(300, REQUESTS))
-def test_requests_made_from_the_description_are_answered_as_described_and_a_refused_one_changes_no_byte(
-    web: Web, served: Served, path: str
-) -> None:
+def test_answers_match_the_description_and_refusals_store_nothing(web: Web, served: Served, path: str) -> None:
     status: Counter[int] = Counter()
     codes: Counter[str] = Counter()
     stored = 0
@@ -190,7 +188,7 @@ def test_requests_made_from_the_description_are_answered_as_described_and_a_refu
             break
         run(operation, round_number)
     print(json.dumps({"requests": status.total(), "by status": status, "stored": stored, "codes": codes}))
-    # Neither all refused nor all let through: both sides of the description were met, and storing shows in the bytes.
+    # Some were accepted and some refused: both sides were covered, and stored data changes the bytes.
     assert status[2] >= REQUESTS // 20
     assert status[4] >= REQUESTS // 20
     assert not status[5]

@@ -1,4 +1,4 @@
-"""Requests that arrive together at several processes, on a real Postgres: each still counts once."""
+"""Requests that arrive together at several processes, on a real Postgres: each counts once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from refund_worker.runtime import build_runtime
 
 PROCESSES = 2
 REQUESTS = 32
-# Races of partial refunds over HTTP; the thousand of `tests/engine/refunds/test_accept.py` are without it.
+# Number of races of partial refunds over HTTP; `tests/engine/refunds/test_accept.py` has a thousand without HTTP.
 RACES = 10
 
 
 @pytest.fixture(scope="module")
 def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
-    """(URL, an admin's key) of several processes behind one socket."""
+    """Give (URL, an admin's key) of several processes on one socket."""
     url = postgres_server.create(migrate)
     with build_runtime(settings_for(url), processors=False) as runtime:
         key = create_key(runtime.context, name="admin", client="backend", role="admin")
@@ -35,14 +35,14 @@ def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
 
 
 def at_once(door: tuple[str, str], requests: Sequence[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
-    """The answers to (idempotency key, body) pairs, each sent over a connection of its own, all at one moment."""
+    """Send (idempotency key, body) pairs at one moment, each over its own connection, and return the answers."""
     url, key = door
     barrier = threading.Barrier(len(requests))
 
     def send(request: tuple[str, dict[str, Any]]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": request[0]}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
-            assert http.get("/readyz").status_code == 200  # connected before the moment comes
+            assert http.get("/readyz").status_code == 200  # connected before the start
             barrier.wait(60)
             return http.post("/v1/refunds", json=request[1])
 
@@ -82,7 +82,7 @@ def test_32_identical_requests_at_the_same_moment_make_one_refund(door: tuple[st
 
 
 @pytest.mark.slow
-def test_32_requests_under_one_key_with_two_bodies_make_one_refund_and_name_what_differs(door: tuple[str, str]) -> None:
+def test_32_requests_with_one_key_and_two_bodies_make_one_refund(door: tuple[str, str]) -> None:
     pay(door, "other")
     answers = at_once(door, [("k-2", withdrawal("other", 20 + number % 2)) for number in range(REQUESTS)])
     assert len(refunds_of(door, "other")) == 1
@@ -93,7 +93,7 @@ def test_32_requests_under_one_key_with_two_bodies_make_one_refund_and_name_what
 
 
 @pytest.mark.slow
-def test_of_two_that_together_exceed_the_payment_exactly_one_passes_every_time(door: tuple[str, str]) -> None:
+def test_exactly_one_of_two_refunds_exceeding_the_payment_passes(door: tuple[str, str]) -> None:
     for race in range(RACES):
         customer = f"race-{race}"
         pay(door, customer)

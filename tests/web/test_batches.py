@@ -24,7 +24,7 @@ def post(web: Web, rows: list[Any]) -> httpx.Response:
     return web.call("POST", "/v1/refund-batches", {"refunds": rows})
 
 
-def test_each_row_gets_its_own_answer_and_a_bad_one_holds_up_none(web: Web) -> None:
+def test_each_row_gets_its_own_result_and_bad_rows_stop_no_others(web: Web) -> None:
     rows = [row("a"), row("b", credits=0), row("c", customer_id="nobody"), row("a"), row("d", state="x"), [], row("e")]
     answer = post(web, rows)
     assert answer.status_code == 202
@@ -49,7 +49,7 @@ def test_the_same_batch_again_does_nothing_new(web: Web) -> None:
     assert len(web.call("GET", "/v1/refunds").json()["data"]) == 5
 
 
-def test_what_is_in_flight_counts_as_taken_over_more_than_one_chunk(web: Web) -> None:
+def test_in_flight_refunds_count_as_taken_across_chunks(web: Web) -> None:
     count = web.context.batches.intake + 10
     batch = post(web, [row(f"k-{n}") for n in range(count)]).json()
     assert batch["accepted"] == 50
@@ -57,7 +57,7 @@ def test_what_is_in_flight_counts_as_taken_over_more_than_one_chunk(web: Web) ->
     assert {reject["code"] for reject in batch["rejected"]} == {"exceeds_refundable"}
 
 
-def test_the_batch_tells_how_far_its_refunds_are(web: Web) -> None:
+def test_batch_shows_the_progress_of_its_refunds(web: Web) -> None:
     batch = post(web, [row("a"), row("b")]).json()
     assert batch["refunds_by_status"] == {"queued": 2}
     process_until_idle(web.context)
@@ -65,7 +65,7 @@ def test_the_batch_tells_how_far_its_refunds_are(web: Web) -> None:
     assert told["refunds_by_status"] == {"succeeded": 2}
 
 
-def test_a_batch_that_broke_off_says_what_to_do_and_goes_on_when_it_is_sent_again(web: Web) -> None:
+def test_interrupted_batch_continues_when_it_is_sent_again(web: Web) -> None:
     rows = [row("a"), row("b")]
     batch = post(web, rows).json()
     with web.context.database.write() as connection:
@@ -73,7 +73,7 @@ def test_a_batch_that_broke_off_says_what_to_do_and_goes_on_when_it_is_sent_agai
     path = f"/v1/refund-batches/{batch['batch_id']}"
     stopped = web.call("GET", path).json()
     assert (stopped["status"], stopped["message"][:21]) == ("stopped", "stopped after 2 rows:")
-    assert post(web, [*rows, row("c")]).json()["batch_id"] != batch["batch_id"], "another batch went on with this one"
+    assert post(web, [*rows, row("c")]).json()["batch_id"] != batch["batch_id"], "another batch continued this one"
     assert post(web, rows).json()["batch_id"] == batch["batch_id"]
     assert web.call("GET", path).json()["status"] == "complete"
 
@@ -104,7 +104,7 @@ def test_another_clients_batch_is_not_found(web: Web) -> None:
         b'{"refunds": [ROW, {"note": "' + b"x" * (200 << 10) + b'"}]}',
     ],
 )
-def test_a_batch_that_is_broken_anywhere_is_refused_whole(web: Web, content: bytes) -> None:
+def test_malformed_batch_is_refused_as_a_whole(web: Web, content: bytes) -> None:
     content = content.replace(b"ROW", json.dumps(row("a")).encode())
     headers = {"Content-Type": "application/json"}
     answer = web.call("POST", "/v1/refund-batches", headers=headers, content=content)
@@ -112,7 +112,7 @@ def test_a_batch_that_is_broken_anywhere_is_refused_whole(web: Web, content: byt
     assert web.call("GET", "/v1/refunds").json()["data"] == []
 
 
-def test_a_batch_with_too_many_rows_or_bytes_is_refused_whole(web: Web) -> None:
+def test_batch_with_too_many_rows_or_bytes_is_refused_as_a_whole(web: Web) -> None:
     headers = {"Content-Type": "application/json"}
     content = b'{"refunds": [' + b"{}," * ROWS_MAX + b"{}]}"
     answer = web.call("POST", "/v1/refund-batches", headers=headers, content=content)

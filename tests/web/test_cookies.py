@@ -1,4 +1,4 @@
-"""One header of cookies costs next to nothing on any route, whoever sends it; our own cookies are read from it."""
+"""A Cookie header costs almost no time on any route, and our own cookies are read from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.web.client import Web, is_problem
 from refund_worker.web.cookies import COOKIE_BYTES_MAX, cookie_of
 from refund_worker.web.middleware import Edge
 
-# What Python before 3.11.10 takes a fifth of a second to take out of its quotes.
+# Python before 3.11.10 takes a fifth of a second to unquote this.
 BACKSLASHES = b'a="' + b"\\" * (COOKIE_BYTES_MAX - 4) + b'"'
 REQUESTS = 20
 
@@ -42,7 +42,7 @@ PATHS = {"/console/": 303, "/console/sign-in": 200, "/console/nothing-here": 404
 @pytest.mark.parametrize("path", PATHS)
 def test_backslashes_in_a_cookie_cost_no_work_on_any_route(process: WebProcess, path: str) -> None:
     worked = psutil.Process(process.pid).cpu_times
-    answered(process.port, path, b"a=b")  # what a first request loads is no part of it
+    answered(process.port, path, b"a=b")  # the first request loads modules, which does not count
     before = worked()
     assert {answered(process.port, path, BACKSLASHES) for _ in range(REQUESTS)} == {PATHS[path]}
     after = worked()
@@ -63,7 +63,7 @@ def test_several_lines_of_cookies_are_counted_together(web: Web) -> None:
 
 
 def read(*lines: bytes, name: str = "ours") -> tuple[dict[str, str], str]:
-    """(what the framework sees, what the cookie holds) of a request behind the edge."""
+    """Return (the headers that the framework sees, the cookie's value) of a request behind the middleware."""
     seen: list[tuple[dict[str, str], str]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,5 +96,5 @@ def read(*lines: bytes, name: str = "ours") -> tuple[dict[str, str], str]:
         ([], ""),
     ],
 )
-def test_a_cookie_is_read_as_it_was_sent_and_the_framework_sees_none(lines: list[bytes], value: str) -> None:
+def test_cookie_is_read_as_sent_and_hidden_from_the_framework(lines: list[bytes], value: str) -> None:
     assert read(*lines) == ({}, value)

@@ -1,4 +1,4 @@
-"""What operators look at and turn: figures, and the kill switch of a processor."""
+"""Health, metrics, and the kill switch of a processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def figures(web: Web) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-def test_metrics_count_what_is_not_finished(web: Web) -> None:
+def test_metrics_count_unfinished_refunds(web: Web) -> None:
     empty = figures(web)
     assert empty['refund_worker_refunds_unfinished{status="queued"}'] == 0
     assert empty["refund_worker_oldest_unfinished_seconds"] == 0
@@ -52,7 +52,7 @@ def test_a_switch_with_a_misspelled_name_is_not_found(web: Web) -> None:
     assert "strpe" not in web.call("GET", "/metrics").text
 
 
-def test_a_switch_takes_nothing_else(web: Web) -> None:
+def test_switch_refuses_unknown_fields(web: Web) -> None:
     answer = web.call("POST", "/v1/processors/stripe/pause", {"until": "tomorrow"})
     assert is_problem(answer, 422, "invalid_request")
     assert answer.json()["field"] == "until"

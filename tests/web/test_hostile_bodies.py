@@ -1,4 +1,4 @@
-"""Bodies that nobody honest sends: refused as problems that name the field, never stored, never a 5xx."""
+"""Malformed and malicious bodies: refused as problems that name the field, never stored, never a 5xx."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.web.client import Web, is_problem
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX
 from refund_worker.errors import InvalidRequest
+from refund_worker.strict_json import DEPTH_MAX
 from refund_worker.web.request_body import BODY_BYTES_MAX, parse_object, rows_of
 
 REFUND = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
@@ -137,13 +137,13 @@ def test_a_field_that_is_missing_is_named(web: Web) -> None:
         b'{"metadata": ' + b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1) + b"}",
     ],
 )
-def test_what_is_no_plain_json_object_is_refused(web: Web, content: bytes) -> None:
+def test_body_that_is_not_a_plain_json_object_is_refused(web: Web, content: bytes) -> None:
     assert is_problem(send(web, content), 422, "invalid_request")
     assert nothing_is_stored(web)
 
 
 @pytest.mark.parametrize("first", [1, 20])
-def test_a_field_that_comes_twice_is_refused_whichever_is_honest(web: Web, first: int) -> None:
+def test_repeated_field_is_refused(web: Web, first: int) -> None:
     body = json.dumps(REFUND)[:-1] + f', "credits": {first}}}'
     answer = send(web, body.encode())
     assert is_problem(answer, 422, "invalid_request")
@@ -154,17 +154,17 @@ def test_a_field_that_comes_twice_is_refused_whichever_is_honest(web: Web, first
     "media_type",
     [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/json; charset=utf-16"],
 )
-def test_only_json_is_taken(web: Web, media_type: str | None) -> None:
+def test_only_json_bodies_are_accepted(web: Web, media_type: str | None) -> None:
     assert is_problem(send(web, json.dumps(REFUND).encode(), media_type=media_type), 415, "unsupported_media_type")
     assert nothing_is_stored(web)
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON;charset=UTF-8"])
-def test_json_is_taken_however_it_is_written(web: Web, media_type: str) -> None:
+def test_every_spelling_of_json_is_accepted(web: Web, media_type: str) -> None:
     assert send(web, json.dumps(REFUND).encode(), media_type=media_type).status_code == 202
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_read_to_its_end(web: Web) -> None:
+def test_too_large_body_is_refused_before_it_is_fully_read(web: Web) -> None:
     assert is_problem(send(web, b" " * (BODY_BYTES_MAX + 1)), 413, "body_too_large")
     sent = 0
 
@@ -174,7 +174,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read_to_its_end(web: W
             sent += 1 << 16
             yield b" " * (1 << 16)
 
-    # A streamed body has no length to look at.
+    # A streamed body has no Content-Length.
     headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
     answer = web.call("POST", "/v1/refunds", headers=headers, content=endless())
     assert is_problem(answer, 413, "body_too_large")
@@ -190,7 +190,7 @@ def test_an_idempotency_key_that_cannot_be_used_is_refused(web: Web, key: str) -
     assert nothing_is_stored(web)
 
 
-def test_two_idempotency_keys_in_one_request_are_none(web: Web) -> None:
+def test_two_idempotency_keys_in_one_request_are_refused(web: Web) -> None:
     pairs = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     assert is_problem(web.call("POST", "/v1/refunds", REFUND, headers=pairs), 400, "idempotency_key_missing")
     assert nothing_is_stored(web)
@@ -199,25 +199,25 @@ def test_two_idempotency_keys_in_one_request_are_none(web: Web) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ('{"a": NaN}', "no number"),
-        ('{"a": [-Infinity]}', "no number"),
+        ('{"a": NaN}', "not a number"),
+        ('{"a": [-Infinity]}', "not a number"),
         ('{"a": ' + "[" * DEPTH_MAX + "]" * DEPTH_MAX + "}", "nested"),
         ('{"a": "\\udc00"}', "surrogate"),
         ('{"\\udc00": 1}', "surrogate"),
         ('{"a": {"b": 1, "b": 1}}', "twice"),
     ],
 )
-def test_the_parser_itself_refuses_whatever_the_fields_may_be(body: str, why: str) -> None:
+def test_parser_refuses_invalid_json_for_any_model(body: str, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         parse_object(body)
 
 
-def test_the_parser_takes_what_is_just_within_its_limits() -> None:
+def test_parser_accepts_input_just_within_its_limits() -> None:
     text = '{"a": ' + "[" * (DEPTH_MAX - 1) + "]" * (DEPTH_MAX - 1) + ', "b": "\\ud83d\\ude00"}'
     assert parse_object(text)["b"] == "😀"
 
 
-def test_an_unknown_field_with_half_a_character_in_its_name_is_no_fault_of_ours(web: Web) -> None:
+def test_unknown_field_with_a_lone_surrogate_is_a_client_error(web: Web) -> None:
     answer = send(web, json.dumps({**REFUND, "\ud800": 1}).encode())
     assert is_problem(answer, 422, "invalid_request")
 
@@ -231,7 +231,7 @@ def test_numbers_with_very_many_digits_cost_no_time() -> None:
 
     with pytest.raises(InvalidRequest, match="more digits"):
         parse_object('{"a": ' + "9" * 900_000 + "}")
-    # Converted, it would take a thousand times as long as a text of that length does, whatever the machine.
+    # Converting it would take a thousand times as long as reading a text of that length, on any machine.
     text = max(seconds('{"a": "' + "9" * 900_000 + '"}') for _ in range(3))
     assert seconds('{"a": ' + "9" * 900_000 + "}") < 100 * max(text, 0.001)
 

@@ -1,4 +1,4 @@
-"""Ids, keys and names as they come over HTTP: what is taken, what a URL names, and what is refused and not stored."""
+"""Ids, keys and names over HTTP: which are accepted, which object a URL names, and which are refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ BAD_IDS = [" mia", "mia ", "a\x00", "a\u202eb", "a\u200bb", "..", "a/../mia", ""
 
 @pytest.mark.parametrize("bad", BAD_IDS)
 @pytest.mark.parametrize("field", ["payment_id", "customer_id"])
-def test_what_is_no_id_is_refused_by_name_and_nothing_is_stored(web: Web, field: str, bad: Any) -> None:
+def test_invalid_id_is_refused_by_field_name_and_not_stored(web: Web, field: str, bad: Any) -> None:
     answer = web.call(
         "POST", "/v1/payments", PAYMENT | {"payment_id": "p-9", "processor_payment_id": "ch_9", field: bad}
     )
@@ -99,17 +99,17 @@ def test_what_is_no_id_is_refused_by_name_and_nothing_is_stored(web: Web, field:
 
 
 @pytest.mark.parametrize("bad", [each for each in BAD_IDS if each is not None])
-def test_it_is_refused_in_spends_and_requests_too(web: Web, bad: Any) -> None:
+def test_invalid_id_is_refused_in_spends_and_requests(web: Web, bad: Any) -> None:
     assert is_problem(web.call("POST", "/v1/transactions", SPEND | {"transaction_id": bad}), 422, "invalid_request")
     for field in ("customer_id", "transaction_id"):
         answer = web.refund("k", **{field: bad})
-        # What an earlier version could have stored is looked for.
+        # Ids that an earlier version could have stored are still found.
         codes = ("invalid_request", "unknown_customer", "unknown_transaction")
         assert (answer.status_code, answer.json()["code"] in codes) == (422, True)
     assert count(web, "refunds") == 0
 
 
-def test_two_spellings_of_a_name_are_one_customer_in_bodies_paths_and_filters(web: Web) -> None:
+def test_unicode_spellings_of_an_id_name_one_customer(web: Web) -> None:
     assert pay(web, "Zoe\u0308").json()["customer_id"] == "Zo\u00eb"
     assert pay(web, "Zo\u00eb").status_code == 200
     assert at(web, "customers", "Zoe\u0308").json()["balance"] == 200
@@ -118,7 +118,7 @@ def test_two_spellings_of_a_name_are_one_customer_in_bodies_paths_and_filters(we
     assert len(found) == 1
 
 
-def test_an_id_that_an_earlier_version_took_stays_reachable(web: Web) -> None:
+def test_id_accepted_by_an_earlier_version_stays_reachable(web: Web) -> None:
     with web.context.database.write() as connection:
         connection.execute(text("INSERT INTO customers (customer_id, created_at) VALUES ('a/../mia', 1)"))
     assert at(web, "customers", "a/../mia").json()["customer_id"] == "a/../mia"
@@ -126,20 +126,20 @@ def test_an_id_that_an_earlier_version_took_stays_reachable(web: Web) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["purchase-", "reversal-"])
-def test_a_backends_spend_never_passes_for_an_entry_that_is_made_here(web: Web, prefix: str) -> None:
+def test_spend_with_a_reserved_id_is_refused(web: Web, prefix: str) -> None:
     entry = correct(web, 5, "c-1").json()["transaction_id"]
     spend = web.call("POST", "/v1/transactions", SPEND | {"transaction_id": f"{prefix}{entry}", "credits": 1})
     assert is_problem(spend, 422, "invalid_request")
     assert web.call("DELETE", f"/v1/transactions/{entry}").json()["refers_to"] == entry
 
 
-# --- what the processor can't be sent --------------------------------------------------------------------------------
+# --- ids that the processor does not accept --------------------------------------------------------------------------
 
 SECRET = "pi_3MtwBwLkdIwHu7ix28a3tqPa_secret_YrKJUKribcBjcG8HVhfZluoGH"
 
 
 @pytest.mark.parametrize("id", ["ch_a.b", "ch_a/b", "ch_a b", "ch_é", "re_1", "cs_test_1", "CH_1", SECRET])
-def test_a_payment_that_stripe_can_not_have_is_refused_and_never_said_again(web: Web, id: str) -> None:
+def test_invalid_stripe_payment_id_is_refused_and_not_repeated(web: Web, id: str) -> None:
     answer = web.call("POST", "/v1/payments", PAYMENT | {"payment_id": "p-9", "processor_payment_id": id})
     assert is_problem(answer, 422, "invalid_request")
     assert answer.json()["field"] == "processor_payment_id"
@@ -147,7 +147,7 @@ def test_a_payment_that_stripe_can_not_have_is_refused_and_never_said_again(web:
     assert count(web, "payments") == 1
 
 
-def test_other_processors_name_their_payments_as_they_like_but_none_is_called_as_the_switch_of_all(web: Web) -> None:
+def test_other_processors_have_free_payment_ids_but_none_is_named_all(web: Web) -> None:
     assert pay(web, "mia", processor="manual", processor_payment_id="INV 2026/11").status_code == 201
     answer = pay(web, "mia", 8, processor="all")
     assert is_problem(answer, 422, "invalid_request")
@@ -158,7 +158,7 @@ def test_other_processors_name_their_payments_as_they_like_but_none_is_called_as
 
 
 @pytest.mark.parametrize("sent", ["ticket-9 ", "ticket-9   ", "ticket-9\t", " ticket-9", "\t ticket-9 \t"])
-def test_blanks_around_a_header_are_no_part_of_the_key(web: Web, sent: str) -> None:
+def test_blanks_around_the_header_are_not_part_of_the_key(web: Web, sent: str) -> None:
     first = web.refund("ticket-9")
     again = web.refund(sent)
     assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
@@ -187,14 +187,14 @@ def test_a_batchs_key_with_blanks_is_refused_by_name(web: Web, key: str) -> None
 
 
 @pytest.mark.parametrize("name", ["4111 1111 1111 1111", "card 4111-1111-1111-1111", "a\x00b", "a\x1b", "", "x" * 41])
-def test_a_name_of_metadata_is_held_to_what_its_value_is(web: Web, name: str) -> None:
+def test_metadata_names_obey_the_rules_of_values(web: Web, name: str) -> None:
     answer = web.refund("k", metadata={name: "x"})
     assert is_problem(answer, 422, "invalid_request")
     assert "4111" not in answer.text
     assert count(web, "refunds") == 0
 
 
-def test_an_unknown_field_that_is_a_card_number_is_not_said_again(web: Web) -> None:
+def test_unknown_field_named_like_a_card_number_is_not_repeated(web: Web) -> None:
     answer = web.refund("k", **{"4111 1111 1111 1111": 1})
     assert is_problem(answer, 422, "invalid_request")
     assert "4111" not in answer.text
@@ -203,19 +203,19 @@ def test_an_unknown_field_that_is_a_card_number_is_not_said_again(web: Web) -> N
 # --- corrections -----------------------------------------------------------------------------------------------------
 
 
-def test_a_requester_deletes_the_corrections_of_its_own_client_alone(web: Web) -> None:
+def test_requester_deletes_only_corrections_of_its_own_client(web: Web) -> None:
     entry = correct(web, -5, "c-1").json()["transaction_id"]  # of the client "backend"
     path = f"/v1/transactions/{entry}"
     assert is_problem(web.call("DELETE", path, key=web.key("requester", client="other")), 404, "not_found")
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 145
     mine = web.call("DELETE", path, key=web.key("requester"))
     assert (mine.status_code, mine.json()["refers_to"]) == (200, entry)
-    # Also when asked again: that it was deleted is not the other's business either.
+    # A repeat is refused too: the other client must not learn that it was deleted.
     assert is_problem(web.call("DELETE", path, key=web.key("requester", client="other")), 404, "not_found")
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])
-def test_those_who_see_all_clients_delete_any_correction(web: Web, role: str) -> None:
+def test_roles_that_see_all_clients_delete_any_correction(web: Web, role: str) -> None:
     entry = correct(web, -5, "c-1").json()["transaction_id"]
     assert web.call("DELETE", f"/v1/transactions/{entry}", key=web.key(role, client="other")).status_code == 200
 

@@ -1,4 +1,4 @@
-"""Large bodies, on a real server: what they hold together is bounded, and small ones are taken meanwhile."""
+"""Large bodies on a real server: their total memory is bounded, and small ones are accepted meanwhile."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def door(migrated_sqlite_url: str) -> Iterator[Door]:
 
 
 def post(door: Door, path: str, size: int, content: bytes) -> socket.socket:
-    """A connection on which a body of this size was begun with this content."""
+    """Open a connection and begin a body of this size with this content."""
     connection = door.connect()
     lines = (
         f"POST {path} HTTP/1.1",
@@ -63,7 +63,7 @@ def empty_batch(size: int) -> bytes:
     return b'{"refunds": [' + b" " * (size - 15) + b"]}"
 
 
-def test_four_large_batches_at_once_take_the_memory_of_two_and_all_are_answered(door: Door) -> None:
+def test_four_large_batches_use_the_memory_of_two_and_all_are_answered(door: Door) -> None:
     door.listed()
     before = highest = door.resident_bytes()
     statuses: list[int] = []
@@ -85,7 +85,7 @@ def test_four_large_batches_at_once_take_the_memory_of_two_and_all_are_answered(
     assert highest - before < BATCHES_BYTES_MAX + 60 * MIB
 
 
-def test_a_batch_that_has_no_room_is_told_at_once_and_has_it_when_another_is_done(door: Door) -> None:
+def test_batch_without_memory_is_refused_until_another_is_done(door: Door) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2):
             held.enter_context(post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)[:-1]))
@@ -101,7 +101,7 @@ def test_a_batch_that_has_no_room_is_told_at_once_and_has_it_when_another_is_don
                     return answer
             return None
 
-        # Until the server has read what the two sent.
+        # Wait until the server has read the bytes of both.
         answer: bytes = wait_until(refused, PATIENCE_SECONDS)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b" 503 " in head.partition(b"\r\n")[0]
@@ -114,7 +114,7 @@ def test_a_batch_that_has_no_room_is_told_at_once_and_has_it_when_another_is_don
             timeout=PATIENCE_SECONDS,
         )
         assert small.status_code == 202
-    # The two are gone without an end: their room is free again.
+    # Both connections are gone with unfinished bodies: their memory is free again.
     with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as last:
         last.settimeout(PATIENCE_SECONDS)
         wait_until(lambda: door.health() == 200)
@@ -128,7 +128,7 @@ def _is_taken(door: Door) -> bool:
         return status_of(connection) == 202
 
 
-def test_many_bodies_that_are_never_finished_hold_no_more_than_their_room_and_small_ones_are_taken(door: Door) -> None:
+def test_unfinished_bodies_are_bounded_and_small_ones_are_accepted(door: Door) -> None:
     fitting = BODIES_BYTES_MAX // (BODY_BYTES_MAX - FREE_BYTES)
     with contextlib.ExitStack() as held:
         for _ in range(fitting):
@@ -149,13 +149,13 @@ def test_many_bodies_that_are_never_finished_hold_no_more_than_their_room_and_sm
 
 
 @pytest.mark.parametrize("before", range(4))
-def test_a_row_with_letters_of_several_bytes_is_read_wherever_a_bite_ends(before: int) -> None:
+def test_multibyte_characters_are_read_across_pieces(before: int) -> None:
     rows = [{"a": "x" * before + "😀é" * count} for count in (1, ROW_BYTES // 6, ROW_BYTES // 2)]
     raw = json.dumps({"refunds": rows}, ensure_ascii=False).encode()
     assert list(rows_of(raw, "refunds")) == rows
 
 
-def test_bytes_that_are_no_utf_8_are_refused_wherever_they_are(web: Web) -> None:
+def test_invalid_utf_8_is_refused_at_any_position(web: Web) -> None:
     good = json.dumps(row("a")).encode()
     for content in (good[:-1] + b', "note": "\xff"}', good + b",\xff", good + b', {"note": "' + b"x" * 9_000 + b"\xc3"):
         headers = {"Content-Type": "application/json"}
@@ -171,7 +171,7 @@ def test_a_row_without_an_end_is_refused() -> None:
         list(rows_of(raw, "refunds"))
 
 
-def test_what_is_left_of_a_room_is_taken_to_the_last_byte_and_no_further() -> None:
+def test_body_memory_is_used_to_the_last_byte_and_no_further() -> None:
     room = Room(10)
     room.take(4)
     room.take(6)

@@ -13,25 +13,25 @@ def correct(web: Web, credits: int, key: str, customer: str = "cust-1"):  # type
     return web.call("POST", f"/v1/customers/{customer}/corrections", body, headers={"Idempotency-Key": key})
 
 
-def test_a_payment_told_twice_raises_the_balance_once(web: Web) -> None:
+def test_payment_recorded_twice_raises_the_balance_once(web: Web) -> None:
     again = web.call("POST", "/v1/payments", PAYMENT)
     assert again.status_code == 200
     assert again.json() == PAYMENT
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
 
 
-def test_a_payment_with_another_body_is_a_conflict_and_changes_nothing(web: Web) -> None:
+def test_payment_with_another_body_is_a_conflict(web: Web) -> None:
     for other in ({"credits": 300}, {"payment_id": "pay-2"}):
         assert is_problem(web.call("POST", "/v1/payments", PAYMENT | other), 409, "already_recorded")
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
 
 
-def test_a_payment_in_a_currency_of_lower_case_is_the_same_payment(web: Web) -> None:
+def test_payment_with_a_lower_case_currency_is_the_same_payment(web: Web) -> None:
     again = web.call("POST", "/v1/payments", PAYMENT | {"currency": PAYMENT["currency"].lower()})
     assert (again.status_code, again.json()) == (200, PAYMENT)
 
 
-def test_a_payment_is_shown_as_recorded_with_what_its_processor_says_of_it(web: Web) -> None:
+def test_payment_is_shown_as_recorded_with_the_processors_report(web: Web) -> None:
     told = {"captured_minor": 2000, "refunded_minor": 0, "verified": None, "processor_says": None}
     shown = web.call("GET", "/v1/payments/pay-1")
     assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
@@ -39,7 +39,7 @@ def test_a_payment_is_shown_as_recorded_with_what_its_processor_says_of_it(web: 
     assert is_problem(web.call("GET", "/v1/payments/pay-2"), 404, "not_found")
 
 
-def test_a_default_that_is_said_is_the_same_payment(web: Web) -> None:
+def test_payment_with_explicit_defaults_is_the_same_payment(web: Web) -> None:
     for said in ({"captured_minor": PAYMENT["amount_minor"]}, {"captured_minor": None}, {"refunded_minor": 0}, {}):
         assert web.call("POST", "/v1/payments", PAYMENT | said).status_code == 200, said
     other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"}
@@ -47,7 +47,7 @@ def test_a_default_that_is_said_is_the_same_payment(web: Web) -> None:
     assert web.call("POST", "/v1/payments", other).status_code == 200
 
 
-def test_what_was_captured_and_returned_before_may_be_told_with_a_payment(web: Web) -> None:
+def test_payment_accepts_captured_and_refunded_amounts(web: Web) -> None:
     more = {"captured_minor": 1500, "refunded_minor": 500}
     other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"} | more
     for status in (201, 200):
@@ -72,15 +72,13 @@ def test_what_was_captured_and_returned_before_may_be_told_with_a_payment(web: W
     ],
     ids=str,
 )
-def test_what_was_captured_and_returned_before_makes_sense_or_nothing_is_stored(
-    web: Web, wrong: dict[str, object]
-) -> None:
+def test_inconsistent_captured_or_refunded_amounts_are_refused(web: Web, wrong: dict[str, object]) -> None:
     other = PAYMENT | {"payment_id": "pay-2", "processor_payment_id": "ch_2"} | wrong
     assert is_problem(web.call("POST", "/v1/payments", other), 422, "invalid_request")
     assert web.call("GET", "/v1/payments/pay-2").status_code == 404
 
 
-def test_a_spend_told_twice_lowers_the_balance_once(web: Web) -> None:
+def test_spend_recorded_twice_lowers_the_balance_once(web: Web) -> None:
     again = web.call("POST", "/v1/transactions", SPEND)
     assert again.status_code == 200
     assert again.json() == {
@@ -151,7 +149,7 @@ def test_delete_of_a_purchase_or_of_nothing_is_refused(web: Web) -> None:
     assert is_problem(web.call("DELETE", "/v1/transactions/nothing"), 404, "not_found")
 
 
-def test_the_seeds_first_example_shows_in_the_transactions_list(web: Web) -> None:
+def test_credit_refund_shows_in_the_transactions_list(web: Web) -> None:
     refund = web.refund("k-1", kind="credit_refund", to="balance", transaction_id="tx-1", credits=20).json()
     process_until_idle(web.context)
     listed = web.call("GET", "/v1/customers/cust-1/transactions").json()
@@ -190,6 +188,6 @@ def test_ids_with_slashes_are_reachable(web: Web) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/transactions"])
-def test_a_customer_who_is_not_known_is_not_found(web: Web, path: str) -> None:
+def test_unknown_customer_is_not_found(web: Web, path: str) -> None:
     for customer in ("nobody", "%00", "..%2F..", "x" * 300, "%C3%A9"):
         assert is_problem(web.call("GET", f"/v1/customers/{customer}{path}"), 404, "not_found")

@@ -1,4 +1,4 @@
-"""Whatever goes wrong leaves as a problem, and tells nothing of our inside."""
+"""Every error is answered as a problem, without internal details."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ INSIDE = ("Traceback", "sqlite", "SELECT", "INSERT", "/src/", ".py", "sqlalchemy
 
 
 def classes(base: type[errors.RefundWorkerError]) -> list[type[errors.RefundWorkerError]]:
-    """The errors of the contract and of this door; whatever else is loaded brings errors and tests of its own."""
+    """Return the error classes of the contract and of the HTTP API; other modules test their own."""
     below = [found for child in base.__subclasses__() for found in classes(child)]
     return [base, *below] if base.__module__ in (errors.__name__, problem_of.__module__) else below
 
 
 @pytest.mark.parametrize("kind", classes(errors.RefundWorkerError), ids=lambda kind: kind.__name__)
-def test_every_error_of_ours_is_a_problem_with_its_own_status_and_code(kind: type[errors.RefundWorkerError]) -> None:
+def test_every_error_class_is_a_problem_with_its_status_and_code(kind: type[errors.RefundWorkerError]) -> None:
     error = kind("in /srv/app.py", fields=("a", "b")) if issubclass(kind, errors.KeyReused) else kind("in /srv/app.py")
     answer = problem_of(error)
     body = json.loads(bytes(answer.body))
@@ -41,7 +41,7 @@ def test_every_error_of_ours_is_a_problem_with_its_own_status_and_code(kind: typ
         assert (answer.status_code, body["code"], body["retryable"]) == (kind.status, kind.code, kind.retryable)
 
 
-def test_no_path_and_no_method_are_problems_too(web: Web) -> None:
+def test_unknown_paths_and_methods_are_problems(web: Web) -> None:
     for path in ("/", "/v1", "/v1/nothing", "/v1/refunds/", "/docs", "/redoc", "/v1/refunds/x/pay", "/../etc/passwd"):
         assert is_problem(web.call("GET", path), 404, "not_found")
     answer = web.call("PUT", "/v1/refunds")
@@ -50,9 +50,7 @@ def test_no_path_and_no_method_are_problems_too(web: Web) -> None:
     assert is_problem(web.call("PATCH", "/v1/refunds/x"), 405, "method_not_allowed")
 
 
-def test_a_fault_of_ours_shows_no_stack_and_is_in_the_log_with_its_request_id(
-    web: Web, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_internal_error_hides_the_stack_and_is_logged_with_its_id(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     with web.context.database.write() as connection:
         connection.execute(text("ALTER TABLE refunds RENAME TO elsewhere"))
     with caplog.at_level(logging.ERROR):
@@ -66,7 +64,7 @@ def test_a_fault_of_ours_shows_no_stack_and_is_in_the_log_with_its_request_id(
     assert "hush-7" not in caplog.text
 
 
-def test_without_its_database_everything_is_503_to_be_tried_again(tmp_path: Path, migrated_sqlite_url: str) -> None:
+def test_every_route_answers_503_without_its_database(tmp_path: Path, migrated_sqlite_url: str) -> None:
     with Web(settings_for(migrated_sqlite_url)) as web:
         web.seed()
         assert web.call("GET", "/readyz", key=None).json() == {"status": "ok"}
@@ -107,9 +105,7 @@ def test_production_asks_for_https_only(migrated_sqlite_url: str) -> None:
         assert web.call("GET", "/healthz").headers["strict-transport-security"].startswith("max-age=")
 
 
-def test_the_access_log_names_the_caller_and_holds_no_key_and_no_query(
-    web: Web, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_access_log_has_the_caller_but_no_key_and_no_query(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "refund_worker.web.access"):
         key = web.key("viewer", name="anna")
         web.call("GET", "/v1/refunds?idempotency_key=hush", key=key, headers={"X-Request-ID": "req-8"})
@@ -130,7 +126,7 @@ def test_the_access_log_names_the_caller_and_holds_no_key_and_no_query(
     assert "hush" not in caplog.text
 
 
-def test_the_description_is_whole_and_has_an_example_for_every_body(web: Web) -> None:
+def test_description_is_complete_with_an_example_for_every_body(web: Web) -> None:
     described = web.call("GET", "/openapi.json", key=None).json()
     assert described == create_app(settings_for("sqlite://")).openapi()
     for path, operations in described["paths"].items():
@@ -145,7 +141,7 @@ def test_the_description_is_whole_and_has_an_example_for_every_body(web: Web) ->
 
 
 def with_examples(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """(where, schema, example) of everything in the description that has both."""
+    """Yield (place, schema, example) of everything in the description that has both."""
     if isinstance(part, dict):
         if "example" in part and ("schema" in part or "type" in part):
             yield place, part.get("schema", part), part["example"]
@@ -157,7 +153,7 @@ def with_examples(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, A
             yield from with_examples(inner, f"{place}/{number}")
 
 
-def test_each_example_of_the_description_is_of_the_shape_beside_it(web: Web) -> None:
+def test_each_example_in_the_description_matches_its_schema(web: Web) -> None:
     described = web.app.openapi()
     found = list(with_examples(described))
     assert len(found) > 10
@@ -167,7 +163,7 @@ def test_each_example_of_the_description_is_of_the_shape_beside_it(web: Web) -> 
         assert [error.message for error in validator.iter_errors(example)] == [], place
 
 
-def test_a_body_is_required_wherever_one_is_described_but_for_the_acts_that_may_go_without(web: Web) -> None:
+def test_described_bodies_are_required_except_for_optional_ones(web: Web) -> None:
     operations = [op for path in web.app.openapi()["paths"].values() for op in path.values() if "requestBody" in op]
     optional = {op["operationId"] for op in operations if not op["requestBody"]["required"]}
     assert {name.split("_")[0] for name in optional} == {"pause", "resume"}

@@ -1,4 +1,4 @@
-"""Whose address counts and whether it was https, by who is connected to us and what the headers tell."""
+"""The caller's address and scheme, from the connected peer and the forwarding headers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def seen(peer: str, *headers: tuple[str, str]) -> tuple[str, str | None]:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "caller"),
     [
-        # A stranger's own words are not heard.
+        # Headers of an untrusted peer are ignored.
         ("203.0.113.5", ["198.51.100.1"], "203.0.113.5"),
         ("203.0.113.5", ["10.0.0.1"], "203.0.113.5"),
         ("2001:db8::5", ["198.51.100.1"], "2001:db8::5"),
         ("192.0.2.8", ["198.51.100.1"], "192.0.2.8"),
-        # A trusted proxy's are.
+        # Headers of a trusted proxy are read.
         ("10.1.2.3", [], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1"], "198.51.100.1"),
         ("192.0.2.7", ["198.51.100.1"], "198.51.100.1"),
         ("fd00::1", ["198.51.100.1"], "198.51.100.1"),
         ("::1", ["2001:db8::9"], "2001:db8::9"),
         ("::ffff:10.1.2.3", ["198.51.100.1"], "198.51.100.1"),
-        # Read from the end, past what are trusted proxies themselves; what stands before is the caller's own word.
+        # The list is read from its end, past trusted proxies; the caller wrote everything before that.
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["10.9.9.9, 198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1, 10.0.0.2, 192.0.2.7"], "198.51.100.1"),
         ("10.1.2.3", ["10.0.0.9, 10.0.0.8"], "10.0.0.9"),
-        # Several lines are one list.
+        # Several lines form one list.
         ("10.1.2.3", ["1.1.1.1", "198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["198.51.100.1", "10.0.0.2"], "198.51.100.1"),
         ("10.1.2.3", ["1.1.1.1, 198.51.100.1", "10.0.0.2, 10.0.0.3"], "198.51.100.1"),
@@ -57,7 +57,7 @@ def seen(peer: str, *headers: tuple[str, str]) -> tuple[str, str | None]:
         ("10.1.2.3", ["fe80::9%eth0"], "fe80::9"),
         ("10.1.2.3", ["::ffff:198.51.100.1"], "198.51.100.1"),
         ("10.1.2.3", ["198.51.100.1, ::ffff:10.0.0.2"], "198.51.100.1"),
-        # What the proxy does not know: then it is itself the last that is known.
+        # The proxy does not know the address: then the proxy is the last known one.
         ("10.1.2.3", ["unknown"], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1, unknown"], "10.1.2.3"),
         ("10.1.2.3", ["198.51.100.1, _hidden, 10.0.0.2"], "10.0.0.2"),
@@ -68,7 +68,9 @@ def seen(peer: str, *headers: tuple[str, str]) -> tuple[str, str | None]:
         ("unknown", ["198.51.100.1"], "unknown"),
     ],
 )
-def test_the_address_is_the_right_most_that_is_no_trusted_proxys(peer: str, forwarded: list[str], caller: str) -> None:
+def test_caller_is_the_right_most_address_that_is_not_a_trusted_proxy(
+    peer: str, forwarded: list[str], caller: str
+) -> None:
     assert seen(peer, *((FOR, value) for value in forwarded))[0] == caller
 
 
@@ -82,21 +84,21 @@ def test_the_address_is_the_right_most_that_is_no_trusted_proxys(peer: str, forw
         ("10.1.2.3", None, ["https"], "https"),
         ("10.1.2.3", "198.51.100.1", [], None),
         ("10.1.2.3", "198.51.100.1", ["gopher"], None),
-        ("10.1.2.3", "198.51.100.1", ["https,http"], "http"),  # the caller's own word, then the proxy's
+        ("10.1.2.3", "198.51.100.1", ["https,http"], "http"),  # the caller's value, then the proxy's
         ("10.1.2.3", "198.51.100.1", ["https", "http"], "http"),
         ("10.1.2.3", "198.51.100.1, 10.0.0.2", ["https, http"], "https"),  # https up to the first proxy
         ("10.1.2.3", "198.51.100.1, 10.0.0.2", ["https"], "https"),
         ("10.1.2.3", "unknown", ["https"], "https"),
     ],
 )
-def test_https_is_what_the_proxy_next_to_the_caller_saw(
+def test_scheme_comes_from_the_proxy_next_to_the_caller(
     peer: str, forwarded: str | None, proto: list[str], scheme: str | None
 ) -> None:
     headers = [(FOR, forwarded)] if forwarded else []
     assert seen(peer, *headers, *((PROTO, value) for value in proto))[1] == scheme
 
 
-def test_of_a_header_with_thousands_of_addresses_only_the_end_is_read() -> None:
+def test_only_the_end_of_a_very_long_address_list_is_read() -> None:
     forged = ", ".join(["198.51.100.1"] + ["10.0.0.2"] * 5_000)
     assert seen("10.1.2.3", (FOR, forged))[0] == "10.0.0.2"
     assert seen("10.1.2.3", (FOR, ", ".join(["198.51.100.1"] + ["10.0.0.2"] * (HOPS_MAX - 1))))[0] == "198.51.100.1"
@@ -114,7 +116,9 @@ def test_the_log_names_the_callers_address(migrated_sqlite_url: str, caplog: pyt
     assert [line["address"] for line in lines] == ["198.51.100.1", "203.0.113.5"]
 
 
-def test_without_the_setting_nobodys_word_is_taken(migrated_sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_forwarding_headers_are_ignored_without_the_setting(
+    migrated_sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with (
         caplog.at_level(logging.INFO, "refund_worker.web.access"),
         Web(settings_for(migrated_sqlite_url)) as web,
@@ -124,7 +128,7 @@ def test_without_the_setting_nobodys_word_is_taken(migrated_sqlite_url: str, cap
     assert line["address"] == "127.0.0.1"
 
 
-def test_metrics_stay_closed_to_who_comes_through_a_proxy_on_this_machine(migrated_sqlite_url: str) -> None:
+def test_metrics_need_a_key_behind_a_proxy_on_this_machine(migrated_sqlite_url: str) -> None:
     here, local = ("127.0.0.1", 80), {"Host": "127.0.0.1:8000"}
     with Web(settings_for(migrated_sqlite_url, TRUSTED_PROXIES="127.0.0.1")) as web:
         assert web.call("GET", "/metrics", key=None, client=here, headers=local).status_code == 200

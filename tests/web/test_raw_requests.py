@@ -1,4 +1,4 @@
-"""What a real server makes of bytes that no client library would send."""
+"""A real server's answers to bytes that no client library would send."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ WITHDRAWAL = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "cr
 
 
 @pytest.mark.parametrize("blanks", [b" ", b"  ", b"\t", b" \t "])
-def test_blanks_behind_a_key_make_no_second_refund(wire: Wire, blanks: bytes) -> None:
+def test_blanks_after_a_key_make_no_second_refund(wire: Wire, blanks: bytes) -> None:
     made = [
         wire.ask("POST", "/v1/refunds", WITHDRAWAL, b"Idempotency-Key:" + before + b"ticket-99" + behind)
         for before, behind in ((b" ", b""), (b" ", blanks), (blanks, blanks), (b"", blanks))
@@ -62,7 +62,7 @@ def test_blanks_behind_a_key_make_no_second_refund(wire: Wire, blanks: bytes) ->
     assert (status, len(found["data"])) == (200, 1)
 
 
-def test_a_key_of_blanks_alone_is_none(wire: Wire) -> None:
+def test_key_of_blanks_counts_as_missing(wire: Wire) -> None:
     status, body = wire.ask("POST", "/v1/refunds", WITHDRAWAL, b"Idempotency-Key:  \t ")
     assert (status, body["code"]) == (400, "idempotency_key_missing")
 
@@ -71,7 +71,7 @@ def test_a_key_of_blanks_alone_is_none(wire: Wire) -> None:
     "path",
     ["a/../cust-1", "./cust-1", "a/%2e%2e/cust-1", "%2E%2E%2Fcust-1", "a%2f..%2fcust-1", "a\\..\\cust-1", "cust-1/."],
 )
-def test_dots_in_a_path_lead_to_nobody(wire: Wire, path: str) -> None:
+def test_dot_segments_in_a_path_are_not_found(wire: Wire, path: str) -> None:
     status, body = wire.ask("GET", f"/v1/customers/{path}")
     assert (status, body["code"]) == (404, "not_found")
 
@@ -81,14 +81,14 @@ DISGUISED = ["/%761", "/v%31", "/%76%31", "//%761", "/v1%2F", "/%2Fv1", "/%252Fv
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
 @pytest.mark.parametrize("prefix", DISGUISED)
-def test_a_path_whose_beginning_is_spelled_in_code_leads_nowhere(wire: Wire, method: str, prefix: str) -> None:
+def test_path_with_an_encoded_prefix_is_not_found(wire: Wire, method: str, prefix: str) -> None:
     for path in ("/customers/cust-1", "/customers/cust-1%252Ftransactions", "/transactions/purchase-pay-1", "/refunds"):
         status, body = wire.ask(method, prefix + path, {})
         assert (status, body.get("code", method)) == (404, "HEAD" if method == "HEAD" else "not_found")
 
 
 @pytest.mark.parametrize("path", ["/%63onsole/sign-in", "/console%2Fsign-in", "/%68ealthz", "/%6Detrics"])
-def test_so_it_is_with_every_other_route(wire: Wire, path: str) -> None:
+def test_encoded_prefix_is_not_found_on_every_route(wire: Wire, path: str) -> None:
     assert wire.ask("GET", path)[1]["code"] == "not_found"
 
 

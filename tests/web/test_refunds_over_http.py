@@ -1,4 +1,4 @@
-"""Asking for refunds over HTTP, and what a person may do with them."""
+"""Refund requests over HTTP, and the actions of a person on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_new_refund_is_accepted_with_its_location_and_version(web: Web) -> Non
     assert web.call("GET", answer.headers["location"]).json() == refund
 
 
-def test_the_same_key_and_body_give_the_same_refund_and_reserve_nothing_more(web: Web) -> None:
+def test_same_key_and_body_return_the_same_refund(web: Web) -> None:
     first = web.refund("k-1")
     again = web.refund("k-1")
     assert again.status_code == 200
@@ -64,7 +64,7 @@ def test_each_refusal_has_its_code_and_stores_nothing(web: Web) -> None:
     assert web.call("GET", "/v1/refunds").json()["data"] == []
 
 
-def test_the_timeline_says_who_asked(web: Web) -> None:
+def test_timeline_names_the_requester(web: Web) -> None:
     key = web.key("requester", name="anna")
     refund = web.refund("k-1", key=key).json()
     (event,) = web.call("GET", f"/v1/refunds/{refund['id']}/events").json()["data"]
@@ -97,7 +97,7 @@ def test_lists_are_filtered_and_paged_newest_first(web: Web) -> None:
     assert ids_of(failure_code="expired_or_canceled_card") == []
 
 
-def test_a_filter_that_is_wrong_or_unknown_is_refused_and_not_ignored(web: Web) -> None:
+def test_wrong_or_unknown_filter_is_refused(web: Web) -> None:
     for query, field in {
         "limit=0": "limit",
         "limit=501": "limit",
@@ -114,7 +114,7 @@ def test_a_filter_that_is_wrong_or_unknown_is_refused_and_not_ignored(web: Web) 
         assert answer.json()["field"].startswith(field), query
 
 
-def test_a_preview_tells_and_stores_nothing(web: Web) -> None:
+def test_preview_stores_nothing(web: Web) -> None:
     body = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "reason": "asked"}
     told = web.call("POST", "/v1/refunds/preview", body).json()
     assert told["would_be"] == "accepted"
@@ -125,7 +125,7 @@ def test_a_preview_tells_and_stores_nothing(web: Web) -> None:
     assert web.call("GET", "/v1/customers/cust-1").json()["available"] == 150
 
 
-def test_who_asks_too_often_is_told_to_come_back_when_the_window_has_moved_on(migrated_sqlite_url: str) -> None:
+def test_velocity_limit_answers_429_with_retry_after(migrated_sqlite_url: str) -> None:
     with Web(settings_for(migrated_sqlite_url, VELOCITY_COUNT="1", VELOCITY_WINDOW_SECONDS="7200")) as web:
         web.seed()
         assert web.refund("k-1").status_code == 202
@@ -134,7 +134,7 @@ def test_who_asks_too_often_is_told_to_come_back_when_the_window_has_moved_on(mi
     assert 7_000 < int(refused.headers["Retry-After"]) <= 7_200
 
 
-def test_metadata_may_be_null_and_its_integers_are_kept_as_their_digits(web: Web) -> None:
+def test_metadata_may_be_null_and_integers_are_kept_as_digits(web: Web) -> None:
     none = web.refund("k-1", metadata=None)
     assert (none.status_code, none.json()["metadata"]) == (202, {})
     assert web.refund("k-1").headers["Idempotent-Replayed"] == "true"
@@ -145,7 +145,7 @@ def test_metadata_may_be_null_and_its_integers_are_kept_as_their_digits(web: Web
 
 
 @pytest.mark.parametrize("action", ["approve", "reject", "cancel", "retry", "resolve"])
-def test_an_act_without_a_body_is_told_that_it_lacks_a_reason(web: Web, action: str) -> None:
+def test_act_without_a_body_is_refused_for_its_missing_reason(web: Web, action: str) -> None:
     refund = web.refund("k-1").json()
     answer = web.call("POST", f"/v1/refunds/{refund['id']}/{action}")
     assert is_problem(answer, 422, "invalid_request")
@@ -153,7 +153,7 @@ def test_an_act_without_a_body_is_told_that_it_lacks_a_reason(web: Web, action: 
     assert web.call("GET", f"/v1/refunds/{refund['id']}").json()["version"] == refund["version"]
 
 
-def test_a_list_behind_what_the_caller_can_not_see_is_refused_and_shows_nothing(web: Web) -> None:
+def test_starting_after_an_invisible_refund_is_refused(web: Web) -> None:
     mine = web.refund("k-1").json()["id"]
     theirs = web.refund("k-1", key=web.key("requester", client="other")).json()["id"]
     key = web.key("requester", client="backend")
@@ -165,7 +165,7 @@ def test_a_list_behind_what_the_caller_can_not_see_is_refused_and_shows_nothing(
     assert web.call("GET", "/v1/refunds", params={"starting_after": theirs}).json()["data"][0]["id"] == mine
 
 
-def test_a_currency_of_lower_case_is_kept_in_upper_case_and_replayed_in_either(web: Web) -> None:
+def test_lower_case_currency_is_stored_in_upper_case(web: Web) -> None:
     first = web.refund("k-1", currency="eur")
     assert (first.status_code, first.json()["amounts"][0]["currency"]) == (202, "EUR")
     for written in ("EUR", "eur"):
@@ -178,7 +178,7 @@ def test_a_preview_needs_no_reason(web: Web) -> None:
     assert (told.status_code, told.json()["would_be"]) == (200, "accepted")
 
 
-def test_a_stale_version_changes_nothing_and_the_present_one_does(web: Web) -> None:
+def test_stale_version_changes_nothing(web: Web) -> None:
     refund = web.refund("k-1").json()
     path = f"/v1/refunds/{refund['id']}"
     for stale in (f'"{refund["version"] + 1}"', '"not a version"', f'"{refund["version"]}", "9"'):
@@ -240,7 +240,7 @@ def test_rejecting_gives_everything_back(web: Web) -> None:
     assert web.call("GET", "/v1/customers/cust-1").json()["available"] == 150
 
 
-def test_thirty_two_times_the_same_at_once_make_one_refund(postgres_server: PostgresDatabases) -> None:
+def test_32_identical_simultaneous_requests_make_one_refund(postgres_server: PostgresDatabases) -> None:
     url = postgres_server.create(migrate)
     body = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
     with Web(settings_for(url)) as web:

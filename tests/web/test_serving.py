@@ -1,4 +1,4 @@
-"""The real thing: a process that listens, answers, and ends in order."""
+"""A real process that listens, answers, and shuts down in order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_refund_is_accepted_by_a_real_process(http: httpx.Client) -> None:
     assert [answer.status_code for answer in answers] == [202, 200, 200, 200, 200]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert "server" not in answers[0].headers
-    # This machine may look at the figures without a key, a proxy on it may not.
+    # This machine may read the metrics without a key; a request through a proxy on it may not.
     bare = httpx.Client(base_url=http.base_url, timeout=10)
     with bare:
         assert bare.get("/metrics").status_code == 200
@@ -67,7 +67,7 @@ def test_a_signed_event_is_stored_once_by_a_real_process(http: httpx.Client, mig
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_in_order_and_soon_when_told_to(migrated_sqlite_url: str, how: signal.Signals) -> None:
+def test_server_shuts_down_quickly_and_in_order(migrated_sqlite_url: str, how: signal.Signals) -> None:
     with WebProcess(migrated_sqlite_url) as server:
         server.stop_signal = how
         started = time.monotonic()

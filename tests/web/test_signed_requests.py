@@ -1,4 +1,4 @@
-"""Keys whose requests must be signed: who has heard one request, key and all, can send no other."""
+"""Keys whose requests must be signed: someone who captures a request with its key cannot send another one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def signed(
 
 
 class Sender:
-    """Sends with a signed key what it is told to, whatever was signed."""
+    """Client with a signed key that can send another request than the signed one."""
 
     def __init__(self, web: Web, role: str = "admin") -> None:
         self.web = web
@@ -61,7 +61,7 @@ def count(web: Web) -> int:
     return len(web.call("GET", "/v1/refunds").json()["data"])
 
 
-def test_a_signed_request_is_done_and_the_same_one_heard_and_sent_again_does_nothing_new(sender: Sender) -> None:
+def test_replayed_signed_request_does_nothing_new(sender: Sender) -> None:
     signature = signed(sender.secret, "POST", "/v1/refunds", BODY, key="k-1")
     first, again = sender.ask(signature), sender.ask(signature)
     assert (first.status_code, again.status_code) == (202, 200)
@@ -78,7 +78,7 @@ def test_the_key_alone_opens_no_route(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_a_signature_opens_to_each_role_what_the_table_says_and_nothing_else(web: Web, role: Role) -> None:
+def test_signature_opens_exactly_the_routes_of_its_role(web: Web, role: Role) -> None:
     sender = Sender(web, role)
     for method, path in EXPECTED:
         target = filled(path)
@@ -89,7 +89,7 @@ def test_a_signature_opens_to_each_role_what_the_table_says_and_nothing_else(web
         assert answer.status_code != 401, (method, path)
 
 
-def test_another_body_than_the_signed_one_is_refused_on_every_route_that_reads_one(sender: Sender) -> None:
+def test_unsigned_body_is_refused_on_every_route_with_a_body(sender: Sender) -> None:
     for method, path in EXPECTED:
         target = filled(path)
         if method != "POST":
@@ -99,8 +99,8 @@ def test_another_body_than_the_signed_one_is_refused_on_every_route_that_reads_o
         assert is_problem(answer, 401, "signature_invalid"), path
 
 
-def test_what_was_signed_can_be_given_no_other_key_body_path_query_method_or_version(sender: Sender) -> None:
-    """Above all no other idempotency key: the same refund under a new key would be paid twice."""
+def test_signed_request_cannot_be_changed_in_any_part(sender: Sender) -> None:
+    """The idempotency key matters most: the same refund with a new key would be paid twice."""
     good = signed(sender.secret, "POST", "/v1/refunds", BODY, key="k-1")
     more = json.dumps(REFUND | {"credits": 100}).encode()
     assert is_problem(sender.ask(good, key="k-2"), 401, "signature_invalid")
@@ -129,7 +129,7 @@ def test_a_version_can_be_neither_changed_nor_left_out(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("late", [TOLERANCE_SECONDS + 30, -TOLERANCE_SECONDS - 30])
-def test_a_signature_is_good_for_minutes_in_both_directions_and_no_longer(sender: Sender, late: float) -> None:
+def test_signature_is_valid_for_minutes_in_both_directions(sender: Sender, late: float) -> None:
     within = late * 0.8
     stale = signed(sender.secret, "POST", "/v1/refunds", BODY, key="k-1", late=late)
     assert is_problem(sender.ask(stale), 401, "signature_stale")
@@ -188,12 +188,12 @@ def test_paths_and_queries_are_signed_as_they_are_sent(sender: Sender) -> None:
         assert is_problem(wrong, 401, "signature_invalid"), target
 
 
-def test_a_key_that_is_wrong_is_named_before_its_signature(sender: Sender) -> None:
+def test_wrong_key_is_reported_before_its_signature(sender: Sender) -> None:
     answer = sender.web.call("GET", "/v1/refunds", key="rw_" + "A" * 43, headers={HEADER: "x"})
     assert is_problem(answer, 401, "unauthenticated")
 
 
-def test_neither_the_database_nor_a_listing_nor_a_repr_holds_what_signs(sender: Sender) -> None:
+def test_signing_secret_is_in_no_database_listing_or_repr(sender: Sender) -> None:
     with sender.web.context.database.read() as connection:
         stored = str(connection.execute(text("SELECT * FROM api_keys")).all())
     sender.send("GET", "/v1/refunds", b"", signed(sender.secret, "GET", "/v1/refunds"))

@@ -1,4 +1,4 @@
-"""Clients without a key that hold connections, on a real server: others are answered, and what is held is bounded."""
+"""Clients without a key that hold connections on a real server: others are answered, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.web.http_protocol import SPARE_PLACES, BoundedProtocol, Limits
 from refund_worker.web.server import IDLE_SECONDS
 
-# For what must come to an end by itself; far above what it takes, for a busy machine.
+# Time for connections that must end on their own; far above the normal time, for a busy machine.
 PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
 LATE_SECONDS = 2.0
@@ -82,20 +82,20 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> str:
 
 @pytest.fixture(scope="module")
 def door(url: str) -> Iterator[Door]:
-    """Without deadlines, and with few places."""
+    """Give a server without deadlines and with few connections."""
     with serving(url, connections=40, head_seconds=3600, body_seconds=3600) as door:
         yield door
 
 
 @pytest.fixture(scope="module")
 def hurried(url: str) -> Iterator[Door]:
-    """With places for all, and short deadlines."""
+    """Give a server with enough connections and short deadlines."""
     with serving(url, head_seconds=0.5, body_seconds=0.5, body_bytes_per_second=MIB) as door:
         yield door
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the other side ends it."""
+    """Return everything received until the server closes the connection."""
     connection.settimeout(PATIENCE_SECONDS)
     got = b""
     with contextlib.suppress(ConnectionError):
@@ -105,7 +105,7 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def drip(connection: socket.socket, piece: bytes) -> bytes:
-    """Send it again and again until the other side ends it; what came meanwhile."""
+    """Send the piece repeatedly until the server closes the connection. Return everything received."""
     connection.settimeout(PATIENCE_SECONDS)
     until = time.monotonic() + PATIENCE_SECONDS
     try:
@@ -120,14 +120,14 @@ def drip(connection: socket.socket, piece: bytes) -> bytes:
     raise AssertionError("it was not ended")
 
 
-def test_the_deadlines_are_those_that_the_page_for_operators_tells() -> None:
+def test_deadlines_match_the_operations_page() -> None:
     usual = Limits()
     assert 10 <= usual.head_seconds <= 20
     assert 10 <= usual.body_seconds <= 20
     assert usual.head_bytes <= 64 << 10
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+# --- connections -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_deadlines_are_those_that_the_page_for_operators_tells() -> None:
     [b"", b"GET /v1/refunds HTTP/1.1\r\nX", GET, HOOK + b"Content-Length: 100\r\n\r\nx"],
     ids=["silent", "half a head", "idle after an answer", "half a body"],
 )
-def test_however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_key(door: Door, said: bytes) -> None:
+def test_api_and_health_answer_however_many_connections_are_held(door: Door, said: bytes) -> None:
     with contextlib.ExitStack() as all_of_them:
         for _ in range(3 * (40 + SPARE_PLACES)):
             connection = all_of_them.enter_context(door.connect())
@@ -144,14 +144,14 @@ def test_however_many_hold_a_connection_health_and_the_api_answer_whoever_has_a_
             assert (door.health(), door.listed()) == (200, 200)
 
 
-def test_with_the_limits_of_production_500_silent_connections_stop_nobody(url: str) -> None:
+def test_500_silent_connections_block_no_other_client(url: str) -> None:
     with serving(url) as door, contextlib.ExitStack() as all_of_them:
         for _ in range(520):
             all_of_them.enter_context(door.connect())
         assert (door.health(), door.listed()) == (200, 200)
 
 
-def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
+def test_silent_connections_are_closed_before_used_ones(door: Door) -> None:
     with (
         contextlib.ExitStack() as all_of_them,
         httpx.Client(base_url=door.process.url, timeout=PATIENCE_SECONDS) as ours,
@@ -163,7 +163,7 @@ def test_who_never_sent_a_request_gives_way_before_who_did(door: Door) -> None:
         assert len(ours._transport._pool.connections) == 1  # type: ignore[attr-defined]
 
 
-def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
+def test_connections_within_the_limit_stay_open(url: str) -> None:
     with (
         serving(url, connections=8, head_seconds=3600, body_seconds=3600) as door,
         contextlib.ExitStack() as all_of_them,
@@ -175,12 +175,12 @@ def test_as_many_as_there_are_places_keep_theirs(url: str) -> None:
         one_more = all_of_them.enter_context(door.connect())
         one_more.sendall(GET)
         assert one_more.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
-        # Of those that never sent a request and came in the same moment, any.
+        # Any of those that never sent a request and came at the same moment.
         ended, _, _ = select.select(ours[1:-1], [], [], PATIENCE_SECONDS)
         assert [rest(connection) for connection in ended] == [b""]
 
 
-def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_answered(url: str) -> None:
+def test_busy_server_answers_503_to_others_but_health_is_answered(url: str) -> None:
     with (
         serving(url, connections=4, head_seconds=3600, body_seconds=3600) as door,
         contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as writer,
@@ -205,13 +205,13 @@ def test_where_every_place_has_a_request_at_work_others_are_told_and_health_is_a
 # --- deadlines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_says_nothing_is_ended(hurried: Door) -> None:
+def test_silent_connection_is_closed(hurried: Door) -> None:
     with hurried.connect() as connection:
         assert rest(connection) == b""
 
 
 @pytest.mark.parametrize("begin", [b"", GET], ids=["first", "after another"])
-def test_a_head_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, begin: bytes) -> None:
+def test_slow_head_is_answered_408_and_closed(hurried: Door, begin: bytes) -> None:
     with hurried.connect() as connection:
         if begin:
             connection.sendall(begin)
@@ -225,7 +225,7 @@ def test_a_head_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, beg
     [(b"Content-Length: 1000000\r\n\r\n", b"x"), (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")],
     ids=["length", "chunked"],
 )
-def test_a_body_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, head: bytes, piece: bytes) -> None:
+def test_slow_body_is_answered_408_and_closed(hurried: Door, head: bytes, piece: bytes) -> None:
     with hurried.connect() as connection:
         connection.sendall(HOOK + head)
         assert b" 408 " in drip(connection, piece).partition(b"\r\n")[0]
@@ -233,14 +233,14 @@ def test_a_body_that_comes_a_byte_at_a_time_is_told_and_ended(hurried: Door, hea
     assert "Traceback" not in hurried.process.log
 
 
-def test_a_body_that_is_sent_on_after_its_answer_is_ended_too(hurried: Door) -> None:
+def test_body_continued_after_its_answer_is_closed(hurried: Door) -> None:
     with hurried.connect() as connection:
         connection.sendall(b"POST /v1/refunds HTTP/1.1\r\nHost: door\r\nContent-Length: 1000000\r\n\r\n")
         assert b" 401 " in connection.recv(1 << 16)
         drip(connection, b"x")
 
 
-def test_a_large_body_at_a_fair_pace_is_taken_although_it_takes_longer(url: str) -> None:
+def test_large_body_at_a_fair_pace_is_accepted(url: str) -> None:
     with serving(url, body_seconds=1.0, body_bytes_per_second=1) as door, door.connect() as connection:
         connection.sendall(HOOK + b"Content-Length: 60\r\n\r\n")
         began = time.monotonic()
@@ -266,7 +266,7 @@ def test_a_large_body_at_a_fair_pace_is_taken_although_it_takes_longer(url: str)
     ],
     ids=["one header", "many headers", "a path", "blank lines", "a trailer", "an extension of a chunk"],
 )
-def test_a_head_without_an_end_is_refused_and_costs_no_memory(door: Door, begin: bytes, piece: bytes) -> None:
+def test_endless_head_is_refused_and_costs_no_memory(door: Door, begin: bytes, piece: bytes) -> None:
     door.listed()
     before = door.resident_bytes()
     answers = []
@@ -289,14 +289,14 @@ def test_a_head_without_an_end_is_refused_and_costs_no_memory(door: Door, begin:
         highest = max(highest, door.resident_bytes())
         assert door.health() == 200
     assert len(answers) == 4
-    assert all(sent < 400 * MIB for sent, _ in answers), "it was taken to its end"
+    assert all(sent < 400 * MIB for sent, _ in answers), "the server read it to its end"
     assert highest - before < 60 * MIB
 
 
 @pytest.mark.parametrize(
     "head", [b"X-Long: " + b"x" * 100_000, b"\r\n".join(b"X-%d: y" % n for n in range(200))], ids=["bytes", "count"]
 )
-def test_a_head_that_is_too_large_is_told(door: Door, head: bytes) -> None:
+def test_too_large_head_is_answered_431(door: Door, head: bytes) -> None:
     with door.connect() as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: door\r\n" + head + b"\r\n\r\n")
         status, _, answer = rest(connection).partition(b"\r\n")
@@ -304,10 +304,10 @@ def test_a_head_that_is_too_large_is_told(door: Door, head: bytes) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "head_too_large"
 
 
-# --- and what clients rely on goes on working ------------------------------------------------------------------------
+# --- ordinary clients keep working -----------------------------------------------------------------------------------
 
 
-def test_requests_sent_ahead_are_answered_in_their_order(door: Door) -> None:
+def test_pipelined_requests_are_answered_in_order(door: Door) -> None:
     paths = ["/healthz", "/v1/refunds", "/nothing", "/healthz", "/readyz"] * 3
     ahead = "".join(f"GET {path} HTTP/1.1\r\nHost: door\r\n\r\n" for path in paths)
     with door.connect() as connection:
@@ -317,7 +317,7 @@ def test_requests_sent_ahead_are_answered_in_their_order(door: Door) -> None:
     assert told == [b"200", b"401", b"404", b"200", b"200"] * 3 + [b"200"]
 
 
-def test_somebody_who_sends_thousands_of_requests_ahead_is_cut_off(door: Door) -> None:
+def test_client_with_thousands_of_pipelined_requests_is_closed(door: Door) -> None:
     with door.connect() as connection:
         with contextlib.suppress(OSError):
             connection.sendall(GET * 20_000)
@@ -340,7 +340,7 @@ def test_other_forms_of_requests_are_answered(door: Door, call: str) -> None:
     assert status in {"head": (b"200", b"405"), "chunked": (b"400",), "continue": (b"400",)}[call]
 
 
-def test_a_connection_is_used_again_and_kept_longer_than_a_balancer_keeps_it(door: Door) -> None:
+def test_idle_connection_outlives_a_load_balancers_timeout(door: Door) -> None:
     with contextlib.closing(HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS)) as connection:
         places = set()
         for _ in range(3):
@@ -352,7 +352,7 @@ def test_a_connection_is_used_again_and_kept_longer_than_a_balancer_keeps_it(doo
     assert IDLE_SECONDS >= 65
 
 
-def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
+def test_unread_answer_is_dropped(url: str) -> None:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with serving(url, answer_seconds=0.5) as door, connection:
@@ -364,8 +364,8 @@ def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
             return any(each.raddr and each.raddr.port == ours for each in served.net_connections())
 
         assert is_kept()
-        # More than the buffers between the two take, and each only once the one before was answered: who sends many
-        # ahead is cut off for that.
+        # More than the buffers between both sides hold. Each request follows the answer to the one before, because a
+        # client that pipelines many is cut off.
         with contextlib.suppress(OSError):
             for _ in range(60):
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: door\r\n\r\n")
@@ -373,11 +373,11 @@ def test_an_answer_that_nobody_reads_is_given_up(url: str) -> None:
         wait_until(lambda: not is_kept(), PATIENCE_SECONDS)
 
 
-# --- who waits for us ------------------------------------------------------------------------------------------------
+# --- clients that wait for us ----------------------------------------------------------------------------------------
 
 
 class ReadsLate:
-    """An application that is busy elsewhere before it asks for the body; it answers the body's length."""
+    """An application that is busy before it asks for the body; it answers with the body's length."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -396,7 +396,7 @@ class ReadsLate:
 
 @contextlib.contextmanager
 def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate]]:
-    """A connection to a server of this process."""
+    """Give a connection to a server in this process."""
     app = ReadsLate()
     limits = Limits(head_seconds=PATIENCE_SECONDS, body_seconds=body_seconds, body_bytes_per_second=1 << 40)
     config = uvicorn.Config(
@@ -422,13 +422,13 @@ def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate
 LATE = b"POST / HTTP/1.1\r\nHost: door\r\nConnection: close\r\n"
 
 
-# Counted from the request's head, the deadline or a multiple of it falls a moment after we ask for the body.
+# Counted from the request's head, the deadline or a multiple of it is shortly after we ask for the body.
 SHORT_SECONDS = pytest.mark.parametrize("body_seconds", [LATE_SECONDS * 1.05, LATE_SECONDS * 1.05 / 2])
 
 
 @SHORT_SECONDS
-def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow(body_seconds: float) -> None:
-    """It asked whether to send (`Expect: 100-continue`), and we were long in answering."""
+def test_client_waiting_for_continue_is_not_called_slow(body_seconds: float) -> None:
+    """The client asked whether to send its body (`Expect: 100-continue`), and the server answered late."""
     with reading_late(body_seconds) as (connection, _):
         connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -440,7 +440,7 @@ def test_a_client_that_we_let_wait_with_its_body_is_not_called_slow(body_seconds
 
 
 @SHORT_SECONDS
-def test_a_client_whose_large_body_we_read_late_is_not_called_slow(body_seconds: float) -> None:
+def test_client_whose_body_is_read_late_is_not_called_slow(body_seconds: float) -> None:
     body = b"x" * MIB
     with reading_late(body_seconds) as (connection, app):
         connection.sendall(LATE + b"Content-Length: %d\r\n\r\n" % len(body))
@@ -453,7 +453,7 @@ def test_a_client_whose_large_body_we_read_late_is_not_called_slow(body_seconds:
     assert answer.endswith(b"\r\n%d" % len(body))
 
 
-def test_a_client_that_was_asked_for_its_body_has_no_more_time_than_others() -> None:
+def test_client_asked_for_its_body_gets_no_extra_time() -> None:
     with reading_late(LATE_SECONDS / 2) as (connection, _):
         connection.sendall(LATE + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         answer = rest(connection)

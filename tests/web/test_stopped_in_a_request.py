@@ -1,4 +1,4 @@
-"""`refund-worker web` that is told to stop while a request is under way: it answers that one whole, and then ends."""
+"""`refund-worker web` gets SIGTERM during a request: it answers the request completely and then ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BODY = json.dumps({"kind": "withdrawal", "to": "source", "customer_id": "cust-1"
 
 
 class Command(WebProcess):
-    """The command itself, with a customer who has paid."""
+    """The running command, with a customer who has paid."""
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "refund_worker", "web", "--port", str(self.port), "--workers", str(self._workers)]
@@ -43,18 +43,18 @@ class Command(WebProcess):
         return {"Authorization": f"Bearer {self.key}", "Idempotency-Key": key, "Content-Type": "application/json"}
 
     def has_a_request(self) -> bool:
-        """Whether somebody is connected: nobody here keeps a connection for later."""
+        """Return True if a client is connected; no test here keeps an idle connection."""
         connections = psutil.Process(self.pid).net_connections("tcp")
         return any(c.status == psutil.CONN_ESTABLISHED and c.laddr.port == self.port for c in connections)
 
     def told_to_stop(self) -> psutil.Process:
-        """The process, which has taken notice of it (nobody new is served), and would have ended by now if idle."""
+        """Stop the process and return it when it refuses new connections; an idle one would have ended by then."""
         process = psutil.Process(self.pid)
         children = running_children(process)
         process.terminate()
 
         def has_noticed() -> bool:
-            if self._workers > 1:  # those without a request end at once; the parent keeps the port until it ends
+            if self._workers > 1:  # processes without a request end at once; the parent keeps the port until it ends
                 return running_children(process) < children
             with socket.socket() as stranger:
                 return stranger.connect_ex(("127.0.0.1", self.port)) != 0
@@ -77,14 +77,14 @@ def assert_taken(url: str, status: int, refund_id: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_while_the_body_is_still_coming(migrated_sqlite_url: str, workers: int) -> None:
+def test_stop_waits_for_a_body_that_is_still_arriving(migrated_sqlite_url: str, workers: int) -> None:
     with Command(migrated_sqlite_url, workers) as server:
         server.sell(migrated_sqlite_url)
         lines = ["POST /v1/refunds HTTP/1.1", "Host: 127.0.0.1", "Expect: 100-continue", f"Content-Length: {len(BODY)}"]
         lines += [f"{name}: {value}" for name, value in server.headers("k").items()]
         with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS_MAX) as client:
             client.sendall("\r\n".join([*lines, "", ""]).encode())
-            assert client.recv(100).startswith(b"HTTP/1.1 100 "), "it waits for the body"
+            assert client.recv(100).startswith(b"HTTP/1.1 100 "), "the server waits for the body"
             client.sendall(BODY[:10])
             process = server.told_to_stop()
             client.sendall(BODY[10:])
@@ -94,7 +94,7 @@ def test_while_the_body_is_still_coming(migrated_sqlite_url: str, workers: int) 
         assert process.wait(SECONDS_MAX) == 0
 
 
-def test_while_it_waits_for_a_lock(migrated_url: str) -> None:
+def test_stop_waits_for_a_request_blocked_by_a_lock(migrated_url: str) -> None:
     with Command(migrated_url) as server, ThreadPoolExecutor(1) as pool:
         server.sell(migrated_url)
         database = Database(migrated_url)

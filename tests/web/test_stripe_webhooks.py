@@ -1,4 +1,4 @@
-"""Events from Stripe: only what Stripe signed just now is stored, once."""
+"""Events from Stripe: only events that Stripe signed recently are stored, each once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem, settings_for
 
-from refund_worker.web.problems import BadSignature
-from refund_worker.web.webhooks import verify
+from refund_worker.processors.base import InvalidEvent
+from refund_worker.processors.stripe.events import verify_event
 
 OLD, NEW = "whsec_old", "whsec_new"
 EVENT = json.dumps({"id": "evt_1", "type": "refund.updated", "data": {"object": {"object": "refund"}}}).encode()
@@ -68,7 +68,7 @@ def test_the_signature_covers_every_byte_as_it_came(web: Web, sent: bytes) -> No
 
 
 NOW = 1_800_000_000
-# Made when they are used: an old one would be refused for its age alone.
+# Signed when they are used: an old signature would be refused for its age.
 BAD_HEADERS: dict[str, Callable[[], str | None]] = {
     "none": lambda: None,
     "empty": lambda: "",
@@ -88,7 +88,7 @@ BAD_HEADERS: dict[str, Callable[[], str | None]] = {
 
 
 @pytest.mark.parametrize("name", BAD_HEADERS)
-def test_an_event_that_is_not_signed_right_is_400_and_leaves_no_row(web: Web, name: str) -> None:
+def test_wrongly_signed_event_is_400_and_leaves_no_row(web: Web, name: str) -> None:
     header = BAD_HEADERS[name]()
     headers = {} if header is None else {b"Stripe-Signature": header.encode("utf-8")}
     answer = web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=EVENT)  # type: ignore[arg-type]
@@ -98,12 +98,12 @@ def test_an_event_that_is_not_signed_right_is_400_and_leaves_no_row(web: Web, na
 
 @pytest.mark.parametrize(("seconds", "good"), [(-301, False), (-299, True), (299, True), (301, False)])
 def test_the_signatures_age_is_bounded_in_both_directions(seconds: int, good: bool) -> None:
-    header = signed(EVENT, at=NOW + seconds)
+    headers = {"stripe-signature": signed(EVENT, at=NOW + seconds)}
     if good:
-        verify(header, EVENT, (OLD, NEW), NOW)
+        verify_event(headers, EVENT, (OLD, NEW), NOW)
     else:
-        with pytest.raises(BadSignature, match="just now"):
-            verify(header, EVENT, (OLD, NEW), NOW)
+        with pytest.raises(InvalidEvent, match="just now"):
+            verify_event(headers, EVENT, (OLD, NEW), NOW)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def test_the_signatures_age_is_bounded_in_both_directions(seconds: int, good: bo
         b"[" * 100000,
     ],
 )
-def test_what_is_signed_but_no_event_leaves_no_row(web: Web, body: bytes) -> None:
+def test_signed_body_that_is_not_an_event_leaves_no_row(web: Web, body: bytes) -> None:
     answer = deliver(web, body, signed(body))
     assert is_problem(answer, 400, "invalid_signature")
     assert answer.json()["detail"] == "the body is not an event"
     assert stored(web) == []
 
 
-def test_without_a_secret_nothing_is_taken(migrated_sqlite_url: str) -> None:
+def test_without_a_secret_every_event_is_refused(migrated_sqlite_url: str) -> None:
     with Web(settings_for(migrated_sqlite_url)) as web:
         for secret in ("", NEW):
             assert is_problem(deliver(web, EVENT, signed(EVENT, secret=secret)), 400, "invalid_signature")

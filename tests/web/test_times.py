@@ -1,4 +1,4 @@
-"""Times as they come in: within what can be shown again, wherever they come from."""
+"""Times in requests and files: only times that can be shown again are accepted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ USABLE = {
 
 
 @pytest.mark.parametrize("time", UNUSABLE)
-def test_a_time_that_can_not_be_used_is_refused_and_nothing_is_stored(web: Web, time: str) -> None:
+def test_unusable_time_is_refused_and_nothing_is_stored(web: Web, time: str) -> None:
     paid = web.call("POST", "/v1/payments", PAYMENT | {"payment_id": "p", "customer_id": "new", "captured_at": time})
     assert is_problem(paid, 422, "invalid_request")
     assert paid.json()["field"] == "captured_at"
@@ -62,7 +62,7 @@ def test_a_time_at_the_edge_is_stored_and_shown_in_utc(web: Web, time: str) -> N
     assert web.call("GET", "/v1/customers/cust-1/transactions").status_code == 200
 
 
-def test_a_row_whose_time_can_not_be_used_is_rejected_and_the_next_one_is_read(tmp_path: Path) -> None:
+def test_row_with_an_unusable_time_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
     path = tmp_path / "payments.csv"
     times = [time for time in UNUSABLE if "\n" not in time]
     columns = "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at"

@@ -17,7 +17,7 @@ from kombu import compression
 from kombu.transport.pyamqp import Message
 from kombu.transport.virtual.base import Message as VirtualMessage
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX
+from refund_worker.strict_json import DEPTH_MAX
 from refund_worker.worker.celery_app.consumer import make_ours
 from refund_worker.worker.celery_app.messages import (
     BODY_BYTES_MAX,

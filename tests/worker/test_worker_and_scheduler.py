@@ -136,7 +136,7 @@ def test_a_soft_time_limit_in_the_middle_of_a_call_ends_the_round_and_no_process
         assert deployment.statuses(ids) == ["sending"], "it waits for the end of its lease"
         deployment.settle(ids)
         assert deployment.paid_minor() == 500
-        assert "can't be worked on" not in deployment.log("worker") + deployment.log("scheduler")
+        assert "cannot be processed" not in deployment.log("worker") + deployment.log("scheduler")
         assert deployment.celery().children() == pool
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,11 +20,16 @@ from refund_worker.cli.output import (
     print_table,
     say,
 )
-from refund_worker.errors import NotFound
+from refund_worker.errors import BadSettings, InvalidRequest, NotFound
+from refund_worker.processors import registry
+
+if TYPE_CHECKING:
+    from refund_worker.engine.context import Context
 
 EXIT_DIFFERENCES = 5
-PROCESSORS = ("all", "manual", "stripe")
-ProcessorArgument = Annotated[str, typer.Argument(metavar="NAME", help="stripe, manual, or all for every processor")]
+ProcessorArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, or all for every processor")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -111,7 +116,8 @@ def _add_processors(app: typer.Typer) -> None:
         from refund_worker.engine.processor_sync.pause import pause_processor
 
         with runtime.context() as context:
-            pause_processor(context, _known(name), actor=acting_user(), reason=checked_reason(reason))
+            _check_known(context, name)
+            pause_processor(context, name, actor=acting_user(), reason=checked_reason(reason))
         _show_switch(name, output)
 
     @command(app, "resume", "processors resume stripe")
@@ -128,7 +134,8 @@ def _add_processors(app: typer.Typer) -> None:
 
         why = None if reason is None else checked_reason(reason)
         with runtime.context() as context:
-            resume_processor(context, _known(name), actor=acting_user(), reason=why)
+            _check_known(context, name)
+            resume_processor(context, name, actor=acting_user(), reason=why)
         _show_switch(name, output)
 
     @command(app, "status", "processors status")
@@ -138,29 +145,33 @@ def _add_processors(app: typer.Typer) -> None:
         The state is sending, paused by a person, open (paused by the program, which tries again by a timer) or stale
         (the processor's recent refunds were not read). A wide terminal also shows the rate.
         """
-        switches = _switches()
+        switches = _status()
         if output is Output.JSON:
             print_json({"data": switches, "has_more": False})
         else:
             print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches))
 
 
-def _known(name: str) -> str:
-    if name not in PROCESSORS:
-        raise NotFound(f"there is no processor {name}: choose one of {', '.join(PROCESSORS)}")
-    return name
+def _check_known(context: Context, name: str) -> None:
+    from refund_worker.engine.processor_sync.status import is_known, switch_names
+
+    with context.database.read() as connection:
+        if not is_known(connection, name):
+            raise NotFound(f"there is no processor {name}: choose one of {', '.join(sorted(switch_names()))}")
 
 
 def _show_switch(name: str, output: Output) -> None:
     """Show one processor after its switch changed; in JSON as the object that the HTTP call returns."""
-    (found,) = [switch for switch in _switches() if switch["name"] == name]
+    from refund_worker.engine.processor_sync.status import switch_of
+
     if output is Output.JSON:
-        print_json({field: found[field] for field in SWITCH_FIELDS})
+        with runtime.context() as context, context.database.read() as connection:
+            print_json(switch_of(connection, context, name))
     else:
-        print_table(SWITCH_COLUMNS, [_switch_row(found)])
+        switches = _status(name)
+        print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches if switch["name"] == name))
 
 
-SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
 SWITCH_COLUMNS = (
     Column("processor"),
     Column("state"),
@@ -172,11 +183,11 @@ SWITCH_COLUMNS = (
 )
 
 
-def _switches() -> list[Json]:
+def _status(*others: str) -> list[Json]:
     from refund_worker.engine.processor_sync.status import switches
 
     with runtime.runtime() as built, built.context.database.read() as connection:
-        return switches(connection, built.context, rates={"stripe": built.settings.stripe_rate_per_second})
+        return switches(connection, built.context, others=others, rates=registry.rates(built.settings))
 
 
 def _switch_row(switch: Json) -> tuple[object, ...]:
@@ -188,10 +199,28 @@ def _switch_row(switch: Json) -> tuple[object, ...]:
     return switch["name"], switch["state"], moment(switch["paused_at"]), switch["paused_by"], why, sent, rate
 
 
+def _with_a_book(context: Context, wanted: str | None) -> str:
+    """Return the configured processor whose list of refunds is compared. Raises `BadSettings`, `InvalidRequest`."""
+    configured = [name for name in registry.names_with_lists() if name in context.processors]
+    if not configured:
+        with_lists = (entry for entry in registry.entries() if entry.capabilities.lists_refunds)
+        missing = " or ".join(f"REFUND_WORKER_{entry.access_setting}" for entry in with_lists)
+        raise BadSettings(f"{missing} is not set: there are no records to compare with")
+    if wanted is None and len(configured) == 1:
+        return configured[0]
+    if wanted not in configured:
+        raise InvalidRequest(f"name the processor to compare with, by --processor: {', '.join(configured)}")
+    return wanted
+
+
 def _add_reconcile(app: typer.Typer) -> None:
     @command(app, "reconcile", "reconcile --days 7")
     def reconcile_(
         days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="days before now to compare")] = 35,
+        processor: Annotated[
+            str | None,
+            typer.Option("--processor", help="the processor to compare with; needed only if several are configured"),
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Compare our ledger with the processor's records.
@@ -199,12 +228,9 @@ def _add_reconcile(app: typer.Typer) -> None:
         The comparison is leg by leg. Exit 0 if both agree, 5 if they differ.
         """
         from refund_worker.engine.processor_sync.reconciliation import reconcile
-        from refund_worker.errors import BadSettings
 
         with runtime.runtime(processors=True) as built:
-            if "stripe" not in built.context.processors:
-                raise BadSettings("REFUND_WORKER_STRIPE_API_KEY is not set: there are no records to compare with")
-            report = reconcile(built.context, days=days)
+            report = reconcile(built.context, _with_a_book(built.context, processor), days)
         result = {"agrees": report.agrees, **as_json(report)}
         del result["lines"]
         if output is Output.JSON:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refund_worker.api_schema import Transaction
 from refund_worker.cli import runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
@@ -17,7 +18,7 @@ from refund_worker.cli.options import (
     key_or_new,
     normalized_id,
 )
-from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
 from refund_worker.domain.ids import spelled
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
@@ -53,8 +54,14 @@ def _add_show(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json(found)
             return
-        facts = [("balance", "balance"), ("available", "available"), ("payable", "payable")]
-        print_facts([("customer", found["customer_id"]), *((title, f"{found[name]:,}") for title, name in facts)])
+        print_facts(
+            [
+                ("customer", found["customer_id"]),
+                ("balance", f"{found['balance']:,}"),
+                ("available", f"{found['available']:,}"),
+                ("payable", f"{found['payable']:,}"),
+            ]
+        )
         if found["recent_corrections"]:
             print()
             print_table(COLUMNS, (_row(entry) for entry in found["recent_corrections"]))
@@ -145,7 +152,7 @@ def _add_reverse(app: typer.Typer) -> None:
         _show(transaction_view(row), output)
 
 
-def _row(entry: Json) -> tuple[object, ...]:
+def _row(entry: Transaction) -> tuple[object, ...]:
     return (
         entry["transaction_id"],
         entry["kind"],
@@ -156,7 +163,7 @@ def _row(entry: Json) -> tuple[object, ...]:
     )
 
 
-def _show(entry: Json, output: Output) -> None:
+def _show(entry: Transaction, output: Output) -> None:
     if output is Output.JSON:
         print_json(entry)
     else:

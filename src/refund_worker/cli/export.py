@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from refund_worker.engine.views.csv_rows import HEADER, Json, rows_of
+from refund_worker.api_schema import Refund
+from refund_worker.engine.views.csv_rows import HEADER, rows_of
 from refund_worker.errors import UnreadableFile
 
 TO_STDOUT = Path("-")
 
 
-def write(path: Path, refunds: Iterable[Json]) -> int:
+def write(path: Path, refunds: Iterable[Refund]) -> int:
     """Write a header and a line for each refund and currency. Return the number of refunds. `-` is stdout.
 
     The file replaces an older one only when it is complete. Raises `UnreadableFile` if it cannot be created.
@@ -33,7 +34,7 @@ def write(path: Path, refunds: Iterable[Json]) -> int:
     return written
 
 
-def write_json(refunds: Iterable[Json]) -> int:
+def write_json(refunds: Iterable[Refund]) -> int:
     """Print all refunds in the JSON form of `refunds list`, and return their number.
 
     Each refund is printed as soon as it is read, so that memory does not grow with their number.

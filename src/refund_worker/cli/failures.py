@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refund_worker.api_schema import Refund
 from refund_worker.cli import dead_letters, runtime
 from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, checked_reason, command, group
 from refund_worker.cli.output import (
@@ -142,7 +143,7 @@ def _add_approvals(app: typer.Typer) -> None:
             say(f"there are more than these {limit}: raise --limit")
 
 
-def _approval_row(refund: Json) -> tuple[object, ...]:
+def _approval_row(refund: Refund) -> tuple[object, ...]:
     return (
         refund["id"],
         refund["customer_id"],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from refund_worker.cli.output import Column, Json, Output, moment, print_facts, print_json, print_table
+from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
 from refund_worker.engine.views.money_format import monies
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LEG_COLUMNS = (
 EVENT_COLUMNS = (Column("when (UTC)"), Column("what"), Column("to"), Column("who"), Column("why"))
 
 
-def read_refund(context: Context, refund_id: str) -> Json:
+def read_refund(context: Context, refund_id: str) -> Refund:
     """Return the refund as its HTTP object. Raises `NotFound` if the id is unknown."""
     from refund_worker.engine.views.api_objects import find_refund, refund_view
 
@@ -41,17 +42,17 @@ def read_refund(context: Context, refund_id: str) -> Json:
         return refund_view(find_refund(connection, refund_id))
 
 
-def print_refunds(refunds: Iterable[Json]) -> None:
+def print_refunds(refunds: Iterable[Refund]) -> None:
     """Print a table of refunds, given as HTTP objects."""
     print_table(LIST_COLUMNS, (_list_row(refund) for refund in refunds), empty="no such refunds")
 
 
-def print_events(events: Iterable[Json]) -> None:
+def print_events(events: Iterable[Event]) -> None:
     """Print the timeline of a refund, given as HTTP objects."""
     print_table(EVENT_COLUMNS, (_event_row(event) for event in events))
 
 
-def _list_row(refund: Json) -> tuple[object, ...]:
+def _list_row(refund: Refund) -> tuple[object, ...]:
     return (
         refund["id"],
         refund["status"],
@@ -64,16 +65,16 @@ def _list_row(refund: Json) -> tuple[object, ...]:
     )
 
 
-def _event_row(event: Json) -> tuple[object, ...]:
+def _event_row(event: Event) -> tuple[object, ...]:
     what = f"{event['what']}{' (alarm)' if event['alarm'] else ''}"
     return moment(event["at"]), what, event["to"], event["who"], event["why"]
 
 
-def _sum(amounts: Iterable[Json], which: str) -> str:
+def _sum(amounts: Iterable[Amount], which: Literal["requested_minor", "succeeded_minor"]) -> str:
     return monies((line["currency"], line[which]) for line in amounts)
 
 
-def show_refund(refund: Json, output: Output) -> None:
+def show_refund(refund: Refund, output: Output) -> None:
     """Print one refund, given as its HTTP object: as JSON or for people."""
     if output is Output.JSON:
         print_json(refund)
@@ -104,7 +105,7 @@ def show_refund(refund: Json, output: Output) -> None:
         print_table(LEG_COLUMNS, (_leg_row(leg) for leg in refund["legs"]))
 
 
-def _leg_row(leg: Json) -> tuple[object, ...]:
+def _leg_row(leg: Leg) -> tuple[object, ...]:
     return (
         leg["leg_id"].rsplit("-", 1)[-1],
         leg["status"],
@@ -116,7 +117,7 @@ def _leg_row(leg: Json) -> tuple[object, ...]:
     )
 
 
-def show_preview(preview: Json) -> None:
+def show_preview(preview: Preview) -> None:
     """Print a preview, given as its HTTP object, for people."""
     result = preview["would_be"]
     policy = preview["policy"]
@@ -137,5 +138,5 @@ def show_preview(preview: Json) -> None:
         print_table(columns, (_preview_row(leg) for leg in preview["legs"]))
 
 
-def _preview_row(leg: Json) -> tuple[object, ...]:
+def _preview_row(leg: PlannedLeg) -> tuple[object, ...]:
     return leg["payment_id"], leg["processor"], monies([(leg["currency"], leg["amount_minor"])]), f"{leg['credits']:,}"

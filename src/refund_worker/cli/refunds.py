@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refund_worker.api_schema import Refund
 from refund_worker.cli import export, files, refund_actions, refund_requests, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
@@ -20,7 +21,7 @@ from refund_worker.cli.options import (
     normalized_id,
     trimmed_key,
 )
-from refund_worker.cli.output import Json, Output, print_json, say
+from refund_worker.cli.output import Output, print_json, say
 from refund_worker.cli.refund_output import print_events, print_refunds, read_refund, show_refund
 from refund_worker.domain.refund import FINAL, RefundStatus
 
@@ -165,7 +166,7 @@ def _add_export(app: typer.Typer) -> None:
         say(f"{written} refunds exported")
 
 
-def _all_refunds(context: Context, filters: Filters) -> Iterator[Json]:
+def _all_refunds(context: Context, filters: Filters) -> Iterator[Refund]:
     """Yield all matching refunds, newest first, read one page at a time."""
     from refund_worker.engine.views.api_objects import list_refunds
 
@@ -200,9 +201,9 @@ def _add_wait(app: typer.Typer) -> None:
         if not _is_over(refund):
             say(f"still {refund['status']} after {timeout:g} s")
             raise typer.Exit(EXIT_TIMEOUT)
-        if refund["status"] != RefundStatus.SUCCEEDED:
+        if refund["status"] != "succeeded":
             raise typer.Exit(EXIT_OTHER_END)
 
 
-def _is_over(refund: Json) -> bool:
-    return refund["status"] in FINAL or refund["status"] == RefundStatus.NEEDS_ATTENTION
+def _is_over(refund: Refund) -> bool:
+    return refund["status"] in FINAL or refund["status"] == "needs_attention"

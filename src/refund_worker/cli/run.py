@@ -12,6 +12,10 @@ from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Output, console
 from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
+from refund_worker.extras import MissingExtra, require
+
+# `demo` and `dev` run all parts, so they need these extras.
+EVERYTHING = ("web", "worker", "stripe", "sandbox")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,6 +34,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
         At the end it compares our ledger with the processor's records. The demo takes about a minute and uses its own
         database, broker and sandbox. Exit 0 if all checks pass, 1 if not.
         """
+        require(*EVERYTHING)
         from refund_worker.cli.demo.runner import run_demo
 
         runtime.settings()  # the demo has settings of its own, but reports wrong ones like every command
@@ -44,6 +49,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
         That is API, console, worker, scheduler, broker and sandbox. The address is http://127.0.0.1:8000, or the port
         that you choose.
         """
+        require(*EVERYTHING)
         from refund_worker.cli.dev import run_dev
 
         raise typer.Exit(run_dev(console(), port))
@@ -87,8 +93,11 @@ def _add_web(app: typer.Typer) -> None:
     ) -> None:
         """Serve HTTP API, webhooks and console until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
-        from refund_worker.worker.publisher import make_publisher
 
+        try:
+            from refund_worker.worker.publisher import make_publisher
+        except MissingExtra:  # the scheduler's sweep finds the stored refunds
+            raise typer.Exit(run_web(runtime.settings(), port, host, workers)) from None
         raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
 
 
@@ -110,6 +119,7 @@ def _add_sandbox(app: typer.Typer) -> None:
 
         It has its own records, and its faults can be scripted.
         """
+        require("sandbox")
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve
         from refund_worker.processors.sandbox.server import webhook_secret_in
 

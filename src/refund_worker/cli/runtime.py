@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from refund_worker.errors import BadSettings
+from refund_worker.extras import MissingExtra
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
@@ -37,8 +38,12 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
 
     @cache
     def publisher() -> Callable[[Sequence[str], bool], None]:
-        from refund_worker.worker.publisher import make_publisher
+        from refund_worker.engine.context import no_wake
 
+        try:
+            from refund_worker.worker.publisher import make_publisher
+        except MissingExtra:  # the refund is stored, and the scheduler's sweep finds it
+            return no_wake
         return make_publisher(loaded)
 
     def wake(refund_ids: Sequence[str], bulk: bool) -> None:

@@ -1,7 +1,7 @@
-"""Accepting a request, pure: what it would take, or the first check that refuses it.
+"""Accept a refund request, or name the first check that refuses it. Pure functions.
 
-The checks run in the order that the contract names: syntax, customer, transaction, room, balance, payments, currency.
-What is in flight counts as taken.
+The checks run in the order that the contract names: syntax, customer, transaction, refundable credits, balance,
+payments, currency. Credits and money that refunds in flight reserve count as taken.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from refund_worker.errors import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerAccount:
-    """A customer's credits. `held` are reserved for accepted withdrawals; `withdrawn` counts those too."""
+    """A customer's credits. `held` is reserved for accepted withdrawals; `withdrawn` includes it."""
 
     customer_id: str
     balance: int = 0
@@ -43,10 +43,11 @@ class CustomerAccount:
 
     @property
     def available(self) -> int:
+        """Return the credits of the balance that no accepted withdrawal reserves."""
         return self.balance - self.held
 
     def after(self, delta: AccountDelta) -> CustomerAccount:
-        """The account once `delta` is applied."""
+        """Return the account after `delta` is applied."""
         return replace(
             self,
             balance=self.balance + delta.balance,
@@ -57,13 +58,21 @@ class CustomerAccount:
 
     @property
     def payable_at_most(self) -> int:
-        """Credits with money behind them: those given for nothing are spent last and never paid out."""
+        """Return the credits that can be paid out: those that were bought with money.
+
+        Credits that were given for free are spent last and never paid out.
+        """
         return max(0, self.bought - self.net_spent - self.withdrawn)
+
+    @property
+    def payable(self) -> int:
+        """Credits that a withdrawal could pay out now: paid for, and on the balance."""
+        return max(0, min(self.available, self.payable_at_most))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundableTransaction:
-    """A spend or a negative correction, its credits as a positive figure, and how many of them refunds have taken."""
+    """A spend or a negative correction. `credits` is a positive figure, of which refunds have taken `taken`."""
 
     transaction_id: str
     customer_id: str
@@ -74,6 +83,7 @@ class RefundableTransaction:
 
     @property
     def left(self) -> int:
+        """Return the credits that refunds have not taken yet."""
         return self.credits - self.taken
 
 
@@ -87,9 +97,10 @@ def accept(
     now: float,
     allocation: str,
 ) -> Refund:
-    """The refund that this request becomes, with its legs planned. Raises a `Refusal` naming the first failed check.
+    """Return the refund that this request becomes, with its legs planned.
 
-    `transaction` is the one that the request names, or None where there is none such.
+    `transaction` is the one that the request names, or None if it does not exist. `now` is in epoch seconds.
+    `allocation` names the order in which payments are used. Raises the `Refusal` of the first check that fails.
     """
     check_syntax(request)
     if customer is None:
@@ -99,11 +110,7 @@ def accept(
     credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
-    shares: tuple[Allocation, ...] = ()
-    if request.to is To.SOURCE:
-        shares = allocate(credits, _payments_to_use(request, credits, payments), allocation)
-        if not any(share.amount_minor for share in shares):
-            raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
+    shares = _shares(request, credits, payments, allocation) if request.to is To.SOURCE else ()
     return Refund(
         refund_id=refund_id,
         client=request.client,
@@ -131,9 +138,9 @@ def accept(
 
 
 def accepted(refund: Refund, request_body: str, *, needs_approval: bool) -> Decision:
-    """The decision to accept `refund`: what it reserves, and the first line of its timeline.
+    """Return the decision to accept `refund`: what it reserves, and the first event of its timeline.
 
-    `request_body` is the request's JSON, by which the same key with another body is recognised.
+    `request_body` is the request's JSON. The same key with another body is recognized by it.
     """
     if needs_approval:
         refund = replace(refund, status=first_refund_status(needs_approval=True), due_at=None)
@@ -163,7 +170,7 @@ def _accepted_event(refund: Refund) -> Event:
 
 
 def check_syntax(request: RefundRequest) -> None:
-    """Raises `InvalidRequest` for what can be seen without looking anything up."""
+    """Check what needs no stored data. Raises `InvalidRequest` if a check fails."""
     credits = request.credits
     if credits is not None and not 0 < credits <= AMOUNT_MAX:
         raise InvalidRequest(f"credits must be a positive integer up to {AMOUNT_MAX}", field="credits")
@@ -188,13 +195,48 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
 
 
+def maximum_credits(
+    request: RefundRequest,
+    customer: CustomerAccount,
+    transaction: RefundableTransaction | None,
+    payments: Sequence[RefundablePayment],
+) -> int:
+    """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
+
+    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
+    is as for `accept`.
+    """
+    if request.transaction_id is not None and transaction is None:
+        return 0
+    most = _most_by_account(request, customer, transaction)
+    if request.to is To.SOURCE:
+        most = min(most, _credits_left(payments, request.currency))
+    return max(0, most)
+
+
+def _most_by_account(
+    request: RefundRequest, customer: CustomerAccount, transaction: RefundableTransaction | None
+) -> int:
+    if transaction is None:
+        return customer.payable
+    if request.kind is Kind.CREDIT_REFUND:
+        return transaction.left
+    # A correction has already taken its credits off the balance.
+    return min(transaction.left, customer.payable_at_most)
+
+
+def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
+    """Return the credits that the payments have room for: those in this currency, or all if it is None."""
+    return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
+
+
 def _credits_to_refund(
     request: RefundRequest,
     customer: CustomerAccount,
     transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
 ) -> int:
-    """Return the credits of the refund: as asked, or all there are. Raises a `Refusal` where that is too much."""
+    """Return the credits of the refund: those asked for, or all that are left. Raises a `Refusal` for too many."""
     if request.kind is Kind.CREDIT_REFUND:
         assert transaction is not None
         return _credits_of_spend(request, transaction)
@@ -215,7 +257,7 @@ def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, co
     credits = correction.credits if request.credits is None else request.credits
     if correction.taken:
         raise ExceedsRefundable(f"correction {correction.transaction_id} was paid out, or is about to be")
-    if credits > min(correction.credits, at_most):
+    if credits > _most_by_account(request, customer, correction):
         raise ExceedsRefundable(
             f"correction {correction.transaction_id} takes {correction.credits} credits, of which {at_most} were paid "
             f"for: delete it and correct by at most {at_most}"
@@ -231,25 +273,33 @@ def _credits_of_balance(
     at_most = customer.payable_at_most
     if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
-    if request.credits is not None:
-        credits = request.credits
-    else:
-        credits = _all_credits(request, min(at_most, customer.available), payments)
+    asked = request.credits
+    credits = asked if asked is not None else _all_credits(request, customer.payable, payments)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
 
 
 def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment]) -> int:
-    """Return all credits that can be paid out in the currency asked for, or in the only one there is.
+    """Return all credits that can be paid out in the requested currency, or in the only one there is.
 
-    A leg that replaces a failed one can take more of a payment than its credits. Where no payment has any credits left,
-    the payments refuse the request later.
+    A leg that replaces a failed one can take more of a payment than its credits. If no payment has any credits left,
+    the check of the payments refuses the request later.
     """
     currencies = {p.currency for p in payments if p.credits_left > 0}
     only = currencies.pop() if len(currencies) == 1 else None
-    in_currency = sum(p.credits_left for p in payments if p.currency == (request.currency or only))
+    currency = request.currency or only
+    in_currency = _credits_left(payments, currency) if currency else 0
     return min(available, in_currency) if in_currency else available
+
+
+def _shares(
+    request: RefundRequest, credits: int, payments: Sequence[RefundablePayment], allocation: str
+) -> tuple[Allocation, ...]:
+    shares = allocate(credits, _payments_to_use(request, credits, payments), allocation)
+    if not any(share.amount_minor for share in shares):
+        raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
+    return shares
 
 
 def _payments_to_use(

@@ -1,4 +1,4 @@
-"""Which of a customer's payments the money goes back over, and how much over each. Pure."""
+"""Choose over which of a customer's payments the money goes back, and how much over each. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from refund_worker.domain.money import down_to_step, proportion, smallest_step, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundablePayment:
-    """A payment and what is already taken of it, by refunds in flight or paid; amounts in minor units.
+    """A payment, and what refunds in flight or paid have taken of it. Amounts are in minor units.
 
-    What is gone elsewhere counts as taken, so that more can be taken than there is: what is left is then 0.
+    Money that went back elsewhere counts as taken, so more can be taken than there is; 0 is left then. `captured_at` is
+    in epoch seconds.
     """
 
     payment_id: str
@@ -27,26 +28,29 @@ class RefundablePayment:
 
     @property
     def credits_left(self) -> int:
+        """Return the credits that refunds have not taken yet, at least 0."""
         return max(0, self.credits - self.credits_taken)
 
     @property
     def step(self) -> int:
+        """Return the step of the payment's currency, in minor units."""
         return smallest_step(self.currency)
 
     @property
     def money_left(self) -> int:
-        """What the processor can still return: no less than a whole step of the currency."""
+        """Return the minor units that the processor can still return: whole steps of the currency."""
         return down_to_step(max(0, self.amount_minor - self.money_taken), self.step)
 
     @property
     def unreturnable_minor(self) -> int:
-        """What of the payment no refund can ever return, since it is less than a step of the currency."""
+        """Return the minor units that no refund can ever return, because they are less than a step of the currency."""
         return max(0, self.amount_minor - self.money_taken) - self.money_left
 
     def with_gone(self, captured_minor: int | None, gone_minor: int) -> RefundablePayment:
-        """The room where less was captured, or where `gone_minor` went back elsewhere with its share of the credits.
+        """Return the payment with less left: less was captured, or `gone_minor` went back elsewhere.
 
-        What was captured beyond the amount was paid for something else.
+        The money that went back takes its share of the credits with it. Money captured beyond the amount paid for
+        something else.
         """
         amount_minor = self.amount_minor if captured_minor is None else min(self.amount_minor, captured_minor)
         gone_minor = min(gone_minor, amount_minor)
@@ -58,20 +62,20 @@ class RefundablePayment:
         )
 
     def after_reserving(self, credits: int, amount_minor: int) -> RefundablePayment:
-        """The room after so many credits and so much money more are taken."""
+        """Return the payment after `credits` and `amount_minor` (minor units) more are taken."""
         return replace(self, credits_taken=self.credits_taken + credits, money_taken=self.money_taken + amount_minor)
 
     def money_for(self, credits: int) -> int:
-        """Minor units for `credits` more, cumulative, so that taking all returns exactly what was paid.
+        """Return the minor units for `credits` more. Taking all credits, in any parts, returns exactly what was paid.
 
-        Where that breaks the currency's step, it is what is left without the `unreturnable_minor`.
+        If that breaks the currency's step, taking all returns what is left without the `unreturnable_minor`.
         """
         part = self.credits_taken + credits
-        # Legs of zero worth that were released again can leave more money taken than their share: never ask below 0.
+        # Zero-amount legs that were released can leave more money taken than their share: never ask for less than 0.
         return proportion(self.amount_minor, part, self.credits, self.step, taken_minor=self.money_taken)
 
     def credits_for(self, amount_minor: int) -> int:
-        """The fewest credits of this payment that cover `amount_minor` more, at most all that is left."""
+        """Return the fewest credits of this payment that cover `amount_minor` more, at most all that are left."""
         low, high = 0, self.credits_left
         while low < high:
             middle = (low + high) // 2
@@ -84,10 +88,11 @@ class RefundablePayment:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A part to give back over one payment: `credits` of the refund, taking `payment_credits` of the payment's room.
+    """A part of a refund that goes back over one payment.
 
-    `unreturnable_minor` is what the customer paid and no refund can return: the share that takes the last credits of a
-    payment shows it.
+    It carries `credits` of the refund and takes `payment_credits` of the payment's credits; `amount_minor` is in minor
+    units. `unreturnable_minor` is what the customer paid and no refund can return. The part that takes the last credits
+    of a payment shows it.
     """
 
     payment: RefundablePayment
@@ -98,12 +103,12 @@ class Allocation:
 
 
 def in_order(payments: Iterable[RefundablePayment], allocation: str) -> list[RefundablePayment]:
-    """Newest first by capture and then id, or the oldest first."""
+    """Return the payments by capture time, then id: the oldest first if `allocation` says so, else the newest first."""
     return sorted(payments, key=lambda p: (p.captured_at, p.payment_id), reverse=allocation != "oldest_first")
 
 
 def allocate(credits: int, payments: Iterable[RefundablePayment], allocation: str) -> tuple[Allocation, ...]:
-    """Spread `credits` over the room of `payments`; raises ValueError when there is not enough of it."""
+    """Spread `credits` over the credits left on `payments`. Raises `ValueError` if they do not suffice."""
     ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
     parts = _pro_rata(credits, ordered) if allocation == "pro_rata" else _one_after_another(credits, ordered)
     return tuple(_share(p, part) for p, part in zip(ordered, parts, strict=True) if part)
@@ -117,10 +122,10 @@ def _share(payment: RefundablePayment, credits: int) -> Allocation:
 def replace_share(
     amount_minor: int, credits: int, payments: Iterable[RefundablePayment], allocation: str
 ) -> tuple[tuple[Allocation, ...], int]:
-    """Another way for a leg that failed: the same money over other payments, and the credits for which there is none.
+    """Find other payments for the money of a failed leg. Return the parts, and the credits that no payment can take.
 
-    The credits of the failed leg follow the money by largest remainder. All payments are of one currency. What is less
-    than a step of it has no way: an earlier version asked for such amounts.
+    The credits of the failed leg follow the money by largest remainder. All payments have the same currency. Less than
+    a step of it cannot be placed: an earlier version planned such amounts.
     """
     ordered = [p for p in in_order(payments, allocation) if p.money_left > 0 and p.credits_left > 0]
     in_steps = down_to_step(amount_minor, ordered[0].step) if ordered else 0

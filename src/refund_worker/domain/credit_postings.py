@@ -1,4 +1,4 @@
-"""The internal step: what accepting a refund reserves, and the ledger entries that put the customer's credits right."""
+"""The internal step of a refund: what it reserves when accepted, and the entries for the customer's credits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from refund_worker.domain.ledger import (
     customer_account,
     transfer,
 )
-from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.refund import ENDED_UNSENT, Kind, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import LegOutcome, RefundOutcome, next_leg_status
 
 
 def post_internal_step(builder: DecisionBuilder) -> None:
-    """The entries of a refund that has none yet: credits to the balance, and off it again where money is asked for."""
+    """Post the entries of a refund that has none yet.
+
+    A credit refund puts the credits on the balance. If the money goes back to its source, the credits are taken off the
+    balance again.
+    """
     refund = builder.refund
     customer = customer_account(refund.customer_id)
     if refund.kind is Kind.CREDIT_REFUND:
@@ -35,12 +39,12 @@ def post_internal_step(builder: DecisionBuilder) -> None:
             refund.transaction_id,
         )
     if refund.to is To.SOURCE:
-        _take_off(builder, refund, customer)
+        _take_off_balance(builder, refund, customer)
     builder.refund = replace(refund, ledger_posted=True)
     builder.transition_refund(RefundOutcome.CREDITED if refund.to is To.BALANCE else RefundOutcome.POSTED)
 
 
-def _take_off(builder: DecisionBuilder, refund: Refund, customer: str) -> None:
+def _take_off_balance(builder: DecisionBuilder, refund: Refund, customer: str) -> None:
     if refund.of_correction:
         entries = transfer(CORRECTIONS, CLEARING, CREDITS, refund.credits)
         text = f"Correction {refund.transaction_id} set aside to be paid out"
@@ -58,15 +62,15 @@ def _take_off(builder: DecisionBuilder, refund: Refund, customer: str) -> None:
 
 
 def _with_reason(text: str, refund: Refund) -> str:
-    # The customer may read it: the note is for colleagues.
+    # The customer may read this text. The refund's note is for colleagues only.
     return f"{text}: {refund.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What accepting a refund reserves, beside the payments of its legs.
+    """The amounts that an accepted refund reserves, except of payments: `payment_deltas` derives those from the legs.
 
-    Those follow from the legs themselves: `decision_builder.payment_deltas`.
+    `transaction_credits` are the credits of the refund's transaction.
     """
 
     customer: AccountDelta
@@ -74,7 +78,10 @@ class Reservation:
 
 
 def reservation_of(refund: Refund) -> Reservation:
-    """The one rule of what a refund reserves when it is accepted, and releases when it is rejected or canceled."""
+    """Return what a refund reserves when it is accepted, and releases when it is rejected or canceled.
+
+    This is the only place with that rule.
+    """
     customer = AccountDelta()
     if refund.kind is Kind.WITHDRAWAL:
         # A correction has already taken its credits off the balance.
@@ -99,14 +106,15 @@ def _reserve_again(builder: DecisionBuilder) -> None:
 
 
 def post_after_all(builder: DecisionBuilder, paid_leg_id: str) -> None:
-    """The processor has an object for a leg of a refund that has no entries here: they are posted now.
+    """Post the entries of a refund that has none here, because the processor has an object for one of its legs.
 
-    Only a database that was restored from a backup or copied comes to this. Where a person has canceled or rejected the
-    refund meanwhile, what had been set free is taken again, and the credits of its other legs go back: the processor's
-    word goes before a person's. Where it waits for approval, somebody had approved it before anything was sent.
+    This happens only in a database that was restored from a backup or copied. If a person has canceled or rejected the
+    refund since, what was released is reserved again, and the credits of its other legs go back to the balance: the
+    processor's record takes precedence over a person's decision. A refund that waits for approval here had been
+    approved before anything was sent.
     """
     status = builder.refund.status
-    released = status in (RefundStatus.CANCELED, RefundStatus.REJECTED)
+    released = status in ENDED_UNSENT
     if released:
         _reserve_again(builder)
     post_internal_step(builder)

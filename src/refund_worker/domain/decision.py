@@ -1,9 +1,9 @@
-"""What deciding returns: data for the shell to write and calls for it to make. Nothing here has an effect."""
+"""The result of a decision: data for the engine to write and calls for it to make. Nothing here has an effect."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
@@ -12,8 +12,28 @@ from refund_worker.domain.refund import ObjectState, Refund
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessorRules:
+    """Facts about one processor that decisions depend on. The defaults are for a processor without a description.
+
+    `key_seconds` is how long it keeps an idempotency key, at least. `live` is whether its objects must be live ones,
+    None if that is unknown. The codes are failure codes of its refund objects: `disputed_codes` mean that a dispute
+    returns the money itself, so no other way is sought for it; `unfunded_codes` mean that our balance there was too
+    low, although the customer's side would have taken the money.
+    """
+
+    key_seconds: float = 86_400.0
+    list_proves_absence: bool = True
+    live: bool | None = None
+    disputed_codes: frozenset[str] = frozenset()
+    unfunded_codes: frozenset[str] = frozenset()
+
+
+NO_RULES = ProcessorRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """The clocks and choices that deciding needs; seconds."""
+    """The clocks and choices that deciding needs; seconds. `processors` has the rules of each processor by name."""
 
     lease_seconds: float = 60
     key_life_seconds: float = 72_000
@@ -22,13 +42,21 @@ class Policy:
     retry_max_seconds: float = 3_600
     poll_seconds: float = 300
     allocation: str = "newest_first"
-    live: bool | None = None  # whether the processor's objects must be live ones; None where unknown
     verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
+    processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
+
+    def rules_of(self, processor: str) -> ProcessorRules:
+        """Return the rules of a processor."""
+        return self.processors.get(processor, NO_RULES)
+
+    def key_use_seconds(self, processor: str) -> float:
+        """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""
+        return min(self.key_life_seconds, self.rules_of(processor).key_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a refund's timeline: what, who, why. `alarm` marks what an operator must hear of."""
+    """One line of a refund's timeline: what happened, who did it and why. `alarm` marks what an operator must see."""
 
     kind: str
     actor: str
@@ -42,7 +70,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RefundObjectUpdate:
-    """A refund object of the processor, as joined; the shell upserts it."""
+    """A refund object at the processor, merged with earlier reports. The engine upserts it.
+
+    It has no `state` as long as the processor reported no status that we know.
+    """
 
     leg_id: str
     state: ObjectState | None
@@ -51,7 +82,7 @@ class RefundObjectUpdate:
 
 @dataclass(frozen=True, slots=True)
 class AccountDelta:
-    """Signed changes to a customer's account, in credits. False if it changes nothing."""
+    """Signed changes to a customer's account, in credits. It is false if it changes nothing."""
 
     balance: int = 0
     held: int = 0
@@ -87,13 +118,16 @@ class PaymentDelta:
         return PaymentDelta(self.credits + other.credits, self.minor + other.minor)
 
 
-# How long a processor that refused our credentials is left alone before one more try shows whether they work again.
+# Pause after a processor refused our credentials. One more try then shows if they work again.
 PAUSE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class SendBlock:
-    """Nothing is sent to a processor now; look again at `until`. `look_ups` go on, but where nobody here has access."""
+    """A block on sends to a processor until `until` (epoch seconds), when it is checked again.
+
+    `look_ups` is True if the processor may still be asked. It is False if this installation has no access to it.
+    """
 
     until: float
     look_ups: bool = True
@@ -101,7 +135,7 @@ class SendBlock:
 
 @dataclass(frozen=True, slots=True)
 class ProcessorDenied:
-    """Stop sending to this processor: it does not accept our credentials."""
+    """An order to stop sending to this processor: it does not accept our credentials."""
 
     processor: str
     code: str
@@ -110,9 +144,10 @@ class ProcessorDenied:
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """That a payment's word is read again: in any case (`always`), or only where money is gone elsewhere.
+    """An order to read the processor's record of a payment again.
 
-    `takes_as_seen`: a person has seen what is gone elsewhere by now, and goes on beside it.
+    `always` is False if that is needed only where money went back elsewhere. `takes_as_seen` is True if a person has
+    seen what went back elsewhere by now, and lets the refund continue.
     """
 
     always: bool
@@ -121,9 +156,9 @@ class Reread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """All that follows from one event about one refund, to be written in one transaction.
+    """Everything that follows from one event about one refund, to be written in one transaction.
 
-    `before` is None for a refund that was just accepted; `request_body` is then the request's JSON, kept with it.
+    A refund that was just accepted has no `before`. `request_body` is then the request's JSON, stored with it.
     """
 
     before: Refund | None
@@ -137,5 +172,13 @@ class Decision:
     transaction_credits: int = 0  # credits of the refund's transaction reserved (negative: released)
     calls: tuple[Call, ...] = ()
     pauses: tuple[ProcessorDenied, ...] = ()
-    words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be kept
+    words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be stored
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
+
+    def leased(self, token: str, until: float) -> Decision:
+        """Return the decision with the refund leased under `token` until then (epoch seconds, the database's clock)."""
+        return replace(self, after=replace(self.after, lease_token=token, lease_until=until))
+
+    def released(self) -> Decision:
+        """Return the decision with the refund's lease ended: an answer still under way is not written under it."""
+        return replace(self, after=replace(self.after, lease_token=None, lease_until=None))

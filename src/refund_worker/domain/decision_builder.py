@@ -1,7 +1,7 @@
-"""One decision in the making. Effects on ledger and payments are derived from each leg before and after.
+"""Build one decision. The effects on ledger and payments are derived from each leg before and after.
 
-So no path of deciding can forget them: a leg that became paid posts its payout, one that stopped being paid posts the
-reversal, one that failed gives the payment's room free.
+So no decision can forget them: a leg that becomes paid posts its payout, one that stops being paid posts the reversal,
+and one that fails releases what it reserved of its payment.
 """
 
 from __future__ import annotations
@@ -57,20 +57,16 @@ from refund_worker.domain.state_machine import (
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most, clock_went_back
 
 MANUAL_PREFIX = "manual:"
-# A refusal "for now" is tried again by itself this often at the longest interval; after that only a person does.
+# A temporary refusal is retried automatically this often, at the longest interval. After that only a person retries.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
-# Why a pending object failed: a dispute, whose own process returns the money. No other way is sought for it.
-FAILED_BY_A_DISPUTE = frozenset({"charge_for_pending_refund_disputed"})
-# Why an object failed although the customer's side would have taken it: our balance at the processor was too low.
-FAILED_FOR_FUNDS = frozenset({"insufficient_funds"})
 IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
 def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:
-    """What these legs reserve of their payments afterwards and did not before, by payment id.
+    """Return what these legs reserve of their payments after the decision and not before, by payment id.
 
-    A leg reserves its credits and its money until it is sure that no money goes out for it.
+    A leg reserves its credits and its money until it is certain that no money goes out for it.
     """
     deltas: dict[str, PaymentDelta] = {}
     for legs, sign in ((before, -1), (after, 1)):
@@ -113,7 +109,7 @@ class DecisionBuilder:
     # --- small steps -------------------------------------------------------------------------------------------------
 
     def update_leg(self, leg: Leg, **changes: Unpack[LegChanges]) -> Leg:
-        """Give the leg other values, but never another status: that is what `transition_leg` is for."""
+        """Change values of the leg, but not its status: `transition_leg` does that. Return the changed leg."""
         self.legs[leg.leg_id] = changed = replace(leg, **changes)
         return changed
 
@@ -127,7 +123,10 @@ class DecisionBuilder:
         detail: Mapping[str, str | int | None] | None = None,
         **changes: Unpack[LegChanges],
     ) -> Leg:
-        """Give the leg the status that the table has for `outcome`, and record it as an event `leg_<outcome>`."""
+        """Give the leg the status that the table has for `outcome`, and record an event `leg_<outcome>`.
+
+        Return the changed leg. Raises `ImpossibleMove` if the table has no such status.
+        """
         status = next_leg_status(leg.status, outcome)
         self.events.append(
             Event(f"leg_{outcome}", self.actor, leg.leg_id, leg.status, status, reason, detail or {}, alarm)
@@ -137,10 +136,14 @@ class DecisionBuilder:
     def record_event(
         self, kind: str, *, alarm: bool = False, leg: Leg | None = None, **detail: str | int | None
     ) -> None:
+        """Record an event of the timeline, about `leg` if one is given."""
         self.events.append(Event(kind, self.actor, leg.leg_id if leg else None, detail=detail, alarm=alarm))
 
     def transition_refund(self, outcome: RefundOutcome, *, reason: str | None = None, alarm: bool = False) -> None:
-        """Move the refund itself; a move to where it already is leaves no trace."""
+        """Give the refund the status that the table has for `outcome`. An unchanged status records no event.
+
+        Raises `ImpossibleMove` if the table has no such status.
+        """
         status = next_refund_status(self.refund.status, outcome)
         if status != self.refund.status:
             self.events.append(
@@ -151,6 +154,11 @@ class DecisionBuilder:
     def post_entry(
         self, suffix: str, kind: EntryKind, credits: int, entries: tuple[Entry, ...], text: str, refers_to: str | None
     ) -> None:
+        """Post a ledger transaction with the id `<refund_id>-<suffix>`. `credits` is its signed effect on the balance.
+
+        `refers_to` is the id of the transaction, payment or leg that it is about. Raises `ValueError` if it does not
+        balance.
+        """
         self.postings.append(
             Posting(
                 transaction_id=f"{self.refund.refund_id}-{suffix}",
@@ -167,9 +175,10 @@ class DecisionBuilder:
         )
 
     def _limit_times_to_clock(self) -> None:
-        """The clock went back: how old a key is nobody knows any more, so its outcome is looked up, never replayed.
+        """Correct the times that lie in the future because the clock went back.
 
-        What was sent was sent before now, so the quiet window begins now; and nothing waits for the old times to come.
+        The age of a key is unknown then, so its outcome is looked up and the key is never replayed. Every call was sent
+        before now, so the quiet window starts now. Nothing waits until the old times come again.
         """
         now, refund = self.now, self.refund
         lease_until = at_most(refund.lease_until, now + self.policy.lease_seconds)
@@ -192,10 +201,10 @@ class DecisionBuilder:
             )
 
     def _restart_quiet_window_if_late(self) -> None:
-        """What may have been sent is looked at long after it was due: the clock leapt, or all workers were away.
+        """Restart the quiet window of a leg whose look-up is long overdue: the clock leapt, or all workers were down.
 
-        Nobody can tell which, and a leap proves no quiet at all: the quiet window begins anew. So a leap takes from it
-        no more than half and the longest wait between two looks.
+        The two cases cannot be distinguished, and a leap proves no quiet time at all. So a leap shortens the window by
+        at most half of it plus the longest wait between two look-ups.
         """
         bearable = max(CLOCK_SLACK_SECONDS, self.policy.quiet_seconds / 2)
         for leg in tuple(self.legs.values()):
@@ -207,7 +216,7 @@ class DecisionBuilder:
     # --- the end of every decision -----------------------------------------------------------------------------------
 
     def build(self) -> Decision:
-        """What the legs come to, what it means for ledger and payments, and when to look again."""
+        """Return the decision. The status, the payouts, the failure and the next due time are derived from the legs."""
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
         if self.refund.ledger_posted and self.refund.to is To.SOURCE:
             self._abandon_zero_amount_legs()
@@ -258,14 +267,14 @@ class DecisionBuilder:
             *transfer(source, REFUNDS, leg.currency, sign * leg.amount_minor),
         )
         kind, word = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
-        # A leg worth nothing can be given up and count again; every other payout has an object of its own.
+        # A zero-amount leg can be abandoned and restored. Every other payout has an object of its own.
         which = paid_by if leg.amount_minor else f"{paid_by}-{leg.times_restored}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
         text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
         self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)
 
     def _abandon_zero_amount_legs(self) -> None:
-        """Legs worth nothing follow the others: where no money goes out at all, their credits go back too."""
+        """Abandon the zero-amount legs if no money goes out at all, so that their credits go back too."""
         legs = self.refund.legs
         if any(leg.status in ACTIVE or leg.attention_code or leg in unplaced_legs(self.refund) for leg in legs):
             return
@@ -280,7 +289,7 @@ class DecisionBuilder:
         status = self.refund.status
         if status in (RefundStatus.QUEUED, RefundStatus.REVERSING):
             return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
-        if not self.refund.ledger_posted:  # with a person, or at its end: nothing is asked of the processor
+        if not self.refund.ledger_posted:  # waits for a person, or is final: the processor is not asked
             return None
         if unplaced_legs(self.refund):
             return self.now
@@ -290,7 +299,7 @@ class DecisionBuilder:
         return next((leg.attention_code for leg in self.refund.legs if leg.attention_code), None)
 
     def _failure(self, name: str) -> str | None:
-        """The refund's failure is the first leg's that needs a person, else the last that failed for good."""
+        """Return the failure of the first leg that needs a person, else of the first leg that failed."""
         if self.refund.status is RefundStatus.SUCCEEDED:
             return None
         worst = sorted(
@@ -305,7 +314,10 @@ class DecisionBuilder:
 
 
 def _paid_by(leg: Leg) -> str | None:
-    """What paid for the leg's credits; those of a leg worth nothing leave clearing too, for no money."""
+    """Return the reference of the payout for this leg, "nothing" for a zero-amount leg, or None if it is not paid.
+
+    The credits of a zero-amount leg leave clearing too, for no money.
+    """
     if leg.status is not LegStatus.SUCCEEDED:
         return None
     return leg.processor_refund_id if leg.amount_minor else "nothing"

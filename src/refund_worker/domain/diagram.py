@@ -1,13 +1,13 @@
-"""The state diagrams of docs/architecture.md, generated from the state tables, so that they always agree."""
+"""Generate the state diagrams of the documentation from the tables, so that the two always match."""
 
 from __future__ import annotations
 
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
 from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome
 
 
 def refund_diagram() -> str:
-    """A Mermaid state diagram of a refund. States that follow from the legs share one row, one box and its exits."""
+    """Return a Mermaid state diagram of a refund. States that follow from the legs share one box and its exits."""
     by_the_legs = REFUND_TABLE[RefundStatus.SENDING]
     shared = [status for status, row in REFUND_TABLE.items() if row == by_the_legs]
     lines = ["stateDiagram-v2", "    [*] --> queued", "    [*] --> awaiting_approval : above the threshold"]
@@ -19,13 +19,16 @@ def refund_diagram() -> str:
     lines.append("        direction LR")
     lines += [f"        {to} : {to} ({outcome})" for outcome, to in by_the_legs.items()]
     lines.append("    }")
-    lines += [f"    {status} --> [*]" for status in (RefundStatus.REJECTED, RefundStatus.CANCELED)]
+    lines += [f"    {status} --> [*]" for status in ENDED_UNSENT]
     return "\n".join(lines)
 
 
 def leg_diagram() -> str:
-    """A Mermaid state diagram of a leg, without what the processor may say of its object in any state at any time."""
-    said = {
+    """Return a Mermaid state diagram of a leg.
+
+    It leaves out the transitions by reports of the leg's object: the processor may report any state at any time.
+    """
+    reported = {
         LegOutcome.ACCEPTED,
         LegOutcome.REQUIRES_CUSTOMER,
         LegOutcome.PAID,
@@ -35,12 +38,12 @@ def leg_diagram() -> str:
     }
     lines = ["stateDiagram-v2", "    [*] --> planned"]
     for status, row in LEG_TABLE.items():
-        lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items() if outcome not in said]
-    lines.append("    state the_processors_word {")
+        lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items() if outcome not in reported]
+    lines.append("    state reported_by_processor {")
     lines.append("        direction LR")
     lines += [
-        f"        {to} : {to} ({outcome})" for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in said
+        f"        {to} : {to} ({outcome})" for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in reported
     ]
     lines.append("    }")
-    lines.append("    sending --> the_processors_word")
+    lines.append("    sending --> reported_by_processor")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Heard from a processor: the one entrance for everything that a processor says or does not say."""
+"""Apply a processor's reply, or its absence, to a refund. All replies, webhook events and polls come through here."""
 
 from __future__ import annotations
 
@@ -51,16 +51,14 @@ from refund_worker.domain.state_machine import ACTIVE, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, key_lives, key_outlives_what_may_land, quiet_end
 
 PROCESSOR = "processor"
-# A processor that stays unreachable is a person's concern after so many tries; the tries go on all the same.
+# After this many tries an unreachable processor needs a person's attention. The tries continue.
 BACKOFFS_BEFORE_ATTENTION = 12
-# Look-ups that are answered and find nothing yet wait no longer than that: they are no sign of an outage.
+# Limit of the backoff for look-ups that are answered and find nothing yet: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
-# Refused because the payment has less left than our book says: somebody may have refunded it elsewhere.
-OVER_REFUND = "amount_exceeds_unrefunded"
-# Somebody may have refunded the payment: the list says who, before the refusal takes effect.
+# Others may have refunded the payment: the list shows it before the refusal takes effect.
 LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
-# By which a processor says that it does not know the payment.
+# Codes of a processor that does not know the payment.
 _NOT_THERE = frozenset({"resource_missing", "not_found"})
 
 
@@ -70,7 +68,7 @@ def apply_replies(
     now: float,
     policy: Policy,
 ) -> Decision:
-    """Apply what a processor said about the legs of `refund`, in order, as one decision."""
+    """Apply a processor's replies about the legs of `refund`, in order, as one decision. `now` is in epoch seconds."""
     builder = DecisionBuilder.open(refund, now, policy, PROCESSOR)
     for recorded in replies:
         call, reply = recorded.call, recorded.reply
@@ -79,7 +77,7 @@ def apply_replies(
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
             case Found():
-                # Nothing was asked later than now: where it seems so, the clock was set back while the answer came.
+                # No question was asked later than now. If it seems so, the clock went back during the call.
                 asked = now if recorded.asked_at is None else min(recorded.asked_at, now)
                 waiting = isinstance(call, LookUp) and call.before_sending
                 _handle_search_result(builder, leg, reply, asked, before_sending=waiting)
@@ -93,7 +91,7 @@ def apply_replies(
 
 
 def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """The processor's word on the payment, before the first send over it; without one nothing is sent."""
+    """Apply the processor's record of the payment, read before the first send. Without it nothing is sent."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
         builder.words[leg.payment_id] = reply
     if isinstance(reply, Denied):
@@ -107,21 +105,23 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
             event = "payment_not_found" if code in _NOT_THERE else "payment_not_read"
             block_for_payment(builder, leg, code, message, event=event)
         case _:
-            told = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
+            problem = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
             waits = replace(leg, retry_count=leg.retry_count + (not isinstance(reply, NotSent) or reply.begun))
             pause = max(backoff_seconds(builder.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
             attention_code = _attention_without_answer(waits)
-            builder.update_leg(waits, next_at=builder.now + pause, failure_message=told, attention_code=attention_code)
+            builder.update_leg(
+                waits, next_at=builder.now + pause, failure_message=problem, attention_code=attention_code
+            )
 
 
 def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """The answer to a send that describes no object."""
+    """Apply an answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
         leg = replace(leg, in_doubt=leg.answered)
     match reply:
-        case Refused(code=code, message=message):
+        case Refused(code=code, message=message, more_than_left=more_than_left):
             _handle_refusal(
-                builder, leg, RefusalKind.OVER_REFUND if code == OVER_REFUND else RefusalKind.REFUSED, code, message
+                builder, leg, RefusalKind.OVER_REFUND if more_than_left else RefusalKind.REFUSED, code, message
             )
         case Blocked(code=code, message=message):
             _handle_refusal(builder, leg, RefusalKind.BLOCKED, code, message)
@@ -140,19 +140,19 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
         case Busy(code=code, retry_after_seconds=seconds):
             _retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, begun=begun):
-            _retry_unexecuted(builder, leg if begun else _as_before_its_send(leg), reason, None, counts=begun)
+            _retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)
         case Denied():
-            _wait_for_our_set_up(builder, replace(leg, held=True), reply)
+            _pause_for_set_up_fault(builder, replace(leg, held=True), reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
 
 
-def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None:
-    """Nothing was made, and nothing is refused: the leg goes on by itself once the set-up is mended."""
+def _pause_for_set_up_fault(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None:
+    """Pause the processor. Nothing was created or refused: the leg continues once the set-up is repaired."""
     builder.pauses.append(ProcessorDenied(leg.processor, denied.code, denied.message))
     seconds = min(PAUSE_SECONDS, builder.policy.retry_max_seconds)
     if denied.maybe_kept:
-        # The old key may repeat this answer for ever. A new one only after a look at what exists, just before it.
+        # The old key may repeat this answer for ever. A new key needs a look-up just before it.
         in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
         leg = replace(leg, in_doubt=in_doubt)
         _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)
@@ -161,7 +161,7 @@ def _wait_for_our_set_up(builder: DecisionBuilder, leg: Leg, denied: Denied) -> 
 
 
 def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """A look-up or a poll that told nothing about the leg: ask again later."""
+    """Apply a reply to a look-up or a poll that says nothing about the leg: ask again later."""
     if isinstance(reply, Denied):
         builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
     if is_watched(leg):
@@ -186,8 +186,8 @@ def _attention_without_answer(leg: Leg) -> str | None:
     return leg.attention_code or (UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
 
 
-def _as_before_its_send(leg: Leg) -> Leg:
-    """The send that was just written down was not begun: where it is the leg's first, the leg was never sent."""
+def _without_unbegun_send(leg: Leg) -> Leg:
+    """Return the leg as it was before a send that was recorded and not begun: a first send never happened."""
     is_the_first = leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at
     return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.unanswered else leg
 
@@ -195,7 +195,7 @@ def _as_before_its_send(leg: Leg) -> Leg:
 def _retry_unexecuted(
     builder: DecisionBuilder, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True
 ) -> None:
-    """This send was not executed; an earlier one of the same attempt may still have been."""
+    """Send again later. This send was not executed; an earlier one of the same attempt may have been."""
     outcome = LegOutcome.NO_ANSWER if leg.unanswered else LegOutcome.NOT_EXECUTED
     _retry_later(builder, leg, outcome, reason, seconds=seconds, counts=counts)
 
@@ -211,7 +211,7 @@ def _retry_later(
 ) -> None:
     """Try again after the backoff, but not before `seconds`.
 
-    `counts`: this is one more sign that the processor cannot be reached, so the next wait is longer.
+    `counts` is True if this is one more sign that the processor cannot be reached, so that the next wait is longer.
     """
     pause = backoff_seconds(builder.policy, leg)
     waits = replace(leg, retry_count=leg.retry_count + counts)
@@ -248,7 +248,7 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
         leg,
         LegOutcome.BLOCKED,
         reason=leg.failure_code,
-        alarm=leg.attention_code != attention_code,  # once, however often it is tried again
+        alarm=leg.attention_code != attention_code,  # only once, however often it is retried
         detail={"said": leg.failure_message} if refusal is RefusalKind.UNKNOWN else None,
         attention_code=attention_code,
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
@@ -259,10 +259,11 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a list of a payment's refunds shows for one leg.
+    """A list of a payment's refunds, as far as it concerns one leg.
 
-    `asked_at`: when the list was asked for, in epoch seconds. `strange`: an object bears the leg's name and is not what
-    the leg asked for. `outside`: the refunds of others that forbid sending. `before_sending`: a send waits for this.
+    `asked_at` is the time of the question, in epoch seconds. `strange`: an object carries the leg's id and is not what
+    the leg asked for. `outside` are the refunds of others that forbid sending. `before_sending`: a send waits for this
+    list.
     """
 
     asked_at: float
@@ -272,27 +273,27 @@ class _Listing:
 
     @property
     def is_clear(self) -> bool:
-        """Return True if nothing in the list speaks against a send."""
+        """Return True if nothing in the list forbids a send."""
         return not (self.strange or self.outside)
 
 
 class _Proof(Enum):
-    """What a list proves about a leg."""
+    """The conclusions that a list allows about a leg."""
 
     NOTHING = auto()  # the leg is with the processor or at its end: the list decides nothing
-    MAY_BE_SENT = auto()  # nothing is under way: only the list was missing
+    MAY_BE_SENT = auto()  # no call is under way: only the list was missing
     MAY_STILL_LAND = auto()  # a call is unanswered, and the quiet window has not passed
-    WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call can land no more
+    WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call cannot land any more
     DOES_NOT_EXIST = auto()  # nothing of the leg exists, and nothing can land any more
 
 
 def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
     """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
 
-    1. A leg that was never sent, or whose last call is known to have made nothing, needs no proof of absence.
-    2. A leg without an answer whose key may be sent again needs none either: the key prevents a second refund.
+    1. A leg that was never sent, or whose last call certainly created nothing, needs no proof of absence.
+    2. A leg without an answer whose key may be sent again does not need it either: the key prevents a second refund.
     3. While an unanswered call may still land, absence is not proved.
-    4. After that, a list without the leg's object proves that there is none.
+    4. After that, a list without the leg's object proves that it does not exist.
     """
     if listing.before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
         return _Proof.MAY_BE_SENT
@@ -334,8 +335,8 @@ def _handle_search_result(
 
 
 def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
-    """Block the leg if the list shows what a person must see first; return True if it is blocked."""
-    if listing.strange:  # an object bears the leg's name and is not what was asked for: a person compares both sides
+    """Block the leg if the list shows something that a person must see first. Return True if it is blocked."""
+    if listing.strange:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif listing.outside:
         stop(builder, leg, listing.outside)
@@ -343,7 +344,7 @@ def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
 
 
 def _allow_sending(builder: DecisionBuilder, leg: Leg, asked_at: float) -> Leg:
-    """Let the leg be sent. It keeps its place in the queue: at its end the list would be too old again."""
+    """Let the leg be sent. It keeps its place in the queue: at the queue's end the list would be too old again."""
     return builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
 
 
@@ -355,13 +356,17 @@ def _look_up_again(builder: DecisionBuilder, leg: Leg) -> None:
 
 
 def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
-    """Nothing of the leg exists and nothing can land: let a pending refusal take effect, or allow a new attempt."""
+    """Let a pending refusal take effect, or allow a new attempt: nothing of the leg exists, and nothing can land."""
     if leg.refusal is RefusalKind.OVER_REFUND:
         _apply_refusal(builder, leg, RefusalKind.REFUSED)
     elif leg.refusal:
         _apply_refusal(builder, leg, leg.refusal)
     elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
+    elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:
+        unproved = "nothing found, but this processor's list proves no absence"
+        blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
         fresh = fresh_attempt(replace(leg, in_doubt=None))

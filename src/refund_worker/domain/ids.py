@@ -1,4 +1,4 @@
-"""The rules for names that callers give: ids of their own, and idempotency keys. The same at every door."""
+"""Rules for the names that callers give: their own ids, and idempotency keys. Every entry point applies them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import unicodedata
 
 ID_LENGTH_MAX = 200
 KEY_LENGTH_MAX = 255
-# Composing shortens: a letter that comes with its marks one by one is up to four characters before. What is longer
-# still is not even normalized, which takes long where there are very many marks.
+# Composing shortens a text: a letter whose marks come one by one has up to four characters before. A text that is
+# longer than this is not even normalized, because that takes long if it has very many marks.
 _LENGTH_BEFORE_COMPOSING_MAX = 4 * ID_LENGTH_MAX
 
-# What Unicode says to draw as nothing (Default_Ignorable_Code_Point) though it calls it a letter or a mark.
+# Characters that are drawn as nothing (Unicode's Default_Ignorable_Code_Point), although they are letters or marks.
 INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# Browsers and other clients take these for "here" and "one level up" before they send a path, and for them a
-# backslash is a slash.
+# Browsers and other clients resolve these as "here" and "one level up" before they send a path. They treat a
+# backslash as a slash.
 _DOTS = frozenset({".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"})
 _SLASHES = re.compile(r"[/\\]")
 
@@ -24,10 +24,11 @@ FIRST_EDITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+\-/]*")
 
 
 def checked_id(value: str) -> str:
-    """The caller's id in the spelling that is stored and compared (Unicode's NFC). Raises ValueError saying the rule.
+    """Return the caller's id in the spelling that is stored and compared (Unicode's NFC).
 
-    Printable means: no character of the categories C (control, formatting, surrogates, private use, unassigned), no
-    separator but the plain space, and nothing that Unicode says to draw as nothing.
+    Raises `ValueError` with the rule. Printable means: no character of the categories C (control, formatting,
+    surrogates, private use, unassigned), no separator except the plain space, and no character that Unicode draws as
+    nothing.
     """
     found = _printable_id(value)
     if any(part.lower() in _DOTS for part in _SLASHES.split(found)):
@@ -36,9 +37,9 @@ def checked_id(value: str) -> str:
 
 
 def known_id(value: str) -> str:
-    """An id to look for, in the spelling that is stored. Raises ValueError for what never was one.
+    """Return an id to search for, in the spelling that is stored. Raises `ValueError` for a text that never was an id.
 
-    What the first edition took stays valid: a dot segment within an id is found where it was recorded.
+    Ids that the first edition accepted stay valid: an id with a dot segment is found where it was recorded.
     """
     if 0 < len(value) <= ID_LENGTH_MAX and FIRST_EDITION.fullmatch(value):
         return value
@@ -46,12 +47,12 @@ def known_id(value: str) -> str:
 
 
 def checked_reference(value: str) -> str:
-    """What a payment is called elsewhere, without the blanks around it. Raises ValueError saying the rule."""
+    """Return a payment's name in another system, without the blanks around it. Raises `ValueError` with the rule."""
     return _printable_id(value.strip())
 
 
 def spelled(value: str) -> str:
-    """What a person typed to look for, in the spelling that ids are stored in. What is no id is found nowhere."""
+    """Return a person's search text in the spelling of stored ids. A text that is no id is found nowhere."""
     return unicodedata.normalize("NFC", value) if len(value) <= _LENGTH_BEFORE_COMPOSING_MAX else value
 
 
@@ -74,10 +75,13 @@ _TOO_LONG = f"must have at most {ID_LENGTH_MAX} characters"
 
 
 def checked_key(key: str) -> str:
-    """The idempotency key. Raises ValueError saying the rule: 1 to 255 printable ASCII characters, no blank at the
-    ends, where a proxy or a spreadsheet loses it and the same request would count as a new one."""
+    """Return the idempotency key. Raises `ValueError` with the rule.
+
+    The rule is: 1 to 255 printable ASCII characters, and no blank at the ends. A proxy or a spreadsheet drops a blank
+    at an end, and the same request would count as a new one.
+    """
     if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isascii() or not key.isprintable():
-        # A tab at the end is a blank as well, and the more helpful word for it.
+        # A tab at the end is a blank too, and this message helps more.
         if key != (bare := key.strip(" \t")) and bare:
             raise ValueError(_BLANKS)
         raise ValueError(f"must be 1 to {KEY_LENGTH_MAX} printable ASCII characters")

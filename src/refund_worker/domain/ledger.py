@@ -1,7 +1,7 @@
-"""Double entry: a posting that does not sum to zero in every unit can't be built.
+"""Double entry: a posting that does not sum to zero in every unit cannot be built.
 
-Units are "credits" and currency codes. A positive figure on `customer:ID` is what the customer can spend; house
-accounts are sums over entries and keep no column of their own.
+Units are "credits" and currency codes. A positive figure on `customer:ID` is what the customer can spend. House
+accounts are sums over entries and have no column of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CREDITS = "credits"
 ISSUED = "house:issued"  # credits sold
 USED = "house:used"  # credits spent on chats
 CORRECTIONS = "house:corrections"
-CLEARING = "house:clearing"  # taken off a balance, money not yet confirmed: zero when nothing is in flight
+CLEARING = "house:clearing"  # off the balance, money not yet confirmed: zero if nothing is in flight
 REDEEMED = "house:redeemed"  # credits whose money went back
 SALES = "house:sales"
 REFUNDS = "house:refunds"
@@ -22,7 +22,7 @@ MANUAL = "house:paid_by_hand"
 
 
 class EntryKind(StrEnum):
-    """What a ledger transaction is. The first six are what a customer's Transactions list shows."""
+    """The kind of a ledger transaction. The first six appear in a customer's Transactions list."""
 
     PURCHASE = "purchase"
     SPEND = "spend"
@@ -30,9 +30,9 @@ class EntryKind(StrEnum):
     CORRECTION = "correction"
     WITHDRAWAL = "withdrawal"
     REVERSAL = "reversal"
-    ASSIGNMENT = "assignment"  # a correction's credits set aside to be paid out
+    ASSIGNMENT = "assignment"  # a correction's credits, reserved to be paid out
     PAYOUT = "payout"  # money left for the customer
-    PAYOUT_REVERSAL = "payout_reversal"  # it came back
+    PAYOUT_REVERSAL = "payout_reversal"  # that money came back
 
 
 SHOWN_TO_CUSTOMERS = frozenset(
@@ -49,7 +49,7 @@ SHOWN_TO_CUSTOMERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`amount` of `unit` on `account`, signed."""
+    """A signed `amount` of `unit` on `account`: credits, or minor units of a currency."""
 
     account: str
     unit: str
@@ -58,7 +58,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """One ledger transaction; `credits` is its signed effect on the customer's balance. Unbalanced: ValueError."""
+    """One ledger transaction at `occurred_at` (epoch seconds). `credits` is its signed effect on the balance.
+
+    Raises `ValueError` if the entries do not sum to zero in every unit, or move other credits than `credits`.
+    """
 
     transaction_id: str
     customer_id: str
@@ -83,22 +86,27 @@ class Posting:
 
 
 def customer_account(customer_id: str) -> str:
+    """Return the name of the customer's account in the ledger."""
     return f"customer:{customer_id}"
 
 
 def processor_account(processor: str) -> str:
+    """Return the name of the processor's account in the ledger."""
     return f"processor:{processor}"
 
 
 def transfer(source: str, target: str, unit: str, amount: int) -> tuple[Entry, ...]:
-    """Two entries that move `amount` from one account to another; none for zero."""
+    """Return two entries that move `amount` from `source` to `target`, or none if the amount is 0."""
     return (Entry(source, unit, -amount), Entry(target, unit, amount)) if amount else ()
 
 
 def purchase(
     *, payment_id: str, customer_id: str, processor: str, credits: int, amount_minor: int, currency: str, at: float
 ) -> Posting:
-    """A payment was captured: its credits are on the balance, its money is with the processor."""
+    """Return the posting of a captured payment: its credits are on the balance, its money is at the processor.
+
+    `amount_minor` is in minor units, `at` in epoch seconds.
+    """
     return Posting(
         transaction_id=f"{_PURCHASE}{payment_id}",
         customer_id=customer_id,
@@ -115,7 +123,7 @@ def purchase(
 
 
 def spend(*, transaction_id: str, customer_id: str, credits: int, description: str, at: float) -> Posting:
-    """The customer spent `credits` (a positive figure)."""
+    """Return the posting of `credits` (a positive figure) that the customer spent at `at` (epoch seconds)."""
     return Posting(
         transaction_id=transaction_id,
         customer_id=customer_id,
@@ -128,7 +136,7 @@ def spend(*, transaction_id: str, customer_id: str, credits: int, description: s
 
 
 def correction(*, transaction_id: str, customer_id: str, credits: int, reason: str, actor: str, at: float) -> Posting:
-    """Staff put credits on a balance, or with a negative figure took some off."""
+    """Return the posting of a correction by staff: credits put on a balance, or taken off it if negative."""
     return Posting(
         transaction_id=transaction_id,
         customer_id=customer_id,
@@ -141,13 +149,13 @@ def correction(*, transaction_id: str, customer_id: str, credits: int, reason: s
     )
 
 
-# How ids begin that this program makes out of another one's.
+# Prefixes of the ids that this program derives from another id.
 _REVERSAL, _PURCHASE = "reversal-", "purchase-"
 MADE_HERE = (_REVERSAL, _PURCHASE)
 
 
 def reversal_id(of: str) -> str:
-    """The id of the "Delete" of a transaction: there is one at the most."""
+    """Return the id of the reversal (the console's "Delete") of a transaction. There is at most one."""
     return f"{_REVERSAL}{of}"
 
 
@@ -162,7 +170,7 @@ def reversal(
     at: float,
     reason: str | None = None,
 ) -> Posting:
-    """The linked reversal of a correction or a credit refund that moved `credits` (signed)."""
+    """Return the linked reversal of a correction or a credit refund that moved `credits` (signed)."""
     what = "correction" if kind is EntryKind.CORRECTION else "refund"
     other = CORRECTIONS if kind is EntryKind.CORRECTION else USED
     return Posting(

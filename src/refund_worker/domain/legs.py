@@ -1,4 +1,4 @@
-"""Rules about one leg or the legs of a refund. Pure."""
+"""Rules about one leg, or about the legs of one refund. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,35 +9,43 @@ from refund_worker.domain.state_machine import UNPAID_FINAL
 
 
 def leg_id_of(refund_id: str, number: int) -> str:
-    """The id of a refund's leg, counted from 1 in the order in which the legs were made."""
+    """Return the id of a refund's leg. Legs are counted from 1 in the order in which they were made."""
     return f"{refund_id}-{number}"
 
 
 def leg_number(leg: Leg) -> str:
+    """Return the number of the leg within its refund, as text."""
     return leg.leg_id.rsplit("-", 1)[-1]
 
 
 def credits_to_reverse(refund: Refund) -> int:
-    """Credits given up by failed legs and not yet given back to the balance."""
+    """Return the credits of abandoned or failed legs that were not returned to the balance yet."""
     return sum(leg.reversed_credits for leg in refund.legs) - refund.reversed_credits
 
 
 def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
-    """Legs that failed for good and whose money has no other way yet. None is sought while a person must decide."""
+    """Return the legs that failed for good and whose money has no other payment yet.
+
+    A leg about which a person must decide is not among them.
+    """
     return tuple(
         leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.reallocated and not leg.attention_code
     )
 
 
 def is_watched(leg: Leg) -> bool:
-    """Paid by hand while its answer was missing: what was sent may still land, and is asked for until it can't."""
+    """Return True if the leg was paid manually while an answer was missing.
+
+    The unanswered call may still land, so the leg is looked up until it cannot land any more.
+    """
     return leg.status is LegStatus.SUCCEEDED and leg.unanswered
 
 
 def fresh_attempt(leg: Leg) -> Leg:
-    """The next attempt, with a key of its own; only ever after proof that the last one created nothing that stands.
+    """Return the leg with its next attempt, which has a key of its own.
 
-    One that was never sent is still the next one.
+    This needs proof that the last attempt created nothing that may pay. An attempt that was never sent stays the next
+    one.
     """
     number = leg.attempt + 1 if leg.sends else leg.attempt
     in_doubt = Doubt.of(unanswered=leg.unanswered)
@@ -45,7 +53,10 @@ def fresh_attempt(leg: Leg) -> Leg:
 
 
 def lists_before_sending(leg: Leg) -> bool:
-    """Whether the list is read before it is sent, now that it waits so long that a person may pay meanwhile."""
+    """Return True if the list must be read before the leg is sent.
+
+    The leg waits now for so long that a person may pay meanwhile.
+    """
     return leg.held or leg.last_sent_at is not None
 
 
@@ -61,12 +72,12 @@ def clear_unreachable(leg: Leg) -> Leg:
 
 
 def waits_for_person(leg: Leg) -> bool:
-    """Return True if a person decides whether the leg is sent. Only news of its own object may make it due again."""
+    """Return True if a person decides if the leg is sent. Only a report of its own object may make it due again."""
     return leg.status in TO_BE_SENT and leg.attention_code is not None and leg.next_at is None
 
 
 def void_objects_of_older_attempts(leg: Leg) -> frozenset[str]:
-    """Return the ids of objects that failed under an older attempt. They say nothing about the current one."""
+    """Return the ids of objects that failed under an older attempt. They say nothing about the current attempt."""
     return frozenset(
         known.processor_refund_id
         for known in leg.objects

@@ -1,6 +1,6 @@
-"""Limits, pure: who needs a second person, and who asks too much too fast. Kept by sums over a window of time.
+"""Limits on refunds: which ones need a second person, and which come too often or are too much. Pure functions.
 
-The window's total decides, not the single amount: splitting a refund into small ones changes nothing.
+The total of a time window decides, not the single amount: splitting a refund into small ones changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from refund_worker.errors import VelocityExceeded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """None is no limit; amounts in minor units of each currency for itself, the window in seconds."""
+    """The limits that are set; a limit of None does not apply.
+
+    Amounts are in minor units and apply to each currency separately. The window is in seconds.
+    """
 
     approval_threshold_minor: int | None = None
     velocity_count: int | None = None
@@ -25,10 +28,12 @@ class Limits:
 
     @property
     def any(self) -> bool:
+        """Return True if any limit is set."""
         return self.approval_threshold_minor is not None or self.velocity
 
     @property
     def velocity(self) -> bool:
+        """Return True if the number or the amount of refunds in the window is limited."""
         return self.velocity_count is not None or self.velocity_amount_minor is not None
 
 
@@ -38,7 +43,10 @@ Subject = tuple[str, str]
 
 @dataclass(slots=True)
 class Usage:
-    """What was asked for in the window, and is asked for in the batch at hand."""
+    """The totals of the requests in the window and in the batch at hand, for each subject.
+
+    `money` is in minor units, `oldest` in epoch seconds.
+    """
 
     money: Counter[tuple[Subject, str]] = field(default_factory=Counter)
     requests: Counter[Subject] = field(default_factory=Counter)
@@ -53,14 +61,14 @@ class Usage:
             self.oldest.setdefault(subject, refund.created_at)
 
     def add_all(self, other: Usage) -> None:
-        """Count what another has counted, too."""
+        """Add all that `other` has counted."""
         self.money.update(other.money)
         self.requests.update(other.requests)
         self.oldest.update(other.oldest)
 
 
 def check_velocity(refund: Refund, usage: Usage, limits: Limits) -> None:
-    """Raises `VelocityExceeded` where this refund, with what `usage` has without it, is above a limit."""
+    """Check the velocity limits. Raises `VelocityExceeded` if this refund, added to `usage`, exceeds one."""
     for subject in _subjects(refund):
         if limits.velocity_count is not None and usage.requests[subject] + 1 > limits.velocity_count:
             raise _exceeded(f"{limits.velocity_count} refunds", subject, refund, usage, limits)
@@ -71,14 +79,17 @@ def check_velocity(refund: Refund, usage: Usage, limits: Limits) -> None:
 
 
 def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits: Limits) -> VelocityExceeded:
-    """Where nothing is counted yet, the refund alone is too much: no wait helps, and the whole window is said."""
+    """Return the error, with the seconds until the oldest counted request leaves the window.
+
+    If nothing is counted yet, this refund alone is too much. No wait helps then, and the error gives the whole window.
+    """
     passes_at = usage.oldest.get(subject, refund.created_at) + limits.window_seconds
     wait = min(max(1, math.ceil(passes_at - refund.created_at)), math.ceil(limits.window_seconds))
     return VelocityExceeded(f"{_named(subject)}: more than {most} in the window", retry_after_seconds=wait)
 
 
 def needs_approval(refund: Refund, usage: Usage, limits: Limits) -> bool:
-    """Whether a second person must approve: the total of the customer or of a payment is above the threshold."""
+    """Return True if a second person must approve: a customer's or a payment's total exceeds the threshold."""
     threshold = limits.approval_threshold_minor
     if threshold is None:
         return False

@@ -1,4 +1,4 @@
-"""Refund objects that are not what a leg asked for. They are never believed: a person decides."""
+"""Refund objects that differ from what a leg asked for. They are never believed: a person decides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATE_OF_STATUS = {state.value: state for state in ObjectState}
 
 
 def mismatch(leg: Leg, refund_object: RefundObject, live: bool | None) -> str | None:
-    """Return in words what makes the object another one than the leg asked for, or None if it fits.
+    """Return a text that says how the object differs from what the leg asked for, or None if it fits.
 
     `live` is the mode that the settings require, None for any.
     """
@@ -37,7 +37,10 @@ def mismatch(leg: Leg, refund_object: RefundObject, live: bool | None) -> str | 
 
 
 def mismatched_status(refund_object: RefundObject, fault: str) -> str:
-    """Return the status that is stored of a mismatched object. It is marked, so a later correct one is a change."""
+    """Return the status that is stored for a mismatched object.
+
+    It is marked, so that a correct status later counts as a change.
+    """
     return f"{refund_object.status}{MISMATCH_SEPARATOR}{fault}"
 
 
@@ -47,11 +50,11 @@ def is_mismatched(status: str | None) -> bool:
 
 
 def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, fault: str) -> Leg:
-    """Show an object that is not what the leg asked for to a person. Nothing is concluded from it.
+    """Show a person an object that is not what the leg asked for, and conclude nothing from it. Return the leg.
 
-    If it failed under an older attempt it says nothing about the current one either.
+    An object that failed under an older attempt says nothing about the current one and changes nothing.
     """
-    # Once, however often the same object is reported.
+    # Alarm only once, however often the same object is reported.
     if leg.attention_code != ANSWER_MISMATCH and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
         builder.record_event(
             ANSWER_MISMATCH, alarm=True, leg=leg, fault=fault, processor_refund_id=refund_object.processor_refund_id
@@ -70,14 +73,14 @@ def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
 
 
 def _distrust(builder: DecisionBuilder, leg: Leg, shown: Leg, fault: str) -> Leg:
-    """Decide what a mismatched object changes; `shown` is the leg with the attention that a person gets."""
+    """Change the leg as a mismatched object demands; `shown` is the leg with the attention that a person gets."""
     waits = replace(shown, retry_count=leg.retry_count + 1)
     next_at = builder.now + backoff_seconds(builder.policy, waits)
     if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
         # Something was made, though not what was asked for: a list without it does not prove that nothing exists.
         in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)
         return builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=fault, next_at=next_at, in_doubt=in_doubt)
-    if waits_for_person(leg):  # for the reason that they were given, which also decides what their retry asks
+    if waits_for_person(leg):  # the reason they see stays: it decides what their retry asks
         return leg
     if leg.status in TO_BE_SENT:
         waits = replace(waits, held=True, listed_at=None)

@@ -1,6 +1,6 @@
-"""Money as integers in minor units: rounding, splitting, and the one table of Stripe's exponents.
+"""Money as integers in minor units: rounding, splitting, and the only table of Stripe's exponents.
 
-No float and no division of money outside this file.
+No other file uses a float for money or divides it.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-# The largest amount of money or credits accepted anywhere: fits a 64-bit column with room for sums, and Stripe's own
-# limit of eight digits many times over.
+# The largest accepted amount of money or credits. Sums of it fit a 64-bit column, and it is many times Stripe's own
+# limit of eight digits.
 AMOUNT_MAX = 10**12
 
 # Stripe's own minor units (docs.stripe.com/currencies, read 2026-11): not always ISO 4217's.
@@ -21,37 +21,38 @@ STRIPE_THREE_DECIMAL = frozenset(("BHD", "JOD", "KWD", "OMR", "TND"))
 STRIPE_STEP = dict.fromkeys(("ISK", "UGX"), 100) | dict.fromkeys(STRIPE_THREE_DECIMAL, 10)
 
 
-def stripe_exponent(currency: str) -> int:
-    """How many decimals Stripe's minor unit of `currency` (upper case) stands for: 0, 2 or 3."""
+def decimal_places(currency: str) -> int:
+    """Return how many decimals the minor unit of `currency` (upper case) stands for, as Stripe counts: 0, 2 or 3."""
     if currency in STRIPE_ZERO_DECIMAL:
         return 0
     return 3 if currency in STRIPE_THREE_DECIMAL else 2
 
 
 def as_text(amount_minor: int, currency: str) -> str:
-    """An amount in what is stored to be read, such as `1,234.50 GBP`: bare minor units look like a hundred times that.
+    """Return an amount for stored texts, such as `1,234.50 GBP`. Bare minor units read like a hundred times that.
 
     >>> as_text(600, "EUR"), as_text(600, "JPY")
     ('6.00 EUR', '600 JPY')
     """
-    return f"{Decimal(amount_minor).scaleb(-stripe_exponent(currency)):,} {currency}"
+    return f"{Decimal(amount_minor).scaleb(-decimal_places(currency)):,} {currency}"
 
 
 def smallest_step(currency: str) -> int:
-    """The step in minor units that every amount of `currency` (upper case) must keep to."""
+    """Return the step in minor units: every amount of `currency` (upper case) must be a multiple of it."""
     return STRIPE_STEP.get(currency, 1)
 
 
 def down_to_step(amount_minor: int, step: int) -> int:
-    """The largest multiple of `step` that is no more than `amount_minor`."""
+    """Return the largest multiple of `step` that is at most `amount_minor`."""
     return amount_minor // step * step
 
 
 def proportion(whole_minor: int, part: int, of: int, step: int = 1, *, taken_minor: int = 0) -> int:
-    """`whole_minor` × `part` / `of` less `taken_minor`, rounded half up to a multiple of `step`: 0 to all the rest.
+    """Return `whole_minor` × `part` / `of` less `taken_minor`, rounded half up to a multiple of `step`.
 
-    The whole of a rest that does not keep the step is the multiple below it. What was taken before may break the step:
-    it is taken off first, so that nothing is lost by rounding twice. Needs 0 <= part <= of and of > 0.
+    The result is at least 0 and at most the rest. A rest that is no multiple of the step is rounded down to one. The
+    amount taken before may break the step: it is subtracted first, so that no money is lost by rounding twice. Raises
+    `ValueError` unless 0 <= part <= of and of > 0.
     """
     if not (of > 0 and 0 <= part <= of and whole_minor >= 0 and step > 0):
         raise ValueError("a proportion needs 0 <= part <= of, of > 0 and a whole that is not negative")
@@ -61,7 +62,11 @@ def proportion(whole_minor: int, part: int, of: int, step: int = 1, *, taken_min
 
 
 def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:
-    """`total` in parts by `weights`, by largest remainder, the earlier first among equals; the parts sum to `total`."""
+    """Split `total` into parts by `weights`, by largest remainder. The parts sum to `total`.
+
+    Among equal remainders the earlier part comes first. Raises `ValueError` for a negative total or weight, or if all
+    weights are 0.
+    """
     whole = sum(weights)
     if whole <= 0 or min(weights) < 0 or total < 0:
         raise ValueError("a split needs a total that is not negative and weights with a positive sum")

@@ -1,4 +1,4 @@
-"""Woken because something is due: post the entries, give credits back, find another way, or make calls."""
+"""Decide the next step of a due refund: post entries, return credits, find another payment, or make calls."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
-NOBODY: Mapping[str, SendBlock] = MappingProxyType({})
+NOTHING_PAUSED: Mapping[str, SendBlock] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
 
 def attempt_key(leg_id: str, attempt: int) -> str:
-    """The idempotency key: a pure function of the leg and the attempt, and of nothing else."""
+    """Return the idempotency key of an attempt. It depends on the leg and the attempt alone."""
     return f"{leg_id}:{attempt}"
 
 
 def order_of(refund: Refund, leg: Leg) -> RefundInstruction:
-    """What the leg's current attempt asks the processor for."""
+    """Return the instruction to the processor for the leg's current attempt."""
     return RefundInstruction(
         refund_id=refund.refund_id,
         leg_id=leg.leg_id,
@@ -75,29 +75,29 @@ def next_step(
     now: float,
     policy: Policy,
     *,
-    paused: Mapping[str, SendBlock] = NOBODY,
+    paused: Mapping[str, SendBlock] = NOTHING_PAUSED,
     rooms: Iterable[RefundablePayment] = (),
     suspect: Collection[str] = (),
     facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
 ) -> Decision:
-    """The refund was claimed because something is due: post, give back, find another way, or make calls.
+    """Decide what a refund does that was claimed because something is due. `now` is in epoch seconds.
 
-    `rooms` are the customer's payments, read under the lock; they are needed only where `unplaced_legs(refund)` is not
-    empty. `suspect` are the payments that others are known to have refunded; `facts` are what is known of the payments
-    by payment_id: one without any is not checked.
+    `paused` are the blocks on sends by processor. `rooms` are the customer's payments, read under the lock; they are
+    needed only if `unplaced_legs(refund)` is not empty. `suspect` are the payments that others are known to have
+    refunded. `facts` are the known facts of the payments by payment_id; a payment without any is not checked.
     """
     builder = DecisionBuilder.open(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
-        _begin(builder, paused)
+        _post_or_wait(builder, paused)
     if refund.status is RefundStatus.REVERSING:
-        _give_back(builder)
+        _return_credits(builder)
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
-            # Whoever sent it is gone or out of its lease; only the processor knows what became of the call.
+            # The worker that sent it died or lost its lease. Only the processor knows the outcome of the call.
             builder.transition_leg(
                 leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
             )
-    _find_another_way(builder, rooms)
+    _replace_failed_legs(builder, rooms)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
             if _is_due(leg, now):
@@ -113,14 +113,14 @@ def _unanswered(leg: Leg) -> Doubt | None:
 
 
 def _is_due(leg: Leg, now: float) -> bool:
-    """What was planned and waits for nothing is due too; what waits for a person is not."""
+    """Return True if the leg is due: planned and waiting for nothing, or waiting for a time that has come."""
     if leg.next_at is None:
         return leg.status is LegStatus.PLANNED and leg.attention_code is None
     return (leg.status in ACTIVE or is_watched(leg)) and leg.next_at <= now
 
 
-def _begin(builder: DecisionBuilder, paused: Mapping[str, SendBlock]) -> None:
-    """The internal step. While a processor is paused nothing is posted: cancel stays open."""
+def _post_or_wait(builder: DecisionBuilder, paused: Mapping[str, SendBlock]) -> None:
+    """Post the internal step. While a processor is paused nothing is posted, so that the refund can be canceled."""
     refund = builder.refund
     holds = [paused[leg.processor].until for leg in refund.legs if leg.processor in paused]
     if refund.to is To.SOURCE and holds:
@@ -129,8 +129,8 @@ def _begin(builder: DecisionBuilder, paused: Mapping[str, SendBlock]) -> None:
         post_internal_step(builder)
 
 
-def _give_back(builder: DecisionBuilder) -> None:
-    """The reversal of the withdrawal entry: once for everything that found no way out."""
+def _return_credits(builder: DecisionBuilder) -> None:
+    """Post the reversal of the withdrawal entry, once for all credits that could not be paid out."""
     refund, credits = builder.refund, credits_to_reverse(builder.refund)
     if credits <= 0:
         return
@@ -149,10 +149,10 @@ def _give_back(builder: DecisionBuilder) -> None:
     )
 
 
-def _find_another_way(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
+def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
     rooms = {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
-        # What another leg of this refund leaves of a payment is as good a way as any; only where one failed is no way.
+        # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
         refused = {other.payment_id for other in builder.legs.values() if other.status in UNPAID_FINAL}
         open_rooms = [r for r in rooms.values() if r.currency == leg.currency and r.payment_id not in refused]
         shares, unplaced = replace_share(leg.amount_minor, leg.credits, open_rooms, builder.policy.allocation)
@@ -195,7 +195,7 @@ def _plan_call(
     elif block is not None:
         builder.update_leg(leg, next_at=block.until)
     elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
-        pass  # the payment is read first
+        pass  # the payment must be read first
     elif must_list_first(leg, builder.now, builder.policy, suspect=suspect):
         builder.update_leg(leg, next_at=builder.now if leg.next_at is None else leg.next_at)
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
@@ -211,7 +211,7 @@ def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, fac
         return False
     if block is not None and block.look_ups:
         return False
-    return not payment_blocks_sending(leg, facts, builder.policy.live)
+    return not payment_blocks_sending(leg, facts, builder.policy.rules_of(leg.processor).live)
 
 
 def _send(builder: DecisionBuilder, leg: Leg) -> None:

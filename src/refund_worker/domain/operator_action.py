@@ -1,4 +1,4 @@
-"""Commanded by a person: an act with actor and reason, allowed by the table, never an edit of a status."""
+"""Apply a person's action: an act with actor and reason that the table allows, never an edit of a status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, FAILED_BY_A_DISPUTE, MANUAL_PREFIX, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, DecisionBuilder
 from refund_worker.domain.legs import lists_before_sending
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
@@ -47,12 +47,13 @@ def apply_action(
     links: Collection[Link] = (),
     one_by_one: bool = True,
 ) -> Decision:
-    """A person's act. For `resolve`, `reference` is that of a payment made by hand; without one the credits go back.
+    """Apply a person's action to the refund and return the decision. `now` is in epoch seconds.
 
-    `links` say which names stand for one person. Only who looks at refunds `one_by_one` has seen what others refunded:
-    a retry of many looks for it again.
+    For `resolve`, `reference` names a payment that was made manually; without one the credits go back to the balance.
+    `links` say which names belong to one person. Only a person who handles refunds `one_by_one` has seen what others
+    refunded: a retry of many refunds searches for it again.
 
-    Raises `ActionNotAllowed` where the table does not allow it, or where the approver may be the person who asked.
+    Raises `ActionNotAllowed` if the table does not allow the action, or if the approver may be the person who asked.
     """
     by_reversal = action is Action.RESOLVE and reference is None
     if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
@@ -78,7 +79,7 @@ def apply_action(
 def _why_not(action: Action, refund: Refund) -> str:
     if action is Action.RESOLVE and is_allowed(action, refund):
         return (
-            "the processor may still pay a leg of this refund, so its credits can't be given back yet: "
+            "the processor may still pay a leg of this refund, so its credits cannot be given back yet: "
             "resolve it as paid_manually with the reference of the payment, or wait until the answer is known"
         )
     if action is Action.RESOLVE and refund.status is RefundStatus.NEEDS_ATTENTION:
@@ -87,18 +88,19 @@ def _why_not(action: Action, refund: Refund) -> str:
 
 
 def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> None:
-    """Ask the processor first, always; a new attempt only if it has nothing."""
+    """Ask the processor first, always. A new attempt follows only if the processor has nothing."""
     builder.record_event("retry_requested", reason=reason)
     for leg in tuple(builder.legs.values()):
         if leg.attention_code in STOPS:
             builder.read_again[leg.payment_id] = Reread(leg.attention_code != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
-            # Beside a strange object nothing new is ever sent: the retry looks for the right one, and that is all.
+            # After an object that differs from what was asked for, nothing new is ever sent: the retry only searches
+            # for the right one.
             refusal = RefusalKind.ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
             seen_now = leg.blocked_by if takes_as_seen else ()
             seen = tuple(dict.fromkeys((*leg.acknowledged_outside, *seen_now)))
             builder.transition_leg(
-                replace(_asked_now(builder, leg), acknowledged_outside=seen, blocked_by=()),
+                replace(_due_now(builder, leg), acknowledged_outside=seen, blocked_by=()),
                 LegOutcome.NO_ANSWER,
                 reason=reason,
                 in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal),
@@ -106,19 +108,19 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
         elif leg.attention_code and leg.status in ACTIVE:
             required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
             in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
-            builder.update_leg(_asked_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
-        elif leg.attention_code and leg.failure_code not in FAILED_BY_A_DISPUTE:
+            builder.update_leg(_due_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
+        elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
             builder.update_leg(leg, attention_code=None)
 
 
-def _asked_now(builder: DecisionBuilder, leg: Leg) -> Leg:
+def _due_now(builder: DecisionBuilder, leg: Leg) -> Leg:
     return replace(leg, attention_code=None, next_at=builder.now, retry_count=0, listed_at=None)
 
 
 def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> None:
-    """Everything that has no end yet ends by the person's word: paid by hand under `reference`, or given back.
+    """End every open leg by the person's decision: paid manually under `reference`, or returned to the balance.
 
-    What is with the processor stays there, and what may still land there is looked for until it can't.
+    A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land.
     """
     for leg in tuple(builder.legs.values()):
         if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
@@ -128,7 +130,7 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
             builder.update_leg(leg, attention_code=None)
         elif reference is not None:
             builder.transition_leg(
-                _without_questions(leg),
+                _without_attention(leg),
                 LegOutcome.PAID_MANUALLY,
                 reason=reason,
                 processor_refund_id=MANUAL_PREFIX + reference,
@@ -136,10 +138,10 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 next_at=builder.now if leg.unanswered else None,
             )
         elif stranded:
-            builder.update_leg(_without_questions(leg), reallocated=True, reversed_credits=leg.credits)
+            builder.update_leg(_without_attention(leg), reallocated=True, reversed_credits=leg.credits)
         else:
             builder.transition_leg(
-                _without_questions(leg),
+                _without_attention(leg),
                 LegOutcome.ABANDONED,
                 reason=reason,
                 reallocated=True,
@@ -147,5 +149,5 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
             )
 
 
-def _without_questions(leg: Leg) -> Leg:
+def _without_attention(leg: Leg) -> Leg:
     return replace(leg, attention_code=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered), blocked_by=())

@@ -1,4 +1,4 @@
-"""The processor's own word on a payment, held against what was recorded, before money moves over it. Pure."""
+"""Check the processor's record of a payment against ours before money moves over it. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from refund_worker.domain.refund import Leg, LegStatus
 
 PAYMENT_MISMATCH = "payment_mismatch"
 CHARGE_DISPUTED = "charge_disputed"
-# Why a leg waits before its send: the payment's word, not an answer to a send.
+# Attention codes of a leg that waits because of its payment's record, and not of an answer to a send.
 STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentFacts:
-    """A payment as recorded beside what its processor says of it; amounts in minor units.
+    """A payment as recorded here, and the processor's record of it. Amounts are in minor units.
 
-    `is_read` is False while it is to be asked for, and `word` None where there is none. `outside_minor` is what is
-    refunded there and not in our books, of which a person has said to go on beside `seen_minor`. `readable`: the
-    processor's payments can be asked about at all.
+    `is_read` is False while the processor's record is still to be read; `word` is that record, if there is one.
+    `outside_minor` was refunded at the processor and is not in our records; a person has accepted `seen_minor` of it.
+    `readable`: the processor can be asked about its payments at all. `read_at` is in epoch seconds.
     """
 
     payment_id: str
@@ -40,16 +40,16 @@ class PaymentFacts:
     word: PaymentReading | None = None
     outside_minor: int = 0
     seen_minor: int = 0
-    ours_minor: int = 0  # what was sent of our own refunds; told only where something is outside
+    ours_minor: int = 0  # what we sent of our own refunds; only filled if something is outside
 
     @property
     def expected_minor(self) -> int:
-        """What must have been captured there."""
+        """Return the minor units that the processor must have captured."""
         return self.amount_minor if self.captured_minor is None else self.captured_minor
 
     @property
     def left_minor(self) -> int | None:
-        """What the processor still has room for beside what went back elsewhere; None where nothing did."""
+        """Return the minor units that the processor can still refund, or None if no money went back elsewhere."""
         if not self.outside_minor:
             return None
         left = self.expected_minor - self.refunded_minor - self.outside_minor - self.ours_minor
@@ -59,9 +59,9 @@ class PaymentFacts:
 def with_sent(
     facts: Mapping[str, PaymentFacts], before: Iterable[Leg], after: Iterable[Leg]
 ) -> Mapping[str, PaymentFacts]:
-    """The facts once `before` has become `after`: what is sent for the first time is no longer there for others.
+    """Return the facts after `before` has become `after`: money that is sent first is not left for others.
 
-    Only of payments of which something is outside, as `ours_minor` says: in the usual case nothing is copied.
+    Only payments with money outside our records change, as `ours_minor` says. In the usual case nothing is copied.
     """
     sent = [leg for leg in after if leg.last_sent_at is not None and is_outside(facts.get(leg.payment_id))]
     if not sent:
@@ -76,16 +76,17 @@ def with_sent(
 
 
 def is_outside(facts: PaymentFacts | None) -> bool:
-    """Whether the processor has refunded more of it than our books know of.
+    """Return True if the processor has refunded more of the payment than our records know of.
 
-    Who has seen that has decided about one refund: of any other the list is read, and a person decides about it anew.
+    A person who has seen that has decided about one refund only. For any other refund the list is read, and a person
+    decides again.
     """
     return facts is not None and facts.outside_minor > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why nothing may be sent over a payment; `passes` by itself where only the processor's next word ends it."""
+    """A reason to send nothing over a payment. `passes` is True if the processor's next record may end it."""
 
     code: str
     message: str
@@ -93,7 +94,7 @@ class Objection:
 
 
 def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
-    """What of the processor's word stands in the way of a send; None if nothing does. `live` is the mode we work in."""
+    """Return the reason in the processor's record to send nothing, or None. `live` is the mode that we work in."""
     word = facts.word
     if word is None:
         return None
@@ -102,7 +103,7 @@ def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
     if word.disputed:
         return Objection(CHARGE_DISPUTED, "nothing was sent: the processor says that the payment is disputed", True)
     if _is_suspect(facts):
-        return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_gone(facts, word)}")
+        return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_refunded_elsewhere(facts, word)}")
     return None
 
 
@@ -123,7 +124,7 @@ def _mode(live: bool) -> str:
     return "live" if live else "test"
 
 
-def _gone(facts: PaymentFacts, word: PaymentReading) -> str:
+def _refunded_elsewhere(facts: PaymentFacts, word: PaymentReading) -> str:
     there = word.refunded_minor or 0
     known = as_text(there - facts.outside_minor, word.currency)
     left = as_text(max(0, facts.expected_minor - there), word.currency)
@@ -134,12 +135,13 @@ def _gone(facts: PaymentFacts, word: PaymentReading) -> str:
 
 
 def waits_for_reading(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> bool:
-    """Whether the payment has to be read before anything else is decided about sending the leg: it is asked for then.
+    """Return True if the payment must be read before the leg is sent; the call is planned then.
 
-    Before the list too, so that a person who is shown what others refunded decides once about the same money.
+    It comes before the list too. A person who is shown the refunds of others then decides only once about the same
+    money.
     """
     if facts is None or not _is_to_be_read(
-        facts, objection_to(facts, builder.policy.live), builder.now, builder.policy
+        facts, objection_to(facts, builder.policy.rules_of(leg.processor).live), builder.now, builder.policy
     ):
         return False
     builder.update_leg(leg, next_at=builder.now + builder.policy.lease_seconds)
@@ -148,11 +150,11 @@ def waits_for_reading(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | 
 
 
 def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> Leg | None:
-    """The leg if it may be sent as far as its payment's word is concerned; None if it waits for a person."""
+    """Return the leg if the payment's record allows the send, or None if the leg waits for a person."""
     if facts is None:
         return leg
-    objection = objection_to(facts, builder.policy.live)
-    if objection is not None and not _is_overruled(objection, leg):
+    objection = objection_to(facts, builder.policy.rules_of(leg.processor).live)
+    if objection is not None and not _is_acknowledged(objection, leg):
         passes = objection.passes and _can_be_read(facts, builder.policy)
         again = passes and leg.retry_count < BLOCKED_TRIES
         leg = builder.update_leg(leg, retry_count=leg.retry_count + passes)
@@ -167,14 +169,15 @@ def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> L
 
 
 def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None:
-    """A leg that a person has sent on beside money gone elsewhere: what is left is sent, the rest stays with a person.
+    """Send only the money that is left, and leave the rest to a person as a leg of its own. Return the leg to send.
 
-    The processor would refuse the whole. The rest may have reached the customer already: no credits go back unasked.
+    A person let the leg continue although money went back elsewhere. The processor would refuse the whole amount. The
+    rest may have reached the customer already, so its credits are not returned automatically.
     """
     rest_minor = leg.amount_minor - left_minor
-    told = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
+    problem = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
     if left_minor == 0:
-        block_for_payment(builder, leg, REFUNDED_ELSEWHERE, told)
+        block_for_payment(builder, leg, REFUNDED_ELSEWHERE, problem)
         return None
     credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
     of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
@@ -186,7 +189,7 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
         payment_credits=rest_of_room,
         attention_code=None,
     )
-    block_for_payment(builder, rest, REFUNDED_ELSEWHERE, told)
+    block_for_payment(builder, rest, REFUNDED_ELSEWHERE, problem)
     return builder.update_leg(
         leg,
         amount_minor=left_minor,
@@ -218,38 +221,45 @@ def block_for_payment(
     next_at: float | None = None,
     alarm: bool = True,
 ) -> None:
-    """The leg waits, unsent; a person hears of it once, however often the same is found."""
+    """Let the leg wait, unsent. A person is alerted once, however often the same is found."""
     if leg.attention_code != code:
         builder.record_event(event or code, alarm=alarm, leg=leg, reason=message, payment_id=leg.payment_id)
     builder.update_leg(leg, next_at=next_at, attention_code=code, failure_code=code, failure_message=message)
 
 
 def _is_suspect(facts: PaymentFacts) -> bool:
-    """Whether more is refunded there than our books and a person know of: its list names what."""
+    """Return True if more was refunded there than our records and a person know of. Its list names the refunds."""
     return facts.outside_minor > facts.seen_minor
 
 
 def is_unread(facts: PaymentFacts | None) -> bool:
-    """Whether the processor could tell what it refunded of the payment, and did not: a refused key, or a setting.
+    """Return True if the processor could say what it refunded of the payment, and did not: a refused key, or a setting.
 
-    The look at its list has passed over what was refunded before the payment was recorded, so its own list is read.
+    The sync of its refunds skips those that were made before the payment was recorded, so the payment's own list is
+    read.
     """
     return facts is not None and facts.readable and facts.word is None
 
 
 def payment_blocks_sending(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:
-    """Whether not even a send that may have been executed may be repeated: what became of it is looked up instead."""
+    """Return True if the payment forbids even the repeat of a send that may have been executed.
+
+    The outcome of that send is looked up instead.
+    """
     objection = None if facts is None else objection_to(facts, live)
-    return objection is not None and not _is_overruled(objection, leg)
+    return objection is not None and not _is_acknowledged(objection, leg)
 
 
-def _is_overruled(objection: Objection, leg: Leg) -> bool:
-    """What a person has seen by name in the list, which has nothing more, is the money that the word tells of."""
+def _is_acknowledged(objection: Objection, leg: Leg) -> bool:
+    """Return True if a person has seen the refunds of others by name.
+
+    Their list has no other refund, so they are the money that the processor's record reports.
+    """
     return objection.code == REFUNDED_ELSEWHERE and bool(leg.acknowledged_outside)
 
 
 def proved_by(leg: Leg, refund_object: RefundObject) -> PaymentRead | None:
-    """What a refund object of this leg proves of its payment: a refund is in the payment's own currency."""
+    """Return what a refund object of this leg proves about its payment, or None: both have the same currency."""
     if refund_object.leg_id != leg.leg_id or refund_object.currency == leg.currency:
         return None
     if refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:

@@ -1,4 +1,4 @@
-"""The calls that a decision makes to a processor, as data."""
+"""The calls to a processor that a decision can plan, as data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from refund_worker.domain.processor_replies import Answer
 
 @dataclass(frozen=True, slots=True)
 class RefundInstruction:
-    """What one attempt asks for: `amount_minor` of `currency` back over `processor_payment_id`.
+    """The request of one attempt: refund `amount_minor` (minor units) of `currency` over `processor_payment_id`.
 
-    `installation` says which database knows the leg: several may share one account at the processor.
+    `installation` names the database that knows the leg: several may share one account at the processor.
     """
 
     refund_id: str
@@ -26,7 +26,7 @@ class RefundInstruction:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Call the processor with the attempt's frozen key and body; a new attempt's body is frozen from `order`."""
+    """A send with the attempt's frozen key and body. The body of a new attempt is frozen from `order`."""
 
     leg_id: str
     processor: str
@@ -37,9 +37,9 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Ask which refund objects exist over this leg's payment, ours and others'.
+    """A question for the refund objects over this leg's payment, ours and others'.
 
-    `before_sending`: a send waits for nothing but this list.
+    `before_sending`: a send waits only for this list.
     """
 
     leg_id: str
@@ -50,7 +50,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask what a known refund object is now."""
+    """A question for the current state of a known refund object."""
 
     leg_id: str
     processor: str
@@ -59,7 +59,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Ask what the processor says of the payment that the leg would go over."""
+    """A question for the processor's record of the payment that the leg would use."""
 
     leg_id: str
     processor: str
@@ -71,10 +71,10 @@ Call = Send | LookUp | Fetch | Verify
 
 @dataclass(frozen=True, slots=True)
 class RecordedReply:
-    """What a processor said about one leg: the answer to `call`, or something unasked (`call` is None).
+    """A processor's reply about one leg: the answer to `call`, or a report that it made unasked.
 
-    `asked_at` (epoch seconds) is when the question was asked: the quiet window is measured against it, never against
-    the time of the answer. `call` None stands for a webhook, a poll or a reconciliation.
+    `asked_at` (epoch seconds) is the time of the question: the quiet window is measured against it, never against the
+    time of the answer. A webhook event, a poll or a reconciliation has no `call`.
     """
 
     refund_id: str

@@ -1,4 +1,4 @@
-"""What a processor can answer, as a closed union, and what it is asked. Adapters translate into these words."""
+"""The replies of a processor, as a closed union. Adapters translate each answer into one of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class RefundObject:
-    """One refund as the processor's own record describes it. Untrusted: the engine checks amount, currency and payment.
+    """One refund in the processor's own record. Untrusted: the engine checks amount, currency and payment.
 
-    `status` is the processor's own word, or None; unknown words are passed on, never guessed at. `amount_minor` is in
+    `status` is the processor's own status, or None; an unknown one is passed on, never guessed at. `amount_minor` is in
     the minor units of `currency` (upper case). `payment_refs` are all the processor's names for the payment it went
-    over (at Stripe the charge's and the payment intent's id). `leg_id`, `attempt` and `installation` are what we wrote
+    over: some have two ids for one payment. `leg_id`, `attempt` and `installation` are what we wrote
     into its metadata, None if it is not ours.
     """
 
@@ -40,21 +40,22 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refused for good, by a code that is known to be about this payment: this call created nothing and the same again
-    never will.
+    """A final refusal, by a code that is known to concern this payment. Nothing was created, and a repeat never will.
 
     `replayed`, here and below: the processor says that this is the stored answer to an earlier call under the same key.
+    `more_than_left`: the payment has less left than was asked for, so others may have refunded it.
     """
 
     code: str
     message: str
     request_id: str | None = None
     replayed: bool = False
+    more_than_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AlreadyRefunded:
-    """The payment is fully refunded, perhaps by an earlier try of ours: look before deciding."""
+    """The payment is fully refunded, perhaps by an earlier attempt of ours: look it up before deciding."""
 
     message: str
     request_id: str | None = None
@@ -63,7 +64,10 @@ class AlreadyRefunded:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Refused for now (processor balance empty, dispute open): created nothing; a later try needs a new key."""
+    """A temporary refusal (balance at the processor empty, dispute open). A later try needs a new key.
+
+    Nothing was created.
+    """
 
     code: str
     message: str
@@ -73,7 +77,10 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Proved not executed (429, 409 key in use, lock timeout): the same key again, later. Costs no attempt."""
+    """Proof that nothing was executed (429, 409 key in use, lock timeout).
+
+    The same key is sent again later. That uses up no attempt.
+    """
 
     code: str
     retry_after_seconds: float | None = None
@@ -81,9 +88,9 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Proved not executed: no connection was made, so no byte of the request left.
+    """Proof that nothing was executed: no connection was made, so no byte of the request left.
 
-    `begun` is False where we did not even try (our turn did not come): that says nothing about the processor.
+    `begun` is False if the call was not even tried (it got no slot): that says nothing about the processor.
     """
 
     reason: str
@@ -92,7 +99,10 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Unknown: it may have been executed, now or later. `server_error` is True for a 5xx, which sticks to its key."""
+    """An unknown outcome: the call may have been executed, or may be later.
+
+    `server_error` is True for a 5xx, which stays stored under its key.
+    """
 
     reason: str
     server_error: bool = False
@@ -100,10 +110,10 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Our set-up is at fault, and every refund would meet it: credentials (401, 403), the request's form, the account,
-    the API version or the mode. No refund has failed; stop asking and tell a person.
+    """A fault of our set-up that every refund would meet. No refund has failed; stop asking and alert a person.
 
-    `maybe_kept`: the processor may repeat this answer to the same key for ever, so a later try needs a new one.
+    It concerns the credentials (401, 403), the request's form, the account, the API version or the mode. `maybe_kept`:
+    the processor may repeat this answer to the same key for ever, so a later try needs a new one.
     """
 
     code: str
@@ -114,8 +124,10 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """Refused for what one record or one request has wrong (404: wrong account, wrong mode, wrong id; an amount, a
-    currency, a connected account): created nothing; a person must look at that one."""
+    """A refusal for a fault in one record or one request. Nothing was created; a person must check that one.
+
+    It is a 404 (wrong account, wrong mode, wrong id), or concerns an amount, a currency or a connected account.
+    """
 
     code: str
     message: str
@@ -128,7 +140,7 @@ UNKNOWN_REFUSAL = "unknown_refusal"
 
 @dataclass(frozen=True, slots=True)
 class UnknownRefusal:
-    """Refused in the processor's own words, and by a `code` that we do not know: a person must read them."""
+    """A refusal by a `code` that we do not know. A person must read the processor's own message."""
 
     code: str
     message: str
@@ -138,18 +150,18 @@ class UnknownRefusal:
 
 @dataclass(frozen=True, slots=True)
 class KeyConflict:
-    """The key was used with other parameters: our own bug. Stop; never make a new key for it."""
+    """The key was used with other parameters: our own bug. Stop, and never make a new key for it."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Refund objects, searched to the end of the list; empty is a miss, not a proof.
+    """The refund objects of a list that was read to its end. An empty list is a miss, not a proof.
 
-    An adapter gives all that were asked for as `objects`, whoever made them. The engine, which knows whose they are,
-    leaves the leg's own there and puts what others made over its payment into `foreign`. `explained_minor` is how much
-    of that our books know of: what persons paid by hand over this payment, in minor units.
+    An adapter returns all that were asked for as `objects`, no matter who made them. The engine knows the owners: it
+    leaves the leg's own there and moves those that others made over its payment to `foreign`. `explained_minor` (minor
+    units) is how much of these our records know of: what persons paid manually over this payment.
     """
 
     objects: tuple[RefundObject, ...]
@@ -159,7 +171,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class PaymentReading:
-    """What the processor says of a payment. Untrusted. None stands for what it does not say.
+    """The processor's record of a payment. Untrusted. An unreported field has the value None.
 
     `captured_minor` and `refunded_minor` are in the minor units of `currency` (upper case); `refunded_minor` is all
     that was refunded of it so far, by us too. `disputed`: its refunds are refused while the dispute is open.
@@ -181,7 +193,10 @@ class PaymentRead:
 
 @dataclass(frozen=True, slots=True)
 class PaymentUnreadable:
-    """Payments can't be read there (the adapter or the server has no way, or our key may not): refunds go on."""
+    """Payments cannot be read at this processor. Refunds continue.
+
+    The adapter or the server cannot read them, or our key may not.
+    """
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What the admin backend tells us of: money paid in and credits spent."""
+"""The records that the admin backend sends: money paid in and credits spent."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRecord:
-    """Money once paid in and the credits it bought; `amount_minor` in minor units, `captured_at` in epoch seconds.
+    """Money that was paid in once, and the credits it bought. Amounts are in minor units, times in epoch seconds.
 
-    `captured_minor` is what the processor captured, where that is not the amount; `refunded_minor` is what was returned
-    before we knew of the payment.
+    `captured_minor` is what the processor captured, if that is not the amount. `refunded_minor` is what was returned
+    before the payment was recorded here.
     """
 
     payment_id: str
@@ -27,7 +27,7 @@ class PaymentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpendRecord:
-    """Credits that a customer spent; `credits` is a positive figure."""
+    """Credits that a customer spent. `credits` is a positive figure; `occurred_at` is in epoch seconds."""
 
     transaction_id: str
     customer_id: str

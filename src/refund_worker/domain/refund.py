@@ -1,4 +1,4 @@
-"""What a refund and its legs are. Times are seconds since the epoch, by the database's clock; amounts are integers."""
+"""Refunds and their legs. Times are in epoch seconds, by the database's clock; amounts are integers in minor units."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import TypedDict
 
 
 class Kind(StrEnum):
+    """The kind of a refund: credits that were spent, or credits that are still on the balance."""
+
     CREDIT_REFUND = "credit_refund"
     WITHDRAWAL = "withdrawal"
 
 
 class To(StrEnum):
+    """The target of a refund: the customer's balance of credits, or the source of the money."""
+
     BALANCE = "balance"
     SOURCE = "source"
 
 
 class RefundStatus(StrEnum):
+    """The status of a refund."""
+
     QUEUED = "queued"
     AWAITING_APPROVAL = "awaiting_approval"
     SENDING = "sending"
@@ -32,23 +38,27 @@ class RefundStatus(StrEnum):
     CANCELED = "canceled"
 
 
-FINAL = frozenset(
-    {
-        RefundStatus.SUCCEEDED,
-        RefundStatus.PARTIALLY_SUCCEEDED,
-        RefundStatus.FAILED,
-        RefundStatus.REJECTED,
-        RefundStatus.CANCELED,
-    }
-)
+# Groups of refunds' statuses. Nothing outside of the domain lists statuses of its own.
+ENDED_PAID = (RefundStatus.SUCCEEDED, RefundStatus.PARTIALLY_SUCCEEDED)
+ENDED_UNSENT = (RefundStatus.REJECTED, RefundStatus.CANCELED)  # before any money was asked for
+ENDED_UNPAID = (RefundStatus.FAILED, *ENDED_UNSENT)
+FINAL = frozenset({*ENDED_PAID, *ENDED_UNPAID})
 NON_FINAL = tuple(status for status in RefundStatus if status not in FINAL)
+WAITING_FOR_PERSON = (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL)
+UNDER_WAY = tuple(status for status in NON_FINAL if status not in WAITING_FOR_PERSON)
+NOT_YET_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)  # its ledger entries follow
+POSTED_UNENDED = tuple(status for status in NON_FINAL if status not in NOT_YET_POSTED)
+FAILED_TO_PAY_ALL = (RefundStatus.FAILED, RefundStatus.PARTIALLY_SUCCEEDED)  # an end with a failure code
+TROUBLED = (RefundStatus.NEEDS_ATTENTION, RefundStatus.FAILED)
 
 
 class LegStatus(StrEnum):
+    """The status of a leg."""
+
     PLANNED = "planned"
     SENDING = "sending"  # the intent is committed; a call may be under way
     WAITING = "waiting"  # proved not executed: to be sent again
-    UNKNOWN = "unknown"  # silence: may have been executed, now or later
+    UNKNOWN = "unknown"  # no answer: the call may have been executed, or may be later
     BLOCKED = "blocked"  # refused for now, created nothing
     PENDING = "pending"
     REQUIRES_ACTION = "requires_action"
@@ -58,7 +68,7 @@ class LegStatus(StrEnum):
 
 
 class ObjectState(StrEnum):
-    """What the processor's word for one refund object comes to; later ones win over earlier ones in `OBJECT_RANK`."""
+    """The state of one refund object at the processor. A higher `OBJECT_RANK` replaces a lower one."""
 
     PENDING = "pending"
     REQUIRES_ACTION = "requires_action"
@@ -67,7 +77,7 @@ class ObjectState(StrEnum):
     CANCELED = "canceled"
 
 
-# A total order, so that the join does not depend on what was heard first.
+# A total order, so that the result does not depend on the order of the reports.
 OBJECT_RANK: Mapping[ObjectState, int] = {
     ObjectState.PENDING: 0,
     ObjectState.REQUIRES_ACTION: 1,
@@ -77,14 +87,16 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
 }
 # An object in one of these has paid or may still pay.
 LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
+# No money goes out for one in these; a processor's own word for its status is compared with them as it is.
+UNPAID_OBJECT_STATES = frozenset(ObjectState) - LIVE_OBJECT_STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRequest:
-    """One request to give back, checked for syntax.
+    """One request for a refund, checked for syntax.
 
-    `client` scopes the idempotency key. `actor` is who was authenticated by the door; `requested_by` is the caller's
-    own word on who asked, a note that decides nothing.
+    `client` scopes the idempotency key. `actor` is the name that the entry point authenticated. `requested_by` is the
+    caller's own claim of who asked: a note that decides nothing.
     """
 
     idempotency_key: str
@@ -106,7 +118,7 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class KnownRefundObject:
-    """A refund object of the processor as last taken in for this leg."""
+    """A refund object of the processor, in the last state that was applied to this leg."""
 
     processor_refund_id: str
     state: ObjectState
@@ -114,7 +126,7 @@ class KnownRefundObject:
 
 
 class RefusalKind(StrEnum):
-    """What a processor's refusal of a send means for the leg, once it is certain that nothing else exists."""
+    """The meaning of a refused send for the leg, once it is certain that nothing else exists."""
 
     REFUSED = "refused"  # final: this payment cannot be used
     OVER_REFUND = "over_refund"  # the payment has less left than our records say
@@ -123,13 +135,13 @@ class RefusalKind(StrEnum):
     MISCONFIGURED = "misconfigured"
     UNKNOWN = "unknown_refusal"  # a code that we do not know: a person reads it
     KEY_CONFLICT = "key_conflict"
-    ANSWER_MISMATCH = "answer_mismatch"  # an object bears the leg's name and is something else
+    ANSWER_MISMATCH = "answer_mismatch"  # an object carries the leg's id and is something else
     OUTCOME_UNKNOWN = "outcome_unknown"  # nothing was found after the key's life
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is not known about the calls that were made for a leg. A leg without open questions has none."""
+    """The open questions about the calls that were made for a leg. A leg without any has no doubt."""
 
     unanswered: bool = False  # the outcome of an earlier call is not known yet
     lookup_required: bool = False  # the same key would only replay an error: list what exists before anything else
@@ -139,7 +151,7 @@ class Doubt:
     def of(
         cls, *, unanswered: bool = False, lookup_required: bool = False, refusal: RefusalKind | None = None
     ) -> Doubt | None:
-        """Return the doubt, or None where there is nothing to doubt."""
+        """Return the doubt, or None if there is nothing to doubt."""
         return cls(unanswered, lookup_required, refusal) if unanswered or lookup_required or refusal else None
 
 
@@ -147,9 +159,10 @@ class Doubt:
 class Leg:
     """The part of a refund that goes back over one payment.
 
-    `credits` are the refund's credits it carries, `payment_credits` what it takes of the payment's room. `attempt` is
-    the number of the current or next attempt; `sends` counts the calls made under its key. "Was it ever tried" is
-    `last_sent_at`, over all attempts; "how often to wait longer" is `backoffs`: two numbers, never one.
+    `credits` are the refund's credits that it carries, `payment_credits` the credits that it takes of the payment.
+    `attempt` is the number of the current or next attempt; `sends` counts the calls made under its key. `last_sent_at`
+    says if the leg was ever sent, over all attempts. `retry_count` says how long to wait next. They are two numbers,
+    never one.
     """
 
     leg_id: str
@@ -165,25 +178,25 @@ class Leg:
     attempt: int = 1
     sends: int = 0
     retry_count: int = 0
-    first_intent_at: float | None = None  # of any attempt: what others refund since then is of this leg's concern
+    first_intent_at: float | None = None  # of any attempt: refunds of others since then concern this leg
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
     in_doubt: Doubt | None = None
-    times_restored: int = 0  # how often a leg of no money counted as paid again; part of its payout's id
+    times_restored: int = 0  # how often a zero-amount leg was restored; part of its payout's id
     failure_code: str | None = None
     failure_message: str | None = None
     attention_code: str | None = None  # why a person is needed
     processor_refund_id: str | None = None
-    reallocated: bool = False  # what becomes of a failed leg's money is decided
-    reversed_credits: int = 0  # credits to give back to the balance for it
-    replaces: str | None = None  # the failed leg it stands in for
+    reallocated: bool = False  # it is decided where a failed leg's money goes
+    reversed_credits: int = 0  # credits to return to the balance for it
+    replaces: str | None = None  # the failed leg that it replaces
     next_at: float | None = None
-    listed_at: float | None = None  # when the list was asked that shows nothing against the next send
-    held: bool = False  # it waited through a pause or for a person: the list is read before anything is sent
+    listed_at: float | None = None  # time of the list that shows nothing against the next send
+    held: bool = False  # it waited through a pause or for a person: read the list before a send
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
-    acknowledged_outside: tuple[str, ...] = ()  # those of them that a person has seen and sent on all the same
+    acknowledged_outside: tuple[str, ...] = ()  # those that a person has seen and accepted
     objects: tuple[KnownRefundObject, ...] = ()
-    unreturnable_minor: int = 0  # what the customer paid beside it and no refund can return: less than a step
+    unreturnable_minor: int = 0  # paid by the customer, but no refund can return it: less than a step
 
     @property
     def unanswered(self) -> bool:
@@ -207,12 +220,12 @@ class Leg:
 
     @property
     def attempts(self) -> int:
-        """How many attempts were really begun."""
+        """Return the number of attempts that were really begun."""
         return self.attempt if self.sends else self.attempt - 1
 
 
 class LegChanges(TypedDict, total=False):
-    """The fields of a leg that a decision may change, beside its status."""
+    """The fields of a leg that a decision may change, except its status."""
 
     amount_minor: int
     credits: int
@@ -242,7 +255,7 @@ class LegChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refund:
-    """One accepted request and everything that decides what happens to it next."""
+    """One accepted request, and everything that decides what happens to it next."""
 
     refund_id: str
     client: str
@@ -259,8 +272,8 @@ class Refund:
     version: int
     created_at: float
     updated_at: float
-    requested_by: str  # who was authenticated
-    requested_by_note: str | None = None  # who asked, in the caller's word
+    requested_by: str  # the authenticated actor
+    requested_by_note: str | None = None  # who asked, as the caller says
     metadata: Mapping[str, str] = field(default_factory=dict)
     of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
     ledger_posted: bool = False  # the ledger entries are made

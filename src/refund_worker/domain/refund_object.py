@@ -1,6 +1,6 @@
-"""What one refund object at the processor means for its leg.
+"""Apply the reports of one refund object at the processor to its leg.
 
-Reports of an object may come late, twice or in any order. A state of an object only ever replaces one of lower
+Reports of an object may come late, twice or in any order. A state of an object replaces only a state of lower
 `OBJECT_RANK`, so the leg ends the same in whatever order the reports come. An object that is not what the leg asked for
 is never believed: a person decides.
 """
@@ -14,8 +14,6 @@ from refund_worker.domain.credit_postings import post_after_all
 from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
     BLOCKED_TRIES,
-    FAILED_BY_A_DISPUTE,
-    FAILED_FOR_FUNDS,
     MANUAL_PREFIX,
     DecisionBuilder,
 )
@@ -56,7 +54,7 @@ _OUTCOME_OF_STATE = {
 
 def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Merge one report of a refund object into its leg, and return the leg as it is then."""
-    fault = mismatch(leg, refund_object, builder.policy.live)
+    fault = mismatch(leg, refund_object, builder.policy.rules_of(leg.processor).live)
     if fault:
         return reject_mismatch(builder, leg, refund_object, fault)
     state = STATE_OF_STATUS.get(refund_object.status or "")
@@ -86,7 +84,7 @@ def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:
 
 
 def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """An older attempt's object failed. What became of the current attempt is still open."""
+    """Look the current attempt up: an older attempt's object failed, and the current outcome is open."""
     if leg.status not in _POLLED:
         return leg
     in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal)
@@ -95,10 +93,11 @@ def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What the objects of a leg mean together.
+    """The common meaning of the objects of a leg.
 
-    `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one beside a
-    manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the money.
+    `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one in addition
+    to a manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the
+    money.
     """
 
     outcome: LegOutcome
@@ -109,7 +108,13 @@ class _Meaning:
     disputed: bool
 
 
-def _meaning(leg: Leg, refund_object: RefundObject, state: ObjectState, live: Sequence[KnownRefundObject]) -> _Meaning:
+def _meaning(
+    builder: DecisionBuilder,
+    leg: Leg,
+    refund_object: RefundObject,
+    state: ObjectState,
+    live: Sequence[KnownRefundObject],
+) -> _Meaning:
     # Among equals the object that was posted stays: going back and forth would post the same payout twice.
     best = max(
         live,
@@ -119,13 +124,14 @@ def _meaning(leg: Leg, refund_object: RefundObject, state: ObjectState, live: Se
     outcome = _OUTCOME_OF_STATE[best.state if best else state]
     paid_manually = _is_paid_manually(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
+    rules = builder.policy.rules_of(leg.processor)
     return _Meaning(
         outcome=outcome,
         live=best,
         twice=len(live) > 1 or paid_manually,
         paid_manually=paid_manually,
         late=late,
-        disputed=best is None and not late and refund_object.failure_code in FAILED_BY_A_DISPUTE,
+        disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
     )
 
 
@@ -137,10 +143,10 @@ def _apply_state(
     live: Sequence[KnownRefundObject] | None = None,
 ) -> Leg:
     """Give the leg the status that its objects have together; `live` are its live objects if not those it knows."""
-    meaning = _meaning(leg, refund_object, state, _live(leg.objects) if live is None else live)
+    meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)
-    failed_for_funds = refund_object.failure_code in FAILED_FOR_FUNDS
+    failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
     if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
         return _wait_for_funds(builder, leg, refund_object)
     if meaning.live:
@@ -245,7 +251,7 @@ def _reopen(builder: DecisionBuilder, leg: Leg) -> Leg:
 
 
 def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """Take back the credits that were returned for the leg, and alarm a person: the money did go out."""
+    """Take back the credits that were returned for the leg, and alert a person: the money did go out."""
     refund = builder.refund
     builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=leg.reversed_credits)
     not_yet_returned = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))

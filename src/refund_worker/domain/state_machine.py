@@ -1,8 +1,8 @@
-"""THE table: which state follows which outcome. Nothing else decides about states.
+"""The transition tables: which status follows which outcome. Nothing else decides about statuses.
 
-Two linked machines. A leg moves by what became of its call at the processor; a refund moves by its first step, by a
-person's command, and by what its legs come to together (`combined_outcome`). The diagrams in docs/architecture.md, the
-API's `available_actions` and the console's buttons are made from these tables.
+There are two linked machines. A leg moves by the outcome of its call at the processor. A refund moves by its first
+step, by a person's action, and by the outcome of its legs together (`combined_outcome`). The state diagrams of the
+documentation, the API's `available_actions` and the console's buttons are made from these tables.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from refund_worker.errors import RefundWorkerError
 
 
 class LegOutcome(StrEnum):
+    """The events that move a leg."""
+
     SENT = "sent"  # the intent to send was committed
     ACCEPTED = "accepted"
     REQUIRES_CUSTOMER = "asks_customer"
@@ -25,7 +27,7 @@ class LegOutcome(StrEnum):
     BLOCKED = "blocked"  # for now, and nothing exists
     UNFUNDED = "unfunded"  # the object failed because our balance at the processor was too low
     NOT_EXECUTED = "not_executed"
-    NO_ANSWER = "silence"  # no answer, a dead worker, or a refusal that does not explain an earlier silence
+    NO_ANSWER = "silence"  # no answer, a dead worker, or a refusal that does not answer an earlier call
     NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
@@ -33,12 +35,14 @@ class LegOutcome(StrEnum):
 
 
 class RefundOutcome(StrEnum):
-    CREDITED = "credited"  # to balance: the entry is posted and that is all
+    """The events that move a refund."""
+
+    CREDITED = "credited"  # to balance: the entry is posted, and nothing else follows
     POSTED = "posted"  # to source: the entries are posted, money is asked for
     APPROVED = "approved"
     REJECTED = "rejected"
     CANCELED = "canceled"
-    # What the legs come to, the first that holds:
+    # The outcome of the legs together; the first that applies:
     STUCK = "stuck"
     ASKING = "asking"
     WAITING = "waiting"
@@ -49,7 +53,7 @@ class RefundOutcome(StrEnum):
 
 
 class ImpossibleMove(RefundWorkerError):
-    """An outcome that the table does not know from this state: our own bug, and nothing is written."""
+    """An outcome that the table does not have for this status: our own bug, and nothing is written."""
 
     code = "impossible_move"
 
@@ -57,36 +61,36 @@ class ImpossibleMove(RefundWorkerError):
 _L, _LO = LegStatus, LegOutcome
 _R, _RO = RefundStatus, RefundOutcome
 
-# The processor's word for an object of its own is taken in every state; the join of states by object (`OBJECT_RANK`)
-# has already dropped what is older or repeated.
-_SAID_BY_THE_PROCESSOR = {
+# A reported state of an object is accepted in every status. Older and repeated states were already discarded by
+# comparing `OBJECT_RANK`.
+_REPORTED = {
     _LO.ACCEPTED: _L.PENDING,
     _LO.REQUIRES_CUSTOMER: _L.REQUIRES_ACTION,
     _LO.PAID: _L.SUCCEEDED,
     _LO.OBJECT_FAILED: _L.FAILED,
     _LO.OBJECT_CANCELED: _L.CANCELED,
 }
-# An empty balance ends nothing while the leg is open; a refund that had succeeded and fails for it comes back like any.
-_SAID_WHILE_OPEN = {**_SAID_BY_THE_PROCESSOR, _LO.UNFUNDED: _L.BLOCKED}
+# While the leg is open, an empty balance does not end it. A refund that had succeeded and then fails is a failure.
+_REPORTED_WHILE_OPEN = {**_REPORTED, _LO.UNFUNDED: _L.BLOCKED}
 _BY_A_PERSON = {_LO.ABANDONED: _L.CANCELED, _LO.PAID_MANUALLY: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
-    # Blocked here, from waiting and from blocked: the list that is read before a send shows what forbids it.
+    # BLOCKED here, from waiting and from blocked: the list that is read before a send shows what forbids it.
     _L.PLANNED: {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.RELEASED: _L.CANCELED,
         **_BY_A_PERSON,
-        **_SAID_WHILE_OPEN,
+        **_REPORTED_WHILE_OPEN,
     },
     _L.SENDING: {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.NOT_EXECUTED: _L.WAITING,
         _LO.NO_ANSWER: _L.UNKNOWN,
-        **_SAID_WHILE_OPEN,
+        **_REPORTED_WHILE_OPEN,
     },
-    _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_SAID_WHILE_OPEN},
+    _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_REPORTED_WHILE_OPEN},
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,
         _LO.NO_ANSWER: _L.UNKNOWN,
@@ -94,23 +98,23 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.REFUSED: _L.FAILED,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.PAID_MANUALLY: _L.SUCCEEDED,
-        **_SAID_WHILE_OPEN,
+        **_REPORTED_WHILE_OPEN,
     },
     _L.BLOCKED: {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.NO_ANSWER: _L.UNKNOWN,
         **_BY_A_PERSON,
-        **_SAID_WHILE_OPEN,
+        **_REPORTED_WHILE_OPEN,
     },
-    # Silence here: what was pending belonged to an older attempt, and the present one is still unanswered.
-    _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
-    _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_SAID_WHILE_OPEN},
-    # A leg worth nothing is never sent and counts as paid, until all the others have failed.
-    _L.SUCCEEDED: {_LO.RELEASED: _L.CANCELED, _LO.ABANDONED: _L.CANCELED, **_SAID_BY_THE_PROCESSOR},
-    # By hand: a person paid while another way was still to be found.
-    _L.FAILED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
-    _L.CANCELED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_SAID_BY_THE_PROCESSOR},
+    # NO_ANSWER here: the pending object belonged to an older attempt, and the current one is still unanswered.
+    _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_REPORTED_WHILE_OPEN},
+    _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_REPORTED_WHILE_OPEN},
+    # A zero-amount leg is never sent. It counts as paid until all others have failed.
+    _L.SUCCEEDED: {_LO.RELEASED: _L.CANCELED, _LO.ABANDONED: _L.CANCELED, **_REPORTED},
+    # PAID_MANUALLY: a person paid while another payment was still to be found.
+    _L.FAILED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_REPORTED},
+    _L.CANCELED: {_LO.PAID_MANUALLY: _L.SUCCEEDED, **_REPORTED},
 }
 
 _BY_THE_LEGS = {
@@ -135,8 +139,8 @@ REFUND_TABLE: Mapping[RefundStatus, Mapping[RefundOutcome, RefundStatus]] = {
     _R.PENDING: _BY_THE_LEGS,
     _R.REVERSING: _BY_THE_LEGS,
     _R.NEEDS_ATTENTION: _BY_THE_LEGS,
-    # An end reopens only by the processor's later word. What was never sent, as far as this database knows, may have
-    # been sent by one that it is a backup or a copy of.
+    # A final status reopens only by a later report of the processor. A refund that this database never sent may have
+    # been sent by the database of which it is a backup or a copy.
     _R.SUCCEEDED: _BY_THE_LEGS,
     _R.PARTIALLY_SUCCEEDED: _BY_THE_LEGS,
     _R.FAILED: _BY_THE_LEGS,
@@ -146,7 +150,7 @@ REFUND_TABLE: Mapping[RefundStatus, Mapping[RefundOutcome, RefundStatus]] = {
 
 
 class Action(StrEnum):
-    """What a person may do with a refund."""
+    """The actions that a person may take on a refund."""
 
     APPROVE = "approve"
     REJECT = "reject"
@@ -163,40 +167,48 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
 
-ACTIVE = frozenset(_L) - {_L.SUCCEEDED, _L.FAILED, _L.CANCELED}
+# Groups of legs' statuses; those of refunds are in `domain/refund.py`.
+FINAL_LEGS = (_L.SUCCEEDED, _L.FAILED, _L.CANCELED)
+ACTIVE = frozenset(_L) - frozenset(FINAL_LEGS)
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
-# What the processor has or may have: no person may say the opposite while it stands.
+# The processor has the leg, or may have it. Until that ends, no person may say the opposite.
 WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+# A send comes next, or after an unanswered one a look-up that may lead to a send.
+AWAITING_SEND = (_L.PLANNED, _L.WAITING, _L.UNKNOWN, _L.BLOCKED)
+MAY_BE_SENT = frozenset({*AWAITING_SEND, _L.SENDING})
 
 
 def first_refund_status(*, needs_approval: bool) -> RefundStatus:
-    """The status of a refund that was just accepted."""
+    """Return the status of a refund that was just accepted."""
     return _R.AWAITING_APPROVAL if needs_approval else _R.QUEUED
 
 
 def first_leg_status(amount_minor: int) -> LegStatus:
-    """The status of a leg that was just planned. One of no money is never sent: it counts as paid with the others."""
+    """Return the status of a leg that was just planned. A zero-amount leg is never sent: it counts as paid."""
     return _L.PLANNED if amount_minor else _L.SUCCEEDED
 
 
 def next_leg_status(status: LegStatus, outcome: LegOutcome) -> LegStatus:
-    """The table's word; raises `ImpossibleMove` where it has none."""
+    """Return the status that the table has for the outcome. Raises `ImpossibleMove` if it has none."""
     try:
         return LEG_TABLE[status][outcome]
     except KeyError:
-        raise ImpossibleMove(f"a leg that is {status} can't become {outcome}") from None
+        raise ImpossibleMove(f"a leg that is {status} cannot become {outcome}") from None
 
 
 def next_refund_status(status: RefundStatus, outcome: RefundOutcome) -> RefundStatus:
-    """The table's word; raises `ImpossibleMove` where it has none."""
+    """Return the status that the table has for the outcome. Raises `ImpossibleMove` if it has none."""
     try:
         return REFUND_TABLE[status][outcome]
     except KeyError:
-        raise ImpossibleMove(f"a refund that is {status} can't become {outcome}") from None
+        raise ImpossibleMove(f"a refund that is {status} cannot become {outcome}") from None
 
 
 def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutcome:
-    """What the legs of a refund come to together. `credits_to_reverse` are those given up and not yet given back."""
+    """Return the outcome of all legs of a refund together.
+
+    `credits_to_reverse` are the credits of abandoned or failed legs that were not returned yet.
+    """
     legs = tuple(legs)
     waiting_for = {leg.status for leg in legs if leg.status in ACTIVE or not _is_settled(leg)}
     if any(leg.attention_code for leg in legs):
@@ -218,27 +230,33 @@ def _is_settled(leg: Leg) -> bool:
 
 
 def asked_minor(legs: Iterable[Leg]) -> int:
-    """The money first promised: the legs that stand in for a failed one ask for nothing new."""
+    """Return the minor units first promised. A leg that replaces a failed one asks for no new money."""
     return sum(leg.amount_minor for leg in legs if leg.replaces is None)
 
 
 def available_actions(refund: Refund) -> tuple[Action, ...]:
-    """What a person may do now, from the table."""
+    """Return the actions that a person may take now, from the table."""
     return tuple(action for action in Action if is_allowed(action, refund))
 
 
 def is_allowed(action: Action, refund: Refund) -> bool:
-    """Whether the table offers it now. Of `resolve` only the word "paid by hand" where an answer `is_missing`."""
+    """Return True if the table offers the action now.
+
+    While an answer `is_missing`, `resolve` can only record a manual payment.
+    """
     if refund.status not in ACTIONS[action]:
         return False
     if action is not Action.RESOLVE:
         return True
     if is_missing(refund):
         return not any(leg.status is _L.SENDING for leg in refund.legs)
-    nobody_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
-    return refund.status is _R.NEEDS_ATTENTION and nobody_may_pay
+    nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
+    return refund.status is _R.NEEDS_ATTENTION and nothing_may_pay
 
 
 def is_missing(refund: Refund) -> bool:
-    """Whether an answer of the processor's is missing: a person may say that they paid, not that nobody did."""
+    """Return True if an answer of the processor is missing.
+
+    A person may then say that they paid, but not that no money was paid.
+    """
     return any(leg.status is _L.UNKNOWN for leg in refund.legs)

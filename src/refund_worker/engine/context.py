@@ -27,10 +27,13 @@ class Limiter(Protocol):
 
 
 class NoLimit:
-    """As fast as it goes."""
+    """A limiter that lets every call through at once."""
 
     async def acquire(self, processor: str) -> None:
-        return None
+        """Return at once."""
+
+    async def close(self) -> None:
+        """Do nothing: there is no connection to release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def new_id(prefix: str) -> str:
 
 
 def no_wake(refund_ids: Sequence[str], bulk: bool) -> None:
-    """Nobody is told; the sweep finds what is due."""
+    """Send no hint to workers; the sweep finds what is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,98 +1,203 @@
-"""What the engine asks of a payment processor.
+"""What the program asks of a payment processor: its adapter, its webhook events and its capability table.
 
-An adapter translates one processor's wire format into the words of `domain.replies` and decides nothing about refunds.
-It raises nothing for anything that a server or a network can do: every outcome, silence included, is a `Reply`.
+An adapter translates one processor's wire format into the reply types of `domain.processor_replies`. It decides nothing
+about refunds. It raises nothing for anything that a server or a network can do: every outcome, a missing answer
+included, is a `Reply`. docs/adding-a-processor.md explains each part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
+from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import (
-    UNKNOWN_REFUSAL,
-    AlreadyRefunded,
-    Answered,
-    Blocked,
-    Busy,
-    Denied,
-    Found,
-    KeyConflict,
-    Misconfigured,
-    NoAnswer,
-    NotSent,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
-    RefundObject,
-    Refused,
-    Reply,
-    SearchReply,
-    Unanswered,
-    UnknownRefusal,
-)
+from refund_worker.domain.processor_replies import PaymentReply, Reply, SearchReply
 
-__all__ = [
-    "UNKNOWN_REFUSAL",
-    "AlreadyRefunded",
-    "Answered",
-    "Blocked",
-    "Busy",
-    "Denied",
-    "Found",
-    "KeyConflict",
-    "Misconfigured",
-    "NoAnswer",
-    "NotSent",
-    "PaymentRead",
-    "PaymentReading",
-    "PaymentReply",
-    "PaymentUnreadable",
-    "Processor",
-    "RefundInstruction",
-    "RefundObject",
-    "Refused",
-    "Reply",
-    "SearchReply",
-    "Unanswered",
-    "UnknownRefusal",
-]
+if TYPE_CHECKING:  # the registry is read where settings are not: `refund-worker --help`
+    from refund_worker.settings import Settings
+
+
+ID_LENGTH_MAX: Final = 255
 
 
 class Processor(Protocol):
-    """One payment processor account. Made after the fork, used by one event loop, closed at the end."""
+    """One account at a payment processor.
+
+    An instance is made after the fork, is used by one event loop, and is closed at the end.
+    """
 
     name: str
-    reads_payments: bool  # whether `find_payment` can ever say more than `PaymentUnreadable`
+    reads_payments: bool  # True if `find_payment` can ever return more than `PaymentUnreadable`
 
     def freeze(self, order: RefundInstruction) -> str:
-        """The request body as canonical JSON. Pure: it is stored before the first call and sent again unchanged."""
+        """Return the request body as canonical JSON.
+
+        The function is pure: the body is stored before the first call and sent again unchanged. Raises ValueError for
+        an instruction that the processor cannot take.
+        """
 
     async def send(self, key: str, body: str) -> Reply:
-        """Ask for the refund frozen in `body` under the idempotency key `key`; bounded by the outer timeout."""
+        """Request the refund that is frozen in `body`, under the idempotency key `key`, within the timeout."""
 
     async def fetch(self, processor_refund_id: str) -> Reply:
-        """What the processor says of this refund object now."""
+        """Return the current state of one refund object."""
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """Every refund object of this payment, whoever made it, all pages read.
+        """Return every refund object of this payment, by whoever it was made, with all pages read.
 
-        `leg_id` is for a processor that can list no payment's refunds, but finds what bears our name.
+        `leg_id` is for a processor that cannot list a payment's refunds, but can find the one that carries our ids.
         """
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """What the processor itself says of this payment: what was captured and refunded, currency, mode, dispute.
+        """Return what was captured and refunded, the currency, the mode, and whether a dispute is open.
 
-        `PaymentUnreadable` where there is no way to ask, or where this reading alone is refused.
+        Return `PaymentUnreadable` if the processor has no way to ask, or if only this reading is refused.
         """
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """Every refund object made since then, ours and foreign, all pages read."""
+        """Return every refund object made since then (an aware time), ours and others', with all pages read."""
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """Cancel a refund object that still waits for the customer (at Stripe: requires_action)."""
+        """Cancel a refund object that still waits for the customer, and return its new state."""
 
     async def close(self) -> None:
-        """Release connections."""
+        """Release connections. A second call does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """The facts about one processor on which the program relies, each with its source.
+
+    - `creates_refunds`: the adapter can create refunds. False if a person pays.
+    - `key_seconds`: how long the processor keeps an idempotency key, at least. 0 if it has no such keys.
+    - `lists_refunds`: `find` and `recent` return lists that are read to their end.
+    - `list_proves_absence`: a refund that is missing in a list, once the quiet window has passed, does not exist.
+    - `answers_are_final`: a refund that has succeeded never fails later.
+    - `partial_refunds`: less than the captured amount can be refunded, and more than once.
+    - `cancels`: a refund object that waits for the customer can be canceled.
+    - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
+    - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
+    - `refund_window_seconds`: how long after its capture a payment can be refunded; None if there is no one figure.
+    - `rate_per_second`: the default limit of calls per second; 0 for no limit.
+    - `disputed_codes`: failure codes of refund objects that mean: a dispute returns the money itself.
+    - `unfunded_codes`: failure codes of refund objects that mean: our balance at the processor was too low.
+    - `sources`: the name of each fact above → where it is written, with the date of reading.
+    """
+
+    creates_refunds: bool = True
+    key_seconds: float
+    lists_refunds: bool
+    list_proves_absence: bool
+    answers_are_final: bool
+    partial_refunds: bool
+    cancels: bool
+    currency_steps: Mapping[str, int] = field(default_factory=dict)
+    currency_decimals: Mapping[str, int] = field(default_factory=dict)
+    refund_window_seconds: float | None = None
+    rate_per_second: float
+    disputed_codes: frozenset[str] = frozenset()
+    unfunded_codes: frozenset[str] = frozenset()
+    sources: Mapping[str, str]
+
+    def rules(self, *, live: bool | None = None) -> ProcessorRules:
+        """Return what deciding needs of these facts. `live` is whether the credentials in use are live ones."""
+        return ProcessorRules(
+            key_seconds=self.key_seconds,
+            list_proves_absence=self.list_proves_absence,
+            live=live,
+            disputed_codes=self.disputed_codes,
+            unfunded_codes=self.unfunded_codes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventHint:
+    """What a webhook event is about. It is a hint: the refund object is fetched before anything is decided.
+
+    `leg_id` is our id in the object, None if the event does not give it. `says_whose` is False if the event names the
+    object without our ids: then only the fetched object shows whether it is one of ours.
+    """
+
+    processor_refund_id: str
+    leg_id: str | None
+    says_whose: bool
+
+
+class InvalidEvent(ValueError):
+    """A webhook request that the processor did not sign with one of our secrets, or not recently, or is no event."""
+
+
+def is_plain_id(value: object) -> TypeGuard[str]:
+    """Return True for 1 to 255 printable ASCII characters: what is anything else is neither stored nor asked for."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= ID_LENGTH_MAX
+
+
+def checked_event_name(event_id: object, kind: object) -> tuple[str, str]:
+    """Return an event's id and kind. Raises `InvalidEvent` unless both are plain ids."""
+    if not is_plain_id(event_id) or not is_plain_id(kind):
+        raise InvalidEvent("the body is not an event")
+    return event_id, kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """How a processor's webhook requests are checked and read. Pure functions that need no API key.
+
+    - `secrets(settings)`: the accepted secrets; empty if none is set, and then no request is valid.
+    - `verify_event(headers, body, secrets, now)`: raise `InvalidEvent` unless one of `secrets` signed the raw `body`
+      recently. `headers` has lower-case names and no header that was sent twice; `now` is in epoch seconds.
+    - `event_name(body)`: the event's own id and its kind, as `checked_event_name` returns them. Raise `InvalidEvent`
+      for what is no event, or not UTF-8. The same id again is the same event.
+    - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
+    - `signature_header`, `signature_example`, `event_schema`: for the description of the HTTP API.
+    """
+
+    secrets: Callable[[Settings], Sequence[str]]
+    verify_event: Callable[[Mapping[str, str], bytes, Sequence[str], float], None]
+    event_name: Callable[[bytes], tuple[str, str]]
+    event_hint: Callable[[str, str], EventHint | None]
+    signature_header: str
+    signature_example: str
+    event_schema: Mapping[str, Any]
+
+
+def accept_any_id(processor_payment_id: str) -> None:
+    """Accept every payment id: the processor has no form of its own."""
+
+
+def do_nothing() -> None:
+    """Import nothing ahead."""
+
+
+def unknown_mode(settings: Settings) -> bool | None:
+    """Return None: the credentials do not show whether they are live or for tests."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorEntry:
+    """A processor as the registry knows it. The module that defines it imports no SDK and no HTTP client.
+
+    - `access_setting`: the setting that gives access, without its prefix; "" if none is needed.
+    - `is_configured(settings)`: whether `make` can be called.
+    - `make(settings)`: the adapter. Called after the fork; imports the adapter's module only now.
+    - `preload()`: import the adapter's module before the fork, so that all worker processes share it.
+    - `rate(settings)`: the limit of calls per second; 0 for no limit.
+    - `live(settings)`: whether its objects must be live ones; None if the credentials do not show it.
+    - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
+    - `webhooks`: None if the processor sends none.
+    """
+
+    name: str
+    capabilities: Capabilities
+    access_setting: str = ""
+    is_configured: Callable[[Settings], bool]
+    make: Callable[[Settings], Processor]
+    preload: Callable[[], object] = do_nothing
+    rate: Callable[[Settings], float]
+    live: Callable[[Settings], bool | None] = unknown_mode
+    check_payment_id: Callable[[str], None] = accept_any_id
+    webhooks: Webhooks | None = None

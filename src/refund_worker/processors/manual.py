@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Final
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Blocked,
     Found,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     Reply,
     SearchReply,
 )
+from refund_worker.processors.base import Capabilities, ProcessorEntry
 
 PAY_MANUALLY = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
@@ -67,3 +69,31 @@ class ManualProcessor:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+CAPABILITIES: Final = Capabilities(
+    creates_refunds=False,
+    # No call is made, so a repeated one is safe at any time; a day is the longest that KEY_LIFE_SECONDS allows.
+    key_seconds=86_400.0,
+    lists_refunds=False,
+    list_proves_absence=True,
+    answers_are_final=True,
+    partial_refunds=True,
+    cancels=False,
+    rate_per_second=0.0,
+    sources=dict.fromkeys(
+        (
+            *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
+            *("partial_refunds", "cancels", "currency_steps", "currency_decimals", "refund_window_seconds"),
+            *("rate_per_second", "disputed_codes", "unfunded_codes"),
+        ),
+        "this file: nothing is ever sent or created, a person pays",
+    ),
+)
+ENTRY: Final = ProcessorEntry(
+    name="manual",
+    capabilities=CAPABILITIES,
+    is_configured=lambda settings: True,
+    make=lambda settings: ManualProcessor(),
+    rate=lambda settings: CAPABILITIES.rate_per_second,
+)

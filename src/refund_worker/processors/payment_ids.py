@@ -1,17 +1,13 @@
-"""What each adapter can send as a payment's id, known without the adapter's libraries: every door asks here. Pure."""
+"""Checks of payment ids and processor names, for every entry point. They need no adapter's libraries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
-from refund_worker.processors.stripe import objects
+from refund_worker.processors import registry
 
 # The kill switch's name for every processor at once: a payment of a processor called so could not be paused alone.
 RESERVED: Final = frozenset({"all"})
-
-# By processor. One that is not here takes whatever a caller calls a payment.
-CHECKS: Final[Mapping[str, Callable[[str], None]]] = {"stripe": objects.check_payment_id}
 
 UNUSABLE: Final = "payment_id_unusable"
 
@@ -24,9 +20,12 @@ def check_processor_name(name: str) -> str:
 
 
 def check_payment_id(processor: str, processor_payment_id: str) -> None:
-    """Raises ValueError saying why `processor` can't be asked to refund this payment; the id itself is not in it."""
-    if check := CHECKS.get(processor):
-        check(processor_payment_id)
+    """Raise ValueError if `processor` cannot have a payment of this id; the id itself is not in the message.
+
+    A processor that is not registered takes any id.
+    """
+    if entry := registry.find_entry(processor):
+        entry.check_payment_id(processor_payment_id)
 
 
 def can_be_sent(processor: str, processor_payment_id: str) -> bool:

@@ -7,21 +7,19 @@ import json
 from dataclasses import replace
 from datetime import datetime
 
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Blocked,
     Found,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     Reply,
     SearchReply,
 )
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.payment_ids import UNUSABLE
 
-# Processors that this version has an adapter for. One that is not configured is waited for: its key may come.
-ADAPTERS = frozenset({"stripe", "manual"})
 UNKNOWN = "processor_unknown"
 OURS = "refund_worker_unserved"
 

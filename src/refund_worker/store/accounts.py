@@ -11,6 +11,7 @@ from refund_worker.domain.acceptance import CustomerAccount, RefundableTransacti
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import AccountDelta, PaymentDelta
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
 from refund_worker.store.tables import customers, legs, payments, transaction_rooms
@@ -68,7 +69,7 @@ _PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
 )
 
 
-def payments_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
+def refundable_payments(connection: Connection, customer_ids: Collection[str]) -> dict[str, list[RefundablePayment]]:
     """Every payment of these customers with what is taken of it; read it under the customers' lock."""
     found: dict[str, list[RefundablePayment]] = defaultdict(list)
     rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
@@ -88,7 +89,9 @@ _TRANSACTIONS = select(transaction_rooms).where(
 )
 
 
-def transactions_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RefundableTransaction]:
+def refundable_transactions(
+    connection: Connection, transaction_ids: Collection[str]
+) -> dict[str, RefundableTransaction]:
     """The refundable transactions among these ids, with what is taken of them."""
     rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
@@ -183,7 +186,7 @@ _CHANGE_PAYMENT = (
     )
 )
 # Two comparisons and not one list: a list of values can't be used with several payments in one statement.
-_standing = and_(legs.c.payment_id == bindparam("id"), legs.c.status != "failed", legs.c.status != "canceled")
+_standing = and_(legs.c.payment_id == bindparam("id"), *(legs.c.status != status for status in sorted(UNPAID_FINAL)))
 _credits_now = select(func.coalesce(func.sum(legs.c.payment_credits), 0)).where(_standing).scalar_subquery()
 _money_now = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(_standing).scalar_subquery()
 _RECOUNT_PAYMENT = (

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
 from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
 from refund_worker.store.tables import (
     audit_checks,
@@ -71,21 +71,12 @@ ERASED: Mapping[str, dict[str, str]] = {
 # The line of a refund that a second person let go.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
 # Behind a line that leads to one of these, nothing is sent before another line lets the refund go.
-_HELD = (RefundStatus.AWAITING_APPROVAL, RefundStatus.REJECTED, RefundStatus.CANCELED)
+_HELD = (RefundStatus.AWAITING_APPROVAL, *ENDED_UNSENT)
 # The second: the processor has paid already, on the word of a database that this one is a backup or a copy of.
 _LET_GO = (APPROVED, "posted_after_all")
 _SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
-# Any number will do, as long as every process that seals takes the same.
-SEAL_LOCK = 7_203_118_555
-
-
-def try_lock(connection: Connection) -> bool:
-    """Whether this transaction is the one that may seal now; an SQLite writer is alone anyway."""
-    if connection.dialect.name == "sqlite":
-        return True
-    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": SEAL_LOCK}).scalar())
 
 
 def top_seqs(connection: Connection) -> dict[str, int]:
@@ -160,7 +151,7 @@ def erasures_of(connection: Connection, table: str, seq: int) -> list[RowMapping
 
 
 def seal_over(connection: Connection, table: str, seq: int) -> RowMapping | None:
-    """The seal that this row of the table is under, or None while it is not sealed."""
+    """Return the seal that covers this row of the table, or None if it is not sealed yet."""
     s = audit_seals.c
     query = select(audit_seals).where(s.table_name == table, s.last_seq >= seq).order_by(s.last_seq).limit(1)
     return connection.execute(query).mappings().first()

@@ -102,7 +102,7 @@ def count_refunds_by_status(connection: Connection, batch_id: str) -> dict[str, 
 
 
 def refunds_of(connection: Connection, batch_id: str, *, status: str | None, limit: int) -> list[str]:
-    """Ids of the first refunds of a batch, each once, in the order of its rows; with `status` only those."""
+    """Return ids of the batch's first refunds, each once, in row order; only those in `status` if it is given."""
     r = refund_batch_rows.c
     query = select(r.refund_id, func.min(r.row)).where(r.batch_id == batch_id, r.refund_id.is_not(None))
     if status is not None:

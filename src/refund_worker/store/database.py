@@ -32,6 +32,8 @@ RETRY_STATES = frozenset({"40001", "40P01"})
 # Not operational errors by their class, but they pass: a server that only reads (a standby just now, or a disk that
 # somebody protects), and a transaction that stood still for too long.
 PASSING_STATES = frozenset({"25006", "25P03"})
+# Ids of one statement: fewer than either database takes as parameters.
+IDS_AT_ONCE = 5_000
 
 T = TypeVar("T")
 _WRITE = "refund_worker_write"

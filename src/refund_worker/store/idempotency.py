@@ -8,6 +8,7 @@ from refund_worker.store.tables import keyed_acts
 
 
 def find_act(connection: Connection, client: str, idempotency_key: str) -> RowMapping | None:
+    """Return the act under this client's idempotency key, with `body` and `result_id`, or None if the key is free."""
     k = keyed_acts.c
     query = select(keyed_acts).where(k.client == client, k.idempotency_key == idempotency_key)
     return connection.execute(query).mappings().first()

@@ -7,17 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from refund_worker.domain.refund import ENDED_UNSENT
 from refund_worker.store.tables import legs, refunds
 
 # Asked and not taken back by a person: what failed counts too, since somebody did ask for it.
-NOT_COUNTED = ("rejected", "canceled")
-
-
-def lock_actors(connection: Connection, actors: Collection[str]) -> None:
-    """One transaction at a time for each actor; an SQLite writer is alone anyway."""
-    if connection.dialect.name != "sqlite":
-        for actor in sorted(actors):
-            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(actor, 0))))
+NOT_COUNTED = ENDED_UNSENT
 
 
 def money_of_customers(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
+from refund_worker.batching import batched
 from refund_worker.domain.refund import LegStatus
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.refunds import refunds_of_legs
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
 from refund_worker.store.tables import legs, payments, refund_objects
 
 

@@ -1,4 +1,4 @@
-"""What processors say of payments, kept with each payment beside what was recorded."""
+"""Readings of payments: what processors report, kept with each payment next to what was recorded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import legs, payments
 
 # What a refund object has proved of its payment stands until the payment itself is read: a retry only doubts it.
@@ -21,8 +23,7 @@ _ours = (
     select(func.coalesce(func.sum(legs.c.amount_minor), 0))
     .where(
         legs.c.payment_id == payments.c.payment_id,
-        legs.c.status != "failed",
-        legs.c.status != "canceled",
+        *(legs.c.status != status for status in sorted(UNPAID_FINAL)),
         or_(legs.c.last_sent_at.is_not(None), legs.c.processor_refund_id.is_not(None)),
     )
     .correlate(payments)
@@ -112,7 +113,7 @@ def read_again(connection: Connection, payment_ids: Mapping[str, Reread]) -> Non
     """Forget the word on these payments, by payment_id, so that it is read again.
 
     What a person has seen is gone elsewhere stops no leg again, only what comes on top of it. Nor does the word that a
-    payment is disputed: at Stripe it stays so when the dispute is won; while it is open, a send is refused.
+    payment is disputed: some processors keep saying so when it is won; while it is open, a send is refused.
     """
     rows = [
         {"id": payment_id, "always": how.always, "as_seen": how.takes_as_seen}

@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, select, update
 
+from refund_worker.batching import batched
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
-from refund_worker.store.reporting.reconciliation import IDS_AT_ONCE, batched
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
@@ -55,7 +56,7 @@ def refunded_elsewhere(connection: Connection, payment_ids: Collection[str]) -> 
 
 
 def find_at_processor(connection: Connection, processor: str, processor_payment_id: str) -> PaymentRecord | None:
-    """The payment that the processor knows by this id."""
+    """Return the payment that the processor knows by this id, or None if it is not recorded."""
     p = payments.c
     query = select(*_COLUMNS).where(p.processor == processor, p.processor_payment_id == processor_payment_id)
     row = connection.execute(query).mappings().first()

@@ -33,7 +33,10 @@ def pause(
 
 
 def is_new_cause(connection: Connection, name: str, code: str, since: float) -> bool:
-    """Whether a pause of `name` for `code` is news: it was not stopped for that since then, nor is it by a person."""
+    """Return True if a pause of `name` for `code` is new.
+
+    It is not new during a person's pause, or if there was a pause for this code since `since`.
+    """
     p = processors.c
     known = select(p.name).where(p.name == name, p.paused_by.is_not(None))
     lasting = p.paused_until.is_(None) | ((p.code == code) & (p.paused_at > since))
@@ -73,12 +76,15 @@ _STALE = select(processors.c.name).where(
 
 
 def listed_before(connection: Connection, at: float, now: float) -> frozenset[str]:
-    """Names whose refunds were listed before, but not since `at`, or not since their last pause ended."""
+    """Return the processors that were not listed since `at` or since the end of their last pause."""
     return frozenset(connection.execute(_STALE, {"at": at, "now": now}).scalars())
 
 
 def last_listing(connection: Connection, name: str) -> tuple[float | None, float | None]:
-    """When its refunds were last listed, and the making of the newest unknown one that a person was told of."""
+    """Return (time of the last listing, time up to which a person was alerted), each None if it never happened.
+
+    The second is the creation time of the newest unknown refund that was reported to a person.
+    """
     query = select(processors.c.looked_at, processors.c.told_until).where(processors.c.name == name)
     row = connection.execute(query).one_or_none()
     return (None, None) if row is None else (row.looked_at, row.told_until)

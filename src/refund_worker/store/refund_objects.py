@@ -12,7 +12,10 @@ from refund_worker.store.tables import legs, refund_objects
 
 
 def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObjectUpdate]], now: float) -> None:
-    """Keep what processors say of their refund objects: (processor, object) pairs, the later word over the earlier."""
+    """Store refund objects as reported: (processor, update) pairs.
+
+    A later update of an object replaces an earlier one.
+    """
     rows = {}
     for processor, item in seen:
         refund_object = item.object
@@ -41,7 +44,7 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObject
 
 
 def find_leg(connection: Connection, *, processor: str, processor_refund_id: str) -> tuple[str, str] | None:
-    """(refund_id, leg_id) of a processor's refund object that we know."""
+    """Return (refund_id, leg_id) of a processor's refund object, or None if it is not in our records."""
     o = refund_objects.c
     query = (
         select(legs.c.refund_id, legs.c.leg_id)

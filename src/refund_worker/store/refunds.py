@@ -24,6 +24,7 @@ from refund_worker.domain.refund import (
     RefusalKind,
     To,
 )
+from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
@@ -106,6 +107,14 @@ def claimable(
     return list(connection.execute(locked(connection, query, skip=True), {"now": now, "limit": limit}).scalars())
 
 
+def due_ids(connection: Connection, now: float, limit: int, *, bulk: bool) -> list[str]:
+    """Return ids of refunds of one priority that are due and not leased, the longest waiting first. Locks nothing."""
+    r = refunds.c
+    free = or_(r.lease_until.is_(None), r.lease_until <= now)
+    query = select(r.refund_id).where(r.priority == (1 if bulk else 0), r.due_at <= now, free)
+    return list(connection.execute(query.order_by(r.due_at).limit(limit)).scalars())
+
+
 _IDS = bindparam("refund_ids", type_=Text, expanding=True)
 _REFUNDS = select(refunds).where(refunds.c.refund_id.in_(_IDS)).order_by(refunds.c.refund_id)
 _LEGS = select(legs).where(legs.c.refund_id.in_(_IDS))
@@ -119,7 +128,7 @@ _OBJECTS = (
 
 
 def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = False) -> list[Refund]:
-    """The refunds with their legs and known objects, in order of id; locked if asked."""
+    """Return the refunds with their legs and known refund objects, by id; with `lock` their rows are locked."""
     if not refund_ids:
         return []
     wanted = {"refund_ids": list(refund_ids)}
@@ -210,7 +219,7 @@ def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which refunds to list; None means any. `starting_after` is the id of the last one already seen."""
+    """The refunds to list; an omitted filter matches any. `starting_after` is the id of the last one already seen."""
 
     statuses: tuple[str, ...] = ()
     customer_id: str | None = None
@@ -228,7 +237,7 @@ def id_at(at: float) -> str:
 
 
 def is_there(connection: Connection, refund_id: str, client: str | None) -> bool:
-    """Whether there is such a refund, of this client where one is named."""
+    """Return True if the refund exists and belongs to `client`, if one is given."""
     query = select(refunds.c.refund_id).where(refunds.c.refund_id == refund_id)
     if client is not None:
         query = query.where(refunds.c.client == client)
@@ -274,7 +283,7 @@ def put_off(
 
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now what was put off while the processor, or all of them (None), was paused."""
-    put_off = legs.c.status.in_(("planned", "waiting", "unknown", "blocked"))
+    put_off = legs.c.status.in_(AWAITING_SEND)
     waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
     # The refunds first, as everybody does: who has one claimed would write its legs as they were.

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 
 from refund_worker.errors import Unavailable
+from refund_worker.store import locks
 from refund_worker.store.database import Database
+from refund_worker.store.locks import Lock
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number will do, as long as every process that migrates takes the same.
-UPGRADE_LOCK = 7_203_118_554
 
 
 @cache
@@ -30,7 +30,7 @@ def head() -> str:
 
 
 def current(database: Database) -> str | None:
-    """The revision that the database is at; None where it was never migrated. Raises `Unavailable`."""
+    """Return the revision of the database, or None if it was never migrated. Raises `Unavailable`."""
     with database.read() as connection:
         return _current(connection)
 
@@ -80,7 +80,7 @@ def _lock(connection: Connection) -> None:
         # A migration may take longer than a statement of daily work.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+        locks.acquire(connection, Lock.MIGRATE)
 
 
 def _current(connection: Connection) -> str | None:

@@ -47,7 +47,7 @@ _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.
 
 @dataclass(frozen=True, slots=True)
 class CurrentRow:
-    """A row as it is and its latest snapshot: None in the place of what is not there. `seq` is the snapshot's."""
+    """A row (`now`) and its latest snapshot (`sealed`, with its `seq`). Either is None if it does not exist."""
 
     row_id: str
     now: tuple[Any, ...] | None

@@ -1,4 +1,4 @@
-"""The HTTP door: routes, the guard before each of them, and problems for whatever goes wrong."""
+"""The HTTP application: its routes, the guard before each of them, and problems for all errors."""
 
 from __future__ import annotations
 
@@ -16,50 +16,48 @@ from refund_worker.request_signing import HEADER
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web import problems
-from refund_worker.web.api import ROUTERS
+from refund_worker.web.api import make_routers
 from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
 from refund_worker.web.dependencies import Door, Wake
 from refund_worker.web.middleware import Edge
-from refund_worker.web.openapi import PROBLEM_SCHEMA
+from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
 from refund_worker.web.request_body import Rooms
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 
 SIGNATURE = (
-    "Beside the key, for keys made with --signed: t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE. It is HMAC-SHA256 in "
+    "Required with keys created with --signed: t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE. It is HMAC-SHA256 in "
     "hexadecimal, under the signing secret's text, of six lines joined by a line feed: the seconds since the epoch, "
     "the method, the path with its query as sent, Idempotency-Key, If-Match (each empty where it is not sent), and the "
     "SHA-256 of the body in hexadecimal."
 )
 
 
-def wake_nobody(settings: Settings) -> Wake:
-    """The sweep finds what is due."""
-    return no_wake
+def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | None = None) -> FastAPI:
+    """Return the application. It opens database and publisher when it starts serving, after any fork, and closes them.
 
-
-def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] = wake_nobody) -> FastAPI:
-    """The application. Database and wake are opened when it begins to serve, so after any fork, and closed at the end.
-
-    Serving raises `BadSettings` or `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
+    Without `make_publisher` workers get no hints: the sweep finds what is due. Serving raises `BadSettings` or
+    `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
     """
-    check_guarded(ROUTERS)
+    routers = make_routers()
+    check_guarded(routers)
     console = create_console()
 
     @asynccontextmanager
     async def serving(app: FastAPI) -> AsyncIterator[None]:
-        runtime = await run_in_threadpool(build_runtime, settings, wake=make_publisher(settings), processors=False)
+        wake = make_publisher(settings) if make_publisher else no_wake
+        runtime = await run_in_threadpool(build_runtime, settings, wake=wake, processors=False)
         app.state.door = Door(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
         console.state.door, console.state.hashing = app.state.door, app.state.hashing
         yield
         app.state.hashing.close()
-        # Its loop for processors is not ours: it can be closed only from a thread without one running.
+        # The runtime has an event loop of its own, which can be closed only from a thread without a running loop.
         await run_in_threadpool(runtime.close)
 
     app = FastAPI(
@@ -75,13 +73,13 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] = 
     )
     app.state.rooms = Rooms()
     problems.install(app)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
-    # It has a guard of its own: sessions instead of keys.
+    # The console has its own guard: sessions instead of keys.
     app.add_route(CONSOLE, to_console, include_in_schema=False)
     app.mount(CONSOLE, console)
     app.add_middleware(Edge, production=settings.environment == "production")
-    app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last is the outermost
+    app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last one added is the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -90,7 +88,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = schema.setdefault("components", {})
-        components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+        forbid_other_fields(components.setdefault("schemas", {}))
+        components["schemas"]["Problem"] = PROBLEM_SCHEMA
         components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"},
             "signature": {"type": "apiKey", "in": "header", "name": HEADER, "description": SIGNATURE},

@@ -1,9 +1,9 @@
-"""Which act each route of the API does, in one table; a route without a line in it keeps the program from starting.
+"""The act of each route of the API, in one table; the program does not start if a route has no line in it.
 
-Who may do an act is told by `engine/access/permissions.py`, for the API and the console alike.
+`engine/access/permissions.py` says who may do an act, for the API and the console alike.
 
-The way in is `Authorization: Bearer KEY`, and for keys made with `--signed` a signature of each request beside it.
-There is no default key: the command line makes the first one.
+Callers send `Authorization: Bearer KEY`, and for keys created with `--signed` also a signature of each request.
+There is no default key: the command line creates the first one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from refund_worker.dangers import is_this_machine, without_port
 from refund_worker.engine.access.api_keys import Identity, authenticate
 from refund_worker.engine.access.permissions import Act, may
 from refund_worker.engine.context import Context
+from refund_worker.processors import registry
 from refund_worker.web.dependencies import Door
 from refund_worker.web.problems import Forbidden, Unauthenticated
 from refund_worker.web.request_signatures import check_signature
 
-# A revoked key opens nothing after this long; a busy client costs one look-up in that time.
+# A revoked key stops working after at most this time; a busy client costs one look-up in it.
 CACHE_SECONDS = 2.0
 CACHED_KEYS_MAX = 10_000
 
@@ -34,13 +35,15 @@ CACHED_KEYS_MAX = 10_000
 class Open(Enum):
     """Routes that need no key."""
 
-    TO_ALL = "to all"  # nothing in it to protect, or protected by a signature of its own
-    TO_LOOPBACK = "to loopback"  # to this machine without a key, to others with any
+    TO_ALL = "to all"  # has nothing to protect, or has a signature of its own
+    TO_LOOPBACK = "to loopback"  # for this machine without a key, for others with any key
 
 
 Rule = Act | Open
 
-# Which act each route does; who may do it stands in `engine/access/permissions.py`.
+WEBHOOKS = "/webhooks/"
+
+# The act of each route; `engine/access/permissions.py` says who may do it.
 ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/payments"): Act.RECORD,
     ("GET", "/v1/payments/{payment_id}"): Act.READ,
@@ -63,7 +66,6 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/v1/refund-batches/{batch_id}"): Act.READ,
     ("POST", "/v1/processors/{name}/pause"): Act.PAUSE,
     ("POST", "/v1/processors/{name}/resume"): Act.RESUME,
-    ("POST", "/webhooks/stripe"): Open.TO_ALL,
     ("GET", "/healthz"): Open.TO_ALL,
     ("GET", "/readyz"): Open.TO_ALL,
     ("GET", "/openapi.json"): Open.TO_ALL,
@@ -71,8 +73,17 @@ ROLES: Mapping[tuple[str, str], Rule] = {
 }
 
 
+def rule_of(method: str, path: str) -> Rule | None:
+    """Return who may use a route; None if nobody. Webhooks have no key: the processor's signature decides."""
+    rule = ROLES.get((method, path))
+    if rule is None and method == "POST" and path.startswith(WEBHOOKS):
+        entry = registry.find_entry(path.removeprefix(WEBHOOKS))
+        return Open.TO_ALL if entry is not None and entry.webhooks is not None else None
+    return rule
+
+
 def lines_of(router: APIRouter) -> Iterable[tuple[str, str]]:
-    """(method, path) of every route, as the table names them. Raises `RuntimeError` for what is no plain route."""
+    """Yield (method, path) of every route, as the table names them. Raises `RuntimeError` for other kinds of routes."""
     for route in router.routes:
         if not isinstance(route, APIRoute):
             raise RuntimeError(f"{route} is not a route that can be guarded")
@@ -81,25 +92,27 @@ def lines_of(router: APIRouter) -> Iterable[tuple[str, str]]:
 
 
 def check_guarded(routers: Iterable[APIRouter]) -> None:
-    """Raises `RuntimeError` naming routes without a line in the table, so that none is served unguarded."""
-    unguarded = [line for router in routers for line in lines_of(router) if line not in ROLES]
+    """Check that every route has a line in the table. Raises `RuntimeError` with the routes that have none."""
+    unguarded = [line for router in routers for line in lines_of(router) if rule_of(*line) is None]
     if unguarded:
         raise RuntimeError(f"no line in ROLES for {unguarded}: say who may use it")
 
 
 class KeyCache:
-    """Identities by the hash of the presented key, for seconds; only keys that were good are kept."""
+    """Cache of identities by the hash of the presented key, for `CACHE_SECONDS`; holds valid keys only."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[Identity, float]] = {}
 
     def find(self, presented: str) -> Identity | None:
+        """Return the identity of a key, or None if it is not cached or its time is over."""
         identity, until = self._known.get(_digest(presented), (None, 0.0))
         if identity is None or time.monotonic() >= until:
             return None
         return identity
 
     def keep(self, presented: str, identity: Identity) -> None:
+        """Store the identity of a valid key."""
         if len(self._known) >= CACHED_KEYS_MAX:
             self._known.clear()
         self._known[_digest(presented)] = (identity, time.monotonic() + CACHE_SECONDS)
@@ -110,10 +123,13 @@ def _digest(presented: str) -> bytes:
 
 
 async def guard(request: Request) -> None:
-    """Before every route, and before its body is read: who calls, and may they? Raises 401 or 403 as a problem."""
-    rule = ROLES.get((request.method, request.scope["route"].path_format))
+    """Check the caller and its role before every route, and before the body is read.
+
+    Raises `Unauthenticated` (401) or `Forbidden` (403).
+    """
+    rule = rule_of(request.method, request.scope["route"].path_format)
     if rule is None:
-        raise Forbidden("nobody may use this")
+        raise Forbidden("no role may use this")
     if rule is Open.TO_ALL or (rule is Open.TO_LOOPBACK and _is_from_this_machine(request)):
         return
     identity = await _identified(request)
@@ -123,10 +139,10 @@ async def guard(request: Request) -> None:
 
 
 def _is_from_this_machine(request: Request) -> bool:
-    """A proxy on this machine passes on requests from elsewhere: then the key decides.
+    """Return True if the request comes directly from this machine.
 
-    So it does where the request names another host: a page of anybody's can lead a name of its own to this machine, and
-    have the browser here ask for it.
+    A request that a proxy on this machine passes on counts as foreign, and so does one that names another host: any web
+    page can point a name of its own at this machine and have the browser here send requests to it (DNS rebinding).
     """
     forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
     if forwarded or request.client is None or request.client.host not in ("127.0.0.1", "::1"):

@@ -1,17 +1,17 @@
-"""What callers of the API and users of the console do: each act behind one check.
+"""The acts of API callers and console users, each behind one permission check.
 
-Routes and pages call these functions and not the engine's own (a test reads their imports): the act is looked up in
-`engine/access/permissions.py`, it reaches only what its caller sees, and it is recorded under its caller's own name.
-All raise `Forbidden` where the caller's role may not do the act, beside what the engine's function of that name raises.
+Routes and pages call these functions and not the engine's own (a test reads their imports). Each function checks the
+act in `engine/access/permissions.py`, reaches only the data its caller sees, and records the act under its caller's
+name. All raise `Forbidden` if the role may not do the act, and the errors of the engine's function of that name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import RowMapping
 
+from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import Identity
@@ -31,13 +31,13 @@ from refund_worker.web.problems import Forbidden
 
 
 def check(who: Identity, act: Act) -> None:
-    """Raises `Forbidden` where the role of `who` may not do `act`."""
+    """Check that the role of `who` may do `act`. Raises `Forbidden` otherwise."""
     if not may(who.role, act):
         raise Forbidden(f"the role {who.role} may not do this")
 
 
 def request_refund(context: Context, who: Identity, body: RefundSchema, *, idempotency_key: str) -> accept.Accepted:
-    """Ask for a refund as `who`. Raises a `Refusal`."""
+    """Request a refund as `who`. Raises a `Refusal`."""
     check(who, Act.REQUEST)
     request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
     (answer,) = accept.request_refunds(context, [request])
@@ -48,8 +48,8 @@ def request_refund(context: Context, who: Identity, body: RefundSchema, *, idemp
 
 def accept_batch(
     context: Context, who: Identity, requests: Iterable[RefundRequest | Refusal], *, body_sha256: str
-) -> dict[str, Any]:
-    """Take in many requests as `who`; returns the batch's view."""
+) -> Batch:
+    """Accept a batch of requests as `who` and return the batch as the API shows it."""
     check(who, Act.REQUEST)
     return batches.accept_batch(context, requests, client=who.client, actor=who.actor, body_sha256=body_sha256)
 
@@ -57,7 +57,7 @@ def accept_batch(
 def correct(
     context: Context, who: Identity, customer_id: str, *, credits: int, reason: str, idempotency_key: str
 ) -> tuple[RowMapping, bool]:
-    """Put credits on a balance, or take them off; returns the entry, and whether it is new."""
+    """Add credits to a balance, or remove them. Return (the entry, True if it is new)."""
     check(who, Act.CORRECT)
     return corrections.correct(
         context,
@@ -73,7 +73,7 @@ def correct(
 def delete_transaction(
     context: Context, who: Identity, transaction_id: str, *, reason: str | None = None
 ) -> RowMapping:
-    """The linked reversal of an entry that `who` sees, made once."""
+    """Reverse an entry that `who` sees, once, and return the linked reversal."""
     check(who, Act.DELETE)
     return corrections.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
 
@@ -89,7 +89,7 @@ def act_on_refund(
     version: int | None = None,
     key: Key | None = None,
 ) -> Refund:
-    """Do `action` on a refund that `who` sees, and return it as it is then."""
+    """Do `action` on a refund that `who` sees, and return the changed refund."""
     check(who, ACT_OF[action])
     return actions.perform_action(
         context,
@@ -107,7 +107,10 @@ def act_on_refund(
 def retry_all(
     context: Context, who: Identity, failure_code: str | None, *, expected: int, mark: str, reason: str, key: Key
 ) -> Retried:
-    """Retry all that stopped for one cause, of every client. Raises `Forbidden` also to who sees only one client's."""
+    """Retry the refunds of all clients that stopped for one cause.
+
+    Raises `Forbidden` also if `who` sees only the refunds of one client.
+    """
     check(who, Act.RETRY)
     if who.sees is not None:
         raise Forbidden("this retries the refunds of all clients")
@@ -117,13 +120,13 @@ def retry_all(
 
 
 def verify_audit(context: Context, who: Identity, *, latest: int) -> Report:
-    """Hold the latest rows against their seals; who did and what came of it is noted."""
+    """Verify the latest rows against their seals; the engine records the result and the actor."""
     check(who, Act.VERIFY)
     return hash_chain.verify(context, actor=who.actor, latest=latest)
 
 
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:
-    """Stop sending there."""
+    """Pause a processor: nothing more is sent to it."""
     check(who, Act.PAUSE)
     pause.pause_processor(context, name, actor=who.actor, reason=reason, key=key)
 
@@ -131,6 +134,6 @@ def pause_processor(context: Context, who: Identity, name: str, *, reason: str, 
 def resume_processor(
     context: Context, who: Identity, name: str, *, reason: str | None = None, key: Key | None = None
 ) -> bool:
-    """Send there again; False where it was not paused."""
+    """Resume a processor. Return False if it was not paused."""
     check(who, Act.RESUME)
     return pause.resume_processor(context, name, actor=who.actor, reason=reason, key=key)

@@ -1,8 +1,8 @@
-"""Cookies, read here alone.
+"""The only place that reads cookies.
 
-The framework parses the header before every route, with or without a key, and takes off quotes by Python's own
-`http.cookies`. Before CVE-2024-7592 was mended there, that took seconds for one header of backslashes, and everybody
-waited. So the header is taken away before the framework sees it; our own cookies are never quoted.
+The framework parses the header before every route, with or without a key, and removes quotes with Python's own
+`http.cookies`. Before CVE-2024-7592 was fixed there, a header of backslashes took seconds, and all requests waited.
+So this module removes the header before the framework sees it; our own cookies are never quoted.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _HEADER, _TAKEN = b"cookie", "refund_worker.cookies"
 
 
 class CookiesTooLarge(Refusal):
-    """More than a browser that has ours and a few of the same host's sends."""
+    """The cookies are larger than a browser sends that has ours and a few others of the same host."""
 
     code, status = "head_too_large", 431
 
 
 def taken_apart(scope: Scope) -> Scope:
-    """The request without its header Cookie, which only `cookie_of` reads. Raises `CookiesTooLarge`."""
+    """Return the request without its Cookie header, which only `cookie_of` reads. Raises `CookiesTooLarge`."""
     lines = [value for name, value in scope["headers"] if name.lower() == _HEADER]
     if sum(map(len, lines)) > COOKIE_BYTES_MAX:
         raise CookiesTooLarge(
@@ -34,6 +34,6 @@ def taken_apart(scope: Scope) -> Scope:
 
 
 def cookie_of(request: Request, name: str) -> str:
-    """What the cookie of this name holds, as it was sent; "" without one. Of several the last counts."""
+    """Return the value of the cookie of this name as it was sent, or "" without one. Of several the last counts."""
     pairs = (part.strip(" \t").partition("=") for part in request.scope.get(_TAKEN, "").split(";"))
     return next((value for found, _, value in reversed([*pairs]) if found == name), "")

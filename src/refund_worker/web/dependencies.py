@@ -1,4 +1,4 @@
-"""What each request needs of the process it meets: the engine's context and the settings."""
+"""Dependencies of the routes: the engine's context and the settings of the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Wake = Callable[[Sequence[str], bool], None]
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Made when the process begins to serve."""
+    """The state that routes share; created when the process begins to serve."""
 
     settings: Settings
     context: Context

@@ -1,9 +1,9 @@
-"""HTTP with bounds on what a client without a key can hold: time for head and body, bytes of a head, and places.
+"""HTTP with limits on what a client without a key can occupy: time for head and body, bytes of a head, connections.
 
-Uvicorn waits for ever for the rest of a request, keeps a head of any size, and counts silent connections like busy
-ones. Here whoever owes us something has a deadline, and when all places are taken the one that has owed for longest
-gives way to who comes: first those that never sent a whole request, then idle ones, then those still sending a body.
-Where every place has a request at work, others hear 503, and `/healthz` is answered all the same.
+Uvicorn waits forever for the rest of a request, accepts a head of any size, and counts silent connections like busy
+ones. Here a client that has not finished its request has a deadline. When all connections are in use, a new one
+replaces the one that has kept us waiting longest: first those that never sent a whole request, then idle ones, then
+those still sending a body. If every connection has a request in progress, others get 503, but `/healthz` is answered.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from refund_worker.web.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, proble
 log = logging.getLogger("refund_worker.web")
 
 HEALTH = b"/healthz"
-# What is handed to the parser at a time: a head is bounded to within so many bytes.
+# Bytes given to the parser at a time; the limit of a head is accurate to this many bytes.
 SLICE_BYTES = 8 << 10
-# Requests that one connection may send ahead of their answers; no client of ours sends any.
+# Requests that one connection may send before it got their answers; our clients never do.
 AHEAD_MAX = 20
-# Above the number of places, so that health is answered when all are at work.
+# Connections above the limit, so that health checks are answered when all others are busy.
 SPARE_PLACES = 50
-# After a refusal, what still comes is thrown away for so long; a connection cut at once would take the answer with it.
+# After a refusal, input is discarded for this time; closing at once could destroy the answer on its way.
 LINGER_SECONDS = 1.0
-# Who sends on for longer does not read the answer anyway.
+# A client that sends more than this does not read the answer anyway.
 LINGER_BYTES = 1 << 20
 WARN_SECONDS = 60.0
 
-CROWDED = "all places are taken: try again in a moment"
+CROWDED = "all connections are busy: try again in a moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one process. A body may take `body_seconds`, and a second more for each `body_bytes_per_second` received."""
+    """Limits of one process. A body may take `body_seconds`, and a second more for each `body_bytes_per_second`."""
 
     connections: int = 500
     head_seconds: float = 15.0
@@ -57,7 +57,7 @@ class Limits:
 
 
 class _TimedFlow(FlowControl):
-    """Tells for how many seconds the client was let wait, each time that it may send on."""
+    """Flow control that reports how many seconds the client had to wait, each time it may send again."""
 
     def __init__(self, transport: asyncio.Transport, now: Callable[[], float], waited: Callable[[float], None]) -> None:
         super().__init__(transport)
@@ -75,7 +75,10 @@ class _TimedFlow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. What the client owes is a head (from its first byte on, or from the start), or a body."""
+    """One connection. The client owes a head (from its first byte on, or from the start), or a body.
+
+    The method names are asyncio's, httptools' and Uvicorn's.
+    """
 
     _warned_at = -WARN_SECONDS
 
@@ -98,9 +101,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
 
-    # --- places --------------------------------------------------------------------------------------------------
+    # --- connections ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the client's deadline; close another connection if there are too many."""
         super().connection_made(transport)
         self.flow = _TimedFlow(transport, self.loop.time, self._on_waited)
         if len(self.connections) > self._limits.connections:
@@ -112,13 +116,13 @@ class BoundedProtocol(HttpToolsProtocol):
         waiting = [(rank, each._owed_since, each) for each in others if (rank := each._rank()) is not None]
         if waiting:
             _, _, given_up = min(waiting, key=lambda found: found[:2])
-            self.connections.discard(given_up)  # it is told later, and others may come before
+            self.connections.discard(given_up)  # asyncio reports the loss later, and new connections may come before
             given_up.transport.abort()
         elif len(self.connections) > self._limits.connections + SPARE_PLACES:
             self.transport.abort()
 
     def _rank(self) -> int | None:
-        """Who gives way first; None for a request that is being worked on."""
+        """Return the order in which connections are closed, lowest first, or None for a request in progress."""
         if not self._in_head:
             return None if self._is_busy() and self.flow.read_paused else 2
         if self._is_busy():
@@ -132,12 +136,15 @@ class BoundedProtocol(HttpToolsProtocol):
         crowded = len(self.connections) > self._limits.connections
         if crowded and self.loop.time() - BoundedProtocol._warned_at >= WARN_SECONDS:
             BoundedProtocol._warned_at = self.loop.time()
-            log.warning("all %d places have a request at work: others are answered 503", self._limits.connections)
+            log.warning(
+                "all %d connections have a request in progress: others are answered 503", self._limits.connections
+            )
         return crowded
 
-    # --- what comes ----------------------------------------------------------------------------------------------
+    # --- input ---------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        """Give the input to the parser in slices and check the limits after each."""
         if self._refused:
             self._sent_on += len(data)
             if self._sent_on > LINGER_BYTES:
@@ -153,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch()
 
     def _count(self, size: int) -> None:
-        """Bytes that brought neither a head nor a body to us are held by the parser, or are none of a request."""
+        """Count bytes that produced neither a head nor a body: the parser holds them, or they belong to no request."""
         if self._in_head and not self._progress:
             self._head_bytes += size
         elif not self._progress:
@@ -164,11 +171,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def on_message_begin(self) -> None:
+        """Forget the refusal of an earlier head."""
         self._too_many = False
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes after the body (trailers) is read by nobody.
+        """Keep a header, up to the maximum number."""
+        # Trailers, after the body, are ignored.
         if self._in_head:
             if len(self.headers) < self._limits.headers:
                 super().on_header(name, value)
@@ -176,6 +185,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._too_many = True
 
     def on_headers_complete(self) -> None:
+        """Choose the application: the answer 503 if all connections are busy, except for health checks."""
         self._in_head, self._progress = False, True
         self._heads += 1
         self._head_bytes = self._unused_bytes = self._body_bytes = 0
@@ -185,27 +195,30 @@ class BoundedProtocol(HttpToolsProtocol):
         self.app = self.config.loaded_app if health or not self._is_crowded() else _answer_crowded
         super().on_headers_complete()
         if self.expect_100_continue:
-            self.flow.pause_reading()  # until its body is asked for
+            self.flow.pause_reading()  # until the application asks for the body
 
     def on_body(self, body: bytes) -> None:
+        """Count a part of the body and pass it on."""
         self._progress, self._unused_bytes = True, 0
         self._body_bytes += len(body)
         if not self._too_many:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        """Note that the request is complete."""
         self._in_head, self._progress = True, True
         if not self._too_many:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        """Set the timer for the next request."""
         super().on_response_complete()
         self._watch()
 
     # --- deadlines -----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Have the timer that belongs to what the client owes now; an idle connection's is Uvicorn's own."""
+        """Set the timer for the head or body that the client owes now; Uvicorn itself times idle connections."""
         owed = None
         if not self._in_head:
             owed = ("body", self._heads)
@@ -222,14 +235,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
 
     def _on_waited(self, seconds: float) -> None:
-        """While we let the client wait, its time stands still."""
+        """Stop the client's clock while we let it wait."""
         self._owed_since += seconds
 
     def _on_deadline(self) -> None:
         if self.transport.is_closing():
             return
         if self._in_head:
-            if self._is_busy():  # sent ahead of an answer that we owe
+            if self._is_busy():  # sent before the answer that we still owe
                 self._arm(self._limits.head_seconds)
             elif self._head_bytes:
                 self._refuse(408, "too_slow", "the request's head did not come in time")
@@ -238,7 +251,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         answered = self.cycle is None or self.cycle.response_complete
         if not answered and self.flow.read_paused:
-            self._arm(self._limits.body_seconds)  # it is we who let it wait
+            self._arm(self._limits.body_seconds)  # the delay is ours
             return
         more = 0.0 if answered else self._body_bytes / self._limits.body_bytes_per_second
         left = self._owed_since + self._limits.body_seconds + more - self.loop.time()
@@ -248,7 +261,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(408, "too_slow", "the request's body did not come in time")
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Answer, unless an answer has begun, and end the connection."""
+        """Send the problem, unless an answer has begun, and close the connection."""
         self._refused = True
         self._arm(None)
         busy = self._is_busy()
@@ -263,11 +276,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
+        """Close the connection if the client leaves its answer unread for too long."""
         super().pause_writing()
         if self._unread_timer is None:
             self._unread_timer = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
+        """Stop the timer of an unread answer."""
         super().resume_writing()
         self._forget_unread()
 
@@ -277,6 +292,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all timers of this connection."""
         self._arm(None)
         self._forget_unread()
         super().connection_lost(exc)
@@ -288,7 +304,7 @@ async def _answer_crowded(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _raw_problem(status: int, code: str, detail: str) -> bytes:
-    """The answer where there is no request yet that an application could answer."""
+    """Return a complete answer as bytes, for connections without a request that the application could answer."""
     body = json.dumps(problem_fields(status, code, detail)).encode()
     head = STATUS_LINE[HTTPStatus(status)] + (
         f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""Around every request: its id, headers for safety, one line in the log, and a problem where all else failed."""
+"""Around every request: its id, security headers, one log line, and a problem for unhandled errors."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ STRICT_TRANSPORT = "max-age=31536000"
 
 
 class Edge:
-    """ASGI middleware. The log holds the caller, method, path without the query, status and time: no body,
-    and no header but what a trusted proxy tells of the address."""
+    """ASGI middleware around the whole application.
+
+    The log has the caller, method, path without query, status and time. It has no body, and no header except the
+    client's address as trusted proxies report it.
+    """
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
         self.app = app
@@ -69,11 +72,11 @@ class Edge:
             _refuse_disguised(scope.get("raw_path", b""))
             await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            pass  # nobody is there to hear an answer
+            pass  # the client is gone
         except Exception as error:
             if status:
                 raise
-            log.error("request %s broke: %s", request_id, type(error).__name__, exc_info=without_values(error))
+            log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=without_values(error))
             answer = problem_of(error) if isinstance(error, RefundWorkerError) else internal_problem()
             await answer(scope, receive, send_with_headers)
         finally:
@@ -81,8 +84,11 @@ class Edge:
 
 
 def _as_meant(scope: Scope) -> Scope:
-    """The request as its grammar means it: RFC 9110 says that blanks around a header's value are no part of it, and RFC
-    3986 that an encoded slash divides no path. Servers and frameworks leave both to us."""
+    """Return the request normalised, which servers and frameworks leave to the application.
+
+    By RFC 9110 the blanks around a header's value are not part of it; by RFC 3986 an encoded slash does not divide a
+    path.
+    """
     headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
     meant = {**scope, "headers": headers}
     if scope.get("raw_path", b"").startswith(API):
@@ -91,8 +97,11 @@ def _as_meant(scope: Scope) -> Scope:
 
 
 def _refuse_disguised(raw_path: bytes) -> None:
-    """Where a path leads is told by how it begins as it was sent: here, and in the rules of proxies. Spelled in code,
-    /v1 would lead past both, and its ids would be decoded twice. Raises `NotFound`."""
+    """Refuse a path whose first segment is percent-encoded. Raises `NotFound`.
+
+    This program and the rules of proxies decide by the beginning of the path as sent. An encoded /v1 would bypass both,
+    and its ids would be decoded twice.
+    """
     if b"%" in raw_path.lstrip(b"/").partition(b"/")[0]:
         raise NotFound("there is nothing at this path")
 
@@ -104,7 +113,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def without_values(error: Exception) -> Exception:
-    """SQLAlchemy's errors quote the statement's parameters: customers' texts are not for the log."""
+    """Return the error without the parameters that SQLAlchemy quotes: customers' texts must not reach the log."""
     if hasattr(error, "hide_parameters"):
         error.hide_parameters = True
     return error

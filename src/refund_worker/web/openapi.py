@@ -1,4 +1,4 @@
-"""The shapes of answers, for /openapi.json. The objects themselves are made by the engine's views."""
+"""The documents of the routes, for /openapi.json. `api_schema` says which fields an answer has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict  # before Python 3.12 Pydantic reads no other
 
-from refund_worker.domain.refund import Kind, LegStatus, RefundStatus, To
-from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.schemas import Schema
+from refund_worker.processors.base import Webhooks
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -44,204 +43,32 @@ PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 
-class Shape(BaseModel):
-    """Base of all answers: exactly these fields, all of them there."""
+class Received(TypedDict):
+    """A webhook event is stored."""
 
-    model_config = ConfigDict(extra="forbid")
-
-
-class AmountShape(Shape):
-    currency: str
-    requested_minor: int
-    succeeded_minor: int
-
-
-class LegShape(Shape):
-    leg_id: str
-    payment_id: str
-    processor: str
-    amount_minor: int
-    currency: str
-    credits: int
-    status: LegStatus
-    processor_refund_id: str | None
-    attempts: int
-    failure_code: str | None
-    blocked_by: list[str]
-    unreturnable_minor: int
-
-
-class RefundShape(Shape):
-    id: str
-    status: RefundStatus
-    kind: Kind
-    to: To
-    customer_id: str
-    transaction_id: str | None
-    credits: int
-    amounts: list[AmountShape]
-    legs: list[LegShape]
-    reason: str
-    note: str | None
-    metadata: dict[str, str]
-    idempotency_key: str
-    client: str
-    actor: str
-    requested_by: str | None
-    failure_code: str | None
-    failure_message: str | None
-    available_actions: list[Action]
-    version: int
-    created_at: str
-    updated_at: str
-
-
-class RefundListShape(Shape):
-    data: list[RefundShape]
-    has_more: bool
-
-
-class EventShape(Shape):
-    at: str
-    what: str
-    who: str
-    why: str | None
-    leg_id: str | None
-    from_: str | None
-    to: str | None
-    alarm: bool
-    detail: dict[str, Any]
-
-    model_config = ConfigDict(extra="forbid", alias_generator=lambda name: name.rstrip("_"))
-
-
-class EventListShape(Shape):
-    data: list[EventShape]
-    has_more: bool
-
-
-class PaymentWordShape(Shape):
-    captured_minor: int | None
-    currency: str
-    live: bool | None
-    disputed: bool | None
-    refunded_minor: int | None
-    read_at: str
-
-
-class PaymentShape(Shape):
-    payment_id: str
-    customer_id: str
-    processor: str
-    processor_payment_id: str
-    amount_minor: int
-    currency: str
-    credits: int
-    captured_at: str
-    captured_minor: int | None = None  # these two only where they were given
-    refunded_minor: int | None = None
-
-
-class PaymentReadShape(PaymentShape):
-    captured_minor: int
-    refunded_minor: int
-    verified: bool | None
-    processor_says: PaymentWordShape | None
-
-
-class TransactionShape(Shape):
-    transaction_id: str
-    kind: str
-    credits: int
-    refers_to: str | None
-    refund_id: str | None
-    description: str
-    occurred_at: str
-
-
-class TransactionListShape(Shape):
-    data: list[TransactionShape]
-    has_more: bool
-
-
-class CustomerShape(Shape):
-    customer_id: str
-    balance: int
-    available: int
-    payable: int
-    recent_corrections: list[TransactionShape]
-
-
-class PlannedLegShape(Shape):
-    payment_id: str
-    processor: str
-    amount_minor: int
-    currency: str
-    credits: int
-    unreturnable_minor: int = 0  # only where there is any
-
-
-class RefusalShape(Shape):
-    code: str
-    message: str
-
-
-class PolicyShape(Shape):
-    needs_approval: bool
-    approval_threshold_minor: int | None
-    allocation: str
-
-
-class PreviewShape(Shape):
-    would_be: Literal["accepted"] | RefusalShape
-    credits: int | None
-    maximum_credits: int
-    legs: list[PlannedLegShape]
-    amounts: list[AmountShape]
-    balance_before: int | None
-    balance_after: int | None
-    policy: PolicyShape
-
-
-class RejectShape(Shape):
-    index: int
-    code: str
-    message: str
-
-
-class BatchShape(Shape):
-    batch_id: str
-    status: Literal["taking_in", "complete", "stopped"]
-    message: str | None
-    accepted: int
-    replayed: int
-    rejected: list[RejectShape]
-    refunds_by_status: dict[str, int]
-    created_at: str
-    updated_at: str
-
-
-class SwitchShape(Shape):
-    name: str
-    paused: bool
-    paused_by: str | None
-    paused_at: str | None
-    paused_until: str | None
-    code: str | None
-    reason: str | None
-
-
-class ReceivedShape(Shape):
     received: bool
 
 
-class HealthShape(Shape):
+class Health(TypedDict):
+    """The process serves requests."""
+
     status: Literal["ok"]
+
+
+# FastAPI adds these for its own 422, which no route of ours answers.
+_OF_FASTAPI = {"HTTPValidationError", "ValidationError"}
+
+
+def forbid_other_fields(schemas: Mapping[str, dict[str, Any]]) -> None:
+    """Say in each answer's schema that it has the listed fields and no other. A `TypedDict` cannot say that itself."""
+    for name, schema in schemas.items():
+        if name not in _OF_FASTAPI and schema.get("type") == "object":
+            schema["additionalProperties"] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What FastAPI is told of a route: `extra` is its body, `responses` its answers by status."""
+    """Description of a route for FastAPI: `extra` is its body, `responses` its answers by status."""
 
     extra: dict[str, Any]
     responses: dict[int | str, dict[str, Any]]
@@ -260,13 +87,13 @@ HEADER_VERSION = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The version that was looked at; 412 if the refund has changed since.",
+    "description": "The version that the caller has read; 412 if the refund has changed since.",
     "example": '"3"',
 }
 
 
 def document(
-    answers: Mapping[int, type[Shape]],
+    answers: Mapping[int, Any],
     problems: Iterable[int] = (),
     *,
     body: type[Schema] | None = None,
@@ -276,7 +103,7 @@ def document(
     body_required: bool = True,
     guarded: bool = True,
 ) -> Document:
-    """A route's document. A guarded one may also answer 401 and 403; every route may answer 503."""
+    """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503."""
     statuses = set(problems) | {503} | ({401, 403} if guarded else set())
     extra: dict[str, Any] = {} if guarded else {"security": []}
     if body is not None or schema is not None:
@@ -297,16 +124,14 @@ def _problem(status: int) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": content}
 
 
-_EVENT_SCHEMA = {
-    "type": "object",
-    "required": ["id", "type"],
-    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
-}
-_SIGNATURE = {
-    "name": "Stripe-Signature",
-    "in": "header",
-    "required": True,
-    "schema": {"type": "string"},
-    "example": "t=1795424400,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
-}
-WEBHOOK = document({200: ReceivedShape}, (400, 413), schema=_EVENT_SCHEMA, parameters=(_SIGNATURE,), guarded=False)
+def webhook_document(webhooks: Webhooks) -> Document:
+    """Return the description of the route that takes a processor's webhook events."""
+    signature = {
+        "name": webhooks.signature_header,
+        "in": "header",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": webhooks.signature_example,
+    }
+    schema = dict(webhooks.event_schema)
+    return document({200: Received}, (400, 413), schema=schema, parameters=(signature,), guarded=False)

@@ -1,15 +1,15 @@
-"""Which object a path names is decided on the path as it was sent: an encoded slash belongs to an id."""
+"""Routing on the path as it was sent: an encoded slash belongs to an id and divides no segments."""
 
 from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-# What can be in no id: a segment that is not UTF-8 names nothing.
+# Not allowed in any id: a segment that is not UTF-8 matches nothing.
 _NOTHING = "\x00"
 
 
 def routed(raw_path: bytes) -> str:
-    """The path for the router: segment by segment decoded, with the slashes and percent signs in them still encoded.
+    """Return the path for the router: each segment decoded, with its slashes and percent signs still encoded.
 
     So /v1/customers/shop%2Ftransactions has three segments and not four, whatever the id says.
     """
@@ -27,5 +27,5 @@ def _segment(raw: bytes) -> str:
 
 
 def decoded(segment: str) -> str:
-    """What a parameter of a routed path says."""
+    """Return the value of a parameter of a routed path, fully decoded."""
     return segment.replace("%2F", "/").replace("%25", "%")

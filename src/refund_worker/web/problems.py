@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: the same shape whatever went wrong, and nothing of our inside in it."""
+"""Errors as RFC 9457 problems: one shape for all errors, without internal details."""
 
 from __future__ import annotations
 
@@ -19,69 +19,75 @@ log = logging.getLogger("refund_worker.web")
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-INTERNAL = "something broke on our side; nothing is known to be wrong with the request"
+INTERNAL = "an internal error occurred; nothing is known to be wrong with the request"
 
 
 class KeyMissing(Refusal):
-    """The header Idempotency-Key is not there."""
+    """The header Idempotency-Key is missing."""
 
     code, status = "idempotency_key_missing", 400
 
 
 class Unauthenticated(RefundWorkerError):
+    """The request has no valid API key."""
+
     code, status = "unauthenticated", 401
 
 
 class SignatureMissing(Unauthenticated):
-    """The key asks for signed requests and this one is not."""
+    """The key requires signed requests, and this request has no signature."""
 
     code = "signature_missing"
 
 
 class SignatureInvalid(Unauthenticated):
-    """Signed with another secret, or for another request."""
+    """The signature was made with another secret, or for another request."""
 
     code = "signature_invalid"
 
 
 class SignatureStale(Unauthenticated):
-    """Signed right, but not just now."""
+    """The signature is right, but too old or in the future."""
 
     code = "signature_stale"
 
 
 class Forbidden(RefundWorkerError):
+    """The caller's role may not do this."""
+
     code, status = "forbidden", 403
 
 
 class BodyTooLarge(Refusal):
+    """The body has more bytes than the route accepts."""
+
     code, status = "body_too_large", 413
 
 
 class Crowded(RefundWorkerError):
-    """No room for a body of this size while others of that size are at work; nothing was done."""
+    """There is no memory for a body of this size while others are being processed; nothing was done."""
 
     code, status, retryable = "unavailable", 503, True
 
 
 class NotJson(Refusal):
-    """The body is not said to be application/json."""
+    """The Content-Type of the body is not application/json."""
 
     code, status = "unsupported_media_type", 415
 
 
 class BadSignature(Refusal):
-    """An event that its sender did not sign with one of our secrets, or not just now."""
+    """The event is not signed with one of our secrets, or not recently."""
 
     code, status = "invalid_signature", 400
 
 
-# What Starlette itself answers, in our words.
+# Codes for the errors that Starlette raises itself.
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def problem_fields(status: int, code: str, detail: str, *, retryable: bool = False) -> dict[str, Any]:
-    """What every problem has."""
+    """Return the fields that every problem has."""
     return {
         "type": f"urn:refund-worker:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -102,7 +108,7 @@ def problem(
     fields: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """One problem; `field` is the one that is wrong, `fields` all that are."""
+    """Return a problem as an answer; `field` is the wrong field, `fields` are all of them."""
     body = problem_fields(status, code, detail, retryable=retryable)
     named = fields or ((field,) if field else ())
     if named:
@@ -111,7 +117,7 @@ def problem(
 
 
 def problem_of(error: RefundWorkerError) -> JSONResponse:
-    """The problem that an error of ours is."""
+    """Return the problem for an error of this program; internal errors are logged and hidden."""
     if error.status >= 500 and not error.retryable:
         log.error("internal error %s: %s", error.code, to_redacted(error.message))
         return problem(500, "internal", INTERNAL)
@@ -133,11 +139,12 @@ def problem_of(error: RefundWorkerError) -> JSONResponse:
 
 
 def internal_problem() -> JSONResponse:
+    """Return the problem for an unexpected error."""
     return problem(500, "internal", INTERNAL)
 
 
 def install(app: FastAPI) -> None:
-    """Every error of a route leaves as a problem."""
+    """Install handlers so that every error of a route is answered as a problem."""
 
     @app.exception_handler(RefundWorkerError)
     async def ours(request: Request, error: RefundWorkerError) -> JSONResponse:
@@ -157,7 +164,7 @@ def install(app: FastAPI) -> None:
 
 
 def _invalid(error: RequestValidationError) -> RefundWorkerError:
-    """The first thing that is wrong with the query or the path, in one line."""
+    """Return the first error of the query or the path, in one line."""
     first = error.errors()[0]
     place, *names = first["loc"]
     if place == "path":

@@ -1,8 +1,8 @@
-"""Who calls, where trusted proxies stand in front: the address for counting and the log, and whether it came by https.
+"""The caller's address and scheme behind trusted proxies; used for counting, for the log and for https.
 
-`TRUSTED_PROXIES` names the networks whose word is believed. Everybody may write X-Forwarded-For, so that it is read
-from its end, where the proxy next to us has added whom it saw: the first address there that is no trusted proxy's is
-the caller's. What stands before it is the caller's own word, and is not read.
+`TRUSTED_PROXIES` names the networks of trusted proxies. Any client can send X-Forwarded-For, so it is read from its
+end, where the proxy next to us has added the address that it saw. The first address from there that is not a trusted
+proxy's is the caller's. Everything before it was written by the caller and is ignored.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Beyond this nobody's chain of proxies goes: a caller may send as many addresses as fit into a header.
+# Longer than any real chain of proxies: a caller may send as many addresses as fit into a header.
 HOPS_MAX = 20
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?")
 _IPV4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 
 
 class TrustedProxies:
-    """ASGI middleware, outermost: puts the caller's address and scheme where everything else looks for them."""
+    """Outermost ASGI middleware: sets the caller's address and scheme in the scope, where all other code reads them."""
 
     def __init__(self, app: ASGIApp, *, networks: Sequence[Network]) -> None:
         self.app = app
@@ -42,9 +42,9 @@ class TrustedProxies:
 
 
 def caller_of(peer: str, headers: Iterable[tuple[bytes, bytes]], networks: Sequence[Network]) -> tuple[str, str | None]:
-    """(the caller's address, the scheme that a trusted proxy tells or None).
+    """Return (the caller's address, the scheme that a trusted proxy reports or None).
 
-    `peer` is who is connected to us. The headers of who is no trusted proxy are not read.
+    `peer` is the address connected to us. Headers are read only if it is a trusted proxy's.
     """
     seen = parsed(peer)
     if seen is None or not _is_among(seen, networks):
@@ -55,7 +55,7 @@ def caller_of(peer: str, headers: Iterable[tuple[bytes, bytes]], networks: Seque
     for text in reversed(_listed(headers, b"x-forwarded-for")[-HOPS_MAX:]):
         told = parsed(text)
         if told is None:
-            break  # the proxy does not know: it is the last that is known
+            break  # the proxy does not know the address, so the last known one counts
         hops, address = hops + 1, told
         if not _is_among(told, networks):
             break
@@ -63,7 +63,7 @@ def caller_of(peer: str, headers: Iterable[tuple[bytes, bytes]], networks: Seque
 
 
 def parsed(text: str) -> Address | None:
-    """An address as proxies write it: with a port, in brackets, with a zone. None for what is none."""
+    """Return the address as proxies write it (with a port, in brackets, with a zone), or None if it is not one."""
     text = text.strip().strip('"')
     found = _BRACKETED.fullmatch(text) or _IPV4_WITH_PORT.fullmatch(text)
     try:
@@ -79,13 +79,16 @@ def _is_among(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _listed(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
-    """The members of a header that is a list; several lines of it are one list."""
+    """Return the members of a list header; several lines of it form one list."""
     lines = (value.decode("latin-1") for key, value in headers if key.lower() == name)
     return [member.strip() for line in lines for member in line.split(",") if member.strip()]
 
 
 def _scheme(told: Sequence[str], hops: int) -> str | None:
-    """What the proxy that saw the caller told. Proxies either add to the list, as to the addresses, or leave one."""
+    """Return the scheme reported by the proxy that saw the caller.
+
+    Proxies either add to this list, as to the addresses, or send a single value.
+    """
     if not told:
         return None
     scheme = told[max(0, len(told) - max(1, hops))].lower()

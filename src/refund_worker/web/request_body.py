@@ -1,4 +1,4 @@
-"""Bodies read with a limit and parsed strictly, after the caller was let in and never before."""
+"""Request bodies: read with a limit and parsed strictly, always after the caller was authenticated."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX, SomeBody, is_shallow, parse_schema
+from refund_worker import strict_json
+from refund_worker.engine.intake.schemas import SomeBody, parse_schema
 from refund_worker.errors import InvalidRequest
+from refund_worker.strict_json import DEPTH_MAX, MalformedJson, TooDeep, is_shallow
 from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
 from refund_worker.web.request_signatures import check_body
 
 BODY_BYTES_MAX = 1 << 20
-# Of each body, so much needs no room: connections are bounded, and nearly every body is smaller.
+# This much of each body needs no reservation: connections are limited, and nearly every body is smaller.
 FREE_BYTES = 64 << 10
-# What all larger ones may have together, in each process: ordinary ones, and batches, two of the largest.
+# Memory for all larger bodies of a process together: ordinary ones, and batches (two of the largest).
 BODIES_BYTES_MAX, BATCHES_BYTES_MAX = 32 << 20, 128 << 20
-# Parsed, a body can be forty times as large.
+# A parsed body can be forty times as large.
 PARSED_AT_ONCE = 2
-# The longest valid row in its most wasteful spelling is below; nearly all fit into the first bite.
+# Larger than the longest valid row in its most wasteful spelling; nearly all rows fit into the first size.
 ROW_BYTES, ROW_BYTES_MAX = 4 << 10, 128 << 10
-_DIGITS_MAX = 30
 _SPACE = re.compile(rb"[ \t\n\r]*")
 
 
 def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[[Request], Awaitable[SomeBody]]:
-    """A dependency that gives the body as `model`. Raises `NotJson`, `BodyTooLarge`, `InvalidRequest`."""
+    """Return a dependency that gives the body as `model` and raises `NotJson`, `BodyTooLarge` or `InvalidRequest`."""
 
     async def read(request: Request) -> SomeBody:
         async with limited_body(request, BODY_BYTES_MAX) as raw:
@@ -42,7 +43,7 @@ def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[
             check_is_json(request)
             if len(raw) <= FREE_BYTES:
                 return _parsed(model, raw)
-            # A megabyte of brackets takes half a second, in which nobody else would be answered.
+            # A megabyte of brackets takes half a second, which would block all other requests.
             async with rooms_of(request).parsing:
                 return await run_in_threadpool(_parsed, model, raw)
 
@@ -54,6 +55,7 @@ def _parsed(model: type[SomeBody], raw: bytearray) -> SomeBody:
 
 
 def check_is_json(request: Request) -> None:
+    """Check that the body is declared as JSON in UTF-8. Raises `NotJson`."""
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = parameters.partition("charset=")[2].strip(' "').lower()
     if media_type.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
@@ -61,27 +63,28 @@ def check_is_json(request: Request) -> None:
 
 
 class Room:
-    """Bytes of bodies that may be in memory at a time; used on one event loop."""
+    """Number of bytes of bodies that may be in memory at a time; used on one event loop."""
 
     def __init__(self, bytes_max: int) -> None:
         self._free = bytes_max
 
     def check(self, size: int) -> None:
-        """Raises `Crowded` where so many bytes have no room now."""
+        """Check that `size` bytes are free now. Raises `Crowded` otherwise."""
         if size > self._free:
-            raise Crowded("too many large bodies are being taken in: send this one again in a moment")
+            raise Crowded("too many large bodies are being processed: send this one again in a moment")
 
     def take(self, size: int) -> None:
-        """Raises as `check`."""
+        """Reserve `size` bytes. Raises `Crowded` if they are not free."""
         self.check(size)
         self._free -= size
 
     def give_back(self, size: int) -> None:
+        """Release `size` bytes."""
         self._free += size
 
 
 class Rooms:
-    """Of one process: how much there is for large bodies, and how many of them are parsed at a time."""
+    """Memory for large bodies in one process, and the number of bodies parsed at a time."""
 
     def __init__(self) -> None:
         self.bodies, self.batches = Room(BODIES_BYTES_MAX), Room(BATCHES_BYTES_MAX)
@@ -89,16 +92,17 @@ class Rooms:
 
 
 def rooms_of(request: Request) -> Rooms:
+    """Return the body memory of this process."""
     rooms: Rooms = request.app.state.rooms
     return rooms
 
 
 @asynccontextmanager
 async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytearray]:
-    """The raw body, which every route gets from here alone; its room is given back at the end.
+    """Give the raw body and release its memory at the end; every route reads its body through this function.
 
-    Raises `BodyTooLarge` as soon as that is known; what is said of the length counts first. Raises `Crowded` where
-    there is no room for it, `SignatureInvalid` where another body was signed.
+    Raises `BodyTooLarge` as soon as that is known, by the header Content-Length first. Raises `Crowded` if there is no
+    memory for it, and `SignatureInvalid` if another body was signed.
     """
     rooms = rooms_of(request)
     room = rooms.bodies if bytes_max <= BODY_BYTES_MAX else rooms.batches
@@ -129,6 +133,7 @@ def _too_large(bytes_max: int) -> BodyTooLarge:
 
 
 def decoded(raw: bytes | bytearray) -> str:
+    """Return the body as text. Raises `InvalidRequest` if it is not UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -136,19 +141,19 @@ def decoded(raw: bytes | bytearray) -> str:
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """A JSON object with nothing twice, nothing that is not JSON, no endless nesting. Raises `InvalidRequest`."""
+    """Parse JSON strictly: an object, no repeated names, no extensions, limited nesting. Raises `InvalidRequest`."""
     try:
-        value = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.decode(text)
+    except MalformedJson as error:
         raise _not_json(error) from None
     return _checked(value, text)
 
 
 def rows_of(raw: bytes | bytearray, name: str) -> Iterator[dict[str, Any] | InvalidRequest]:
-    """The rows of `{"name": [{…}, …]}` in UTF-8, one in memory at a time: as text, all could be four times as large.
+    """Yield the rows of `{"name": [{…}, …]}` in UTF-8 one by one: all as text could be four times as large.
 
-    A row that is wrong is given as what is wrong. Raises `InvalidRequest` where the bytes themselves are broken: what
-    came before is then already given.
+    A wrong row is yielded as its error. Raises `InvalidRequest` if the bytes themselves are broken; the rows before
+    them have been yielded by then.
     """
     begin = re.match(rb'\s*{\s*"%s"\s*:\s*\[\s*' % name.encode("ascii"), raw)
     if begin is None:
@@ -168,22 +173,22 @@ def rows_of(raw: bytes | bytearray, name: str) -> Iterator[dict[str, Any] | Inva
 
 
 def _next_value(raw: bytes | bytearray, place: int, name: str) -> tuple[dict[str, Any] | InvalidRequest, int]:
-    """The row that begins here, or what is wrong with it, and where it ends."""
+    """Return (the row that begins at `place`, or its error; the position after it)."""
     for bite in (ROW_BYTES, ROW_BYTES_MAX):
         is_last = place + bite >= len(raw)
         try:
-            # A letter of several bytes may be cut in two by the bite's end.
+            # The end of the piece may cut a character of several bytes in two.
             piece, _ = codecs.utf_8_decode(bytes(raw[place : place + bite]), "strict", is_last)
         except UnicodeDecodeError:
             raise InvalidRequest("the body is not UTF-8") from None
         try:
-            _, length = _SCANNER.raw_decode(piece)
-        except (ValueError, RecursionError) as error:
+            length = strict_json.end_of_value(piece)
+        except MalformedJson as error:
             if not is_last and bite < ROW_BYTES_MAX:
                 continue
             raise InvalidRequest(f"{name}: {_not_json(error).message}", field=name) from None
         if length == len(piece) and not is_last:
-            continue  # a number may go on
+            continue  # a number may continue after the piece
         end = place + len(piece[:length].encode("utf-8"))
         try:
             return parse_object(piece[:length]), end
@@ -203,7 +208,7 @@ def _checked(value: Any, text: str) -> dict[str, Any]:
     if not is_shallow(value):
         raise InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
     if "\\u" in text and not _is_unicode(value):
-        raise InvalidRequest("half a character (a lone surrogate) is in a text")
+        raise InvalidRequest("a text contains half a character (a lone surrogate)")
     return value
 
 
@@ -215,34 +220,8 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def _not_json(error: Exception) -> InvalidRequest:
-    if isinstance(error, json.JSONDecodeError):
-        return InvalidRequest(f"not JSON: {error.msg} at character {error.pos}")
-    if isinstance(error, RecursionError):
+def _not_json(error: MalformedJson) -> InvalidRequest:
+    if isinstance(error, TooDeep):
         return InvalidRequest(f"nested deeper than {DEPTH_MAX} levels")
-    return InvalidRequest(f"not JSON: {error}")
-
-
-def _refuse_duplicate_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the field {json.dumps(name[:60])} is there twice")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _integer(digits: str) -> int:
-    # Out of every range: not even converted, which takes long for very many digits.
-    if len(digits) > _DIGITS_MAX:
-        raise ValueError("a number has more digits than any amount")
-    return int(digits)
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicate_names, parse_constant=_no_constant, parse_int=_integer)
-# Finds where a row ends, whatever is in it.
-_SCANNER = json.JSONDecoder(parse_int=str)
+    at = "" if error.position is None else f" at character {error.position}"
+    return InvalidRequest(f"not JSON: {error.reason}{at}")

@@ -1,8 +1,8 @@
-"""Requests of signed keys: whoever saw the key in a log or a proxy can send nothing new with it.
+"""Signed requests: someone who sees the key in a log or a proxy cannot send new requests with it.
 
-The signature covers a hash of the body and is checked before the body is read; `limited_body` then holds the body
-against that hash. A request heard and sent again within the tolerance is answered as any repeat is: under its own
-idempotency key and version, both of which are signed.
+The signature covers a hash of the body and is checked before the body is read; `limited_body` then compares the body
+with that hash. A captured request that is sent again within the tolerance is answered like any repeat: its idempotency
+key and version are part of the signature.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from fastapi import Request
 from refund_worker.request_signing import HEADER, SIGNED_HEADERS, signature
 from refund_worker.web.problems import SignatureInvalid, SignatureMissing, SignatureStale
 
-# For clocks that differ and calls that wait, in both directions.
+# Tolerance in both directions, for clocks that differ and calls that wait.
 TOLERANCE_SECONDS = 300
 _PARTS = ("t", "sha256", "v1")
 
 
 def check_signature(request: Request, secret: str) -> None:
-    """Raises `SignatureMissing`, `SignatureInvalid` or `SignatureStale`; notes the hash that the body must have."""
+    """Check the signature of a request and keep the hash that its body must have, for `check_body`.
+
+    Raises `SignatureMissing`, `SignatureInvalid` or `SignatureStale`.
+    """
     values = request.headers.getlist(HEADER)
     if not values:
         raise SignatureMissing(f"this key's requests must be signed: send the header {HEADER}")
@@ -35,15 +38,17 @@ def check_signature(request: Request, secret: str) -> None:
         body_sha256=sha256,
     )
     if not hmac.compare_digest(expected, given):
-        raise SignatureInvalid(f"the signature in {HEADER} is not of this request")
-    # Only now: an old signature of another request must not be told apart from a wrong one.
+        raise SignatureInvalid(f"the signature in {HEADER} does not match this request")
+    # Check the age last: the answer must not reveal whether an old signature was right.
     if abs(time.time() - at) > TOLERANCE_SECONDS:
-        raise SignatureStale("the request was not signed just now: is a clock wrong, or is it an old one sent again?")
+        raise SignatureStale(
+            "the signature is too old or in the future: is a clock wrong, or was an old request sent again?"
+        )
     request.state.body_sha256 = sha256
 
 
 def check_body(request: Request, sha256: str) -> None:
-    """Raises `SignatureInvalid` where the request was signed for another body."""
+    """Check that the body has the signed hash. Raises `SignatureInvalid` otherwise."""
     signed: str | None = getattr(request.state, "body_sha256", None)
     if signed is not None and not hmac.compare_digest(signed, sha256):
         raise SignatureInvalid(f"the body is not the one that {HEADER} was made for")
@@ -60,7 +65,7 @@ def _parts(values: list[str]) -> tuple[int, str, str]:
 
 
 def _target(request: Request) -> str:
-    """Path and query as they came, nothing decoded."""
+    """Return path and query as they were sent, undecoded."""
     query: bytes = request.scope["query_string"]
     target: bytes = request.scope["raw_path"] + (b"?" + query if query else b"")
     return target.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Bodies that only HTTP has: acts of persons, and batches."""
+"""Bodies that only the HTTP API has: actions of persons, and batches."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from refund_worker.engine.intake.schemas import Reference, RefundSchema, Schema,
 
 
 class ActBody(Schema):
-    """Why a person does it."""
+    """The reason of an action."""
 
     reason: Annotated[Text, Field(min_length=1)]
 
 
 class ResolveBody(ActBody):
-    """How what is stuck ends: paid by hand, with the reference of that payment, or credits given back."""
+    """The outcome of a refund that needs a person: paid manually, with a reference, or credits given back."""
 
     outcome: Literal["paid_manually", "reverse"]
     reference: Reference | None = None
@@ -24,23 +24,25 @@ class ResolveBody(ActBody):
     @model_validator(mode="after")
     def _named_payment(self) -> ResolveBody:
         if (self.outcome == "paid_manually") != (self.reference is not None):
-            raise ValueError("reference names the payment made by hand: with paid_manually, and only then")
+            raise ValueError(
+                "reference names the manual payment: required with paid_manually, and not allowed otherwise"
+            )
         return self
 
 
 class SwitchBody(Schema):
-    """Why the switch is turned; may be left out."""
+    """The reason to pause or resume; optional."""
 
     reason: Text = ""
 
 
 class PreviewBody(RefundSchema):
-    """A request that is not made: why may be left out."""
+    """A request to preview; the reason is optional."""
 
     reason: Text = "preview"
 
 
 class BatchRow(RefundSchema):
-    """A request with its own key."""
+    """A request with its own idempotency key."""
 
     idempotency_key: str

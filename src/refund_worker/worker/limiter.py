@@ -15,6 +15,7 @@ import redis
 from celery.exceptions import SoftTimeLimitExceeded
 from redis.asyncio import Redis
 
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import url_if_running
 
@@ -127,11 +128,11 @@ class SharedLimiter:
 
 
 class BrokerLimiter:
-    """The rate of the settings: shared through the broker that runs now where it is a Redis, else a guessed share."""
+    """One processor's rate: shared through the broker that runs now if it is a Redis, else a guessed share of it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, rate: float) -> None:
         self._settings = settings
-        self._rate = settings.stripe_rate_per_second
+        self._rate = rate
         self._alone = LocalLimiter(self._rate / GUESSED_PROCESSES)
         self._shared: SharedLimiter | None = None
 
@@ -154,16 +155,28 @@ class BrokerLimiter:
             await self._shared.close()
 
 
-class Unlimited:
-    """As fast as it goes."""
+class ProcessorLimiters:
+    """Each processor's own rate. A processor without a limit, or without an adapter, is never waited for."""
 
-    async def acquire(self, processor: str) -> None:
-        return None
+    def __init__(self, settings: Settings) -> None:
+        rates = registry.rates(settings)
+        self._by_name = {name: BrokerLimiter(settings, rate) for name, rate in rates.items() if rate > 0}
+
+    async def acquire(self, slot: str) -> None:
+        """Wait for one slot. `slot` is a processor's name, perhaps with a purpose behind a colon (`NAME:reads`).
+
+        Slots of different names are independent, each at the processor's whole rate.
+        """
+        limiter = self._by_name.get(slot.partition(":")[0])
+        if limiter is not None:
+            await limiter.acquire(slot)
 
     async def close(self) -> None:
-        return None
+        """Close the connections to the broker."""
+        for limiter in self._by_name.values():
+            await limiter.close()
 
 
-def make_limiter(settings: Settings) -> BrokerLimiter | Unlimited:
-    """One for each event loop; to be closed on it."""
-    return Unlimited() if settings.stripe_rate_per_second == 0 else BrokerLimiter(settings)
+def make_limiter(settings: Settings) -> ProcessorLimiters:
+    """Return the limiters of all processors: one for each event loop, to be closed on it."""
+    return ProcessorLimiters(settings)

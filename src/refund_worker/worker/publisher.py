@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from refund_worker.batching import batched
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
@@ -42,7 +43,7 @@ class Publisher:
     def publish(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
         """Publish ids to the queue of their priority. Raises `BrokerUnavailable`."""
         with _away():
-            for batch in batches(refund_ids, self.ids_per_message):
+            for batch in batched(refund_ids, self.ids_per_message):
                 self._app.send_task(ADVANCE, args=[batch], queue=queue_of(bulk), retry=False, ignore_result=True)
 
     def waiting(self, *, bulk: bool) -> int:
@@ -55,16 +56,9 @@ class Publisher:
 
 
 def ids_per_message(settings: Settings) -> int:
-    """A second's work at the rate, so that a bulk message holds a worker's process no longer than that."""
-    rate = settings.stripe_rate_per_second
+    """Return a second's work at the lowest rate, so that a bulk message occupies a worker's process no longer."""
+    rate = registry.lowest_rate(settings)
     return IDS_PER_MESSAGE if rate == 0 else max(1, min(IDS_PER_MESSAGE, int(rate)))
-
-
-def batches(ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    """The ids in lists of at most `size`."""
-    them = iter(ids)
-    while batch := list(itertools.islice(them, size)):
-        yield batch
 
 
 class _away:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
@@ -19,6 +20,7 @@ from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Unavailable
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
@@ -51,13 +53,16 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
     """The periodic jobs beside the sweep."""
     jobs = [
         Job("inbox", settings.sweep_seconds, process_inbox),
-        Job("watch", settings.poll_seconds * 12, sync_all),
         Job("seal", settings.sweep_seconds * 10, Sealer().seal),
         Job("tally", settings.sweep_seconds * 10, count_daily_stats),
-        Job("look", settings.sweep_seconds, RecentSync().sync_when_due, at_once=True),
         Job("prune", settings.sweep_seconds * 3600, prune),
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
+    for name in registry.names_with_lists():
+        jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync_all, processor=name)))
+        jobs.append(
+            Job("look", settings.sweep_seconds, partial(RecentSync().sync_when_due, processor=name), at_once=True)
+        )
     if settings.notify_url is not None:
         jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))
     return tuple(jobs)

@@ -17,7 +17,9 @@ from refund_worker.engine.access.persons import link_person, list_links, unlink_
 from refund_worker.engine.audit import log
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import ActionNotAllowed, Conflict, InvalidRequest, NotFound
+from refund_worker.store import locks
 from refund_worker.store.access import console_users as store
+from refund_worker.store.locks import Lock
 
 BY = "cli:root"
 
@@ -170,7 +172,7 @@ def test_two_spellings_of_one_name_at_the_same_moment_make_one_user(world: World
 
     other = threading.Thread(target=make)
     with world.database.write() as connection:
-        store.lock_names(connection)
+        locks.acquire(connection, Lock.ADD_USERS)
         store.insert_user(connection, name="zoe", role="viewer", password_hash="h", now=1.0)
         other.start()
         other.join(0.5)

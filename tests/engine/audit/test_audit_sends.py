@@ -102,9 +102,9 @@ def test_nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup(world: 
     refund_object = made_lately(world, payment=world.refund(refund_id).legs[0].processor_payment_id)
     refund_object = replace(refund_object, leg_id=f"{refund_id}-1", amount_minor=500, status="pending")
     world.processor.objects[refund_object.processor_refund_id] = refund_object
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.processor.become(refund_object.processor_refund_id, "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     resume_processor(world.context, "stripe", actor="op", reason="looked at")
     world.work()
     assert len(sends(world)) == 1, "over the other payment"

@@ -304,5 +304,5 @@ def test_rows_forged_below_one_before_the_upgrade_do_not_stop_it_and_are_named(d
             text("INSERT INTO events (seq, refund_id, at, actor, kind) VALUES (-5, 'r', 0, 'boss', 'approved')")
         )
     schema.upgrade(world.database)
-    assert findings(world) == [Finding("events", -5, -5, "added: the database gives no such number")]
+    assert findings(world) == [Finding("events", -5, -5, "added: the database does not assign this number")]
     world.close()

@@ -186,7 +186,7 @@ def test_rows_and_seals_cut_off_together_are_found_by_the_anchor_outside(world: 
     assert findings(world, anchor) == []
     tamper(world, f"DELETE FROM events WHERE seq > {before}", "DELETE FROM audit_seals WHERE seq > 4")
     assert findings(world) == [], "without an anchor nothing remembers them"
-    assert findings(world, anchor) == [Finding("audit_seals", 5, 5, "missing: it is in the anchor file")]
+    assert findings(world, anchor) == [Finding("audit_seals", 5, 5, "missing, but in the anchor file")]
 
 
 def test_a_chain_made_anew_over_changed_rows_is_found_by_the_anchor_outside(world: World, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_chain_made_anew_over_changed_rows_is_found_by_the_anchor_outside(worl
     tamper(world, "UPDATE ledger_entries SET amount = amount + 1 WHERE seq = 3", "DELETE FROM audit_seals")
     seal(world)
     assert findings(world) == []
-    assert findings(world, anchor) == [Finding("audit_seals", 4, 4, "another than in the anchor file")]
+    assert findings(world, anchor) == [Finding("audit_seals", 4, 4, "differs from the anchor file")]
 
 
 def test_an_anchor_file_grows_by_a_line_and_what_is_none_is_refused(world: World, tmp_path: Path) -> None:

@@ -247,7 +247,9 @@ def test_rows_forged_below_one_with_the_guards_off_are_named(world: World) -> No
     seal(world)
     tamper(world, *(FORGED[table].format(seq=seq) for table, seq in (("events", -5), ("ledger_transactions", -4))))
     tamper(world, FORGED["audit_seals"].format(seq=-3))
-    told = [Finding(t, s, s, "added: the database gives no such number") for t, s in (("ledger_transactions", -4),)]
+    told = [
+        Finding(t, s, s, "added: the database does not assign this number") for t, s in (("ledger_transactions", -4),)
+    ]
     found = findings(world)
     assert told[0] in found
     assert {(f.table, f.first_seq) for f in found} == {("ledger_transactions", -4), ("events", -5), ("audit_seals", -3)}

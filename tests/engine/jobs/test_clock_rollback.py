@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.support.engine_world import Died, World
 
+from refund_worker.domain.processor_replies import Denied
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.processors.base import Denied
 from refund_worker.settings import Settings
 from refund_worker.store import processors
 from refund_worker.worker.scheduler import jobs_of

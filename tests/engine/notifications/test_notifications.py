@@ -17,6 +17,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from tests.support.engine_world import Died, World, credit_refund
 from tests.support.receiver import Deaf, Received, Receiver
 
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.notifications.delivery import TRIES_MAX, Deliverer
 from refund_worker.engine.notifications.http_post import CONNECTIONS_MAX, Poster, is_allowed
@@ -24,7 +25,6 @@ from refund_worker.engine.notifications.outbox import notifications, redeliver
 from refund_worker.engine.refunds.accept import accept_requests, request_refunds
 from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import BadSettings, ExceedsRefundable, NotFound
-from refund_worker.processors.base import Refused
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.store import outbox
 

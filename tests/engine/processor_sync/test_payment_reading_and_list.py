@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import update
-from tests.support.engine_world import START, World
+from tests.support.engine_world import START, STRIPE, World
 
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import Blocked, Denied, PaymentReading, Refused, Unanswered
@@ -29,7 +29,8 @@ HOUR = 3_600.0
 def asked(world: World) -> World:
     """A world whose processor can be asked about payments, in test mode."""
     world.processor.reads_payments = True
-    world.context = replace(world.context, policy=replace(world.context.policy, live=False))
+    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
+    world.context = replace(world.context, policy=policy)
     return world
 
 
@@ -37,7 +38,7 @@ def refunded_before(world: World, minor: int = 300) -> str:
     """Others refunded so much: the look has seen it, the list shows it, and the payment's word says it."""
     refund_object = world.refund_in_the_dashboard(minor, created_at=datetime.fromtimestamp(START - HOUR, UTC))
     world.processor.payments["ch_1"] = replace(WORD, refunded_minor=minor)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     return refund_object.processor_refund_id
 
 
@@ -48,7 +49,7 @@ def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(ask
     asked.work_for(HOUR)
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
     assert asked.refund(refund_id).legs[0].blocked_by == (by_hand,)
-    sync_recent(asked.context)
+    sync_recent(asked.context, "stripe")
     asked.command(refund_id, Action.RETRY)
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -85,7 +86,7 @@ def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_
     refund_id = asked.withdraw(100)
     refunded_before(asked)
     asked.work_for(HOUR)
-    sync_recent(asked.context)
+    sync_recent(asked.context, "stripe")
     asked.command(refund_id, Action.RETRY)
     asked.work()
     refund = asked.refund(refund_id)
@@ -177,7 +178,7 @@ def test_what_was_recorded_as_returned_before_is_no_news_in_the_list(
     world.processor.script("ch_1", EMPTY)
     again = world.withdraw(30, "new attempt")
     world.work_for(HOUR)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(again).failure_code == code
 
@@ -248,11 +249,11 @@ def test_a_refund_of_ours_that_failed_explains_nothing_that_others_refunded(aske
     asked.withdraw(30, "fails late")
     asked.work()
     asked.processor.become("re_1", "failed")
-    sync_all(asked.context)
+    sync_all(asked.context, "stripe")
     asked.work()
     asked.context = on
     asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
-    sync_recent(asked.context)
+    sync_recent(asked.context, "stripe")
     refund_id = asked.withdraw(30, "second")
     asked.work()
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE

@@ -41,7 +41,7 @@ def test_what_a_list_does_not_show_yet_is_asked_for_by_itself_and_no_difference(
     world.withdraw(20, "k2")
     world.work()
     world.withdraw(20, "k3")  # paid while the list is read
-    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}), "stripe")
     assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
 
 
@@ -51,7 +51,7 @@ def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(worl
     refund_id = world.withdraw(20, "k2")
     world.work()
     world.processor.become("re_2", "failed")
-    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}))
+    report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}), "stripe")
     assert [(d.kind, d.subject) for d in report.differences] == [("money", f"{refund_id}-1")]
 
 
@@ -80,7 +80,7 @@ def test_what_a_person_named_as_their_payment_by_hand_is_no_difference(
 ) -> None:
     refund_id = strange(world, **changes)
     world.command(refund_id, Action.RESOLVE, "re_1")
-    assert reconcile(world.context).differences == ()
+    assert reconcile(world.context, "stripe").differences == ()
 
 
 def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world: World) -> None:
@@ -89,7 +89,7 @@ def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world:
     refund_id = world.withdraw(20)
     process_due(world.context)
     world.command(refund_id, Action.RESOLVE, "re_1")
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert (report.differences, report.resolved, world.processor.paid_minor()) == ((), 0, 200)
 
 
@@ -98,7 +98,7 @@ def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> No
     refund_id = world.withdraw(20)
     world.work()
     world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], currency="HUF")
-    found = {(d.subject, d.ours, d.theirs) for d in reconcile(world.context).differences if d.kind == "money"}
+    found = {(d.subject, d.ours, d.theirs) for d in reconcile(world.context, "stripe").differences if d.kind == "money"}
     assert found == {(f"{refund_id}-1", 200, 0), (f"{refund_id}-1", 0, 200)}
 
 
@@ -109,7 +109,7 @@ def test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for
 ) -> None:
     refund_id = strange(world, **changes)
     world.command(refund_id, Action.RESOLVE, reference)
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert (report.differences, report.resolved) == ((), 1)
 
 
@@ -119,9 +119,9 @@ def test_a_strange_object_that_came_after_the_person_resolved_is_a_difference(wo
     world.pass_time(60)
     world.processor.objects["re_2"] = replace(world.processor.objects["re_1"], processor_refund_id="re_2")
     for _ in range(2):
-        sync_all(world.context)
+        sync_all(world.context, "stripe")
         world.pass_time(3_600)
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert [(d.ours, d.theirs) for d in report.differences if d.kind == "money"] == [(0, 201)]
     assert report.resolved == 1
 
@@ -132,9 +132,9 @@ def test_credits_on_their_way_back_are_no_difference(world: World) -> None:
     refund_id = world.withdraw(20)
     process_due(world.context)
     assert world.refund(refund_id).status is RefundStatus.SENDING, "refused, and not given back yet"
-    assert reconcile(world.context).differences == ()
+    assert reconcile(world.context, "stripe").differences == ()
     world.work()
-    assert (world.refund(refund_id).status, reconcile(world.context).differences) == (RefundStatus.FAILED, ())
+    assert (world.refund(refund_id).status, reconcile(world.context, "stripe").differences) == (RefundStatus.FAILED, ())
 
 
 def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_often_it_is_listed(world: World) -> None:
@@ -143,12 +143,12 @@ def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_o
     world.work()
     world.processor.become("re_1", "settling")
     for _ in range(3):
-        sync_all(world.context)
+        sync_all(world.context, "stripe")
         world.pass_time(3_600)
     assert world.events(refund_id).count("unknown_status") == 1
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     world.processor.become("re_1", "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -159,7 +159,7 @@ def test_two_refund_objects_for_one_leg_are_a_difference_that_names_both_counts(
     world.work()
     (first,) = world.processor.objects.values()
     world.processor.objects["re_again"] = replace(first, processor_refund_id="re_again")
-    twice = [d for d in reconcile(world.context).differences if d.kind == "refunded_twice"]
+    twice = [d for d in reconcile(world.context, "stripe").differences if d.kind == "refunded_twice"]
     assert [(d.subject, d.ours, d.theirs) for d in twice] == [(f"{refund_id}-1", 1, 2)]
 
 
@@ -175,7 +175,7 @@ def test_two_installations_on_one_account_are_no_difference_to_either(
             each.pay()
             each.withdraw(amount)
             each.work()
-        reports = [reconcile(each.context) for each in (world, other)]
+        reports = [reconcile(each.context, "stripe") for each in (world, other)]
     assert [(r.differences, r.foreign, r.other_installations) for r in reports] == [((), 0, 1)] * 2
     assert [(r.ledger_minor, r.processor_minor) for r in reports] == [(200, 200), (300, 300)]
 
@@ -186,7 +186,7 @@ def test_a_mark_that_was_edited_makes_ours_no_difference(world: World, mark: dic
     world.withdraw(20)
     world.work()
     world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], **mark)  # type: ignore[arg-type]
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert (report.differences, report.foreign, report.other_installations) == ((), 0, 0)
     assert report.processor_minor == 200
 
@@ -197,7 +197,9 @@ def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: W
     world.work()
     ours = world.processor.objects["re_1"]
     world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id="rf_lost-1", amount_minor=70)
-    assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context).differences] == [("money", "rf_lost-1", 70)]
+    assert [(d.kind, d.subject, d.theirs) for d in reconcile(world.context, "stripe").differences] == [
+        ("money", "rf_lost-1", 70)
+    ]
 
 
 def test_a_refund_with_our_installation_but_no_leg_is_a_persons_and_no_other_installations(world: World) -> None:
@@ -207,5 +209,5 @@ def test_a_refund_with_our_installation_but_no_leg_is_a_persons_and_no_other_ins
     ours = world.processor.objects["re_1"]
     assert ours.installation
     world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id=None)
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert (report.differences, report.foreign, report.other_installations) == ((), 1, 0)

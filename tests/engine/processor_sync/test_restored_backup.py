@@ -28,7 +28,7 @@ Restore = Callable[[], World]
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
     made = World(migrated_url)
-    sync_recent(made.context)
+    sync_recent(made.context, "stripe")
     yield made
     made.close()
 
@@ -89,7 +89,7 @@ def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
     # The workers are up before anybody has looked.
     restored.work()
     assert len(restored.processor.sends) == sends
-    assert sync_recent(restored.context) == 0
+    assert sync_recent(restored.context, "stripe") == 0
     restored.work()
 
     assert len(restored.processor.sends) == sends
@@ -111,7 +111,7 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
     # The caller asks again under the same key, which the restored database has never heard of.
     again = restored.withdraw(50, "k1")
     assert again != forgotten
-    assert sync_recent(restored.context) == 1
+    assert sync_recent(restored.context, "stripe") == 1
     restored.work_for(POLICY.retry_max_seconds)
     assert restored.processor.paid_minor() == 500
     paused = pause_of(restored)
@@ -120,7 +120,7 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
 
     # It stays so, and is not told anew, however often one looks.
     since = paused["paused_at"]
-    assert sync_recent(restored.context) == 0
+    assert sync_recent(restored.context, "stripe") == 0
     assert pause_of(restored)["paused_at"] == since
     assert restored.refund(again).status is RefundStatus.QUEUED
 
@@ -132,7 +132,7 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
     restored.command(again, Action.RETRY)
     restored.work()
     assert restored.refund(again).status is RefundStatus.SUCCEEDED
-    assert sync_recent(restored.context) == 0
+    assert sync_recent(restored.context, "stripe") == 0
     assert pause_of(restored)["paused_by"] is None
 
 
@@ -144,7 +144,7 @@ def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
     world.withdraw(50, "k1")
     world.work()
     restored = restore()
-    sync_recent(restored.context)
+    sync_recent(restored.context, "stripe")
     resume_processor(restored.context, "stripe")
 
     (refund_object,) = restored.processor.objects.values()
@@ -155,7 +155,7 @@ def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
         created_at=refund_object.created_at + timedelta(days=4),
     )
     restored.processor.objects["re_9"] = newer
-    assert sync_recent(restored.context) == 1
+    assert sync_recent(restored.context, "stripe") == 1
     assert pause_of(restored)["code"] == RESTORED
 
 
@@ -169,13 +169,13 @@ def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_
     made = dict(world.processor.objects)
     restored = restore()
     restored.processor.objects.clear()  # its list lags
-    assert sync_recent(restored.context) == 0
+    assert sync_recent(restored.context, "stripe") == 0
     restored.pass_time(2 * OVERLAP_SECONDS)
     restored.processor.objects.update(made)
-    assert sync_all(restored.context) == 0  # none of it is news of a refund that is known
+    assert sync_all(restored.context, "stripe") == 0  # none of it is news of a refund that is known
     assert pause_of(restored)["code"] == RESTORED
     since = pause_of(restored)["paused_at"]
-    sync_all(restored.context)
+    sync_all(restored.context, "stripe")
     assert pause_of(restored)["paused_at"] == since, "a person is told once"
 
 
@@ -184,7 +184,7 @@ def test_a_watch_is_no_look_and_finds_nothing_strange_in_what_is_known(world: Wo
     world.withdraw(50)
     world.work()
     world.pass_time(stale_seconds(POLICY) + 1)
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     assert pause_of(world)["paused_by"] is None
     later = world.withdraw(20, "k2")
     world.work()
@@ -197,7 +197,7 @@ def test_refunds_that_others_made_at_the_processor_stop_nothing(world: World) ->
     world.work()
     (refund_object,) = world.processor.objects.values()
     world.processor.objects["re_8"] = replace(refund_object, processor_refund_id="re_8", leg_id=None, attempt=None)
-    assert sync_recent(world.context) == 0
+    assert sync_recent(world.context, "stripe") == 0
     assert pause_of(world)["paused_by"] is None
 
 
@@ -212,7 +212,7 @@ def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(w
     world.pass_time(2)
     world.work()
     assert world.refund(second).status is RefundStatus.QUEUED
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(second).status is RefundStatus.SUCCEEDED
 
@@ -234,7 +234,7 @@ def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World
     world.pay()
     refund_id = world.withdraw(20)
     world.pass_time(stale_seconds(POLICY) - 5)  # not too old yet when the look begins, but when it ends
-    sync_recent(replace(world.context, processors={"stripe": SlowList(world)}))
+    sync_recent(replace(world.context, processors={"stripe": SlowList(world)}), "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 
@@ -246,7 +246,7 @@ def test_a_look_is_made_at_once_where_sends_wait_for_it_and_else_every_so_often(
     def looked() -> bool:
         world.pass_time(1)
         seconds[0] += 1
-        lookout.sync_when_due(context)
+        lookout.sync_when_due(context, "stripe")
         with world.database.read() as connection:
             return processors.last_listing(connection, "stripe")[0] == world.now
 
@@ -265,7 +265,7 @@ def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(w
     for second in range(42):
         seconds[0] = float(second)
         try:
-            lookout.sync_when_due(silent)
+            lookout.sync_when_due(silent, "stripe")
         except Unavailable:
             tried.append(second)
     assert tried == [0, 20, 40]
@@ -284,7 +284,7 @@ def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(w
         return run(work)
 
     world.database.run = with_a_worker_in_between  # type: ignore[method-assign]
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 
@@ -301,7 +301,7 @@ def test_a_list_that_can_not_be_read_proves_nothing(world: World) -> None:
     refund_id = world.withdraw(20)
     world.pass_time(stale_seconds(POLICY) + 1)
     with pytest.raises(Unavailable):
-        sync_recent(replace(world.context, processors={"stripe": SilentList()}))
+        sync_recent(replace(world.context, processors={"stripe": SilentList()}), "stripe")
     world.work()
     assert world.processor.sends == []
     assert world.refund(refund_id).status is RefundStatus.QUEUED
@@ -314,7 +314,7 @@ def test_where_nobody_ever_looked_nothing_is_held_back(migrated_url: str) -> Non
     fresh.pass_time(DAYS)
     fresh.work()
     assert fresh.refund(refund_id).status is RefundStatus.SUCCEEDED
-    sync_recent(fresh.context)
+    sync_recent(fresh.context, "stripe")
     fresh.pass_time(DAYS)
     later = fresh.withdraw(20, "k2")
     fresh.work()
@@ -329,5 +329,5 @@ def test_refunds_of_another_installation_on_the_same_account_stop_nothing(world:
     (refund_object,) = world.processor.objects.values()
     stranger = replace(refund_object, processor_refund_id="re_7", leg_id="rf_other-1", installation="inst_other")
     world.processor.objects["re_7"] = stranger
-    assert sync_recent(world.context) == 0
+    assert sync_recent(world.context, "stripe") == 0
     assert pause_of(world)["paused_by"] is None

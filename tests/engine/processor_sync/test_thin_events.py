@@ -15,7 +15,8 @@ from tests.support.engine_world import World
 from refund_worker.domain.processor_replies import Answered, Reply, Unanswered
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.processor_sync import webhook_inbox
-from refund_worker.engine.processor_sync.webhook_inbox import _refund_named
+from refund_worker.processors.base import ID_LENGTH_MAX
+from refund_worker.processors.stripe.events import refund_named
 from refund_worker.store import inbox, tables
 
 RELATED = {"id": "re_1", "type": "refund", "url": "/v1/refunds/re_1"}
@@ -138,10 +139,10 @@ _THINGS = st.recursive(
 
 @given(event=_THINGS, kind=st.sampled_from(("v1.refund.failed", "refund.updated", "charge.refunded", "x")))
 def test_no_event_whatever_breaks_the_reading_and_what_is_asked_for_is_a_plain_id(event: object, kind: str) -> None:
-    found = _refund_named(event, kind)
+    found = refund_named(event, kind)
     if found is not None:
         identifier, refund_object = found
         assert identifier.isascii()
         assert identifier.isprintable()
-        assert 0 < len(identifier) <= webhook_inbox.ID_LENGTH_MAX
+        assert 0 < len(identifier) <= ID_LENGTH_MAX
         assert isinstance(refund_object, dict)

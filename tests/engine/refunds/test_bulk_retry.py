@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.support.engine_world import World
 
+from refund_worker.domain.processor_replies import Blocked
 from refund_worker.engine.refunds.bulk_retry import SetChanged, Stuck, retry_all, stuck_for
-from refund_worker.processors.base import Blocked
 
 EMPTY = Blocked("balance_insufficient", "the balance is empty")
 

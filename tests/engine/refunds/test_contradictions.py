@@ -82,7 +82,7 @@ def sent_elsewhere(world: World, refund_id: str, status: str = "succeeded", amou
     """The processor has it, and the next watch finds it."""
     refund_object = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=amount_minor, status=status)
     world.processor.objects[refund_object.processor_refund_id] = refund_object
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     assert_books_balance(world.database)
     return refund_object
 
@@ -117,7 +117,7 @@ def test_what_was_paid_already_can_be_neither_called_off_nor_paid_again(
     assert (world.account.balance, world.account.held) == (50, 0)
     world.work()
     assert world.processor.sends == []
-    assert reconcile(world.context).agrees
+    assert reconcile(world.context, "stripe").agrees
     told = world.events(refund_id).count("posted_after_all")
     assert told == (waiting == "awaiting"), "that nobody approved it here is for a person to know"
 
@@ -132,7 +132,7 @@ def test_what_is_pending_already_is_asked_about_and_no_more_often_than_that(
     world.pass_time(10 * world.context.policy.poll_seconds)
     assert [process_due(world.context), process_due(world.context)] == [1, 0]
     world.processor.become(refund_object.processor_refund_id, "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     # The other payments are tried first, where there are any; nothing goes out while the processor is paused.
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
@@ -149,9 +149,9 @@ def test_what_was_called_off_here_and_paid_all_the_same_is_taken_off_the_balance
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert world.events(refund_id).count("posted_after_all") == 1
     assert (world.account.balance, world.account.held, world.account.withdrawn) == (50, 0, 50)
-    assert reconcile(world.context).agrees
+    assert reconcile(world.context, "stripe").agrees
     world.processor.become(refund_object.processor_refund_id, "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
@@ -167,14 +167,14 @@ def test_of_what_was_called_off_only_what_was_paid_is_taken(world: World) -> Non
     payment = first.processor_payment_id
     refund_object = made_lately(world, leg_id=first.leg_id, amount_minor=first.amount_minor, payment=payment)
     world.processor.objects[refund_object.processor_refund_id] = refund_object
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     resume_processor(world.context, "stripe", actor="op", reason="all known")
     world.work()
     assert_books_balance(world.database)
     assert world.refund(refund_id).status is RefundStatus.PARTIALLY_SUCCEEDED
     assert world.account.balance == 200 - first.credits
     assert world.processor.sends == []
-    assert reconcile(world.context).agrees
+    assert reconcile(world.context, "stripe").agrees
 
 
 def test_a_credit_refund_to_the_source_that_was_called_off_and_paid_is_booked_whole(world: World) -> None:
@@ -186,7 +186,7 @@ def test_a_credit_refund_to_the_source_that_was_called_off_and_paid_is_booked_wh
     sent_elsewhere(world, refund_id, amount_minor=200)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert world.account.balance == 50
-    assert reconcile(world.context).agrees
+    assert reconcile(world.context, "stripe").agrees
     with pytest.raises(Refusal):
         world.request(credit_refund(40, "more"))  # of 50 credits spent, 20 are refunded
 
@@ -201,11 +201,11 @@ def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_loo
     strange = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=123, processor_refund_id="re_strange")
     world.processor.objects["re_strange"] = strange
     for _ in range(24):
-        sync_all(world.context)
+        sync_all(world.context, "stripe")
         world.pass_time(3_600)
     assert world.events(refund_id).count("answer_mismatch") == 1
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
-    assert not reconcile(world.context).agrees
+    assert not reconcile(world.context, "stripe").agrees
 
 
 def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world: World) -> None:
@@ -215,13 +215,15 @@ def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world
     world.work()
     failed = world.processor.become("re_1", "failed")
     world.processor.objects["re_1"] = replace(failed, amount_minor=501)
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     world.processor.become("re_1", "succeeded")
     world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], amount_minor=500)
-    assert [sync_all(world.context), sync_all(world.context)] == [1, 0], "what is as it should be is no news any more"
+    assert [sync_all(world.context, "stripe"), sync_all(world.context, "stripe")] == [1, 0], (
+        "what is as it should be is no news any more"
+    )
     world.processor.objects["re_1"] = failed
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
@@ -235,7 +237,7 @@ def test_a_strange_object_of_a_refund_under_way_is_told_once_too(world: World) -
     world.processor.objects["re_strange"] = strange
     before = len(world.events(refund_id))
     for _ in range(20):
-        sync_all(world.context)
+        sync_all(world.context, "stripe")
     assert world.events(refund_id).count("answer_mismatch") == 1
     assert len(world.events(refund_id)) <= before + 3
     assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Table, event, func, select
 from sqlalchemy.exc import OperationalError
 from tests.support.engine_world import Died, ScriptedProcessor, World, credit_refund, withdrawal
 
+from refund_worker.domain.processor_replies import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.domain.refund import RefundRequest, RefundStatus
 from refund_worker.engine.context import Batches
 from refund_worker.engine.intake.batches import accept_batch
@@ -25,7 +26,6 @@ from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import Unavailable
-from refund_worker.processors.base import RefundObject, Reply, SearchReply, Unanswered
 from refund_worker.store import inbox, tables
 
 
@@ -293,7 +293,7 @@ def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counte
         (kept,) = connection.execute(select(tables.inbox)).mappings()
     assert (kept["body"], kept["outcome"]) == (body, "unknown refund: left to reconciliation")
     assert world.processor.asked == []
-    report = reconciliation.reconcile(world.context)
+    report = reconciliation.reconcile(world.context, "stripe")
     assert (report.agrees, report.foreign, report.processor_minor) == (True, 1, 600)
 
 
@@ -308,12 +308,12 @@ def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again
     world.processor.become("re_1", "failed")
     setattr(world.database, when, 1)
     with pytest.raises(Died):
-        sync.sync_all(world.context)
-    sync.sync_all(world.context)
+        sync.sync_all(world.context, "stripe")
+    sync.sync_all(world.context, "stripe")
     world.work()
-    report = reconciliation.reconcile(world.context)
+    report = reconciliation.reconcile(world.context, "stripe")
     assert report.agrees
-    assert report == reconciliation.reconcile(world.context)
+    assert report == reconciliation.reconcile(world.context, "stripe")
     assert world.account.balance == 90
     assert world.account.withdrawn == 0
 
@@ -327,8 +327,8 @@ def test_a_reconciliation_that_dies_while_it_reads_leaves_no_trace(world: World)
     world.pay()
     world.withdraw()
     world.work()
-    before = world.account, count(world, tables.events), reconciliation.reconcile(world.context)
+    before = world.account, count(world, tables.events), reconciliation.reconcile(world.context, "stripe")
 
     with pytest.raises(Died):
-        reconciliation.reconcile(replace(world.context, processors={"stripe": DiesListing()}))
-    assert (world.account, count(world, tables.events), reconciliation.reconcile(world.context)) == before
+        reconciliation.reconcile(replace(world.context, processors={"stripe": DiesListing()}), "stripe")
+    assert (world.account, count(world, tables.events), reconciliation.reconcile(world.context, "stripe")) == before

@@ -39,7 +39,7 @@ from refund_worker.store.processors import ALL
 
 ERROR = Unanswered("HTTP 500", server_error=True)
 EMPTY = Blocked("balance_insufficient", "not now")
-TOO_MUCH = Refused("amount_exceeds_unrefunded", "more than is left")
+TOO_MUCH = Refused("amount_exceeds_unrefunded", "more than is left", more_than_left=True)
 DAY = 86_400.0
 
 
@@ -90,7 +90,7 @@ def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
 ) -> None:
     """Looks go on while it lasts; the refund by hand comes after the last of them."""
     world.pay()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     if first is not None:
         world.processor.script("ch_1", first)
         refund_id = world.withdraw()
@@ -100,13 +100,13 @@ def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
         pause_processor(world.context, paused, actor="op", reason="by hand today")
         refund_id = world.withdraw()
     world.pass_time(30)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     by_hand = world.refund_in_the_dashboard()
     world.pass_time(5)
     resume_processor(world.context, paused, actor="op")
     world.work()
     assert world.processor.paid_minor() == 1_000, "nothing is sent before a look"
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.paid_minor() == 1_000
@@ -118,7 +118,7 @@ def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_th
 ) -> None:
     world.context = replace(world.context, policy=replace(world.context.policy, poll_seconds=10))
     world.pay()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.pass_time(age)
     if is_read:
         by_hand = world.refund_in_the_dashboard()
@@ -132,31 +132,31 @@ def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_th
 
 def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_again(world: World) -> None:
     world.pay()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     with world.database.write() as connection:
         processors.pause(connection, "stripe", world.now, by="refund-worker", code="x", reason="", until=world.now + 60)
     refund_id = world.withdraw()
     world.work()
     assert world.refund(refund_id).due_at == world.now + 60, "as soon as the pause ends"
     world.pass_time(50)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     by_hand = world.refund_in_the_dashboard()
     world.pass_time(11)
     world.work()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert_stopped(world, refund_id, by_hand)
 
 
 def test_a_pause_that_ended_holds_nothing_once_its_refunds_are_listed(world: World) -> None:
     world.pay()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     for name in ("stripe", ALL):
         pause_processor(world.context, name, actor="op", reason="fire")
         world.pass_time(5)
         resume_processor(world.context, name, actor="op")
     world.pass_time(1)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     refund_id = world.withdraw()
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -175,12 +175,12 @@ def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(w
     world.processor.recent = since  # type: ignore[method-assign]
     world.processor.reads_payments = True  # and says nothing of this one: a key without that right
     by_hand = world.refund_in_the_dashboard(300)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.pass_time(3_600)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.pay()
     world.pass_time(60)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     refund_id = world.withdraw(70)
     world.work()
     assert_stopped(world, refund_id, by_hand)
@@ -229,7 +229,7 @@ def test_a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_han
     refund_id = world.withdraw()
     world.work()
     by_hand = world.refund_in_the_dashboard()
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert len(world.processor.sends) == 1
@@ -303,13 +303,13 @@ def test_the_first_attempt_over_a_payment_that_others_refunded_looks_first(world
     world.pay()
     by_hand = world.refund_in_the_dashboard(300)
     world.pass_time(3_600)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     refund_id = world.withdraw(30)
     world.work_for(DAY)
     assert_stopped(world, refund_id, by_hand)
     assert world.processor.sends == []
     world.command(refund_id, Action.RETRY)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert [key for key, _ in world.processor.sends] == [f"{refund_id}-1:1"]
@@ -319,7 +319,7 @@ def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world
     world.pay(1)
     world.pay(2)
     by_hand = world.refund_in_the_dashboard(300, 1)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
     refund_id = world.withdraw(30)
     world.work_for(DAY)
@@ -331,7 +331,7 @@ def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world
 def test_other_payments_are_sent_to_without_a_look(world: World, change: dict[str, Any]) -> None:
     world.pay()
     world.refund_in_the_dashboard(300, **change)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     refund_id = world.withdraw(30)
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -341,7 +341,7 @@ def test_other_payments_are_sent_to_without_a_look(world: World, change: dict[st
 def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None:
     world.pay()
     world.refund_in_the_dashboard(300)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
 
     async def find(processor_payment_id: str, leg_id: str) -> Unanswered:
         return Unanswered("timeout")
@@ -349,7 +349,7 @@ def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None
     world.processor.find = find  # type: ignore[method-assign]
     refund_id = world.withdraw(30)
     for _ in range(60):
-        sync_recent(world.context)
+        sync_recent(world.context, "stripe")
         world.work_for(90)
     assert world.processor.sends == []
     assert world.refund(refund_id).failure_code == "processor_unreachable"
@@ -673,11 +673,11 @@ def test_a_late_failure_of_a_refund_without_its_marks_is_found_and_it_is_no_diff
     refund_id = world.withdraw(30)
     world.work()
     world.processor.objects["re_1"] = replace(world.processor.objects["re_1"], **UNMARKED)
-    report = reconcile(world.context)
+    report = reconcile(world.context, "stripe")
     assert report.agrees, report.differences
     assert (report.foreign, report.processor_minor) == (0, 300)
     world.processor.become("re_1", "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
@@ -689,12 +689,12 @@ def test_marks_copied_from_one_refund_of_ours_to_another_change_nothing(world: W
     first, second = world.processor.objects.values()
     marks = {"leg_id": first.leg_id, "attempt": first.attempt}
     world.processor.objects[second.processor_refund_id] = replace(second, **marks)
-    sync_all(world.context)
-    report = reconcile(world.context)
+    sync_all(world.context, "stripe")
+    report = reconcile(world.context, "stripe")
     assert report.agrees, report.differences
     assert [world.refund(r).failure_code for r in both] == [None, None]
     world.processor.become(second.processor_refund_id, "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work()
     assert sorted(world.refund(r).status for r in both) == ["failed", "succeeded"]
 
@@ -721,7 +721,7 @@ def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]
     second = world.withdraw(30, "k2")
     world.work_for(DAY)
     assert_stopped(world, second, theirs)
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     assert leg_of(world, first).processor_refund_id == "re_1"
     assert world.refund(first).status is RefundStatus.SUCCEEDED
 
@@ -754,7 +754,7 @@ def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) 
     world.work()
     marks = {"leg_id": f"{paid}-1", "attempt": 1, "installation": world.installation}
     theirs = world.refund_in_the_dashboard(1_000, 1, **marks)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     refund_id = waiting or world.withdraw(100, "k2")
     world.work_for(DAY)
     assert_stopped(world, refund_id, theirs)
@@ -791,7 +791,7 @@ def test_what_was_paid_by_hand_while_in_doubt_is_never_sent_again_and_looked_for
     world: World, in_doubt: str
 ) -> None:
     assert available_actions(world.refund(in_doubt)) == (Action.RESOLVE,)
-    with pytest.raises(ActionNotAllowed, match="can't be given back yet"):
+    with pytest.raises(ActionNotAllowed, match="cannot be given back yet"):
         world.command(in_doubt, Action.RESOLVE)
     world.refund_in_the_dashboard()
     asked = len(world.processor.asked)
@@ -842,7 +842,7 @@ def test_an_object_of_ours_that_fails_after_a_payment_by_hand_leaves_it_as_it_is
     world.work_for(60)
     assert world.refund(in_doubt).failure_code == "refunded_twice"
     world.processor.become("re_late", "failed")
-    sync_all(world.context)
+    sync_all(world.context, "stripe")
     world.work_for(DAY)
     assert (world.refund(in_doubt).status, world.account.balance) == (RefundStatus.SUCCEEDED, 0)
     assert leg_of(world, in_doubt).processor_refund_id == "manual:bank-1"

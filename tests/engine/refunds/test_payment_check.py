@@ -6,16 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.engine_world import World, assert_books_balance, withdrawal
+from tests.support.engine_world import STRIPE, World, assert_books_balance, withdrawal
 
 from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
-from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
-from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
-from refund_worker.engine.refunds.process import process_due
-from refund_worker.engine.views import payment_objects
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     Answered,
     Busy,
     Denied,
@@ -26,6 +21,11 @@ from refund_worker.processors.base import (
     Refused,
     Unanswered,
 )
+from refund_worker.domain.refund import Leg, LegStatus, RefundStatus
+from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
+from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.views import payment_objects
 
 WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 TO_BE_DECIDED = (Action.RETRY, Action.RESOLVE)
@@ -36,7 +36,8 @@ HOUR = 3_600.0
 def asked(world: World) -> World:
     """A world whose processor can be asked about payments, in test mode."""
     world.processor.reads_payments = True
-    world.context = replace(world.context, policy=replace(world.context.policy, live=False))
+    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
+    world.context = replace(world.context, policy=policy)
     return world
 
 

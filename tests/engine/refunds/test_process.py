@@ -10,12 +10,7 @@ from tests.support.engine_world import POLICY, START, Died, World, assert_books_
 
 from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.processor_calls import RecordedReply, Send
-from refund_worker.domain.refund import LegStatus, RefundStatus, To
-from refund_worker.domain.state_machine import Action
-from refund_worker.engine.processor_sync import pause
-from refund_worker.engine.refunds.process import claim_due, process_due
-from refund_worker.engine.refunds.replies import take_evidence
-from refund_worker.processors.base import (
+from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
     Blocked,
@@ -27,6 +22,11 @@ from refund_worker.processors.base import (
     Refused,
     Unanswered,
 )
+from refund_worker.domain.refund import LegStatus, RefundStatus, To
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.processor_sync import pause
+from refund_worker.engine.refunds.process import claim_due, process_due
+from refund_worker.engine.refunds.replies import take_evidence
 from refund_worker.store import processors, refunds
 
 REFUSED = Refused("expired_or_canceled_card", "no")

@@ -100,7 +100,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     world: World, garbling: Garbling
 ) -> None:
     broken, failed = two_withdrawals(world)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     world.pass_time(stale_seconds(world.context.policy) + 1)
     for name in ("re_1", "re_2"):
@@ -108,7 +108,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     kept = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(kept, failure_code=UNSTORABLE)
     for _ in range(10):  # looks of every minute
-        sync_recent(world.context)
+        sync_recent(world.context, "stripe")
         world.pass_time(60)
     world.work()
     assert world.refund(failed).status is RefundStatus.FAILED
@@ -121,10 +121,10 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     assert listed_at > world.now - 100
 
     world.pass_time(HOUR)
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     assert world.events(broken).count("internal_error") == 2, "and again while it lasts"
     garbling.objects["re_1"] = kept
-    sync_recent(world.context)
+    sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(broken).status is RefundStatus.FAILED
 
@@ -162,7 +162,7 @@ def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_
     paid = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(paid, status="failed", failure_code=UNSTORABLE)
     for _ in range(20):  # more often than the longest wait is long
-        sync_all(world.context)
+        sync_all(world.context, "stripe")
         world.work_for(HOUR / 5)
     assert len({json.loads(body)["processor_payment_id"] for _, body in garbling.sends}) == 2
     assert len(garbling.sends) > 2, "the other leg is sent again"

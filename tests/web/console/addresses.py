@@ -1,6 +1,6 @@
-"""Every page of the console at addresses where there is something to see, from what is in the database.
+"""Addresses of every page of the console, filled with ids from the database so that each page shows data.
 
-Whoever looks at all pages (for speed, for accessibility) takes them from here; a route without an address is an error.
+Tests that visit all pages (for speed, for accessibility) use this list; a route without an address is an error.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
 from refund_worker.web.console.permissions import RULES
 
-# Files, what a page loads and what is saved; and an address that leads to another page.
+# Static files, downloads, parts that pages load, and an address that redirects to another page.
 NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/refund-transaction/preview"})
 
 
 def addresses(connection: Connection) -> Mapping[str, Sequence[str]]:
-    """Addresses below /console by route. Raises `AssertionError` for a page that none is known for."""
+    """Return addresses under /console by route. Raises `AssertionError` for a page without a known address."""
     found = _addresses(connection)
     pages = {path for method, path in RULES if method == "GET"} - NO_PAGES
-    assert found.keys() >= pages, f"say at which address to see {sorted(pages - found.keys())}"
+    assert found.keys() >= pages, f"add addresses for {sorted(pages - found.keys())}"
     return {route: found[route] for route in sorted(pages)}
 
 
@@ -82,7 +82,7 @@ def _latest_entry(connection: Connection, customer: str, kind: str) -> str:
 
 
 def _paid_out(connection: Connection, customer: str) -> str:
-    """A correction that took credits off."""
+    """Return the id of a correction that removed credits."""
     t = ledger_transactions.c
     query = select(t.transaction_id).where(t.customer_id == customer, t.kind == "correction", t.credits < 0).limit(1)
     return str(connection.execute(query).scalar())

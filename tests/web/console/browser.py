@@ -1,4 +1,4 @@
-"""A real browser and a real server for it: chromium that is there, else Debian's package, else Playwright's own."""
+"""A real browser and a real server: an installed chromium, else Debian's package, else Playwright's own."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from refund_worker.web.app import create_app
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ["--no-sandbox", "--headless=new", "--disable-dev-shm-usage"]
-# Its own dependencies bring a font with Latin letters; more of what is recommended is for desktops.
+# Required packages include a font with Latin letters; the recommended ones are for desktops.
 APT = ("apt-get", "-o", "DPkg::Lock::Timeout=120", "-qq")
 INSTALL_SECONDS_MAX = 240
 START_SECONDS_MAX = 20.0
 
 
-# What failed in this process: it is not tried again for each file of tests.
+# Failures of this process, so that each test file does not try again.
 _failed: list[str] = []
 
 
 class NoBrowser(Exception):
-    """None is there and none can be installed; the message says what was tried and why it failed."""
+    """No browser is there and none can be installed; the message says what was tried and why it failed."""
 
 
 def launch(playwright: Playwright) -> Browser:
-    """A headless chromium. Raises `NoBrowser`."""
+    """Start a headless chromium. Raises `NoBrowser`."""
     path = os.environ.get("TEST_CHROMIUM") or _found()
     if not path and not _failed:
         path = _installed(_from_debian) or _installed(lambda: _own(playwright))
@@ -56,7 +56,7 @@ def _found() -> str | None:
 
 
 def _installed(install: Callable[[], str | None]) -> str | None:
-    """One process of the tests installs, the others wait and find what it has installed."""
+    """Install a browser in one test process; the others wait and use it."""
     with (Path(tempfile.gettempdir()) / f"refund-worker-chromium-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _found() or install()
@@ -71,13 +71,13 @@ def _from_debian() -> str | None:
 
 
 def _own(playwright: Playwright) -> str | None:
-    """Playwright's, which it keeps in a folder of the user's."""
+    """Return Playwright's own browser, which is stored in a folder of the user."""
     path = Path(playwright.chromium.executable_path)
     return str(path) if path.exists() or _runs((sys.executable, "-m", "playwright", "install", "chromium")) else None
 
 
 def _runs(command: Sequence[str]) -> bool:
-    """Whether it ends well; else how it ended is noted."""
+    """Return True if the command succeeds; otherwise record how it failed."""
     said = f"`{' '.join('python' if part == sys.executable else part for part in command)}`"
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
@@ -90,7 +90,7 @@ def _runs(command: Sequence[str]) -> bool:
         return False
     if done.returncode:
         lines = [line.strip() for line in (done.stderr or done.stdout).decode(errors="replace").splitlines()]
-        # Both say in a line of its own what went wrong, and more around it.
+        # Both commands report the error in one line among others.
         why = next((line for line in lines if line.startswith(("E:", "Error"))), lines[-1] if lines else "no word")
         _failed.append(f"{said} ended with {done.returncode}: {why[:200]}")
     return done.returncode == 0
@@ -98,7 +98,7 @@ def _runs(command: Sequence[str]) -> bool:
 
 @contextmanager
 def served(settings: Settings) -> Iterator[str]:
-    """The application on a free port of 127.0.0.1; its address."""
+    """Serve the application on a free port of 127.0.0.1 and give its address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -108,7 +108,7 @@ def served(settings: Settings) -> Iterator[str]:
         thread.start()
         deadline = time.monotonic() + START_SECONDS_MAX
         while not server.started:
-            assert thread.is_alive(), "the server ended by itself"
+            assert thread.is_alive(), "the server ended early"
             assert time.monotonic() < deadline, "the server did not start in time"
             time.sleep(0.02)
         try:
@@ -119,7 +119,7 @@ def served(settings: Settings) -> Iterator[str]:
 
 
 class Aside:
-    """Runs work in a thread: Playwright has this one's event loop, and ours need one of their own."""
+    """Runs work in another thread: Playwright uses this thread's event loop, and our code needs its own."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1)

@@ -14,7 +14,7 @@ __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template", "web"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless chromium; where there is none and none can be installed, the tests are skipped, and that is loud."""
+    """Give a headless chromium; without one, and if none can be installed, the tests are skipped with a warning."""
     with sync_playwright() as playwright:
         try:
             found = launch(playwright)

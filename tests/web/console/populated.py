@@ -1,4 +1,4 @@
-"""Two weeks of a shop's refunds, some of each kind of trouble among them: what pages are looked at with."""
+"""Test data for pages: two weeks of a shop's refunds, with some of each kind of problem."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LATE = {
 
 
 class Shop:
-    """Customers and what they ask for, by a clock that goes as told."""
+    """Customers and their requests, with a clock that the test sets."""
 
     def __init__(self, runtime: Runtime, sandbox: Sandbox) -> None:
         self.now = time.time()
@@ -70,7 +70,7 @@ class Shop:
         return self.now
 
     def ask(self, how_many: int, *ways: dict[str, Any], to: To = To.SOURCE, **changes: Any) -> list[str]:
-        """New customers each pay, spend and ask for some of it; the first refunds go the ways named."""
+        """Create customers who each pay, spend and request a refund; the first refunds end in the given ways."""
         requests = [self._customer(ways[n] if n < len(ways) else None, to) for n in range(how_many)]
         self._tell_sandbox()
         taken = request_refunds(self.context, [replace(request, **changes) for request in requests])
@@ -131,7 +131,7 @@ class Shop:
         self.now += self._random.choice((3.0, 30.0, 900.0))
         self.count()
         self.work(3, pause=self._random.choice((20.0, 60.0, 400.0)))
-        if days_ago % 5 == 2:  # the shop was not sure whether it had asked
+        if days_ago % 5 == 2:  # the shop did not know if its request had arrived
             again = list(self._again(ids[:3]))
             request_refunds(self.context, again)
         self.count()
@@ -152,7 +152,7 @@ class Shop:
 
 
 def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
-    """Fill an empty database; ids of what the pages are about, by name."""
+    """Fill an empty database and return the ids that pages need, by name."""
     shop = Shop(runtime, sandbox)
     for days_ago in range(DAYS - 1, -1, -1):
         shop.day(days_ago)
@@ -165,7 +165,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     named["batch"] = _batch(shop)
     shop.work(2)
     _stuck(shop)
-    sync_all(shop.context)
+    sync_all(shop.context, "stripe")
     shop.work(1)
     (named["unknown"],) = shop.ask(1, NO_ANSWER)
     shop._tell_sandbox(balance={})
@@ -186,7 +186,7 @@ def _approvals(shop: Shop) -> dict[str, str]:
 
 
 def _seed(shop: Shop) -> dict[str, str]:
-    """One customer with each kind of entry."""
+    """Create a customer with each kind of entry."""
     who = f"{NAMES[7]}-1007"
     for n, credits in enumerate((25, -40)):
         reason = ("welcome back", "withdrawal agreed by phone")[n]
@@ -216,7 +216,7 @@ def _batch(shop: Shop) -> str:
 
 
 def _lose_track(shop: Shop, refund_id: str) -> None:
-    """The send was not answered, and the key is too old by now: nobody knows, until somebody asks."""
+    """Leave a send unanswered until its key is too old: its result is unknown until a person asks the processor."""
     process_until_idle(shop.context, [refund_id])
     with shop.context.database.write() as connection:
         from refund_worker.store.tables import legs, refunds

@@ -1,7 +1,7 @@
-"""Pictures of every page, light and dark, wide and narrow: `python -m tests.web.console.screenshots FOLDER [NAME…]`.
+"""Screenshots of every page, light and dark, wide and narrow: `python -m tests.web.console.screenshots FOLDER [NAME…]`.
 
-For eyes, not for machines: nothing compares them. With names, only those that begin so; with `--readme` alone the four
-of the README and docs/operations.md, for `docs/screenshots`.
+They are for people; no test compares them. With names, only pages whose names begin so; with `--readme` alone the four
+screenshots of the README and docs/operations.md, for `docs/screenshots`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from refund_worker.runtime import build_runtime
 from refund_worker.web.console.permissions import RULES
 
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
-# Their heights.
+# Heights of the README's screenshots.
 README = {"overview": 739, "failures": 739, "figures": 1_001, "refund-transaction": 739}
 README_WIDTH = 1_100
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-# Of a long list the beginning is enough.
+# The beginning of a long list is enough.
 HEIGHT_MAX = 2_600
 SIZE = "(({scrollWidth: x, scrollHeight: y, clientWidth: window}) => [x, y, window])(document.documentElement)"
 
 
 def addresses(named: dict[str, str]) -> dict[str, str]:
-    """Every page that can be looked at, by a name for its picture."""
+    """Return the address of every page, by the name of its screenshot."""
     queries = {
         "/customer": f"?id={named['customer']}",
         "/add-credits": f"?customer={named['customer']}",
@@ -62,6 +62,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
 
 
 def take(folder: Path, wanted: Sequence[str]) -> None:
+    """Take the wanted screenshots (all without names) and store them in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = Aside()
     with tempfile.TemporaryDirectory() as scratch, Sandbox(book=Path(scratch) / "book.jsonl") as sandbox:

@@ -1,4 +1,4 @@
-"""axe, the accessibility checker, finds nothing serious on any page of the console: light and dark, wide and narrow."""
+"""axe, the accessibility checker, finds no serious fault on any page: light and dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 
 SIZES = {"wide": {"width": 1280, "height": 800}, "narrow": {"width": 390, "height": 844}}
-# What axe calls its rules for WCAG 2.2 A and AA, and its own for what most people would call a fault.
+# axe's tags for the rules of WCAG 2.2 A and AA, and for its own best practices.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 SERIOUS = ("serious", "critical")
 NOT_THERE = "/nothing-is-here"
@@ -31,7 +31,7 @@ Found = Mapping[str, Sequence[str]]
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Found]]:
-    """The address of a console with something to see on every page, and where these pages are."""
+    """Give the address of a console with data on every page, and the addresses of these pages."""
     folder: Path = tmp_path_factory.mktemp("console")
     url = f"sqlite:///{folder / 'refunds.db'}"
     migrate(url)
@@ -81,13 +81,13 @@ def test_axe_finds_nothing_serious_on_any_page(
 
 
 def _looked_at(found: Found) -> list[str]:
-    """Two addresses of each page, every state of a refund, and what is not there."""
+    """Return two addresses of each page, a refund in every status, and an address that is not found."""
     few = [path for route, paths in found.items() for path in (paths if "{" in route else paths[:2])]
     return [*few, NOT_THERE]
 
 
 def _faults(page: Page, path: str) -> dict[str, str]:
-    """By path, what axe found there. It runs beside the page's own scripts, whose policy is not loosened for it."""
+    """Return axe's findings by path. It runs together with the page's scripts, under the unchanged security policy."""
     results = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]})
     serious = [fault for fault in results.response["violations"] if fault["impact"] in SERIOUS]
     told = [f"{fault['id']} ({fault['help']}): {fault['nodes'][0]['html'][:300]}" for fault in serious]

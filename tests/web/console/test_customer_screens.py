@@ -1,4 +1,4 @@
-"""The seed's two procedures, step by step, without JavaScript."""
+"""The staff's two procedures, step by step, without JavaScript."""
 
 from __future__ import annotations
 
@@ -30,16 +30,14 @@ def rows_in(web: Web, table: object) -> int:
         return len(connection.execute(table.select()).all())  # type: ignore[attr-defined]
 
 
-def test_credits_are_refunded_from_transactions_and_the_new_entry_names_the_transaction(
-    web: Web, anna: Visitor
-) -> None:
+def test_refund_from_transactions_adds_entry_naming_the_transaction(web: Web, anna: Visitor) -> None:
     listed = anna.get("/transactions", customer="cust-1")
     assert "/console/refund-transaction?id=tx-1" in listed.text
     panel = anna.get("/refund-transaction", id="tx-1")
     assert "150 → after 200" in text_of(panel)
     done = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", reason="camera"))
     assert "Refund …" in text_of(done)
-    assert "its entry follows" in text_of(done)
+    assert "its entry appears soon" in text_of(done)
     process_until_idle(web.context)
     after = text_of(anna.get("/transactions", customer="cust-1"))
     assert "Refund of 20 credits for transaction tx-1" in after
@@ -53,7 +51,7 @@ def test_the_same_form_sent_twice_is_one_refund(web: Web, anna: Visitor) -> None
     assert rows_in(web, refunds) == 1
 
 
-def test_more_than_is_left_is_refused_on_the_panel_and_keeps_what_was_typed(web: Web, anna: Visitor) -> None:
+def test_amount_above_the_remainder_is_refused_and_the_input_is_kept(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     refused = anna.submit(panel, "/refund-transaction", credits="51", reason="too much")
     assert refused.status_code == 422
@@ -63,20 +61,20 @@ def test_more_than_is_left_is_refused_on_the_panel_and_keeps_what_was_typed(web:
     assert anna.submit(refused, "/refund-transaction", credits="50").status_code == 303
 
 
-def test_a_panel_that_shows_less_than_was_given_back_since_is_refused_and_says_so(web: Web, anna: Visitor) -> None:
+def test_outdated_panel_is_refused_with_the_new_remainder(web: Web, anna: Visitor) -> None:
     old = anna.get("/refund-transaction", id="tx-1")
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
     refused = anna.submit(old, "/refund-transaction", credits="20", reason="camera", to="source")
     assert refused.status_code == 409
     assert "30 credits are left now, not 50" in text_of(refused)
-    assert rows_in(web, refunds) == 1, "no second one, and no money"
-    assert "Already given back of this transaction" in text_of(refused)
+    assert rows_in(web, refunds) == 1, "no second refund, and no money"
+    assert "Already refunded from this transaction" in text_of(refused)
     again = anna.submit(refused, "/refund-transaction", credits="20", reason="camera")
-    assert again.status_code == 303, "who saw it may go on"
+    assert again.status_code == 303, "the reader of the new remainder may continue"
 
 
-def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(web: Web, anna: Visitor) -> None:
-    assert "Already given back" not in anna.get("/refund-transaction", id="tx-1").text
+def test_panel_lists_earlier_refunds_of_this_transaction_only(web: Web, anna: Visitor) -> None:
+    assert "Already refunded" not in anna.get("/refund-transaction", id="tx-1").text
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
     other = web.refund("k1").json()["id"]
     for _ in range(2):
@@ -86,12 +84,12 @@ def test_earlier_refunds_of_the_transaction_are_on_its_panel_and_others_are_not(
         process_until_idle(web.context)
 
 
-def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_go_on(web: Web, anna: Visitor) -> None:
+def test_form_id_reused_with_another_amount_is_refused_then_renewed(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     anna.submit(panel, "/refund-transaction", credits="20", reason="camera")
     other = anna.submit(panel, "/refund-transaction", credits="10", reason="camera")
     assert other.status_code == 422
-    assert "This form was sent before, with something else in it" in text_of(other)
+    assert "This form was already sent with other values" in text_of(other)
     assert rows_in(web, refunds) == 1
     assert anna.submit(other, "/refund-transaction", credits="10", reason="camera").status_code == 303
 
@@ -103,17 +101,17 @@ def test_a_form_with_another_amount_under_its_id_is_told_from_the_first_and_can_
         ("5000", "5,000 is more than the 50 credits left of tx-1"),
         ("0", "Amount: from 1 to 50"),
         ("-3", "Amount: from 1 to 50"),
-        ("1.5", "Amount: write a whole number, such as 25"),
-        ("abc", "Amount: write a whole number, such as 25"),
+        ("1.5", "Amount: enter a whole number, such as 25"),
+        ("abc", "Amount: enter a whole number, such as 25"),
     ],
 )
-def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
+def test_wrong_amount_is_reported_at_its_field_and_in_the_preview(
     web: Web, anna: Visitor, credits: str, said: str
 ) -> None:
     shown = anna.get("/refund-transaction", id="tx-1", credits=credits)
     assert shown.status_code == 200
     assert said in text_of(shown)
-    assert "This was not done" not in shown.text, "nobody asked for anything yet"
+    assert "This was not done" not in shown.text, "nothing was requested yet"
     refused = anna.submit(shown, "/refund-transaction", credits=credits, reason="camera")
     assert refused.status_code == 422
     assert said in text_of(refused)
@@ -121,13 +119,13 @@ def test_a_wrong_amount_is_named_at_its_field_and_in_the_preview(
     assert rows_in(web, refunds) == 0
 
 
-def test_an_empty_amount_stays_empty_and_nothing_left_leaves_no_button(web: Web, anna: Visitor) -> None:
-    assert "Write an amount to see it." in anna.get("/refund-transaction", id="tx-1", credits="").text
+def test_empty_amount_stays_empty_and_no_remainder_disables_refund(web: Web, anna: Visitor) -> None:
+    assert "Enter an amount to see what will happen." in anna.get("/refund-transaction", id="tx-1", credits="").text
     panel = anna.get("/refund-transaction", id="tx-1")
     anna.submit(panel, "/refund-transaction", credits="50", reason="all of it")
     nothing = anna.get("/refund-transaction", id="tx-1")
     assert '<button class="main" disabled' in nothing.text
-    assert "All of it is already given back." in nothing.text
+    assert "All of it has already been refunded." in nothing.text
 
 
 def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
@@ -143,7 +141,7 @@ def test_a_preview_does_nothing(web: Web, anna: Visitor) -> None:
     assert rows_in(web, refunds) == 0
 
 
-def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, anna: Visitor) -> None:
+def test_delete_adds_a_reversal_and_is_offered_only_once(web: Web, anna: Visitor) -> None:
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
     process_until_idle(web.context)
     entry = _entry(web, "credit_refund")
@@ -158,7 +156,7 @@ def test_delete_enters_a_reversal_and_is_withheld_once_there_is_one(web: Web, an
     assert f"/console/delete-transaction?id={entry}" not in listed.text
 
 
-def test_nothing_is_deleted_without_a_reason(web: Web, anna: Visitor) -> None:
+def test_delete_needs_a_reason(web: Web, anna: Visitor) -> None:
     anna.submit(anna.get("/refund-transaction", id="tx-1"), "/refund-transaction", credits="20", reason="camera")
     process_until_idle(web.context)
     asked = anna.get("/delete-transaction", id=_entry(web, "credit_refund"))
@@ -168,7 +166,7 @@ def test_nothing_is_deleted_without_a_reason(web: Web, anna: Visitor) -> None:
     assert balance(web) == 170
 
 
-def test_a_customer_that_is_not_known_is_said_beside_the_filter(web: Web, anna: Visitor) -> None:
+def test_unknown_customer_is_reported_at_the_filter(web: Web, anna: Visitor) -> None:
     page = anna.get("/transactions", customer="nobody")
     assert page.status_code == 404
     assert "No customer has the id “ nobody ”" in text_of(page)
@@ -176,7 +174,7 @@ def test_a_customer_that_is_not_known_is_said_beside_the_filter(web: Web, anna: 
     assert "Private chat" not in page.text
 
 
-def test_an_address_without_what_it_is_about_leads_to_the_list(web: Web, anna: Visitor) -> None:
+def test_address_without_an_id_redirects_to_the_list(web: Web, anna: Visitor) -> None:
     for path, to in (
         ("/refund-transaction", "/transactions"),
         ("/delete-transaction", "/transactions"),
@@ -188,10 +186,10 @@ def test_an_address_without_what_it_is_about_leads_to_the_list(web: Web, anna: V
         assert anna.get(path).headers["location"] == f"/console{to}", path
 
 
-def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: Web, anna: Visitor) -> None:
+def test_money_awaiting_approval_is_not_shown_as_on_its_way(web: Web, anna: Visitor) -> None:
     panel = anna.get("/refund-transaction", id="tx-1")
     small = anna.follow(anna.submit(panel, "/refund-transaction", credits="20", to="source", reason="camera"))
-    assert "Accepted: see below how far it is." in text_of(small)
+    assert "Accepted: the progress is shown below." in text_of(small)
     form = anna.get("/add-credits", customer="cust-1")
     anna.follow(anna.submit(form, "/add-credits", credits="-100", reason="agreed"))
     asked = anna.get("/return-money", id=_entry(web, "correction"))
@@ -200,13 +198,13 @@ def test_money_that_waits_for_a_second_person_is_not_said_to_be_on_its_way(web: 
     assert "on its way back" not in large
 
 
-def test_what_was_done_is_told_only_on_the_page_that_it_is_about(web: Web, anna: Visitor) -> None:
-    assert "The correction is entered." in anna.get("/add-credits", customer="cust-1", done="corrected").text
+def test_success_message_appears_only_on_its_own_page(web: Web, anna: Visitor) -> None:
+    assert "The correction was added." in anna.get("/add-credits", customer="cust-1", done="corrected").text
     for path in ("/", "/transactions", "/processors"):
-        assert "The correction is entered." not in anna.get(path, done="corrected").text
+        assert "The correction was added." not in anna.get(path, done="corrected").text
 
 
-def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web: Web, anna: Visitor) -> None:
+def test_money_is_returned_through_a_negative_correction(web: Web, anna: Visitor) -> None:
     form = anna.get("/add-credits", customer="cust-1")
     done = anna.follow(anna.submit(form, "/add-credits", credits="-40", reason="agreed by phone"))
     assert "110 credits" in text_of(done)
@@ -220,8 +218,8 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
     assert "Withdrawal of 40 credits" in text_of(refund)
     assert balance(web) == 110
     listed = anna.get("/transactions", customer="cust-1")
-    assert "it is paid out, or about to be" in listed.text
-    assert "/console/refunds/rf_" not in listed.text.partition("it is paid out")[2], "nothing is posted for it yet"
+    assert "it is being paid out or was paid out" in listed.text
+    assert "/console/refunds/rf_" not in listed.text.partition("it is being paid out")[2], "its entry is not posted yet"
 
     def post(connection):  # type: ignore[no-untyped-def]
         (payout,) = connection.execute(refunds.select()).mappings()
@@ -231,7 +229,7 @@ def test_money_is_returned_by_a_negative_correction_and_what_follows_from_it(web
         return payout["refund_id"]
 
     refund_id = web.context.database.run(post)
-    after = anna.get("/transactions", customer="cust-1").text.partition("it is paid out, or about to be")[2]
+    after = anna.get("/transactions", customer="cust-1").text.partition("it is being paid out or was paid out")[2]
     assert f"/console/refunds/{refund_id}" in after
 
 
@@ -242,7 +240,7 @@ def test_the_same_correction_sent_twice_is_entered_once(web: Web, anna: Visitor)
     assert balance(web) == 110
 
 
-def test_a_balance_is_never_corrected_below_what_is_there(web: Web, anna: Visitor) -> None:
+def test_correction_never_makes_the_available_balance_negative(web: Web, anna: Visitor) -> None:
     form = anna.get("/add-credits", customer="cust-1")
     refused = anna.submit(form, "/add-credits", credits="-151", reason="slip")
     assert refused.status_code == 422
@@ -256,10 +254,8 @@ def _entry(web: Web, kind: str) -> str:
 
 
 @pytest.mark.parametrize("role", ["support", "operator", "admin"])
-def test_the_seeds_two_procedures_from_the_first_step_to_the_last_by_each_role_that_is_for_them(
-    web: Web, role: str
-) -> None:
-    """Only what the pages offer is followed."""
+def test_both_staff_procedures_work_for_each_role_that_may_do_them(web: Web, role: str) -> None:
+    """Follow only links and forms that the pages offer."""
     ivy = visitor(web, role, "ivy")
     # 1: Transactions, Refund, the panel, the new entry, Delete.
     listed = ivy.get("/transactions", customer="cust-1")
@@ -272,19 +268,19 @@ def test_the_seeds_two_procedures_from_the_first_step_to_the_last_by_each_role_t
     (delete,) = re.findall(r"/console(/delete-transaction\?id=[^\"]+)", listed.text)
     assert ivy.submit(ivy.get(delete), "/delete-transaction", reason="wrong one").status_code == 303
     assert balance(web) == 150
-    # 2: Manage Customers, the plus, a negative amount, Return money.
+    # 2: Manage Customers, the plus button, a negative amount, Return money.
     assert "/console/add-credits?customer=cust-1" in ivy.get("/customers").text
     form = ivy.get("/add-credits", customer="cust-1")
     entered = ivy.follow(ivy.submit(form, "/add-credits", credits="-40", reason="withdrawal"))
     assert balance(web) == 110
     (pay_out,) = re.findall(r"/console(/return-money\?id=[^\"]+)", entered.text)
     asked = ivy.submit(ivy.get(pay_out), "/return-money", reason="withdrawal")
-    assert "Accepted: see below how far it is." in text_of(ivy.follow(asked))
+    assert "Accepted: the progress is shown below." in text_of(ivy.follow(asked))
     assert balance(web) == 110
 
 
 @pytest.mark.parametrize("role", ["viewer", "approver"])
-def test_who_may_not_take_a_step_is_offered_none(web: Web, role: str) -> None:
+def test_role_without_permission_is_offered_no_step(web: Web, role: str) -> None:
     web.call(
         "POST", "/v1/customers/cust-1/corrections", {"credits": -5, "reason": "x"}, headers={"Idempotency-Key": "c"}
     )

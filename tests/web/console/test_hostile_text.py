@@ -1,4 +1,4 @@
-"""Text that others wrote is shown as text: on every page, in every place that takes some, and in the CSV."""
+"""Text from outside is shown as text: on every page, in every field, and in the CSV."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ PAGES = [
     "/settings",
     "/help",
 ]
-# What would be a tag, or the end of an attribute, if it were not escaped.
+# Without escaping, these would be a tag or the end of an attribute.
 RAW = ("<script>alert", "<img src=x", "<svg onload", "' autofocus onfocus='", "49{%")
 
 
 @pytest.fixture
 def hostile(web: Web) -> Web:
-    """Hostile text in every field that takes text, through the doors that others use."""
+    """Give a console with hostile text in every text field, sent through the API, the queue and the console."""
     everything = " ".join(HOSTILE)
     spends = [
         SpendRecord(transaction_id=f"h{n}", customer_id="cust-1", credits=1, description=text, occurred_at=1.8e9 + n)
@@ -73,7 +73,7 @@ def hostile(web: Web) -> Web:
     pause_processor(web.context, "stripe", actor="x", reason=everything)
     asked = {"client": HOSTILE[0], "idempotency_key": HOSTILE[1], "reason": everything}
     keep_refused(web.context, "celery", asked, InvalidRequest(everything))
-    # Another request under a key that is taken: the row's refusal names the key.
+    # Another request with a used key: the row's refusal names the key.
     row = {"idempotency_key": f"key <0> {HOSTILE[0]}", "kind": "withdrawal", "to": "source", "customer_id": "cust-1"}
     batch = web.call("POST", "/v1/refund-batches", {"refunds": [row | {"reason": "asked"}]}).json()
     assert HOSTILE[0] in batch["rejected"][0]["message"]
@@ -105,11 +105,11 @@ def test_every_page_shows_hostile_text_as_text(hostile: Web) -> None:
         for raw in RAW:
             assert raw not in page.text, (path, raw)
         seen += page.text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen, "the corpus is really there"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen, "the hostile texts are on the page"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_is_typed_into_a_query_comes_back_as_text(hostile: Web, text: str) -> None:
+def test_query_parameters_are_shown_as_text(hostile: Web, text: str) -> None:
     person = visitor(hostile, "admin")
     plain = [path for method, path in RULES if method == "GET" and "{" not in path]
     for path in plain:
@@ -122,10 +122,10 @@ def test_what_is_typed_into_a_query_comes_back_as_text(hostile: Web, text: str) 
             assert raw not in page.text, (path, raw)
 
 
-def test_every_page_is_among_those_looked_at() -> None:
+def test_every_page_is_checked_for_hostile_text() -> None:
     of_one = {"/refunds/{refund_id}", "/refunds/{refund_id}/retry", "/batches/{batch_id}"}
     looked_at = {path.partition("?")[0] for path in PAGES} | of_one
-    # The rest need an entry of one kind, or an address from a redirect.
+    # The other pages need an entry of one kind, or an address from a redirect.
     special = {"/static/{name}", "/sign-in", "/refunds.csv", "/delete-transaction", "/return-money", "/failures/watch"}
     assert {path for method, path in RULES if method == "GET"} == looked_at | special | NO_PAGES
 
@@ -138,7 +138,7 @@ def test_no_cell_of_the_csv_is_a_formula(web: Web) -> None:
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert sorted(row["reason"] for row in rows) == sorted("'" + text for text in FORMULAS)
     assert all(not value.lstrip().startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
-    assert {row["credits"] for row in rows} == {"1", "2", "3", "4", "5"}, "figures stay figures"
+    assert {row["credits"] for row in rows} == {"1", "2", "3", "4", "5"}, "numbers stay numbers"
 
 
 def test_secrets_are_hidden_on_the_settings_page(web: Web) -> None:

@@ -1,4 +1,4 @@
-"""What operators look at: batches, the audit trail, processors, figures, and lists by the filters of the API."""
+"""Pages for operators: batches, the audit trail, processors, figures, and lists with the filters of the API."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def test_a_batch_is_listed_with_its_progress_and_its_rejects(web: Web) -> None:
     person = visitor(web, "operator")
     assert made["batch_id"] in person.get("/batches").text
     page = text_of(person.get(f"/batches/{made['batch_id']}"))
-    assert "0 of 2 refunds at an end" in page
+    assert "0 of 2 refunds finished" in page
     assert "exceeds_refundable" in page
     assert person.get("/batches/rb_none").status_code == 404
 
 
-def test_a_batch_of_another_client_is_there_for_every_role_of_the_console(web: Web) -> None:
+def test_batch_of_any_client_is_visible_to_every_console_role(web: Web) -> None:
     made = web.call("POST", "/v1/refund-batches", {"refunds": [ROW | {"idempotency_key": "b1"}]}).json()
     support = visitor(web, "support")
     assert made["batch_id"] in support.get("/batches").text
     assert support.get(f"/batches/{made['batch_id']}").status_code == 200
 
 
-def test_the_audit_page_tells_what_was_verified_and_what_is_not_as_it_was(web: Web) -> None:
+def test_audit_page_shows_the_verification_and_altered_rows(web: Web) -> None:
     web.refund("k1")
     Sealer().seal(web.context)
     person = visitor(web, "operator", "omar")
     assert "never" in text_of(person.get("/audit"))
     done = person.follow(person.submit(person.get("/audit"), "/audit/verify"))
-    assert "The latest entries are as they were written." in done.text
+    assert "The latest entries are unchanged." in done.text
     assert "by console/omar" in text_of(done)
 
     def tamper(connection):  # type: ignore[no-untyped-def]
@@ -59,20 +59,20 @@ def test_the_audit_page_tells_what_was_verified_and_what_is_not_as_it_was(web: W
     web.context.database.run(tamper)
     differs = text_of(person.follow(person.submit(person.get("/audit"), "/audit/verify")))
     assert "events row 1: changed" in differs
-    assert "console_users : changed: role of omar" in differs, "the row itself, and not the number of a snapshot"
+    assert "console_users : changed: role of omar" in differs, "the row itself, not the number of a snapshot"
 
 
-def test_entries_are_shown_by_the_filter_in_the_address(web: Web) -> None:
+def test_audit_entries_follow_the_filter_in_the_address(web: Web) -> None:
     refund_id = web.refund("k1").json()["id"]
     web.call("POST", f"/v1/refunds/{refund_id}/cancel", {"reason": "a slip"})
     person = visitor(web, "approver")
     assert "a slip" in person.get("/audit", kind="refund_canceled").text
-    assert "No entry is like this." in person.get("/audit", actor="nobody").text
+    assert "No entry matches these filters." in person.get("/audit", actor="nobody").text
     assert "Private chat" in person.get("/audit", of="ledger", customer_id="cust-1").text
     assert person.get("/audit", of="ledger", alarm="true").status_code == 422
 
 
-def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web) -> None:
+def test_open_circuit_is_shown_differently_from_a_manual_pause(web: Web) -> None:
     def open_circuit(connection):  # type: ignore[no-untyped-def]
         now = web.context.clock(connection)
         pause = ProcessorDenied("stripe", "http_401", "the key was refused")
@@ -86,13 +86,13 @@ def test_a_circuit_that_the_program_opened_is_told_from_a_persons_pause(web: Web
     page = text_of(person.get("/processors"))
     assert "circuit open" in page
     assert "the key was refused" in page
-    assert "25 a second" in page
+    assert "25 per second" in page
     form = {"name": "manual", "reason": "holiday"}
     person.follow(person.submit(person.get("/processors"), "/processors/pause", **form))
     assert "By console/operator" in text_of(person.get("/processors"))
 
 
-def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: Web) -> None:
+def test_late_repeat_of_a_switch_does_not_undo_a_later_one(web: Web) -> None:
     person = visitor(web, "operator")
     pause, resume = "/processors/pause", "/processors/resume"
 
@@ -105,37 +105,37 @@ def test_a_press_that_comes_again_late_does_not_undo_what_was_done_since(web: We
     shown = person.get("/processors")
     refused = person.submit(shown, resume, reason="")
     assert refused.status_code == 422
-    assert is_paused(), "not without a reason"
+    assert is_paused(), "a reason is required"
     person.submit(shown, resume, reason="it is out")
     assert not is_paused()
     person.submit(person.get("/processors"), pause, name="stripe", reason="fire again")
     assert person.submit(shown, resume, reason="it is out").status_code == 303
-    assert is_paused(), "the second click of the resume before"
+    assert is_paused(), "the second click of the earlier resume"
 
 
-def test_the_switch_tells_what_was_done_and_what_is_wrong_with_a_reason(web: Web) -> None:
+def test_switch_reports_success_and_a_wrong_reason(web: Web) -> None:
     person = visitor(web, "operator")
     done = person.follow(person.submit(person.get("/processors"), "/processors/pause", name="stripe", reason="fire"))
-    assert "Paused: nothing more is sent there." in text_of(done)
+    assert "Paused: nothing more is sent to this processor." in text_of(done)
     long = person.submit(person.get("/processors"), "/processors/resume", name="stripe", reason="x" * 2_001)
     assert (long.status_code, "at most 1,000 characters" in text_of(long)) == (422, True)
 
 
-def test_a_file_of_refunds_is_refused_for_a_word_that_is_no_status(web: Web) -> None:
+def test_csv_with_an_unknown_status_is_refused(web: Web) -> None:
     person = visitor(web, "operator")
     assert person.get("/refunds.csv", status="succeeded").status_code == 200
     assert person.get("/refunds.csv", status="nonsense").status_code == 422
 
 
-def test_the_page_that_returns_a_corrections_money_shows_where_it_goes_and_how_much(web: Web) -> None:
+def test_return_money_page_shows_payments_and_amounts(web: Web) -> None:
     correction = {"credits": -10, "reason": "asked"}
     made = web.call("POST", "/v1/customers/cust-1/corrections", correction, headers={"Idempotency-Key": "c1"}).json()
     page = visitor(web, "support").get("/return-money", id=made["transaction_id"])
-    assert "In all 1.00 EUR" in text_of(page)
+    assert "Total 1.00 EUR" in text_of(page)
     assert '<button class="main">Return money' in page.text
 
 
-def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was_typed(web: Web) -> None:
+def test_causes_needing_a_person_come_first_and_retry_keeps_input(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(4)]
 
     def stop(connection):  # type: ignore[no-untyped-def]
@@ -148,13 +148,13 @@ def test_causes_that_need_a_person_come_first_and_a_refused_retry_keeps_what_was
     page = person.get("/failures").text
     assert page.index('id="balance_insufficient"') < page.index('id="declined"')
     asked = person.get("/failures/retry", code="balance_insufficient")
-    assert "It asks for 0.10 EUR ." in text_of(asked)
+    assert "Amount: 0.10 EUR ." in text_of(asked)
     refused = person.submit(asked, "/failures/retry", expected="2", reason="topped up")
     assert refused.status_code == 409
     assert 'value="topped up"' in refused.text
 
 
-def test_a_list_has_the_filters_of_the_api_and_refuses_a_word_that_is_none(web: Web) -> None:
+def test_refund_list_has_the_api_filters_and_refuses_unknown_statuses(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(3)]
 
     def stop(connection):  # type: ignore[no-untyped-def]
@@ -172,7 +172,7 @@ def test_a_list_has_the_filters_of_the_api_and_refuses_a_word_that_is_none(web: 
     assert person.get("/refunds.csv?status=failed").text.count("\n") == 2
 
 
-def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> None:
+def test_every_chart_has_a_table_and_matches_the_timelines(web: Web) -> None:
     web.refund("k1", credits=10)
     web.refund("k1", credits=10)
     web.refund("k2", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5)
@@ -184,13 +184,13 @@ def test_every_plot_has_its_table_and_tells_what_the_timelines_say(web: Web) -> 
     assert page.count('<svg class="plot"') == page.count("<summary>As a table")
     assert "1 succeeded" in page
     assert "1 the same request again" in page
-    assert "1.00 EUR were asked for" in page
+    assert "Requested in this period: 1.00 EUR." in page
 
 
-def test_bars_stand_one_upon_the_other_and_are_as_high_as_their_figures() -> None:
+def test_bars_are_stacked_with_heights_proportional_to_their_values() -> None:
     plot = columns("x", "", ["a", "b"], [("mon", [3, 1]), ("tue", [0, 2])])
     lower, upper, single = plot.bars
-    assert lower.y + lower.height == single.y + single.height == pytest.approx(HEIGHT), "they stand on the line"
+    assert lower.y + lower.height == single.y + single.height == pytest.approx(HEIGHT), "they start at the axis"
     assert upper.y + upper.height == pytest.approx(lower.y)
     assert lower.height == pytest.approx(3 * upper.height)
     assert single.height == pytest.approx(2 * upper.height)
@@ -198,10 +198,10 @@ def test_bars_stand_one_upon_the_other_and_are_as_high_as_their_figures() -> Non
     assert columns("x", "", ["a"], [("mon", [0])]).empty
 
 
-def test_a_line_has_a_gap_where_nothing_is_known_and_no_two_names_cover_each_other() -> None:
+def test_line_has_gaps_for_missing_values_and_labels_do_not_overlap() -> None:
     rows = [("mon", [1.0, 1.1]), ("tue", [None, None]), ("wed", [5.0, 5.2]), ("thu", [5.0, 5.2])]
     plot = lines("x", "", ["p50", "p95"], rows, lambda value: f"{value} s")
-    assert [len(line.paths) for line in plot.lines] == [1, 1], "monday stands alone"
+    assert [len(line.paths) for line in plot.lines] == [1, 1], "the dot of monday has no neighbour"
     first, second = sorted(line.label_y for line in plot.lines)
     assert second - first >= 12
     assert lines("x", "", ["p50"], [("mon", [None])], str).empty
@@ -210,11 +210,11 @@ def test_a_line_has_a_gap_where_nothing_is_known_and_no_two_names_cover_each_oth
 @pytest.mark.parametrize(
     ("seconds", "told"), [(None, "–"), (0.23, "230 ms"), (0.0, "1 ms"), (1.0, "1 s"), (90, "1 min 30 s")]
 )
-def test_a_time_below_a_second_is_not_none(seconds: float | None, told: str) -> None:
+def test_duration_below_a_second_is_shown_in_milliseconds(seconds: float | None, told: str) -> None:
     assert latency(seconds) == told
 
 
-def test_a_table_behind_a_plot_begins_with_the_newest(web: Web) -> None:
+def test_chart_table_starts_with_the_newest(web: Web) -> None:
     web.refund("k1", credits=10)
     Sealer().seal(web.context)
     count_daily_stats(web.context)
@@ -227,7 +227,7 @@ def test_a_table_behind_a_plot_begins_with_the_newest(web: Web) -> None:
     assert days[0] == datetime.fromtimestamp(today, UTC).strftime("%d %b")
 
 
-def test_a_batch_shows_its_refunds_and_those_of_one_status_alone(web: Web) -> None:
+def test_batch_page_filters_its_refunds_by_status(web: Web) -> None:
     rows = [ROW | {"idempotency_key": f"b{n}", "credits": n + 1} for n in range(2)]
     made = web.call("POST", "/v1/refund-batches", {"refunds": rows}).json()["batch_id"]
     other = web.refund("k1", credits=1).json()["id"]
@@ -243,21 +243,21 @@ def test_a_batch_shows_its_refunds_and_those_of_one_status_alone(web: Web) -> No
     assert f"/console/batches/{made}?status=failed#refunds" in everything.text
 
 
-def test_patterns_tell_the_bands_apart_without_colour(web: Web) -> None:
+def test_chart_bands_differ_by_pattern_without_colour(web: Web) -> None:
     page = visitor(web, "operator").get("/figures").text
     assert set(re.findall(r'<pattern id="(p\d)"', page)) == {"p1", "p2", "p3"}
 
 
-def test_what_the_queue_refused_is_shown_as_nobody_else_tells_its_sender(web: Web) -> None:
+def test_requests_refused_from_the_queue_are_shown(web: Web) -> None:
     person = visitor(web, "operator")
-    assert "Refused before they became refunds" not in person.get("/failures").text
+    assert "Refused requests" not in person.get("/failures").text
     for _ in range(3):
         keep_refused(web.context, "celery", {"client": "shop", "idempotency_key": "order-7"}, Refusal("no such thing"))
     page = text_of(person.get("/failures"))
     assert re.search(r"3 shop order-7 \S+ no such thing", page)
 
 
-def test_the_second_click_of_a_bulk_retry_sees_what_the_first_one_did(web: Web) -> None:
+def test_second_click_of_a_bulk_retry_shows_the_result_of_the_first(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(2)]
 
     def stop(connection):  # type: ignore[no-untyped-def]

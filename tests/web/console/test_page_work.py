@@ -1,7 +1,7 @@
-"""No page works harder because there is more in the database: counted in steps of SQLite's machine, not in seconds.
+"""The work of a page does not grow with the database: measured in steps of SQLite's virtual machine, not in seconds.
 
-The same pages are asked for with a few hundred refunds and with three times as many. How many failed or are unfinished
-is the same in both, since these are what some pages count. Times are measured by `python -m tests.bench.pages`.
+The same pages are requested with a few hundred refunds and with three times as many. The number of failed or unfinished
+refunds is the same in both, because some pages count these. `python -m tests.bench.pages` measures times.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from refund_worker.store.tables import refunds
 
 FEW, MANY = 1_500, 4_500
 ENTRIES_FEW, ENTRIES_MANY = 1_200, 4_800
-# SQLite tells of every so many steps.
+# SQLite calls back after this many steps.
 STEPS = 50
-# One page of fifty refunds is read with a handful of statements, whatever is on it.
+# A page of fifty refunds needs a handful of statements, whatever it shows.
 STATEMENTS_MAX = 25
-# A tree over three times as many rows is one level deeper, and not every page has the same refunds on it.
+# An index over three times as many rows is one level deeper, and pages show different refunds.
 GROWTH_MAX, SLACK_STEPS = 1.3, 3_000
 
 API = (
@@ -45,14 +45,14 @@ API = (
 
 @dataclass
 class Work:
-    """What was asked of the database since the last look."""
+    """The work of the database since the last reset."""
 
     statements: int = 0
     steps: int = 0
 
 
 class Filled:
-    """The application on a filled database, with what each request asks of it."""
+    """The application on a filled database, with the work of each request."""
 
     def __init__(self, url: str, wanted: int, entries: int) -> None:
         migrate(url)
@@ -80,7 +80,7 @@ class Filled:
         return 0
 
     def work_of(self, person: Visitor, address: str) -> Work:
-        """One request when it was made before: its statements are prepared, its plans are the same."""
+        """Return the work of a repeated request: its statements are prepared, and its plans are the same."""
         for _ in range(2):
             self._work = Work()
             page = person.get(address)

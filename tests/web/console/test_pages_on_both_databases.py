@@ -1,4 +1,4 @@
-"""Every page of the console on SQLite and on Postgres, and the users that the command line makes."""
+"""Every page of the console on SQLite and on Postgres, and the users that the command line creates."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_page_answers(migrated_url: str) -> None:
         assert "1 refund" in text_of(person.get("/")), "one is in flight"
 
 
-def test_a_bulk_retry_of_another_set_than_was_seen_does_nothing(web: Web) -> None:
+def test_bulk_retry_of_a_changed_list_does_nothing(web: Web) -> None:
     ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(3)]
     _stop(web, ids[:2])
     person = visitor(web, "operator")
@@ -46,7 +46,7 @@ def test_a_bulk_retry_of_another_set_than_was_seen_does_nothing(web: Web) -> Non
         }
 
 
-def test_users_are_made_listed_and_disabled_by_the_command_line(cli: Cli) -> None:
+def test_users_are_created_listed_and_disabled_on_the_command_line(cli: Cli) -> None:
     made = cli("users", "create", "anna", "--role", "operator", "-o", "json").json
     assert len(made["password"]) >= 16
     assert cli("users", "create", "anna", "--role", "viewer").code == 5
@@ -74,7 +74,7 @@ ODD = [
 ]  # fmt: skip
 
 
-def test_an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log(
+def test_malformed_address_gets_an_error_page_and_no_log_entry(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Web(settings_for(migrated_url)) as web:
@@ -94,7 +94,7 @@ def test_an_odd_address_gets_the_consoles_own_page_and_leaves_nothing_in_the_log
     assert "vera" not in caplog.text
 
 
-def test_a_page_that_breaks_is_still_the_consoles_and_the_log_has_no_text_of_people(
+def test_failing_page_gets_an_error_page_and_logs_no_customer_texts(
     migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Web(settings_for(migrated_url)) as web:
@@ -104,5 +104,5 @@ def test_a_page_that_breaks_is_still_the_consoles_and_the_log_has_no_text_of_peo
         page = person.get("/customer", id="veras-own-words")
         assert page.status_code == 500
         assert "<html" in page.text
-        assert "Traceback" in caplog.text, "what broke is in the log"
+        assert "Traceback" in caplog.text, "the failure is in the log"
         assert "veras-own-words" not in caplog.text

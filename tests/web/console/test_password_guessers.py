@@ -1,4 +1,4 @@
-"""Very many who try passwords at once: the API does not wait for them, and the right password is looked at too."""
+"""Many simultaneous password guesses: the API does not wait for them, and the right password is checked too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from refund_worker.web.console.password_hashing import THREADS, WAITING_MAX, Has
 GUESSERS = 60
 
 
-def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web: Web) -> None:
+def test_full_queue_refuses_sign_ins_at_once_while_the_api_answers(web: Web) -> None:
     create_user(web.context, name="anna", role="viewer", password=PASSWORD)
     person, free = Visitor(web), threading.Event()
     page = person.get("/sign-in")
@@ -40,8 +40,8 @@ def test_while_the_line_is_full_others_are_told_at_once_and_the_api_answers(web:
         fields = form_on(page, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
         full = person.post("/sign-in", fields)
         assert (full.status_code, full.headers["retry-after"]) == (429, "1")
-        assert "sign in just now" in text_of(full)
-        # As many as there are threads that all routes share, at once.
+        assert "are signing in right now" in text_of(full)
+        # As many requests at once as all routes share threads.
         answers = web.calls([("GET", "/v1/refunds", None)] * 40)
         assert {answer.status_code for answer in answers} == {200}
     finally:
@@ -63,7 +63,7 @@ def door(migrated_sqlite_url: str) -> Iterator[Door]:
 
 
 def sign_in(door: Door, address: str, name: str, password: str) -> int:
-    """From an address of this machine's own network, whichever."""
+    """Sign in from some address of this machine's own network."""
     browser = HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS, source_address=(address, 0))
     with contextlib.closing(browser):
         browser.request("GET", "/console/sign-in")
@@ -75,7 +75,7 @@ def sign_in(door: Door, address: str, name: str, password: str) -> int:
         return browser.getresponse().status
 
 
-def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> None:
+def test_new_address_is_checked_before_guessing_addresses() -> None:
     order: list[str] = []
 
     async def come() -> list[BaseException | None]:
@@ -92,20 +92,20 @@ def test_an_address_that_did_not_try_before_goes_ahead_of_those_that_guess() -> 
         return [guess.exception() for guess in guesses]
 
     told = asyncio.run(come())
-    # One finds the line full, another gives way to the person.
+    # One guesser finds the queue full, another one is replaced by the person.
     assert [type(each) for each in told if each] == [SignInBusy] * 2
-    # Two threads: whichever of the first two is written down first.
+    # With two threads, either of the first two may be recorded first.
     assert "right password" in order[:2]
     assert len(order) == 3
 
 
 @pytest.mark.parametrize("network", ["2001:db8:0:1::{}", "2002:c000:201:{}::1"])
-def test_a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out(network: str) -> None:
+def test_ipv6_network_counts_as_one_guesser_and_blocks_no_other_user(network: str) -> None:
     async def come() -> list[str]:
         hashing, free, order = Hashing(waiting_max=3), threading.Event(), list[str]()
         guesses = [asyncio.create_task(hashing.run(network.format(1), free.wait)) for _ in range(THREADS)]
         await asyncio.sleep(0)
-        for number in range(2, 5):  # the line is full of them
+        for number in range(2, 5):  # they fill the queue
             guesses.append(asyncio.create_task(hashing.run(network.format(number), order.append, "guess")))
         await asyncio.sleep(0)
         person = asyncio.create_task(hashing.run("2001:db8:0:2::1", order.append, "right password"))
@@ -118,7 +118,7 @@ def test_a_whole_network_of_ipv6_is_one_who_guesses_and_keeps_nobody_out(network
     assert "right password" in asyncio.run(come())
 
 
-def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> None:
+def test_waiting_sign_in_keeps_its_place_against_later_equal_ones() -> None:
     order: list[str] = []
 
     async def come() -> list[str]:
@@ -137,13 +137,13 @@ def test_who_waits_gives_no_place_to_who_tried_as_often_and_comes_later() -> Non
     assert sorted(order) == ["waits", "waits too"]
 
 
-def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right_password(door: Door) -> None:
+def test_sixty_guessers_block_neither_the_api_nor_the_right_password(door: Door) -> None:
     statuses: list[int] = []
     names, ended = itertools.count(), threading.Event()
 
     def guess(address: str) -> None:
         while not ended.is_set():
-            with contextlib.suppress(OSError, HTTPException):  # who waits behind others for a minute gives up
+            with contextlib.suppress(OSError, HTTPException):  # a person who waits behind others for a minute leaves
                 statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
 
     guessers = [threading.Thread(target=guess, args=(f"127.0.1.{number}",)) for number in range(1, GUESSERS + 1)]
@@ -156,7 +156,7 @@ def test_sixty_guessers_on_distinct_addresses_stop_neither_the_api_nor_the_right
         wait_until(lambda: 403 in statuses, PATIENCE_SECONDS)
     finally:
         ended.set()
-        door.process.crash()  # with it end all that still wait
+        door.process.crash()  # this ends all requests that still wait
         for each in guessers:
             each.join(PATIENCE_SECONDS)
     assert set(statuses) <= {403, 429}

@@ -1,4 +1,4 @@
-"""Safe retry: the processor is asked and shown before anybody presses, and however often it is pressed, one is made."""
+"""Safe retry: the page shows the processor's answer before the retry, and many clicks make one retry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SILENT_BUT_PAID = [{"match": {"path_kind": "create"}, "do": {"timeout": {"effect
 
 @dataclass
 class Place:
-    """A console, a worker that works when told to, and the processor that both know."""
+    """A console, a worker that runs on request, and the processor that both use."""
 
     web: Web
     runtime: Runtime
@@ -37,7 +37,7 @@ class Place:
         self.aside.do(process_until_idle, self.runtime.context)
 
     def stopped(self, code: str = "outcome_unknown") -> str:
-        """A refund that was sent once and needs a person now; unless scripted otherwise the processor made nothing."""
+        """Return a refund that was sent once and now needs a person; without a script the processor made no refund."""
         if code == "balance_insufficient":
             self.sandbox.change_faults({"balance": {"eur": 0}})
         refund_id = str(self.web.refund("k1").json()["id"])
@@ -100,7 +100,7 @@ def made(url: str, tmp_path: Path) -> Iterator[Place]:
         aside.close()
 
 
-def test_a_refund_that_exists_after_a_timeout_is_shown_and_taken_in_and_nothing_is_sent_again(place: Place) -> None:
+def test_refund_found_after_a_timeout_is_recorded_and_not_sent_again(place: Place) -> None:
     place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
     refund_id = place.stopped()
     (made,) = place.sandbox.refunds()
@@ -113,20 +113,20 @@ def test_a_refund_that_exists_after_a_timeout_is_shown_and_taken_in_and_nothing_
     place.work()
     assert place.status(refund_id) == "succeeded"
     assert len(place.sandbox.refunds()) == 1
-    assert place.sends() == 1, "looking up is no second send"
+    assert place.sends() == 1, "a look-up is not a second send"
 
 
-def test_where_nothing_exists_the_page_says_so_and_one_more_attempt_is_made(place: Place) -> None:
+def test_retry_without_an_existing_refund_makes_one_new_attempt(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     person = visitor(place.web, "operator")
     asked = person.get(f"/refunds/{refund_id}/retry")
-    assert "It knows of no refund for this." in text_of(asked)
+    assert "The processor has no refund for this." in text_of(asked)
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     assert len(place.sandbox.refunds()) == 1
 
 
-def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_seen(place: Place) -> None:
+def test_refund_made_elsewhere_is_listed_and_retry_marks_it_as_seen(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     theirs = httpx.post(
         f"{place.sandbox.url}/v1/refunds",
@@ -136,13 +136,13 @@ def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_
     person = visitor(place.web, "operator")
     asked = person.get(f"/refunds/{refund_id}/retry")
     assert theirs in text_of(asked)
-    assert "Somebody else than this program refunded this payment too." in text_of(asked)
+    assert "This payment was also refunded outside this program." in text_of(asked)
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="topped up"))
     place.work()
     page = text_of(person.get(f"/refunds/{refund_id}"))
-    assert "Somebody refunded this payment elsewhere" in page
-    assert f"made elsewhere: {theirs}" in page
-    assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found it"
+    assert "This payment was also refunded elsewhere" in page
+    assert f"refunded elsewhere: {theirs}" in page
+    assert [o["id"] for o in place.sandbox.refunds()] == [theirs], "the first retry only found the foreign refund"
     asked = person.get(f"/refunds/{refund_id}/retry")
     person.follow(person.submit(asked, f"/refunds/{refund_id}/retry", reason="it has nothing to do with ours"))
     place.work()
@@ -150,15 +150,15 @@ def test_a_refund_made_elsewhere_is_named_on_both_pages_and_a_retry_takes_it_as_
     assert "seen before" not in text_of(person.get(f"/refunds/{refund_id}"))
 
 
-def test_a_processor_that_does_not_answer_is_not_taken_for_one_that_has_nothing(place: Place) -> None:
+def test_unanswered_lookup_is_not_shown_as_no_refund(place: Place) -> None:
     refund_id = place.stopped("balance_insufficient")
     place.sandbox.change_faults({"rules": [{"match": {"path_kind": "list"}, "times": None, "do": {"reset": "before"}}]})
     asked = text_of(visitor(place.web, "operator").get(f"/refunds/{refund_id}/retry"))
-    assert "It could not be asked" in asked
-    assert "It knows of no refund" not in asked
+    assert "The processor could not be asked" in asked
+    assert "The processor has no refund" not in asked
 
 
-def test_without_access_to_the_processor_the_page_says_that_it_could_not_be_asked(web: Web) -> None:
+def test_retry_page_reports_missing_access_to_the_processor(web: Web) -> None:
     refund_id = web.refund("k1").json()["id"]
 
     def stop(connection):  # type: ignore[no-untyped-def]
@@ -178,7 +178,9 @@ def test_a_double_click_and_a_second_operator_make_one_retry(place_on_both: Plac
     hers, his = anna.get(path), omar.get(path)
     for _ in range(2):
         answer = anna.submit(hers, path, reason="all is well again")
-        assert answer.headers["location"].startswith(f"/console/refunds/{refund_id}"), "the second click sees the first"
+        assert answer.headers["location"].startswith(f"/console/refunds/{refund_id}"), (
+            "the second click shows the result of the first"
+        )
     late = omar.submit(his, path, reason="me too")
     assert late.status_code in (409, 412)
     assert place.retries(refund_id) == 1
@@ -186,7 +188,7 @@ def test_a_double_click_and_a_second_operator_make_one_retry(place_on_both: Plac
     assert len(place.sandbox.refunds()) == 1
 
 
-def test_presses_at_the_same_time_make_one_retry(place_on_both: Place) -> None:
+def test_simultaneous_clicks_make_one_retry(place_on_both: Place) -> None:
     place = place_on_both
     refund_id = place.stopped("balance_insufficient")
     person = visitor(place.web, "operator")
@@ -200,7 +202,7 @@ def test_presses_at_the_same_time_make_one_retry(place_on_both: Place) -> None:
     assert place.retries(refund_id) == 1
 
 
-def test_a_worker_that_was_faster_leaves_nothing_to_retry(place: Place) -> None:
+def test_refund_settled_meanwhile_is_not_retried(place: Place) -> None:
     place.sandbox.change_faults({"rules": SILENT_BUT_PAID})
     refund_id = place.stopped()
     path = f"/refunds/{refund_id}/retry"

@@ -1,4 +1,4 @@
-"""Approval compares persons through every door, and the console says why somebody is none."""
+"""Approval compares persons across API, console and CLI, and the console says why a person may not approve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHY = "backend/boss asked for this refund, and is linked to the same person as c
 
 
 def asked_for(web: Web, key: str) -> str:
-    """A refund above the threshold, asked for with this key."""
+    """Request a refund above the threshold with this key."""
     refund = web.refund(f"k-{key[-6:]}", key=key, credits=60).json()
     assert refund["status"] == "awaiting_approval"
     return str(refund["id"])
@@ -33,19 +33,19 @@ def status_of(web: Web, refund_id: str) -> str:
     return str(web.call("GET", f"/v1/refunds/{refund_id}").json()["status"])
 
 
-def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for(web: Web) -> None:
+def test_console_user_cannot_approve_a_request_of_their_own_api_key(web: Web) -> None:
     refund_id = asked_for(web, web.key("requester", name="boss"))
     boss, anna = visitor(web, "approver", "boss"), visitor(web, "approver", "anna")
     before = boss.get(f"/refunds/{refund_id}")
     link_person(web.context, "boss", "key:backend/boss", by="cli:root")
     trail = text_of(boss.get("/audit"))
-    assert "cli:root Two names said to be one person identity backend/boss , user console/boss" in trail
+    assert "cli:root Two names linked as one person identity backend/boss , user console/boss" in trail
     page = boss.get(f"/refunds/{refund_id}")
-    assert f"Not for you to approve: {WHY}" in text_of(page)
+    assert f"You cannot approve this refund: {WHY}" in text_of(page)
     assert f"/refunds/{refund_id}/approve" not in page.text
-    assert f"/refunds/{refund_id}/reject" in page.text, "whoever asked may take it back"
+    assert f"/refunds/{refund_id}/reject" in page.text, "the requester may cancel it"
     assert "asked for this refund" in text_of(boss.get("/approvals"))
-    # The page of before the link still has its form: the server decides.
+    # The page from before the link still has its form: the server decides.
     form = form_on(before, f"/console/refunds/{refund_id}/approve")
     pressed = boss.post(f"/refunds/{refund_id}/approve", form | {"reason": "fine"})
     assert pressed.status_code == 409
@@ -56,7 +56,7 @@ def test_the_user_of_a_key_can_not_approve_in_the_console_what_the_key_asked_for
     assert status_of(web, refund_id) == "queued"
 
 
-def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
+def test_linked_person_cannot_approve_with_another_key_or_the_cli(web: Web) -> None:
     refund_id = asked_for(web, web.key("requester", name="boss"))
     visitor(web, "viewer", "boss")
     second_key = web.key("approver", name="boss-approves", client="office")
@@ -71,8 +71,8 @@ def test_nor_with_another_key_or_on_the_command_line(web: Web) -> None:
     assert answer.json()["status"] == "queued"
 
 
-def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
-    """A database of an earlier version may have both; none can be made any more."""
+def test_same_name_in_other_letter_case_is_not_a_second_person(web: Web) -> None:
+    """A database of an earlier version may have both names; a new one cannot."""
     ivy, ivy_again = visitor(web, "admin", "Ivy"), visitor(web, "admin", "eve")
     rename_user(web, "eve", "ivy")
     web.refund("k-1", credits=10)
@@ -81,10 +81,10 @@ def test_a_name_in_other_letters_is_no_second_person(web: Web) -> None:
     waits = web.call("GET", "/v1/refunds?status=awaiting_approval").json()["data"]
     refund_id = waits[0]["id"]
     assert status_of(web, refund_id) == "awaiting_approval"
-    assert "Not for you to approve: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
+    assert "You cannot approve this refund: console/Ivy asked" in text_of(ivy_again.get(f"/refunds/{refund_id}"))
 
 
-def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> None:
+def test_requested_by_is_shown_as_a_note_next_to_the_actor(web: Web) -> None:
     key = web.key("admin", name="shop")
     refund = web.refund("k-1", key=key, credits=60, requested_by="console/anna").json()
     assert (refund["actor"], refund["requested_by"]) == ("backend/shop", "console/anna")
@@ -95,6 +95,6 @@ def test_who_asked_in_the_callers_word_is_a_note_beside_the_key(web: Web) -> Non
     own = web.call("POST", f"/v1/refunds/{refund['id']}/approve", {"reason": "fine"}, key=key)
     assert is_problem(own, 409, "action_not_allowed")
     anna = visitor(web, "approver", "anna")
-    assert "in their words: console/anna" in text_of(anna.get("/approvals"))
+    assert "stated requester: console/anna" in text_of(anna.get("/approvals"))
     page = text_of(anna.get(f"/refunds/{refund['id']}"))
-    assert "Asked by backend/shop Asked by, in their words console/anna" in page
+    assert "Requested by backend/shop Stated requester console/anna" in page

@@ -1,4 +1,4 @@
-"""Nobody is kept out of the console by a stranger, and nobody by having been right; who guesses is slow."""
+"""Strangers cannot lock users out, right passwords are never throttled, and guessing is slow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE = password_attempts.FREE_TRIES
 
 
 class Clock:
-    """Stands still, so that no wait ends because the machine is slow."""
+    """A clock that stands still, so that no wait ends because the machine is slow."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -50,7 +50,7 @@ def user(web: Web, name: str = "ivy", role: str = "support") -> None:
 
 
 def guess(web: Web, address: str, name: str = "ivy", times: int = FREE) -> None:
-    """So many wrong passwords from there; the last of them is really given, since each takes a good while."""
+    """Count wrong passwords from this address; only the last one is really sent, since each takes long."""
     tries = password_attempts.of_sign_in(name, address)
     for _ in range(times - 1):
         web.context.database.run(lambda c: password_attempts.count_wrong(c, tries, web.context.clock(c)))
@@ -63,7 +63,7 @@ def tries_counted(web: Web) -> int:
 
 
 def confirm(web: Web, person: Visitor, password: str) -> str:
-    """What comes of an act with money whose password was given long ago: "done", or what the page says."""
+    """Do an act that moves money after the password has expired. Return "done", or the page's message."""
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     old = console_sessions.update().values(confirmed_at=0.0)
     web.context.database.run(lambda connection: connection.execute(old))
@@ -71,7 +71,7 @@ def confirm(web: Web, person: Visitor, password: str) -> str:
     return "done" if answer.status_code == 303 else text_of(answer)
 
 
-def test_right_passwords_never_count_however_many_come_from_one_address(web: Web) -> None:
+def test_right_passwords_from_one_address_are_never_throttled(web: Web) -> None:
     for name in ("ivy", "omar", "anna", "paul"):
         user(web, name)
     for turn in range(32):
@@ -80,7 +80,7 @@ def test_right_passwords_never_count_however_many_come_from_one_address(web: Web
     assert tries_counted(web) == 0
 
 
-def test_right_passwords_side_by_side_all_come_in(web: Web) -> None:
+def test_simultaneous_right_passwords_all_succeed(web: Web) -> None:
     user(web)
 
     def come_in(n: int) -> str:
@@ -90,7 +90,7 @@ def test_right_passwords_side_by_side_all_come_in(web: Web) -> None:
         assert len(set(pool.map(come_in, range(10)))) == 10
 
 
-def test_guesses_side_by_side_are_held_back_after_the_free_ones(web: Web) -> None:
+def test_simultaneous_guesses_are_throttled_after_the_free_ones(web: Web) -> None:
     user(web)
 
     def try_one(n: int) -> str:
@@ -103,12 +103,14 @@ def test_guesses_side_by_side_are_held_back_after_the_free_ones(web: Web) -> Non
 
     with ThreadPoolExecutor(12) as pool:
         came_of = list(pool.map(try_one, range(12)))
-    # Two are looked at at the same time: one of them may have begun before the fifth was counted.
+    # Two are checked at the same time: one of them may have begun before the fifth was counted.
     assert FREE <= came_of.count("looked at") <= FREE + 1
-    assert tries_counted(web) == 2 * came_of.count("looked at"), "for the name here, and for the name"
+    assert tries_counted(web) == 2 * came_of.count("looked at"), (
+        "once for the name at this address, and once for the name"
+    )
 
 
-def test_a_strangers_guesses_stop_neither_the_owners_sign_in_nor_their_money(web: Web) -> None:
+def test_guesses_from_elsewhere_do_not_block_the_owner(web: Web) -> None:
     owner = visitor(web, "support", "ivy")
     guess(web, "203.0.113.66")
     held = at(web, "203.0.113.66").sign_in("ivy", PASSWORD)
@@ -118,16 +120,16 @@ def test_a_strangers_guesses_stop_neither_the_owners_sign_in_nor_their_money(web
     assert confirm(web, owner, PASSWORD) == "done"
 
 
-def test_a_stranger_at_the_owners_own_address_does_not_stop_a_live_session(web: Web) -> None:
+def test_guesses_from_the_owners_address_do_not_block_a_live_session(web: Web) -> None:
     owner = visitor(web, "support", "ivy")
     guess(web, owner.client[0])
     assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 429
     assert confirm(web, owner, PASSWORD) == "done"
     user(web, "omar")
-    assert Visitor(web).sign_in("omar").status_code == 303, "nor anybody else there"
+    assert Visitor(web).sign_in("omar").status_code == 303, "nor are other users at that address"
 
 
-def test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over(web: Web, clock: Clock) -> None:
+def test_right_password_is_accepted_after_the_announced_wait(web: Web, clock: Clock) -> None:
     user(web)
     for _ in range(FREE):
         assert Visitor(web).sign_in("ivy", WRONG).status_code == 403
@@ -137,12 +139,12 @@ def test_the_right_password_is_looked_at_when_the_wait_that_was_told_is_over(web
         assert 1 <= int(held.headers["retry-after"]) <= password_attempts.WAIT_SECONDS_MAX
         assert "try again in 1 s" in text_of(held)
     clock.now += 1
-    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "what was not looked at was not counted"
+    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "unchecked passwords do not count"
     guess(web, "203.0.113.7", times=FREE - 1)
-    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "the right one forgot the wrong ones"
+    assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303, "the right password reset the count"
 
 
-def test_somebody_who_guesses_for_hours_still_waits_half_a_minute_and_no_longer(web: Web, clock: Clock) -> None:
+def test_wait_after_hours_of_guessing_stays_at_half_a_minute(web: Web, clock: Clock) -> None:
     user(web)
     tries = password_attempts.of_sign_in("ivy", "203.0.113.7")
     for _ in range(60):
@@ -153,7 +155,7 @@ def test_somebody_who_guesses_for_hours_still_waits_half_a_minute_and_no_longer(
     assert Visitor(web).sign_in("ivy", PASSWORD).status_code == 303
 
 
-def test_wrong_confirmations_hold_back_their_own_session_and_nothing_else(web: Web, clock: Clock) -> None:
+def test_wrong_confirmations_throttle_only_their_own_session(web: Web, clock: Clock) -> None:
     one = visitor(web, "support", "ivy")
     other = Visitor(web)
     assert other.sign_in("ivy").status_code == 303
@@ -166,14 +168,14 @@ def test_wrong_confirmations_hold_back_their_own_session_and_nothing_else(web: W
     assert confirm(web, one, PASSWORD) == "done"
 
 
-def test_people_of_ipv4_are_told_apart_where_one_socket_is_for_both_kinds(web: Web) -> None:
+def test_mapped_ipv4_addresses_are_counted_separately(web: Web) -> None:
     user(web)
     guess(web, "::ffff:203.0.113.66")
     assert at(web, "203.0.113.66").sign_in("ivy").status_code == 429
     assert at(web, "::ffff:192.0.2.1").sign_in("ivy").status_code == 303
 
 
-def test_a_name_that_nobody_has_is_held_back_as_one_that_somebody_has(web: Web) -> None:
+def test_unknown_name_is_throttled_like_an_existing_one(web: Web) -> None:
     user(web)
     console_users.create_user(web.context, name="gone", role="viewer", password=PASSWORD)
     console_users.disable_user(web.context, "gone")
@@ -185,7 +187,7 @@ def test_a_name_that_nobody_has_is_held_back_as_one_that_somebody_has(web: Web) 
     assert len(set(told)) == 1
 
 
-def test_unlocked_the_next_password_is_looked_at_at_once(web: Web) -> None:
+def test_password_after_unlock_is_checked_at_once(web: Web) -> None:
     owner = visitor(web, "support", "ivy")
     guess(web, owner.client[0])
     for _ in range(FREE):
@@ -203,7 +205,7 @@ def proxied(migrated_sqlite_url: str, clock: Clock) -> Iterator[Web]:
 
 
 class Behind(Visitor):
-    """Somebody who comes through a proxy."""
+    """A visitor who comes through a proxy."""
 
     def __init__(self, web: Web, address: str, proxy: str = "10.1.2.3") -> None:
         super().__init__(web)
@@ -214,7 +216,7 @@ class Behind(Visitor):
         return super()._call(method, path, body, self.headers | dict(headers or {}))
 
 
-def test_behind_a_trusted_proxy_everybody_is_counted_by_their_own_address(proxied: Web) -> None:
+def test_users_behind_a_trusted_proxy_are_counted_separately(proxied: Web) -> None:
     user(proxied)
     for _ in range(FREE):
         assert Behind(proxied, "203.0.113.66").sign_in("ivy", WRONG).status_code == 403
@@ -223,7 +225,7 @@ def test_behind_a_trusted_proxy_everybody_is_counted_by_their_own_address(proxie
     assert Behind(proxied, "192.0.2.1").sign_in("ivy", PASSWORD).status_code == 303
 
 
-def test_who_is_no_trusted_proxy_cant_choose_an_address(proxied: Web) -> None:
+def test_untrusted_client_cannot_forge_its_address(proxied: Web) -> None:
     user(proxied)
     for n in range(FREE):
         stranger = Behind(proxied, f"198.51.100.{n}", proxy="203.0.113.66")
@@ -231,7 +233,7 @@ def test_who_is_no_trusted_proxy_cant_choose_an_address(proxied: Web) -> None:
     assert Behind(proxied, "198.51.100.99", proxy="203.0.113.66").sign_in("ivy", PASSWORD).status_code == 429
 
 
-def test_https_in_front_of_a_trusted_proxy_ties_the_cookies_to_https(proxied: Web) -> None:
+def test_https_at_a_trusted_proxy_makes_cookies_secure(proxied: Web) -> None:
     user(proxied)
     person = Behind(proxied, "192.0.2.1")
     cookies = person.sign_in("ivy").headers.get_list("set-cookie")

@@ -1,4 +1,4 @@
-"""What a refund's page says of its past is what happened: money as money, no more known than is known."""
+"""The history on a refund's page is accurate: amounts as money, and unknown results as unknown."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ SENT = {"last_sent_at": 1.0}
     [
         (a_leg(), ("off", "not yet")),
         (a_leg(status=LegStatus.PENDING, **SENT), ("on", "yes")),
-        (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "not known")),
-        (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "not known")),
+        (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "unknown")),
+        (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "unknown")),
         (a_leg(status=LegStatus.BLOCKED, failure_code="balance_insufficient", **SENT), ("off", "refused for now")),
         (a_leg(status=LegStatus.WAITING, **SENT), ("off", "will be sent again")),
         (a_leg(status=LegStatus.FAILED, **SENT), ("off", "refused")),
     ],
 )
-def test_the_light_of_money_sent_says_no_more_than_is_known(leg, told) -> None:  # type: ignore[no-untyped-def]
+def test_money_sent_light_shows_only_what_is_known(leg, told) -> None:  # type: ignore[no-untyped-def]
     refund = a_refund(leg, status=RefundStatus.NEEDS_ATTENTION, ledger_posted=True)
     assert lights(refund)[1] == ("Money sent", *told)
 
 
-def test_one_payment_that_is_not_known_makes_the_whole_not_known() -> None:
+def test_one_unknown_payment_makes_the_whole_light_unknown() -> None:
     refund = a_refund(
         a_leg(1, status=LegStatus.SUCCEEDED, **SENT),
         a_leg(2, status=LegStatus.UNKNOWN, **SENT),
     )
-    assert lights(replace(refund, ledger_posted=True))[1] == ("Money sent", "part", "not known")
+    assert lights(replace(refund, ledger_posted=True))[1] == ("Money sent", "part", "unknown")
 
 
 @pytest.mark.parametrize(
     ("minor", "currency"), [(600, "EUR"), (123_456, "GBP"), (600, "JPY"), (1_500, "KWD"), (0, "USD")]
 )
-def test_amounts_in_stored_texts_are_written_as_on_pages(minor: int, currency: str) -> None:
+def test_amounts_in_stored_texts_are_formatted_as_money(minor: int, currency: str) -> None:
     assert as_text(minor, currency) == money(minor, currency)
 
 
@@ -69,11 +69,11 @@ def test_amounts_in_stored_texts_are_written_as_on_pages(minor: int, currency: s
         ("a chat of 200 EUR", "a chat of 200 EUR"),
     ],
 )
-def test_minor_units_that_are_stored_already_are_shown_as_money(stored: str, shown: str) -> None:
+def test_stored_minor_units_are_shown_as_money(stored: str, shown: str) -> None:
     assert in_money(stored) == shown
 
 
-def test_the_timeline_says_money_as_money_and_nothing_where_there_is_none(web: Web) -> None:
+def test_timeline_formats_money_and_omits_it_for_credits_only(web: Web) -> None:
     person = visitor(web, "admin")
     paid = web.refund("k1", credits=60).json()["id"]
     credits = web.refund("k2", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5).json()["id"]
@@ -81,19 +81,19 @@ def test_the_timeline_says_money_as_money_and_nothing_where_there_is_none(web: W
     shown = text_of(person.get(f"/refunds/{credits}"))
     assert "Accepted" in shown
     assert "None" not in shown
-    assert "money" not in shown.partition("Timeline")[2].partition("As it was asked for")[0]
+    assert "money" not in shown.partition("Timeline")[2].partition("Requested by")[0]
     with web.context.database.read() as connection:
         details = [json.loads(row.detail) for row in connection.execute(events.select())]
     assert {"credits": 5} in details
 
 
-def test_a_ledger_text_gives_the_reason_and_the_note_stays_with_the_refund() -> None:
+def test_ledger_description_has_the_reason_but_not_the_note() -> None:
     refund = a_refund(reason="asked by mail", note="third time this month")
     (posting,) = next_step(refund, START, POLICY).postings
     assert posting.description == "Withdrawal of 100 credits, to be paid back through the paying system: asked by mail"
 
 
-def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web: Web) -> None:
+def test_deleted_refund_shows_the_reversal_and_its_actor(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     id = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1", credits=5).json()["id"]
     process_until_idle(web.context)
@@ -105,43 +105,43 @@ def test_a_deleted_refund_says_that_its_credits_were_taken_back_and_by_whom(web:
         person.submit(person.get("/delete-transaction", id=f"{id}-credit"), "/delete-transaction", reason="slip")
     )
     after = person.get(f"/refunds/{id}")
-    assert "Credited here given, then taken back" in text_of(after)
+    assert "Credited here taken back later" in text_of(after)
     assert "Confirmed yes" not in text_of(after)
     assert "by console/anna : a reversal took the credits back" in text_of(after)
     assert f"#t-reversal-{id}-credit" in after.text
 
 
-def test_the_panel_of_a_transaction_shows_what_was_given_back_of_it_already(web: Web) -> None:
+def test_panel_shows_earlier_refunds_and_limits_the_presets(web: Web) -> None:
     given_back = web.refund("k1", kind="credit_refund", to="balance", transaction_id="tx-1").json()
     process_until_idle(web.context)
     page = visitor(web, "support").get("/refund-transaction", id="tx-1").text
-    assert "Already given back of this transaction" in page
+    assert "Already refunded from this transaction" in page
     assert str(given_back["id"]) in page
     presets = re.findall(r'<(a|span) class="chip(?: off)?"[^>]*>(\w+) <b>(\d+)</b>', page)
-    assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "what is left at most"
+    assert presets == [("span", "Full", "50"), ("a", "Half", "25"), ("a", "Remaining", "40")], "at most the remainder"
 
 
-def test_an_attempt_tells_everything_that_is_stored_of_its_answer(web: Web) -> None:
+def test_attempt_shows_everything_stored_about_its_answer(web: Web) -> None:
     id = _sent(web)
     page = _attempt(web, id, outcome="Blocked", outcome_code="balance_insufficient", outcome_message="not enough")
-    for part in ("Outcome refused for now", "Code balance_insufficient", "Message not enough", "Its request id req_1"):
+    for part in ("Outcome refused for now", "Code balance_insufficient", "Message not enough", "Request id req_1"):
         assert part in page
     made = _attempt(web, id, outcome="Answered", outcome_code="re_9", outcome_message="pending")
-    assert "Refund there re_9 Its status pending" in made
-    assert "Given up at" not in made
+    assert "Refund at the processor re_9 Status pending" in made
+    assert "Stopped waiting" not in made
 
 
-def test_an_attempt_that_nobody_answered_was_given_up_and_not_answered(web: Web) -> None:
+def test_unanswered_attempt_shows_when_waiting_stopped(web: Web) -> None:
     page = _attempt(web, _sent(web), outcome="Unanswered", outcome_message="read timed out", request_id=None)
-    assert "no answer: it may have been made or not" in page
-    assert "Given up at" in page
+    assert "no answer: it is not known whether a refund was made" in page
+    assert "Stopped waiting" in page
     assert "Answered" not in page
 
 
-def test_only_what_the_processor_said_is_called_its_words(web: Web) -> None:
+def test_only_processor_messages_are_labelled_as_such(web: Web) -> None:
     id = _sent(web)
     person = visitor(web, "operator")
-    for code, label in (("outcome_unknown", "in detail"), ("card_declined", "the processor's words")):
+    for code, label in (("outcome_unknown", "details"), ("card_declined", "the processor's message")):
 
         def stop(connection, code=code):  # type: ignore[no-untyped-def]
             told = {"failure_code": code, "failure_message": "as it is"}
@@ -152,7 +152,7 @@ def test_only_what_the_processor_said_is_called_its_words(web: Web) -> None:
         assert f"{label}: “ as it is" in text_of(person.get("/failures"))
 
 
-def test_both_ways_to_resolve_are_there_as_commands(web: Web) -> None:
+def test_both_resolve_outcomes_are_shown_as_commands(web: Web) -> None:
     id = _sent(web)
 
     def stop(connection):  # type: ignore[no-untyped-def]
@@ -165,7 +165,7 @@ def test_both_ways_to_resolve_are_there_as_commands(web: Web) -> None:
     assert f"refunds resolve {id} --outcome reverse --reason 'WHY'" in page
 
 
-def test_while_the_answer_is_missing_only_a_payment_by_hand_can_be_told(web: Web) -> None:
+def test_unknown_answer_allows_only_a_manual_payment(web: Web) -> None:
     id = _sent(web)
 
     def lose(connection):  # type: ignore[no-untyped-def]
@@ -197,16 +197,16 @@ def _attempt(web: Web, id: str, **answer: str | None) -> str:
 
     web.context.database.run(end)
     person = visitor(web, "operator", f"o{len(str(answer))}")
-    return text_of(person.get(f"/refunds/{id}")).partition("Every attempt")[2]
+    return text_of(person.get(f"/refunds/{id}")).partition("Attempts Attempt 1")[2]
 
 
 @pytest.mark.parametrize("code", ["unknown_status", "outcome_unknown", "refunded_twice", "internal_error", None])
-def test_what_this_program_says_of_a_failure_is_not_called_the_processors_words(code: str | None) -> None:
-    assert whose_words(code, "text") == "in detail"
-    assert whose_words("declined", "text") == "the processor's words"
+def test_own_failure_messages_are_not_labelled_as_the_processors(code: str | None) -> None:
+    assert whose_words(code, "text") == "details"
+    assert whose_words("declined", "text") == "the processor's message"
 
 
-def test_everything_that_can_stand_in_a_timeline_has_words() -> None:
+def test_every_event_kind_has_a_label() -> None:
     source = Path(refund_worker.__file__).parent
     texts = [file.read_text("utf-8") for part in ("domain", "engine") for file in (source / part).rglob("*.py")]
     noted = {kind for text in texts for kind in re.findall(r'(?:\brecord_event\(|\bEvent\()\s*"([a-z_]+)"', text)}

@@ -1,4 +1,4 @@
-"""Every route against every role and against nobody; sessions, form tokens, passwords asked for again."""
+"""Every route with every role and without a session; sessions, form tokens, and repeated password prompts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from refund_worker.web.auth import lines_of
 from refund_worker.web.console.app import ROUTERS
 from refund_worker.web.console.permissions import RULES, check_ruled
 
-# Written out by hand, so that a change of the table shows here: v, s, o, a, m for viewer, support, operator, approver,
-# admin; with a * what asks for the password where it was not given just now.
+# Written out manually, so that a change of the table fails here: v, s, o, a, m for viewer, support, operator, approver,
+# admin; a * marks acts that need a recent password.
 EXPECTED = {
     ("GET", "/"): "vsoam",
     ("GET", "/add-credits"): "som",
@@ -84,15 +84,15 @@ QUERY = {
     "/return-money": "?id={correction}",
     "/failures/watch": "?first=1&last=2&by=x",
 }
-# Answers to somebody who may: done, shown, or not possible in this state. What is another client's is there as well.
+# Answers to an allowed user: done, shown, or not possible in this state. Objects of other clients are visible too.
 REACHED = {200, 303, 409, 412, 422}
 
 
-def test_the_table_names_every_route_and_no_other() -> None:
+def test_rules_name_every_console_route_and_no_other() -> None:
     assert {line for router in ROUTERS for line in lines_of(router)} == set(RULES) == set(EXPECTED) | NO_SESSION_NEEDED
 
 
-def test_a_route_without_a_line_does_not_start_and_opens_to_nobody(web: Web) -> None:
+def test_console_route_without_a_rule_does_not_start_or_open(web: Web) -> None:
     router = APIRouter()
 
     @router.get("/secrets")
@@ -107,7 +107,7 @@ def test_a_route_without_a_line_does_not_start_and_opens_to_nobody(web: Web) -> 
     assert visitor(web, "admin").get("/secrets").status_code == 403
 
 
-def test_nobody_comes_in_without_a_session(web: Web) -> None:
+def test_console_needs_a_session(web: Web) -> None:
     for method, path in CLOSED:
         answer = _go(Visitor(web), method, path, {})
         assert answer.status_code == 303, (method, path)
@@ -116,7 +116,7 @@ def test_nobody_comes_in_without_a_session(web: Web) -> None:
 
 @dataclass(frozen=True)
 class Things:
-    """What the pages act on: all of one client's, the console's own or another's."""
+    """Ids of objects that the pages act on, all of one client: the console or another."""
 
     refund_id: str
     approvable_id: str
@@ -125,7 +125,7 @@ class Things:
 
 
 def things_of(web: Web, client: str) -> Things:
-    """A refund that waits for a worker, one that waits for approval, a batch, and a negative correction."""
+    """Create a refund that waits for a worker, one that waits for approval, a batch, and a negative correction."""
     made = []
     for name, credits in (("queued", 1), ("large", 60)):
         request = RefundRequest(
@@ -157,11 +157,11 @@ def things_of(web: Web, client: str) -> Things:
 @pytest.mark.parametrize("client", ["console", "another-backend"])
 @pytest.mark.parametrize("given", ["just now", "long ago"])
 @pytest.mark.parametrize("role", list(ConsoleRole))
-def test_each_role_does_what_the_table_says_and_nothing_else(
-    web: Web, role: ConsoleRole, given: str, client: str
-) -> None:
-    """Every route, on the console's own things and on another client's, in a session whose password was given just
-    now or long ago. What is refused changes no row."""
+def test_console_roles_do_exactly_what_the_table_allows(web: Web, role: ConsoleRole, given: str, client: str) -> None:
+    """Try every route on objects of the console and of another client, with a recent password and with an old one.
+
+    Refused requests change no row.
+    """
     things = things_of(web, client)
     person = visitor(web, role)
     token = _token(person)
@@ -179,15 +179,15 @@ def test_each_role_does_what_the_table_says_and_nothing_else(
             assert everything(web) == before, (method, path)
         elif given == "long ago" and letters.endswith("*"):
             assert answer.status_code == 403, (method, path, text_of(answer))
-            assert "your password is asked for again" in text_of(answer), (method, path)
+            assert "please enter your password again" in text_of(answer), (method, path)
             assert everything(web) == before, (method, path)
         else:
             assert answer.status_code in REACHED, (method, path, text_of(answer))
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
-def test_what_a_role_may_do_is_done_to_the_refunds_of_every_client(web: Web, client: str) -> None:
-    """So that an answer of the table's test, which only has to be reached, is not one of an act that never works."""
+def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> None:
+    """Check that the acts really work; the test of the table only checks that they are reached."""
     things = things_of(web, client)
     approver, support, operator = (visitor(web, role) for role in ("approver", "support", "operator"))
     done = {
@@ -207,7 +207,7 @@ def test_what_a_role_may_do_is_done_to_the_refunds_of_every_client(web: Web, cli
 
 
 def _fields(path: str, things: Things) -> dict[str, str]:
-    """A form as the page sends it, with everything right that can be."""
+    """Return the fields of a form as the page sends it, valid as far as possible."""
     fields = {"reason": "it is right", "request_id": f"form-of-{path.replace('/', '-').strip('-')}-0123456789"[:60]}
     fields["request_id"] = re.sub(r"[^A-Za-z0-9_-]", "-", fields["request_id"])
     if path.startswith("/refunds/"):
@@ -253,7 +253,7 @@ def test_a_form_from_another_site_is_refused(web: Web) -> None:
 def test_a_menu_shows_only_what_the_role_may_open(web: Web) -> None:
     page = visitor(web, "viewer").get("/").text
     assert "/console/customers" in page
-    assert "/console/failures" in page, "who may look sees all clients' refunds"
+    assert "/console/failures" in page, "every reader sees all clients' refunds"
     assert "/console/settings" not in page
 
 
@@ -265,22 +265,22 @@ def test_signing_out_ends_the_session_itself_not_just_the_cookie(web: Web) -> No
     assert person.get("/").status_code == 303
 
 
-def test_a_disabled_user_is_out_at_once_and_does_not_come_back(web: Web) -> None:
+def test_disabled_user_is_signed_out_at_once_and_stays_out(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     console_users.disable_user(web.context, "anna")
     assert person.get("/").status_code == 303
     assert person.sign_in("anna").status_code == 403
 
 
-def test_a_user_enabled_again_comes_in_with_the_password_of_before(web: Web) -> None:
+def test_user_enabled_again_signs_in_with_the_old_password(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     console_users.disable_user(web.context, "anna", actor="cli:boss")
     console_users.enable_user(web.context, "anna", actor="cli:boss")
-    assert person.get("/").status_code == 303, "the session has ended all the same"
+    assert person.get("/").status_code == 303, "the session has ended nevertheless"
     assert person.sign_in("anna").status_code == 303
 
 
-def test_a_role_that_is_set_counts_at_once_in_a_live_session(web: Web) -> None:
+def test_changed_role_applies_at_once_in_a_live_session(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     assert person.get("/settings").status_code == 403
     console_users.set_role(web.context, "anna", "operator", actor="cli:boss")
@@ -289,7 +289,7 @@ def test_a_role_that_is_set_counts_at_once_in_a_live_session(web: Web) -> None:
     assert person.get("/settings").status_code == 403
 
 
-def test_a_password_that_is_set_ends_the_users_sessions_and_no_others(web: Web) -> None:
+def test_new_password_ends_only_that_users_sessions(web: Web) -> None:
     anna, omar = visitor(web, "viewer", "anna"), visitor(web, "viewer", "omar")
     _, password = console_users.set_password(web.context, "anna", actor="cli:boss")
     assert anna.get("/").status_code == 303
@@ -298,7 +298,7 @@ def test_a_password_that_is_set_ends_the_users_sessions_and_no_others(web: Web) 
     assert anna.sign_in("anna", password).status_code == 303
 
 
-def test_what_the_version_before_calls_requester_is_support(web: Web) -> None:
+def test_requester_role_of_the_previous_version_is_support(web: Web) -> None:
     person = visitor(web, "viewer", "anna")
     as_before = users_table.update().values(role="requester")
     web.context.database.run(lambda connection: connection.execute(as_before))
@@ -306,7 +306,7 @@ def test_what_the_version_before_calls_requester_is_support(web: Web) -> None:
     assert console_users.list_users(web.context)[0]["role"] == "support"
 
 
-def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
+def test_old_and_idle_sessions_end(web: Web) -> None:
     person = visitor(web, "viewer")
     for column, seconds in (
         ("created_at", console_users.SESSION_SECONDS + 1),
@@ -318,26 +318,26 @@ def test_an_old_session_and_an_idle_one_have_ended(web: Web) -> None:
         _shift(web, column, before)
 
 
-def test_a_page_left_open_does_not_keep_the_session_alive_and_a_person_does(web: Web) -> None:
+def test_only_a_persons_request_keeps_the_session_alive(web: Web) -> None:
     person = visitor(web, "viewer")
     most = console_users.IDLE_SECONDS - 60
     _shift(web, "seen_at", -most)
     assert person.get("/").status_code == 200
     _shift(web, "seen_at", -most)
-    assert person.refresh("/").status_code == 200, "seen in between"
+    assert person.refresh("/").status_code == 200, "the page was refreshed in between"
     _shift(web, "seen_at", -120)
     assert person.refresh("/").status_code == 303
     assert person.get("/").status_code == 303
 
 
-def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back(web: Web) -> None:
+def test_form_sent_after_the_session_ended_does_nothing_and_leads_back(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     person.cookies.clear()
     page = "/console/add-credits?customer=cust-1"
     sent = person.post("/add-credits", form | {"credits": "7", "reason": "x"}, Referer=f"http://door{page}")
     asked = person.follow(sent)
-    assert "Your session had ended. Nothing was done; sign in and repeat it." in text_of(asked)
+    assert "Your session had ended. Nothing was done; sign in and try again." in text_of(asked)
     assert _balance(web) == 150
     fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
     assert person.post("/sign-in", fields).headers["location"] == page
@@ -354,7 +354,7 @@ def test_a_form_sent_after_the_session_ended_does_nothing_says_so_and_leads_back
         ("", None),
     ],
 )
-def test_only_a_page_of_the_console_itself_is_gone_back_to(web: Web, referer: str, back: str | None) -> None:
+def test_only_console_pages_are_returned_to_after_signing_in(web: Web, referer: str, back: str | None) -> None:
     person = visitor(web, "admin", "anna")
     person.cookies.clear()
     asked = person.follow(person.post("/add-credits", {"credits": "7"}, Referer=referer))
@@ -362,7 +362,7 @@ def test_only_a_page_of_the_console_itself_is_gone_back_to(web: Web, referer: st
     assert person.post("/sign-in", fields).headers["location"] == (back or "/console/")
 
 
-def test_an_unknown_address_has_the_menu_for_who_is_signed_in_and_for_nobody_else(web: Web) -> None:
+def test_not_found_page_shows_the_menu_only_when_signed_in(web: Web) -> None:
     person = visitor(web, "viewer")
     found = person.get("/nothing-here")
     assert found.status_code == 404
@@ -372,7 +372,7 @@ def test_an_unknown_address_has_the_menu_for_who_is_signed_in_and_for_nobody_els
     assert "/console/customers" not in stranger.text
 
 
-def test_money_asks_for_the_password_again_after_a_while_and_loses_nothing_typed(web: Web) -> None:
+def test_money_acts_ask_for_the_password_again_and_keep_the_input(web: Web) -> None:
     person = visitor(web, "admin")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     filled = form | {"credits": "7", "reason": "goodwill"}
@@ -385,7 +385,9 @@ def test_money_asks_for_the_password_again_after_a_while_and_loses_nothing_typed
     assert _balance(web) == 150, "nothing was done yet"
     assert person.post("/add-credits", filled | {"password": PASSWORD}).status_code == 303
     assert _balance(web) == 157
-    assert person.post("/add-credits", filled).status_code == 303, "given just now, and the same form again"
+    assert person.post("/add-credits", filled).status_code == 303, (
+        "the password is recent, and the same form is sent again"
+    )
     assert _balance(web) == 157
 
 
@@ -447,7 +449,7 @@ def test_signing_in_leads_only_to_the_console(web: Web, next: str) -> None:
 
 
 @pytest.mark.parametrize("role", list(ConsoleRole))
-def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, role: ConsoleRole) -> None:
+def test_every_role_sees_all_clients_refunds_and_approvals(web: Web, role: ConsoleRole) -> None:
     refund_id = web.refund("k1", credits=100).json()["id"]
     person = visitor(web, role)
     for path in (f"/refunds/{refund_id}", "/refunds", "/approvals", "/customer?id=cust-1", "/refunds.csv"):
@@ -459,10 +461,10 @@ def test_every_role_sees_the_refunds_of_all_clients_and_what_waits(web: Web, rol
     assert ("Decide" in text_of(person.get("/approvals"))) is decides
 
 
-def test_who_may_not_is_told_which_role_may(web: Web) -> None:
+def test_refused_user_sees_which_roles_may(web: Web) -> None:
     refund_id = web.refund("k1", credits=100).json()["id"]
     person = visitor(web, "support")
-    assert "Approve (takes approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))
+    assert "Approve (needs the role approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))
     refused = person.post(f"/refunds/{refund_id}/approve", {"token": _token(person), "reason": "mine"})
     assert "Your role, support, may not do this. Roles that may: approver, admin" in text_of(refused)
 
@@ -490,7 +492,7 @@ def _shift(web: Web, column: str, seconds: float) -> float:
 
 
 def everything(web: Web) -> list[str]:
-    """All rows of all tables but the sessions."""
+    """Return all rows of all tables except the sessions."""
     with web.context.database.read() as connection:
         tables = [table for table in metadata.sorted_tables if table.name != "console_sessions"]
         return [str(row) for table in tables for row in connection.execute(table.select())]

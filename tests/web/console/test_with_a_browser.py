@@ -1,4 +1,4 @@
-"""Both of the seed's procedures and the operators' first incident, in a real browser, with a worker and a sandbox."""
+"""Both staff procedures and an operator's incident in a real browser, with a worker and a sandbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STUCK = 37
 
 
 class Shop:
-    """A console with a worker beside it, which works when told to; refunds go to a sandbox."""
+    """A console and a worker that runs on request; refunds go to a sandbox."""
 
     def __init__(self, runtime: Runtime, sandbox: Sandbox, aside: Aside, page: Page) -> None:
         self.runtime, self.sandbox, self.aside, self.page = runtime, sandbox, aside, page
@@ -32,7 +32,7 @@ class Shop:
         self.aside.do(process_until_idle, self.runtime.context)
 
     def sell(self, customers: int) -> None:
-        """Customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""
+        """Create customers c0, c1, … who paid 20.00 GBP for 200 credits and spent 50 in a chat."""
         numbers = range(customers)
         payments = [paid(n, payment_id=f"pay{n}", customer_id=f"c{n}", amount_minor=2000, credits=200) for n in numbers]
         spends = [spent(n, transaction_id=f"t{n}", customer_id=f"c{n}") for n in numbers]
@@ -72,7 +72,7 @@ def shop(browser: Browser, tmp_path: Path, migrated_sqlite_url: str) -> Iterator
     assert broken == []
 
 
-def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
+def test_staff_procedure_refund_credits(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.get_by_role("link", name="Transactions").click()
@@ -87,9 +87,9 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     page.locator("input[value=balance]").check()
     page.get_by_label("Reason").fill("the performer's camera was broken")
     page.get_by_role("button", name="Refund", exact=True).click()
-    expect(page.locator("#entries")).to_contain_text("its entry follows")
+    expect(page.locator("#entries")).to_contain_text("its entry appears soon")
     shop.work()
-    # Nobody reloads: the page finds it by itself.
+    # The page updates without a reload.
     entry = page.get_by_role("row", name="Refund of 25 credits for transaction t0")
     expect(entry).to_contain_text("+25")
     expect(page.locator("#balance")).to_contain_text("175")
@@ -98,10 +98,10 @@ def test_refund_credits_as_the_seed_says(shop: Shop) -> None:
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#balance")).to_contain_text("150")
     expect(page.get_by_role("row", name="Reversal").first).to_contain_text("−25")
-    assert shop.sandbox.refunds() == [], "credits only: no money was asked for"
+    assert shop.sandbox.refunds() == [], "credits only: no money was requested"
 
 
-def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays_twice(shop: Shop) -> None:
+def test_going_back_after_a_refund_cannot_pay_twice(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
@@ -109,9 +109,9 @@ def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays
     page.get_by_label("Amount").fill("10")
     page.get_by_label("Reason").fill("the camera was broken")
     page.get_by_role("button", name="Refund", exact=True).click()
-    expect(page.locator("main")).to_contain_text("Accepted: see below how far it is.")
+    expect(page.locator("main")).to_contain_text("Accepted: the progress is shown below.")
     page.reload()
-    expect(page.locator("main")).not_to_contain_text("Accepted: see below how far it is.")
+    expect(page.locator("main")).not_to_contain_text("Accepted: the progress is shown below.")
     page.go_back()
     expect(page.locator(".earlier")).to_contain_text("10 credits, 1.00 GBP")
     expect(page.get_by_label("Real money")).not_to_be_checked()
@@ -119,34 +119,34 @@ def test_going_back_after_a_refund_with_money_leaves_nothing_filled_in_that_pays
     expect(page.locator("#preview")).to_contain_text("No real money moves.")
 
 
-def test_the_panel_tells_what_is_wrong_with_an_amount_as_it_is_typed(shop: Shop) -> None:
+def test_panel_reports_a_wrong_amount_while_it_is_typed(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
     preview = page.locator("#preview")
     page.get_by_label("Amount").fill("1.5")
-    expect(preview).to_contain_text("write a whole number")
+    expect(preview).to_contain_text("enter a whole number")
     page.get_by_label("Amount").fill("5000")
     expect(preview).to_contain_text("more than the 50 credits left")
     page.get_by_label("Amount").fill("")
-    expect(preview).to_contain_text("Write an amount to see it.")
+    expect(preview).to_contain_text("Enter an amount to see what will happen.")
     page.context.clear_cookies()
     page.get_by_label("Amount").fill("20")
-    expect(preview).to_contain_text("can't be told now: sign in again")
+    expect(preview).to_contain_text("The preview is not available now: sign in again")
     expect(preview).not_to_contain_text("after")
 
 
-def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop: Shop) -> None:
+def test_page_without_session_or_connection_says_since_when(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/transactions?customer=c0")
     page.locator(".scroll").focus()
     page.context.set_offline(True)
     told = page.get_by_role("status")
-    expect(told).to_contain_text(re.compile(r"Not fresh since \d\d:\d\d:\d\d UTC: no connection"))
+    expect(told).to_contain_text(re.compile(r"Not updated since \d\d:\d\d:\d\d UTC: no connection"))
     page.context.set_offline(False)
     expect(told).to_have_count(0)
-    # A table in focus, to be scrolled by its keys, does not stop what happens from being seen.
+    # A focused table (for scrolling by keyboard) does not stop the page from updating.
     request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
     shop.work()
     expect(page.locator("#balance")).to_contain_text("50")
@@ -156,7 +156,7 @@ def test_a_page_whose_session_or_connection_ended_says_since_when_it_is_old(shop
     expect(told).to_contain_text("sign in again")
 
 
-def test_refund_money_as_the_seed_says(shop: Shop) -> None:
+def test_staff_procedure_refund_money(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.get_by_role("link", name="Manage Customers").click()
@@ -178,17 +178,17 @@ def test_refund_money_as_the_seed_says(shop: Shop) -> None:
     expect(page.get_by_role("heading", name="Withdrawal of 150 credits")).to_be_visible()
     shop.work()
     expect(page.locator(".lights")).to_contain_text(re.compile("Confirmed\\s*yes"))
-    assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click is one refund"
+    assert [refund["amount"] for refund in shop.sandbox.refunds()] == [1500], "a double click makes one refund"
 
 
-def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_watched(shop: Shop) -> None:
+def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop) -> None:
     shop.sandbox.change_faults({"balance": {"gbp": 0}})
     shop.sell(STUCK)
     request_refunds(shop.runtime.context, [withdrawal(n, customer_id=f"c{n}", credits=100) for n in range(STUCK)])
     shop.work()
     page = shop.page
     page.get_by_role("link", name="Overview").click()
-    # Three clicks: the line on Overview, the button on Failures, and the press itself.
+    # Three clicks: the line on Overview, the button on Failures, and the retry itself.
     page.get_by_role("link", name=f"{STUCK} refunds stopped: The balance at the processor is empty").click()
     cause = page.locator(".cause")
     expect(cause).to_contain_text("Top up the balance at the processor")
@@ -201,7 +201,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_w
     page.get_by_role("button", name=f"Retry {STUCK} refunds").click()
     expect(page.get_by_role("heading", name="Retried by console/anna")).to_be_visible()
     expect(page.locator("#finished")).to_have_text("0")
-    # A second person with the same page open: it is not what they saw any more.
+    # A second person has the same page open, but its list has changed.
     stale.get_by_label("Reason").fill("me too")
     stale.get_by_role("button", name=f"Retry {STUCK} refunds").click()
     expect(stale.get_by_role("alert")).to_contain_text(f"You saw {STUCK} refunds, there are 0 now")
@@ -212,7 +212,7 @@ def test_37_refunds_stuck_on_an_empty_balance_are_found_understood_retried_and_w
     expect(page.get_by_role("heading", name="Nothing needs a person")).to_be_visible()
 
 
-def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) -> None:
+def test_pages_work_by_keyboard_with_visible_focus(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
@@ -227,10 +227,10 @@ def test_everything_works_by_keyboard_alone_and_the_focus_is_seen(shop: Shop) ->
     assert outline == "solid"
     page.keyboard.type("by keyboard")
     page.keyboard.press("Enter")
-    expect(page.locator("#entries")).to_contain_text("its entry follows")
+    expect(page.locator("#entries")).to_contain_text("its entry appears soon")
 
 
-def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop: Shop, browser: Browser) -> None:
+def test_times_switch_to_the_readers_zone_and_stay_so(shop: Shop, browser: Browser) -> None:
     shop.sell(1)
     page = _another(shop, browser, timezone_id="Asia/Kolkata")
     page.goto("/console/transactions?customer=c0")
@@ -238,7 +238,7 @@ def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop
     utc = spent_at.inner_text()
     page.get_by_role("button", name="Show times in Asia/").click()
     own = spent_at.inner_text()
-    # Half past: that zone is five and a half hours ahead.
+    # Minutes differ by 30, because that zone is five and a half hours ahead.
     assert abs(int(own[14:16]) - int(utc[14:16])) == 30
     expect(spent_at).to_have_attribute("title", f"{utc} UTC")
     page.goto("/console/transactions")
@@ -246,7 +246,7 @@ def test_times_are_shown_in_the_readers_own_zone_when_asked_for_and_stay_so(shop
     page.context.close()
 
 
-def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(shop: Shop) -> None:
+def test_hidden_page_fetches_nothing_and_updates_when_visible(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => window.unseen ?? false })")
@@ -262,7 +262,7 @@ def test_a_page_that_nobody_sees_asks_for_nothing_and_is_fresh_when_seen_again(s
     expect(page.locator("#balance")).to_contain_text("50")
 
 
-def test_what_a_page_fetches_by_itself_says_so_and_what_a_person_opens_does_not(shop: Shop) -> None:
+def test_automatic_refreshes_are_marked_and_page_visits_are_not(shop: Shop) -> None:
     with shop.page.expect_request(lambda request: request.resource_type == "document") as opened:
         shop.page.goto("/console/transactions")
     with shop.page.expect_request(lambda request: request.resource_type == "fetch") as fetched:
@@ -271,7 +271,7 @@ def test_what_a_page_fetches_by_itself_says_so_and_what_a_person_opens_does_not(
     assert fetched.value.headers["x-refresh"] == "1"
 
 
-def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> None:
+def test_escape_closes_an_open_section_and_keeps_the_focus(shop: Shop) -> None:
     page = shop.page
     page.goto("/console/refunds")
     summary, choice = page.locator("details.choices > summary"), page.get_by_label("needs attention")
@@ -284,7 +284,7 @@ def test_escape_closes_what_was_opened_and_the_focus_stays_there(shop: Shop) -> 
     expect(summary).to_be_focused()
 
 
-def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retried(shop: Shop, browser: Browser) -> None:
+def test_refund_is_found_and_retried_without_javascript(shop: Shop, browser: Browser) -> None:
     shop.sandbox.change_faults({"balance": {"gbp": 0}})
     shop.sell(1)
     request_refunds(shop.runtime.context, [withdrawal(0, customer_id="c0", credits=100)])
@@ -294,8 +294,8 @@ def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retrie
     page.goto("/console/refunds")
     page.get_by_role("link", name="Needs a person").click()
     page.get_by_role("row", name="needs attention").get_by_role("link").first.click()
-    page.get_by_role("link", name="Ask, then retry").click()
-    expect(page.locator("main")).to_contain_text("It knows of no refund for this.")
+    page.get_by_role("link", name="Check, then retry").click()
+    expect(page.locator("main")).to_contain_text("The processor has no refund for this.")
     page.get_by_label("Reason").fill("topped up")
     page.get_by_role("button", name="Retry", exact=True).click()
     shop.work()
@@ -306,7 +306,7 @@ def test_without_javascript_a_refund_is_found_by_its_filter_looked_up_and_retrie
 
 
 def _another(shop: Shop, browser: Browser, **options: object) -> Page:
-    """The same person in another browser."""
+    """Sign the same person in from another browser."""
     address, _, _ = shop.page.url.partition("/console")
     state = shop.page.context.storage_state()
     return browser.new_context(base_url=address, storage_state=state, **options).new_page()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Somebody with a browser that has no JavaScript: follows redirects by hand, keeps cookies, fills in forms."""
+"""A visitor with a browser without JavaScript: keeps cookies, fills in forms, follows redirects on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Visitor:
         return self._call("GET", path + (f"?{urlencode(query)}" if query else ""))
 
     def refresh(self, path: str) -> httpx.Response:
-        """As a page left open fetches itself again."""
+        """Fetch a page as an open page refreshes itself."""
         return self._call("GET", path, headers={"X-Refresh": "1"})
 
     def post(self, path: str, fields: Mapping[str, object], **headers: str) -> httpx.Response:
@@ -56,7 +56,7 @@ class Visitor:
         return self.post("/sign-in", fields | {"name": name, "password": password})
 
     def submit(self, page: httpx.Response, action: str, **typed: object) -> httpx.Response:
-        """Send the page's form for this action with what was typed."""
+        """Send the page's form for this action with the given input."""
         fields = form_on(page, "/console" + action)
         return self.post(action, fields | typed)
 
@@ -68,7 +68,7 @@ class Visitor:
 
 
 def visitor(web: Web, role: str, name: str | None = None) -> Visitor:
-    """A new user of this role, signed in."""
+    """Create a user of this role and sign them in."""
     name = name or role
     create_user(web.context, name=name, role=role, password=PASSWORD)
     person = Visitor(web)
@@ -91,7 +91,7 @@ class _Forms(HTMLParser):
 
 
 def form_on(page: httpx.Response, action: str) -> dict[str, str]:
-    """The fields of the page's form for this action, as the page filled them in."""
+    """Return the fields of the page's form for this action, as the page filled them in."""
     parser = _Forms()
     parser.feed(page.text)
     found = [fields for where, fields in parser.forms if where == action]
@@ -100,6 +100,6 @@ def form_on(page: httpx.Response, action: str) -> dict[str, str]:
 
 
 def text_of(page: httpx.Response) -> str:
-    """What is to be read on the page's main part, in one line."""
+    """Return the text of the page's main part in one line."""
     main = page.text.partition("<main")[2] or page.text
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", "<" + main)).split())

@@ -22,7 +22,7 @@ def report(demo: Demo) -> dict[str, Any]:
     for customer_id in ("mia", "leo"):
         demo.console.print(_transactions_table(demo, customer_id))
     demo.title("The proof: our ledger and the processor's own records")
-    result = reconciliation.reconcile(demo.context)
+    result = reconciliation.reconcile(demo.context, "stripe")
     demo.console.print(_proof_table(demo, result))
     paid = _paid_at_processor(demo)
     demo.check("both sides agree on every leg", result.agrees, result.differences)

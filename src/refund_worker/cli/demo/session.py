@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
+from refund_worker.api_schema import Refund
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import Kind, RefundRequest, To
+from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.accounts import corrections, payments, spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds import accept
@@ -20,7 +21,7 @@ from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.runtime import Runtime
 
 WAIT_SECONDS_MAX = 25.0
-ENDED = ("succeeded", "partially_succeeded", "failed", "needs_attention")
+ENDED = (*FINAL, RefundStatus.NEEDS_ATTENTION)
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Demo:
         mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
         self.console.print(f"  {mark} {claim}" + ("" if ok else f"  [red](saw: {seen})[/red]"))
 
-    def refund(self, refund_id: str) -> api_objects.Json:
+    def refund(self, refund_id: str) -> Refund:
         """Return a refund as its HTTP object."""
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
@@ -68,7 +69,7 @@ class Demo:
 
     def wait(
         self, refund_id: str, statuses: Sequence[str] = ENDED, activity: str = "working", *, blocked: bool = False
-    ) -> api_objects.Json:
+    ) -> Refund:
         """Wait until the refund has one of the statuses, and return it. Return it as it is after `WAIT_SECONDS_MAX`.
 
         With `blocked`, also wait until foreign refunds of its payment stop its leg.

@@ -26,8 +26,9 @@ from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
 from refund_worker.engine.access.password_attempts import Tries
 from refund_worker.engine.context import Context
 from refund_worker.errors import Conflict, InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.store import timeline
+from refund_worker.store import locks, timeline
 from refund_worker.store.access import console_users as store
+from refund_worker.store.locks import Lock
 from refund_worker.times import iso
 
 CLIENT = "console"
@@ -88,7 +89,7 @@ def create_user(context: Context, *, name: str, role: str, password: str | None 
 
     def work(connection: Connection) -> None:
         now = context.clock(connection)
-        store.lock_names(connection)
+        locks.acquire(connection, Lock.ADD_USERS)
         taken = store.find_user(connection, name)
         if taken is not None:
             raise _name_taken(taken, name)
@@ -197,7 +198,7 @@ def _changed(context: Context, name: str, change: Callable[[Connection, RowMappi
     """The user as they are after `change`. Raises `NotFound`."""
 
     def work(connection: Connection) -> dict[str, Any]:
-        store.lock_names(connection)
+        locks.acquire(connection, Lock.ADD_USERS)
         row = store.find_user(connection, name)
         if row is None:
             raise NotFound(f"no user is named {name}: see `refund-worker users list`")

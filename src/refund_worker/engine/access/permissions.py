@@ -1,6 +1,6 @@
-"""Who may do what: one table of acts, read by the routes of the API, the pages of the console and their buttons.
+"""Permissions: one table of acts, read by the routes of the API, the pages of the console and their buttons.
 
-An act that is not in the table is allowed to nobody. Whose refunds an act reaches is `Identity.sees`.
+No role may do an act that is not in the table. `Identity.sees` says which client's refunds an act reaches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from refund_worker.engine.access.api_keys import ConsoleRole, Role
 
 
 class Act(StrEnum):
-    """One thing that a caller of the API or a user of the console can do."""
+    """One action that a caller of the API or a user of the console can take."""
 
     READ = "read"
     SIGN_OUT = "sign out"
@@ -36,7 +36,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Which roles of keys and of console users may do an act, and whether the console asks for the password."""
+    """The roles of keys and of console users that may do an act; `password` if the console asks for it first."""
 
     keys: frozenset[Role]
     users: frozenset[ConsoleRole]
@@ -85,31 +85,31 @@ ACT_OF: Mapping[Action, Act] = {
     Action.RESOLVE: Act.RESOLVE,
 }
 
-# What each role is for, in words for those who choose one.
+# Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
-    ConsoleRole.VIEWER: "looks at everything and changes nothing",
-    ConsoleRole.SUPPORT: "looks at everything; refunds credits, corrects balances, returns money, deletes entries",
-    ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors",
-    ConsoleRole.APPROVER: "looks at everything, and approves or rejects large refunds",
-    ConsoleRole.ADMIN: "does all of this",
+    ConsoleRole.VIEWER: "sees everything and changes nothing",
+    ConsoleRole.SUPPORT: "sees everything; refunds credits, corrects balances, returns money, deletes entries",
+    ConsoleRole.OPERATOR: "does all that support does; retries and resolves refunds, pauses and resumes processors",
+    ConsoleRole.APPROVER: "sees everything; approves and rejects large refunds",
+    ConsoleRole.ADMIN: "does everything that the other roles do",
 }
 
 
 def may(role: Role | ConsoleRole, act: Act) -> bool:
-    """Whether this role may do `act`. A key's role and a user's role of the same name are two different roles."""
+    """Return True if this role may do `act`. A key's role and a user's role of the same name are different roles."""
     permit = PERMITS.get(act)
     if permit is None:
         return False
-    # By type, since both kinds of role compare as their text.
+    # Decide by type: both kinds of role compare equal to their text.
     return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
 
 
 def users_who_may(act: Act) -> list[ConsoleRole]:
-    """The roles of console users that may do `act`, as they are listed everywhere."""
+    """Return the roles of console users that may do `act`, in the order of `ConsoleRole`."""
     return [role for role in ConsoleRole if may(role, act)]
 
 
 def needs_password(act: Act) -> bool:
-    """Whether the console asks for the password before `act`, where it was not given just now."""
+    """Return True if the console asks for the password before `act`, unless it was entered recently."""
     permit = PERMITS.get(act)
     return permit is None or permit.password

@@ -134,11 +134,11 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
     if kind == EntryKind.CREDIT_REFUND:
         (refund,) = refunds.load(connection, [row["refund_id"]], lock=True)
         if refund.legs:
-            raise MoneyMoved(f"{transaction_id} belongs to a refund whose money was already asked for")
+            raise MoneyMoved(f"{transaction_id} belongs to a refund whose money has already been requested")
         return
     if kind != EntryKind.CORRECTION or row["refund_id"]:
-        raise NotReversible(f"a {kind} can't be reversed: only corrections and credit refunds to the balance can")
-    room = accounts.transactions_of(connection, [transaction_id]).get(transaction_id)
+        raise NotReversible(f"a {kind} cannot be reversed: only corrections and credit refunds to the balance can")
+    room = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if room is not None and room.taken:
         if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")

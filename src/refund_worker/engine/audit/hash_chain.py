@@ -19,7 +19,8 @@ from refund_worker.engine.audit.row_snapshots import accept_current_rows, check_
 from refund_worker.engine.audit.seals import FORM, digest_of, explained_by, hash_of, parsed
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound, UnreadableFile
-from refund_worker.store import audit
+from refund_worker.store import audit, locks
+from refund_worker.store.locks import Lock
 from refund_worker.times import iso
 
 ROWS_PER_SEAL = 500
@@ -99,7 +100,7 @@ class Sealer:
 
 
 def _seal_next(connection: Connection, context: Context, table: str, upto: int) -> int:
-    if not audit.try_lock(connection):
+    if not locks.try_acquire(connection, Lock.SEAL):
         return 0
     after = audit.last_sealed_seqs(connection)[table]
     rows = audit.rows_between(connection, table, after, upto, ROWS_PER_SEAL)
@@ -250,15 +251,15 @@ class _Checker:
 
 def _unnumbered(connection: Connection) -> Iterator[Finding]:
     for table, seq in audit.numbers_below_one(connection):
-        yield Finding(table, seq, seq, "added: the database gives no such number")
+        yield Finding(table, seq, seq, "added: the database does not assign this number")
 
 
 def _check_anchors(anchors: Mapping[int, str], hashes: Mapping[int, str]) -> Iterator[Finding]:
     for number, anchored in sorted(anchors.items()):
         if number not in hashes:
-            yield Finding(SEALS, number, number, "missing: it is in the anchor file")
+            yield Finding(SEALS, number, number, "missing, but in the anchor file")
         elif hashes[number] != anchored:
-            yield Finding(SEALS, number, number, "another than in the anchor file")
+            yield Finding(SEALS, number, number, "differs from the anchor file")
 
 
 def _ranges(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -282,12 +283,12 @@ def _ranges(findings: Iterable[Finding]) -> Iterator[Finding]:
 def write_anchor(context: Context, path: Path, *, actor: str = "unknown") -> dict[str, Any]:
     """Append the last seal's number and hash to the file, and return them.
 
-    Raises `NotFound` while nothing is sealed, `UnreadableFile` where the file can't be written.
+    Raises `NotFound` while nothing is sealed, `UnreadableFile` where the file cannot be written.
     """
     with context.database.read() as connection:
         last = audit.last_seal(connection)
     if last is None:
-        raise NotFound("nothing is sealed yet: the scheduler seals what has happened, within a minute")
+        raise NotFound("nothing is sealed yet: the scheduler seals new rows within a minute")
     line = {"seal": last["seq"], "hash": last["hash"], "sealed_at": iso(last["sealed_at"])}
     try:
         with path.open("a", encoding="utf-8") as file:
@@ -295,7 +296,7 @@ def write_anchor(context: Context, path: Path, *, actor: str = "unknown") -> dic
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise UnreadableFile(f"{path.name} can't be written ({error.strerror})") from None
+        raise UnreadableFile(f"{path.name} cannot be written ({error.strerror})") from None
     _note(context, ANCHORED, actor, {"first_seal": last["seq"], "last_seal": last["seq"], "rows": 0})
     return line
 
@@ -307,13 +308,13 @@ def read_anchors(path: Path) -> dict[int, str]:
         with path.open(encoding="utf-8") as file:
             lines = file.read(ANCHOR_BYTES_MAX).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFile(f"{path.name} can't be read ({type(error).__name__})") from None
+        raise UnreadableFile(f"{path.name} cannot be read ({type(error).__name__})") from None
     for number, line in enumerate(lines, 1):
         try:
             anchor = json.loads(line)
             found[int(anchor["seal"])] = str(anchor["hash"])
         except (ValueError, KeyError, TypeError):
-            raise UnreadableFile(f"{path.name} line {number} is no anchor") from None
+            raise UnreadableFile(f"{path.name} line {number} is not an anchor") from None
     if not found:
-        raise UnreadableFile(f"{path.name} holds no anchor")
+        raise UnreadableFile(f"{path.name} contains no anchor")
     return found

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
+from refund_worker.batching import batched
 from refund_worker.store import snapshots
 from refund_worker.store.access import persons
 from refund_worker.store.snapshots import COVERED, SMALL, CurrentRow
@@ -46,8 +47,8 @@ def accept_current_rows(connection: Connection) -> list[tuple[str, int, str]]:
     for table in COVERED:
         differing = [row for row in snapshots.current_rows(connection, table, PAGE) if _difference(table, row)]
         there = [row for row in differing if row.now is not None]
-        for start in range(0, len(there), PAGE):
-            snapshots.append_current_rows(connection, table, [row.row_id for row in there[start : start + PAGE]])
+        for ids in batched((row.row_id for row in there), PAGE):
+            snapshots.append_current_rows(connection, table, ids)
         accepted += [(table, row.seq, str(_difference(table, row))) for row in there]
     return accepted
 

@@ -71,11 +71,11 @@ def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: 
     seal = audit.seal_over(connection, table, seq)
     was = parsed(seal["digests"]).get(seq) if seal else None
     if not rows or seal is None or was is None:
-        raise NotFound(f"row {seq} of {table} is not sealed: the scheduler seals what has happened, within a minute")
+        raise NotFound(f"row {seq} of {table} is not sealed: the scheduler seals new rows within a minute")
     values = rows[0][1:]
     row = dict(zip(audit.COLUMNS[table], values, strict=False))
     if not _is_erasable(table, seal["form"], row):
-        raise InvalidRequest(f"row {seq} of {table} tells what our own people did: it can't be erased")
+        raise InvalidRequest(f"row {seq} of {table} records an action of our own staff: it cannot be erased")
     return {
         "at": at,
         "actor": actor,

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.api_schema import Batch, BatchStatus, Reject
+from refund_worker.batching import batched
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
@@ -19,7 +21,9 @@ from refund_worker.errors import NotFound, Refusal
 from refund_worker.store import batches
 from refund_worker.times import iso
 
-TAKING_IN, COMPLETE, STOPPED = "taking_in", "complete", "stopped"
+TAKING_IN: Final = "taking_in"
+COMPLETE: Final = "complete"
+STOPPED: Final = "stopped"
 # No chunk takes so long, not even one whose every try waits for the database as long as it may.
 STOPPED_SECONDS = 180.0
 
@@ -31,7 +35,7 @@ def accept_batch(
     client: str,
     actor: str,
     body_sha256: str | None = None,
-) -> dict[str, Any]:
+) -> Batch:
     """Take in all rows, in order; one that could not even be read comes as its `Refusal`. Returns the batch's view.
 
     A stopped batch of the same client and `body_sha256` is gone on with, after the rows that it has. Raises
@@ -40,8 +44,7 @@ def accept_batch(
     batch_id, first = context.database.run(
         lambda connection: _begun(connection, context, client=client, actor=actor, body_sha256=body_sha256)
     )
-    rows = islice(requests, first, None)
-    while chunk := list(islice(rows, context.batches.intake)):
+    for chunk in batched(islice(requests, first, None), context.batches.intake):
         _accept_chunk(context, batch_id, first, chunk)
         first += len(chunk)
     context.database.run(
@@ -92,7 +95,7 @@ def _row(answer: Accepted | Refusal) -> dict[str, Any]:
 
 def batch_view(
     connection: Connection, batch_id: str, *, now: float, client: str | None = None, rejects: int | None = None
-) -> dict[str, Any]:
+) -> Batch:
     """A batch with its rejects (the first of them, where `rejects` says how many), and how far its refunds are.
 
     Raises `NotFound`, also for another client's.
@@ -115,15 +118,16 @@ def batch_view(
     }
 
 
-def status_of(batch: RowMapping, now: float) -> str:
+def status_of(batch: RowMapping, now: float) -> BatchStatus:
     """Complete, being taken in, or stopped: not gone on with for a while."""
-    stopped = batch["status"] == TAKING_IN and batch["updated_at"] <= now - STOPPED_SECONDS
-    return STOPPED if stopped else str(batch["status"])
+    if batch["status"] == COMPLETE:
+        return COMPLETE
+    return STOPPED if batch["updated_at"] <= now - STOPPED_SECONDS else TAKING_IN
 
 
 def _what_to_do(rows: int) -> str:
-    return f"stopped after {rows} rows: send the same batch again and it goes on from there, nothing is done twice"
+    return f"stopped after {rows} rows: send the same batch again to continue from there; nothing is done twice"
 
 
-def _reject(row: RowMapping) -> dict[str, Any]:
+def _reject(row: RowMapping) -> Reject:
     return {"index": row["row"], "code": row["code"], "message": row["message"]}

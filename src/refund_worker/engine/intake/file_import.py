@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TypeVar
 
+from refund_worker.batching import batched
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.accounts.payments import Recorded, record_payments
@@ -138,8 +138,7 @@ def _answered(
     take: Callable[[Sequence[T]], Sequence[A | RefundWorkerError]],
 ) -> Iterator[tuple[list[T], Sequence[A | RefundWorkerError]]]:
     """Each batch's records with the answers of `take` to them; what is refused by anybody goes to `rejected`."""
-    remaining = iter(rows)
-    while batch := list(islice(remaining, context.batches.intake)):
+    for batch in batched(rows, context.batches.intake):
         numbered = [(line, item) for line, item in batch if not isinstance(item, InvalidRequest)]
         wrong: list[tuple[int, object]] = [(line, item) for line, item in batch if isinstance(item, InvalidRequest)]
         records = [record for _, record in numbered]

@@ -12,11 +12,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
+from refund_worker import strict_json
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.intake.schemas import (
@@ -28,14 +29,13 @@ from refund_worker.engine.intake.schemas import (
     parse_schema,
 )
 from refund_worker.errors import InvalidRequest, UnreadableFile
+from refund_worker.strict_json import DIGITS_MAX, MalformedJson
 
 T = TypeVar("T")
 Cells = Mapping[str, Any]
 
 # Far above any honest record, and small enough that a file without line ends can't fill the memory.
 RECORD_BYTES_MAX = 1 << 20
-# An integer of more digits than this is out of every range: it is not even converted.
-DIGITS_MAX = 30
 
 PAYMENT_COLUMNS = (
     "payment_id",
@@ -340,33 +340,9 @@ def _json_records(lines: LineReader) -> Iterator[tuple[int, str]]:
 
 def _object(text: str) -> Cells:
     try:
-        value = json.loads(
-            text, object_pairs_hook=_refuse_duplicate_names, parse_constant=_no_constant, parse_int=_json_integer
-        )
-    except RecursionError:
-        raise InvalidRequest("not a JSON object: it is nested far too deeply") from None
-    except ValueError as error:
-        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise InvalidRequest(f"not a JSON object: {why}") from None
+        value = strict_json.decode(text)
+    except MalformedJson as error:
+        raise InvalidRequest(f"not a JSON object: {error.reason}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("not a JSON object")
     return value
-
-
-def _refuse_duplicate_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"the field {json.dumps(name[:60])} is there twice")
-        found[name] = value
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json_integer(digits: str) -> int:
-    if len(digits) > DIGITS_MAX:
-        raise ValueError("a number has more digits than any amount")
-    return int(digits)

@@ -35,8 +35,6 @@ from refund_worker.redaction import has_card_number, to_redacted
 CLIENT_LENGTH_MAX = 200
 METADATA_KEYS_MAX = 20
 METADATA_NAME_LENGTH_MAX = 40
-# Lists and objects within each other, at every door; a valid body has far fewer.
-DEPTH_MAX = 20
 _NAME_SHOWN_MAX = 60
 # No payment and no key has a time outside of these; every one within can be shown again in any time zone.
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
@@ -45,17 +43,6 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})?"
 )
-
-
-def is_shallow(value: object) -> bool:
-    """Whether the nesting stays within `DEPTH_MAX`; without recursion, which has a limit of its own."""
-    level: list[Any] = [value]
-    for _ in range(DEPTH_MAX):
-        inner = (each for outer in level for each in (outer.values() if isinstance(outer, dict) else outer))
-        level = [each for each in inner if isinstance(each, dict | list)]
-        if not level:
-            return True
-    return False
 
 
 def _no_card_number(value: str) -> str:
@@ -118,7 +105,7 @@ Reference = Annotated[
     AfterValidator(_no_card_number),
 ]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
-# As Stripe writes it or as ISO 4217 does; kept in upper case.
+# In lower or upper case; kept in upper case.
 Currency = Annotated[
     str,
     Field(pattern=r"^[A-Za-z]{3}$", description="a currency of ISO 4217, in either case"),

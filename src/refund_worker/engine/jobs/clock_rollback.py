@@ -31,8 +31,8 @@ def handle_clock_rollback(context: Context) -> int:
         processors.end_pauses_made_after(connection, now + CLOCK_SLACK_SECONDS, now)
         return next_step
 
-    next_step = context.database.run(work)
+    woken = context.database.run(work)
     log.error(
-        "alarm: the database's clock went back: %d refunds are looked at now, none is sent again unseen", next_step
+        "alarm: the database's clock went back: %d refunds are processed now, each looked up before any send", woken
     )
-    return next_step
+    return woken

@@ -16,7 +16,8 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.engine.context import Context
-from refund_worker.store import audit
+from refund_worker.store import audit, locks
+from refund_worker.store.locks import Lock
 from refund_worker.store.reporting import daily_stats, metrics
 from refund_worker.store.reporting.daily_stats import Slot
 from refund_worker.times import HOUR, day_of
@@ -53,7 +54,7 @@ def _note_oldest(connection: Connection, context: Context) -> None:
 
 
 def _count_next(connection: Connection) -> int:
-    if not daily_stats.try_lock(connection):
+    if not locks.try_acquire(connection, Lock.COUNT_EVENTS):
         return 0
     sealed_up_to = audit.last_sealed_seqs(connection)["events"]
     lines = daily_stats.events_between(connection, daily_stats.counted_upto(connection), sealed_up_to, LINES_AT_ONCE)

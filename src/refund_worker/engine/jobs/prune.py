@@ -43,5 +43,5 @@ def prune(context: Context) -> int:
             if gone < BATCH:
                 break
     if total:
-        log.info("pruned %d old notifications, refusals, events and wrong passwords", total)
+        log.info("pruned %d old notifications, dead letters, webhook events and failed sign-ins", total)
     return total

@@ -88,7 +88,7 @@ class Deliverer:
 def _failed(context: Context, row: RowMapping, error: str, now: float) -> dict[str, Any]:
     given_up = row["tries"] >= TRIES_MAX
     if given_up:
-        log.error("alarm: notification %s is given up after %d tries: %s", row["message_id"], row["tries"], error)
+        log.error("alarm: notification %s was not delivered after %d tries: %s", row["message_id"], row["tries"], error)
     return {
         "id": row["message_id"],
         "try": row["tries"],

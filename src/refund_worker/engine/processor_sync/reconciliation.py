@@ -55,7 +55,7 @@ class Report:
         return not self.differences
 
 
-def reconcile(context: Context, processor: str = "stripe", days: float = DAYS) -> Report:
+def reconcile(context: Context, processor: str, days: float = DAYS) -> Report:
     """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end.
 
     What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.

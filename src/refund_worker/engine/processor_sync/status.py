@@ -6,47 +6,88 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.processors import registry
 from refund_worker.store import processors
+from refund_worker.store.reporting import metrics
 from refund_worker.times import iso
 
-# Those that the program itself brings, and the switch of all at once; others are known by their payments.
-BUILT_IN = (processors.ALL, "manual", "stripe")
 RATE_SECONDS = 60.0
 
 SENDING, PAUSED, CIRCUIT_OPEN, STALE = "sending", "paused", "open", "stale"
+
+
+def switch_names() -> tuple[str, ...]:
+    """Return the names that always have a kill switch: every registered processor, and all of them at once."""
+    return (processors.ALL, *registry.names())
+
+
+def is_known(connection: Connection, name: str) -> bool:
+    """Return True if the name has a kill switch: it is registered, a payment names it, or it was paused before.
+
+    A misspelled name must not look like a processor that was paused.
+    """
+    return name in switch_names() or metrics.is_known_processor(connection, name)
+
+
+# What a call that turns a switch answers with.
+SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
 
 
 def switches(
     connection: Connection, context: Context, *, others: Collection[str] = (), rates: Mapping[str, float] | None = None
 ) -> list[Json]:
     """By name: {name, state, paused, paused_by, paused_at, paused_until, code, reason, looked_at, sent_last_minute,
-    rate_per_second}.
+    rate_per_second}, of the built-in processors, of all that were ever paused or listed, and of `others`.
 
     `state` is "sending"; "paused" by a person; "open", a circuit that the program opened and tries again when
     `paused_until` is past; or "stale", until its refunds have been listed again. `rates` are the limits by name.
     """
+    sent = processors.sends_since(connection, context.clock(connection) - RATE_SECONDS)
+    return [
+        switch
+        | {
+            "sent_last_minute": sum(sent.values()) if name == processors.ALL else sent.get(name, 0),
+            "rate_per_second": (rates or {}).get(name) or None,
+        }
+        for name, switch in _by_name(connection, context, {*switch_names(), *others}).items()
+    ]
+
+
+def stored_switches(connection: Connection, context: Context) -> list[Json]:
+    """As `switches`, without what goes through; only of processors that were ever paused or listed."""
+    return list(_by_name(connection, context, ()).values())
+
+
+def switch_of(connection: Connection, context: Context, name: str) -> Switch:
+    """The switch of one processor, with `SWITCH_FIELDS` alone."""
+    switch = _by_name(connection, context, (name,))[name]
+    return {
+        "name": switch["name"],
+        "paused": switch["paused"],
+        "paused_by": switch["paused_by"],
+        "paused_at": switch["paused_at"],
+        "paused_until": switch["paused_until"],
+        "code": switch["code"],
+        "reason": switch["reason"],
+    }
+
+
+def _by_name(connection: Connection, context: Context, names: Collection[str]) -> dict[str, Json]:
     now = context.clock(connection)
     rows = {row["name"]: row for row in processors.status_of_processors(connection)}
     stopped = processors.paused_processors(connection, now)
     stale = stale_processors(connection, context, now)
-    sent = processors.sends_since(connection, now - RATE_SECONDS)
-    return [
-        _switch(
-            name,
-            rows.get(name),
-            paused=name in stopped,
-            stale=name in stale,
-            sent=sum(sent.values()) if name == processors.ALL else sent.get(name, 0),
-            rate=(rates or {}).get(name),
-        )
-        for name in sorted({*BUILT_IN, *rows, *others})
-    ]
+    return {
+        name: _switch(name, rows.get(name), paused=name in stopped, stale=name in stale)
+        for name in sorted({*names, *rows})
+    }
 
 
-def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool, sent: int, rate: float | None) -> Json:
+def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool) -> Json:
     told = row if row is not None and paused else None
     by_program = told is not None and told["paused_until"] is not None
     state = CIRCUIT_OPEN if by_program else PAUSED if told is not None else STALE if stale else SENDING
@@ -61,6 +102,4 @@ def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool, sen
         "code": told["code"] if told else None,
         "reason": told["reason"] if told else None,
         "looked_at": iso(listed_at) if listed_at is not None else None,
-        "sent_last_minute": sent,
-        "rate_per_second": rate or None,
     }

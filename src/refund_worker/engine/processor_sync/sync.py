@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from refund_worker.batching import batched
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_status
-from refund_worker.domain.outside_refunds import NO_MONEY_WENT_OUT
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
@@ -49,7 +50,7 @@ def sync_interval_seconds(poll_seconds: float) -> float:
     return max(LOOK_SECONDS_MIN, poll_seconds / 5)
 
 
-def sync_recent(context: Context, processor: str = "stripe") -> int:
+def sync_recent(context: Context, processor: str) -> int:
     """Take in what the processor made lately; the number of refunds of ours that are not known here.
 
     Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
@@ -85,7 +86,7 @@ class RecentSync:
         self._tried_at = -math.inf
         self._was_answered = True
 
-    def sync_when_due(self, context: Context, processor: str = "stripe") -> int:
+    def sync_when_due(self, context: Context, processor: str) -> int:
         """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
         now = context.monotonic()
         if now - self._tried_at < sync_interval_seconds(context.policy.poll_seconds):
@@ -99,7 +100,7 @@ class RecentSync:
         return unknown
 
 
-def sync_all(context: Context, processor: str = "stripe", days: float = DAYS) -> int:
+def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
     """Take in every word about the refunds of the last days that is news; returns how many were.
 
     Raises `Unavailable` if the list can't be read to its end.
@@ -146,7 +147,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
         elsewhere=frozenset(
             ref
             for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
-            if item.status not in NO_MONEY_WENT_OUT
+            if item.status not in UNPAID_OBJECT_STATES
             for ref in item.payment_refs
         ),
     )
@@ -163,7 +164,9 @@ def _already_alerted(
     strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
-    faults = {t: mismatch(legs[t.leg_id], t, policy.live) for t in strange if t.leg_id}
+    faults = {
+        t: mismatch(legs[t.leg_id], t, policy.rules_of(legs[t.leg_id].processor).live) for t in strange if t.leg_id
+    }
     return frozenset(
         t.processor_refund_id
         for t, fault in faults.items()
@@ -177,15 +180,15 @@ def _take_in(context: Context, processor: str, found: _Found) -> None:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     if found.elsewhere:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
-    for start in range(0, len(found.news), UPDATES_PER_TRANSACTION):
-        record_replies(context, found.news[start : start + UPDATES_PER_TRANSACTION])
+    for some in batched(found.news, UPDATES_PER_TRANSACTION):
+        record_replies(context, some)
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:
     newest = max(unknown, key=lambda refund_object: refund_object.created_at)
     reason = (
-        f"{len(unknown)} refunds of ours at {processor} are not in this database, the newest is "
-        f"{newest.processor_refund_id} for {newest.leg_id}: it was restored from an older backup, "
+        f"{len(unknown)} refunds of ours at {processor} are missing in this database, the newest is "
+        f"{newest.processor_refund_id} for {newest.leg_id}: the database was restored from an older backup, "
         "or a copy of it sends too"
     )
     log.error("alarm: nothing more is sent to %s: %s", processor, reason)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, RowMapping
 
@@ -16,19 +14,15 @@ from refund_worker.domain.processor_replies import Answer, Answered, Misconfigur
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
+from refund_worker.processors import registry
+from refund_worker.processors.base import EventHint, is_plain_id
 from refund_worker.store import inbox, refund_objects, refunds
+
+log = logging.getLogger("refund_worker.inbox")
 
 # An event whose refund can't be asked for is tried this often, for most of a day with the default waits. What became of
 # a refund that had succeeded nobody polls for: only the hourly watch would find it.
 TRIES_MAX = 200
-# Of the processor's own making, but never taken on trust: what is no plain id is not asked for.
-ID_LENGTH_MAX = 255
-
-
-# Also of newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. Not charge.refunded, whose
-# object is the charge.
-_ABOUT_A_REFUND = re.compile(r"(?:.*\.)?refund\..*")
-_REFUND_ID = re.compile(r"(?:re|pyr)_[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,41 +67,31 @@ def _name(row: RowMapping) -> tuple[str, str]:
 
 
 def _hint(connection: Connection, row: RowMapping) -> InboxEvent | None:
-    try:
-        event = json.loads(row["body"])
-        found = _refund_named(event, row["kind"])
-    except (ValueError, TypeError, RecursionError):
+    hint = _read(row)
+    if hint is None:
         return None
-    if found is None:
-        return None
-    processor_refund_id, refund_object = found
-    place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=processor_refund_id)
-    leg_id = _leg_named(refund_object)
-    if place is None and leg_id is not None:
-        refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
-        place = (refund_id, leg_id) if refund_id else None
-    return InboxEvent(row, processor_refund_id, place, told_all=isinstance(refund_object.get("metadata"), dict))
+    object_id = hint.processor_refund_id
+    place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
+    if place is None and hint.leg_id is not None:
+        refund_id = refunds.refunds_of_legs(connection, [hint.leg_id]).get(hint.leg_id)
+        place = (refund_id, hint.leg_id) if refund_id else None
+    return InboxEvent(row, object_id, place, told_all=hint.says_whose)
 
 
-def _refund_named(event: object, kind: str) -> tuple[str, dict[str, Any]] | None:
-    """The id of the refund that an event is about and what it says of it, which may be nothing.
+def _read(row: RowMapping) -> EventHint | None:
+    """Return what the processor's folder reads in the event; None if it is about no refund object.
 
-    Today's events hold the object itself, thin ones name it as `related_object`; a later version may put it elsewhere.
+    The ids are of the processor's own making, but never trusted: what is no plain id is not asked for.
     """
-    if not isinstance(event, dict):
+    entry = registry.find_entry(row["processor"])
+    if entry is None or entry.webhooks is None:
         return None
-    data = event.get("data")
-    inner = data if isinstance(data, dict) else {}
-    about = _ABOUT_A_REFUND.fullmatch(kind) is not None
-    for refund_object in (inner.get("object"), event.get("related_object"), inner.get("related_object"), inner):
-        identifier = refund_object.get("id") if isinstance(refund_object, dict) else refund_object
-        if not _is_id(identifier):
-            continue
-        known = refund_object if isinstance(refund_object, dict) else {}
-        is_refund = "refund" in (known.get("object"), known.get("type"))
-        if is_refund or (about and _REFUND_ID.fullmatch(identifier)):
-            return identifier, known
-    return None
+    try:
+        hint = entry.webhooks.event_hint(row["kind"], row["body"])
+    except Exception:  # one event must not keep all others from being read
+        log.exception("event %s of %s cannot be read", row["event_id"], row["processor"])
+        return None
+    return hint if hint is not None and is_plain_id(hint.processor_refund_id) else None
 
 
 def _placed(connection: Connection, hint: InboxEvent, answer: Answer | None) -> InboxEvent:
@@ -117,16 +101,6 @@ def _placed(connection: Connection, hint: InboxEvent, answer: Answer | None) -> 
     leg_id = answer.object.leg_id
     refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
     return replace(hint, place=(refund_id, leg_id)) if refund_id else hint
-
-
-def _leg_named(refund_object: dict[str, Any]) -> str | None:
-    metadata = refund_object.get("metadata")
-    leg_id = metadata.get("refund_worker_leg") if isinstance(metadata, dict) else None
-    return leg_id if _is_id(leg_id) else None
-
-
-def _is_id(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= ID_LENGTH_MAX
 
 
 async def _fetch_all(context: Context, hints: Sequence[InboxEvent]) -> list[Answer]:

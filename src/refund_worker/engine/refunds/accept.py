@@ -220,10 +220,10 @@ class BatchAccounts:
         """Lock and read what is not in the books yet; what is in them stays as it has become."""
         customers = {request.customer_id for request in requests} - self.customers.keys()
         self.customers |= accounts.lock_customers(connection, customers)
-        for customer, its in accounts.payments_of(connection, customers).items():
+        for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in its}
         rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
-        self.rooms |= accounts.transactions_of(connection, rooms)
+        self.rooms |= accounts.refundable_transactions(connection, rooms)
         actors = {request.actor for request in requests} - self.actors
         # Only now, under the customers' locks: two that together are above a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))

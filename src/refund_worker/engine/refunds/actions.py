@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -48,14 +47,14 @@ def perform_action(
             check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
             return refund
         if version is not None and version != refund.version:
-            raise StaleVersion(f"the refund is at version {refund.version} now: look at it again")
+            raise StaleVersion(f"the refund is at version {refund.version} now: read it again first")
         # Read under the refund's lock: what was linked by now counts, however long ago the refund was asked for.
         links = persons.links(connection) if action is Action.APPROVE else ()
-        decision = apply_action(
+        decided = apply_action(
             refund, action, now, context.policy, actor=actor, reason=reason, reference=reference, links=links
         )
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
-        decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
+        decision = decided.released()
         apply(connection, [decision], now, notify=context.notify)
         if key is not None:
             idempotency.insert_act(connection, *key, json.dumps(act), refund_id, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 from sqlalchemy import Connection
 
@@ -84,13 +84,13 @@ def retry_all(
             return Retried(*json.loads(earlier["result_id"])), ()
         still = [refund for refund in found if refund.status is RefundStatus.NEEDS_ATTENTION]
         if len(still) != expected or mark not in (None, stuck.mark):
-            raise SetChanged(f"you saw {expected} refunds, there are {len(still)} now: look again, then retry")
+            raise SetChanged(f"you saw {expected} refunds, now there are {len(still)}: check the list, then retry")
         decisions = [
             apply_action(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
             for refund in still
         ]
         # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
-        free = [replace(d, after=replace(d.after, lease_token=None, lease_until=None)) for d in decisions]
+        free = [decision.released() for decision in decisions]
         before = console_queries.last_event(connection)
         apply(connection, free, now, notify=context.notify)
         retried = Retried(len(still), before + 1, console_queries.last_event(connection))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.limits import Limits, Usage
 from refund_worker.settings import Settings
 from refund_worker.store import limits as sums
+from refund_worker.store import locks
 
 
 def usage_before(
@@ -26,7 +27,7 @@ def usage_before(
         usage.money[("customer", customer), currency] += amount
         usage.money[("payment", payment), currency] += amount
     if limits.velocity:
-        sums.lock_actors(connection, actors)
+        locks.acquire_for_actors(connection, actors)
         for actor, currency, amount in sums.money_of_actors(connection, actors, since):
             usage.money[("actor", actor), currency] += amount
         for kind, column, ids in (("actor", "requested_by", actors), ("customer", "customer_id", customers)):

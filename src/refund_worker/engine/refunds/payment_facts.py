@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.refund import LegStatus, Refund
+from refund_worker.domain.refund import Refund
+from refund_worker.domain.state_machine import MAY_BE_SENT
 from refund_worker.engine.context import Context
 from refund_worker.store import payment_readings
 
-MAY_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.SENDING, LegStatus.WAITING, LegStatus.UNKNOWN, LegStatus.BLOCKED})
 READS = "reads"
 
 

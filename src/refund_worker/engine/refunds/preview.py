@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept
-from refund_worker.domain.allocation import RefundablePayment
+from refund_worker import api_schema
+from refund_worker.domain.acceptance import accept, maximum_credits
 from refund_worker.domain.limits import check_velocity, needs_approval
-from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
+from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.limit_usage import usage_before
-from refund_worker.engine.views.api_objects import Json, refund_view
+from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import Refusal
 from refund_worker.store import accounts
 
 
-def preview(context: Context, request: RefundRequest) -> Json:
+def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
     """The outcome of this request if it were made now; nothing is stored, locked or reserved.
 
     {would_be: "accepted" or {code, message}, credits, maximum_credits, legs[{payment_id, processor, amount_minor,
@@ -30,11 +29,11 @@ def preview(context: Context, request: RefundRequest) -> Json:
         return _preview(connection, context, request)
 
 
-def _preview(connection: Connection, context: Context, request: RefundRequest) -> Json:
+def _preview(connection: Connection, context: Context, request: RefundRequest) -> api_schema.Preview:
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
-    payments = accounts.payments_of(connection, [request.customer_id]).get(request.customer_id, [])
-    rooms = accounts.transactions_of(connection, [request.transaction_id]) if request.transaction_id else {}
+    payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
+    rooms = accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
     room = rooms.get(request.transaction_id or "")
     usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
 
@@ -55,16 +54,15 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
         return refund
 
     outcome = trial(request)
-    most = _most(request, customer, room, payments)
+    most = maximum_credits(request, customer, room, payments) if customer else 0
     largest = trial(replace(request, credits=most)) if most else None
-    told = refund_view(outcome) if isinstance(outcome, Refund) else None
     before = customer.balance if customer else None
     return {
-        "would_be": "accepted" if told else _refused(outcome),
-        "credits": told["credits"] if told else request.credits,
+        "would_be": _refused(outcome) if isinstance(outcome, Refusal) else "accepted",
+        "credits": outcome.credits if isinstance(outcome, Refund) else request.credits,
         "maximum_credits": most if isinstance(largest, Refund) else 0,
-        "legs": [_leg(leg) for leg in told["legs"]] if told else [],
-        "amounts": told["amounts"] if told else [],
+        "legs": [_leg(leg) for leg in outcome.legs] if isinstance(outcome, Refund) else [],
+        "amounts": refund_view(outcome)["amounts"] if isinstance(outcome, Refund) else [],
         "balance_before": before,
         "balance_after": before + _change(outcome) if before is not None else None,
         "policy": {
@@ -75,25 +73,8 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
     }
 
 
-def _most(
-    request: RefundRequest,
-    customer: CustomerAccount | None,
-    room: RefundableTransaction | None,
-    payments: Sequence[RefundablePayment],
-) -> int:
-    """The most credits that the same request could ask for, by each of the limits; whether it fits is tried after."""
-    if customer is None or (request.transaction_id is not None and room is None):
-        return 0
-    limits = [room.left] if room else []
-    if request.kind is Kind.WITHDRAWAL:
-        limits += [customer.payable_at_most] if room else [customer.payable_at_most, customer.available]
-    if request.to is To.SOURCE:
-        limits.append(sum(p.credits_left for p in payments if request.currency in (None, p.currency)))
-    return max(0, min(limits, default=0))
-
-
-def _refused(outcome: Refund | Refusal) -> Json | None:
-    return {"code": outcome.code, "message": outcome.message} if isinstance(outcome, Refusal) else None
+def _refused(refusal: Refusal) -> api_schema.PreviewRefusal:
+    return {"code": refusal.code, "message": refusal.message}
 
 
 def _change(outcome: Refund | Refusal) -> int:
@@ -105,9 +86,14 @@ def _change(outcome: Refund | Refusal) -> int:
     return outcome.credits if outcome.to is To.BALANCE else 0
 
 
-_SHOWN_OF_A_LEG = ("payment_id", "processor", "amount_minor", "currency", "credits")
-
-
-def _leg(leg: Json) -> Json:
-    rest = {"unreturnable_minor": leg["unreturnable_minor"]} if leg["unreturnable_minor"] else {}
-    return {name: leg[name] for name in _SHOWN_OF_A_LEG} | rest
+def _leg(leg: Leg) -> api_schema.PlannedLeg:
+    planned: api_schema.PlannedLeg = {
+        "payment_id": leg.payment_id,
+        "processor": leg.processor,
+        "amount_minor": leg.amount_minor,
+        "currency": leg.currency,
+        "credits": leg.credits,
+    }
+    if leg.unreturnable_minor:
+        planned["unreturnable_minor"] = leg.unreturnable_minor
+    return planned

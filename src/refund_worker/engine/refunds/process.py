@@ -28,9 +28,10 @@ from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
+from refund_worker.processors import registry
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
-from refund_worker.processors.unsupported import ADAPTERS, UnsupportedProcessor, UnusablePayment
+from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.installation import installation_id
 
@@ -84,7 +85,7 @@ def _call_and_record(context: Context, claim: Claim, began: float) -> None:
     ]
     taken = record_replies(context, evidence, lease_token=claim.token)
     if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
-        log.warning("answers came after the lease had passed and were not taken; the processor is asked again")
+        log.warning("answers arrived after the lease ended and were not recorded; the processor is asked again")
 
 
 def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
@@ -134,28 +135,22 @@ def claim_due(
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
-    rooms = accounts.payments_of(connection, stranded) if stranded else {}
+    rooms = accounts.refundable_payments(connection, stranded) if stranded else {}
     ahead = payments_ahead(claimed, rooms)
     unsynced = unsynced_processors(connection, context, now)
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
+    lease_until = now + context.policy.lease_seconds
     decisions = []
     for refund in claimed:
         its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
         decision = next_step(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
         facts = with_sent(facts, refund.legs, decision.after.legs)
-        decisions.append(_leased(decision, token, now + context.policy.lease_seconds))
+        decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
         if its_rooms:  # what this refund took is no longer there for the next one of the same customer
             rooms[refund.customer_id] = _after_reserving(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
-
-
-def _leased(decision: Decision, token: str, until: float) -> Decision:
-    lease = (
-        {"lease_token": token, "lease_until": until} if decision.calls else {"lease_token": None, "lease_until": None}
-    )
-    return replace(decision, after=replace(decision.after, **lease))
 
 
 def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
@@ -195,7 +190,7 @@ def _substitute(context: Context, processor: str, payment: str, body: str = "") 
     """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
     if not can_be_sent(processor, payment):
         return UnusablePayment(processor, body)
-    if processor not in context.processors and processor not in ADAPTERS:
+    if processor not in context.processors and not registry.is_registered(processor):
         return UnsupportedProcessor(processor, body)
     return None
 
@@ -236,10 +231,10 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     turn = reading_slot(name) if isinstance(question.call, Verify) else name
     has_turn = await _has_slot(context, turn, began)
     if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
-        return NotSent(f"not begun: {question.call.processor} was paused while this waited for its turn", begun=False)
+        return NotSent(f"not sent: {question.call.processor} was paused while this call waited", begun=False)
     # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
     if not has_turn or _seconds_left(context, began) <= 0:
-        return NotSent("not begun: its turn did not come within the lease", begun=False)
+        return NotSent("not sent: no slot was free within the lease", begun=False)
     return await call_safely(context, question.call.processor, _call(processor, question))
 
 

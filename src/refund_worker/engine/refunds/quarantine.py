@@ -52,7 +52,7 @@ def quarantine(
 
 
 def _put_one_aside(context: Context, refund_id: str, error: Exception, lease_token: str | None, off: bool) -> None:
-    log.error("alarm: refund %s can't be worked on", refund_id, exc_info=error)
+    log.error("alarm: refund %s cannot be processed", refund_id, exc_info=error)
     wait = context.policy.retry_max_seconds
     reason = type(error).__name__
 

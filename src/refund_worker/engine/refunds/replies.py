@@ -79,7 +79,7 @@ def take_evidence(
         items = by_refund[refund.refund_id]
         decision = apply_replies(refund, _as_our_books_read(connection, refund, items, ours), now, context.policy)
         if lease_token is not None:
-            decision = replace(decision, after=replace(decision.after, lease_token=None, lease_until=None))
+            decision = decision.released()
         decisions.append(decision)
         heard_of.extend(items)
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)

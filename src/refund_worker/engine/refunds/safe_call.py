@@ -18,5 +18,5 @@ async def call_safely(context: Context, processor: str, call: Awaitable[Answer])
     except context.interrupts:
         raise
     except Exception as error:
-        log.exception("the %s adapter raised", processor)
+        log.exception("the %s adapter raised an exception", processor)
         return Unanswered(f"the adapter raised {type(error).__name__}")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Policy, SendBlock
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
-from refund_worker.processors.unsupported import ADAPTERS
+from refund_worker.processors import registry
 from refund_worker.store import processors
 from refund_worker.store.processors import ALL, paused_processors
 
@@ -73,7 +73,7 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     stale = stale_processors(connection, context, now)
     holds = {}
     for name in named:
-        if name in ADAPTERS and name not in context.processors:
+        if registry.is_registered(name) and name not in context.processors:  # its key may come
             holds[name] = SendBlock(at_last, look_ups=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
             # By hand, or for want of a look: whoever ends that wakes them.

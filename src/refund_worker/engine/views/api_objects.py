@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions
@@ -19,13 +20,13 @@ Json = dict[str, Any]
 RECENT_CORRECTIONS = 10
 
 
-def refund_view(refund: Refund) -> Json:
+def refund_view(refund: Refund) -> api_schema.Refund:
     """One refund with its legs; amounts in minor units, one line for each currency."""
     return {
         "id": refund.refund_id,
-        "status": refund.status,
-        "kind": refund.kind,
-        "to": refund.to,
+        "status": refund.status.value,
+        "kind": refund.kind.value,
+        "to": refund.to.value,
         "customer_id": refund.customer_id,
         "transaction_id": refund.transaction_id,
         "credits": refund.credits,
@@ -40,15 +41,15 @@ def refund_view(refund: Refund) -> Json:
         "requested_by": refund.requested_by_note,
         "failure_code": refund.failure_code,
         "failure_message": refund.failure_message,
-        "available_actions": [str(action) for action in available_actions(refund)],
+        "available_actions": [action.value for action in available_actions(refund)],
         "version": refund.version,
         "created_at": iso(refund.created_at),
         "updated_at": iso(refund.updated_at),
     }
 
 
-def _amounts(refund: Refund) -> list[Json]:
-    sums: dict[str, Json] = {}
+def _amounts(refund: Refund) -> list[api_schema.Amount]:
+    sums: dict[str, api_schema.Amount] = {}
     for leg in refund.legs:
         line = sums.setdefault(leg.currency, {"currency": leg.currency, "requested_minor": 0, "succeeded_minor": 0})
         line["requested_minor"] += leg.amount_minor if leg.replaces is None else 0
@@ -56,7 +57,8 @@ def _amounts(refund: Refund) -> list[Json]:
     return list(sums.values())
 
 
-def leg_view(leg: Leg) -> Json:
+def leg_view(leg: Leg) -> api_schema.Leg:
+    """One leg; amounts in minor units."""
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,
@@ -64,7 +66,7 @@ def leg_view(leg: Leg) -> Json:
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "credits": leg.credits,
-        "status": leg.status,
+        "status": leg.status.value,
         "processor_refund_id": leg.processor_refund_id,
         "attempts": leg.attempts,
         "failure_code": leg.failure_code,
@@ -73,7 +75,7 @@ def leg_view(leg: Leg) -> Json:
     }
 
 
-def event_view(row: RowMapping) -> Json:
+def event_view(row: RowMapping) -> api_schema.Event:
     """One line of the timeline: what, when, who, why."""
     detail = json.loads(row["detail"])
     return {
@@ -89,7 +91,7 @@ def event_view(row: RowMapping) -> Json:
     }
 
 
-def transaction_view(row: RowMapping) -> Json:
+def transaction_view(row: RowMapping) -> api_schema.Transaction:
     """One entry of a customer's Transactions list; `credits` is signed."""
     return {
         "transaction_id": row["transaction_id"],
@@ -102,13 +104,13 @@ def transaction_view(row: RowMapping) -> Json:
     }
 
 
-def customer_view(account: CustomerAccount, corrections: list[Json]) -> Json:
+def customer_view(account: CustomerAccount, corrections: list[api_schema.Transaction]) -> api_schema.Customer:
     """`available` is what of the balance is not held for an accepted withdrawal, `payable` what can be paid out."""
     return {
         "customer_id": account.customer_id,
         "balance": account.balance,
         "available": account.available,
-        "payable": max(0, min(account.available, account.payable_at_most)),
+        "payable": account.payable,
         "recent_corrections": corrections,
     }
 
@@ -121,11 +123,12 @@ def find_refund(connection: Connection, refund_id: str, *, client: str | None = 
     return found[0]
 
 
-def timeline(connection: Connection, refund_id: str) -> list[Json]:
+def timeline(connection: Connection, refund_id: str) -> list[api_schema.Event]:
+    """The events of a refund, oldest first."""
     return [event_view(row) for row in store_timeline.events_of(connection, refund_id)]
 
 
-def customer(connection: Connection, customer_id: str) -> Json:
+def customer(connection: Connection, customer_id: str) -> api_schema.Customer:
     """Balance and recent corrections. Raises `NotFound`."""
     account = accounts.find_customer(connection, customer_id)
     if account is None:
@@ -134,7 +137,9 @@ def customer(connection: Connection, customer_id: str) -> Json:
     return customer_view(account, [transaction_view(row) for row in rows])
 
 
-def transactions(connection: Connection, customer_id: str, *, limit: int = 100, after: str | None = None) -> Json:
+def transactions(
+    connection: Connection, customer_id: str, *, limit: int = 100, after: str | None = None
+) -> api_schema.Page[api_schema.Transaction]:
     """The Transactions list, newest first, as {data, has_more}. `NotFound`; `InvalidRequest` for the cursor."""
     if accounts.find_customer(connection, customer_id) is None:
         raise NotFound(f"customer {customer_id} is not known")
@@ -146,7 +151,7 @@ def transactions(connection: Connection, customer_id: str, *, limit: int = 100, 
     return {"data": [transaction_view(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
 
-def list_refunds(connection: Connection, filters: refunds.Filters) -> Json:
+def list_refunds(connection: Connection, filters: refunds.Filters) -> api_schema.Page[api_schema.Refund]:
     """Refunds, newest first, as {data, has_more}. Raises `InvalidRequest` for a cursor that is no refund to be seen."""
     after = filters.starting_after
     if after is not None and not refunds.is_there(connection, after, filters.client):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-Json = dict[str, Any]
+from refund_worker.api_schema import Refund
 
 PLAIN = ("id", "status", "kind", "to", "customer_id", "transaction_id", "credits")
 MONEY = ("currency", "requested_minor", "succeeded_minor")
@@ -24,10 +23,11 @@ FORMULA = frozenset("=+-@\u2212")
 _SEPARATORS = re.compile(r"(?<=[;,|\t\r\n])")
 
 
-def rows_of(refund: Json) -> Iterator[list[object]]:
+def rows_of(refund: Refund) -> Iterator[list[object]]:
     """One row for each currency, as amounts of two currencies have no sum."""
-    for amount in refund["amounts"] or [{}]:
-        values = refund | dict.fromkeys(MONEY) | amount
+    amounts: list[Mapping[str, object]] = [*refund["amounts"]]
+    for amount in amounts or [dict.fromkeys(MONEY)]:
+        values = {**refund, **amount}
         yield [harmless(values[name]) for name in HEADER]
 
 

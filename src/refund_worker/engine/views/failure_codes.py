@@ -1,4 +1,4 @@
-"""What a failure code means, in plain words, and what to do about it: one table for the console and its glossary."""
+"""The meaning of each failure code and the advice for it: one table for the console and its glossary."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import MappingProxyType
 class Explanation:
     """`title` in a few words, `cause` and `advice` in a sentence or two; `retry_helps` once the cause is gone.
 
-    `advice` is for a refund that needs a person, who can retry or resolve it. `at_end` is for one that has ended, where
-    nobody can: none means that `advice` is good for both.
+    `advice` is for a refund that needs a person, who can retry or resolve it. `at_end` is for a refund that has ended,
+    which cannot be retried or resolved; without it, `advice` fits both.
     """
 
     title: str
@@ -22,11 +22,11 @@ class Explanation:
     at_end: str | None = None
 
 
-_ASK_ANEW = "It has ended, and its credits are back. Once the cause is gone, ask for it anew under another key."
+_ASK_ANEW = "It has ended, and its credits are back. Once the cause is gone, request it again with another key."
 
 _EMPTY = Explanation(
     "The balance at the processor is empty",
-    "The processor pays refunds out of the money it holds for us, and there was not enough. It made nothing.",
+    "The processor pays refunds out of the money it holds for us, and there was not enough. No refund was made.",
     "Top up the balance at the processor, then retry all of them at once. Each is looked up there before it is sent.",
     retry_helps=True,
     at_end=_ASK_ANEW,
@@ -34,15 +34,15 @@ _EMPTY = Explanation(
 _DISPUTED = Explanation(
     "The customer has disputed the payment",
     "The customer asked their bank for the money. While that is open, the processor refunds nothing over this payment.",
-    "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid by hand, "
-    "with the dispute as reference. If it is won, retry; if that is of no use, give the credits back.",
+    "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid manually, "
+    "with the dispute as reference. If it is won, retry; if that does not help, give the credits back.",
     at_end="The credits are back on the balance, and the dispute decides who keeps the money. Answer it at the "
     "processor; if it is lost, take the credits off by a correction.",
 )
 _CARD_GONE = Explanation(
     "The card is gone",
     "The card has expired or was closed, and its bank has no other way to the customer.",
-    "Other payments of the customer were tried. Pay by hand, or leave the credits on the customer's balance.",
+    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
 )
 _DECLINED = Explanation(
     "The bank declined the refund",
@@ -57,54 +57,54 @@ _UNKNOWN_THERE = Explanation(
     at_end=_ASK_ANEW,
 )
 _REFUSED_FOR_GOOD = Explanation(
-    "The payment can't be refunded any more",
-    "The processor says so of this very payment. It made nothing.",
-    "Other payments of the customer were tried. Pay by hand, or leave the credits on the customer's balance.",
+    "The payment cannot be refunded any more",
+    "The processor says so about this payment. No refund was made.",
+    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
 )
 _BANK_GONE = Explanation(
     "The bank account is gone",
-    "The bank account behind the payment is closed or can't be found.",
-    "Other payments of the customer were tried. Pay by hand, or leave the credits on the customer's balance.",
+    "The bank account behind the payment is closed or cannot be found.",
+    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
 )
 _WRONG_AMOUNT = Explanation(
     "The amount does not suit the payment",
-    "The processor finds the amount too large, too small or in the wrong currency for this payment. It made nothing.",
+    "The processor finds the amount too large, too small or in the wrong currency for this payment. It made no refund.",
     "Compare the payment here and at the processor: its amount, its currency and what was refunded. Retry once they "
-    "agree; else pay by hand and resolve with the reference, or give the credits back.",
+    "agree; else pay manually and resolve with the reference, or give the credits back.",
     retry_helps=True,
     at_end=_ASK_ANEW,
 )
 _WRONG_STATE = Explanation(
-    "The payment is in no state to be refunded",
-    "The processor says that this payment does not allow it now: never captured, or of another kind. It made nothing.",
-    "Look at the payment at the processor. Retry once it is captured; else resolve: no money of it is with us.",
+    "The payment cannot be refunded in its current state",
+    "The processor cannot refund this payment now: it was never captured, or is of another kind. No refund was made.",
+    "Check the payment at the processor. Retry once it is captured; else resolve: we hold no money of this payment.",
     retry_helps=True,
     at_end=_ASK_ANEW,
 )
 _CONNECTED = Explanation(
     "The connected account does not allow it",
-    "The payment belongs to a connected account that may not move this money. It made nothing.",
-    "Look at that account at the processor. Retry once it may; else pay by hand and resolve with the reference.",
+    "The payment belongs to a connected account that may not move this money. No refund was made.",
+    "Check that account at the processor. Retry once it may; else pay manually and resolve with the reference.",
     retry_helps=True,
     at_end=_ASK_ANEW,
 )
 _WRONG_TEXT = Explanation(
-    "The processor does not take a text or an address of it",
-    "An e-mail address or another value of this one request is not accepted. It made nothing.",
-    "Read the processor's message. Resolve this one, and ask for it anew with the value put right.",
+    "The processor does not accept a text or an address",
+    "An e-mail address or another value of this request is not accepted. No refund was made.",
+    "Read the processor's message. Resolve this one, and request it again with the value corrected.",
     at_end=_ASK_ANEW,
 )
 _WRONG_PARAMETER = Explanation(
-    "The processor does not take a value of this refund",
-    "The payment's id, the amount or another value of this one refund is not accepted. It made nothing.",
-    "Read the processor's message and compare the payment here and there. Retry once they agree; else resolve.",
+    "The processor does not accept a value of this refund",
+    "The payment's id, the amount or another value is not accepted. No refund was made.",
+    "Read the processor's message and compare the payment on both sides. Retry once they agree; else resolve.",
     retry_helps=True,
     at_end=_ASK_ANEW,
 )
 _KEY_CONFLICT = Explanation(
     "The key was used with other parameters",
-    "The processor knows our key with another request: a fault of this program. Nothing new is sent for it.",
-    "Look at the payment at the processor and tell the developers.",
+    "The processor has our key with another request: a fault of this program. Nothing more is sent for this refund.",
+    "Check the payment at the processor and inform the developers.",
 )
 _NO_REASON = Explanation(
     "The processor does not say why",
@@ -130,17 +130,17 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "charge_for_pending_refund_disputed": _DISPUTED,
         "charge_already_refunded": Explanation(
             "The payment is already refunded",
-            "The processor says that nothing is left of the payment, and no refund there is of our making.",
-            "Look at the payment in the processor's dashboard: somebody refunded it there. Resolve as paid by hand "
+            "The processor says that nothing is left of the payment, and this program made none of its refunds.",
+            "Check the payment in the processor's dashboard: it was refunded there. Resolve as paid manually "
             "with that refund as reference, or give the credits back if it was for something else.",
-            at_end="Look at the payment in the processor's dashboard: somebody refunded it there.",
+            at_end="Check the payment in the processor's dashboard: it was refunded there.",
         ),
         "unknown_refusal": Explanation(
-            "Refused by a word that we do not know",
-            "The processor refused, and this version can't tell from its code whether that is for good. It made "
-            "nothing, no other payment was tried, and no credits went back.",
-            "Read its message and look its code up in its documentation. Retry once the cause is gone: what exists is "
-            "looked up first. Else resolve: pay by hand, or give the credits back.",
+            "Refused with a code that we do not know",
+            "The processor refused with a code that this version does not know: it may be final or not. No refund was "
+            "made, no other payment was tried, and no credits went back.",
+            "Read its message and look its code up in its documentation. Retry once the cause is gone: the worker "
+            "looks the refund up first. Else resolve: pay manually, or give the credits back.",
             retry_helps=True,
             at_end=_ASK_ANEW,
         ),
@@ -158,33 +158,33 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "invalid_characters": _WRONG_TEXT,
         "merchant_request": Explanation(
             "The refund was canceled at the processor",
-            "Somebody canceled it in the processor's dashboard.",
-            "Ask who did it and why. The credits are back on the customer's balance; ask for it anew if it was a slip.",
+            "It was canceled in the processor's dashboard.",
+            "Ask who did it and why. The customer has the credits back; request the refund again if it was a mistake.",
         ),
         "resource_missing": _UNKNOWN_THERE,
         "not_found": _UNKNOWN_THERE,
         "refunded_elsewhere": Explanation(
-            "Somebody refunded this payment elsewhere",
+            "This payment was also refunded elsewhere",
             "The same payment was refunded in the processor's dashboard too, or by another program on the account. "
-            "Nothing more was sent; the refunds made there are named.",
-            "Look at each. If one of them is this refund's money, resolve as paid by hand with its id as reference. "
-            "If the customer is to have both, retry this one: it takes what is named as seen and sends.",
-            at_end="It has ended. Compare what was refunded there with what the customer was to have.",
+            "Nothing more was sent; the refunds made there are listed.",
+            "Check each of them. If one is this refund's money, resolve as paid manually with its id as reference. "
+            "If the customer should get both, retry this one: it accepts the listed refunds as seen and sends.",
+            at_end="It has ended. Compare the refunds made there with the amount that the customer should get.",
         ),
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",
-            "Part of the payment was refunded outside of this program, so that less is left than we knew.",
-            "Look at the payment at the processor; reconcile, and ask for what is left.",
+            "Part of the payment was refunded outside this program, so less is left than we expected.",
+            "Check the payment at the processor, reconcile, and request a refund of the rest.",
         ),
         "processor_unreachable": Explanation(
             "The processor does not answer",
-            "Many tries in a row met no answer. Nothing is taken for refused; tries go on by themselves.",
-            "Look at the processor's status page and at our network. Retry when it is back, or simply wait.",
+            "Many tries in a row got no answer. This does not count as a refusal; the worker keeps trying.",
+            "Check the processor's status page and our network. Retry when it is back, or simply wait.",
             retry_helps=True,
             at_end=_ASK_ANEW,
         ),
         "payment_mismatch": Explanation(
-            "The payment is another one than was recorded",
+            "The payment differs from the one that was recorded",
             "The processor has the payment with another amount, currency or mode. Nothing was sent over it.",
             "Compare the two sides in the message. Retry reads the payment again; if it was recorded wrong, pay the "
             "customer in another way and resolve.",
@@ -192,40 +192,40 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
             at_end=_ASK_ANEW,
         ),
         "outcome_unknown": Explanation(
-            "Nobody knows whether it was paid",
-            "A send was never answered, nothing was found there afterwards, and its key is too old to be sent again.",
-            "Look at the payment at the processor. If no refund is there, retry: it is looked up once more before.",
+            "It is not known whether it was paid",
+            "A send got no answer, no refund was found at the processor, and its key is too old to be sent again.",
+            "Check the payment at the processor. If no refund is there, retry: the worker looks it up again first.",
             retry_helps=True,
             at_end=_ASK_ANEW,
         ),
         "refunded_twice": Explanation(
             "The processor shows two refunds",
-            "More than one refund object exists for the same part of this refund, or one beside a payment by hand.",
-            "Look at both at the processor, and cancel or claim back the one too many. Tell the developers.",
+            "More than one refund exists there for the same part of this refund, or one besides a manual payment.",
+            "Check both at the processor, and cancel or reclaim the surplus one. Inform the developers.",
         ),
         "answer_mismatch": Explanation(
-            "The answer is not what was asked for",
+            "The answer does not match the request",
             "The processor's refund has another amount, currency or payment than ours. It is not counted as paid.",
-            "Compare the two at the processor and tell the developers. Hours later, when nothing more can arrive, "
-            "retry looks once more, and resolve says how it ended.",
+            "Compare the two at the processor and inform the developers. Hours later, when nothing more can arrive, "
+            "retry looks it up again, and resolve records how it ended.",
             at_end=_ASK_ANEW,
         ),
         "processor_unknown": Explanation(
-            "This version can't pay over this processor",
-            "The payment came through a processor that this program has no way to. It asked nobody for the money.",
-            "Pay it back at that processor or by hand, then resolve with the reference. A later version may serve it.",
+            "This version cannot pay through this processor",
+            "This program cannot reach the processor of the payment. Nothing was sent.",
+            "Pay it back there or in another way, then resolve with the reference. A later version may support it.",
             at_end=_ASK_ANEW,
         ),
         "payment_id_unusable": Explanation(
-            "The payment's id is none of the processor's",
-            "An earlier version recorded the payment under an id that the processor can't be asked about. Nobody was "
-            "asked for the money.",
+            "The payment's id is not valid at the processor",
+            "An earlier version recorded the payment under an id that cannot be looked up at the processor. Nothing "
+            "was sent.",
             "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
-            "under ids such as ch_… or pi_….",
-            at_end="It has ended. Record payments under ids such as ch_… or pi_….",
+            "under the ids that the processor gives them.",
+            at_end="It has ended. Record payments under the ids that the processor gives them.",
         ),
         "manual_processor": Explanation(
-            "To be paid back by hand",
+            "To be paid back manually",
             "The payment was cash or a bank transfer, which no program can send back.",
             "Pay it back, then resolve with the reference of that payment.",
             at_end=_ASK_ANEW,
@@ -234,18 +234,18 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "idempotency_key_conflict": _KEY_CONFLICT,
         "unknown_status": Explanation(
             "A status that we do not know",
-            "The processor used a word for the refund's state that this version has no meaning for.",
-            "Look at the refund at the processor; a newer version of this program may know the word.",
+            "The processor reports a status of the refund that this version does not know.",
+            "Check the refund at the processor; a newer version of this program may know the status.",
         ),
         "internal_error": Explanation(
-            "This program broke on it",
-            "A worker met a fault of our own. Nothing is lost; the refund is looked at again by itself, later.",
-            "Tell the developers, with the refund's id.",
+            "Internal error in this program",
+            "A worker failed because of a fault in this program. Nothing is lost; the refund is processed again later.",
+            "Inform the developers, with the refund's id.",
         ),
         "unexpected_answer": Explanation(
             "An answer that makes no sense",
-            "The processor answered a look-up with something that can't be an answer to it.",
-            "Wait for the next look-up, and tell the developers if it stays.",
+            "The processor's answer to a look-up cannot be right.",
+            "Wait for the next look-up, and inform the developers if the answer stays the same.",
             retry_helps=True,
         ),
         "unknown": _NO_REASON,
@@ -257,14 +257,16 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
 
 _UNEXPLAINED = Explanation(
     "The processor refused",
-    "The processor gave this code, which has no entry in the glossary yet; its own message is shown beside it.",
-    "Look the code up in the processor's documentation, and tell the developers.",
+    "The processor gave this code, which has no entry in the glossary yet; its own message is shown with it.",
+    "Look the code up in the processor's documentation, and inform the developers.",
 )
 
 
 def explain(code: str | None, *, ended: bool = False) -> Explanation:
-    """What this code means; something useful for one that is not in the table. With `ended` the advice names no act
-    that only a refund with a person allows."""
+    """Return the explanation of this code, or a general one for a code that is not in the table.
+
+    With `ended` the advice names no action that is possible only while a refund needs a person.
+    """
     found = FAILURE_CODES.get(code or "unknown")
     if found is None:
         found = _WRONG_PARAMETER if (code or "").startswith("parameter") else _UNEXPLAINED

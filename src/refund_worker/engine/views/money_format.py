@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from refund_worker.domain.money import stripe_exponent
+from refund_worker.domain.money import decimal_places
 
 
 def money(amount_minor: int, currency: str) -> str:
@@ -13,7 +13,7 @@ def money(amount_minor: int, currency: str) -> str:
     # Slow to import: most commands that programs run do without it.
     from babel.numbers import format_currency
 
-    exponent = stripe_exponent(currency)
+    exponent = decimal_places(currency)
     # Babel's own decimals are those of daily use, which differ from the minor unit for some currencies.
     pattern = "#,##0" + ("." + "0" * exponent if exponent else "") + " ¤¤"
     amount = Decimal(amount_minor).scaleb(-exponent)

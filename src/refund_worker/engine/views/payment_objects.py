@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from sqlalchemy import Connection
 
+from refund_worker.api_schema import PaymentRead, PaymentWord
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
+from refund_worker.domain.processor_replies import PaymentReading
 from refund_worker.engine.context import Context
-from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound
 from refund_worker.store import payment_readings, payments
 from refund_worker.times import iso
 
 
-def payment(connection: Connection, context: Context, payment_id: str) -> Json:
+def payment(connection: Connection, context: Context, payment_id: str) -> PaymentRead:
     """The payment as recorded, with `verified` and `processor_says`. Raises `NotFound`.
 
     `verified` is true where the processor's own word agrees, false where it does not or can't be read, and null while
@@ -24,11 +23,30 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Json:
     if record is None:
         raise NotFound(f"payment {payment_id} is not known")
     facts = payment_readings.facts_of(connection, [payment_id], context.processors)[payment_id]
-    return asdict(record) | {
+    return {
+        "payment_id": record.payment_id,
+        "customer_id": record.customer_id,
+        "processor": record.processor,
+        "processor_payment_id": record.processor_payment_id,
+        "amount_minor": record.amount_minor,
+        "currency": record.currency,
+        "credits": record.credits,
         "captured_at": iso(record.captured_at),
         "captured_minor": facts.expected_minor,
-        "verified": _is_verified(facts, context.policy.live),
-        "processor_says": asdict(facts.word) | {"read_at": iso(facts.read_at)} if facts.word else None,
+        "refunded_minor": record.refunded_minor,
+        "verified": _is_verified(facts, context.policy.rules_of(record.processor).live),
+        "processor_says": _report(facts.word, facts.read_at) if facts.word else None,
+    }
+
+
+def _report(word: PaymentReading, read_at: float) -> PaymentWord:
+    return {
+        "captured_minor": word.captured_minor,
+        "currency": word.currency,
+        "live": word.live,
+        "disputed": word.disputed,
+        "refunded_minor": word.refunded_minor,
+        "read_at": iso(read_at),
     }
 
 

@@ -17,7 +17,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
-import httptools
+try:
+    import httptools
+except ImportError as error:
+    raise ImportError("httptools is not installed: install the extra refund-worker[sandbox]") from error
 
 from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError
 from refund_worker.processors.sandbox.book import Book

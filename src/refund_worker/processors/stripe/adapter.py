@@ -8,41 +8,47 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
-import stripe
+from refund_worker.extras import require
 
-from refund_worker.processors.base import (
-    UNKNOWN_REFUSAL,
-    AlreadyRefunded,
+try:
+    import aiohttp
+    import stripe
+except ImportError:
+    require("stripe")
+    raise
+
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
     Answered,
-    Blocked,
     Busy,
-    Denied,
     Found,
-    KeyConflict,
     Misconfigured,
     NotSent,
     PaymentRead,
     PaymentReading,
     PaymentReply,
     PaymentUnreadable,
-    RefundInstruction,
     RefundObject,
-    Refused,
     Reply,
     SearchReply,
     Unanswered,
-    UnknownRefusal,
 )
-from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
+from refund_worker.processors.stripe.answers import (
+    ErrorAnswer,
+    Failure,
+    ListFailure,
+    as_list_failure,
+    classify_answer,
+    is_replayed,
+    request_id,
+    summary,
+)
 from refund_worker.processors.stripe.objects import (
     METADATA_ATTEMPT,
     METADATA_INSTALLATION,
@@ -79,19 +85,11 @@ CONNECT_SECONDS_MAX: Final = 10.0
 # hundred would otherwise keep every list from its end.
 PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
 PAGE_DEADLINES: Final = 4  # all tries of a page together take no longer than so many calls may
-RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 
 # Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
 DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
 
-# 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
-INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
-
-_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
-
 _Page = tuple[list[RefundObject], bool]  # and whether there is more
-Refusal = Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal
-Failure = Refusal | KeyConflict | Busy | NotSent | Unanswered | Denied
 
 
 class StripeProcessor:
@@ -245,7 +243,7 @@ class StripeProcessor:
             refund = to_refund_object(answer.data)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return classify(error)
-        return Answered(refund, request_id=_request_id(answer.headers), replayed=_is_replayed(answer.headers))
+        return Answered(refund, request_id=request_id(answer.headers), replayed=is_replayed(answer.headers))
 
     async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
         async with asyncio.timeout(self._timeout_seconds):
@@ -348,7 +346,7 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSent(clean(f"{type(error).__name__}: {error}"))
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
-        return _classify_answer(_ErrorAnswer.of(error))
+        return classify_answer(ErrorAnswer.of(error))
     if isinstance(error, Unreadable):
         return Unanswered(clean(f"unreadable answer: {error}"))
     if isinstance(error, TimeoutError):
@@ -356,132 +354,19 @@ def classify(error: Exception) -> Failure:
     return Unanswered(f"lost while sending or reading ({type(error).__name__})")
 
 
-@dataclass(frozen=True, slots=True)
-class _ErrorAnswer:
-    """An HTTP answer outside 2xx. `kind` is Stripe's error type; empty texts stand for what was not said."""
-
-    status: int
-    kind: str
-    code: str
-    message_code: str
-    param: str
-    message: str
-    request_id: str | None
-    should_retry: bool
-    retry_after_seconds: float | None
-    replayed: bool
-
-    @property
-    def is_stripes_own(self) -> bool:
-        """Whether the answer carries Stripe's error object: of a type that we know, or with Stripe's request id."""
-        return self.kind in STRIPE_TYPES or bool(self.kind and self.request_id)
-
-    @classmethod
-    def of(cls, error: stripe.StripeError) -> _ErrorAnswer:
-        # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
-        body = error.json_body if isinstance(error.json_body, dict) else {}
-        said = body.get("error")
-        fields = said if isinstance(said, dict) else {}
-        headers: Mapping[str, str] = error.headers or {}
-
-        def text(name: str) -> str:
-            value = fields.get(name)
-            return clean(value) if isinstance(value, str) else ""
-
-        return cls(
-            status=error.http_status or 0,
-            kind=text("type"),
-            code=text("code"),
-            message_code=text("message_code"),
-            param=text("param"),
-            message=text("message"),
-            request_id=_request_id(headers),
-            should_retry=headers.get("Stripe-Should-Retry", "").lower() == "true",
-            retry_after_seconds=_retry_after_seconds(headers.get("Retry-After")),
-            replayed=_is_replayed(headers),
-        )
-
-
-def _classify_answer(answer: _ErrorAnswer) -> Failure:
-    """The table of Stripe's answers, from the most general proof to the most particular."""
-    if answer.status >= 500:
-        return Unanswered(_what(answer), server_error=True)
-    if _is_busy(answer):
-        return Busy(answer.code or "rate_limit", answer.retry_after_seconds)
-    if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
-        return Unanswered(_what(answer))
-    if not answer.is_stripes_own:
-        # A proxy or a load balancer may have answered for a request that went through.
-        return Unanswered(_what(answer))
-    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
-        return Denied(answer.code or f"http_{answer.status}", answer.message or _what(answer))
-    if answer.kind == "idempotency_error":
-        return KeyConflict(answer.message or _what(answer))
-    return _classify_refusal(answer)
-
-
-def _is_about_one_record(answer: _ErrorAnswer) -> bool:
-    """Whether a known code says so, whatever the status: one record must never pause all the others."""
-    return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
-        Meaning.OURS,
-        Meaning.BUSY,
-        Meaning.UNKNOWN,
-    )
-
-
-def _is_busy(answer: _ErrorAnswer) -> bool:
-    if answer.status == 409:
-        return answer.code in BUSY or answer.kind == "idempotency_error"
-    return answer.status == 429 or (answer.is_stripes_own and answer.code in BUSY)
-
-
-def _classify_refusal(answer: _ErrorAnswer) -> Failure:
-    message = answer.message or _what(answer)
-    told = message, answer.request_id, answer.replayed
-    if answer.message_code in BLOCKED:
-        return Blocked(answer.message_code, *told)
-    match meaning_of(answer.code, answer.param, answer.message):
-        case Meaning.ENDS:
-            return Refused(answer.code, *told)
-        case Meaning.MORE_THAN_LEFT:
-            return Refused("amount_exceeds_unrefunded", *told)
-        case Meaning.ALREADY_REFUNDED:
-            return AlreadyRefunded(*told)
-        case Meaning.BLOCKED:
-            return Blocked(answer.code, *told)
-        case Meaning.PERSON:
-            return Misconfigured(answer.code, *told)
-        case Meaning.OURS:
-            return Denied(answer.code or answer.kind, message, maybe_kept=True, replayed=answer.replayed)
-        case _ if answer.should_retry:
-            return Unanswered(_what(answer))
-        case _ if answer.status == 404 and not answer.code:
-            return Misconfigured("not_found", *told)
-    return UnknownRefusal(answer.code or answer.kind, *told)
-
-
-def _search_failure(error: Exception) -> Misconfigured | Busy | NotSent | Unanswered | Denied:
+def _search_failure(error: Exception) -> ListFailure:
     """A list refuses nothing: what would refuse a refund is here a fault of the set-up."""
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
-    failure = classify(error)
-    match failure:
-        case Misconfigured() | Busy() | NotSent() | Unanswered() | Denied():
-            return failure
-        case Refused(code, message, request_id) | Blocked(code, message, request_id):
-            return Misconfigured(code, message, request_id)
-        case UnknownRefusal(code, message, request_id):
-            return Misconfigured(UNKNOWN_REFUSAL, f"{code}: {message}", request_id)
-        case AlreadyRefunded() | KeyConflict():
-            return Unanswered("an answer that no list gives")
+    return as_list_failure(classify(error))
 
 
-def _reading_failure(error: Exception) -> PaymentUnreadable | Misconfigured | Busy | NotSent | Unanswered | Denied:
+def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
     """A refund that needs no reading must not wait for one that this server or this key does not allow."""
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
-        answer = _ErrorAnswer.of(error)
+        answer = ErrorAnswer.of(error)
         if is_no_way_to_read(answer.status, answer.code, answer.param):
-            return PaymentUnreadable(answer.message or _what(answer))
+            return PaymentUnreadable(answer.message or summary(answer))
     return _search_failure(error)
 
 
@@ -491,25 +376,3 @@ def _stripe_reason(reason: str) -> str:
 
 def _is_header_value(text: str) -> bool:
     return text != "" and text.isascii() and text.isprintable() and " " not in text
-
-
-def _what(answer: _ErrorAnswer) -> str:
-    return " ".join(part for part in (f"HTTP {answer.status}", answer.kind, answer.code) if part)
-
-
-def _retry_after_seconds(header: str | None) -> float | None:
-    """Seconds to wait; None where the header is absent or no number (Stripe never sends the date form)."""
-    try:
-        seconds = float(header or "nan")
-    except ValueError:
-        return None
-    return min(seconds, RETRY_AFTER_SECONDS_MAX) if math.isfinite(seconds) and seconds >= 0 else None
-
-
-def _is_replayed(headers: Mapping[str, str]) -> bool:
-    return headers.get("Idempotent-Replayed", "").lower() == "true"
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    said = headers.get("Request-Id", "")
-    return said if _REQUEST_ID.fullmatch(said) else None

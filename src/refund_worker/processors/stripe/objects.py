@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.processors.base import RefundObject
+from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.redaction import to_redacted
 
 METADATA_REFUND: Final = "refund_worker_refund"

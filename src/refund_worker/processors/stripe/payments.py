@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.processors.base import PaymentReading
+from refund_worker.domain.processor_replies import PaymentReading
 from refund_worker.processors.stripe.objects import CURRENCY, OPAQUE_ID, Unreadable
 
 # A server that answers so has no such path, or does not let our key read it: 405 and 501 are what some answer for 404.

@@ -28,7 +28,7 @@ def all_keys(connection: Connection) -> list[RowMapping]:
 
 
 def live_keys_named(connection: Connection, key_id_or_name: str, client: str | None) -> list[RowMapping]:
-    """Keys not revoked that have this id or this name, of any client or of one."""
+    """Return the keys that are not revoked and have this id or name, of one client or (None) of all."""
     k = api_keys.c
     query = select(api_keys).where(or_(k.key_id == key_id_or_name, k.name == key_id_or_name), k.revoked_at.is_(None))
     if client is not None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, case, delete, func, select, text, update
+from sqlalchemy import Connection, RowMapping, case, delete, func, select, update
 
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import console_sessions, console_tries, console_users
 
 _u, _s, _t = console_users.c, console_sessions.c, console_tries.c
-# Any number will do, as long as every process that adds users takes the same.
-NAMES_LOCK = 7_203_118_557
 
 
 def insert_user(connection: Connection, *, name: str, role: str, password_hash: str, now: float) -> None:
@@ -18,12 +16,6 @@ def insert_user(connection: Connection, *, name: str, role: str, password_hash: 
     row = {"name": name, "role": role, "password_hash": password_hash, "created_at": now}
     connection.execute(console_users.insert().values(**row))
     snapshots.append_current_rows(connection, "console_users", [name])
-
-
-def lock_names(connection: Connection) -> None:
-    """Until the end of the transaction nobody else adds a user; an SQLite writer is alone anyway."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": NAMES_LOCK})
 
 
 def find_user(connection: Connection, name: str) -> RowMapping | None:

@@ -1,6 +1,6 @@
-"""What Alembic runs: migrations on the connection that `schema.py` hands over, inside its one transaction.
+"""Runs Alembic's migrations on the connection that `schema.py` passes in, inside its one transaction.
 
-Nothing here reads a file, opens a connection or touches logging: the program that migrates keeps its own.
+This script reads no file, opens no connection and does not touch logging: the calling program keeps its own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from refund_worker.store.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    # SQLite can't alter a table in place: Alembic copies it.
+    # SQLite cannot alter a table in place: Alembic copies it.
     render_as_batch=True,
-    # Both databases can undo DDL, SQLite because `database.py` says BEGIN itself: a migration happens whole or not.
+    # Both databases can roll back DDL (SQLite because `database.py` says BEGIN itself), so a migration is applied
+    # completely or not at all.
     transactional_ddl=True,
 )
 with context.begin_transaction():

@@ -45,7 +45,7 @@ def latest_transactions(connection: Connection, *, limit: int, before: int | Non
     return list(connection.execute(query.order_by(t.seq.desc()).limit(limit + 1)).mappings())
 
 
-def rooms_of(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RowMapping]:
+def taken_of_transactions(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RowMapping]:
     """How much of these transactions is taken, and whether they were reversed."""
     query = select(transaction_rooms).where(transaction_rooms.c.transaction_id.in_(transaction_ids))
     return {row["transaction_id"]: row for row in connection.execute(query).mappings()}
@@ -78,7 +78,7 @@ def refunds_with_legs(connection: Connection, refund_ids: Collection[str]) -> se
     return set(connection.execute(query).scalars())
 
 
-def payments_of(connection: Connection, customer_id: str) -> list[RowMapping]:
+def latest_payments(connection: Connection, customer_id: str) -> list[RowMapping]:
     """The customer's payments, the newest first."""
     p = payments.c
     query = select(payments).where(p.customer_id == customer_id).order_by(p.captured_at.desc(), p.payment_id)

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from sqlalchemy import Connection, RowMapping, func, select, text
+from sqlalchemy import Connection, RowMapping, func, select
 
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import events, legs, refunds, repeated_requests, tallies
 
-# Any number will do, as long as every process that counts takes the same, and the sealer another.
-LOCK = 7_203_118_556
 PLACE = "events_counted"
 
 # (name, the first second of the day or hour, label)
 Slot = tuple[str, int, str]
-
-
-def try_lock(connection: Connection) -> bool:
-    """Whether this transaction is the one that may count now; an SQLite writer is alone anyway."""
-    if connection.dialect.name == "sqlite":
-        return True
-    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}).scalar())
 
 
 def counted_upto(connection: Connection) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Subquery, case, func, select, union_all
 
+from refund_worker.domain.refund import RefundStatus
 from refund_worker.store.tables import TROUBLED, legs, refunds
 
 
@@ -26,8 +27,8 @@ def _troubled(failed_at_most: int) -> Subquery:
     """Those that need attention and the newest that failed, from their index alone."""
     r = refunds.c
     query = select(r.refund_id, r.status, r.failure_code, r.updated_at).where(TROUBLED)
-    failed = query.where(r.status == "failed").order_by(r.refund_id.desc()).limit(failed_at_most).subquery()
-    return union_all(query.where(r.status == "needs_attention"), select(failed)).subquery("troubled")
+    failed = query.where(r.status == RefundStatus.FAILED).order_by(r.refund_id.desc()).limit(failed_at_most).subquery()
+    return union_all(query.where(r.status == RefundStatus.NEEDS_ATTENTION), select(failed)).subquery("troubled")
 
 
 def failures_by_code(connection: Connection, *, failed_at_most: int) -> list[dict[str, Any]]:
@@ -40,7 +41,7 @@ def failures_by_code(connection: Connection, *, failed_at_most: int) -> list[dic
         select(
             r.failure_code,
             func.count().label("refunds"),
-            func.sum(case((r.status == "needs_attention", 1), else_=0)).label("needs_attention"),
+            func.sum(case((r.status == RefundStatus.NEEDS_ATTENTION, 1), else_=0)).label("needs_attention"),
             func.min(r.updated_at).label("first_seen"),
             func.max(r.updated_at).label("last_seen"),
             func.max(r.refund_id).label("newest"),

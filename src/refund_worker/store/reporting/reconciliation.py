@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, select
 
+from refund_worker.batching import batched
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
-from refund_worker.domain.state_machine import LegOutcome
+from refund_worker.domain.refund import POSTED_UNENDED
+from refund_worker.domain.state_machine import FINAL_LEGS, LegOutcome
+from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.tables import (
     customers,
     events,
@@ -20,16 +22,7 @@ from refund_worker.store.tables import (
     refunds,
 )
 
-# Below what either database takes as parameters of one statement.
-IDS_AT_ONCE = 5_000
 ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_MANUALLY}", f"leg_{LegOutcome.ABANDONED}")
-
-
-def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    """The items in lists of at most `size`."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], int]:
@@ -59,18 +52,14 @@ def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[st
 
 def open_legs(connection: Connection) -> dict[str, str]:
     """Status by leg id of legs whose end is not known yet: their figures may differ for now."""
-    ends = ("succeeded", "failed", "canceled")
-    query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(ends))
+    query = select(legs.c.leg_id, legs.c.status).where(legs.c.status.not_in(FINAL_LEGS))
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def is_any_under_way(connection: Connection) -> bool:
     """Whether a refund's credits may be between balance and money still."""
-    under_way = ("sending", "pending", "reversing", "needs_attention")
-    return (
-        connection.execute(select(refunds.c.refund_id).where(refunds.c.status.in_(under_way)).limit(1)).first()
-        is not None
-    )
+    query = select(refunds.c.refund_id).where(refunds.c.status.in_(POSTED_UNENDED)).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[str]) -> list[str]:

@@ -1,15 +1,20 @@
-"""The routes by subject; `ROUTERS` is all of them."""
+"""The routes of the HTTP API, by subject."""
+
+from fastapi import APIRouter
 
 from refund_worker.web import webhooks
 from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds
 
-ROUTERS = (
-    payments.router,
-    customers.router,
-    refunds.router,
-    actions.router,
-    batches.router,
-    processors.router,
-    webhooks.router,
-    health.router,
-)
+
+def make_routers() -> tuple[APIRouter, ...]:
+    """Return all routers, those of the registered processors' webhooks included."""
+    return (
+        payments.router,
+        customers.router,
+        refunds.router,
+        actions.router,
+        batches.router,
+        processors.router,
+        webhooks.make_router(),
+        health.router,
+    )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.intake.batches import batch_view
@@ -19,7 +20,7 @@ from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import accept_batch
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import BatchShape, document
+from refund_worker.web.openapi import document
 from refund_worker.web.request_body import check_is_json, limited_body, rows_of
 from refund_worker.web.schemas import BatchRow
 
@@ -35,14 +36,12 @@ _SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {ROWS: {"type": "array", "items": BatchRow.model_json_schema(), "maxItems": ROWS_MAX}},
 }
-_CREATE = document(
-    {202: BatchShape}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]}
-)
-_SHOW = document({200: BatchShape}, (404,))
+_CREATE = document({202: Batch}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]})
+_SHOW = document({200: Batch}, (404,))
 
 
 async def _raw(request: Request) -> AsyncIterator[bytearray]:
-    """The body, which has its room until all its rows are taken in."""
+    """Give the body, whose memory stays reserved until all its rows are stored."""
     check_is_json(request)
     async with limited_body(request, BATCH_BYTES_MAX) as raw:
         yield raw
@@ -50,10 +49,10 @@ async def _raw(request: Request) -> AsyncIterator[bytearray]:
 
 @router.post("/v1/refund-batches", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)
 def create_batch(context: TheContext, caller: Caller, raw: Annotated[bytearray, Depends(_raw)]) -> JSONResponse:
-    """Take in up to 100,000 requests, each with its own key and its own answer; the same batch again does nothing new.
+    """Accept up to 100,000 requests, each with its own key and its own result; the same batch again does nothing new.
 
-    A row that is refused does not hold up the others. The answer comes when all rows are taken in. Should that break
-    off, the batch shows as stopped after three minutes; sent again, byte for byte, it goes on where it ended.
+    A refused row does not stop the others. The answer comes when all rows are stored. If the call breaks off, the batch
+    shows as stopped after three minutes; sent again, byte for byte, it continues where it ended.
     """
     _check_readable(raw)
     view = accept_batch(context, caller, _requests(raw, caller), body_sha256=body_hash(raw))
@@ -62,13 +61,13 @@ def create_batch(context: TheContext, caller: Caller, raw: Annotated[bytearray, 
 
 @router.get("/v1/refund-batches/{batch_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
 def show_batch(context: TheContext, caller: Caller, batch_id: PathId) -> JSONResponse:
-    """What became of a batch's rows, and how far its refunds are."""
+    """Show the results of a batch's rows and the progress of its refunds."""
     with context.database.read() as connection:
         return JSONResponse(batch_view(connection, batch_id, now=context.clock(connection), client=caller.sees))
 
 
 def _check_readable(raw: bytearray) -> None:
-    """The whole body before any of it is stored: half a batch must not be taken in because of a missing bracket."""
+    """Parse the whole body before any row is stored: a missing bracket must not leave half a batch stored."""
     for count, _ in enumerate(rows_of(raw, ROWS), 1):
         if count > ROWS_MAX:
             raise InvalidRequest(f"a batch has at most {ROWS_MAX} rows", field=ROWS)

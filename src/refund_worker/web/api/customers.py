@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
+from refund_worker import api_schema
 from refund_worker.engine.intake.schemas import CorrectionSchema
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId
@@ -14,15 +15,15 @@ from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import correct
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_KEY, CustomerShape, TransactionListShape, TransactionShape, document
+from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
 
 router = APIRouter(tags=["customers"])
 
-_CUSTOMER = document({200: CustomerShape}, (404,))
-_TRANSACTIONS = document({200: TransactionListShape}, (404, 422))
+_CUSTOMER = document({200: api_schema.Customer}, (404,))
+_TRANSACTIONS = document({200: api_schema.Page[api_schema.Transaction]}, (404, 422))
 _CORRECTION = document(
-    {201: TransactionShape, 200: TransactionShape},
+    {201: api_schema.Transaction, 200: api_schema.Transaction},
     (400, 404),
     body=CorrectionSchema,
     example={"credits": -150, "reason": "withdrawal agreed by phone"},
@@ -36,7 +37,7 @@ _CORRECTION = document(
     openapi_extra=_TRANSACTIONS.extra,
 )
 def list_transactions(context: TheContext, customer_id: PathId, page: Annotated[Page, Query()]) -> JSONResponse:
-    """What happened to the balance, newest first."""
+    """List the entries of the balance, newest first."""
     with context.database.read() as connection:
         return JSONResponse(
             api_objects.transactions(connection, customer_id, limit=page.limit, after=page.starting_after)
@@ -56,7 +57,7 @@ def add_correction(
     key: IdempotencyKey,
     body: Annotated[CorrectionSchema, Depends(json_body(CorrectionSchema))],
 ) -> JSONResponse:
-    """Put credits on a balance, or with a negative figure take them off."""
+    """Add credits to a balance, or remove them with a negative figure."""
     row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
     return JSONResponse(api_objects.transaction_view(row), 201 if new else 200, headers=headers)
@@ -64,6 +65,6 @@ def add_correction(
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
-    """The balance and recent corrections."""
+    """Show the balance and recent corrections."""
     with context.database.read() as connection:
         return JSONResponse(api_objects.customer(connection, customer_id))

@@ -1,4 +1,4 @@
-"""What requests say in headers and paths."""
+"""Values that requests carry in headers and paths."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from refund_worker.errors import StaleVersion
 from refund_worker.web.paths import decoded
 from refund_worker.web.problems import KeyMissing
 
-# A path that is no id names nothing: 404. Ids of the backend may have slashes, which are sent as %2F.
+# A path segment that is not a valid id is answered 404. Ids of the backend may have slashes, sent as %2F.
 PathId = Annotated[KnownId, BeforeValidator(decoded), Path()]
 
 _VERSION = re.compile(r'(?:W/)?"([0-9]{1,9})"|([0-9]{1,9})')
 
 
 async def _idempotency_key(request: Request) -> str:
-    """Raises `KeyMissing`, or `InvalidRequest` for one that can't be used."""
+    """Return the idempotency key. Raises `KeyMissing`, or `InvalidRequest` for an unusable one."""
     values = set(request.headers.getlist("idempotency-key"))
     if len(values) != 1 or not (key := values.pop()):
         raise KeyMissing("send the header Idempotency-Key, one for each intent", field="idempotency_key")
@@ -28,7 +28,7 @@ async def _idempotency_key(request: Request) -> str:
 
 
 async def _version(request: Request) -> int | None:
-    """The version in If-Match; None without one. What is no version of ours can't be the present one."""
+    """Return the version in If-Match, or None without one. Raises `StaleVersion` if it is not a version of ours."""
     text = request.headers.get("if-match", "")
     if text in ("", "*"):
         return None
@@ -43,4 +43,5 @@ Version = Annotated[int | None, Depends(_version)]
 
 
 def etag(version: int) -> dict[str, str]:
+    """Return the ETag header of a refund's version."""
     return {"ETag": f'"{version}"'}

@@ -1,4 +1,4 @@
-"""What happened in the admin backend: payments, spends, and the reversal that "Delete" makes."""
+"""Records of the admin backend: payments, spends, and the reversal that "Delete" makes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Payment, PaymentRead, Transaction
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
@@ -19,13 +20,13 @@ from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import AT, PaymentReadShape, PaymentShape, TransactionShape, document
+from refund_worker.web.openapi import AT, document
 from refund_worker.web.request_body import json_body
 
 router = APIRouter(tags=["records"])
 
 _PAYMENT = document(
-    {201: PaymentShape, 200: PaymentShape},
+    {201: Payment, 200: Payment},
     (409,),
     body=PaymentSchema,
     example={
@@ -39,9 +40,9 @@ _PAYMENT = document(
         "captured_at": AT,
     },
 )
-_PAYMENT_READ = document({200: PaymentReadShape}, (404,))
+_PAYMENT_READ = document({200: PaymentRead}, (404,))
 _SPEND = document(
-    {201: TransactionShape, 200: TransactionShape},
+    {201: Transaction, 200: Transaction},
     (409,),
     body=SpendSchema,
     example={
@@ -53,7 +54,7 @@ _SPEND = document(
         "occurred_at": AT,
     },
 )
-_REVERSAL = document({200: TransactionShape}, (404, 409))
+_REVERSAL = document({200: Transaction}, (404, 409))
 
 
 def _is_new(answer: Recorded | RefundWorkerError) -> bool:
@@ -66,7 +67,7 @@ def _is_new(answer: Recorded | RefundWorkerError) -> bool:
 def record_payment(
     context: TheContext, body: Annotated[PaymentSchema, Depends(json_body(PaymentSchema))]
 ) -> JSONResponse:
-    """Record money that was paid in: it raises the balance once."""
+    """Record a payment by the customer; it raises the balance once."""
     record = body.record()
     (answer,) = record_payments(context, [record])
     view: dict[str, Any] = body.model_dump(exclude_none=True) | {"captured_at": iso(record.captured_at)}
@@ -75,14 +76,14 @@ def record_payment(
 
 @router.get("/v1/payments/{payment_id}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)
 def show_payment(context: TheContext, payment_id: PathId) -> JSONResponse:
-    """A payment as recorded, and what its processor says of it: `verified` tells whether the two agree."""
+    """Show a payment as recorded and as its processor reports it; `verified` is true if the two agree."""
     with context.database.read() as connection:
         return JSONResponse(payment_objects.payment(connection, context, payment_id))
 
 
 @router.post("/v1/transactions", status_code=201, responses=_SPEND.responses, openapi_extra=_SPEND.extra)
 def record_spend(context: TheContext, body: Annotated[SpendSchema, Depends(json_body(SpendSchema))]) -> JSONResponse:
-    """Record credits that were spent: it lowers the balance once."""
+    """Record credits that were spent; this lowers the balance once."""
     (answer,) = record_spends(context, [body.record()])
     new = _is_new(answer)
     with context.database.read() as connection:
@@ -92,6 +93,6 @@ def record_spend(context: TheContext, body: Annotated[SpendSchema, Depends(json_
 
 @router.delete("/v1/transactions/{transaction_id}", responses=_REVERSAL.responses, openapi_extra=_REVERSAL.extra)
 def delete_transaction(context: TheContext, caller: Caller, transaction_id: PathId) -> JSONResponse:
-    """The linked reversal of a correction or of a credit refund to the balance; the same entry when asked again."""
+    """Reverse a correction or a credit refund to the balance by a linked entry; repeating it returns the same entry."""
     entry = authorised.delete_transaction(context, caller, transaction_id)
     return JSONResponse(transaction_view(entry))

@@ -1,4 +1,4 @@
-"""What lists can be asked for. An unknown parameter is refused: a misspelled filter must not show everything."""
+"""Parameters of the lists. An unknown parameter is refused: a misspelled filter must not show everything."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _digits(value: object) -> int:
 
 
 def _plus_restored(value: object) -> object:
-    """A plus sign that nobody escaped arrives as a space, and stands before a time zone then."""
+    """Restore an unescaped plus sign before a time zone, which arrives as a space."""
     return value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
 
 
 def _trimmed(value: object) -> object:
-    """As the header's value: blanks at its ends are no part of a key."""
+    """Remove blanks at the ends of a key, as for the header's value."""
     return value.strip(" \t") if isinstance(value, str) else value
 
 
@@ -40,7 +40,7 @@ Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_inp
 
 
 class Page(BaseModel):
-    """How many, and from behind which one."""
+    """Page of a list: its size, and the id to start after."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -49,7 +49,7 @@ class Page(BaseModel):
 
 
 class RefundQuery(Page):
-    """Which refunds; `status` may come several times."""
+    """Filter of the refund list; `status` may be there several times."""
 
     status: Annotated[list[RefundStatus], Field(max_length=20)] = []
     customer_id: KnownId | None = None
@@ -58,7 +58,7 @@ class RefundQuery(Page):
     idempotency_key: Key | None = None
 
     def filters(self, client: str | None) -> Filters:
-        """For the store; `client` is the one whose refunds are visible, None for all."""
+        """Return the filters for the store; `client` is the client whose refunds are visible, None for all."""
         return Filters(
             statuses=tuple(self.status),
             customer_id=self.customer_id,

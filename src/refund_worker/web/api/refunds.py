@@ -1,4 +1,4 @@
-"""Refunds: ask for one, look at it, look for some, see what would happen."""
+"""Refunds: request, show, list and preview."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
+from refund_worker.api_schema import Event, Page, Preview, Refund
 from refund_worker.engine.intake.schemas import RefundSchema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -15,7 +16,7 @@ from refund_worker.web.api.queries import RefundQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import request_refund
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_KEY, EventListShape, PreviewShape, RefundListShape, RefundShape, document
+from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import PreviewBody
 
@@ -30,16 +31,16 @@ REFUND_EXAMPLE = {
     "reason": "the chat broke off",
 }
 _CREATE = document(
-    {202: RefundShape, 200: RefundShape},
+    {202: Refund, 200: Refund},
     (400, 429),
     body=RefundSchema,
     example=REFUND_EXAMPLE,
     parameters=(HEADER_KEY,),
 )
-_PREVIEW = document({200: PreviewShape}, body=PreviewBody, example=REFUND_EXAMPLE)
-_SHOW = document({200: RefundShape}, (404,))
-_EVENTS = document({200: EventListShape}, (404,))
-_LIST = document({200: RefundListShape}, (422,))
+_PREVIEW = document({200: Preview}, body=PreviewBody, example=REFUND_EXAMPLE)
+_SHOW = document({200: Refund}, (404,))
+_EVENTS = document({200: Page[Event]}, (404,))
+_LIST = document({200: Page[Refund]}, (422,))
 
 
 @router.post("/v1/refunds", status_code=202, responses=_CREATE.responses, openapi_extra=_CREATE.extra)
@@ -49,7 +50,7 @@ def create_refund(
     key: IdempotencyKey,
     body: Annotated[RefundSchema, Depends(json_body(RefundSchema))],
 ) -> JSONResponse:
-    """Accept a refund: everything it takes is reserved; the workers do the rest."""
+    """Accept a refund and reserve everything it takes; the workers do the rest."""
     answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, answer.refund_id)
@@ -63,21 +64,21 @@ def create_refund(
 def preview_refund(
     context: TheContext, caller: Caller, body: Annotated[PreviewBody, Depends(json_body(PreviewBody))]
 ) -> JSONResponse:
-    """What would happen now; nothing is stored."""
+    """Show what the request would do now; nothing is stored."""
     request = body.request(idempotency_key="preview", client=caller.client, actor=caller.actor)
     return JSONResponse(preview(context, request))
 
 
 @router.get("/v1/refunds", responses=_LIST.responses, openapi_extra=_LIST.extra)
 def list_refunds(context: TheContext, caller: Caller, query: Annotated[RefundQuery, Query()]) -> JSONResponse:
-    """Refunds, newest first."""
+    """List refunds, newest first."""
     with context.database.read() as connection:
         return JSONResponse(api_objects.list_refunds(connection, query.filters(caller.sees)))
 
 
 @router.get("/v1/refunds/{refund_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
 def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
-    """One refund; its ETag is the version, for If-Match."""
+    """Show one refund; its ETag is the version, for If-Match."""
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
     return JSONResponse(api_objects.refund_view(refund), headers=etag(refund.version))
@@ -85,7 +86,7 @@ def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONR
 
 @router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
 def show_events(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
-    """The timeline, oldest first."""
+    """Show the timeline, oldest first."""
     with context.database.read() as connection:
         api_objects.find_refund(connection, refund_id, client=caller.sees)
         return JSONResponse({"data": api_objects.timeline(connection, refund_id), "has_more": False})

@@ -1,4 +1,4 @@
-"""The console as an application of its own below /console: its own guard, its own pages for what goes wrong."""
+"""The console as a separate application under /console, with its own guard and its own error pages."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ ROUTERS = tuple(part.router for part in _PARTS)
 
 
 def create_console() -> FastAPI:
-    """The application; whoever mounts it at `PREFIX` gives it `state.door` and `state.hashing` before it serves.
+    """Return the application; its parent mounts it at `PREFIX` and sets `state.door` and `state.hashing` first.
 
-    Raises `RuntimeError` for a route without a line in `access.RULES`.
+    Raises `RuntimeError` for a route without a line in `permissions.RULES`.
     """
     check_ruled(ROUTERS)
     app = FastAPI(dependencies=[Depends(console_guard)], openapi_url=None, redirect_slashes=False)
@@ -62,9 +62,9 @@ def create_console() -> FastAPI:
 
 
 class _LastResort:
-    """ASGI middleware: what nothing else answers gets the console's own page, and a log without people's texts.
+    """ASGI middleware that answers unhandled errors with the console's error page and logs them without customer data.
 
-    Left to the framework, the error would be answered in plain text and go on to the server, which prints all of it.
+    The framework alone would answer in plain text and pass the error to the server, which prints all of it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -83,7 +83,7 @@ class _LastResort:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            log.error("a page of the console broke: %s", type(error).__name__, exc_info=without_values(error))
+            log.error("a page of the console failed: %s", type(error).__name__, exc_info=without_values(error))
             request = Request(scope, receive)
             if not hasattr(request.state, "session"):
                 request.state.session = None
@@ -91,7 +91,7 @@ class _LastResort:
 
 
 async def to_console(request: Request) -> RedirectResponse:
-    """The address that people type."""
+    """Redirect the address without a slash at its end, which people type, to the console."""
     return RedirectResponse(PREFIX + "/", 307)
 
 
@@ -99,7 +99,7 @@ def _install(app: FastAPI) -> None:
     @app.exception_handler(SignInNeeded)
     async def sign_in(request: Request, error: SignInNeeded) -> Response:
         if request.method == "POST":
-            # What was in a form is lost with the session; the page that it was on is not.
+            # The input of the form is lost with the session, but its page can be opened again after signing in.
             return Page(request).go("/sign-in", next=came_from(request), done="ended")
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Page(request).go("/sign-in", next=wanted)
@@ -119,7 +119,7 @@ def _install(app: FastAPI) -> None:
     async def not_valid(request: Request, error: RequestValidationError) -> HTMLResponse:
         first: dict[str, Any] = error.errors()[0]
         told = (
-            f"This address is not whole, or its “{first['loc'][-1]}” is wrong. A link on a page leads to the right one."
+            f"This address is incomplete, or its “{first['loc'][-1]}” is wrong. Use a link on one of the pages instead."
         )
         return _error(request, 422, "invalid_request", told)
 
@@ -127,19 +127,19 @@ def _install(app: FastAPI) -> None:
     async def of_the_framework(request: Request, error: HTTPException) -> HTMLResponse:
         code = "not_found" if error.status_code == 404 else "invalid_request"
         what = "There is nothing at this address." if code == "not_found" else "This is not possible here."
-        # No route, no guard: whoever is signed in still has the menu.
+        # Without a route no guard has run: look the session up here, so that a signed-in user still has the menu.
         if not hasattr(request.state, "session"):
             request.state.session = await session_of(request)
         return _error(request, error.status_code, code, what)
 
 
 def came_from(request: Request) -> str | None:
-    """The page of ours that the form was on, as far as the browser tells and it can be asked for again."""
+    """Return the console page that sent the form, from the Referer header, or None if none can be reopened."""
     told = urlsplit(request.headers.get("referer", ""))
     if (told.scheme, told.netloc) != (request.url.scheme, request.url.netloc):
         return None
     path = told.path.removeprefix(PREFIX)
-    # Where a refusal of `approve` or the like was shown, the refund itself is.
+    # The page after a refused `approve` or similar has no GET route of its own: return the refund's page.
     for of_one in ("/refunds", "/batches"):
         parts = path.removeprefix(of_one).split("/")
         if path.startswith(of_one + "/") and len(parts) > 2 and parts[2] != "retry":

@@ -17,7 +17,7 @@ LATEST = 100
 
 @router.get("/approvals")
 def approvals(page: ThePage) -> HTMLResponse:
-    """What waits for a second person."""
+    """Show the refunds that wait for a second person."""
     wanted = refunds.Filters(statuses=(RefundStatus.AWAITING_APPROVAL,), limit=LATEST)
     with page.context.database.read() as connection:
         found = api_objects.list_refunds(connection, wanted)

@@ -1,4 +1,4 @@
-"""Audit: whether everything is as it was written, and who did what."""
+"""Audit: the state of the hash chain, and who did what."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refund_worker.web.console.pages import RowNumber, ThePage
 
 router = APIRouter()
 PAGE = 50
-# A press of the button reads so many seals, of at most 500 rows each: a person waits. All of them are for a timer.
+# The button verifies this many seals, of at most 500 rows each, while a person waits. Verifying all is a scheduled job.
 LATEST_SEALS = 20
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ def show_audit(
     alarm: bool = False,
     before: RowNumber | None = None,
 ) -> HTMLResponse:
-    """The state of the chain, and entries by the filter in the address."""
+    """Show the state of the chain, and the entries that match the filter in the address."""
     chosen: Json = {"of": of, "refund_id": refund_id.strip(), "customer_id": customer_id.strip()}
     chosen |= {"actor": actor.strip(), "kind": kind.strip(), "alarm": alarm}
     error = None
@@ -48,13 +48,13 @@ def show_audit(
         except InvalidRequest as wrong:
             error = wrong
     values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}
-    # Of these a finding names the row itself; its number is that of a snapshot.
+    # A finding in these tables names the row itself; its number is the number of a snapshot.
     values["covered"] = {*COVERED, LINKS}
     return page.show("audit.html", 422 if error else 200, error=error, **values)
 
 
 @router.post("/audit/verify")
 def verify_latest(page: ThePage) -> RedirectResponse:
-    """Hold the latest rows against their seals; what came of it is noted and shown."""
+    """Verify the latest rows against their seals; record and show the result."""
     report = verify_audit(page.context, page.identity, latest=LATEST_SEALS)
     return page.go("/audit", done="verified" if report.whole else "differs")

@@ -1,4 +1,4 @@
-"""Batches: what came in one call, how far it is, and which rows were refused."""
+"""Batches: the requests of one call, their progress, and the refused rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Word = Annotated[str, Query(max_length=200)]
 
 @router.get("/batches")
 def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLResponse:
-    """The newest first."""
+    """List the batches, newest first."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         found = batches.latest_batches(connection, limit=PAGE + 1, client=page.identity.sees, after=starting_after)
@@ -33,7 +33,7 @@ def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLRespo
 
 @router.get("/batches/{batch_id}")
 def one_batch(page: ThePage, batch_id: str, status: Word = "") -> HTMLResponse:
-    """Its progress, its refunds (in one status, where the address names it), and what was refused of it."""
+    """Show a batch: its progress, its refunds (of one status if the address names one), and its refused rows."""
     with page.context.database.read() as connection:
         batch = batch_view(
             connection,

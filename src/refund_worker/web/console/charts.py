@@ -1,4 +1,4 @@
-"""Figures: what happened in the last two weeks as plots, from the sums that the scheduler counts."""
+"""Figures: charts of the last two weeks, from the daily sums that the scheduler computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from refund_worker import times
+from refund_worker.domain.refund import ENDED_PAID, ENDED_UNPAID, UNDER_WAY, WAITING_FOR_PERSON, RefundStatus
 from refund_worker.engine.jobs import daily_stats
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import explain
@@ -25,15 +26,15 @@ router = APIRouter()
 DAYS = 14
 CAUSES = 8
 # From the bottom up.
-BANDS: Mapping[str, tuple[str, ...]] = {
-    "succeeded": ("succeeded", "partially_succeeded"),
-    "under way": ("queued", "sending", "pending", "reversing"),
-    "needs a person": ("needs_attention", "awaiting_approval"),
-    "ended without": ("failed", "rejected", "canceled"),
+BANDS: Mapping[str, tuple[RefundStatus, ...]] = {
+    "succeeded": ENDED_PAID,
+    "in progress": UNDER_WAY,
+    "needs a person": WAITING_FOR_PERSON,
+    "ended unpaid": ENDED_UNPAID,
 }
 PREVENTED = {
     "the same request again": "",
-    "a send repeated under its key": daily_stats.SENT_AGAIN,
+    "a send repeated with the same key": daily_stats.SENT_AGAIN,
     "found instead of sent again": daily_stats.FOUND,
 }
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -54,22 +55,25 @@ class Sums:
             self._by_name[name][at][label] = value
 
     def of(self, name: str, at: int) -> Mapping[str, int]:
-        """The values by label."""
+        """Return the values of `name` at `at` (epoch seconds), by label."""
         return self._by_name[name].get(at, {})
 
     def labels(self, *names: str) -> list[str]:
+        """Return all labels that these names have in the days shown, sorted."""
         return sorted({label for name in names for day in self.days for label in self.of(name, day)})
 
     def count(self, name: str, day: int) -> int:
+        """Return the sum over all labels of a day; without a name the number of repeated requests."""
         return sum(self.of(name, day).values()) if name else self._repeats.get(day, 0)
 
     def rows(self, values: Callable[[int], Sequence[int]]) -> list[tuple[str, Sequence[int]]]:
+        """Return (name of the day, its values) for every day shown."""
         return [(_day(day), values(day)) for day in self.days]
 
 
 @router.get("/figures")
 def show_figures(page: ThePage) -> HTMLResponse:
-    """Plots, each with its table."""
+    """Show the charts, each with its data table."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         today = times.day_of(now)
@@ -107,12 +111,12 @@ def _states(sums: Sums) -> Columns:
         by_status = sums.of(daily_stats.BY_STATUS, day)
         return [max(0, sum(by_status.get(status, 0) for status in statuses)) for statuses in BANDS.values()]
 
-    note = "By the day they were asked for, as they stand now."
+    note = "By the day of the request, with their status now."
     return columns("Refunds by state", note, list(BANDS), sums.rows(of))
 
 
 def _oldest(sums: Sums, now: float) -> Lines:
-    """Of each stretch of hours the highest age; where nobody looked, there is no line."""
+    """Return the highest age in each period of some hours; a period without measurements has a gap in the line."""
     width = DAYS * times.DAY / PLACES_OF_OLDEST
     rows: list[tuple[str, Sequence[float | None]]] = []
     for place in range(PLACES_OF_OLDEST):
@@ -121,8 +125,8 @@ def _oldest(sums: Sums, now: float) -> Lines:
         seen = [value for hour in hours for value in sums.of(daily_stats.OLDEST, hour).values()]
         rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
     each = f"at its highest in each {width / times.HOUR:g} hours"
-    note = f"The oldest that was under way or waited for a person, {each}. Logarithmic."
-    return lines("Age of the oldest unfinished", note, ["latest"], rows, age)
+    note = f"The oldest refund in progress or waiting for a person, {each}. Logarithmic."
+    return lines("Age of the oldest unfinished refund", note, ["latest"], rows, age)
 
 
 def _times(sums: Sums, name: str, heading: str) -> Lines:
@@ -130,20 +134,21 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
         (_day(day), [daily_stats.percentile(sums.of(name, day), share) for share in SHARES.values()])
         for day in sums.days
     ]
-    word = "the processor's first word" if name == daily_stats.TO_ACCEPTED else "its last"
+    word = "processor's first answer" if name == daily_stats.TO_ACCEPTED else "processor's final result"
     note = (
-        f"To {word}: half, 95 % and 99 % of that day's took no longer, to within a tenth. Approval counts. Logarithmic."
+        f"Time to the {word}: 50 %, 95 % and 99 % of the day's refunds took at most this long (accurate to 10 %, "
+        "approval time included). Logarithmic."
     )
     return lines(heading, note, list(SHARES), rows, latency)
 
 
 def latency(seconds: float | None) -> str:
-    """As an age; below a second in milliseconds, where an age would be none."""
+    """Return a duration as text: like `age`, but in milliseconds below one second."""
     return age(seconds) if seconds is None or seconds >= 1 else f"{max(1, round(seconds * 1_000))} ms"
 
 
 def _amounts(sums: Sums) -> list[Columns]:
-    """One plot for each currency, as they have no common scale: asked for, and of all that the processor paid."""
+    """Return one chart for each currency, since they have no common scale: amounts paid, and the total requested."""
     found = []
     for currency in sums.labels(daily_stats.ASKED, daily_stats.PAID):
 
@@ -154,13 +159,15 @@ def _amounts(sums: Sums) -> list[Columns]:
             return money(value, currency)
 
         asked = sum(sums.of(daily_stats.ASKED, day).get(currency, 0) for day in sums.days)
-        note = f"Paid back through processors, by the day of their word; {shown(asked)} were asked for in these days."
+        note = (
+            f"Paid back through processors, by the day of their confirmation. Requested in this period: {shown(asked)}."
+        )
         found.append(columns(f"Amounts in {currency}", note, ["paid"], sums.rows(of), shown))
     return found
 
 
 def _prevented(sums: Sums) -> Columns:
-    note = "Each could have paid a second time: the key, or looking before sending, made it one."
+    note = "Each of these could have paid twice; the key, or the look-up before sending, prevented it."
     rows = sums.rows(lambda day: [sums.count(name, day) for name in PREVENTED.values()])
     return columns("Duplicates prevented", note, list(PREVENTED), rows)
 
@@ -170,8 +177,8 @@ def _late(sums: Sums) -> Columns:
         money(sum(sums.of(daily_stats.PAID_LATER_LOST, day).get(currency, 0) for day in sums.days), currency)
         for currency in sums.labels(daily_stats.PAID_LATER_LOST)
     ]
-    note = "Succeeded first, and came back later; the credits went back to the customers."
+    note = "Refunds that succeeded and whose money came back later; the customers got the credits back."
     rows = sums.rows(lambda day: [sums.count(daily_stats.LATE, day)])
     return columns(
-        "Late failures", f"{note} {', '.join(lost)} in all." if lost else note, ["late failures"], rows, first_band=3
+        "Late failures", f"{note} Total: {', '.join(lost)}." if lost else note, ["late failures"], rows, first_band=3
     )

@@ -1,4 +1,4 @@
-"""The screens Manage Customers, one customer and Transactions, with the actions that start there."""
+"""The screens of the staff's procedures: Manage Customers, one customer, Transactions, and their actions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.api_schema import Refund
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import Kind, To
+from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -23,7 +24,6 @@ from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
-from refund_worker.web.console.refund_transaction import NOT_POSTED
 
 router = APIRouter()
 PAGE = 50
@@ -34,7 +34,7 @@ Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 @router.get("/customers")
 def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> HTMLResponse:
-    """Every customer, by id; the plus leads to the correction of the balance."""
+    """List the customers by id; the plus button opens the form that corrects the balance."""
     with page.context.database.read() as connection:
         rows = console_queries.customers_like(connection, q.strip(), limit=PAGE, after=after)
     return page.show("customers.html", q=q, rows=rows[:PAGE], more=rows[PAGE - 1] if len(rows) > PAGE else None)
@@ -42,12 +42,12 @@ def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> 
 
 @router.get("/customer")
 def one_customer(page: ThePage, id: Text = "") -> Response:
-    """Balance, payments, corrections and refunds."""
+    """Show one customer: balance, payments, corrections and refunds."""
     if not id:
         return page.go("/customers")
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id)
-        paid = console_queries.payments_of(connection, id)
+        paid = console_queries.latest_payments(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     return page.show("customer.html", customer=customer, payments=paid, refunds=found)
@@ -55,30 +55,33 @@ def one_customer(page: ThePage, id: Text = "") -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One entry of Transactions with what can be done with it; `refund` and `delete` are None where it can't be
-    at all, "" where it can, and else the reason why not."""
+    """One entry of Transactions and its possible actions.
+
+    `refund` and `delete` are None if the action never applies to this kind of entry, "" if it is possible now, and
+    otherwise the reason why it is not.
+    """
 
     entry: RowMapping
     refund: str | None
     delete: str | None
     pay_out: bool
-    paid_out_by: str | None  # the refund, where a correction is paid out
+    paid_out_by: str | None  # id of the refund that pays a correction out
 
 
 @router.get("/transactions")
 def transactions(
     page: ThePage, customer: Text = "", after: Text | None = None, before: RowNumber | None = None
 ) -> HTMLResponse:
-    """What happened to balances, newest first: of one customer, or of all."""
+    """List the changes of balances, newest first, of one customer or of all."""
     customer = customer.strip()
     with page.context.database.read() as connection:
         account = None
-        waiting: list[Json] = []
+        waiting: list[Refund] = []
         if customer:
             account = accounts.find_customer(connection, customer)
             found = ledger.transactions_of(connection, customer, limit=PAGE + 1, after=after) if account else []
             open_ones = refunds.Filters(
-                customer_id=customer, statuses=NOT_POSTED, client=page.identity.sees, limit=PAGE
+                customer_id=customer, statuses=NOT_YET_POSTED, client=page.identity.sees, limit=PAGE
             )
             waiting = api_objects.list_refunds(connection, open_ones)["data"]
         else:
@@ -91,7 +94,7 @@ def transactions(
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
     ids = [entry["transaction_id"] for entry in entries]
-    rooms = console_queries.rooms_of(connection, ids)
+    rooms = console_queries.taken_of_transactions(connection, ids)
     reversed_ones = console_queries.reversed_among(connection, ids)
     with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
     payouts = console_queries.payouts_of(connection, ids)
@@ -111,12 +114,12 @@ def _line(
     refund = delete = None
     pay_out = paid_out = False
     if kind == "spend":
-        refund = "" if left else "all of it is already given back"
+        refund = "" if left else "all of it has already been refunded"
     elif kind == "credit_refund":
-        delete = "the money of this refund was already asked for" if entry["refund_id"] in with_money else ""
+        delete = "the money of this refund has already been requested" if entry["refund_id"] in with_money else ""
     elif kind == "correction" and not entry["refund_id"]:
         paid_out = room is not None and room["taken"] > 0
-        delete = "it is paid out, or about to be" if paid_out else ""
+        delete = "it is being paid out or was paid out" if paid_out else ""
         pay_out = entry["credits"] < 0 and not paid_out and id not in reversed_ones
     if delete is not None and id in reversed_ones:
         delete = "already deleted: a reversal refers to it"
@@ -128,7 +131,7 @@ def _line(
 
 @router.get("/delete-transaction")
 def ask_to_delete(page: ThePage, id: Text = "") -> Response:
-    """What deleting would do, or why it can't be done."""
+    """Show the effect of Delete, or why it is not possible."""
     if not id:
         return page.go("/transactions")
     return _delete_page(page, id)
@@ -136,10 +139,10 @@ def ask_to_delete(page: ThePage, id: Text = "") -> Response:
 
 @router.post("/delete-transaction", response_model=None)
 def delete_transaction(page: ThePage) -> Response:
-    """The reversal entry, once."""
+    """Add the reversal entry; repeating the request adds no second one."""
     id = page.form.get("id", "")
     try:
-        # Made once, whoever presses again: no id of the form is needed for that.
+        # The engine reverses an entry only once, so this needs no idempotency key of the form.
         reason = parse_schema(Why, {"reason": words(page.form, "reason", "Reason")}).reason
         entry = authorised.delete_transaction(page.context, page.identity, id, reason=reason)
     except NotFound:
@@ -165,7 +168,7 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
 
 @router.get("/add-credits")
 def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
-    """The form, with the balance and recent corrections beside it."""
+    """Show the form with the balance and the recent corrections."""
     if not customer:
         return page.go("/customers")
     return _credits_page(page, {"customer": customer})
@@ -173,7 +176,7 @@ def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
 
 @router.post("/add-credits", response_model=None)
 def add_credits(page: ThePage) -> Response:
-    """Enter the correction; the same form sent twice is one correction."""
+    """Add the correction; the same form sent twice adds one correction."""
     form = page.form
     try:
         given = {"credits": whole(form, "credits", "Amount"), "reason": words(form, "reason", "Reason")}
@@ -216,7 +219,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 
 @router.get("/return-money")
 def ask_to_return_money(page: ThePage, id: Text = "", currency: Text = "") -> Response:
-    """The payments that the money of a negative correction would go back over."""
+    """Show the payments that the money of a negative correction would go back through."""
     if not id:
         return page.go("/transactions")
     return _money_page(page, {"id": id, "currency": currency})
@@ -224,7 +227,7 @@ def ask_to_return_money(page: ThePage, id: Text = "", currency: Text = "") -> Re
 
 @router.post("/return-money", response_model=None)
 def return_money(page: ThePage) -> Response:
-    """Pay out the correction: a withdrawal that takes nothing more off the balance."""
+    """Pay out the correction by a withdrawal that removes nothing more from the balance."""
     form = page.form
     entry = _correction(page, form.get("id", ""))
     try:
@@ -247,14 +250,16 @@ def _correction(page: Page, transaction_id: str) -> RowMapping:
     with page.context.database.read() as connection:
         entry = ledger.transactions_by_id(connection, [transaction_id]).get(transaction_id)
     if entry is None or entry["kind"] != "correction" or entry["credits"] >= 0:
-        raise NotFound(f"there is no correction {transaction_id} that took credits off")
+        raise NotFound(f"there is no correction {transaction_id} that removed credits")
     return entry
 
 
 def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     entry = _correction(page, form.get("id", ""))
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
     told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))

@@ -1,4 +1,4 @@
-"""Failures: what stopped or failed by cause, and retrying all that stopped for one cause."""
+"""Failures: refunds that stopped or failed, by cause, and the retry of all that stopped for one cause."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_reques
 router = APIRouter()
 Word = Annotated[str, Query(max_length=200)]
 REFUSED = 20
-# Enough for one press of retry, whose lines in the timelines these bounds enclose.
+# Enough for the events of one bulk retry, which lie between the two numbers in the address.
 EVENTS_MAX = 20 * bulk_retry.PRESS_MAX
 
 
 @router.get("/failures")
 def show_failures(page: ThePage) -> HTMLResponse:
-    """What stopped or failed, by cause, and what a door refused that can't answer its caller."""
+    """Show refunds that stopped or failed, by cause, and refused requests whose sender could not be answered."""
     with page.context.database.read() as connection:
         groups = failures(connection)
         refused = refused_requests(connection, REFUSED)
-    # What a person can do something about first, each part the most frequent first.
+    # Causes that a person can act on come first; the sort is stable, so the most frequent stay first in each part.
     groups.sort(key=lambda group: not group["needs_attention"])
     return page.show("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
 
 
 @router.get("/failures/retry")
 def ask_to_retry(page: ThePage, code: Word = "") -> HTMLResponse:
-    """Which refunds would be retried, and what retrying does."""
+    """Show the refunds that would be retried, and the effect of the retry."""
     return _retry_page(page, code)
 
 
 @router.post("/failures/retry", response_model=None)
 def retry(page: ThePage) -> Response:
-    """Retry exactly those that the person saw, or none."""
+    """Retry exactly the refunds that the person saw, or none of them."""
     form = page.form
     code = form.get("code", "")
     try:
@@ -78,7 +78,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
 
 @router.get("/failures/watch")
 def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLResponse:
-    """What becomes of the refunds that one press retried."""
+    """Show the progress of the refunds that one bulk retry released."""
     with page.context.database.read() as connection:
         last = min(last, first + EVENTS_MAX)
         ids = console_queries.refunds_of_events(connection, first, last, actor=by, kind="retry_requested")

@@ -1,4 +1,4 @@
-"""Fields of forms, read strictly; what is wrong is said in words for the person who typed it."""
+"""Strict reading of form fields, with error messages written for the person at the form."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from refund_worker.engine.intake.schemas import Schema, Text
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
-# What fields are called on the pages, where the API has another name for them.
+# Labels of fields on the pages, where they differ from the API's names.
 _LABELS = {"credits": "Amount", "created_gte": "Accepted since", "customer_id": "Customer"}
-# Pydantic's own words, for programs, and ours for people.
+# Pydantic's messages, which are written for programs, and their replacements for people.
 _PROGRAM_TALK: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (
         re.compile(r"String should have at most ([0-9]+) characters"),
         lambda found: f"at most {int(found[1]):,} characters",
     ),
-    (re.compile(r"String should match pattern .*"), lambda _: "not written as it should be"),
+    (re.compile(r"String should match pattern .*"), lambda _: "not in the expected format"),
     (re.compile(r"Input should be greater than 0"), lambda _: "1 or more"),
     (re.compile(r"Input should be less than or equal to ([0-9]+)"), lambda found: f"at most {int(found[1]):,}"),
-    (re.compile(r"Input should be .*"), lambda _: "choose one of those that are there"),
+    (re.compile(r"Input should be .*"), lambda _: "choose one of the options shown"),
 )
 _FIRST_WORD = re.compile(r"[a-z]+(?= |:|$)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 class Why(Schema):
-    """The reason of an act, as strictly read as the API's."""
+    """The reason of an action, validated like the API's."""
 
     reason: Text
 
 
 def whole(values: Mapping[str, str], name: str, label: str) -> int:
-    """A whole number, perhaps with a sign. Raises `InvalidRequest`."""
+    """Return the field as a whole number, with an optional sign. Raises `InvalidRequest`."""
     text = values.get(name, "").strip()
     if not _WHOLE.fullmatch(text):
-        raise InvalidRequest(f"{label}: write a whole number, such as 25", field=name)
+        raise InvalidRequest(f"{label}: enter a whole number, such as 25", field=name)
     return int(text.replace("\N{MINUS SIGN}", "-"))
 
 
 def words(values: Mapping[str, str], name: str, label: str) -> str:
-    """Text that must be there. Raises `InvalidRequest`."""
+    """Return the required text of the field. Raises `InvalidRequest` if it is empty."""
     text = values.get(name, "").strip()
     if not text:
-        raise InvalidRequest(f"{label}: say why in a few words; it is kept with what you do", field=name)
+        raise InvalidRequest(f"{label}: say why in a few words; it is stored with your action", field=name)
     return text
 
 
 def key_of(values: Mapping[str, str]) -> str:
-    """The idempotency key that the form's own id stands for. Raises `InvalidRequest`."""
+    """Return the idempotency key made from the form's id. Raises `InvalidRequest` without a valid id."""
     request_id = values.get("request_id", "")
     if not _REQUEST_ID.fullmatch(request_id):
-        raise InvalidRequest("the form has lost its id: open the page again")
+        raise InvalidRequest("the form has no valid id: open the page again")
     return f"console-{request_id}"
 
 
 def said(error: RefundWorkerError) -> str:
-    """What an error says, for a person: labels instead of names of fields, and whole sentences."""
+    """Return an error's message for a person: with labels instead of field names, as a sentence."""
     if isinstance(error, KeyReused):
-        return "This form was sent before, with something else in it: see what came of that first."
+        return "This form was already sent with other values: check the result of that request first."
     text = error.message
     if error.field and text.startswith(f"{error.field}: "):
         text = text.removeprefix(f"{error.field}: ")
@@ -70,5 +70,5 @@ def said(error: RefundWorkerError) -> str:
 
 
 def sentence(text: str) -> str:
-    """Begun with a capital, unless it begins with an id."""
+    """Return `text` with a capital first letter, unless it begins with an id."""
     return text[:1].upper() + text[1:] if _FIRST_WORD.match(text) else text

@@ -1,4 +1,4 @@
-"""The texts of the console."""
+"""Labels of the console, in the words of the staff's own procedures where these have one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATUS_WORDS: Mapping[str, str] = {
     "requires_action": "waits for the customer",
 }
 
-# What a badge looks like; its words say the same.
+# Colour of a status badge; its text says the same.
 STATUS_TONES: Mapping[str, str] = {
     "succeeded": "good",
     "partially_succeeded": "warn",
@@ -48,86 +48,89 @@ KIND_WORDS: Mapping[str, str] = {
     "reversal": "Reversal",
 }
 
-# The button, and what pressing it will do.
+# Label of the button, and the effect of pressing it.
 ACTION_WORDS: Mapping[str, tuple[str, str]] = {
-    "approve": ("Approve", "Lets the refund go: credits are posted and money is asked for. Not by who asked for it."),
-    "reject": ("Reject", "Ends the refund for good. What was reserved is free again; no money moves."),
-    "cancel": ("Cancel", "Ends the refund before anything was sent. What was reserved is free again."),
+    "approve": (
+        "Approve",
+        "Releases the refund: credits are posted and the money is sent. Its requester cannot approve it.",
+    ),
+    "reject": ("Reject", "Ends the refund for good. Everything it reserved is released; no money moves."),
+    "cancel": ("Cancel", "Ends the refund before anything is sent. Everything it reserved is released."),
     "retry": (
         "Retry",
-        "First asks the processor whether a refund exists. Only where there is none, one more attempt is made.",
+        "Asks the processor first whether a refund exists. A new attempt is made only if there is none.",
     ),
-    "resolve": ("Resolve", "Ends it by hand: paid in another way, or the credits given back to the customer."),
+    "resolve": ("Resolve", "Ends it manually: you paid in another way, or the customer gets the credits back."),
 }
 
 EVENT_WORDS: Mapping[str, str] = {
     "accepted": "Accepted",
     "credit_refund_reversed": "The refund's entry was deleted",
-    "retry_requested": "Retry asked for",
-    "leg_replaced": "Another payment stands in",
-    "processor_contradicts": "The processor says otherwise",
-    "posted_after_all": "Booked after all: the processor has it",
-    "paid_by_hand_stands": "Failed at the processor; what was paid by hand stands",
-    "quiet_begins_anew": "Looked at late: the quiet window begins anew",
-    "answer_mismatch": "The answer is not what was asked for",
-    "clock_went_back": "The database's clock was set back",
-    "unknown_status": "A status that we do not know",
-    "internal_error": "This program broke on it",
+    "retry_requested": "Retry requested",
+    "leg_replaced": "Another payment is used instead",
+    "processor_contradicts": "The processor reports a different result",
+    "posted_after_all": "Posted after all: the processor has this refund",
+    "paid_by_hand_stands": "Failed at the processor; the manual payment still counts",
+    "quiet_begins_anew": "Checked late: the quiet window starts again",
+    "answer_mismatch": "The answer does not match the request",
+    "clock_went_back": "The database clock moved back",
+    "unknown_status": "Unknown status at the processor",
+    "internal_error": "Internal error in this program",
     "refund_credited": "Credits given back to the balance",
     "refund_posted": "Ledger entries posted",
     "refund_approved": "Approved",
     "refund_rejected": "Rejected",
     "refund_canceled": "Canceled",
-    "refund_stuck": "A person is needed",
-    "refund_asking": "Money is being asked for",
-    "refund_waiting": "The processor accepted; not final yet",
+    "refund_stuck": "A person must decide",
+    "refund_asking": "The money is being sent",
+    "refund_waiting": "Accepted by the processor; not final yet",
     "refund_returning": "Credits are being given back",
-    "refund_paid": "All of it is paid",
-    "refund_paid_in_part": "Part of it is paid",
-    "refund_paid_nothing": "Nothing of it was paid",
+    "refund_paid": "Paid in full",
+    "refund_paid_in_part": "Paid in part",
+    "refund_paid_nothing": "Not paid",
     "leg_sent": "Sent to the processor",
-    "leg_accepted": "The processor accepted",
-    "leg_asks_customer": "The processor asks the customer",
-    "leg_paid": "Paid back over this payment",
+    "leg_accepted": "Accepted by the processor",
+    "leg_asks_customer": "The customer must act",
+    "leg_paid": "Paid back through this payment",
     "leg_object_failed": "Failed at the processor",
     "leg_object_canceled": "Canceled at the processor",
     "leg_refused": "Refused for good",
-    "leg_blocked": "Refused for now; nothing was made",
-    "leg_unfunded": "Failed for want of balance; tried again",
+    "leg_blocked": "Refused for now; no refund was made",
+    "leg_unfunded": "Failed for lack of funds; will be tried again",
     "leg_not_executed": "Not executed; will be sent again",
-    "leg_silence": "No certain answer: looking first",
-    "leg_absent": "Looked up: nothing exists there",
+    "leg_silence": "Result unknown: checked before any new attempt",
+    "leg_absent": "Looked up: no refund exists at the processor",
     "leg_released": "Released: nothing was sent",
-    "leg_given_up": "Given up",
-    "leg_paid_by_hand": "Paid by hand",
-    "processor_paused": "Sending stopped",
-    "processor_resumed": "Sending goes on",
-    "person_linked": "Two names said to be one person",
-    "person_unlinked": "Two names no longer said to be one person",
+    "leg_given_up": "Abandoned",
+    "leg_paid_by_hand": "Paid manually",
+    "processor_paused": "Sending paused",
+    "processor_resumed": "Sending resumed",
+    "person_linked": "Two names linked as one person",
+    "person_unlinked": "Two names no longer linked as one person",
     "user_created": "User created",
     "user_password_set": "Password set",
     "user_role_set": "Role set",
     "user_enabled": "User enabled",
     "user_disabled": "User disabled",
-    "user_unlocked": "Wrong passwords forgotten",
+    "user_unlocked": "Unlocked: failed sign-ins cleared",
 }
 
-# What became of an attempt, by the engine's names for answers.
+# Result of an attempt, by the engine's names for answers.
 OUTCOME_WORDS: Mapping[str, str] = {
     "Answered": "the refund was made",
     "Refused": "refused for good",
-    "AlreadyRefunded": "the payment is refunded already, it says",
-    "Blocked": "refused for now; nothing was made",
-    "Busy": "not executed: busy",
+    "AlreadyRefunded": "the processor says that the payment is already refunded",
+    "Blocked": "refused for now; no refund was made",
+    "Busy": "not executed: the processor is busy",
     "NotSent": "not sent: no connection",
-    "Unanswered": "no answer: it may have been made or not",
-    "Denied": "our set-up is at fault; sending stopped",
-    "Misconfigured": "it does not take this payment or a value of it",
-    "UnknownRefusal": "refused by a word that we do not know",
+    "Unanswered": "no answer: it is not known whether a refund was made",
+    "Denied": "our configuration is wrong; sending paused",
+    "Misconfigured": "the processor does not accept this payment or one of the values",
+    "UnknownRefusal": "refused with a code that we do not know",
     "KeyConflict": "the key was used with another request",
 }
 
-# Failure codes whose message is this program's own; all others come with the processor's words.
+# Failure codes whose message this program writes; the message of any other code is the processor's.
 OUR_CODES = frozenset(
     {
         "processor_unreachable",
@@ -147,21 +150,21 @@ OUR_CODES = frozenset(
 
 
 def whose_words(failure_code: str | None, message: str) -> str:
-    """What a failure's message is called: only what the processor said is said to be its words."""
+    """Return the label of a failure's message; only a message by the processor is labelled as the processor's."""
     ours = failure_code is None or failure_code in OUR_CODES or message.startswith("the processor says ")
-    return "in detail" if ours else "the processor's words"
+    return "details" if ours else "the processor's message"
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was just done, told on the page that it leads to and on no other; `tone` is how it looks."""
+    """Message about a finished action, shown only on `page`, the page that follows; `tone` is its colour."""
 
     page: str
     text: str
     tone: str = "good"
 
 
-_ENDED = "Your session had ended. Nothing was done; sign in and repeat it."
+_ENDED = "Your session had ended. Nothing was done; sign in and try again."
 _ONE = "/refunds/{refund_id}"
 DONE: Mapping[str, Done] = {
     "signed_out": Done("/sign-in", "You are signed out."),
@@ -170,21 +173,23 @@ DONE: Mapping[str, Done] = {
         "/transactions",
         "The refund is accepted. Its entry appears below as soon as it is posted, usually within a second.",
     ),
-    "deleted": Done("/transactions", "Deleted: a reversal entry takes it back. Nothing is ever erased."),
-    "corrected": Done("/add-credits", "The correction is entered."),
-    "asked": Done(_ONE, "Accepted: see below how far it is."),
+    "deleted": Done("/transactions", "Deleted: a reversal entry takes it back. Nothing is erased."),
+    "corrected": Done("/add-credits", "The correction was added."),
+    "asked": Done(_ONE, "Accepted: the progress is shown below."),
     "approval": Done(_ONE, "Accepted; a second person must approve it first."),
-    "approve": Done(_ONE, "Approved: it goes on by itself."),
+    "approve": Done(_ONE, "Approved: the refund now continues automatically."),
     "reject": Done(_ONE, "Rejected: nothing was paid."),
     "cancel": Done(_ONE, "Canceled: nothing was paid."),
-    "retry": Done(_ONE, "Retry asked for: the processor is asked first what exists."),
+    "retry": Done(_ONE, "Retry requested: the processor is asked first whether a refund exists."),
     "resolve": Done(_ONE, "Resolved."),
-    "verified": Done("/audit", "The latest entries are as they were written."),
+    "verified": Done("/audit", "The latest entries are unchanged."),
     "differs": Done(
         "/audit",
-        "Some entries are not as they were written: see below, and tell whoever answers for the database.",
+        "Some entries were altered: see below, and inform the person responsible for the database.",
         "bad",
     ),
-    "paused": Done("/processors", "Paused: nothing more is sent there. Looking up what is under way goes on."),
-    "resumed": Done("/processors", "Resumed: what waited goes at once."),
+    "paused": Done(
+        "/processors", "Paused: nothing more is sent to this processor. Refunds already sent are still looked up."
+    ),
+    "resumed": Done("/processors", "Resumed: waiting refunds are sent at once."),
 }

@@ -7,10 +7,10 @@ from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.access.permissions import CONSOLE_ROLES
+from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import FAILURE_CODES
 from refund_worker.engine.views.failure_groups import failures
-from refund_worker.store import processors
 from refund_worker.store.reporting import console_queries, metrics
 from refund_worker.web.console.pages import ThePage
 
@@ -20,7 +20,7 @@ LATEST = 100
 
 @router.get("/")
 def overview(page: ThePage) -> HTMLResponse:
-    """Is all well, and if not, where to look."""
+    """Show whether anything needs a person, with links to it."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         oldest = metrics.oldest_in(connection, NON_FINAL)
@@ -31,14 +31,14 @@ def overview(page: ThePage) -> HTMLResponse:
             "waiting_events": metrics.count_waiting_events(connection),
             "money_in_flight": console_queries.money_in_flight(connection),
             "groups": failures(connection, failed_at_most=0),
-            "paused": [row for row in processors.status_of_processors(connection) if row["paused_by"]],
+            "paused": [switch for switch in stored_switches(connection, page.context) if switch["paused"]],
         }
     return page.show("overview.html", **values)
 
 
 @router.get("/webhooks")
 def webhooks(page: ThePage) -> HTMLResponse:
-    """What the processors told us, the latest first."""
+    """Show the latest webhook events, newest first."""
     with page.context.database.read() as connection:
         rows = console_queries.latest_events(connection, LATEST)
         waiting = metrics.count_waiting_events(connection)
@@ -47,11 +47,11 @@ def webhooks(page: ThePage) -> HTMLResponse:
 
 @router.get("/settings")
 def settings(page: ThePage) -> HTMLResponse:
-    """Every setting, secrets hidden."""
+    """Show every setting, with secrets hidden."""
     return page.show("settings.html", settings=page.settings.redacted())
 
 
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
-    """Explain the two refund procedures and every failure code."""
+    """Show the staff's two procedures, the roles, and the meaning of every failure code."""
     return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())

@@ -1,4 +1,4 @@
-"""Rendering: templates with everything escaped, and what every page needs."""
+"""Rendering: templates that escape all values, and the values that every page needs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
-    # A form's page is told where it came from on this host, nobody else anything.
+    # Requests to this host carry the page they come from (`came_from` reads it); requests to other hosts do not.
     "Referrer-Policy": "same-origin",
 }
 STATIC: Mapping[str, tuple[bytes, str]] = {
@@ -52,7 +52,7 @@ STATIC: Mapping[str, tuple[bytes, str]] = {
 }
 VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).hexdigest()[:12]
 
-# (path, what it is called) in the order of the menu; what a role may not open is left out.
+# (path, name) in the order of the menu; pages that a role may not open are left out.
 MENU = (
     ("Customers", (("/customers", "Manage Customers"), ("/transactions", "Transactions"))),
     (
@@ -78,7 +78,7 @@ MENU = (
     ),
 )
 
-# Where in the menu one is on pages that have no line of their own in it.
+# The menu entry to highlight on pages that are not in the menu.
 BELOW = {
     "/customer": "/customers",
     "/add-credits": "/customers",
@@ -89,7 +89,7 @@ BELOW = {
 
 
 def at(value: float | str | None) -> str:
-    """A time in UTC; the page's script adds the reader's own time to it."""
+    """Return a time (epoch seconds or ISO 8601) as text in UTC; the page's script adds the reader's time zone."""
     if value is None:
         return ""
     moment = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
@@ -97,20 +97,22 @@ def at(value: float | str | None) -> str:
 
 
 def iso(value: float | str | None) -> str:
+    """Return a time (epoch seconds or ISO 8601) in ISO 8601, for the attribute `datetime`; "" for None."""
     return at(value).replace(" ", "T") + "Z" if value is not None else ""
 
 
 def number(value: int) -> str:
+    """Return the number with commas between thousands."""
     return f"{value:,}"
 
 
 def signed(value: int) -> str:
-    """With its sign, so that what was taken is told apart from what was given without colour."""
+    """Return the number with its sign, so that additions and removals differ without colour."""
     return f"+{value:,}" if value > 0 else f"\N{MINUS SIGN}{-value:,}" if value else "0"
 
 
 def age(seconds: float | None) -> str:
-    """About how long, in its two largest units."""
+    """Return a duration in seconds as text, in its two largest units."""
     if seconds is None:
         return "\N{EN DASH}"
     left = max(0, int(seconds))
@@ -123,12 +125,12 @@ def age(seconds: float | None) -> str:
 
 
 def short(text: str, length: int = 14) -> str:
-    """The end of an id: its beginning is the time, which ids made together share."""
+    """Return the end of an id: ids made at the same time share their beginning."""
     return text if len(text) <= length else f"\N{HORIZONTAL ELLIPSIS}{text[-length + 1 :]}"
 
 
 def link(path: str, **query: object) -> str:
-    """A path of the console with a query; what is None or empty is left out."""
+    """Return a path of the console with a query; parameters that are None or empty are left out."""
     wanted = {name: value for name, value in query.items() if value not in (None, "", ())}
     return PREFIX + path + (f"?{urlencode(wanted, doseq=True)}" if wanted else "")
 
@@ -171,7 +173,7 @@ _environment.globals.update(
 
 
 class Page:
-    """One request to the console: who asks, what was sent, and how it is answered."""
+    """One request to the console: its session, its form, and the ways to answer it."""
 
     def __init__(self, request: Request) -> None:
         door: Door = request.app.state.door
@@ -183,15 +185,16 @@ class Page:
 
     @property
     def identity(self) -> Identity:
-        """Who is signed in; the guard lets nobody else come this far."""
+        """The signed-in user; the guard has already refused requests without a session."""
         assert self.session is not None
         return self.session.identity
 
     def may(self, method: str, path: str) -> bool:
+        """Return True if the signed-in user may use this route."""
         return may(self.session, method, path)
 
     def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """The page; a message of `DONE` on top where the address names one."""
+        """Return the rendered page; on top a message of `DONE` if the address names one for this page."""
         path = self.request.url.path.removeprefix(PREFIX) or "/"
         shared: dict[str, Any] = {
             "session": self.session,
@@ -207,13 +210,13 @@ class Page:
         return HTMLResponse(text, status, headers=HEADERS)
 
     def _done(self) -> Done | None:
-        """What the address says was just done, where this is the page for it."""
+        """Return the message that the address names, if it belongs on this page."""
         done = DONE.get(self.request.query_params.get("done", ""))
         route = self.request.scope.get("route")
         return done if done and route is not None and route.path_format == done.page else None
 
     def go(self, path: str, **query: object) -> RedirectResponse:
-        """See there: what was sent is done, and reloading the next page sends nothing again."""
+        """Redirect with 303 after a form, so that a reload of the next page does not send the form again."""
         return RedirectResponse(link(path, **query), 303, headers=HEADERS)
 
 
@@ -224,10 +227,10 @@ async def _page(request: Request) -> Page:
 ThePage = Annotated[Page, Depends(_page)]
 
 
-# A number of a row in an address: what no database can hold is no row's.
+# A row number in an address, limited to the range that a database can store.
 RowNumber = Annotated[int, Query(ge=-(2**63), le=2**63 - 1)]
 
 
 def new_request_id() -> str:
-    """Of one form: sent twice, it is one request."""
+    """Return a new id for one form; a form sent twice is one request."""
     return secrets.token_urlsafe(18)

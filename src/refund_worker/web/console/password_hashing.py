@@ -1,9 +1,9 @@
-"""Where passwords are looked at: in threads of their own, so that guessers hold up nobody but each other.
+"""Password checks in threads of their own, so that guessers delay only each other.
 
-A check takes a tenth of a second and 64 MiB. In the threads that all routes share, sixty guessers were waited for by
-every call of the API. Here who comes waits in a line, which costs no thread. Those whose address tried less often in
-the last minute go first, and of these who came last: a person's right password does not wait behind all who guess, and
-where not all can be served in time, some are.
+A check takes a tenth of a second and 64 MiB. In the threads that all routes share, sixty guessers delayed every call of
+the API. Here requests wait in a queue, which costs no thread. Requests from addresses with fewer tries in the last
+minute go first, and among these the latest: a person's right password does not wait behind all guessers, and if not all
+requests can be served in time, at least some are.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 2
-# Some seconds' work. Who would wait longer is told at once.
+# The work of some seconds. A request that would wait longer is refused at once.
 WAITING_MAX = 100
 REMEMBERED_SECONDS = 60.0
 ADDRESSES_MAX = 10_000
 
 
 class SignInBusy(TooManyTries):
-    """Very many sign in at this moment. This password was not looked at."""
+    """Too many sign-ins at this moment; this password was not checked."""
 
     def __init__(self) -> None:
         super().__init__(1.0)
-        self.message = "very many people sign in just now: try again in a moment"
+        self.message = "too many people are signing in right now: try again in a moment"
         self.args = (self.message,)
 
 
 class Hashing:
-    """Of one process; used on one event loop."""
+    """The password checks of one process; used on one event loop."""
 
     def __init__(self, waiting_max: int = WAITING_MAX) -> None:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="passwords")
@@ -52,8 +52,11 @@ class Hashing:
         self._counted_since = time.monotonic()
 
     async def run(self, who: str, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """What `work` returns, which looks at a password; `who` is the address,
-        and counts as the place it is at. Raises `SignInBusy` in a full line."""
+        """Return the result of `work`, which checks a password, run in a thread.
+
+        `who` is the client's address; addresses of one network count as one (`place_of`). Raises `SignInBusy` if the
+        queue is full.
+        """
         tries = self._count(place_of(who))
         if self._running < THREADS:
             self._running += 1
@@ -74,7 +77,7 @@ class Hashing:
         return self._tries[who]
 
     async def _wait(self, tries: int) -> None:
-        """Until a thread is handed on. In a full line, who tried most often gives way."""
+        """Wait for a free thread. In a full queue the request of the address with the most tries is refused."""
         if len(self._line) >= self._waiting_max:
             last = max(self._line, default=None)
             if last is None or last[0] <= tries:
@@ -95,5 +98,5 @@ class Hashing:
         self._running -= 1
 
     def close(self) -> None:
-        """End the threads; who still waits hears nothing any more."""
+        """Stop the threads; requests that still wait get no answer."""
         self._executor.shutdown(cancel_futures=True)

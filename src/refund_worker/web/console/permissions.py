@@ -1,7 +1,7 @@
-"""Which act each route of the console does, in one table; a route without a line in it keeps the program from starting.
+"""The act of each route of the console, in one table; the program does not start if a route has no line in it.
 
-Who may do an act is told by `engine/access/permissions.py`, for the API and the console alike. Every form carries the
-session's token; an act with money needs a password given just now.
+`engine/access/permissions.py` says who may do an act, for the API and the console alike. Every form carries the
+session's token; an act that moves money needs a password entered recently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from refund_worker.web.problems import BodyTooLarge, Forbidden
 
 FORM_BYTES_MAX = 64 * 1024
 FIELDS_MAX = 100
-# What a page says that fetches itself again with nobody pressing anything.
+# Header of requests by which a page refreshes itself, without action by a person.
 REFRESH = "X-Refresh"
 
 
@@ -39,7 +39,7 @@ class Open(Enum):
 
 Rule = Act | Open
 
-# Which act each route does; who may do it, and with the password or without, stands in `engine/access/permissions.py`.
+# The act of each route; `engine/access/permissions.py` says who may do it, and whether it needs the password.
 RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/static/{name}"): Open.TO_ALL,
     ("GET", "/sign-in"): Open.TO_ALL,
@@ -88,50 +88,53 @@ RULES: Mapping[tuple[str, str], Rule] = {
 
 
 class SignInNeeded(RefundWorkerError):
-    """There is no session, or it has ended."""
+    """The request has no session, or its session has ended."""
 
     code, status = "sign_in_needed", 401
 
 
 class PasswordNeeded(RefundWorkerError):
-    """An act with money, and the password was given too long ago; `why` where it was given wrong."""
+    """The act moves money and the password was entered too long ago; `why` says what was wrong with a new one."""
 
     code, status = "password_needed", 403
 
     def __init__(self, why: str = "") -> None:
-        super().__init__("give your password again: this moves credits or money")
+        super().__init__("enter your password again: this moves credits or money")
         self.why = why
 
 
 def check_ruled(routers: Iterable[APIRouter]) -> None:
-    """Raises `RuntimeError` naming routes without a line in the table."""
+    """Check that every route has a line in `RULES`. Raises `RuntimeError` with the routes that have none."""
     unruled = [line for router in routers for line in lines_of(router) if line not in RULES]
     if unruled:
         raise RuntimeError(f"no line in RULES for {unruled}: say who may use it")
 
 
 def may(session: ConsoleSession | None, method: str, path: str) -> bool:
-    """Whether this session's role may use this route; what it may not, it is not shown."""
+    """Return True if this session's role may use this route; pages hide the links to other routes."""
     rule = RULES[method, path]
     return rule is Open.TO_ALL or (session is not None and permissions.may(session.identity.role, rule))
 
 
 def cookie_name(request: Request) -> str:
-    """With the prefix that ties a cookie to this very host, where there is https."""
+    """Return the name of the session cookie; with https it has the prefix that binds it to this host."""
     return "__Host-refund_worker" if is_secure(request) else "refund_worker"
 
 
 def is_secure(request: Request) -> bool:
-    """In production there is TLS, here or in front of us."""
+    """Return True if the connection uses TLS; in production it does, here or at a proxy in front."""
     door: Door = request.app.state.door
     return request.url.scheme == "https" or door.settings.environment == "production"
 
 
 async def console_guard(request: Request) -> None:
-    """Before every route: session, role, form token and, where money moves, the password."""
+    """Check session, role, form token and, for acts that move money, the password before every route.
+
+    Raises `SignInNeeded`, `PasswordNeeded`, `Forbidden` or `InvalidRequest`.
+    """
     rule = RULES.get((request.method, request.scope["route"].path_format))
     if rule is None:
-        raise Forbidden("nobody may use this")
+        raise Forbidden("no role may use this")
     request.state.session = None
     request.state.form = await _form(request) if request.method == "POST" else {}
     if rule is Open.TO_ALL:
@@ -156,14 +159,14 @@ async def console_guard(request: Request) -> None:
 
 
 def _refuse_nul(request: Request) -> None:
-    """Postgres takes no NUL in a text, wherever it would be compared. Raises `InvalidRequest`."""
+    """Refuse NUL characters, which Postgres accepts in no text. Raises `InvalidRequest`."""
     given = (request.scope["path"], *request.query_params.values(), *request.state.form.values())
     if any("\x00" in value for value in given):
-        raise InvalidRequest("a text can't hold the sign NUL: take it out of the address or the field")
+        raise InvalidRequest("a text cannot contain the NUL character: remove it from the address or the field")
 
 
 async def session_of(request: Request) -> ConsoleSession | None:
-    """Who is signed in, if anybody is."""
+    """Return the session of the request's cookie, or None without a valid one."""
     door: Door = request.app.state.door
     cookie = cookie_of(request, cookie_name(request))
     if not cookie:
@@ -181,29 +184,33 @@ async def _confirm(request: Request, session: ConsoleSession, password: str | No
             address_of(request), console_users.confirm, door.context, session, password=password
         )
     except console_users.WrongPassword:
-        # The name is on the page already: only one of the two can be wrong.
+        # The user is already known here, so the message may say that it is the password that is wrong.
         raise PasswordNeeded("The password is wrong.") from None
     except console_users.TooManyTries as error:
         raise PasswordNeeded(sentence(error.message)) from None
 
 
 def hashing_of(request: Request) -> Hashing:
-    """Where this process looks at passwords."""
+    """Return the password checks of this process."""
     hashing: Hashing = request.app.state.hashing
     return hashing
 
 
 def address_of(request: Request) -> str:
+    """Return the client's address, or "unknown"."""
     return request.client.host if request.client else "unknown"
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form sent from our own pages, each once. Raises `BodyTooLarge`, `InvalidRequest`, `Forbidden`."""
+    """Return the fields of a form sent by the console's own pages.
+
+    Raises `BodyTooLarge`, `InvalidRequest` (also for a field that is there twice) or `Forbidden`.
+    """
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise Forbidden("forms are taken only from the console's own pages")
+        raise Forbidden("forms are accepted only from the console's own pages")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise InvalidRequest("this takes only the console's own forms")
+        raise InvalidRequest("only the console's own forms are accepted here")
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -212,7 +219,7 @@ async def _form(request: Request) -> dict[str, str]:
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
-        raise InvalidRequest("the form can't be read") from None
+        raise InvalidRequest("the form cannot be read") from None
     if len({name for name, _ in pairs}) != len(pairs):
-        raise InvalidRequest("a field came twice")
+        raise InvalidRequest("a field was sent twice")
     return {name: value.replace("\r\n", "\n") for name, value in pairs}

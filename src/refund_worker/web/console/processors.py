@@ -1,4 +1,4 @@
-"""Processors: where money is sent, and pausing and resuming each of them."""
+"""Processors: their state, and the switch that pauses and resumes each of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema
-from refund_worker.engine.processor_sync.status import BUILT_IN, switches
+from refund_worker.engine.processor_sync.status import is_known, switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.store.reporting import console_queries, metrics
+from refund_worker.processors import registry
+from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, words
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
@@ -22,15 +23,14 @@ router = APIRouter()
 
 @router.get("/processors")
 def show_processors(page: ThePage) -> HTMLResponse:
-    """Where money is asked for, and the switch of each."""
+    """Show the processors, each with its switch."""
     return _processors_page(page)
 
 
 def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
         counts = dict(console_queries.processors_of_payments(connection))
-        rates = {"stripe": page.settings.stripe_rate_per_second}
-        found = switches(connection, page.context, others=counts, rates=rates)
+        found = switches(connection, page.context, others=counts, rates=registry.rates(page.settings))
     values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
     return page.show("processors.html", error.status if error else 200, error=error, **values)
@@ -38,13 +38,13 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
 
 @router.post("/processors/pause", response_model=None)
 def pause(page: ThePage) -> Response:
-    """The kill switch."""
+    """Pause a processor: the kill switch."""
     return _switch(page, authorised.pause_processor, "paused")
 
 
 @router.post("/processors/resume", response_model=None)
 def resume(page: ThePage) -> Response:
-    """Send there again."""
+    """Resume a processor."""
     return _switch(page, authorised.resume_processor, "resumed")
 
 
@@ -63,8 +63,8 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
 
 
 def _known(page: Page, name: str) -> str:
-    """A name misspelled must not look like a switch turned."""
+    """Return `name`. Raises `NotFound` for an unknown processor: a misspelled name must not look like a paused one."""
     with page.context.database.read() as connection:
-        if name not in BUILT_IN and not metrics.is_known_processor(connection, name):
+        if not is_known(connection, name):
             raise NotFound(f"processor {name} is not known")
     return name

@@ -1,4 +1,4 @@
-"""What the panels that ask for refunds have in common: trying a request out, sending it, and saying what came of it."""
+"""Shared parts of the forms that request refunds: preview a request, send it, and report the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from refund_worker.web.console.pages import Page, new_request_id
 
 
 def trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> RefundRequest:
-    """A request that is only looked at."""
+    """Return a request for a preview only."""
     return RefundRequest(
         idempotency_key="preview",
         kind=kind,
@@ -33,24 +33,24 @@ def trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> 
 
 
 def ask(page: Page, fields: Mapping[str, Any]) -> str:
-    """The id of the refund that answers this form. Raises a `Refusal`."""
+    """Request the refund of this form and return the refund's id. Raises a `Refusal`."""
     body = parse_schema(RefundSchema, fields)
     return request_refund(page.context, page.identity, body, idempotency_key=key_of(page.form)).refund_id
 
 
 def was_sent(page: Page) -> bool:
-    """Whether this very form was accepted before: what it asks for then is that refund, whatever is left by now."""
+    """Return True if this form was accepted before; it then returns its refund, whatever is left to refund now."""
     with page.context.database.read() as connection:
         return bool(refunds.find_by_keys(connection, page.identity.client, [key_of(page.form)]))
 
 
 def accepted(page: Page, refund_id: str) -> str:
-    """The word of `DONE` for a refund with money that was just accepted."""
+    """Return the key of `DONE` for a money refund that was just accepted."""
     with page.context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id)
     return "approval" if refund.status is RefundStatus.AWAITING_APPROVAL else "asked"
 
 
 def form_id(form: Mapping[str, str], error: RefundWorkerError | None) -> str:
-    """The id of the form as it is shown again; a new one where the old one already stands for something else."""
+    """Return the id for the form when it is shown again; a new id if another request already used the old one."""
     return new_request_id() if isinstance(error, KeyReused) else form.get("request_id") or new_request_id()

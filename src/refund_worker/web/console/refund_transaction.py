@@ -1,4 +1,4 @@
-"""Refund transaction: the panel, what pressing its button would do, and what was given back before."""
+"""Refund transaction: the panel, its preview, and the earlier refunds of the transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import Kind, RefundStatus, To
+from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
@@ -23,7 +23,6 @@ from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
 
 router = APIRouter()
 EARLIER = 20
-NOT_POSTED = (RefundStatus.QUEUED, RefundStatus.AWAITING_APPROVAL)
 
 Json = dict[str, Any]
 Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
@@ -33,7 +32,7 @@ Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 def refund_panel(
     page: ThePage, id: Text = "", credits: Text | None = None, to: Text = "balance", currency: Text = ""
 ) -> Response:
-    """The panel, with what pressing the button would do; without `credits` for all that is left."""
+    """Show the panel with a preview; without `credits`, for everything that is left to refund."""
     if not id:
         return page.go("/transactions")
     given = {} if credits is None else {"credits": credits}
@@ -42,19 +41,19 @@ def refund_panel(
 
 @router.get("/refund-transaction/preview")
 def back_to_panel(page: ThePage, id: Text = "") -> Response:
-    """The address of a preview, typed or opened again: what was typed into it is not in it."""
+    """Redirect a preview's address that was opened again to the panel, since the form's input is not in it."""
     return page.go("/refund-transaction", id=id)
 
 
 @router.post("/refund-transaction/preview")
 def refund_preview(page: ThePage) -> HTMLResponse:
-    """The same with what was typed so far; nothing is done."""
+    """Show the panel with the input so far; nothing is stored."""
     return _panel(page, page.form)
 
 
 @router.post("/refund-transaction", response_model=None)
 def refund_transaction(page: ThePage) -> Response:
-    """Accept the refund; the same form sent twice is one refund."""
+    """Accept the refund; the same form sent twice makes one refund."""
     form = page.form
     try:
         entry = _spend(page, form.get("id", ""))
@@ -83,11 +82,13 @@ def refund_transaction(page: ThePage) -> Response:
 
 
 def _check_as_seen(form: Mapping[str, str], left: int) -> None:
-    """A page kept open, or brought back by the browser, must not give back more than its reader meant to."""
+    """Raise `Conflict` if the page showed another remainder: a form must not refund more than its reader meant."""
     seen = form.get("left", "")
     if seen != str(left):
         told = f"{left:,} credits are left now, not {int(seen):,}" if seen.isdecimal() else f"{left:,} credits are left"
-        raise Conflict(f"{told}: see what was given back already, and send it again only if it is still right")
+        raise Conflict(
+            f"{told}: check the refunds listed above, and send the form again only if the amount is still right"
+        )
 
 
 def _spend(page: Page, transaction_id: str) -> RowMapping:
@@ -101,13 +102,13 @@ def _spend(page: Page, transaction_id: str) -> RowMapping:
 def _left(page: Page, entry: RowMapping) -> int:
     id = entry["transaction_id"]
     with page.context.database.read() as connection:
-        room = console_queries.rooms_of(connection, [id])[id]
+        room = console_queries.taken_of_transactions(connection, [id])[id]
     left: int = room["credits"] - room["taken"]
     return left
 
 
 def _amount(form: Mapping[str, str], entry: RowMapping, left: int) -> int:
-    """What was typed, within what is left."""
+    """Return the amount of the form. Raises `InvalidRequest`, or `ExceedsRefundable` if it is more than is left."""
     credits = whole(form, "credits", "Amount")
     if credits < 1:
         raise InvalidRequest(f"Amount: from 1 to {left:,}", field="credits")
@@ -121,7 +122,9 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     entry = _spend(page, form.get("id", ""))
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
-        currencies = sorted({row["currency"] for row in console_queries.payments_of(connection, entry["customer_id"])})
+        currencies = sorted(
+            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
+        )
         earlier = _earlier(connection, page, entry)
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
@@ -155,11 +158,11 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
 
 
 def _earlier(connection: Connection, page: Page, entry: RowMapping) -> list[Json]:
-    """Refunds of this transaction, the newest first; of those whose credits were taken back, `deleted` says so."""
+    """Return the refunds of this transaction, newest first; `deleted` is True if the credits were taken back."""
     id, sees = entry["transaction_id"], page.identity.sees
     posted = refunds.load(connection, console_queries.refunds_of_transaction(connection, id, limit=EARLIER))
     found = [api_objects.refund_view(refund) for refund in posted if sees in (None, refund.client)]
-    wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_POSTED, client=sees, limit=EARLIER)
+    wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_YET_POSTED, client=sees, limit=EARLIER)
     waiting = api_objects.list_refunds(connection, wanted)["data"]
     found += [refund for refund in waiting if refund["transaction_id"] == id]
     gone = console_queries.reversed_among(connection, [f"{refund['id']}-credit" for refund in found])

@@ -1,27 +1,37 @@
-"""Refunds: the list with shareable filters, as CSV, and one refund with its history and what can be done."""
+"""Refunds: the list with filters in the address, its CSV, and one refund with its history and actions."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from pydantic import AfterValidator
 
+from refund_worker import api_schema
 from refund_worker.domain.ids import spelled
-from refund_worker.domain.refund import FINAL, RefundStatus
+from refund_worker.domain.refund import (
+    FAILED_TO_PAY_ALL,
+    FINAL,
+    TROUBLED,
+    UNDER_WAY,
+    UNPAID_OBJECT_STATES,
+    WAITING_FOR_PERSON,
+    RefundStatus,
+)
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
-from refund_worker.engine.processor_sync.live_lookup import lookup_now
+from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
+from refund_worker.engine.views.failure_codes import explain
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.runtime import processors_of
+from refund_worker.processors import registry
 from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
@@ -35,10 +45,10 @@ router = APIRouter()
 PAGE = 50
 CSV_ROWS_MAX = 10_000
 
-# What people most often want to see, as the same filter that could be chosen status by status.
+# Common filters by status, offered as links.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
-    "under way": (RefundStatus.QUEUED, RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.REVERSING),
-    "needs a person": (RefundStatus.NEEDS_ATTENTION, RefundStatus.AWAITING_APPROVAL),
+    "in progress": UNDER_WAY,
+    "needs a person": WAITING_FOR_PERSON,
     "finished": tuple(sorted(FINAL)),
 }
 
@@ -54,7 +64,7 @@ async def _chosen(
     created_gte: Word = "",
     idempotency_key: Word = "",
 ) -> Json:
-    """The filter, in the words of the API and the command line."""
+    """Return the filter, with the parameter names of the API and the command line."""
     return {
         "status": [word for word in status if word],
         "customer_id": customer_id.strip(),
@@ -69,9 +79,9 @@ Chosen = Annotated[Json, Depends(_chosen)]
 
 @router.get("/refunds")
 def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = None) -> HTMLResponse:
-    """The address holds the filter: whoever is sent it sees the same."""
+    """List refunds; the filter is in the address, so that it can be shared."""
     error = None
-    found: Json = {"data": [], "has_more": False}
+    found: api_schema.Page[api_schema.Refund] = {"data": [], "has_more": False}
     try:
         with page.context.database.read() as connection:
             found = api_objects.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
@@ -83,7 +93,7 @@ def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = No
 
 @router.get("/refunds.csv")
 def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
-    """The same list as a file, up to 10,000 refunds; no cell of it is a formula."""
+    """Return the list as a CSV file of up to 10,000 refunds, in which no cell is a formula."""
     _filters(page, chosen, None, PAGE)
     headers = HEADERS | {"Content-Disposition": 'attachment; filename="refunds.csv"'}
     return StreamingResponse(_csv(page, chosen), media_type="text/csv; charset=utf-8", headers=headers)
@@ -92,7 +102,9 @@ def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
 def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -> Filters:
     unknown = [word for word in chosen["status"] if word not in list(RefundStatus)]
     if unknown:
-        raise InvalidRequest(f"status: {unknown[0]} is none; there are {', '.join(RefundStatus)}", field="status")
+        raise InvalidRequest(
+            f"status: {unknown[0]} is not a status; choose from {', '.join(RefundStatus)}", field="status"
+        )
     since = parse_since(chosen["created_gte"]) if chosen["created_gte"] else None
     return Filters(
         statuses=tuple(chosen["status"]),
@@ -126,7 +138,7 @@ def _csv(page: Page, chosen: Json) -> Iterator[str]:
 
 @router.get("/refunds/{refund_id}/retry")
 def ask_to_retry(page: ThePage, refund_id: str) -> HTMLResponse:
-    """What the processor has for it now, asked before anybody presses the button."""
+    """Show what the processor has for this refund now, before a person decides to retry."""
     return _retry_page(page, refund_id, page.form)
 
 
@@ -135,15 +147,17 @@ def _retry_page(
 ) -> HTMLResponse:
     with page.context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
-    # No transaction is open here: a processor may take its time.
+    # No transaction is open here, since the processor may answer slowly.
     possible = Action.RETRY in available_actions(refund)
-    looked_up = lookup_now(page.context.database, lambda: processors_of(page.settings), refund) if possible else []
+    looked_up: Sequence[LiveLookup] = ()
+    if possible:
+        looked_up = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
     values: Json = {
         "refund": api_objects.refund_view(refund),
         "possible": possible,
         "looked_up": looked_up,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
-        "standing": sum(item.status not in ("failed", "canceled") for found in looked_up for item in found.objects),
+        "standing": sum(item.status not in UNPAID_OBJECT_STATES for found in looked_up for item in found.objects),
         "request_id": form.get("request_id") or new_request_id(),
         "reason": form.get("reason", ""),
         "error": error,
@@ -153,7 +167,7 @@ def _retry_page(
 
 @router.get("/refunds/{refund_id}")
 def one_refund(page: ThePage, refund_id: str) -> HTMLResponse:
-    """The refund with its whole history."""
+    """Show the refund with its whole history."""
     return _refund_page(page, refund_id)
 
 
@@ -168,12 +182,12 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
     view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
-    actions = [a for a in allowed if not (barred and a == Action.APPROVE)]
+    actions = [a for a in allowed if not (barred and a == "approve")]
     values = {
         "refund": view,
         "actions": actions,
         "not_allowed": [(a, users_who_may(ACT_OF[Action(a)])) for a in view["available_actions"] if a not in allowed],
-        "why_not_approve": barred if Action.APPROVE in allowed else None,
+        "why_not_approve": barred if "approve" in allowed else None,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],
@@ -181,6 +195,8 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "attempts": attempts,
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention_code],
+        "why": explain(refund.failure_code, ended=refund.status in FAILED_TO_PAY_ALL) if refund.failure_code else None,
+        "needs_care": refund.status in TROUBLED,
         "age": now - refund.created_at,
         "request_id": new_request_id(),
         "error": error,
@@ -223,7 +239,7 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
 
 
 def _reference(form: Mapping[str, str], reason: str) -> str | None:
-    """The reference of the payment made by hand; None where the credits go back."""
+    """Return the reference of the manual payment, or None if the credits go back."""
     fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
     if form.get("reference", "").strip():
         fields["reference"] = form["reference"]

@@ -1,4 +1,4 @@
-"""Signing in and out, and the files that every page loads."""
+"""Sign-in and sign-out, and the static files that every page loads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from refund_worker.web.problems import Forbidden
 
 router = APIRouter()
 
-# Before there is a session, a form is tied to the browser by a cookie of its own.
+# Before there is a session, this cookie ties the sign-in form to the browser.
 FORM_COOKIE = "refund_worker_sign_in"
 
 
 @router.get("/static/{name}")
 def static(name: str, v: str = "") -> Response:
-    """Files of ours by name; kept by browsers as long as they carry the present version."""
+    """Return a static file; browsers cache it for good if the address has the current version."""
     if name not in STATIC:
         raise NotFound("there is nothing at this path")
     content, kind = STATIC[name]
@@ -34,13 +34,13 @@ def static(name: str, v: str = "") -> Response:
 
 @router.get("/sign-in")
 def ask_to_sign_in(page: ThePage, next: str = "") -> HTMLResponse:
-    """The form."""
+    """Show the sign-in form."""
     return _form(page, next)
 
 
 @router.post("/sign-in", response_model=None)
 async def sign_in(page: ThePage) -> Response:
-    """Begin a session and go where the person wanted to."""
+    """Begin a session and redirect to the page that the person wanted."""
     form = page.form
     next, name = form.get("next", ""), form.get("name", "")
     known = cookie_of(page.request, _form_cookie(page))
@@ -61,7 +61,7 @@ async def sign_in(page: ThePage) -> Response:
 
 @router.post("/sign-out")
 def sign_out(page: ThePage) -> RedirectResponse:
-    """End the session, here and in the database."""
+    """End the session in the database and delete its cookie."""
     assert page.session is not None
     console_users.sign_out(page.context, page.session)
     answer = page.go("/sign-in", done="signed_out")
@@ -91,12 +91,12 @@ def _form_cookie(page: Page) -> str:
 
 
 def _set_cookie(page: Page, answer: Response, name: str, value: str, *, strict: bool = False) -> None:
-    """For the session lax: a link from elsewhere, such as a chat, opens the page instead of the sign-in."""
+    """Set a cookie. The session's is SameSite=Lax, so that a link in a chat opens the page and not the sign-in form."""
     secure = is_secure(page.request)
     answer.set_cookie(name, value, path="/", secure=secure, httponly=True, samesite="strict" if strict else "lax")
 
 
 def _safe(next: str) -> str:
-    """Only to a page of the console: what else an address names is not followed."""
+    """Return `next` if it is a page of the console, otherwise the overview: no redirect leaves the console."""
     plain = next.startswith(PREFIX + "/") and not next.startswith(PREFIX + "//") and "\\" not in next
     return next if plain and next.isprintable() and next.isascii() else PREFIX + "/"

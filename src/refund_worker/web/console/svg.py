@@ -1,6 +1,6 @@
-"""The geometry of plots: from a table of figures to what a template draws. Each keeps its table, to be shown behind it.
+"""Geometry of charts: from a table of figures to the shapes that a template draws. Each chart keeps its data table.
 
-Nothing is told by colour alone: bands have patterns, lines have dashes, shapes and their name at their end.
+Nothing depends on colour alone: bands have patterns; lines have dashes, shapes and their name at the end.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 460, 150
-# Lines leave room for their names at the right.
+# Line charts leave space for the names at the right.
 LINES_WIDTH = 330
 LABEL_HEIGHT = 15
-# Of a scale over many magnitudes: (seconds, name).
+# Ticks of the logarithmic scale: (seconds, name).
 TICKS = (
     (0.1, "0.1 s"), (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (36_000, "10 h"),
     (86_400, "1 d"), (864_000, "10 d"), (8_640_000, "100 d"),
@@ -22,7 +22,7 @@ TICKS = (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A rectangle in the plot's own units; `band` is the number of what it stands for."""
+    """A rectangle in the chart's own units; `band` is the number of its series."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A column for each name, its figures one upon the other. `rows` are the names with their figures."""
+    """A stacked column for each name. `rows` are the names with their figures."""
 
     heading: str
     note: str
@@ -46,6 +46,7 @@ class Columns:
 
     @property
     def empty(self) -> bool:
+        """True if there is nothing to draw."""
         return not self.bars
 
 
@@ -58,7 +59,7 @@ def columns(
     *,
     first_band: int = 0,
 ) -> Columns:
-    """`first_band` is the look of the first of the bands, where it is not the calm one."""
+    """Return a chart of stacked columns; `first_band` is the pattern of the first band."""
     kept = tuple((name, tuple(values)) for name, values in rows)
     top = max([sum(max(0, value) for value in values) for _, values in kept], default=0)
     bars = tuple(_stacked(kept, bands, show, top, first_band)) if top else ()
@@ -89,6 +90,8 @@ def _stacked(
 
 @dataclass(frozen=True, slots=True)
 class Dot:
+    """A point of a line; `title` is its text for the pointer."""
+
     x: float
     y: float
     title: str
@@ -96,7 +99,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One series: its dots, the paths through those that follow each other, and where its name is written."""
+    """One series: its dots, the paths through consecutive dots, and the position of its name."""
 
     name: str
     dots: tuple[Dot, ...]
@@ -107,7 +110,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines over the names on a scale of magnitudes; `rows` are the names with their values, None for none."""
+    """Lines over the names on a logarithmic scale; `rows` are the names with their values, None for a gap."""
 
     heading: str
     note: str
@@ -119,6 +122,7 @@ class Lines:
 
     @property
     def empty(self) -> bool:
+        """True if there is nothing to draw."""
         return not any(line.dots for line in self.lines)
 
 
@@ -129,7 +133,7 @@ def lines(
     rows: Sequence[tuple[str, Sequence[float | None]]],
     show: Callable[[float | None], str],
 ) -> Lines:
-    """Seconds as lines; the scale goes from the tick below the least to the tick above the most."""
+    """Return a line chart of seconds; the scale goes from the tick below the minimum to the one above the maximum."""
     kept = tuple((name, tuple(values)) for name, values in rows)
     found = [value for _, values in kept for value in values if value]
     low, high = _bounds(found)
@@ -176,7 +180,7 @@ def _line(
 
 
 def _apart(drawn: Sequence[Line]) -> Iterator[Line]:
-    """Names at the lines' ends, moved up or down until none covers another."""
+    """Move the names at the ends of the lines up or down until none covers another."""
     ends = sorted((line for line in reversed(drawn) if line.dots), key=lambda line: line.label_y)
     at: dict[str, float] = {}
     free = 0.0

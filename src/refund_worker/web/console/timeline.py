@@ -1,4 +1,4 @@
-"""What a refund's page tells of its past: three lights, the timeline's details, and what became of each attempt."""
+"""History on a refund's page: the three progress lights, the timeline's details, and the result of each attempt."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from refund_worker.domain.refund import Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.api_schema import Event
+from refund_worker.domain.refund import ENDED_UNSENT, Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted
 from refund_worker.web.console.labels import OUTCOME_WORDS
 
 Json = dict[str, Any]
-NOT_ON_ITS_WAY = (LegStatus.BLOCKED, LegStatus.WAITING, LegStatus.FAILED, LegStatus.CANCELED)
-TAKEN_BACK = ("none", "given, then taken back")
-# Attempts that nobody answered: what is stored of them is when we stopped waiting.
+NOT_ON_ITS_WAY = UNPAID_FINAL | {LegStatus.BLOCKED, LegStatus.WAITING}
+TAKEN_BACK = ("none", "taken back later")
+# Attempts without an answer: their stored time is when the worker stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
-# Entries of earlier days say `600 EUR` and mean minor units; those of today are `6.00 EUR`, which this does not match.
+# Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
 _BARE = re.compile(r"(?<![0-9.,])([0-9]+) ([A-Z]{3})(?= over | paid: | came back: )")
 
 
 def in_money(text: str) -> str:
-    """A stored text with its amounts as people read them."""
+    """Return a stored text with its amounts formatted as money."""
     return _BARE.sub(lambda found: money(int(found[1]), found[2]), text)
 
 
 def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, str]]:
-    """(what, "on", "part", "off" or "none", in words) of: credited here, money sent, confirmed."""
+    """Return the three progress lights: (label, "on", "part", "off" or "none", text)."""
     here = ("on", "yes") if refund.ledger_posted else ("off", "not yet")
-    if refund.status in (RefundStatus.REJECTED, RefundStatus.CANCELED):
-        here = ("none", "never will be")
+    if refund.status in ENDED_UNSENT:
+        here = ("none", "will not happen")
     if taken_back:
         here = TAKEN_BACK
     if refund.to is To.BALANCE:
-        return [("Credited here", *here), ("Money sent", "none", "no money in it"), ("Confirmed", *here)]
+        return [("Credited here", *here), ("Money sent", "none", "credits only"), ("Confirmed", *here)]
     if refund.reversed_credits and here[0] == "on":
         here = ("part", f"{refund.reversed_credits:,} credits given back")
     what = "Taken off here" if refund.kind is Kind.WITHDRAWAL else "Credited here"
@@ -44,7 +46,7 @@ def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, 
 
 
 def is_not_known(leg: Leg) -> bool:
-    """Whether it was sent and nobody can say what came of it."""
+    """Return True if the leg was sent and its result is unknown."""
     return leg.status is LegStatus.UNKNOWN or (
         leg.status is LegStatus.BLOCKED and leg.failure_code == "outcome_unknown"
     )
@@ -55,12 +57,12 @@ def _sent(refund: Refund) -> tuple[str, str]:
     if not tried:
         return ("off", "not yet")
     if any(is_not_known(leg) for leg in tried):
-        return ("part", "not known")
-    # What was refused, or proved not executed, is not on its way.
+        return ("part", "unknown")
+    # Refused legs, and those proved not executed, are not on their way.
     refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
     if len(refused) == len(tried):
         return ("off", _refused({leg.status for leg in refused}))
-    standing = [leg for leg in refund.legs if leg.status not in (LegStatus.CANCELED, LegStatus.FAILED)]
+    standing = [leg for leg in refund.legs if leg.status not in UNPAID_FINAL]
     on_its_way = len(tried) - len(refused)
     if on_its_way >= len(standing):
         return ("on", "yes")
@@ -79,15 +81,15 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
     if refund.status is RefundStatus.PARTIALLY_SUCCEEDED:
         return ("part", "in part")
     if refund.status is RefundStatus.FAILED:
-        return ("none", "no: it failed")
+        return ("none", "failed")
     paid = sum(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
-def told(events: Iterable[Json], refund: Refund) -> list[Json]:
-    """The timeline with its details as (name, text): what is none is left out, and amounts are money."""
+def told(events: Iterable[Event], refund: Refund) -> list[Json]:
+    """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money."""
     currencies = {leg.leg_id: leg.currency for leg in refund.legs}
-    return [event | {"detail": _details(event["detail"], currencies.get(event["leg_id"]))} for event in events]
+    return [{**event, "detail": _details(event["detail"], currencies.get(event["leg_id"] or ""))} for event in events]
 
 
 def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:
@@ -103,14 +105,14 @@ def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str,
 
 
 def attempt_view(row: RowMapping) -> Json:
-    """One attempt: what was sent, and all that is stored of the answer."""
+    """Return one attempt for the page: the request, and everything stored about the answer."""
     outcome, code, message = row["outcome"], row["outcome_code"], row["outcome_message"]
     answered: list[tuple[str, str]] = []
     if outcome == "Answered":
-        answered = [("Refund there", code), ("Its status", message)]
+        answered = [("Refund at the processor", code), ("Status", message)]
     elif outcome:
         answered = [("Code", code), ("Message", message)]
-    answered.append(("Its request id", row["request_id"]))
+    answered.append(("Request id", row["request_id"]))
     return dict(row) | {
         "body": to_redacted(json.dumps(json.loads(row["body"]), indent=2)),
         "words": OUTCOME_WORDS.get(outcome, outcome) if outcome else "no answer yet",

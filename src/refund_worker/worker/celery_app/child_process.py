@@ -6,7 +6,6 @@ Nothing secret is in its arguments or its environment.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any
 from celery import signals
 
 from refund_worker.errors import Unavailable
+from refund_worker.processors import registry
 from refund_worker.settings import Settings, load_settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import make_worker
@@ -40,7 +40,7 @@ def end_with_parent(parent: int) -> None:
 
 def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     """Run the worker until it is told to stop; its exit code."""
-    _import_before_the_fork(settings)
+    registry.preload_adapters(settings)  # once and shared: a new process of the pool then starts, and stops, at once
     place = WorkerRuntime(settings)
     app = make_app(settings)
     add_tasks(app, place)
@@ -64,12 +64,6 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     finally:
         heartbeat.end()
     return int(worker.exitcode or 0)
-
-
-def _import_before_the_fork(settings: Settings) -> None:
-    """What every process of the pool needs: once, and shared. A new one then starts, and can be stopped, at once."""
-    if settings.stripe_api_key is not None:
-        importlib.import_module("refund_worker.processors.stripe.adapter")
 
 
 def _connect_signals(place: WorkerRuntime) -> None:

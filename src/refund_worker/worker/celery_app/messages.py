@@ -19,7 +19,7 @@ from typing import Any
 from kombu import compression as kombu_compression
 from kombu.utils import json as kombu_json
 
-from refund_worker.engine.intake.schemas import DEPTH_MAX, is_shallow
+from refund_worker.strict_json import DEPTH_MAX, is_shallow
 from refund_worker.worker.queues import RETRIES_MAX, TASKS
 
 # kombu has types in part only.

@@ -1,9 +1,9 @@
-// What the pages do beyond links and forms; without it everything still works.
+// Everything that the pages do beyond links and forms; they also work without it.
 "use strict";
 
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// Times come in UTC; the reader may have them in their own zone, and always finds the other one in the title.
+// Times arrive in UTC; the reader can show them in their own zone, and the title always has the other one.
 const ownZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 let inOwnZone = remembered("zone") === "own";
 
@@ -43,7 +43,7 @@ function offerOwnZone(button) {
     try {
       localStorage.setItem("zone", inOwnZone ? "own" : "utc");
     } catch {
-      // Forgotten with the page.
+      // Not stored: the choice lasts as long as this page.
     }
     tell();
   });
@@ -67,7 +67,7 @@ function dress(root) {
   showCopyButtons(root);
 }
 
-// The page at an address as a document; throws in words why there is none.
+// Returns the page at an address as a document; throws an error that says why there is none.
 async function fetchPage(address, headers = {}) {
   let answer;
   try {
@@ -75,7 +75,7 @@ async function fetchPage(address, headers = {}) {
   } catch {
     throw new Error("no connection");
   }
-  // The only address that a page sends us away to by itself.
+  // Pages redirect only to the sign-in page.
   if (answer.type === "opaqueredirect") throw new Error("sign in again");
   if (!answer.ok) throw new Error("no answer");
   return new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -83,7 +83,7 @@ async function fetchPage(address, headers = {}) {
 
 const FOCUSABLE = "a[href], [tabindex]";
 
-// What was focused and how far it was scrolled stays so in what takes its place.
+// Focus and scroll position are kept in the part that replaces the old one.
 function replaceById(page, id) {
   const fresh = page.getElementById(id);
   const present = document.getElementById(id);
@@ -98,7 +98,7 @@ function replaceById(page, id) {
   if (focused >= 0) all(FOCUSABLE, fresh)[focused]?.focus({ preventScroll: true });
 }
 
-// Live parts: fetched again every few seconds while the page is looked at, and not under the reader's hands.
+// Live parts are fetched again every few seconds while the page is visible, except where the reader is typing or clicking.
 const PAUSE = 3000;
 const HANDS = "input, select, textarea, button, summary";
 const lives = all("[data-live]").map((part) => part.id);
@@ -110,7 +110,7 @@ function isBusy(part) {
   return (part.contains(focused) && focused.matches(HANDS)) || part.querySelector("details[open]") !== null;
 }
 
-// An old page must not pass for the present state.
+// The reader must not take an old page for the present state.
 function tellFreshness(why) {
   let told = document.getElementById("stale");
   if (!why) {
@@ -125,7 +125,7 @@ function tellFreshness(why) {
     document.getElementById("main").prepend(told);
   }
   const since = asText(fresh, inOwnZone ? ownZone : "UTC").slice(11);
-  const text = `Not fresh since ${since} ${inOwnZone ? ownZone : "UTC"}: ${why}.`;
+  const text = `Not updated since ${since} ${inOwnZone ? ownZone : "UTC"}: ${why}.`;
   if (told.textContent === text) return;
   told.textContent = text;
   if (why !== "sign in again") return;
@@ -139,7 +139,7 @@ async function refresh() {
   clearTimeout(next);
   if (document.hidden) return;
   try {
-    // Nobody may be looking: this does not keep the session alive.
+    // This request does not keep the session alive: the page may be open with no one reading it.
     const page = await fetchPage(location.href, { "X-Refresh": "1" });
     fresh = new Date();
     for (const id of lives) {
@@ -154,12 +154,12 @@ async function refresh() {
 }
 
 if (lives.length) {
-  // A hidden page asks for nothing; it is fresh as soon as it is seen again.
+  // A hidden page fetches nothing; it is updated as soon as it is visible again.
   document.addEventListener("visibilitychange", refresh);
   next = setTimeout(refresh, PAUSE);
 }
 
-// Escape closes what was opened and goes back to where it was opened from.
+// Escape closes an open section and puts the focus back on its summary.
 document.addEventListener("keydown", (event) => {
   const opened = event.key === "Escape" && document.activeElement.closest("details[open]");
   if (!opened) return;
@@ -167,7 +167,7 @@ document.addEventListener("keydown", (event) => {
   opened.querySelector("summary").focus();
 });
 
-// The refund panel: presets fill the amount, and every change shows what will happen.
+// The refund panel: presets fill in the amount, and every change updates the preview.
 function livePreview(form) {
   let waiting;
   let latest = 0;
@@ -192,7 +192,7 @@ function livePreview(form) {
     waiting = setTimeout(ask, 200);
   };
   form.addEventListener("input", show);
-  // A browser that goes back may have filled the form in: what is told must be about what is in it now.
+  // After going back, the browser may have filled the form in: the preview must match what is in it now.
   window.addEventListener("pageshow", show);
   for (const chip of all("[data-amount]", form)) {
     chip.addEventListener("click", (event) => {
@@ -203,17 +203,17 @@ function livePreview(form) {
   }
 }
 
-// Better nothing than what was true of another amount.
+// No preview is better than the preview of another amount.
 function notKnown(why) {
   const page = new DOMParser().parseFromString('<section id="preview" class="card preview"></section>', "text/html");
   const told = page.createElement("p");
   told.className = "notice warn";
-  told.textContent = `What will happen can't be told now: ${why}.`;
+  told.textContent = `The preview is not available now: ${why}.`;
   page.getElementById("preview").append(told);
   return page;
 }
 
-// What the sign of a correction means, with the figures of this customer.
+// Explains the sign of a correction, with the figures of this customer.
 function explainSign(field) {
   const told = document.getElementById("sign");
   const untouched = told.textContent;
@@ -222,21 +222,21 @@ function explainSign(field) {
   const explain = () => {
     const text = field.value.trim().replace("−", "-");
     if (!text || /^[+-]$/.test(text)) return untouched;
-    if (!/^[+-]?\d+$/.test(text)) return "Write a whole number, such as 50 or −50.";
+    if (!/^[+-]?\d+$/.test(text)) return "Enter a whole number, such as 50 or −50.";
     const credits = Number(text);
     if (!credits) return untouched;
     if (credits < -available) {
-      return `Takes ${format(-credits)} credits off: more than the ${format(available)} available, so it will be refused.`;
+      return `Removes ${format(-credits)} credits: more than the ${format(available)} available, so it will be refused.`;
     }
     const after = `the balance goes from ${format(balance)} to ${format(balance + credits)}.`;
-    return credits > 0 ? `Puts ${format(credits)} credits on: ${after}` : `Takes ${format(-credits)} credits off: ${after}`;
+    return credits > 0 ? `Adds ${format(credits)} credits: ${after}` : `Removes ${format(-credits)} credits: ${after}`;
   };
   const show = () => (told.textContent = explain());
   field.addEventListener("input", show);
   window.addEventListener("pageshow", show);
 }
 
-// A form is sent once; its id makes sure of that on the other side as well.
+// A form is sent once; the server makes sure of it too, by the form's id.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post") return;
@@ -246,7 +246,7 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => delete form.dataset.sent));
 
-// What was just done is told once: not again when the page is loaded again or its address is sent to somebody.
+// The message about a finished action is shown once: not again on a reload, or to a person who gets the address.
 const address = new URL(location.href);
 if (address.searchParams.has("done")) {
   address.searchParams.delete("done");
@@ -258,5 +258,5 @@ dress(document);
 all("form[data-preview]").forEach(livePreview);
 all("[data-sign]").forEach(explainSign);
 all("#zone").forEach(offerOwnZone);
-// Where the menu is one line, it shows where we are.
+// On narrow screens the menu is one line: scroll it to the current page.
 all("nav [aria-current=page]").forEach((here) => here.scrollIntoView({ block: "nearest", inline: "center" }));

@@ -1,0 +1,281 @@
+"""The JSON objects of the HTTP API as `TypedDict`s: the one place that says which fields each of them has.
+
+The engine's views build them, /openapi.json describes them, the command line and the client return them. Amounts are
+integers in minor units, times are ISO 8601 in UTC, `null` is a value that is not known or does not apply.
+
+This module imports only the standard library: the distribution `refund-worker-client` ships a copy of it
+(`client/src/refund_worker_client/api_schema.py`, made by `python -m tests.test_client_copies`, never edited).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypeVar
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+else:
+    try:
+        from typing_extensions import TypedDict  # before Python 3.12 Pydantic reads no other
+    except ImportError:  # the client has no Pydantic and does without
+        from typing import TypedDict
+
+T = TypeVar("T")
+
+Kind = Literal["credit_refund", "withdrawal"]
+To = Literal["balance", "source"]
+Outcome = Literal["paid_manually", "reverse"]
+Action = Literal["approve", "reject", "cancel", "retry", "resolve"]
+RefundStatus = Literal[
+    "queued",
+    "awaiting_approval",
+    "sending",
+    "pending",
+    "reversing",
+    "needs_attention",
+    "succeeded",
+    "partially_succeeded",
+    "failed",
+    "rejected",
+    "canceled",
+]
+LegStatus = Literal[
+    "planned",
+    "sending",
+    "waiting",
+    "unknown",
+    "blocked",
+    "pending",
+    "requires_action",
+    "succeeded",
+    "failed",
+    "canceled",
+]
+BatchStatus = Literal["taking_in", "complete", "stopped"]
+
+
+class Amount(TypedDict):
+    """Minor units of one currency."""
+
+    currency: str
+    requested_minor: int
+    succeeded_minor: int
+
+
+class Leg(TypedDict):
+    """The part of a refund that goes back over one payment."""
+
+    leg_id: str
+    payment_id: str
+    processor: str
+    amount_minor: int
+    currency: str
+    credits: int
+    status: LegStatus
+    processor_refund_id: str | None
+    attempts: int
+    failure_code: str | None
+    blocked_by: list[str]
+    unreturnable_minor: int
+
+
+class Refund(TypedDict):
+    """A refund with its legs and one amount for each currency."""
+
+    id: str
+    status: RefundStatus
+    kind: Kind
+    to: To
+    customer_id: str
+    transaction_id: str | None
+    credits: int
+    amounts: list[Amount]
+    legs: list[Leg]
+    reason: str
+    note: str | None
+    metadata: dict[str, str]
+    idempotency_key: str
+    client: str
+    actor: str
+    requested_by: str | None
+    failure_code: str | None
+    failure_message: str | None
+    available_actions: list[Action]
+    version: int
+    created_at: str
+    updated_at: str
+
+
+# `from` is a keyword of Python: only this form of a TypedDict can hold it.
+Event = TypedDict(
+    "Event",
+    {
+        "at": str,
+        "what": str,
+        "who": str,
+        "why": str | None,
+        "leg_id": str | None,
+        "from": str | None,
+        "to": str | None,
+        "alarm": bool,
+        "detail": dict[str, Any],
+    },
+)
+
+
+class PaymentRecorded(TypedDict):
+    """The fields that every form of a payment has; `captured_at` carries its time zone."""
+
+    payment_id: str
+    customer_id: str
+    processor: str
+    processor_payment_id: str
+    amount_minor: int
+    currency: str
+    credits: int
+    captured_at: str
+
+
+class Payment(PaymentRecorded):
+    """A payment as a caller records it: `captured_minor` and `refunded_minor` are there only where they were given."""
+
+    captured_minor: NotRequired[int]
+    refunded_minor: NotRequired[int]
+
+
+class PaymentWord(TypedDict):
+    """A payment as its processor reported it at `read_at`; null is what it did not say."""
+
+    captured_minor: int | None
+    currency: str
+    live: bool | None
+    disputed: bool | None
+    refunded_minor: int | None
+    read_at: str
+
+
+class PaymentRead(PaymentRecorded):
+    """A payment with the processor's report on it.
+
+    `verified` is true where the report agrees, false where it does not or cannot be read, and null before the first
+    reading.
+    """
+
+    captured_minor: int
+    refunded_minor: int
+    verified: bool | None
+    processor_says: PaymentWord | None
+
+
+class Spend(TypedDict):
+    """Credits that a customer spent, as a caller records them; `credits` is positive."""
+
+    transaction_id: str
+    customer_id: str
+    credits: int
+    occurred_at: str
+    description: NotRequired[str]
+
+
+class Transaction(TypedDict):
+    """One entry of a customer's Transactions list; `credits` is signed."""
+
+    transaction_id: str
+    kind: str
+    credits: int
+    refers_to: str | None
+    refund_id: str | None
+    description: str
+    occurred_at: str
+
+
+class Customer(TypedDict):
+    """A customer's credits: `available` is not held for a withdrawal, `payable` can be paid out."""
+
+    customer_id: str
+    balance: int
+    available: int
+    payable: int
+    recent_corrections: list[Transaction]
+
+
+class PlannedLeg(TypedDict):
+    """A leg of a preview; `unreturnable_minor` is there only where it is not zero."""
+
+    payment_id: str
+    processor: str
+    amount_minor: int
+    currency: str
+    credits: int
+    unreturnable_minor: NotRequired[int]
+
+
+class PreviewRefusal(TypedDict):
+    """The error that the previewed request would get."""
+
+    code: str
+    message: str
+
+
+class Policy(TypedDict):
+    """The rules that apply to a previewed request."""
+
+    needs_approval: bool
+    approval_threshold_minor: int | None
+    allocation: str
+
+
+class Preview(TypedDict):
+    """The outcome of a request if it were made now; `would_be` is "accepted" or the refusal.
+
+    Both balances are null for an unknown customer; `balance_after` is the balance once all of it has succeeded.
+    """
+
+    would_be: Literal["accepted"] | PreviewRefusal
+    credits: int | None
+    maximum_credits: int
+    legs: list[PlannedLeg]
+    amounts: list[Amount]
+    balance_before: int | None
+    balance_after: int | None
+    policy: Policy
+
+
+class Reject(TypedDict):
+    """A row of a batch that was refused; `index` counts the rows from 0."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Batch(TypedDict):
+    """A batch and how far its refunds are; where it is `stopped`, `message` says what to do."""
+
+    batch_id: str
+    status: BatchStatus
+    message: str | None
+    accepted: int
+    replayed: int
+    rejected: list[Reject]
+    refunds_by_status: dict[str, int]
+    created_at: str
+    updated_at: str
+
+
+class Switch(TypedDict):
+    """The kill switch of a processor; `paused_until` is set where the program opened a circuit."""
+
+    name: str
+    paused: bool
+    paused_by: str | None
+    paused_at: str | None
+    paused_until: str | None
+    code: str | None
+    reason: str | None
+
+
+class Page(TypedDict, Generic[T]):
+    """One page of a list, newest first but for a timeline; `has_more` says if another page follows."""
+
+    data: list[T]
+    has_more: bool

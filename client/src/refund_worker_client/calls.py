@@ -1,0 +1,240 @@
+"""The calls of the API, each once: the parameters, the request that is sent, and the type of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from refund_worker_client.api_schema import (
+    Batch,
+    Customer,
+    Event,
+    Kind,
+    Outcome,
+    Page,
+    Payment,
+    PaymentRead,
+    Preview,
+    Refund,
+    Spend,
+    Switch,
+    To,
+    Transaction,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and the type of its result: the answer, or its field `part`.
+
+    `repeatable`: sending it again does nothing new.
+    """
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    part: str | None = None
+
+    def result(self, answer: Any) -> T:
+        """Return the result from the JSON of a good answer."""
+        found: T = answer if self.part is None else answer[self.part]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """A list that is read page by page; `id_field` names the field of an object that the next page starts after."""
+
+    path: str
+    filters: Mapping[str, Any]
+    id_field: str
+
+    def page(self, after: str | None = None) -> Call[Page[T]]:
+        """Return the call for the first page, or for the page that follows the object with the id `after`."""
+        given = urlencode(_without_none({**self.filters, "starting_after": after}), doseq=True)
+        return Call("GET", f"{self.path}?{given}" if given else self.path)
+
+    def next_page(self, page: Page[T]) -> Call[Page[T]] | None:
+        """Return the call for the page after this one, or None where it was the last."""
+        last: Any = page["data"][-1] if page["has_more"] else None
+        return None if last is None else self.page(last[self.id_field])
+
+
+def _path(*parts: str) -> str:
+    # Every character of an id is quoted, slashes too: no id can change where a path leads. Dots cannot be quoted, and
+    # a proxy may read them as "one level up".
+    if "" in parts or any(part in (".", "..") for whole in parts for part in whole.split("/")):
+        raise ValueError(f"no id of a path: {'/'.join(parts)!r}")
+    return "/v1/" + "/".join(quote(part, safe="@:") for part in parts)
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _key(given: str) -> dict[str, str]:
+    # The client makes no key: a caller that crashed and asks again would have another one, and be paid twice.
+    if not isinstance(given, str) or not given or given != given.strip():
+        raise ValueError("idempotency_key must be a text without blanks at its ends: one for each intent, kept with it")
+    return {"Idempotency-Key": given}
+
+
+def _act(refund_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Refund]:
+    headers = {} if version is None else {"If-Match": f'"{version}"'}
+    return Call("POST", _path("refunds", refund_id, action), _without_none(body), headers, repeatable=False)
+
+
+class Calls:
+    """The API, call by call; both clients send these. Raises ValueError for an id or a key that cannot be sent."""
+
+    @staticmethod
+    def create_refund(
+        *,
+        kind: Kind,
+        to: To,
+        customer_id: str,
+        reason: str,
+        transaction_id: str | None = None,
+        credits: int | None = None,
+        currency: str | None = None,
+        note: str | None = None,
+        requested_by: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str,
+    ) -> Call[Refund]:
+        """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""
+        fields = {name: value for name, value in locals().items() if name != "idempotency_key"}
+        return Call("POST", "/v1/refunds", _without_none(fields), _key(idempotency_key))
+
+    @staticmethod
+    def preview_refund(
+        *,
+        kind: Kind,
+        to: To,
+        customer_id: str,
+        reason: str | None = None,
+        transaction_id: str | None = None,
+        credits: int | None = None,
+        currency: str | None = None,
+    ) -> Call[Preview]:
+        """Return the outcome of such a request if it were made now; nothing is stored."""
+        return Call("POST", "/v1/refunds/preview", _without_none(locals()))
+
+    @staticmethod
+    def refund(refund_id: str) -> Call[Refund]:
+        """Return one refund."""
+        return Call("GET", _path("refunds", refund_id))
+
+    @staticmethod
+    def refunds(
+        *,
+        status: str | None = None,
+        customer_id: str | None = None,
+        failure_code: str | None = None,
+        created_gte: str | None = None,
+        idempotency_key: str | None = None,
+        page_size: int = 100,
+    ) -> Listing[Refund]:
+        """Iterate over all refunds that match, newest first, fetched page by page."""
+        filters = {name: value for name, value in locals().items() if name != "page_size"}
+        return Listing("/v1/refunds", filters | {"limit": page_size}, "id")
+
+    @staticmethod
+    def events(refund_id: str) -> Call[list[Event]]:
+        """Return the timeline, oldest first."""
+        return Call("GET", _path("refunds", refund_id, "events"), part="data")
+
+    @staticmethod
+    def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
+        """Approve a refund; `version` refuses the action if the refund has changed since."""
+        return _act(refund_id, "approve", {"reason": reason}, version)
+
+    @staticmethod
+    def reject(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
+        """Reject a refund that awaits approval."""
+        return _act(refund_id, "reject", {"reason": reason}, version)
+
+    @staticmethod
+    def cancel(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
+        """Cancel a refund before its first send."""
+        return _act(refund_id, "cancel", {"reason": reason}, version)
+
+    @staticmethod
+    def retry(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
+        """Try again what needs attention."""
+        return _act(refund_id, "retry", {"reason": reason}, version)
+
+    @staticmethod
+    def resolve(
+        refund_id: str, *, reason: str, outcome: Outcome, reference: str | None = None, version: int | None = None
+    ) -> Call[Refund]:
+        """End what needs attention; `reference` names the payment of an outcome `paid_manually`."""
+        return _act(refund_id, "resolve", {"reason": reason, "outcome": outcome, "reference": reference}, version)
+
+    @staticmethod
+    def customer(customer_id: str) -> Call[Customer]:
+        """Return a customer's credits and recent corrections."""
+        return Call("GET", _path("customers", customer_id))
+
+    @staticmethod
+    def transactions(customer_id: str, *, page_size: int = 100) -> Listing[Transaction]:
+        """Iterate over all transactions of a customer, newest first, fetched page by page."""
+        return Listing(_path("customers", customer_id, "transactions"), {"limit": page_size}, "transaction_id")
+
+    @staticmethod
+    def correct(customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Call[Transaction]:
+        """Add signed `credits` to a customer's balance."""
+        body = {"credits": credits, "reason": reason}
+        return Call("POST", _path("customers", customer_id, "corrections"), body, _key(idempotency_key))
+
+    @staticmethod
+    def payment(payment_id: str) -> Call[PaymentRead]:
+        """Return a payment as recorded, with the processor's report on it."""
+        return Call("GET", _path("payments", payment_id))
+
+    @staticmethod
+    def record_payment(payment: Payment) -> Call[Payment]:
+        """Record money that a customer paid in; the same again does nothing new."""
+        return Call("POST", "/v1/payments", payment)
+
+    @staticmethod
+    def record_spend(spend: Spend) -> Call[Transaction]:
+        """Record credits that a customer spent; the same again does nothing new."""
+        return Call("POST", "/v1/transactions", {"kind": "spend", **spend})
+
+    @staticmethod
+    def reverse_transaction(transaction_id: str) -> Call[Transaction]:
+        """Make the linked reversal and return it; asking again returns the same one."""
+        return Call("DELETE", _path("transactions", transaction_id))
+
+    @staticmethod
+    def create_batch(refunds: Iterable[Mapping[str, Any]]) -> Call[Batch]:
+        """Ask for up to 100,000 refunds: each the fields of `create_refund`, with an `idempotency_key` of its own.
+
+        The answer comes when all are stored, some thousand in a second: give the client a timeout to match. The same
+        batch again does nothing new and continues where it stopped.
+        """
+        return Call("POST", "/v1/refund-batches", {"refunds": [_without_none(each) for each in refunds]})
+
+    @staticmethod
+    def batch(batch_id: str) -> Call[Batch]:
+        """Return a batch and how far its refunds are."""
+        return Call("GET", _path("refund-batches", batch_id))
+
+    # Not repeated: another person may have used the switch since.
+
+    @staticmethod
+    def pause_processor(name: str, *, reason: str) -> Call[Switch]:
+        """Stop sending to a processor, or to all with the name "all"; look-ups go on."""
+        return Call("POST", _path("processors", name, "pause"), {"reason": reason}, repeatable=False)
+
+    @staticmethod
+    def resume_processor(name: str, *, reason: str) -> Call[Switch]:
+        """Send to a processor again."""
+        return Call("POST", _path("processors", name, "resume"), {"reason": reason}, repeatable=False)

@@ -1,0 +1,187 @@
+"""Stripe's error answers: what a failed call means. Pure: the SDK's exceptions are read by their attributes alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from refund_worker.domain.processor_replies import (
+    UNKNOWN_REFUSAL,
+    AlreadyRefunded,
+    Blocked,
+    Busy,
+    Denied,
+    KeyConflict,
+    Misconfigured,
+    NotSent,
+    Refused,
+    Unanswered,
+    UnknownRefusal,
+)
+from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
+from refund_worker.processors.stripe.objects import clean
+
+RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
+
+# 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
+INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
+
+_REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
+
+Refusal = Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal
+Failure = Refusal | KeyConflict | Busy | NotSent | Unanswered | Denied
+ListFailure = Misconfigured | Busy | NotSent | Unanswered | Denied
+
+
+class SdkError(Protocol):
+    """What is read of an exception of the SDK."""
+
+    http_status: int | None
+    json_body: Any
+    headers: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An HTTP answer outside 2xx. `kind` is Stripe's error type; empty texts stand for what was not said."""
+
+    status: int
+    kind: str
+    code: str
+    message_code: str
+    param: str
+    message: str
+    request_id: str | None
+    should_retry: bool
+    retry_after_seconds: float | None
+    replayed: bool
+
+    @property
+    def is_stripes_own(self) -> bool:
+        """True if the answer carries Stripe's error object: one of a type that we know, or with a request id."""
+        return self.kind in STRIPE_TYPES or bool(self.kind and self.request_id)
+
+    @classmethod
+    def of(cls, error: SdkError) -> ErrorAnswer:
+        """Return the answer that an exception of the SDK stands for."""
+        # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
+        body = error.json_body if isinstance(error.json_body, dict) else {}
+        said = body.get("error")
+        fields = said if isinstance(said, dict) else {}
+        headers: Mapping[str, str] = error.headers or {}
+
+        def text(name: str) -> str:
+            value = fields.get(name)
+            return clean(value) if isinstance(value, str) else ""
+
+        return cls(
+            status=error.http_status or 0,
+            kind=text("type"),
+            code=text("code"),
+            message_code=text("message_code"),
+            param=text("param"),
+            message=text("message"),
+            request_id=request_id(headers),
+            should_retry=headers.get("Stripe-Should-Retry", "").lower() == "true",
+            retry_after_seconds=_retry_after_seconds(headers.get("Retry-After")),
+            replayed=is_replayed(headers),
+        )
+
+
+def classify_answer(answer: ErrorAnswer) -> Failure:
+    """Return what an error answer means: the table, from the most general proof to the most particular."""
+    if answer.status >= 500:
+        return Unanswered(summary(answer), server_error=True)
+    if _is_busy(answer):
+        return Busy(answer.code or "rate_limit", answer.retry_after_seconds)
+    if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
+        return Unanswered(summary(answer))
+    if not answer.is_stripes_own:
+        # A proxy or a load balancer may have answered for a request that went through.
+        return Unanswered(summary(answer))
+    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
+        return Denied(answer.code or f"http_{answer.status}", answer.message or summary(answer))
+    if answer.kind == "idempotency_error":
+        return KeyConflict(answer.message or summary(answer))
+    return _classify_refusal(answer)
+
+
+def _is_about_one_record(answer: ErrorAnswer) -> bool:
+    """Whether a known code says so, whatever the status: one record must never pause all the others."""
+    return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
+        Meaning.OURS,
+        Meaning.BUSY,
+        Meaning.UNKNOWN,
+    )
+
+
+def _is_busy(answer: ErrorAnswer) -> bool:
+    if answer.status == 409:
+        return answer.code in BUSY or answer.kind == "idempotency_error"
+    return answer.status == 429 or (answer.is_stripes_own and answer.code in BUSY)
+
+
+def _classify_refusal(answer: ErrorAnswer) -> Failure:
+    message = answer.message or summary(answer)
+    told = message, answer.request_id, answer.replayed
+    if answer.message_code in BLOCKED:
+        return Blocked(answer.message_code, *told)
+    match meaning_of(answer.code, answer.param, answer.message):
+        case Meaning.ENDS:
+            return Refused(answer.code, *told)
+        case Meaning.MORE_THAN_LEFT:
+            return Refused("amount_exceeds_unrefunded", *told, more_than_left=True)
+        case Meaning.ALREADY_REFUNDED:
+            return AlreadyRefunded(*told)
+        case Meaning.BLOCKED:
+            return Blocked(answer.code, *told)
+        case Meaning.PERSON:
+            return Misconfigured(answer.code, *told)
+        case Meaning.OURS:
+            return Denied(answer.code or answer.kind, message, maybe_kept=True, replayed=answer.replayed)
+        case _ if answer.should_retry:
+            return Unanswered(summary(answer))
+        case _ if answer.status == 404 and not answer.code:
+            return Misconfigured("not_found", *told)
+    return UnknownRefusal(answer.code or answer.kind, *told)
+
+
+def as_list_failure(failure: Failure) -> ListFailure:
+    """Return what a failed list means. It refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    match failure:
+        case Misconfigured() | Busy() | NotSent() | Unanswered() | Denied():
+            return failure
+        case Refused(code, message, request_id) | Blocked(code, message, request_id):
+            return Misconfigured(code, message, request_id)
+        case UnknownRefusal(code, message, request_id):
+            return Misconfigured(UNKNOWN_REFUSAL, f"{code}: {message}", request_id)
+        case AlreadyRefunded() | KeyConflict():
+            return Unanswered("an answer that no list gives")
+
+
+def summary(answer: ErrorAnswer) -> str:
+    """Return status, type and code in one line."""
+    return " ".join(part for part in (f"HTTP {answer.status}", answer.kind, answer.code) if part)
+
+
+def _retry_after_seconds(header: str | None) -> float | None:
+    """Seconds to wait; None where the header is absent or no number (Stripe never sends the date form)."""
+    try:
+        seconds = float(header or "nan")
+    except ValueError:
+        return None
+    return min(seconds, RETRY_AFTER_SECONDS_MAX) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def is_replayed(headers: Mapping[str, str]) -> bool:
+    """Return True if Stripe says that this is the stored answer to an earlier call under the same key."""
+    return headers.get("Idempotent-Replayed", "").lower() == "true"
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return Stripe's id of the request, None for anything that does not look like one."""
+    said = headers.get("Request-Id", "")
+    return said if _REQUEST_ID.fullmatch(said) else None

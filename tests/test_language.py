@@ -1,0 +1,103 @@
+"""The prose of the code is plain English: no private idioms, no sentences without a subject.
+
+It reads the docstrings and comments of the folders in `CLEAN`. Add a folder there once its prose is clean.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CLEAN = ("src/refund_worker/domain", "src/refund_worker/processors/sandbox", "tests/domain")
+# Sentences that may stay, exactly as they are written.
+ALLOWED: frozenset[str] = frozenset()
+
+# An opening that promises a subject and does not name one.
+HEADLESS = re.compile(
+    r"(What|Who|Whoever|Whose|Whatever|Which|So many|So long|So old|Nobody|Somebody|Anybody|Those|None )\b"
+)
+IDIOMS = re.compile(
+    r"\b(told|heard|hears?|heed|anew|all the same|at the most|whoever|nobody|somebody|held against|set back|looked at"
+    r"|taken in|taken for|goes? on|by itself|for want of|is none|in the place of|stands? in|put aside|the word of"
+    r"|given up|by hand)\b",
+    re.IGNORECASE,
+)
+NO_PROSE = ("# noqa", "# type:", "#!", "# ---", "# pragma", "# fmt:")
+HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def docstrings_of(source: str) -> Iterator[str]:
+    """Yield the docstrings of the module, its classes and its functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, HAS_DOCSTRING):
+            yield ast.get_docstring(node) or ""
+
+
+def comments_of(source: str) -> Iterator[str]:
+    """Yield the comments; comments on successive lines are one text."""
+    block: list[str] = []
+    last = 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and not token.string.startswith(NO_PROSE):
+            if token.start[0] != last + 1:
+                yield " ".join(block)
+                block = []
+            block.append(token.string.lstrip("# "))
+            last = token.start[0]
+    yield " ".join(block)
+
+
+def sentences_of(source: str) -> Iterator[str]:
+    """Yield each sentence, or part of one before a colon or semicolon, of three words or more."""
+    for text in [*docstrings_of(source), *comments_of(source)]:
+        for paragraph in text.split("\n\n"):
+            for sentence in re.split(r"(?<=[.!?:;])\s+", " ".join(paragraph.split())):
+                if len(sentence.split()) >= 3:
+                    yield sentence
+
+
+def faults_of(source: str) -> list[str]:
+    """Return each sentence that begins without a subject or contains an idiom."""
+    found = (s for s in sentences_of(source) if HEADLESS.match(s) or IDIOMS.search(s.replace("is None", "")))
+    return [sentence for sentence in found if sentence not in ALLOWED]
+
+
+@pytest.mark.parametrize("folder", CLEAN)
+def test_prose_is_plain_english(folder: str) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    faults = [f"{file.relative_to(ROOT)}: {fault}" for file in files for fault in faults_of(file.read_text("utf-8"))]
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""What the processor says of it."""',
+        'def pay():\n    """Send it. Who asked is not checked."""',
+        "x = 1  # whatever nobody was told of",
+        "# The caller is\n# told of it later.\nx = 1",
+        'class Leg:\n    """A leg that was given up, all the same."""',
+    ],
+)
+def test_fault_in_the_prose_is_found(source: str) -> None:
+    assert faults_of(source) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Return the status. A leg without one is new."""',
+        'said = "nobody was told of it"  # noqa: S105',
+        '"""Return the leg if it is None of the others."""',
+    ],
+)
+def test_plain_prose_and_strings_have_no_fault(source: str) -> None:
+    assert faults_of(source) == []
