@@ -395,7 +395,7 @@ MAY_NAME_STRIPE = {
     "web/api/payments.py": "the example in the description of the API",
     "cli/admin.py": "examples of commands",
     "cli/doctor.py": "its settings",
-    "cli/demo.py": "the sandbox",
+    "cli/demo/": "the sandbox",
     "cli/dev.py": "the sandbox",
     "cli/dev_sandbox.py": "the sandbox",
     "cli/run.py": "the sandbox",

@@ -1,6 +1,6 @@
 """The command line: `refund-worker …`, and `python -m refund_worker …`.
 
-Health checks run every few seconds, for ever. Their plain forms are answered before anything heavy is imported.
+Health checks run every few seconds, so their plain forms are answered before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ def main() -> None:
     if sys.argv[1:2] == ["health"]:
         from refund_worker.cli.healthcheck import plain_check
 
-        life = plain_check(sys.argv[2:])
-        if life is not None:
-            print(life.told, file=sys.stderr)  # noqa: T201 - as the rest of the command line
-            sys.exit(0 if life.lives else 1)
+        health = plain_check(sys.argv[2:])
+        if health is not None:
+            print(health.message, file=sys.stderr)  # noqa: T201 - as the rest of the command line
+            sys.exit(0 if health.alive else 1)
     try:
         from refund_worker.cli.app import main as whole_command_line
     except MissingExtra as error:

@@ -1,4 +1,4 @@
-"""The command line run in this process, on a database file of the test's own."""
+"""Fixtures that run the command line in this process, with a database file for each test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUESTS = "idempotency_key,kind,to,customer_id,transaction_id,credits,reason,no
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended and what it said where."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -32,11 +32,12 @@ class Ran:
 
     @property
     def json(self) -> Any:
+        """The JSON document on stdout."""
         return json.loads(self.out)
 
     @property
     def problem(self) -> Any:
-        """The JSON problem, the last line of stderr."""
+        """The JSON problem, which is the last line of stderr."""
         return json.loads(self.err.splitlines()[-1])
 
 
@@ -48,7 +49,7 @@ Become = Callable[[str], None]
 def cli(
     migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Cli:
-    """`cli("refunds", "list", "-o", "json")` runs the command and gives its exit code and output."""
+    """Return a function that runs a command: `cli("refunds", "list", "-o", "json")`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REFUND_WORKER_DATABASE_URL", migrated_sqlite_url)
     monkeypatch.setenv("REFUND_WORKER_BROKER_URL", "memory://")
@@ -57,15 +58,15 @@ def cli(
     def run(*arguments: str) -> Ran:
         capsys.readouterr()
         code = run_command(arguments)
-        said = capsys.readouterr()
-        return Ran(code, said.out, said.err)
+        printed = capsys.readouterr()
+        return Ran(code, printed.out, printed.err)
 
     return run
 
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """`become("anna")`: the operating system says from now on that this process is anna's."""
+    """Return a function: after `become("anna")` the operating system names anna as the user of this process."""
 
     def run_as(name: str) -> None:
         monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=name, pw_uid=uid))
@@ -75,8 +76,10 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 @pytest.fixture
 def shop(cli: Cli, tmp_path: Path) -> Cli:
-    """The command line of a shop with customers ann (1,000 credits for 20.00 GBP, 400 spent as t1) and bob (two
-    currencies)."""
+    """Return `cli` after recording two customers.
+
+    ann bought 1,000 credits for 20.00 GBP and spent 400 as t1. bob has payments in two currencies.
+    """
     (tmp_path / "payments.csv").write_text(
         PAYMENTS
         + "p1,ann,stripe,ch_1,2000,GBP,1000,2026-01-01T00:00:00Z\n"

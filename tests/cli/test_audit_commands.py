@@ -1,4 +1,4 @@
-"""The audit chain on the command line."""
+"""Commands of the audit chain."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 
 
-def test_what_was_changed_is_named_with_exit_5_and_a_whole_chain_ends_well(
-    shop: Cli, migrated_sqlite_url: str, tmp_path: Path
-) -> None:
+def test_verify_names_changed_rows_with_exit_5(shop: Cli, migrated_sqlite_url: str, tmp_path: Path) -> None:
     assert shop("audit", "anchor", "anchor").code == 4
     with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
         assert Sealer().seal(runtime.context) > 0
@@ -33,8 +31,8 @@ def test_what_was_changed_is_named_with_exit_5_and_a_whole_chain_ends_well(
     assert shop("audit", "verify", "--anchor", "anchor").code == 2
 
 
-def test_rows_forged_below_one_are_named_with_exit_5(shop: Cli, migrated_sqlite_url: str) -> None:
-    """A correction of 1,000 credits and an approval by nobody, at numbers that no chain looked at."""
+def test_forged_rows_with_negative_numbers_are_named_with_exit_5(shop: Cli, migrated_sqlite_url: str) -> None:
+    """Forge a correction of 1,000 credits and an approval, with numbers below the chain's first one."""
     with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
         Sealer().seal(runtime.context)
         assert shop("audit", "verify").code == 0
@@ -54,7 +52,7 @@ def test_rows_forged_below_one_are_named_with_exit_5(shop: Cli, migrated_sqlite_
     assert {(f["table"], f["first_seq"]) for f in ran.json["findings"]} == {("ledger_transactions", -5), ("events", -4)}
 
 
-def test_a_role_raised_by_another_hand_is_named_until_somebody_accepts_it(shop: Cli, migrated_sqlite_url: str) -> None:
+def test_verify_names_a_foreign_change_of_a_role_until_it_is_accepted(shop: Cli, migrated_sqlite_url: str) -> None:
     assert shop("users", "create", "anna", "--role", "viewer").code == 0
     settings = load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url})
     with build_runtime(settings, processors=False) as runtime, runtime.database.write() as connection:

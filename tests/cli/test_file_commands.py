@@ -1,4 +1,4 @@
-"""Importing payments and transactions, and submitting refund requests, from files."""
+"""Commands that import payments and transactions and submit refund requests from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUEST = "k{n},credit_refund,balance,ann,t1,{credits},asked,,,\n"
 
 
 def stored() -> dict[str, int]:
-    """How many rows each table has, those of the schema itself left out."""
+    """Return the number of rows of each table, without the tables of the schema version."""
     database = Database(os.environ["REFUND_WORKER_DATABASE_URL"])
     with database.read() as connection:
         counts = {
@@ -32,11 +32,12 @@ def stored() -> dict[str, int]:
 
 
 def put(content: str | bytes, name: str = "file.csv") -> str:
+    """Write a file into the working directory and return its name."""
     Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
     return name
 
 
-def test_importing_a_file_twice_does_nothing_new(cli: Cli) -> None:
+def test_importing_a_file_twice_stores_nothing_new(cli: Cli) -> None:
     file = put(PAYMENTS + PAYMENT)
     assert cli("import", "payments", file, "-o", "json").json == {"imported": 1, "unchanged": 0, "rejected": []}
     before = stored()
@@ -44,7 +45,7 @@ def test_importing_a_file_twice_does_nothing_new(cli: Cli) -> None:
     assert stored() == before
 
 
-def test_a_bad_row_is_reported_with_its_line_and_the_rest_is_stored(cli: Cli) -> None:
+def test_bad_row_is_reported_with_its_line_and_the_rest_is_stored(cli: Cli) -> None:
     huge = PAYMENT.replace("p9", "p8").replace(",100,2026", ",99999999999999999999,2026")
     ran = cli("import", "payments", put(PAYMENTS + "short\n" + huge + PAYMENT), "-o", "json")
     assert ran.code == 3
@@ -56,7 +57,7 @@ def test_a_bad_row_is_reported_with_its_line_and_the_rest_is_stored(cli: Cli) ->
     assert stored()["payments"] == 1
 
 
-def test_another_body_under_a_known_id_is_rejected_and_changes_nothing(shop: Cli) -> None:
+def test_import_rejects_another_body_under_a_known_id(shop: Cli) -> None:
     before = stored()
     changed = "p1,ann,stripe,ch_1,9999,GBP,1000,2026-01-01T00:00:00Z\n"
     ran = shop("import", "payments", put(PAYMENTS + changed), "-o", "json")
@@ -64,7 +65,7 @@ def test_another_body_under_a_known_id_is_rejected_and_changes_nothing(shop: Cli
     assert stored() == before
 
 
-def test_a_transaction_of_another_kind_and_an_overdraft_are_rejected(shop: Cli) -> None:
+def test_import_rejects_other_kinds_and_overdrafts(shop: Cli) -> None:
     rows = "t2,ann,purchase,1,,2026-01-04T00:00:00Z\nt3,ann,spend,9999,,2026-01-04T00:00:00Z\n"
     rows += "t4,nobody,spend,1,,2026-01-04T00:00:00Z\n"
     ran = shop("import", "transactions", put(TRANSACTIONS + rows), "-o", "json")
@@ -87,7 +88,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_an_unreadable_file_stores_nothing_of_its_good_rows(shop: Cli, content: bytes) -> None:
+def test_unreadable_file_stores_none_of_its_good_rows(shop: Cli, content: bytes) -> None:
     before = stored()
     ran = shop("refunds", "submit", put(content), "-o", "json")
     assert (ran.code, ran.out, ran.problem["code"]) == (2, "", "unreadable_file")
@@ -95,7 +96,7 @@ def test_an_unreadable_file_stores_nothing_of_its_good_rows(shop: Cli, content: 
     assert stored() == before
 
 
-def test_a_missing_file_is_told_in_one_line(cli: Cli) -> None:
+def test_missing_file_is_reported_in_one_line(cli: Cli) -> None:
     ran = cli("import", "payments", "nowhere.csv")
     assert (ran.code, ran.out) == (2, "")
     assert (
@@ -103,7 +104,7 @@ def test_a_missing_file_is_told_in_one_line(cli: Cli) -> None:
     )
 
 
-def test_each_refusal_of_a_request_has_its_code_and_line(shop: Cli) -> None:
+def test_each_refused_row_has_its_code_and_line(shop: Cli) -> None:
     rows = [
         "k1,credit_refund,balance,ann,t1,300,asked,,,",
         "k2,credit_refund,balance,ann,t1,101,asked,,,",
@@ -136,7 +137,7 @@ def test_each_refusal_of_a_request_has_its_code_and_line(shop: Cli) -> None:
     assert stored()["refunds"] == 1
 
 
-def test_a_wrong_currency_is_refused_and_the_right_one_taken(shop: Cli) -> None:
+def test_wrong_currency_is_refused_and_the_right_one_accepted(shop: Cli) -> None:
     header = REQUESTS.replace("\n", ",currency\n")
     rows = "k1,withdrawal,source,ann,,5,asked,,,,EUR\nk2,withdrawal,source,bob,,5,asked,,,,JPY\n"
     ran = shop("refunds", "submit", put(header + rows), "-o", "json")
@@ -150,7 +151,7 @@ def test_submitting_the_same_file_twice_only_replays(shop: Cli) -> None:
     second = shop("refunds", "submit", file, "-o", "json")
     assert (first.code, first.json) == (0, {"accepted": 300, "replayed": 0, "rejected": []})
     assert (second.code, second.json) == (0, {"accepted": 0, "replayed": 300, "rejected": []})
-    # One row counts how often requests of this customer came again today.
+    # One row counts the repeated requests of this customer today.
     assert stored() == before | {"repeated_requests": 1}
 
 
@@ -162,8 +163,8 @@ def test_json_lines_are_submitted_too(shop: Cli) -> None:
     assert (refund["metadata"], refund["client"]) == ({"ticket": "7"}, "cli")
 
 
-def test_a_dry_run_counts_earlier_rows_as_taken_over_batches_and_stores_nothing(shop: Cli) -> None:
-    # 400 credits are left of t1: one each for 250 requests fill the first batch, the second must know of them.
+def test_dry_run_counts_earlier_rows_across_batches_and_stores_nothing(shop: Cli) -> None:
+    # t1 has 400 credits left. 250 requests fill the first batch, and the second batch must count their credits.
     file = put(REQUESTS + "".join(REQUEST.format(n=n, credits=1) for n in range(410)))
     before = stored()
     tried = shop("refunds", "submit", file, "--dry-run", "-o", "json")
@@ -174,7 +175,7 @@ def test_a_dry_run_counts_earlier_rows_as_taken_over_batches_and_stores_nothing(
     assert (tried.code, tried.json) == (done.code, done.json)
 
 
-def test_a_dry_run_says_the_money_by_currency(shop: Cli) -> None:
+def test_dry_run_shows_the_money_by_currency(shop: Cli) -> None:
     header = REQUESTS.replace("\n", ",currency\n")
     rows = "k1,withdrawal,source,ann,,500,asked,,,,\nk2,withdrawal,source,bob,,150,asked,,,,JPY\n"
     ran = shop("refunds", "submit", put(header + rows), "--dry-run")
@@ -182,7 +183,7 @@ def test_a_dry_run_says_the_money_by_currency(shop: Cli) -> None:
     assert "nothing was stored" in ran.out
 
 
-def test_the_summary_counts_each_code_and_shows_the_first_lines_of_it(shop: Cli) -> None:
+def test_summary_counts_each_code_and_shows_its_first_lines(shop: Cli) -> None:
     ran = shop("refunds", "submit", put(REQUESTS + REQUEST.replace("ann", "zoe").format(n=1, credits=1) * 5))
     assert "unknown_customer  5" in ran.out
     assert [f"line {line}:" in ran.out for line in range(2, 7)] == [True, True, True, False, False]
@@ -196,8 +197,8 @@ def test_hostile_text_of_a_file_reaches_no_terminal(shop: Cli) -> None:
     assert "\x1b" not in ran.out + ran.err
 
 
-@pytest.mark.skipif(not REAL_FILES.is_dir(), reason="the real files are not here")
-def test_the_real_files_come_out_exactly_so(cli: Cli) -> None:
+@pytest.mark.skipif(not REAL_FILES.is_dir(), reason="the real files are not available")
+def test_real_files_give_exactly_the_documented_results(cli: Cli) -> None:
     assert cli("import", "payments", str(REAL_FILES / "payments.csv")).code == 0
     assert cli("import", "transactions", str(REAL_FILES / "transactions.csv")).code == 0
     requests = str(REAL_FILES / "refund_requests.csv")
@@ -214,21 +215,21 @@ def test_the_real_files_come_out_exactly_so(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_a_large_file_is_taken_in_without_being_held_in_memory(cli: Cli) -> None:
+def test_large_file_is_imported_without_being_held_in_memory(cli: Cli) -> None:
     header, row = PAYMENTS, "p{n},c{c},stripe,ch_{n},100,GBP,100,2026-01-01T00:00:00Z\n"
     put(header + "".join(row.format(n=n, c=n % 500) for n in range(1000)), "small.csv")
     put(header + "".join(row.format(n=n, c=n % 500) for n in range(20_000)), "large.csv")
     grown = memory_of("import", "payments", "large.csv") - memory_of("import", "payments", "small.csv")
-    assert grown < 15, f"{grown} MB more for 19,000 rows more"
+    assert grown < 15, f"{grown} MB more for 19,000 more rows"
 
 
 def memory_of(*arguments: str) -> int:
-    """The most memory that a command held, in MB."""
+    """Return the maximum memory of a command in MB."""
     code = (
         "import resource, subprocess, sys\n"
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, timeout=120)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, sys.executable, "-m", "refund_worker", *arguments]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=150)
-    return int(told.stdout) // (1024 if sys.platform != "darwin" else 1024 * 1024)
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=150)
+    return int(ran.stdout) // (1024 if sys.platform != "darwin" else 1024 * 1024)

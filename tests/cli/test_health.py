@@ -1,4 +1,4 @@
-"""`refund-worker health …`: cheap, and wrong about nobody."""
+"""`refund-worker health …`: checks are cheap and correct for each queue."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEAVY = (
 
 
 @pytest.mark.parametrize("kind", ["worker", "scheduler"])
-def test_a_fresh_heartbeat_is_health_and_a_missing_or_an_old_one_is_not(cli: Cli, kind: str) -> None:
+def test_only_a_fresh_heartbeat_counts_as_alive(cli: Cli, kind: str) -> None:
     assert cli("health", kind).code == 1
     heartbeat = Heartbeat(kind, load_settings())  # type: ignore[arg-type]
     heartbeat.beat()
@@ -51,10 +51,10 @@ def test_a_fresh_heartbeat_is_health_and_a_missing_or_an_old_one_is_not(cli: Cli
     assert cli("health", kind).code == 1
 
 
-def test_a_worker_that_hangs_is_not_hidden_by_one_of_another_queue(cli: Cli) -> None:
+def test_live_worker_of_another_queue_does_not_hide_a_hanging_one(cli: Cli) -> None:
     def codes() -> list[int]:
-        asked = ([], ["--queues", "refunds"], ["--queues", "bulk"], ["--queues", "refunds, bulk"])
-        return [cli("health", "worker", *words).code for words in asked]
+        choices = ([], ["--queues", "refunds"], ["--queues", "bulk"], ["--queues", "refunds, bulk"])
+        return [cli("health", "worker", *options).code for options in choices]
 
     both = Heartbeat("worker", load_settings(), ["refunds", "bulk"])
     both.beat()
@@ -74,9 +74,7 @@ def test_a_worker_that_hangs_is_not_hidden_by_one_of_another_queue(cli: Cli) -> 
     assert cli("health", "worker", "--queues", ",").code == 2
 
 
-def test_the_databases_url_is_taken_from_a_file_as_well(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_url_can_come_from_a_file(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Heartbeat("worker", load_settings()).beat()
     (tmp_path / "secret").write_text(os.environ[DATABASE_URL] + "\n")
     monkeypatch.delenv(DATABASE_URL)
@@ -85,7 +83,7 @@ def test_the_databases_url_is_taken_from_a_file_as_well(
     assert cli("health", "worker").code == 0
 
 
-def test_without_a_setting_it_looks_where_the_worker_would_be() -> None:
+def test_check_uses_the_default_database_url_of_the_settings() -> None:
     assert Settings.model_fields["database_url"].default.get_secret_value() == DATABASE_URL_DEFAULT
 
 
@@ -109,65 +107,72 @@ def port_that_answers(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("port_that_answers", "code"), [(200, 0), (503, 1)], indirect=["port_that_answers"])
-def test_the_web_is_asked_whether_it_lives(cli: Cli, port_that_answers: int, code: int) -> None:
+def test_web_process_is_alive_if_healthz_answers_200(cli: Cli, port_that_answers: int, code: int) -> None:
     assert cli("health", "web", "--port", str(port_that_answers)).code == code
 
 
-def test_a_web_that_is_not_there_is_not_healthy(cli: Cli) -> None:
+def test_web_process_that_is_down_is_not_alive(cli: Cli) -> None:
     assert cli("health", "web", "--port", str(free_port())).code == 1
 
 
-def alone(*words: str, end: str = "") -> subprocess.CompletedProcess[str]:
-    """`refund-worker WORDS` in a process of its own, with some Python at its end."""
+def alone(*arguments: str, end: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `refund-worker` with arguments in a process of its own, with the Python code `end` before it."""
     code = f"import atexit, sys\nfrom refund_worker.__main__ import main\n{end}\nmain()"
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 @pytest.mark.parametrize(
-    "words", [("worker",), ("worker", "--queues", "bulk"), ("scheduler",), ("web",), ("web", "--port", "1")]
+    "arguments", [("worker",), ("worker", "--queues", "bulk"), ("scheduler",), ("web",), ("web", "--port", "1")]
 )
-def test_a_check_imports_nothing_heavy_not_even_the_command_lines_library(words: tuple[str, ...]) -> None:
+def test_check_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     loaded = f"atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules]))"
-    ran = alone("health", *words, end=loaded)
+    ran = alone("health", *arguments, end=loaded)
     assert (ran.returncode, ran.stdout.strip()) == (1, "[]"), ran.stderr
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_check_loads_few_modules_of_any_kind() -> None:
+def test_check_imports_few_modules() -> None:
     ran = alone("health", "worker", end="atexit.register(lambda: print(len(sys.modules)))")
     # About 90 with 3.11; the whole command line has more than 600.
     assert int(ran.stdout) < 200
 
 
-def test_the_quick_answer_is_the_whole_command_lines(cli: Cli) -> None:
+def test_quick_check_answers_as_the_command_line_does(cli: Cli) -> None:
     for _ in range(2):
-        for words in (("worker",), ("worker", "--queues", "bulk"), ("scheduler",), ("web", "--port", str(free_port()))):
-            quick, whole = alone("health", *words), cli("health", *words)
+        for arguments in (
+            ("worker",),
+            ("worker", "--queues", "bulk"),
+            ("scheduler",),
+            ("web", "--port", str(free_port())),
+        ):
+            quick, whole = alone("health", *arguments), cli("health", *arguments)
             assert quick.returncode == whole.code
             assert re.sub(r"\d+ seconds", "", quick.stderr) == re.sub(r"\d+ seconds", "", whole.err)
         Heartbeat("worker", load_settings()).beat()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "text"),
     [
         (("--help",), 0, "worker's heartbeat"),
         (("worker", "--help"), 0, "Usage"),
-        (("nobody",), 2, "nobody"),
+        (("printer",), 2, "printer"),
         (("web", "--port", "0"), 2, "--port"),
         (("web", "--port", "x"), 2, "--port"),
         (("worker", "--queues", ","), 2, "--queues"),
     ],
 )
-def test_whatever_is_no_plain_check_is_explained_by_the_whole_command_line(
-    words: tuple[str, ...], code: int, said: str
+def test_other_forms_of_a_check_are_explained_by_the_command_line(
+    arguments: tuple[str, ...], code: int, text: str
 ) -> None:
-    ran = alone("health", *words)
+    ran = alone("health", *arguments)
     assert ran.returncode == code
-    assert said in ran.stdout + ran.stderr
+    assert text in ran.stdout + ran.stderr
 
 
-def test_a_file_that_can_not_be_read_is_named_as_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreadable_secret_file_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(DATABASE_URL + "_FILE", str(tmp_path / "nothing"))
     ran = alone("health", "worker")
     assert ran.returncode == 2

@@ -1,4 +1,4 @@
-"""Notifications on the command line: what was given up is seen and sent again."""
+"""Commands that list notifications and send them again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.cli.conftest import Cli
 SECRET = base64.b64encode(b"n" * 32).decode()
 
 
-def test_notifications_are_listed_and_sent_again_only_when_named(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notifications_are_listed_and_redelivered_only_by_name(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shop("notifications", "list", "-o", "json").json == {"data": [], "has_more": False}
     monkeypatch.setenv("REFUND_WORKER_NOTIFY_URL", "http://127.0.0.1:9/hooks")
     monkeypatch.setenv("REFUND_WORKER_NOTIFY_SECRET", SECRET)

@@ -1,4 +1,4 @@
-"""Asking for single refunds, looking at them, deciding about them."""
+"""Commands that request single refunds, show them, and decide about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refund_of(ran: Ran) -> Any:
     return ran.json
 
 
-def test_a_created_refund_is_the_http_object_and_its_key_is_told(shop: Cli) -> None:
+def test_create_prints_the_http_object_and_the_generated_key(shop: Cli) -> None:
     ran = create(shop, "--credits", "100", "--note", "by mail")
     refund = refund_of(ran)
     assert (refund["status"], refund["credits"], refund["note"]) == ("queued", 100, "by mail")
@@ -37,7 +37,7 @@ def test_a_created_refund_is_the_http_object_and_its_key_is_told(shop: Cli) -> N
     assert refund["actor"].startswith("cli:")
 
 
-def test_the_same_key_again_gives_the_same_refund_and_another_body_a_conflict(shop: Cli) -> None:
+def test_repeated_key_gives_the_same_refund_and_another_body_a_conflict(shop: Cli) -> None:
     first = refund_of(create(shop, "--credits", "100", "--idempotency-key", "k1"))
     again = refund_of(create(shop, "--credits", "100", "--idempotency-key", "k1"))
     other = create(shop, "--credits", "101", "--idempotency-key", "k1")
@@ -60,24 +60,28 @@ def test_the_same_key_again_gives_the_same_refund_and_another_body_a_conflict(sh
         (("--surprise",), 2, "invalid_request"),
     ],
 )
-def test_a_refused_request_is_named_and_makes_no_refund(shop: Cli, more: tuple[str, ...], code: int, name: str) -> None:
+def test_refused_request_has_a_code_and_makes_no_refund(shop: Cli, more: tuple[str, ...], code: int, name: str) -> None:
     ran = create(shop, *more)
     assert (ran.code, ran.out, ran.problem["code"]) == (code, "", name)
     assert shop("refunds", "list", "-o", "json").json == {"data": [], "has_more": False}
 
 
-def test_a_preview_tells_maximum_legs_and_balances_and_stores_nothing(shop: Cli) -> None:
-    told = shop("refunds", "preview", *WITHDRAWAL, "--credits", "100", "-o", "json").json
-    assert (told["would_be"], told["maximum_credits"]) == ("accepted", 600)
-    assert told["legs"] == [
+def test_preview_shows_maximum_legs_and_balances_and_stores_nothing(shop: Cli) -> None:
+    preview = shop("refunds", "preview", *WITHDRAWAL, "--credits", "100", "-o", "json").json
+    assert (preview["would_be"], preview["maximum_credits"]) == ("accepted", 600)
+    assert preview["legs"] == [
         {"payment_id": "p1", "processor": "stripe", "amount_minor": 200, "currency": "GBP", "credits": 100}
     ]
-    assert (told["balance_before"], told["balance_after"], told["policy"]["needs_approval"]) == (600, 500, False)
+    assert (preview["balance_before"], preview["balance_after"], preview["policy"]["needs_approval"]) == (
+        600,
+        500,
+        False,
+    )
     assert shop("refunds", "list", "-o", "json").json["data"] == []
     assert shop("customers", "show", "ann", "-o", "json").json["available"] == 600
 
 
-def test_a_preview_of_what_would_be_refused_says_why_and_ends_well(shop: Cli) -> None:
+def test_preview_of_a_refused_request_shows_the_cause_and_exits_0(shop: Cli) -> None:
     ran = shop("refunds", "preview", *WITHDRAWAL, "--credits", "601", "-o", "json")
     assert (ran.code, ran.json["would_be"]["code"], ran.json["maximum_credits"]) == (0, "exceeds_refundable", 600)
     assert (ran.json["legs"], ran.json["balance_after"]) == ([], 600)
@@ -85,7 +89,7 @@ def test_a_preview_of_what_would_be_refused_says_why_and_ends_well(shop: Cli) ->
     assert (unknown.json["balance_before"], unknown.json["maximum_credits"]) == (None, 0)
 
 
-def test_the_preview_of_a_credit_refund_raises_the_balance_only_to_balance(shop: Cli) -> None:
+def test_preview_of_a_credit_refund_raises_the_balance_only_to_balance(shop: Cli) -> None:
     spend = ("--kind", "credit_refund", "--customer", "ann", "--transaction", "t1")
     to_balance = shop("refunds", "preview", *spend, "--to", "balance", "-o", "json").json
     to_source = shop("refunds", "preview", *spend, "--to", "source", "-o", "json").json
@@ -93,7 +97,7 @@ def test_the_preview_of_a_credit_refund_raises_the_balance_only_to_balance(shop:
     assert (to_source["credits"], to_source["balance_after"], len(to_source["legs"])) == (400, 600, 1)
 
 
-def test_a_list_is_filtered_and_continued(shop: Cli) -> None:
+def test_list_is_filtered_and_continued(shop: Cli) -> None:
     ids = [refund_of(create(shop, "--credits", str(n)))["id"] for n in (1, 2, 3)]
     page = shop("refunds", "list", "--limit", "2", "-o", "json").json
     assert ([refund["id"] for refund in page["data"]], page["has_more"]) == (ids[:0:-1], True)
@@ -123,7 +127,7 @@ def test_ids_are_whole_at_every_width(shop: Cli, monkeypatch: pytest.MonkeyPatch
     assert refund["id"] in shop("refunds", "show", refund["id"]).out
 
 
-def test_canceling_frees_what_was_reserved_and_a_second_time_is_a_conflict(shop: Cli) -> None:
+def test_cancel_releases_the_reservation_and_repeated_is_a_conflict(shop: Cli) -> None:
     refund = refund_of(create(shop, "--credits", "100"))
     assert shop("customers", "show", "ann", "-o", "json").json["available"] == 500
     canceled = refund_of(shop("refunds", "cancel", refund["id"], "--reason", "changed their mind", "-o", "json"))
@@ -135,14 +139,14 @@ def test_canceling_frees_what_was_reserved_and_a_second_time_is_a_conflict(shop:
     assert (events[-1]["to"], events[-1]["why"]) == ("canceled", "changed their mind")
 
 
-def test_a_stale_version_changes_nothing(shop: Cli) -> None:
+def test_stale_version_changes_nothing(shop: Cli) -> None:
     refund = refund_of(create(shop))
     ran = shop("refunds", "cancel", refund["id"], "--reason", "x", "--version", "7", "-o", "json")
     assert (ran.code, ran.problem["code"]) == (5, "stale_version")
     assert refund_of(shop("refunds", "show", refund["id"], "-o", "json"))["status"] == "queued"
 
 
-def test_an_approval_needs_a_second_person(shop: Cli, become: Become, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_approval_needs_a_second_person(shop: Cli, become: Become, monkeypatch: pytest.MonkeyPatch) -> None:
     become("anna")
     monkeypatch.setenv("REFUND_WORKER_APPROVAL_THRESHOLD_MINOR", "100")
     refund = refund_of(create(shop, "--credits", "100"))
@@ -154,7 +158,7 @@ def test_an_approval_needs_a_second_person(shop: Cli, become: Become, monkeypatc
     assert refund_of(other)["status"] == "queued"
 
 
-def test_a_rejected_refund_frees_what_was_reserved(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reject_releases_the_reservation(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_APPROVAL_THRESHOLD_MINOR", "100")
     refund = refund_of(create(shop, "--credits", "100"))
     assert shop("refunds", "reject", refund["id"], "--reason", "no").code == 0
@@ -172,38 +176,38 @@ def test_a_rejected_refund_frees_what_was_reserved(shop: Cli, monkeypatch: pytes
         ("--outcome", "paid_manually", "--reason", "paid", "--reference", "4242 4242 4242 4242"),
     ],
 )
-def test_a_resolution_that_is_not_whole_is_a_usage_error(shop: Cli, how: tuple[str, ...]) -> None:
+def test_incomplete_resolution_is_a_usage_error(shop: Cli, how: tuple[str, ...]) -> None:
     assert shop("refunds", "resolve", refund_of(create(shop))["id"], *how).code == 2
 
 
-def test_a_reference_is_taken_without_the_blanks_around_it(shop: Cli) -> None:
-    """It is compared with ids of refund objects: the same at the terminal, over HTTP and in the console."""
-    given = {"reason": "paid", "outcome": "paid_manually", "reference": " re_1\t"}
-    assert parse_schema(ResolveBody, given).reference == "re_1"
+def test_reference_is_stored_without_blanks_at_its_ends(shop: Cli) -> None:
+    """References are compared with ids of refund objects, so all entry points must store them alike."""
+    body = {"reason": "paid", "outcome": "paid_manually", "reference": " re_1\t"}
+    assert parse_schema(ResolveBody, body).reference == "re_1"
     refund_id = refund_of(create(shop))["id"]
     assert shop("refunds", "resolve", refund_id, "--outcome", "paid_manually", "--reference", " re_1 ").code == 5
 
 
-def test_another_spelling_of_a_client_owns_no_keys_of_corrections(shop: Cli) -> None:
-    given = ("customers", "correct", "ann", "--credits", "-5", "--reason", "r", "--idempotency-key", "k")
-    assert shop(*given, "--client", "shop ").code == 2
+def test_correct_refuses_a_client_name_with_blanks(shop: Cli) -> None:
+    correct = ("customers", "correct", "ann", "--credits", "-5", "--reason", "r", "--idempotency-key", "k")
+    assert shop(*correct, "--client", "shop ").code == 2
     assert shop("customers", "show", "ann", "-o", "json").json["balance"] == 600
 
 
-def test_how_an_id_that_begins_with_a_dash_is_given_is_told(shop: Cli) -> None:
-    told = shop("customers", "show", "-V1StGXR8")
-    assert told.code == 2
-    assert "behind --" in told.err
+def test_unknown_option_explains_ids_that_begin_with_a_dash(shop: Cli) -> None:
+    ran = shop("customers", "show", "-V1StGXR8")
+    assert ran.code == 2
+    assert "put -- before an id" in ran.err
     assert shop("customers", "show", "--", "-V1StGXR8").code == 4
-    assert "behind --" not in shop("reconcile", "--days").err
+    assert "put -- before an id" not in shop("reconcile", "--days").err
 
 
-def test_resolving_what_needs_nobody_is_a_conflict(shop: Cli) -> None:
+def test_resolve_is_a_conflict_unless_attention_is_needed(shop: Cli) -> None:
     refund_id = refund_of(create(shop))["id"]
     assert shop("refunds", "resolve", refund_id, "--outcome", "paid_manually", "--reference", "bank-1").code == 5
 
 
-def test_waiting_tells_success_failure_and_a_passed_deadline_apart(shop: Cli) -> None:
+def test_wait_has_exit_codes_for_success_failure_and_timeout(shop: Cli) -> None:
     refund_id = refund_of(create(shop))["id"]
     late = shop("refunds", "wait", refund_id, "--timeout", "0.3", "-o", "json")
     assert (late.code, late.json["status"]) == (1, "queued")
@@ -212,7 +216,7 @@ def test_waiting_tells_success_failure_and_a_passed_deadline_apart(shop: Cli) ->
     assert (ended.code, ended.json["status"]) == (3, "canceled")
 
 
-def test_an_unknown_id_is_not_found_everywhere(cli: Cli) -> None:
+def test_unknown_id_exits_4_in_every_command(cli: Cli) -> None:
     for command in (("refunds", "show"), ("refunds", "events"), ("refunds", "wait"), ("customers", "show")):
         assert cli(*command, "nobody").code == 4
     assert cli("transactions", "list", "nobody").code == 4
@@ -221,7 +225,7 @@ def test_an_unknown_id_is_not_found_everywhere(cli: Cli) -> None:
     assert cli("refunds", "show", "nobody").err == "error: refund nobody is not known (not_found)\n"
 
 
-def test_an_export_is_harmless_in_a_spreadsheet_and_complete(shop: Cli, tmp_path: Path) -> None:
+def test_export_is_harmless_in_a_spreadsheet_and_complete(shop: Cli, tmp_path: Path) -> None:
     for n, reason in enumerate(("=1+1", "+1", "-1", "@x", "fine")):
         assert shop("refunds", "create", *WITHDRAWAL, "--reason", reason, "--credits", str(n + 1)).code == 0
     rows = list(csv.DictReader(io.StringIO(shop("refunds", "export", "-").out)))
@@ -231,16 +235,16 @@ def test_an_export_is_harmless_in_a_spreadsheet_and_complete(shop: Cli, tmp_path
     assert (tmp_path / "out.csv").read_text().startswith("id,status,")
 
 
-def test_an_export_that_can_not_be_written_leaves_nothing_behind(shop: Cli, tmp_path: Path) -> None:
+def test_failed_export_leaves_no_file(shop: Cli, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     assert shop("refunds", "export", "nowhere/out.csv").code == 2
     assert set(tmp_path.iterdir()) == before
 
 
-def test_the_metadata_of_a_created_refund_is_as_given_and_its_transaction_has_both_names(shop: Cli) -> None:
+def test_create_stores_metadata_and_accepts_both_transaction_options(shop: Cli) -> None:
     spend = ("--kind", "credit_refund", "--to", "balance", "--customer", "ann", "--reason", "asked", "-o", "json")
-    words = ("--metadata", "ticket=7", "--metadata", "query=a=b", "--metadata", "empty=")
-    refund = refund_of(shop("refunds", "create", *spend, "--transaction-id", "t1", "--credits", "1", *words))
+    metadata = ("--metadata", "ticket=7", "--metadata", "query=a=b", "--metadata", "empty=")
+    refund = refund_of(shop("refunds", "create", *spend, "--transaction-id", "t1", "--credits", "1", *metadata))
     assert refund["transaction_id"] == "t1"
     assert refund["metadata"] == {"ticket": "7", "query": "a=b", "empty": ""}
     assert refund_of(shop("refunds", "preview", *spend, "--transaction-id", "t1"))["maximum_credits"] == 399
@@ -250,7 +254,7 @@ def test_the_metadata_of_a_created_refund_is_as_given_and_its_transaction_has_bo
     assert len(shop("refunds", "list", "-o", "json").json["data"]) == 1
 
 
-def test_lists_are_as_long_as_over_http_unless_said(shop: Cli) -> None:
+def test_lists_have_the_default_length_of_the_http_api(shop: Cli) -> None:
     assert LIMIT_DEFAULT == queries.LIMIT_DEFAULT
     for n in range(LIMIT_DEFAULT + 1):
         assert create(shop, "--credits", "1", "--idempotency-key", f"k{n}").code == 0
@@ -261,7 +265,7 @@ def test_lists_are_as_long_as_over_http_unless_said(shop: Cli) -> None:
         assert len(shop(*command, "--limit", "21", "-o", "json").json["data"]) == 21
 
 
-def test_an_export_says_in_json_what_it_wrote_or_is_the_list_itself(shop: Cli, tmp_path: Path) -> None:
+def test_export_in_json_is_a_summary_or_the_list_itself(shop: Cli, tmp_path: Path) -> None:
     assert shop("refunds", "export", "-", "-o", "json").json == {"data": [], "has_more": False}
     for n in (1, 2):
         create(shop, "--credits", str(n))
@@ -274,9 +278,7 @@ def test_an_export_says_in_json_what_it_wrote_or_is_the_list_itself(shop: Cli, t
 
 
 @pytest.mark.parametrize("width", [10, 40, 60, 80, 109, 110, 200])
-def test_why_a_refund_needs_somebody_is_told_at_every_width(
-    shop: Cli, monkeypatch: pytest.MonkeyPatch, width: int
-) -> None:
+def test_failure_code_is_visible_at_every_width(shop: Cli, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     refund = refund_of(create(shop, "--credits", "100"))
     database = Database(os.environ["REFUND_WORKER_DATABASE_URL"])
     with database.write() as connection:

@@ -1,4 +1,4 @@
-"""People of the console, made and changed on the command line; who did it stands in the audit trail."""
+"""Commands that create and change console users, and the audit trail of these changes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from refund_worker.cli.options import acting_user
 
 
 def create(cli: Cli, name: str = "ivy", role: str = "support") -> dict[str, str]:
-    made: dict[str, str] = cli("users", "create", name, "--role", role, "-o", "json").json
-    return made
+    user: dict[str, str] = cli("users", "create", name, "--role", role, "-o", "json").json
+    return user
 
 
 def trail(cli: Cli) -> list[tuple[str, str, dict[str, str]]]:
-    """(what, who, detail) of all that was done to users, the oldest first."""
+    """Return (what, who, detail) of all changes of users, the oldest first."""
     entries = cli("audit", "list", "-o", "json").json["data"]
     return [(e["what"], e["who"], e["detail"]) for e in reversed(entries) if e["what"].startswith("user_")]
 
 
 @pytest.mark.parametrize("role", ["viewer", "support", "operator", "approver", "admin"])
-def test_a_user_is_made_with_each_role_of_the_console(cli: Cli, role: str) -> None:
+def test_user_is_created_with_each_role_of_the_console(cli: Cli, role: str) -> None:
     made = create(cli, role=role)
     assert (made["name"], made["role"]) == ("ivy", role)
     assert len(made["password"]) == 20
     assert cli("users", "list", "-o", "json").json["data"][0]["role"] == role
 
 
-def test_a_requester_is_a_key_and_no_person(cli: Cli) -> None:
+def test_requester_is_a_role_of_keys_only(cli: Cli) -> None:
     ran = cli("users", "create", "ivy", "--role", "requester")
     assert ran.code == 2
     assert "for a person say support" in ran.err
@@ -39,7 +39,7 @@ def test_a_requester_is_a_key_and_no_person(cli: Cli) -> None:
     assert cli("users", "list", "-o", "json").json["data"][0]["role"] == "support"
 
 
-def test_a_name_is_one_person_whatever_its_capitals(cli: Cli) -> None:
+def test_names_that_differ_in_case_are_one_user(cli: Cli) -> None:
     create(cli, "Ivy")
     ran = cli("users", "create", "ivy", "--role", "viewer")
     assert ran.code == 5
@@ -48,7 +48,7 @@ def test_a_name_is_one_person_whatever_its_capitals(cli: Cli) -> None:
     assert [user["name"] for user in cli("users", "list", "-o", "json").json["data"]] == ["Ivy"]
 
 
-def test_a_disabled_name_is_enabled_and_not_made_again(cli: Cli) -> None:
+def test_disabled_name_is_enabled_and_not_created_again(cli: Cli) -> None:
     create(cli)
     assert cli("users", "disable", "ivy", "-o", "json").json["status"] == "disabled"
     ran = cli("users", "create", "Ivy", "--role", "support")
@@ -59,20 +59,18 @@ def test_a_disabled_name_is_enabled_and_not_made_again(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["operator"], ["--role", "operator"]])
-def test_a_role_is_given_as_a_word_or_as_an_option(cli: Cli, arguments: list[str]) -> None:
+def test_role_is_given_as_an_argument_or_an_option(cli: Cli, arguments: list[str]) -> None:
     create(cli)
     assert cli("users", "set-role", "ivy", *arguments, "-o", "json").json["role"] == "operator"
 
 
-def test_a_role_must_be_said_once(cli: Cli) -> None:
+def test_role_must_be_given_exactly_once(cli: Cli) -> None:
     create(cli)
     assert cli("users", "set-role", "ivy").code == 2
     assert cli("users", "set-role", "ivy", "viewer", "--role", "operator").code == 2
 
 
-def test_a_password_is_generated_or_read_and_shown_only_when_generated(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_password_is_shown_only_if_it_was_generated(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     first = create(cli)["password"]
     second = cli("users", "set-password", "IVY", "-o", "json").json
     assert second["name"] == "ivy"
@@ -88,14 +86,14 @@ def test_a_password_is_generated_or_read_and_shown_only_when_generated(
 
 
 @pytest.mark.parametrize("command", ["set-password", "set-role", "enable", "disable", "unlock"])
-def test_a_name_that_nobody_has_is_said_to_be_so(cli: Cli, command: str) -> None:
+def test_unknown_user_name_exits_4(cli: Cli, command: str) -> None:
     ran = cli("users", command, "nobody", *(["viewer"] if command == "set-role" else []))
     assert ran.code == 4
     assert "no user is named nobody" in ran.err
     assert trail(cli) == []
 
 
-def test_each_act_is_in_the_audit_trail_with_who_did_it_and_nothing_is_where_nothing_changed(cli: Cli) -> None:
+def test_each_change_of_a_user_is_in_the_audit_trail_with_its_actor(cli: Cli) -> None:
     password = create(cli)["password"]
     cli("users", "set-role", "Ivy", "operator")
     cli("users", "set-role", "ivy", "operator")

@@ -1,4 +1,4 @@
-"""The actor on the command line is the operating system's user; nobody chooses it, and no file does."""
+"""The actor on the command line is the user of the operating system. No option, variable or file can choose it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_APPROVAL_THRESHOLD_MINOR", "100")
 
 
-def test_the_actor_is_the_user_of_the_process_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actor_is_the_user_of_the_process_despite_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("USER", "LOGNAME", "USERNAME", "LNAME", "SUDO_USER"):
         monkeypatch.setenv(name, "somebody")
     assert acting_user() == f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
-def test_a_user_without_a_name_is_known_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_a_name_is_identified_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 2_000_000_011)
     assert acting_user() == "cli:uid-2000000011"
 
@@ -45,9 +45,7 @@ def test_a_user_without_a_name_is_known_by_its_number(monkeypatch: pytest.Monkey
     ],
     ids=" ".join,
 )
-def test_a_chosen_actor_is_refused_with_what_to_do_and_nothing_is_done(
-    shop: Cli, tmp_path: Path, act: tuple[str, ...]
-) -> None:
+def test_chosen_actor_is_refused_with_advice_and_no_effect(shop: Cli, tmp_path: Path, act: tuple[str, ...]) -> None:
     (tmp_path / "requests.csv").write_text(REQUESTS + ROW)
     ran = shop(*act, "-o", "json")
     assert (ran.code, ran.out) == (2, "")
@@ -57,7 +55,7 @@ def test_a_chosen_actor_is_refused_with_what_to_do_and_nothing_is_done(
     assert shop("audit", "list", "--of", "ledger", "--actor", "anna", "-o", "json").json["data"] == []
 
 
-def test_no_decision_takes_a_chosen_actor_either(shop: Cli) -> None:
+def test_no_action_accepts_a_chosen_actor(shop: Cli) -> None:
     refund = shop(*ASK, "--customer", "ann", "-o", "json").json
     for act in ("approve", "reject", "cancel", "retry"):
         assert shop("refunds", act, refund["id"], "--reason", "r", "--actor", "console/somebody").code == 2
@@ -67,7 +65,7 @@ def test_no_decision_takes_a_chosen_actor_either(shop: Cli) -> None:
 
 
 @pytest.mark.parametrize("name", ["requests.csv", "requests.jsonl"])
-def test_who_submits_a_file_is_its_actor_and_can_not_approve_what_it_says_another_asked_for(
+def test_submitter_of_a_file_is_its_actor_and_cannot_approve_it(
     shop: Cli, become: Become, tmp_path: Path, name: str
 ) -> None:
     json_line = (
@@ -87,7 +85,7 @@ def test_who_submits_a_file_is_its_actor_and_can_not_approve_what_it_says_anothe
     assert shop("refunds", "approve", refund["id"], "--reason", "fine").code == 0
 
 
-def test_who_asked_for_one_refund_may_be_noted_too(shop: Cli, become: Become) -> None:
+def test_create_notes_who_asked_for_the_refund(shop: Cli, become: Become) -> None:
     become("anna")
     ran = shop(*ASK, "--customer", "ann", "--requested-by", "Mrs Smith, by phone", "-o", "json")
     assert (ran.json["actor"], ran.json["requested_by"]) == ("cli:anna", "Mrs Smith, by phone")

@@ -1325,16 +1325,14 @@ DEFECTS = (
         ENGINE + "intake/file_reader.py",
         "            actor=actor,",
         "            actor=body.requested_by or actor,",
-        (
-            "tests/cli/test_who_acts.py::test_who_submits_a_file_is_its_actor_and_can_not_approve_what_it_says_another_asked_for",
-        ),
+        ("tests/cli/test_who_acts.py::test_submitter_of_a_file_is_its_actor_and_cannot_approve_it",),
     ),
     Defect(
         "a variable says who runs the command",
         "src/refund_worker/cli/options.py",
         "pwd.getpwuid(uid).pw_name",
         "os.environ['USER']",
-        ("tests/cli/test_who_acts.py::test_the_actor_is_the_user_of_the_process_whatever_the_environment_says",),
+        ("tests/cli/test_who_acts.py::test_actor_is_the_user_of_the_process_despite_variables",),
     ),
     Defect(
         "a message's client is its actor",
@@ -1509,7 +1507,7 @@ DEFECTS = (
         STORE + "access/console_users.py",
         "func.lower(_u.name) == name.lower()",
         "_u.name == name",
-        ("tests/cli/test_users.py::test_a_name_is_one_person_whatever_its_capitals",),
+        ("tests/cli/test_users.py::test_names_that_differ_in_case_are_one_user",),
     ),
     Defect(
         "everybody's word on the caller's address is taken",

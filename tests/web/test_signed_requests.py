@@ -27,7 +27,7 @@ BODY = json.dumps(REFUND).encode()
 def signed(
     secret: str, method: str, target: str, body: bytes = b"", *, key: str = "", match: str = "", late: float = 0
 ) -> str:
-    """Return the header as a backend in another language would make it, from the README alone."""
+    """Return the header as a backend in another language makes it from docs/api.md alone."""
     at = int(time.time() - late)
     digest = hashlib.sha256(body).hexdigest()
     lines = f"{at}\n{method}\n{target}\n{key}\n{match}\n{digest}"

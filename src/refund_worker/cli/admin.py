@@ -1,4 +1,4 @@
-"""Operating: the database, the switches of the processors, both books compared, the state of everything."""
+"""Commands for operators: `doctor`, `config`, `db`, `processors` and `reconcile`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refund_worker.cli import doctor, runtime
-from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
+from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, checked_reason, command, group
 from refund_worker.cli.output import (
     Column,
     Json,
@@ -28,68 +28,78 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERENCES = 5
 ProcessorArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, or all of them: all")
+    str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, or all for every processor")
 ]
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the commands for operators."""
     doctor.add_to(app)
-    _add_config(group("config", "The settings, from environment variables.", app))
-    _add_db(group("db", "The database's schema.", app))
-    _add_processors(group("processors", "The kill switch of each payment processor.", app))
+    _add_config(group("config", "Settings from environment variables.", app))
+    _add_db(group("db", "The database schema.", app))
+    _add_processors(group("processors", "Stop and resume sending to payment processors.", app))
     _add_reconcile(app)
 
 
 def _add_config(app: typer.Typer) -> None:
     @command(app, "show", "config show")
     def show(output: OutputOption = Output.TABLE) -> None:
-        """Show every setting, secrets hidden."""
-        told = runtime.settings().redacted()
+        """Show the settings in force. Secrets are hidden."""
+        settings = runtime.settings().redacted()
         if output is Output.JSON:
-            print_json(told)
+            print_json(settings)
         else:
-            print_facts(told.items())
+            print_facts(settings.items())
 
 
 def _add_db(app: typer.Typer) -> None:
     @command(app, "upgrade", "db upgrade")
     def upgrade(output: OutputOption = Output.TABLE) -> None:
-        """Bring the database to this program's schema; safe to repeat, and by several at a time."""
+        """Migrate the database to the schema of this version.
+
+        It is safe to repeat the command, and to run it several times at once.
+        """
         from refund_worker.store.schema import current, head, upgrade
 
         with runtime.database() as database:
             before = current(database)
             upgrade(database)
-            told = {"before": before, "current": current(database), "head": head()}
-        _show_revisions(told, output)
+            revisions = {"before": before, "current": current(database), "head": head()}
+        _show_revisions(revisions, output)
 
     @command(app, "current", "db current")
     def current_(output: OutputOption = Output.TABLE) -> None:
-        """Show which schema the database has and which one this program needs."""
+        """Show the schema of the database and the one that is needed.
+
+        The command never migrates the database.
+        """
         from refund_worker.store.schema import current, head
 
         with runtime.database() as database:
-            told = {"current": current(database), "head": head()}
-        _show_revisions(told, output)
+            revisions = {"current": current(database), "head": head()}
+        _show_revisions(revisions, output)
 
     @command(app, "grant", "db grant refund_worker_app")
-    def grant(role: Annotated[str, typer.Argument(metavar="ROLE", help="an existing role")]) -> None:
-        """Let a Postgres role run the application, but change or delete nothing in ledger and audit trail.
+    def grant(
+        role: Annotated[str, typer.Argument(metavar="ROLE", help="an existing role of the Postgres server")],
+    ) -> None:
+        """Give a Postgres role the rights that the application needs.
 
-        Run it as the owner of the tables, again after each upgrade.
+        The role can add rows to the ledger and the audit trail, but cannot change or delete them. Run the command as
+        the owner of the tables, and again after each upgrade.
         """
         from refund_worker.store.grants import grant_least_rights
 
         with runtime.database() as database:
             grant_least_rights(database, role)
-        say(f"{role} may run the application; ledger and audit trail it may only read and append to")
+        say(f"{role} can run the application; it can read and extend ledger and audit trail, but not change them")
 
 
-def _show_revisions(told: dict[str, str | None], output: Output) -> None:
+def _show_revisions(revisions: dict[str, str | None], output: Output) -> None:
     if output is Output.JSON:
-        print_json(told)
+        print_json(revisions)
     else:
-        print_facts((name, revision or "none") for name, revision in told.items())
+        print_facts((name, revision or "none") for name, revision in revisions.items())
 
 
 def _add_processors(app: typer.Typer) -> None:
@@ -99,8 +109,10 @@ def _add_processors(app: typer.Typer) -> None:
         reason: ReasonOption = "paused on the command line",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Send nothing more to a processor; looking up what was sent goes on."""
-        from refund_worker.cli.refunds import checked_reason
+        """Stop sending refunds to a processor.
+
+        Look-ups of refunds that were already sent continue.
+        """
         from refund_worker.engine.processor_sync.pause import pause_processor
 
         with runtime.context() as context:
@@ -111,11 +123,13 @@ def _add_processors(app: typer.Typer) -> None:
     @command(app, "resume", "processors resume stripe")
     def resume(
         name: ProcessorArgument,
-        reason: Annotated[str | None, typer.Option("--reason", help="why; it is kept in the audit trail")] = None,
+        reason: Annotated[str | None, typer.Option("--reason", help="why you resume; kept in the audit trail")] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Send to a processor again; what waited is due at once."""
-        from refund_worker.cli.refunds import checked_reason
+        """Send refunds to a processor again.
+
+        Refunds that waited for it become due immediately.
+        """
         from refund_worker.engine.processor_sync.pause import resume_processor
 
         why = None if reason is None else checked_reason(reason)
@@ -126,12 +140,16 @@ def _add_processors(app: typer.Typer) -> None:
 
     @command(app, "status", "processors status")
     def status(output: OutputOption = Output.TABLE) -> None:
-        """Show where is sent: which processor is paused or its circuit open, by whom and why, and the rate."""
-        found = _status()
+        """Show the state of each processor.
+
+        The state is sending, paused by a person, open (paused by the program, which tries again by a timer) or stale
+        (the processor's recent refunds were not read). A wide terminal also shows the rate.
+        """
+        switches = _status()
         if output is Output.JSON:
-            print_json({"data": found, "has_more": False})
+            print_json({"data": switches, "has_more": False})
         else:
-            print_table(SWITCH_COLUMNS, (_status_row(line) for line in found))
+            print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches))
 
 
 def _check_known(context: Context, name: str) -> None:
@@ -139,18 +157,19 @@ def _check_known(context: Context, name: str) -> None:
 
     with context.database.read() as connection:
         if not is_known(connection, name):
-            raise NotFound(f"processor {name} is not known: there are {', '.join(sorted(switch_names()))}")
+            raise NotFound(f"there is no processor {name}: choose one of {', '.join(sorted(switch_names()))}")
 
 
 def _show_switch(name: str, output: Output) -> None:
-    """One processor's, as it stands after it was turned; in JSON the object of the HTTP call that turns it."""
+    """Show one processor after its switch changed; in JSON as the object that the HTTP call returns."""
     from refund_worker.engine.processor_sync.status import switch_of
 
     if output is Output.JSON:
         with runtime.context() as context, context.database.read() as connection:
             print_json(switch_of(connection, context, name))
     else:
-        print_table(SWITCH_COLUMNS, (_status_row(line) for line in _status(name) if line["name"] == name))
+        switches = _status(name)
+        print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches if switch["name"] == name))
 
 
 SWITCH_COLUMNS = (
@@ -171,11 +190,13 @@ def _status(*others: str) -> list[Json]:
         return switches(connection, built.context, others=others, rates=registry.rates(built.settings))
 
 
-def _status_row(line: Json) -> tuple[object, ...]:
-    rate = f"{line['rate_per_second']:g}/s" if line["rate_per_second"] else ""
-    until = f"{line['reason']} (tried again {moment(line['paused_until'])})" if line["paused_until"] else line["reason"]
-    sent = count(line["sent_last_minute"])
-    return line["name"], line["state"], moment(line["paused_at"]), line["paused_by"], until, sent, rate
+def _switch_row(switch: Json) -> tuple[object, ...]:
+    rate = f"{switch['rate_per_second']:g}/s" if switch["rate_per_second"] else ""
+    why = switch["reason"]
+    if switch["paused_until"]:
+        why = f"{why} (next try {moment(switch['paused_until'])})"
+    sent = count(switch["sent_last_minute"])
+    return switch["name"], switch["state"], moment(switch["paused_at"]), switch["paused_by"], why, sent, rate
 
 
 def _with_a_book(context: Context, wanted: str | None) -> str:
@@ -184,7 +205,7 @@ def _with_a_book(context: Context, wanted: str | None) -> str:
     if not configured:
         with_lists = (entry for entry in registry.entries() if entry.capabilities.lists_refunds)
         missing = " or ".join(f"REFUND_WORKER_{entry.access_setting}" for entry in with_lists)
-        raise BadSettings(f"{missing} is not set: there is no book to compare with")
+        raise BadSettings(f"{missing} is not set: there are no records to compare with")
     if wanted is None and len(configured) == 1:
         return configured[0]
     if wanted not in configured:
@@ -195,26 +216,26 @@ def _with_a_book(context: Context, wanted: str | None) -> str:
 def _add_reconcile(app: typer.Typer) -> None:
     @command(app, "reconcile", "reconcile --days 7")
     def reconcile_(
-        days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="how far back")] = 35,
+        days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="days before now to compare")] = 35,
         processor: Annotated[
             str | None, typer.Option("--processor", help="compare with its book; needed only if several are configured")
         ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Hold our ledger against the processor's own book, leg by leg.
+        """Compare our ledger with the processor's records.
 
-        Exit 0 if they agree, 5 if they don't.
+        The comparison is leg by leg. Exit 0 if both agree, 5 if they differ.
         """
         from refund_worker.engine.processor_sync.reconciliation import reconcile
 
         with runtime.runtime(processors=True) as built:
             report = reconcile(built.context, _with_a_book(built.context, processor), days)
-        told = {"agrees": report.agrees, **as_json(report)}
-        del told["lines"]
+        result = {"agrees": report.agrees, **as_json(report)}
+        del result["lines"]
         if output is Output.JSON:
-            print_json(told)
+            print_json(result)
         else:
-            print_facts((name.replace("_", " "), str(value)) for name, value in told.items() if name != "differences")
+            print_facts((name.replace("_", " "), str(value)) for name, value in result.items() if name != "differences")
             if report.differences:
                 print()
                 columns = Column("what"), Column("where"), Column("ours", right=True), Column("theirs", right=True)

@@ -1,4 +1,4 @@
-"""The audit chain: is everything as it was written, and a mark of it to keep elsewhere."""
+"""Commands of the audit chain: verify it, accept differences, anchor its last hash, list its entries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.options import OutputOption, acting_user, command, group, spelled_if_given
+from refund_worker.cli.options import OutputOption, acting_user, command, group, normalized_id
 from refund_worker.cli.output import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ EXIT_DIFFERENCES = 5
 
 
 def add_to(app: typer.Typer) -> None:
-    audit = group("audit", "Whether ledger and timeline are as they were written.", app)
+    """Register the group `audit`."""
+    audit = group("audit", "Verify ledger and timeline, and list who did what.", app)
     _add_verify(audit)
     _add_accept(audit)
     _add_anchor(audit)
@@ -30,24 +31,26 @@ def add_to(app: typer.Typer) -> None:
 def _add_verify(app: typer.Typer) -> None:
     @command(app, "verify", "audit verify --anchor /backup/refunds.anchor")
     def verify_(
-        anchor: Annotated[Path | None, typer.Option("--anchor", help="a file of audit anchor, kept elsewhere")] = None,
+        anchor: Annotated[
+            Path | None, typer.Option("--anchor", help="a file that audit anchor wrote, kept elsewhere")
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Find rows that were changed, deleted, moved, added or cut off since they were sealed.
+        """Find rows that changed since they were sealed.
 
-        Also amounts, API keys, console users and switches that none of our programs changed so,
-        and refunds that were sent though nobody had let them go.
-        Exit 0 if there are none, 5 if there are.
+        It finds rows that were changed, deleted, moved, added or cut off. It also finds amounts, API keys, console
+        users and switches that were changed outside our programs. It also finds refunds that were sent while they
+        waited for approval or were rejected or canceled. Exit 0 if nothing differs, 5 otherwise.
         """
         from refund_worker.engine.audit.hash_chain import verify
 
         with runtime.context() as context:
             report = verify(context, anchor, actor=acting_user())
-        told = {"whole": report.whole, **as_json(report)}
+        result = {"whole": report.whole, **as_json(report)}
         if output is Output.JSON:
-            print_json(told)
+            print_json(result)
         else:
-            print_facts((name, str(value)) for name, value in told.items() if name != "findings")
+            print_facts((name, str(value)) for name, value in result.items() if name != "findings")
             if report.findings:
                 print()
                 _print_findings(report.findings)
@@ -57,16 +60,17 @@ def _add_verify(app: typer.Typer) -> None:
 
 def _print_findings(findings: Iterable[Finding]) -> None:
     columns = Column("table"), Column("first row", right=True), Column("last row", right=True), Column("is")
-    print_table(columns, ((f.table, f.first_seq, f.last_seq, f.what) for f in findings), empty="no row differed")
+    print_table(columns, ((f.table, f.first_seq, f.last_seq, f.what) for f in findings), empty="no row differs")
 
 
 def _add_accept(app: typer.Typer) -> None:
     @command(app, "accept", "audit accept")
     def accept(output: OutputOption = Output.TABLE) -> None:
-        """Take payments, refunds, keys, users and switches for right as they stand now, and print which had differed.
+        """Accept changed payments, refunds, keys, users and switches.
 
-        Once after an upgrade, when the last process of the version before has ended, or after a repair by hand: what
-        our programs did not write is a finding of audit verify until then. Who accepted what is noted.
+        They count as correct from now on, and the command prints those that differed. Run it once after an upgrade,
+        when the last process of the previous version has ended, or after a manual repair. Until then, audit verify
+        reports each change that our programs did not make. The audit trail records who accepted which change.
         """
         from refund_worker.engine.audit.hash_chain import accept_rows
 
@@ -81,10 +85,15 @@ def _add_accept(app: typer.Typer) -> None:
 def _add_anchor(app: typer.Typer) -> None:
     @command(app, "anchor", "audit anchor /backup/refunds.anchor")
     def anchor(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="on another machine or medium; a line is added")],
+        file: Annotated[
+            Path, typer.Argument(metavar="FILE", help="the file to append to, on another machine or medium")
+        ],
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Note the last hash in a file: who then rewrites database and chain together is found out by it."""
+        """Append the last hash of the chain to a file.
+
+        With this file, audit verify detects a rewrite of the database together with its chain.
+        """
         from refund_worker.engine.audit.hash_chain import write_anchor
 
         with runtime.context() as context:
@@ -98,46 +107,53 @@ def _add_anchor(app: typer.Typer) -> None:
 def _add_status(app: typer.Typer) -> None:
     @command(app, "status", "audit status")
     def status_(output: OutputOption = Output.TABLE) -> None:
-        """Show how far the chain is sealed, and when it was last verified and anchored, by whom."""
+        """Show how far the chain is sealed, verified and anchored.
+
+        It also shows who verified and anchored it last, and when.
+        """
         from refund_worker.engine.audit.log import status
 
         with runtime.context() as context, context.database.read() as connection:
-            told = status(connection)
+            result = status(connection)
         if output is Output.JSON:
-            print_json(told)
+            print_json(result)
             return
-        sealed = told["sealed"]
+        sealed = result["sealed"]
         facts: list[tuple[str, object]] = [
             ("sealed up to", f"seal {sealed['seal']}, {moment(sealed['sealed_at'])} UTC" if sealed else "nothing yet"),
-            ("not sealed yet", f"{told['unsealed_rows']:,} rows"),
+            ("not sealed yet", f"{result['unsealed_rows']:,} rows"),
         ]
         names = {"all of it verified": "verified_all", "latest part verified": "verified", "anchored": "anchored"}
-        print_facts([*facts, *((title, _look(told[name])) for title, name in names.items())])
+        print_facts([*facts, *((title, _check_text(result[name])) for title, name in names.items())])
 
 
-def _look(check: Json | None) -> str:
+def _check_text(check: Json | None) -> str:
+    """Return one verification or anchoring as text for people."""
     if check is None:
         return "never"
-    what = f", {len(check['findings'])} findings" if check["findings"] else ""
-    return f"up to seal {check['last_seal']}{what}, {moment(check['at'])} UTC by {check['actor']}"
+    findings = f", {len(check['findings'])} findings" if check["findings"] else ""
+    return f"up to seal {check['last_seal']}{findings}, {moment(check['at'])} UTC by {check['actor']}"
 
 
 def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "audit list --actor console/anna --kind retry_requested")
     def list_(
-        of: Annotated[str, typer.Option("--of", metavar="timeline|ledger", help="of what")] = "timeline",
-        actor: Annotated[str | None, typer.Option("--actor", help="done by")] = None,
-        kind: Annotated[str | None, typer.Option("--kind", help="what was done")] = None,
-        refund_id: Annotated[str | None, typer.Option("--refund-id", help="of this refund")] = None,
+        of: Annotated[str, typer.Option("--of", metavar="timeline|ledger", help="which list to show")] = "timeline",
+        actor: Annotated[str | None, typer.Option("--actor", help="only entries of this actor")] = None,
+        kind: Annotated[str | None, typer.Option("--kind", help="only entries of this kind")] = None,
+        refund_id: Annotated[str | None, typer.Option("--refund-id", help="only entries of this refund")] = None,
         customer: Annotated[
             str | None,
             typer.Option(
-                "--customer", "--customer-id", help="of this customer, in the ledger", callback=spelled_if_given
+                "--customer",
+                "--customer-id",
+                help="only ledger entries of this customer",
+                callback=normalized_id,
             ),
         ] = None,
-        alarm: Annotated[bool, typer.Option("--alarm", help="alarms only, in the timeline")] = False,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="how many")] = 50,
-        before: Annotated[int | None, typer.Option("--before", help="from before this entry on")] = None,
+        alarm: Annotated[bool, typer.Option("--alarm", help="only alarms of the timeline")] = False,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="maximum number of entries")] = 50,
+        before: Annotated[int | None, typer.Option("--before", help="only entries older than this number")] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List who did what, newest first."""
@@ -154,7 +170,7 @@ def _add_list(app: typer.Typer) -> None:
         else:
             print_table(TIMELINE_COLUMNS, (_timeline_row(entry) for entry in found["data"]), empty="no such entries")
         if found["has_more"]:
-            say(f"there are more: --before {found['looked_back_to']}")
+            say(f"there are more entries: --before {found['looked_back_to']}")
 
 
 TIMELINE_COLUMNS = (
@@ -168,9 +184,9 @@ LEDGER_COLUMNS = (
 
 def _timeline_row(entry: Json) -> tuple[object, ...]:
     what = f"{entry['what']}{' (alarm)' if entry['alarm'] else ''}"
-    # What is about no refund is about a processor, or about names of a person.
-    of = entry["refund_id"] or ", ".join(f"{name} {value}" for name, value in entry["detail"].items())
-    return moment(entry["at"]), entry["who"], what, entry["to"], of, entry["why"]
+    # An entry without a refund concerns a processor, or the names of a person.
+    subject = entry["refund_id"] or ", ".join(f"{name} {value}" for name, value in entry["detail"].items())
+    return moment(entry["at"]), entry["who"], what, entry["to"], subject, entry["why"]
 
 
 def _ledger_row(entry: Json) -> tuple[object, ...]:

@@ -1,8 +1,7 @@
-"""Customers and their transactions."""
+"""Commands about customers and their transactions."""
 
 from __future__ import annotations
 
-import uuid
 from typing import Annotated
 
 import typer
@@ -16,7 +15,8 @@ from refund_worker.cli.options import (
     acting_user,
     command,
     group,
-    spelled_if_given,
+    key_or_new,
+    normalized_id,
 )
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
 from refund_worker.domain.ids import spelled
@@ -34,11 +34,16 @@ COLUMNS = (
 
 
 def add_to(app: typer.Typer) -> None:
-    _add_customers(group("customers", "Customers' balances and corrections.", app))
-    _add_transactions(group("transactions", "What happened to a customer's credits.", app))
+    """Register the groups `customers` and `transactions`."""
+    customers = group("customers", "Customers' balances and corrections.", app)
+    _add_show(customers)
+    _add_correct(customers)
+    transactions = group("transactions", "Entries of a customer's credit account.", app)
+    _add_list(transactions)
+    _add_reverse(transactions)
 
 
-def _add_customers(app: typer.Typer) -> None:
+def _add_show(app: typer.Typer) -> None:
     @command(app, "show", "customers show 42")
     def show(customer_id: CustomerArgument, output: OutputOption = Output.TABLE) -> None:
         """Show a customer's balance and recent corrections."""
@@ -61,27 +66,30 @@ def _add_customers(app: typer.Typer) -> None:
             print()
             print_table(COLUMNS, (_row(entry) for entry in found["recent_corrections"]))
 
+
+def _add_correct(app: typer.Typer) -> None:
     @command(app, "correct", "customers correct 42 --credits -500 --reason 'to be paid out'")
     def correct(
         customer_id: CustomerArgument,
-        credits: Annotated[str, typer.Option("--credits", metavar="INTEGER", help="signed: -5 takes five off")],
-        reason: Annotated[str, typer.Option("--reason", help="why; the customer's list shows it")],
+        credits: Annotated[
+            str, typer.Option("--credits", metavar="INTEGER", help="a signed integer: -5 takes five credits off")
+        ],
+        reason: Annotated[str, typer.Option("--reason", help="why; shown in the customer's transactions")],
         idempotency_key: Annotated[
-            str | None, typer.Option("--idempotency-key", help="the same key again does nothing new; made if missing")
+            str | None,
+            typer.Option("--idempotency-key", help="a repeated key makes no second correction; generated if missing"),
         ] = None,
         client: ClientOption = "cli",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Correct a customer's balance."""
+        """Add credits to a customer's balance, or take credits off it."""
         from refund_worker.engine.accounts.corrections import correct
         from refund_worker.engine.intake.file_reader import strict_integer
         from refund_worker.engine.intake.schemas import CorrectionSchema, checked_client, checked_key, parse_schema
         from refund_worker.engine.views.api_objects import transaction_view
 
         body = parse_schema(CorrectionSchema, {"credits": strict_integer(credits, "credits"), "reason": reason})
-        if idempotency_key is None:
-            idempotency_key = f"cli-{uuid.uuid4()}"
-            say(f"idempotency key: {idempotency_key}")
+        key = key_or_new(idempotency_key)
         with runtime.context() as context:
             row, new = correct(
                 context,
@@ -89,21 +97,24 @@ def _add_customers(app: typer.Typer) -> None:
                 credits=body.credits,
                 reason=body.reason,
                 client=checked_client(client),
-                idempotency_key=checked_key(idempotency_key),
+                idempotency_key=checked_key(key),
                 actor=acting_user(),
             )
         if not new:
-            say("this key was used before: this is the correction it made")
+            say("this idempotency key was used before; this is the correction that it made")
         _show(transaction_view(row), output)
 
 
-def _add_transactions(app: typer.Typer) -> None:
+def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "transactions list 42")
     def list_(
         customer_id: CustomerArgument,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="how many")] = LIMIT_DEFAULT,
+        limit: Annotated[
+            int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="maximum number of transactions")
+        ] = LIMIT_DEFAULT,
         starting_after: Annotated[
-            str | None, typer.Option("--starting-after", help="the last id already seen", callback=spelled_if_given)
+            str | None,
+            typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
         ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -117,8 +128,10 @@ def _add_transactions(app: typer.Typer) -> None:
             return
         print_table(COLUMNS, (_row(entry) for entry in page["data"]), empty="no transactions")
         if page["has_more"]:
-            say(f"there are more: --starting-after {page['data'][-1]['transaction_id']}")
+            say(f"there are more transactions: --starting-after {page['data'][-1]['transaction_id']}")
 
+
+def _add_reverse(app: typer.Typer) -> None:
     @command(app, "reverse", "transactions reverse txn_0199…")
     def reverse(
         transaction_id: Annotated[
@@ -126,9 +139,10 @@ def _add_transactions(app: typer.Typer) -> None:
         ],
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Undo a transaction by a linked reversal entry, once; the same again shows the same entry.
+        """Undo a transaction with a linked reversal entry.
 
-        Exit 5 once money has moved or the credits are spent.
+        A transaction is reversed once; repeating the command shows the same entry. Exit 5 if money has already moved
+        or the credits are already spent.
         """
         from refund_worker.engine.accounts.corrections import reverse_transaction
         from refund_worker.engine.views.api_objects import transaction_view

@@ -1,4 +1,4 @@
-"""What was refused at a door that can't answer its caller."""
+"""The command `failures refused`: requests that the Celery task refused."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ COLUMNS = (
     Column("key"),
     Column("code"),
     Column("why"),
-    Column("asked", only_wide=True),
+    Column("request", only_wide=True),
 )
 
 
 def add_to(failures: typer.Typer) -> None:
+    """Register the command `refused` in the group `failures`."""
+
     @command(failures, "refused", "failures refused --idempotency-key order-1001")
     def refused(
-        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="how many")] = 50,
-        idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", help="only this key's")] = None,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="maximum number of requests")] = 50,
+        idempotency_key: Annotated[
+            str | None, typer.Option("--idempotency-key", help="only requests with this key")
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Show the requests that the Celery door refused: nobody else tells their sender."""
+        """Show the requests that the Celery task refused.
+
+        A Celery message gets no reply, so the sender does not see the refusal.
+        """
         from refund_worker.engine.intake.dead_letters import refused_requests
 
         with runtime.context() as context, context.database.read() as connection:

@@ -1,4 +1,4 @@
-"""`refund-worker dev`: everything in one place until Ctrl-C, on this folder's database, with the sandbox for Stripe."""
+"""`refund-worker dev`: all processes on this machine until Ctrl-C, with the database of this folder and the sandbox."""
 
 from __future__ import annotations
 
@@ -24,63 +24,70 @@ from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
 START_SECONDS_MAX = 30.0
-# A key for an afternoon's work; a new one is made at each start, and a new console user in the last one's place.
+# Long enough for a working day. Each start makes a new key, and a new console user that replaces the last one.
 KEY_SECONDS = 12 * 3600.0
 
 
 def run_dev(console: Console, port: int = 8000) -> int:
-    """Run until Ctrl-C or SIGTERM; 0 then, 1 if a part ended by itself."""
+    """Run until Ctrl-C or SIGTERM, and return 0.
+
+    Raises `BadSettings` if the port is in use or the environment is production, and `Unavailable` if a process does not
+    start or ends unexpectedly.
+    """
     settings = load_settings()
-    given = _given(os.environ, settings)
-    given.setdefault(PREFIX + "DATABASE_URL", settings.database_url.get_secret_value())
+    chosen = _settings_in(os.environ, settings)
+    chosen.setdefault(PREFIX + "DATABASE_URL", settings.database_url.get_secret_value())
     if settings.environment == "production":
-        raise BadSettings("dev is for development: REFUND_WORKER_ENVIRONMENT says production")
+        raise BadSettings("dev is for development, but REFUND_WORKER_ENVIRONMENT is production")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise BadSettings(f"port {port} is in use: choose another with --port")
     stopped = _Stopped()
-    stack = Stack(FOLDER, settings=given, web_port=port, learn=True)
+    stack = Stack(FOLDER, settings=chosen, web_port=port, learn=True)
     with console.status("starting sandbox, broker, worker, scheduler and web…"):
         stack.start()
     try:
         _wait_until_ready(stack, port, stopped)
-        _welcome(console, stack, port, given)
+        _welcome(console, stack, port, chosen)
         while not stopped:
             stack.check()
             time.sleep(0.2)
     finally:
         with console.status("stopping…"):
             stack.stop()
-    console.print("stopped; the database stays in .refund-worker/")
+    console.print("stopped; the database is kept in .refund-worker/")
     return 0
 
 
-def _given(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """What is set, a secret in a file as what is in it: our own must not come beside it."""
-    given = {}
+def _settings_in(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Return the settings that are set, by full name. A secret in a file is replaced by its value.
+
+    Otherwise the stack would add its own secret under the other name, and both would be set.
+    """
+    chosen = {}
     for name, value in environ.items():
         if name.startswith(PREFIX):
             plain = name.removesuffix("_FILE")
             is_file = plain != name
-            given[plain] = (
+            chosen[plain] = (
                 getattr(settings, plain.removeprefix(PREFIX).lower()).get_secret_value() if is_file else value
             )
-    return given
+    return chosen
 
 
 class _Stopped:
-    """Becomes true with the first SIGINT or SIGTERM."""
+    """A flag that becomes true with the first SIGINT or SIGTERM."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._received = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._receive)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        self._told = True
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self._received = True
 
     def __bool__(self) -> bool:
-        return self._told
+        return self._received
 
 
 def _wait_until_ready(stack: Stack, port: int, stopped: _Stopped) -> None:
@@ -97,11 +104,13 @@ def _wait_until_ready(stack: Stack, port: int, stopped: _Stopped) -> None:
         finally:
             connection.close()
         if time.monotonic() > end:
-            raise Unavailable(f"the web did not become ready in {START_SECONDS_MAX:.0f} s: see .refund-worker/web.log")
+            raise Unavailable(
+                f"the web process was not ready after {START_SECONDS_MAX:.0f} s: see .refund-worker/web.log"
+            )
         time.sleep(0.1)
 
 
-def _welcome(console: Console, stack: Stack, port: int, given: Mapping[str, str]) -> None:
+def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str]) -> None:
     settings = load_settings(stack.environment)
     with build_runtime(settings, processors=False) as runtime:
         now = time.time()
@@ -112,26 +121,26 @@ def _welcome(console: Console, stack: Stack, port: int, given: Mapping[str, str]
                 disable_user(runtime.context, user["name"], actor=acting_user())
         password = create_user(runtime.context, name=name, role="admin", actor=acting_user())
     lines = [
-        f"[bold]refund-worker[/bold] on http://127.0.0.1:{port} (Ctrl-C ends it)",
-        f"  console: http://127.0.0.1:{port}/console/ as [bold]{name}[/bold] with [bold]{password}[/bold]",
+        f"[bold]refund-worker[/bold] on http://127.0.0.1:{port} (Ctrl-C stops it)",
+        f"  console: http://127.0.0.1:{port}/console/ user [bold]{name}[/bold], password [bold]{password}[/bold]",
         f"  API key (admin, client dev, 12 hours): [bold]{key}[/bold]",
     ]
-    # The embedded one's, which nobody else could know; another has a password that is not for the screen.
+    # Only the embedded broker's URL is printed. Another broker's URL is known, and may contain a password.
     if settings.broker_url.get_secret_value() == EMBEDDED:
         lines.append(f"  broker, for app.send_task: [bold]{url_if_running(settings)}[/bold]")
     lines += [
-        f"  Stripe is the sandbox on {stack.sandbox.url}; every payment you record counts as captured there",
-        "  logs and database: .refund-worker/   ·   other commands work beside it: refund-worker refunds list",
+        f"  Stripe is the sandbox on {stack.sandbox.url}; it treats every payment that you record as captured",
+        "  logs and database: .refund-worker/   ·   other commands work meanwhile: refund-worker refunds list",
         f"  try: curl -s http://127.0.0.1:{port}/v1/refunds -H 'Authorization: Bearer {key}'",
     ]
-    exports = _exports(stack, given)
+    exports = _exports(stack, chosen)
     if exports:
-        lines.append("  for those that ask the processor (reconcile, doctor), in their shell first:")
+        lines.append("  before commands that call the processor (reconcile, doctor), run in their shell:")
     for line in (*lines, *exports):
-        console.print(line, soft_wrap=True)  # never broken in two: most of it is there to be copied
+        console.print(line, soft_wrap=True)  # lines are not wrapped, because people copy them
 
 
-def _exports(stack: Stack, given: Mapping[str, str]) -> list[str]:
-    """What a command in another shell lacks: the sandbox's key and place, as far as they are none of yours."""
+def _exports(stack: Stack, chosen: Mapping[str, str]) -> list[str]:
+    """Return the shell lines that another command needs to reach the sandbox, without settings that are `chosen`."""
     missing = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE"))
-    return [f"export {name}={stack.environment[name]}" for name in missing if name not in given]
+    return [f"export {name}={stack.environment[name]}" for name in missing if name not in chosen]

@@ -1,7 +1,7 @@
-"""The sandbox of `refund-worker dev`: a payment that our database records counts as captured there too.
+"""The sandbox of `refund-worker dev`: it treats every payment in our database as captured.
 
-In real life a customer pays at the processor first. Here nobody does, so the sandbox learns of a payment when it is
-first asked about it; its book of refunds stays its own.
+With a real processor the customer pays there first. In development there is no such payment, so the sandbox reads it
+from our database at the first call about it. Its records of refunds are its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from refund_worker.store.database import Database
 
 
 def run() -> int:
-    """The sandbox's own command line, with the payments of the database that the settings name."""
+    """Run the sandbox's command line with the payments of our database, and return its exit code."""
     database = Database(load_settings().database_url.get_secret_value())
 
-    def learn(reference: str) -> dict[str, Any] | None:
+    def find_payment(reference: str) -> dict[str, Any] | None:
         with database.read() as connection:
             found = payments.find_at_processor(connection, "stripe", reference)
         if found is None:
@@ -30,7 +30,7 @@ def run() -> int:
             "currency": found.currency,
         }
 
-    return main(learn)
+    return main(find_payment)
 
 
 if __name__ == "__main__":

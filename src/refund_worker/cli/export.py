@@ -1,4 +1,4 @@
-"""Refunds as a CSV file, or as one JSON object."""
+"""Export of refunds as a CSV file or as one JSON object."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ TO_STDOUT = Path("-")
 
 
 def write(path: Path, refunds: Iterable[Refund]) -> int:
-    """Write a header and a line for each refund and currency; returns how many refunds. `-` is stdout.
+    """Write a header and a line for each refund and currency. Return the number of refunds. `-` is stdout.
 
-    A file appears when it is complete, in place of an older one. Raises `UnreadableFile` where it can't be made.
+    The file replaces an older one only when it is complete. Raises `UnreadableFile` if it cannot be created.
     """
     written = 0
     with _opened(path) as file:
@@ -35,7 +35,10 @@ def write(path: Path, refunds: Iterable[Refund]) -> int:
 
 
 def write_json(refunds: Iterable[Refund]) -> int:
-    """Print what refunds list prints, but all of them, none held longer than it takes; returns how many."""
+    """Print all refunds in the JSON form of `refunds list`, and return their number.
+
+    Each refund is printed as soon as it is read, so that memory does not grow with their number.
+    """
     written = 0
     sys.stdout.write('{"data": [')
     for refund in refunds:

@@ -1,4 +1,4 @@
-"""What waits for a person: failures by cause, retried together, and refunds that a second person must approve."""
+"""Commands for refunds that need a person: failures by cause, retrying them together, and approvals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from refund_worker.api_schema import Refund
 from refund_worker.cli import dead_letters, runtime
-from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, command, group
+from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, checked_reason, command, group
 from refund_worker.cli.output import (
     Column,
     Json,
@@ -26,11 +26,12 @@ PAGE = 500
 
 
 def add_to(app: typer.Typer) -> None:
-    failures = group("failures", "What went wrong.", app)
+    """Register the groups `failures` and `approvals`."""
+    failures = group("failures", "Failed refunds by cause, and refused requests.", app)
     dead_letters.add_to(failures)
     _add_list(failures)
     _add_retry(failures)
-    _add_approvals(group("approvals", "What waits for a second person.", app))
+    _add_approvals(group("approvals", "Refunds that wait for a second person.", app))
 
 
 def _add_list(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def _add_list(app: typer.Typer) -> None:
 FAILURE_COLUMNS = (
     Column("failure"),
     Column("refunds", right=True),
-    Column("need you", right=True),
+    Column("need attention", right=True),
     Column("amount", right=True),
     Column("first (UTC)", only_wide=True),
     Column("last (UTC)"),
@@ -75,16 +76,20 @@ def _failure_row(group: Json) -> tuple[object, ...]:
 def _add_retry(app: typer.Typer) -> None:
     @command(app, "retry", "failures retry balance_insufficient --expected 37 --reason 'topped up'")
     def retry(
-        failure_code: Annotated[str, typer.Argument(metavar="CODE", help="which failure, as failures list names it")],
-        expected: Annotated[int, typer.Option("--expected", min=1, help="how many need you, as failures list says")],
+        failure_code: Annotated[
+            str, typer.Argument(metavar="CODE", help="the failure code, as failures list shows it")
+        ],
+        expected: Annotated[
+            int, typer.Option("--expected", min=1, help="how many need attention, as failures list shows")
+        ],
         reason: ReasonOption,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Retry all refunds that need a person for one cause; each is looked up at the processor first.
+        """Retry all refunds that need attention for one cause.
 
-        Exit 5, with nothing done, if they are not as many as you saw. At most 500 at once: the oldest.
+        Each is looked up at the processor first. At most 500 are retried at once, the oldest first. If the number of
+        refunds that need attention differs from --expected, nothing is retried: exit 5.
         """
-        from refund_worker.cli.refunds import checked_reason
         from refund_worker.engine.refunds.bulk_retry import retry_all
 
         with runtime.context() as context:
@@ -104,8 +109,8 @@ def _add_retry(app: typer.Typer) -> None:
 APPROVAL_COLUMNS = (
     Column("id", whole=True),
     Column("customer"),
-    Column("asked", right=True),
-    Column("asked by"),
+    Column("requested", right=True),
+    Column("requested by"),
     Column("reason", only_wide=True),
     Column("created (UTC)", only_wide=True),
 )
@@ -114,10 +119,13 @@ APPROVAL_COLUMNS = (
 def _add_approvals(app: typer.Typer) -> None:
     @command(app, "list", "approvals list")
     def list_(
-        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="how many")] = 50,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="maximum number of refunds")] = 50,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List the refunds that wait for approval; decide by refunds approve and refunds reject."""
+        """List the refunds that wait for approval.
+
+        Decide with refunds approve and refunds reject.
+        """
         from refund_worker.domain.refund import RefundStatus
         from refund_worker.engine.views.api_objects import list_refunds
         from refund_worker.store.refunds import Filters
@@ -128,9 +136,11 @@ def _add_approvals(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json(page)
             return
-        print_table(APPROVAL_COLUMNS, (_approval_row(refund) for refund in page["data"]), empty="nothing waits")
+        print_table(
+            APPROVAL_COLUMNS, (_approval_row(refund) for refund in page["data"]), empty="no refund waits for approval"
+        )
         if page["has_more"]:
-            say(f"there are more than these {limit}")
+            say(f"there are more than these {limit}: raise --limit")
 
 
 def _approval_row(refund: Refund) -> tuple[object, ...]:

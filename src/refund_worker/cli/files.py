@@ -1,4 +1,4 @@
-"""Files in: payments, transactions and refund requests."""
+"""Commands that read files: payments, transactions and refund requests."""
 
 from __future__ import annotations
 
@@ -22,56 +22,51 @@ EXIT_SOME_REJECTED = 3
 LINES_SHOWN = 3
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="the file to read, UTF-8")]
-REJECTS = "Rows that can't be used are reported with line number and code, the rest is stored; exit 3 then. A file that"
-REJECTS += (
-    " can't be read to its end, or has another header, stores nothing; exit 2. The same file again does nothing new."
-)
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the group `import`."""
     inner = group("import", "Payments and transactions from CSV files.", app)
 
     @command(inner, "payments", "import payments payments.csv")
     def payments(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
-        """Record payments and the credits they bought.
+        """Record payments and the credits that they bought.
 
-        Rows that can't be used are reported with line and code, the rest is stored: exit 3. A file that can't be
-        read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
+        Invalid rows are reported with line and code, and the rest is stored: exit 3. If the file cannot be read to
+        its end, or has another header, nothing is stored: exit 2. Importing a file again stores nothing new.
         """
         from refund_worker.engine.intake.file_import import import_payments
         from refund_worker.engine.intake.file_reader import read_payments
 
-        _imported(read_payments(file), import_payments, output)
+        _import(read_payments(file), import_payments, output)
 
     @command(inner, "transactions", "import transactions transactions.csv")
     def transactions(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
-        """Record what customers spent; rows of another kind are rejected.
+        """Record spends of customers. Rows of another kind are rejected.
 
-        Rows that can't be used are reported with line and code, the rest is stored: exit 3. A file that can't be
-        read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
+        Invalid rows are reported with line and code, and the rest is stored: exit 3. If the file cannot be read to
+        its end, or has another header, nothing is stored: exit 2. Importing a file again stores nothing new.
         """
         from refund_worker.engine.intake.file_import import import_spends
         from refund_worker.engine.intake.file_reader import read_spends
 
-        _imported(read_spends(file), import_spends, output)
+        _import(read_spends(file), import_spends, output)
 
 
 def add_submit(app: typer.Typer) -> None:
-    """`refunds submit`, which belongs to another group of commands."""
+    """Register the command `submit` in the group `refunds`."""
 
     @command(app, "submit", "refunds submit requests.csv --dry-run")
     def submit(
         file: Annotated[Path, typer.Argument(metavar="FILE", help="requests as .csv or .jsonl, UTF-8")],
-        dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="check everything, store nothing, hold up nobody")
-        ] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="check every row, store and reserve nothing")] = False,
         client: ClientOption = "cli",
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Request many refunds, in the order of the file.
 
-        Rows that are refused are reported with line and code, the rest is accepted: exit 3. A file that can't be
-        read to its end, or has another header, stores nothing: exit 2. The same file again does nothing new.
+        Refused rows are reported with line and code, and the rest is accepted: exit 3. If the file cannot be read to
+        its end, or has another header, nothing is stored: exit 2. Submitting a file again requests nothing new.
         """
         from refund_worker.engine.intake.file_import import submit_requests, try_requests
         from refund_worker.engine.intake.file_reader import read_refund_requests
@@ -88,9 +83,9 @@ def add_submit(app: typer.Typer) -> None:
             raise typer.Exit(EXIT_SOME_REJECTED)
 
 
-def _imported(rows: Rows[Any], take: Callable[..., Imported], output: Output) -> None:
+def _import(rows: Rows[Any], store_rows: Callable[..., Imported], output: Output) -> None:
     with runtime.context() as context, _progress(rows.path, rows.count) as progress:
-        report = take(context, rows, progress)
+        report = store_rows(context, rows, progress)
     if output is Output.JSON:
         rejected = [as_json(row) for row in report.rejected]
         print_json({"imported": report.imported, "unchanged": report.unchanged, "rejected": rejected})
@@ -110,7 +105,7 @@ def _show_submitted(report: Submitted, dry_run: bool) -> None:
             (f"{would}accepted", count(report.accepted)),
             (f"{would}replayed", count(report.replayed)),
             (f"{would}rejected", count(len(report.rejected))),
-            ("money asked for", monies(sorted(report.totals.items())) or "none"),
+            ("money requested", monies(sorted(report.totals.items())) or "none"),
         ]
     )
     _show_rejected(report.rejected)
@@ -119,7 +114,7 @@ def _show_submitted(report: Submitted, dry_run: bool) -> None:
 
 
 def _show_rejected(rejected: Sequence[Rejected]) -> None:
-    """By code, the most frequent first, each with its first lines."""
+    """Print the rejected rows by code, the most frequent code first, each with its first lines."""
     from rich.text import Text
 
     by_code: dict[str, list[Rejected]] = {}
@@ -131,12 +126,12 @@ def _show_rejected(rejected: Sequence[Rejected]) -> None:
         for row in rows[:LINES_SHOWN]:
             out.print(Text(f"  line {row.line}: {plain(row.message)}"))
         if len(rows) > LINES_SHOWN:
-            out.print(Text(f"  and {count(len(rows) - LINES_SHOWN)} more: -o json lists them all"))
+            out.print(Text(f"  and {count(len(rows) - LINES_SHOWN)} more: -o json lists all of them"))
 
 
 @contextmanager
 def _progress(path: Path, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where somebody watches."""
+    """Show a progress bar on stderr if it is a terminal. Yield the function that counts rows as done."""
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

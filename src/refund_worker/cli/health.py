@@ -1,4 +1,4 @@
-"""`refund-worker health …`, with help and explained mistakes; the plain forms are answered before this is imported."""
+"""`refund-worker health …` with help and explained errors. `healthcheck` answers the plain forms on its own."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ EXIT_UNHEALTHY = 1
 
 
 def add_to(app: typer.Typer) -> None:
-    inner = group("health", "Exit 0 if such a process lives on this machine, 1 if not.", app)
+    """Register the group `health`."""
+    inner = group("health", "Check that a process is alive: exit 0 if it is, 1 if not.", app)
 
     @command(inner, "worker", "health worker --queues bulk")
     def worker(
         queues: Annotated[
-            str, typer.Option("--queues", help="each must have a worker that lives; if not said, any worker will do")
+            str, typer.Option("--queues", help="queues that must each have a live worker; any worker counts if missing")
         ] = "",
     ) -> None:
-        """Look at the age of the worker's heartbeat."""
-        names = healthcheck.names_of(queues)
+        """Check the age of the worker's heartbeat."""
+        names = healthcheck.queue_names(queues)
         if queues and not names:
-            raise InvalidRequest("--queues names no queue: leave it out to look for any worker", field="queues")
+            raise InvalidRequest("--queues names no queue: leave it out to check for any worker", field="queues")
         _end(healthcheck.worker(names) if names else healthcheck.heartbeat("worker"))
 
     @command(inner, "scheduler", "health scheduler")
     def scheduler() -> None:
-        """Look at the age of the scheduler's heartbeat."""
+        """Check the age of the scheduler's heartbeat."""
         _end(healthcheck.heartbeat("scheduler"))
 
     @command(inner, "web", "health web --port 8000")
     def web(
         port: Annotated[
-            int, typer.Option("--port", min=1, max=65535, help="where it listens")
+            int, typer.Option("--port", min=1, max=65535, help="the port that the web process listens on")
         ] = healthcheck.WEB_PORT_DEFAULT,
     ) -> None:
-        """Ask the web process whether it is alive."""
+        """Check that the web process answers."""
         _end(healthcheck.web(port))
 
 
-def _end(life: healthcheck.Life) -> None:
-    say(life.told)
-    raise typer.Exit(0 if life.lives else EXIT_UNHEALTHY)
+def _end(health: healthcheck.Health) -> None:
+    say(health.message)
+    raise typer.Exit(0 if health.alive else EXIT_UNHEALTHY)

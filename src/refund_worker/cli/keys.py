@@ -1,4 +1,4 @@
-"""Keys of the HTTP API."""
+"""Commands for the keys of the HTTP API."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ COLUMNS = (
     Column("expires (UTC)", only_wide=True),
     Column("id", only_wide=True),
 )
+ROLES = "viewer|requester|approver|operator|admin"
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the group `keys`."""
     inner = group("keys", "Keys of the HTTP API.", app)
     _add_create(inner)
 
     @command(inner, "list", "keys list")
     def list_(output: OutputOption = Output.TABLE) -> None:
-        """List all keys; what opens the door is not shown."""
+        """List all keys. The secret parts are never shown."""
         from refund_worker.engine.access.api_keys import list_keys
 
         with runtime.context() as context:
@@ -38,15 +40,17 @@ def add_to(app: typer.Typer) -> None:
         else:
             fields = ("name", "client", "role", "signed", "status", "created_at", "expires_at", "key_id")
             rows = ([moment(k[f]) if f.endswith("_at") else k[f] for f in fields] for k in found)
-            print_table(COLUMNS, rows, empty="no keys: make one with refund-worker keys create")
+            print_table(COLUMNS, rows, empty="no keys: create one with refund-worker keys create")
 
     @command(inner, "revoke", "keys revoke admin-backend")
     def revoke(
         name: Annotated[str, typer.Argument(metavar="NAME", help="the key's name or id")],
-        client: Annotated[str | None, typer.Option("--client", help="whose, where several have that name")] = None,
+        client: Annotated[
+            str | None, typer.Option("--client", help="the key's client, if several keys have this name")
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """End a key; requests with it are refused from now on."""
+        """Revoke a key. Requests with it are refused from now on."""
         from refund_worker.engine.access.api_keys import revoke_key
 
         with runtime.context() as context:
@@ -60,27 +64,33 @@ def add_to(app: typer.Typer) -> None:
 def _add_create(app: typer.Typer) -> None:
     @command(app, "create", "keys create admin-backend --client backend --role requester")
     def create(
-        name: Annotated[str, typer.Argument(metavar="NAME", help="what it is for")],
-        client: Annotated[str, typer.Option("--client", help="who uses it: idempotency keys are this client's own")],
-        role: Annotated[str, typer.Option("--role", metavar="viewer|requester|approver|operator|admin")],
-        expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="ISO 8601")] = None,
+        name: Annotated[str, typer.Argument(metavar="NAME", help="what the key is for")],
+        client: Annotated[
+            str, typer.Option("--client", help="who uses the key; each client has its own idempotency keys")
+        ],
+        role: Annotated[str, typer.Option("--role", metavar=ROLES, help="what the key may do")],
+        expires_at: Annotated[
+            str | None,
+            typer.Option("--expires-at", metavar="TIME", help="when the key ends, ISO 8601; never if missing"),
+        ] = None,
         signed: Annotated[
-            bool, typer.Option("--signed", help="each request must be signed with a second secret that is never sent")
+            bool, typer.Option("--signed", help="each request must be signed with a second secret, which is never sent")
         ] = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Make a key. It is shown this once and stored as a hash only.
+        """Create a key. It is shown once and stored only as a hash.
 
-        With --signed a signing secret is shown beside it: whoever sees the key in a log or a proxy can do nothing
-        with it. The Python client signs when it is given the secret; the README says how others do.
+        With --signed, a signing secret is shown with it. A key that leaks through a log or a proxy is useless without
+        this secret. The Python client signs requests if it has the secret; docs/api.md explains how other programs
+        sign.
         """
         from refund_worker.engine.access.api_keys import create_key, create_signed_key
         from refund_worker.engine.intake.schemas import Schema, Timestamp, parse_schema
 
-        class End(Schema):
+        class Expiry(Schema):
             expires_at: Timestamp
 
-        end = None if expires_at is None else parse_schema(End, {"expires_at": expires_at}).expires_at
+        end = None if expires_at is None else parse_schema(Expiry, {"expires_at": expires_at}).expires_at
         with runtime.context() as context:
             facts = {"client": client, "role": role}
             if signed:
@@ -92,4 +102,4 @@ def _add_create(app: typer.Typer) -> None:
             print_json(facts)
         else:
             print_facts((field.replace("_", " "), value) for field, value in facts.items())
-            say("keep it now: it is not shown again")
+            say("save it now: it is not shown again")

@@ -1,4 +1,4 @@
-"""Which names are one person's: what approvals are held against."""
+"""Commands that link names to one person, so that no person approves their own request."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from refund_worker.cli.output import Column, Output, moment, print_facts, print_
 
 COLUMNS = (Column("user"), Column("identity"), Column("linked (UTC)"), Column("by"))
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the console user, disabled or not")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the console user, active or disabled")]
 IdentityArgument = Annotated[
     str, typer.Argument(metavar="IDENTITY", help="key:CLIENT/NAME, console/NAME or cli:NAME of the same person")
 ]
 
 
 def add_to(users: typer.Typer) -> None:
+    """Register the commands `link`, `unlink` and `links` in the group `users`."""
+
     @command(users, "link", "users link anna key:backend/anna")
     def link(name: NameArgument, identity: IdentityArgument, output: OutputOption = Output.TABLE) -> None:
-        """Say that a console user and an API key, a command line user or another console user are one person.
+        """Link another name to a console user as one person.
 
-        What one of them asked for, none of them can approve; what was asked for earlier too. A key that several people
-        use is linked to each of them.
+        The other name is an API key, a command line user or another console user. A refund that was requested under
+        one of these names cannot be approved under any of them; this includes earlier requests. Link a key that several
+        people use to each of them.
         """
         from refund_worker.engine.access.persons import link_person
 
-        _do(link_person, name, identity, output)
+        _change_link(link_person, name, identity, output)
 
     @command(users, "unlink", "users unlink anna key:backend/anna")
     def unlink(name: NameArgument, identity: IdentityArgument, output: OutputOption = Output.TABLE) -> None:
-        """Take such a link back; the audit trail keeps both."""
+        """Remove a link between two names. The audit trail keeps the link and its removal."""
         from refund_worker.engine.access.persons import unlink_person
 
-        _do(unlink_person, name, identity, output)
+        _change_link(unlink_person, name, identity, output)
 
     @command(users, "links", "users links")
     def links(output: OutputOption = Output.TABLE) -> None:
-        """List which names were linked to which user, when and by whom."""
+        """List all links with their time and author."""
         from refund_worker.engine.access.persons import list_links
 
         with runtime.context() as context:
@@ -49,13 +52,13 @@ def add_to(users: typer.Typer) -> None:
             print_json({"data": found, "has_more": False})
         else:
             rows = ([row["user"], row["identity"], moment(row["linked_at"]), row["linked_by"]] for row in found)
-            print_table(COLUMNS, rows, empty="no links: each name is taken for a person of its own")
+            print_table(COLUMNS, rows, empty="no links: each name counts as a person of its own")
 
 
-def _do(act: Callable[..., dict[str, Any]], name: str, identity: str, output: Output) -> None:
+def _change_link(change: Callable[..., dict[str, Any]], name: str, identity: str, output: Output) -> None:
     with runtime.context() as context:
-        done = act(context, name, identity, by=acting_user())
+        result = change(context, name, identity, by=acting_user())
     if output is Output.JSON:
-        print_json(done)
+        print_json(result)
     else:
-        print_facts((field, str(value)) for field, value in done.items())
+        print_facts((field, str(value)) for field, value in result.items())

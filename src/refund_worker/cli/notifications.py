@@ -1,4 +1,4 @@
-"""Notifications to the admin backend: what waits, what was given up, and sending it again."""
+"""Commands for notifications to the admin backend: list them, and send them again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ COLUMNS = (
     Column("id", whole=True),
     Column("type"),
     Column("state"),
-    Column("tries", right=True),
-    Column("next (UTC)", only_wide=True),
+    Column("attempts", right=True),
+    Column("next attempt (UTC)", only_wide=True),
     Column("last error"),
 )
 
 
 def add_to(app: typer.Typer) -> None:
-    notifications = group("notifications", "Signed webhooks to NOTIFY_URL.", app)
+    """Register the group `notifications`."""
+    notifications = group("notifications", "Signed webhooks that we send to NOTIFY_URL.", app)
     _add_list(notifications)
     _add_redeliver(notifications)
 
@@ -30,9 +31,9 @@ def add_to(app: typer.Typer) -> None:
 def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "notifications list --given-up")
     def list_(
-        given_up: Annotated[bool, typer.Option("--given-up", help="only those that are tried no more")] = False,
-        refund_id: Annotated[str | None, typer.Option("--refund", help="only those about this refund")] = None,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="how many")] = 50,
+        given_up: Annotated[bool, typer.Option("--given-up", help="only those without further attempts")] = False,
+        refund_id: Annotated[str | None, typer.Option("--refund", help="only notifications about this refund")] = None,
+        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="maximum number of notifications")] = 50,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List notifications, newest first."""
@@ -54,18 +55,18 @@ def _add_list(app: typer.Typer) -> None:
 def _add_redeliver(app: typer.Typer) -> None:
     @command(app, "redeliver", "notifications redeliver --given-up")
     def redeliver(
-        ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="msg_…, delivered ones too")] = None,
-        given_up: Annotated[bool, typer.Option("--given-up", help="all that are tried no more")] = False,
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="ids, msg_…; delivered ones too")] = None,
+        given_up: Annotated[bool, typer.Option("--given-up", help="all without further attempts")] = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Send notifications again, under the ids they had; the scheduler does it."""
+        """Send notifications again under the same ids. The scheduler sends them."""
         from refund_worker.engine.notifications.outbox import redeliver
 
         if bool(ids) == given_up:
-            raise InvalidRequest("name the notifications, or say --given-up for all that were given up")
+            raise InvalidRequest("give the ids of notifications, or --given-up for all without further attempts")
         with runtime.context() as context:
             count = redeliver(context, ids or None)
         if output is Output.JSON:
             print_json({"due": count})
         else:
-            say(f"{count} due to be sent again")
+            say(f"{count} will be sent again")

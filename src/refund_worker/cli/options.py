@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -9,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from refund_worker.cli.output import Output
+from refund_worker.cli.output import Output, say
 from refund_worker.domain.ids import spelled
 from refund_worker.errors import InvalidRequest
 
-# As over HTTP (web/api/queries.py, whose import is too heavy for --help).
+# The same as over HTTP: web/api/queries.py has it too, but takes too long to import for --help.
 LIMIT_DEFAULT = 20
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,14 +22,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(slots=True)
 class Invocation:
-    """What `main` must know of the command it runs, to say how it went wrong."""
+    """The options of the running command that decide how its errors are shown."""
 
     output: Output = Output.TABLE
     debug: bool = False
 
 
 def acting_user() -> str:
-    """Who acts: the user of the operating system whose process this is, not what a variable such as $USER says."""
+    """Return the actor of this process, such as `cli:anna`: its user of the operating system.
+
+    Variables such as $USER are ignored, because a caller can set them to any name.
+    """
     import os
 
     try:
@@ -38,48 +42,72 @@ def acting_user() -> str:
     uid = os.getuid()
     try:
         return f"cli:{pwd.getpwuid(uid).pw_name}"
-    except KeyError:  # a container whose user has no name: two of them are still two
+    except KeyError:  # a container user without a name: the number still distinguishes two of them
         return f"cli:uid-{uid}"
 
 
-OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs")]
-ClientOption = Annotated[str, typer.Option("--client", help="whose idempotency keys these are")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; it is kept in the timeline")]
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for people or json for programs")]
+ClientOption = Annotated[str, typer.Option("--client", help="the client that owns the idempotency keys")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; kept in the timeline")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
 
 
-def spelled_if_given(value: str | None) -> str | None:
-    """An id to look for as it is stored, however the terminal writes its accents."""
+def normalized_id(value: str | None) -> str | None:
+    """Return an optional id in the Unicode form in which ids are stored."""
     return None if value is None else spelled(value)
 
 
-def trimmed_if_given(value: str | None) -> str | None:
-    """An idempotency key to look for: blanks at its ends are no part of it."""
+def trimmed_key(value: str | None) -> str | None:
+    """Return an optional idempotency key without blanks at its ends, as keys are stored."""
     return None if value is None else value.strip()
 
 
+def key_or_new(idempotency_key: str | None) -> str:
+    """Return the idempotency key. If it is missing, generate one and print it on stderr."""
+    if idempotency_key is None:
+        idempotency_key = f"cli-{uuid.uuid4()}"
+        say(f"idempotency key: {idempotency_key}")
+    return idempotency_key
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of an action as it is stored.
+
+    Raises `InvalidRequest` if it is empty, too long, or contains data that must not be stored.
+    """
+    from refund_worker.engine.intake.schemas import Schema, Text, parse_schema
+
+    class Reason(Schema):
+        reason: Text
+
+    if not reason.strip():
+        raise InvalidRequest("--reason is missing: say why", field="reason")
+    return parse_schema(Reason, {"reason": reason}).reason
+
+
 def group(name: str, help: str, app: typer.Typer) -> typer.Typer:
-    """A group of commands below `app`."""
+    """Add a group of commands to `app` and return it."""
     inner = typer.Typer(name=name, help=help, rich_markup_mode=None, no_args_is_help=True)
     app.add_typer(inner)
     return inner
 
 
 class Command(TyperCommand):
-    """A command that says why it takes no `--actor`, which there was once."""
+    """A command that explains why the former option `--actor` no longer exists."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises `InvalidRequest` if they contain `--actor`."""
         try:
             return super().parse_args(ctx, args)
         except typer.TyperException as error:
             if getattr(error, "option_name", None) == "--actor":
                 raise InvalidRequest(
-                    f"--actor: the actor is who runs the command ({acting_user()}) and can't be chosen: leave it out",
+                    f"--actor: the actor is who runs the command ({acting_user()}) and cannot be chosen: leave it out",
                     field="actor",
                 ) from None
             raise
 
 
 def command(app: typer.Typer, name: str, example: str) -> Callable[[F], F]:
-    """Register a command with an example at the end of its help."""
+    """Return a decorator that registers a command, with `example` at the end of its help."""
     return app.command(name, cls=Command, epilog=f"Example: refund-worker {example}")

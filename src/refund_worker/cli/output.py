@@ -1,6 +1,6 @@
-"""How things look on the command line: tables for people, JSON for programs, errors in one line.
+"""Output of the command line: tables for people, JSON for programs, errors in one line.
 
-Rich and Babel are imported where they are used: most commands that programs run need neither.
+Rich and Babel are imported where they are used, because most commands that programs run need neither.
 """
 
 from __future__ import annotations
@@ -23,32 +23,37 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-# Into a pipe, one line for each row: whoever reads it there cuts lines, and half an id is of no use.
+# In a pipe each row is one line: programs split the output by lines, and half an id is useless.
 PIPE_COLUMNS = 1000
 
 
 class Output(StrEnum):
+    """The form of a command's output."""
+
     TABLE = "table"
     JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. No text is cut: where there is no room it goes on in the next line."""
+    """A column of a table. Text is never cut off: it wraps to the next line if the column is too narrow."""
 
     title: str
     right: bool = False
-    whole: bool = False  # never broken: what people copy
-    only_wide: bool = False  # left out below `WIDE` columns
+    whole: bool = False  # never wrapped, because people copy it
+    only_wide: bool = False  # omitted if the terminal has fewer than `WIDE_COLUMNS` columns
 
 
-WIDE = 110
-# Between columns, and what a word is at least cut into where there is no room for the whole of it.
-GAP, PIECE = 2, 8
+WIDE_COLUMNS = 110
+# The space between two columns, and the shortest part into which a long word is wrapped.
+GAP_COLUMNS, WORD_PART_COLUMNS = 2, 8
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where tables go: as wide as the terminal or COLUMNS says, without colour where it is not wanted."""
+    """Return the console for tables.
+
+    It is as wide as the terminal or the variable COLUMNS says, and uses colour only if the terminal wants it.
+    """
     from rich.console import Console
 
     file = sys.stderr if stderr else sys.stdout
@@ -57,20 +62,21 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: object) -> None:
+    """Print a value as indented JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str = "nothing found") -> None:
-    """A table of plain text, cells never read as markup; `empty` is said where there are no rows.
+    """Print a table of plain text, or the text `empty` if there are no rows. Cells are never read as markup.
 
-    Where the terminal is too narrow for a table, each row is told line by line, nothing left out.
+    If the terminal is too narrow for a table, each row is printed with one column per line, and no column is omitted.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     out = console()
-    shown = [place for place, column in enumerate(columns) if out.width >= WIDE or not column.only_wide]
+    shown = [place for place, column in enumerate(columns) if out.width >= WIDE_COLUMNS or not column.only_wide]
     texts = [[plain(cell) for cell in row] for row in rows]
     if not texts:
         out.print(empty)
@@ -89,11 +95,11 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, 
 
 
 def _width_needed(column: Column, cells: Sequence[str]) -> int:
-    """How narrow a column can be and still be read: ids and numbers whole, other words in pieces of some letters."""
+    """Return the least width at which a column is readable: ids and numbers whole, other words in parts."""
     if column.whole:
-        return max(map(len, (column.title, *cells))) + GAP
+        return max(map(len, (column.title, *cells))) + GAP_COLUMNS
     word = max((len(word) for text in (column.title, *cells) for word in text.split()), default=0)
-    return (word if column.right else min(word, PIECE)) + GAP
+    return (word if column.right else min(word, WORD_PART_COLUMNS)) + GAP_COLUMNS
 
 
 def _print_line_by_line(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -106,7 +112,7 @@ def _print_line_by_line(columns: Sequence[Column], rows: Sequence[Sequence[str]]
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line; what is None or empty is left out."""
+    """Print names and values, one pair per line. Values that are None or empty are omitted."""
     from rich.table import Table
     from rich.text import Text
 
@@ -120,7 +126,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def _print_trimmed(out: Console, table: Table) -> None:
-    """Without the spaces that fill each line to the table's width: they only get in the way where text is copied."""
+    """Print the table without the spaces at line ends, which would be copied with the text."""
     with out.capture() as captured:
         out.print(table)
     for line in captured.get().splitlines():
@@ -128,7 +134,7 @@ def _print_trimmed(out: Console, table: Table) -> None:
 
 
 def plain(value: object) -> str:
-    """A cell's text: in one line, with nothing in it that a terminal would obey."""
+    """Return the text of a cell on one line, without characters that control a terminal."""
     text = "" if value is None else str(value)
     return "".join(
         char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in text
@@ -136,17 +142,17 @@ def plain(value: object) -> str:
 
 
 def count(number: int) -> str:
-    """An integer for people."""
+    """Return an integer with thousands separators."""
     return f"{number:,}"
 
 
 def moment(iso: str | None) -> str:
-    """A time of the JSON objects as people read it, in UTC."""
+    """Return an ISO 8601 time of a JSON object as `YYYY-MM-DD HH:MM` in UTC, or an empty text."""
     return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M") if iso else ""
 
 
 def print_error(error: RefundWorkerError, output: Output) -> None:
-    """One line on stderr, and for programs the same as a JSON problem in a second one."""
+    """Print an error as one line on stderr, and with JSON output also as a problem object on a second line."""
     message = to_redacted(plain(error.message))
     say(f"error: {message} ({error.code})")
     if output is Output.JSON:
@@ -154,7 +160,8 @@ def print_error(error: RefundWorkerError, output: Output) -> None:
 
 
 def problem(error: RefundWorkerError, message: str) -> Json:
-    told: Json = {
+    """Return an error as the RFC 9457 problem object that the HTTP API would answer."""
+    result: Json = {
         "type": "about:blank",
         "title": error.code.replace("_", " "),
         "status": error.status,
@@ -162,14 +169,14 @@ def problem(error: RefundWorkerError, message: str) -> Json:
         "code": error.code,
         "retryable": error.retryable,
     }
-    return told | ({"field": error.field} if error.field else {})
+    return result | ({"field": error.field} if error.field else {})
 
 
 def say(line: str) -> None:
-    """A line for people on stderr, where it can't get into the data."""
+    """Print a line for people on stderr, so that it never mixes with the data on stdout."""
     print(line, file=sys.stderr, flush=True)
 
 
-def as_json(refund_object: Any) -> Json:
-    """A dataclass as JSON."""
-    return asdict(refund_object)
+def as_json(instance: Any) -> Json:
+    """Return the fields of a dataclass instance as a JSON object."""
+    return asdict(instance)

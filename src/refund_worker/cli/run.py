@@ -1,4 +1,4 @@
-"""What runs until it is told to stop, and the demo."""
+"""Commands that run until they are stopped, and the demo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from refund_worker.cli.output import Output, console
 from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
 from refund_worker.extras import MissingExtra, require
 
-# What runs everything in one place needs all parts.
+# `demo` and `dev` run all parts, so they need these extras.
 EVERYTHING = ("web", "worker", "stripe", "sandbox")
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register `demo`, `dev`, `worker`, `scheduler`, `web` and `sandbox`."""
     _add_all_in_one(app)
     _add_workers(app)
     _add_web(app)
@@ -28,16 +29,26 @@ def add_to(app: typer.Typer) -> None:
 def _add_all_in_one(app: typer.Typer) -> None:
     @command(app, "demo", "demo")
     def demo(output: OutputOption = Output.TABLE) -> None:
-        """The whole story on this machine, with the proof at its end; ends by itself."""
-        require(*EVERYTHING)
-        from refund_worker.cli.demo import run_demo
+        """Run eight refund stories and check their results.
 
-        runtime.settings()  # it has settings of its own; what is wrong with yours it tells as every command does
+        At the end it compares our ledger with the processor's records. The demo takes about a minute and uses its own
+        database, broker and sandbox. Exit 0 if all checks pass, 1 if not.
+        """
+        require(*EVERYTHING)
+        from refund_worker.cli.demo.runner import run_demo
+
+        runtime.settings()  # the demo has settings of its own, but reports wrong ones like every command
         raise typer.Exit(run_demo(console(), output))
 
     @command(app, "dev", "dev --port 8000")
-    def dev(port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000) -> None:
-        """Everything in one place on http://127.0.0.1:8000, until Ctrl-C."""
+    def dev(
+        port: Annotated[int, typer.Option("--port", min=1, max=65535, help="the port of API and console")] = 8000,
+    ) -> None:
+        """Run everything on this machine until Ctrl-C.
+
+        That is API, console, worker, scheduler, broker and sandbox. The address is http://127.0.0.1:8000, or the port
+        that you choose.
+        """
         require(*EVERYTHING)
         from refund_worker.cli.dev import run_dev
 
@@ -47,10 +58,17 @@ def _add_all_in_one(app: typer.Typer) -> None:
 def _add_workers(app: typer.Typer) -> None:
     @command(app, "worker", "worker --queues refunds --concurrency 2")
     def worker(
-        queues: Annotated[str, typer.Option("--queues", help="separated by commas; all of them if not said")] = "",
-        concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, max=256, help="processes")] = None,
+        queues: Annotated[
+            str, typer.Option("--queues", help="names of queues, separated by commas; all queues if missing")
+        ] = "",
+        concurrency: Annotated[
+            int | None, typer.Option("--concurrency", min=1, max=256, help="number of processes")
+        ] = None,
     ) -> None:
-        """Do the work, until TERM or Ctrl-C; needs a scheduler beside it."""
+        """Process refunds until TERM or Ctrl-C.
+
+        A scheduler must run as well.
+        """
         from refund_worker.worker.supervisor import run_worker
 
         names = [name.strip() for name in queues.split(",") if name.strip()]
@@ -60,7 +78,7 @@ def _add_workers(app: typer.Typer) -> None:
 
     @command(app, "scheduler", "scheduler")
     def scheduler() -> None:
-        """Find what is due and tell the workers, until TERM or Ctrl-C."""
+        """Find due refunds and wake the workers until TERM or Ctrl-C."""
         from refund_worker.worker.supervisor import run_scheduler
 
         raise typer.Exit(run_scheduler(runtime.settings()))
@@ -69,16 +87,16 @@ def _add_workers(app: typer.Typer) -> None:
 def _add_web(app: typer.Typer) -> None:
     @command(app, "web", "web --port 8000")
     def web(
-        port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 8000,
+        port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port; 0 chooses a free one")] = 8000,
         host: Annotated[str, typer.Option("--host", help="the address to listen on")] = "127.0.0.1",
-        workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="processes")] = 1,
+        workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="number of processes")] = 1,
     ) -> None:
-        """Serve the HTTP API, webhooks and the console, until TERM or Ctrl-C."""
+        """Serve HTTP API, webhooks and console until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
 
         try:
             from refund_worker.worker.publisher import make_publisher
-        except MissingExtra:  # the scheduler's sweep finds what is stored here
+        except MissingExtra:  # the scheduler's sweep finds the stored refunds
             raise typer.Exit(run_web(runtime.settings(), port, host, workers)) from None
         raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
 
@@ -86,23 +104,28 @@ def _add_web(app: typer.Typer) -> None:
 def _add_sandbox(app: typer.Typer) -> None:
     @command(app, "sandbox", "sandbox --port 12111 --book book.jsonl --payments payments.csv")
     def sandbox(
-        port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")],
-        book: Annotated[Path, typer.Option("--book", help="its own book; made if missing")],
-        payments: Annotated[Path | None, typer.Option("--payments", help="captured payments, CSV")] = None,
-        faults: Annotated[Path | None, typer.Option("--faults", help="scripted faults, JSON")] = None,
-        webhook_url: Annotated[str | None, typer.Option("--webhook-url", help="where events go")] = None,
+        port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port; 0 chooses a free one")],
+        book: Annotated[Path, typer.Option("--book", help="the file of its records; created if missing")],
+        payments: Annotated[Path | None, typer.Option("--payments", help="captured payments, a CSV file")] = None,
+        faults: Annotated[Path | None, typer.Option("--faults", help="scripted faults, a JSON file")] = None,
+        webhook_url: Annotated[
+            str | None, typer.Option("--webhook-url", help="the URL that receives webhook events")
+        ] = None,
         webhook_secret_file: Annotated[
-            Path | None, typer.Option("--webhook-secret-file", help="what they are signed with")
+            Path | None, typer.Option("--webhook-secret-file", help="a file with the secret that signs webhook events")
         ] = None,
     ) -> None:
-        """Serve a Stripe-compatible processor for tests, with its own book and scripted faults."""
+        """Serve a Stripe-compatible processor for tests.
+
+        It has its own records, and its faults can be scripted.
+        """
         require("sandbox")
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve
         from refund_worker.processors.sandbox.server import webhook_secret_in
 
-        runtime.settings()  # it needs none of them; what is wrong with them it tells as every command does
+        runtime.settings()  # the sandbox needs none, but reports wrong ones like every command
         if (webhook_url is None) != (webhook_secret_file is None):
-            raise InvalidRequest("--webhook-url and --webhook-secret-file belong together")
+            raise InvalidRequest("--webhook-url and --webhook-secret-file must be given together")
         try:
             secret = webhook_secret_in(webhook_secret_file) if webhook_secret_file else None
             serve(port, book, payments, faults, webhook_url=webhook_url, webhook_secret=secret)

@@ -1,4 +1,4 @@
-"""What a command works with: settings, a database, the engine's context; opened late and closed at the end."""
+"""The settings, the database and the engine's context of a command, opened when needed and closed at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATABASE_URL = "REFUND_WORKER_DATABASE_URL"
 
 
 def settings() -> Settings:
-    """The settings of this process. Raises `BadSettings`."""
+    """Return the settings of this process. Raises `BadSettings` if one is wrong or unknown."""
     from refund_worker.settings import load_settings
 
     return load_settings()
@@ -28,10 +28,13 @@ def settings() -> Settings:
 
 @contextmanager
 def runtime(*, processors: bool = False) -> Iterator[Runtime]:
-    """Everything wired. Raises `BadSettings` or `Unavailable`."""
+    """Open the runtime: the database, the context and, if asked for, the processors' adapters.
+
+    Raises `BadSettings` if a setting is wrong, and `Unavailable` if the database is down.
+    """
     from refund_worker.runtime import build_runtime
 
-    given = settings()
+    loaded = settings()
 
     @cache
     def publisher() -> Callable[[Sequence[str], bool], None]:
@@ -41,28 +44,31 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
             from refund_worker.worker.publisher import make_publisher
         except MissingExtra:  # the refund is stored, and the scheduler's sweep finds it
             return no_wake
-        return make_publisher(given)
+        return make_publisher(loaded)
 
     def wake(refund_ids: Sequence[str], bulk: bool) -> None:
-        # Celery is imported only once there is something to wake workers for.
+        # Celery is imported only when there is a wake-up to publish.
         publisher()(refund_ids, bulk)
 
     with _usable_database():
-        built = build_runtime(given, wake=wake, processors=processors)
+        built = build_runtime(loaded, wake=wake, processors=processors)
     with built:
         yield built
 
 
 @contextmanager
 def context() -> Iterator[Context]:
-    """The engine's context without processors, for commands that only take in, look and decide."""
+    """Open the engine's context without processors' adapters, for commands that make no processor calls.
+
+    Raises the same errors as `runtime`.
+    """
     with runtime() as built:
         yield built.context
 
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """The database as it is, neither migrated nor checked. Raises `BadSettings`."""
+    """Open the database as it is, without migrating or checking it. Raises `BadSettings` if it cannot be used."""
     from refund_worker.store.database import Database
 
     with _usable_database():
@@ -76,17 +82,20 @@ def database() -> Iterator[Database]:
 
 @contextmanager
 def _usable_database() -> Iterator[None]:
-    """Turn what a wrong URL or path raises into the name of the setting; its text may hold a password."""
+    """Convert errors of a wrong URL or path to `BadSettings` that names the setting.
+
+    The original text is dropped, because it may contain a password.
+    """
     from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
     try:
         yield
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError):
         raise BadSettings(
-            f"{DATABASE_URL} is not the URL of a database: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+            f"{DATABASE_URL} is not a database URL: write sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
         ) from None
     except OSError as error:
-        raise BadSettings(f"{DATABASE_URL}: the file can't be made ({error.strerror})") from None
+        raise BadSettings(f"{DATABASE_URL}: the file cannot be created ({error.strerror})") from None
     except DatabaseError as error:
         if "not a database" not in str(error.orig):
             raise

@@ -1,4 +1,4 @@
-"""Everything in one place, each part a process of its own: sandbox, broker, worker, scheduler and, for dev, the web."""
+"""All processes on one machine: sandbox, broker, worker, scheduler and, for `dev`, the web process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ STOP_SECONDS = 15.0
 
 
 class Stack:
-    """All parts, with their logs in a folder; `environment` is the settings that a client of them needs.
+    """All processes, with their logs in a folder. `environment` has the settings that a client of them needs.
 
-    `settings` are given by full name and kept as they are; what is missing points into the folder and to the sandbox.
-    With a `web_port` the web runs too, and the sandbox sends its webhooks there. `learn` lets the sandbox take every
-    payment in our database for captured; otherwise they are registered with `sandbox.register_payment`.
+    `settings` have full names and are kept as they are. Missing settings point into the folder and to the sandbox.
+    With a `web_port` the web process runs too, and the sandbox sends its webhooks there. With `learn` the sandbox
+    treats every payment in our database as captured; otherwise payments are registered with
+    `sandbox.register_payment`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Stack:
         self.web_port = web_port
         self.environment = dict(settings or {})
         self.environment.setdefault(PREFIX + "DATABASE_URL", f"sqlite:///{folder / 'refunds.db'}")
-        # A fresh key for the sandbox alone: it takes any test key, and this one opens nothing else.
+        # A new key for the sandbox alone. The sandbox accepts any test key, and this one is valid nowhere else.
         self.environment.setdefault(PREFIX + "STRIPE_API_KEY", f"sk_test_{secrets.token_hex(12)}")
         secret = self.environment.setdefault(PREFIX + "STRIPE_WEBHOOK_SECRET", f"whsec_{secrets.token_hex(24)}")
         self.sandbox = Sandbox(
@@ -57,11 +58,11 @@ class Stack:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of what runs beside the sandbox and the broker."""
+        """The names of the processes that run in addition to the sandbox and the broker."""
         return tuple(self._parts)
 
     def start(self) -> None:
-        """Start every part; raises if one does not come up, after ending the others."""
+        """Start every process. If one does not start, stop the others and raise its error."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sandbox.start()
@@ -92,18 +93,18 @@ class Stack:
         )
 
     def check(self) -> None:
-        """Raises `Unavailable` naming a part that ended by itself, with where its log is."""
+        """Raise `Unavailable` with the name and the log of a process if it has ended unexpectedly."""
         for name, part in self._parts.items():
             if part.poll() is not None:
-                raise Unavailable(f"the {name} ended by itself; its log is {self.folder / name}.log")
+                raise Unavailable(f"the {name} process ended unexpectedly; its log is {self.folder / name}.log")
 
     def wipe_broker(self) -> None:
-        """Erase everything in the broker, as a crash without persistence would."""
+        """Erase everything in the broker, as a crash without persistence does."""
         if self._broker is not None:
             self._broker.wipe()
 
     def stop(self) -> None:
-        """End all parts in order, those that take work first."""
+        """Stop all processes: first those that process refunds, then the broker and the sandbox."""
         for part in self._parts.values():
             if part.poll() is None:
                 part.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""People who sign in to the console."""
+"""Commands for people who sign in to the console."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from refund_worker.cli.output import Column, Output, moment, print_facts, print_
 COLUMNS = (Column("name"), Column("role"), Column("status"), Column("created (UTC)"), Column("disabled (UTC)"))
 ROLES = "viewer|support|operator|approver|admin"
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the user's name; capitals make no difference")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the user's name; upper and lower case are the same")]
 PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="read the password from standard input")]
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the group `users`."""
     inner = group("users", "People who sign in to the console.", app)
     _add_create(inner)
     links.add_to(inner)
@@ -43,27 +44,29 @@ def _add_list(app: typer.Typer) -> None:
             rows = (
                 [u["name"], u["role"], u["status"], moment(u["created_at"]), moment(u["disabled_at"])] for u in found
             )
-            print_table(COLUMNS, rows, empty="no users: make one with refund-worker users create")
+            print_table(COLUMNS, rows, empty="no users: create one with refund-worker users create")
 
 
 def _add_create(app: typer.Typer) -> None:
     @command(app, "create", "users create anna --role support")
     def create(
-        name: Annotated[str, typer.Argument(metavar="NAME", help="who it is; every act is recorded under this name")],
-        role: Annotated[str, typer.Option("--role", metavar=ROLES)],
+        name: Annotated[str, typer.Argument(metavar="NAME", help="the user's name; every action is recorded under it")],
+        role: Annotated[str, typer.Option("--role", metavar=ROLES, help="what the user may do, see above")],
         password_stdin: PasswordOption = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Make a user of the console. A generated password is shown this once and stored as a hash only.
+        """Create a user of the console. A generated password is shown once and stored only as a hash.
 
-        viewer looks at everything. support also refunds credits, corrects balances, returns money and deletes wrong
-        entries. operator does what support does; retries and resolves refunds, pauses and resumes processors. approver
-        looks at everything, and approves or rejects large refunds. admin does all of this.
+        viewer sees everything. support also refunds credits, corrects balances, returns money and deletes wrong
+        entries. operator does what support does, and also retries and resolves refunds, pauses and resumes
+        processors. approver sees everything, and approves or rejects large refunds. admin does all of this.
         """
         from refund_worker.engine.access.console_users import create_user
 
         with runtime.context() as context:
-            password = create_user(context, name=name, role=role, password=_given(password_stdin), actor=acting_user())
+            password = create_user(
+                context, name=name, role=role, password=_read_password(password_stdin), actor=acting_user()
+            )
         _show_password({"name": name, "role": role}, None if password_stdin else password, output)
 
 
@@ -72,15 +75,16 @@ def _add_set_password(app: typer.Typer) -> None:
     def set_password(
         name: NameArgument, password_stdin: PasswordOption = False, output: OutputOption = Output.TABLE
     ) -> None:
-        """Give a user another password, end their sessions, and forget the wrong passwords given for them.
+        """Set a new password for a user.
 
-        A generated password is shown this once and stored as a hash only.
+        The user's sessions end, and failed sign-ins are forgotten. A generated password is shown once and stored only
+        as a hash.
         """
         from refund_worker.engine.access import console_users
 
         with runtime.context() as context:
             user, password = console_users.set_password(
-                context, name, password=_given(password_stdin), actor=acting_user()
+                context, name, password=_read_password(password_stdin), actor=acting_user()
             )
         _show_password({"name": user["name"], "role": user["role"]}, None if password_stdin else password, output)
 
@@ -89,18 +93,18 @@ def _add_set_role(app: typer.Typer) -> None:
     @command(app, "set-role", "users set-role anna operator")
     def set_role(
         name: NameArgument,
-        role: Annotated[str, typer.Argument(metavar=f"[{ROLES}]", show_default=False)] = "",
+        role: Annotated[str, typer.Argument(metavar=f"[{ROLES}]", help="the new role", show_default=False)] = "",
         role_option: Annotated[
-            str, typer.Option("--role", metavar=ROLES, help="the same, as users create takes it", show_default=False)
+            str, typer.Option("--role", metavar=ROLES, help="the role, as for users create", show_default=False)
         ] = "",
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Give a user another role; it counts at once, in sessions that are open too."""
+        """Give a user another role. It applies immediately, also in open sessions."""
         from refund_worker.engine.access import console_users
         from refund_worker.errors import InvalidRequest
 
         if bool(role) == bool(role_option):
-            raise InvalidRequest(f"say one role: {ROLES.replace('|', ', ')}", field="role")
+            raise InvalidRequest(f"give one role: {ROLES.replace('|', ', ')}", field="role")
         with runtime.context() as context:
             changed = console_users.set_role(context, name, role or role_option, actor=acting_user())
         _show(changed, output)
@@ -109,7 +113,10 @@ def _add_set_role(app: typer.Typer) -> None:
 def _add_enable_and_disable(app: typer.Typer) -> None:
     @command(app, "enable", "users enable anna")
     def enable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
-        """Let a disabled user sign in again, with the password and the role of before."""
+        """Let a disabled user sign in again.
+
+        Password and role are the same as before.
+        """
         from refund_worker.engine.access.console_users import enable_user
 
         with runtime.context() as context:
@@ -118,7 +125,7 @@ def _add_enable_and_disable(app: typer.Typer) -> None:
 
     @command(app, "disable", "users disable anna")
     def disable(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
-        """Let a user in no more and end their sessions; the name stays theirs."""
+        """Disable a user and end their sessions. The name is never given to another user."""
         from refund_worker.engine.access.console_users import disable_user
 
         with runtime.context() as context:
@@ -129,7 +136,10 @@ def _add_enable_and_disable(app: typer.Typer) -> None:
 def _add_unlock(app: typer.Typer) -> None:
     @command(app, "unlock", "users unlock anna")
     def unlock(name: NameArgument, output: OutputOption = Output.TABLE) -> None:
-        """Forget the wrong passwords given for a user, so that the next one is looked at at once."""
+        """Forget failed sign-ins of a user.
+
+        The next password is then checked without delay.
+        """
         from refund_worker.engine.access.console_users import unlock_user
 
         with runtime.context() as context:
@@ -137,7 +147,8 @@ def _add_unlock(app: typer.Typer) -> None:
         _show(unlocked, output)
 
 
-def _given(password_stdin: bool) -> str | None:
+def _read_password(password_stdin: bool) -> str | None:
+    """Return the password from standard input, or None if one is to be generated."""
     return sys.stdin.readline().rstrip("\r\n") if password_stdin else None
 
 
@@ -149,11 +160,11 @@ def _show(user: dict[str, Any], output: Output) -> None:
 
 
 def _show_password(user: dict[str, Any], password: str | None, output: Output) -> None:
-    """`password` is None where whoever runs the command has it already."""
+    """Print a user, and the password if it was generated."""
     facts = user | ({} if password is None else {"password": password})
     if output is Output.JSON:
         print_json(facts)
         return
     print_facts(facts.items())
     if password is not None:
-        say("keep it now: it is not shown again")
+        say("save it now: it is not shown again")

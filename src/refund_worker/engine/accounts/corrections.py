@@ -72,7 +72,7 @@ def correct(
 def reverse_transaction(
     context: Context, transaction_id: str, *, actor: str, reason: str | None = None, client: str | None = None
 ) -> RowMapping:
-    """The seed's "Delete": the linked reversal entry, made once and given again when asked again.
+    """Make the linked reversal entry of a transaction once ("Delete" in the console), and return it each time.
 
     `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' and corrections' entries
     are visible.

@@ -1,4 +1,4 @@
-"""The refusals of the Celery door on the command line."""
+"""`refund-worker failures refused`: requests that the Celery task refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 
 
-def test_refusals_are_listed_the_latest_first_and_by_key(cli: Cli, migrated_sqlite_url: str) -> None:
+def test_refusals_are_listed_latest_first_and_by_key(cli: Cli, migrated_sqlite_url: str) -> None:
     assert cli("failures", "refused", "-o", "json").json == {"data": [], "has_more": False}
     with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
         for key in ("first", "second"):

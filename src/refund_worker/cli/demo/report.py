@@ -1,0 +1,78 @@
+"""The end of the demo: the customers' transactions, and our ledger compared with the processor's records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from refund_worker.cli.demo.session import Demo
+from refund_worker.engine.processor_sync import reconciliation
+from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.money_format import money
+from refund_worker.store.reporting.reconciliation import customers_of_legs
+
+# The customer whose many legs are one line of the table.
+GROUPED_CUSTOMER = "zoe"
+
+
+def report(demo: Demo) -> dict[str, Any]:
+    """Print the report and check it. Return {ledger_minor, processor_minor, legs}."""
+    demo.title("The Transactions of mia and leo in the console")
+    for customer_id in ("mia", "leo"):
+        demo.console.print(_transactions_table(demo, customer_id))
+    demo.title("The proof: our ledger and the processor's own records")
+    result = reconciliation.reconcile(demo.context, "stripe")
+    demo.console.print(_proof_table(demo, result))
+    paid = _paid_at_processor(demo)
+    demo.check("both sides agree on every leg", result.agrees, result.differences)
+    demo.check("both totals are equal to the cent", result.ledger_minor == paid, f"{result.ledger_minor} and {paid}")
+    demo.check("the refund in the dashboard is counted apart", result.foreign == 1, result.foreign)
+    demo.check("no money is in flight", result.in_flight == 0, result.in_flight)
+    return {"ledger_minor": result.ledger_minor, "processor_minor": paid, "legs": len(result.lines)}
+
+
+def _transactions_table(demo: Demo, customer_id: str) -> Table:
+    with demo.context.database.read() as connection:
+        rows = api_objects.transactions(connection, customer_id)["data"]
+    table = Table(
+        title=f"Customers → {customer_id} → Transactions (balance {demo.balance(customer_id)})", title_justify="left"
+    )
+    table.add_column("credits", justify="right")
+    table.add_column("kind")
+    table.add_column("description", overflow="fold")
+    table.add_column("refers to", overflow="fold")
+    for row in rows:
+        table.add_row(f"{row['credits']:+d}", row["kind"], row["description"], row["refers_to"] or "")
+    return table
+
+
+def _proof_table(demo: Demo, result: reconciliation.Report) -> Table:
+    with demo.context.database.read() as connection:
+        customers = customers_of_legs(connection, [leg for leg, _, _ in result.lines])
+    table = Table(title_justify="left")
+    table.add_column("customer")
+    table.add_column("leg", overflow="fold")
+    table.add_column("our ledger", justify="right")
+    table.add_column("processor", justify="right")
+    table.add_column("")
+    grouped = [line for line in result.lines if customers[line[0]] == GROUPED_CUSTOMER]
+    for line in result.lines:
+        if line not in grouped:
+            table.add_row(customers[line[0]], line[0], *_comparison(line[1], line[2]))
+    ours, theirs = sum(line[1] for line in grouped), sum(line[2] for line in grouped)
+    table.add_row(GROUPED_CUSTOMER, f"{len(grouped)} legs", *_comparison(ours, theirs))
+    table.add_section()
+    total = _comparison(result.ledger_minor, result.processor_minor)
+    table.add_row("total", f"{len(result.lines)} legs", *total)
+    return table
+
+
+def _comparison(ours: int, theirs: int) -> tuple[str, str, str]:
+    return money(ours, "USD"), money(theirs, "USD"), "=" if ours == theirs else "≠"
+
+
+def _paid_at_processor(demo: Demo) -> int:
+    """Return the sum of succeeded refunds with our marks in the sandbox's records, in minor units."""
+    refunds = demo.stack.sandbox.refunds()
+    return sum(refund["amount"] for refund in refunds if refund["status"] == "succeeded" and refund["metadata"])

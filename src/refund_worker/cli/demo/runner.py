@@ -1,0 +1,73 @@
+"""`refund-worker demo`: eight refund stories end to end, with a comparison of both sides' records at the end.
+
+Worker and scheduler are processes of their own behind a real broker. The money goes through the official SDK over HTTP
+to the sandbox, a separate process with its own records.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from refund_worker.cli.demo.report import report
+from refund_worker.cli.demo.scenes import FAULTS, SCENES
+from refund_worker.cli.demo.session import Demo
+from refund_worker.cli.stack import Stack
+from refund_worker.runtime import build_runtime
+from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.worker.publisher import make_publisher
+
+# Short times, so that the demo finds a lost answer again within seconds instead of minutes.
+CLOCKS = {
+    "LEASE_SECONDS": "4",
+    "SWEEP_SECONDS": "0.3",
+    "RETRY_BASE_SECONDS": "0.3",
+    "RETRY_MAX_SECONDS": "2",
+    "POLL_SECONDS": "0.5",
+    "QUIET_SECONDS": "5",
+    "PROCESSOR_TIMEOUT_SECONDS": "1.5",
+    "STRIPE_RATE_PER_SECOND": "0",
+}
+
+
+def run_demo(console: Console, output: str = "table") -> int:
+    """Run all scenes in an empty folder. Return 0 if every check passed, else 1.
+
+    With `output` "json" the progress goes to stderr, and `console` gets one object: ok, seconds, checks[{claim, ok,
+    seen}], proof{ledger_minor, processor_minor, legs}.
+    """
+    started = time.monotonic()
+    progress = Console(stderr=True) if output == "json" else console
+    with tempfile.TemporaryDirectory(prefix="refund-worker-demo-") as folder, _running(progress, Path(folder)) as demo:
+        for scene in SCENES:
+            scene(demo)
+        proof = report(demo)
+    good = all(check["ok"] for check in demo.checks)
+    seconds = round(time.monotonic() - started, 1)
+    if output == "json":
+        console.print_json(data={"ok": good, "seconds": seconds, "checks": demo.checks, "proof": proof})
+    else:
+        result = "[bold green]Passed[/bold green]" if good else "[bold red]Failed[/bold red]"
+        passed = sum(check["ok"] for check in demo.checks)
+        console.print(f"\n{result}: {passed} of {len(demo.checks)} checks are true, in {seconds} s.")
+    return 0 if good else 1
+
+
+@contextmanager
+def _running(console: Console, folder: Path) -> Iterator[Demo]:
+    console.print("[bold]refund-worker demo[/bold]: credits first, then real money, exactly once, despite crashes")
+    stack = Stack(folder, settings={PREFIX + name: value for name, value in CLOCKS.items()}, faults=FAULTS)
+    with console.status("  starting sandbox, broker, worker and scheduler…"):
+        stack.start()
+    try:
+        console.print(f"  [dim]started with SQLite and an embedded broker: {', '.join(stack.parts)}[/dim]")
+        settings: Settings = load_settings(stack.environment)
+        with build_runtime(settings, wake=make_publisher(settings)) as runtime:
+            yield Demo(console, stack, runtime)
+    finally:
+        stack.stop()

@@ -1,0 +1,154 @@
+"""The running demo: short methods with which its scenes record payments, request refunds and check results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from refund_worker.api_schema import Refund
+from refund_worker.cli.stack import Stack
+from refund_worker.domain.records import PaymentRecord, SpendRecord
+from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
+from refund_worker.engine.accounts import corrections, payments, spends
+from refund_worker.engine.context import Context
+from refund_worker.engine.refunds import accept
+from refund_worker.engine.views import api_objects
+from refund_worker.errors import RefundWorkerError, Refusal
+from refund_worker.runtime import Runtime
+
+WAIT_SECONDS_MAX = 25.0
+ENDED = (*FINAL, RefundStatus.NEEDS_ATTENTION)
+
+
+@dataclass(slots=True)
+class Demo:
+    """The console, the processes and the runtime of the running demo, and the results of its checks."""
+
+    console: Console
+    stack: Stack
+    runtime: Runtime
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def context(self) -> Context:
+        """The engine's context."""
+        return self.runtime.context
+
+    def title(self, text: str) -> None:
+        """Print the title of a scene."""
+        self.console.print(f"\n[bold]{text}[/bold]")
+
+    def say(self, text: str) -> None:
+        """Print a line of the story."""
+        self.console.print(f"  {text}")
+
+    def check(self, claim: str, ok: bool, seen: object) -> None:
+        """Record and print one claim. If it is not true, print `seen` as well; the demo then fails."""
+        self.checks.append({"claim": claim, "ok": ok, "seen": str(seen)})
+        mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
+        self.console.print(f"  {mark} {claim}" + ("" if ok else f"  [red](saw: {seen})[/red]"))
+
+    def refund(self, refund_id: str) -> Refund:
+        """Return a refund as its HTTP object."""
+        with self.context.database.read() as connection:
+            return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
+
+    def balance(self, customer_id: str) -> int:
+        """Return the credits of a customer."""
+        with self.context.database.read() as connection:
+            return int(api_objects.customer(connection, customer_id)["balance"])
+
+    def amounts_at_processor(self, charge: str) -> list[int]:
+        """Return the succeeded refunds of a payment in the sandbox's records, in minor units."""
+        refunds = self.stack.sandbox.refunds()
+        return [r["amount"] for r in refunds if r["charge"] == charge and r["status"] == "succeeded"]
+
+    def wait(
+        self, refund_id: str, statuses: Sequence[str] = ENDED, activity: str = "working", *, blocked: bool = False
+    ) -> Refund:
+        """Wait until the refund has one of the statuses, and return it. Return it as it is after `WAIT_SECONDS_MAX`.
+
+        With `blocked`, also wait until foreign refunds of its payment stop its leg.
+        """
+        end = time.monotonic() + WAIT_SECONDS_MAX
+        with self.console.status(f"  {activity}…"):
+            while time.monotonic() < end:
+                refund = self.refund(refund_id)
+                if refund["status"] in statuses and (not blocked or refund["legs"][0]["blocked_by"]):
+                    return refund
+                self.stack.check()
+                time.sleep(0.05)
+        return self.refund(refund_id)
+
+    def pay_in(self, customer_id: str, *bought: tuple[str, int, int]) -> None:
+        """Record payments of a customer: (the processor's id, minor units of USD, credits).
+
+        The sandbox captures each payment first.
+        """
+        for number, amount, _ in bought:
+            self.stack.sandbox.register_payment(number, amount, "USD")
+        records = [
+            PaymentRecord(
+                payment_id=f"pay-{number}",
+                customer_id=customer_id,
+                processor="stripe",
+                processor_payment_id=number,
+                amount_minor=amount,
+                currency="USD",
+                credits=credits,
+                captured_at=1_790_000_000.0 + 86_400 * place,
+            )
+            for place, (number, amount, credits) in enumerate(bought)
+        ]
+        _raise_first_error(payments.record_payments(self.context, records))
+
+    def spend(self, customer_id: str, transaction_id: str, credits: int, description: str) -> None:
+        """Record a spend of a customer."""
+        record = SpendRecord(
+            transaction_id=transaction_id,
+            customer_id=customer_id,
+            credits=credits,
+            description=description,
+            occurred_at=1_790_500_000.0,
+        )
+        _raise_first_error(spends.record_spends(self.context, [record]))
+
+    def request(self, key: str, kind: Kind, to: To, customer_id: str, **more: Any) -> str:
+        """Request a refund under an idempotency key, and return its id. Raises `Refusal` if it is refused."""
+        request = RefundRequest(
+            idempotency_key=key,
+            kind=kind,
+            to=to,
+            customer_id=customer_id,
+            reason="requested_by_customer",
+            client="demo",
+            actor="support",
+            **more,
+        )
+        (answer,) = accept.request_refunds(self.context, [request])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer.refund_id
+
+    def correct(self, customer_id: str, credits: int, reason: str) -> str:
+        """Correct a customer's balance, and return the id of the correction."""
+        row, _ = corrections.correct(
+            self.context,
+            customer_id=customer_id,
+            credits=credits,
+            reason=reason,
+            client="demo",
+            idempotency_key=f"correct-{customer_id}",
+            actor="support",
+        )
+        return str(row["transaction_id"])
+
+
+def _raise_first_error(answers: Sequence[payments.Recorded | RefundWorkerError]) -> None:
+    for answer in answers:
+        if isinstance(answer, RefundWorkerError):
+            raise answer

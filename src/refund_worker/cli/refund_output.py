@@ -1,0 +1,142 @@
+"""Refunds as the commands show them: read as HTTP objects, printed as JSON or as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
+from refund_worker.engine.views.money_format import monies
+
+if TYPE_CHECKING:
+    from refund_worker.engine.context import Context
+
+LIST_COLUMNS = (
+    Column("id", whole=True),
+    Column("status"),
+    Column("customer"),
+    Column("credits", right=True, only_wide=True),
+    Column("requested", right=True),
+    Column("paid", right=True, only_wide=True),
+    Column("failure"),
+    Column("created (UTC)", only_wide=True),
+)
+LEG_COLUMNS = (
+    Column("leg"),
+    Column("status"),
+    Column("amount", right=True),
+    Column("payment"),
+    Column("refund at processor", only_wide=True),
+    Column("attempts", right=True, only_wide=True),
+    Column("failure"),
+)
+EVENT_COLUMNS = (Column("when (UTC)"), Column("what"), Column("to"), Column("who"), Column("why"))
+
+
+def read_refund(context: Context, refund_id: str) -> Refund:
+    """Return the refund as its HTTP object. Raises `NotFound` if the id is unknown."""
+    from refund_worker.engine.views.api_objects import find_refund, refund_view
+
+    with context.database.read() as connection:
+        return refund_view(find_refund(connection, refund_id))
+
+
+def print_refunds(refunds: Iterable[Refund]) -> None:
+    """Print a table of refunds, given as HTTP objects."""
+    print_table(LIST_COLUMNS, (_list_row(refund) for refund in refunds), empty="no such refunds")
+
+
+def print_events(events: Iterable[Event]) -> None:
+    """Print the timeline of a refund, given as HTTP objects."""
+    print_table(EVENT_COLUMNS, (_event_row(event) for event in events))
+
+
+def _list_row(refund: Refund) -> tuple[object, ...]:
+    return (
+        refund["id"],
+        refund["status"],
+        refund["customer_id"],
+        f"{refund['credits']:,}",
+        _sum(refund["amounts"], "requested_minor"),
+        _sum(refund["amounts"], "succeeded_minor"),
+        refund["failure_code"],
+        moment(refund["created_at"]),
+    )
+
+
+def _event_row(event: Event) -> tuple[object, ...]:
+    what = f"{event['what']}{' (alarm)' if event['alarm'] else ''}"
+    return moment(event["at"]), what, event["to"], event["who"], event["why"]
+
+
+def _sum(amounts: Iterable[Amount], which: Literal["requested_minor", "succeeded_minor"]) -> str:
+    return monies((line["currency"], line[which]) for line in amounts)
+
+
+def show_refund(refund: Refund, output: Output) -> None:
+    """Print one refund, given as its HTTP object: as JSON or for people."""
+    if output is Output.JSON:
+        print_json(refund)
+        return
+    print_facts(
+        [
+            ("refund", refund["id"]),
+            ("status", refund["status"]),
+            ("failure", " - ".join(filter(None, (refund["failure_code"], refund["failure_message"])))),
+            ("kind", f"{refund['kind']} to {refund['to']}"),
+            ("customer", refund["customer_id"]),
+            ("transaction", refund["transaction_id"]),
+            ("credits", f"{refund['credits']:,}"),
+            ("requested", _sum(refund["amounts"], "requested_minor")),
+            ("paid", _sum(refund["amounts"], "succeeded_minor")),
+            ("reason", refund["reason"]),
+            ("note", refund["note"]),
+            ("requested by", f"{refund['actor']} ({refund['client']})"),
+            ("on behalf of", refund["requested_by"]),
+            ("idempotency key", refund["idempotency_key"]),
+            ("created", f"{moment(refund['created_at'])} UTC"),
+            ("updated", f"{moment(refund['updated_at'])} UTC, version {refund['version']}"),
+            ("possible actions", ", ".join(refund["available_actions"])),
+        ]
+    )
+    if refund["legs"]:
+        print()
+        print_table(LEG_COLUMNS, (_leg_row(leg) for leg in refund["legs"]))
+
+
+def _leg_row(leg: Leg) -> tuple[object, ...]:
+    return (
+        leg["leg_id"].rsplit("-", 1)[-1],
+        leg["status"],
+        monies([(leg["currency"], leg["amount_minor"])]),
+        leg["payment_id"],
+        leg["processor_refund_id"],
+        leg["attempts"],
+        leg["failure_code"],
+    )
+
+
+def show_preview(preview: Preview) -> None:
+    """Print a preview, given as its HTTP object, for people."""
+    result = preview["would_be"]
+    policy = preview["policy"]
+    print_facts(
+        [
+            ("would be", result if isinstance(result, str) else f"refused: {result['message']} ({result['code']})"),
+            ("credits", "" if preview["credits"] is None else f"{preview['credits']:,}"),
+            ("maximum", f"{preview['maximum_credits']:,}"),
+            ("money", _sum(preview["amounts"], "requested_minor")),
+            ("balance before", "" if preview["balance_before"] is None else f"{preview['balance_before']:,}"),
+            ("balance after", "" if preview["balance_after"] is None else f"{preview['balance_after']:,}"),
+            ("approval", "needed" if policy["needs_approval"] else "not needed"),
+        ]
+    )
+    if preview["legs"]:
+        print()
+        columns = Column("payment"), Column("processor"), Column("amount", right=True), Column("credits", right=True)
+        print_table(columns, (_preview_row(leg) for leg in preview["legs"]))
+
+
+def _preview_row(leg: PlannedLeg) -> tuple[object, ...]:
+    return leg["payment_id"], leg["processor"], monies([(leg["currency"], leg["amount_minor"])]), f"{leg['credits']:,}"

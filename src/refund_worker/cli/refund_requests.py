@@ -1,0 +1,164 @@
+"""The commands `refunds create` and `refunds preview`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refund_worker.cli import runtime
+from refund_worker.cli.options import ClientOption, OutputOption, acting_user, command, key_or_new
+from refund_worker.cli.output import Output, print_json, say
+from refund_worker.cli.refund_output import read_refund, show_preview, show_refund
+from refund_worker.domain.refund import Kind, To
+from refund_worker.errors import InvalidRequest, Refusal
+
+if TYPE_CHECKING:
+    from refund_worker.domain.refund import RefundRequest
+
+KindOption = Annotated[
+    Kind,
+    typer.Option("--kind", help="credit_refund gives back credits of one spend, withdrawal pays out the balance"),
+]
+ToOption = Annotated[
+    To, typer.Option("--to", help="balance returns credits only, source returns money over the customer's payments")
+]
+CustomerOption = Annotated[str, typer.Option("--customer", "--customer-id", help="the customer's id")]
+TransactionOption = Annotated[
+    str | None,
+    typer.Option("--transaction", "--transaction-id", help="the spend to refund, or the correction to pay out"),
+]
+CreditsOption = Annotated[
+    str | None, typer.Option("--credits", metavar="INTEGER", help="the number of credits; all that are left if missing")
+]
+CurrencyOption = Annotated[str | None, typer.Option("--currency", help="only payments in this currency, such as GBP")]
+WhyOption = Annotated[str, typer.Option("--reason", help="why, in your own words")]
+
+
+def add_to(refunds: typer.Typer) -> None:
+    """Register the commands `create` and `preview` in the group `refunds`."""
+    _add_create(refunds)
+    _add_preview(refunds)
+
+
+def _add_create(app: typer.Typer) -> None:
+    @command(app, "create", "refunds create --kind withdrawal --to source --customer 42 --reason 'asked by mail'")
+    def create(
+        kind: KindOption,
+        to: ToOption,
+        customer: CustomerOption,
+        reason: WhyOption,
+        transaction: TransactionOption = None,
+        credits: CreditsOption = None,
+        currency: CurrencyOption = None,
+        note: Annotated[str | None, typer.Option("--note", help="a note for your colleagues")] = None,
+        requested_by: Annotated[
+            str | None,
+            typer.Option("--requested-by", help="who asked you, as a note; the actor is who runs this command"),
+        ] = None,
+        metadata: Annotated[
+            list[str] | None,
+            typer.Option("--metadata", metavar="KEY=VALUE", help="a value of your own; can be repeated"),
+        ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            typer.Option("--idempotency-key", help="a repeated key makes no second refund; generated if missing"),
+        ] = None,
+        client: ClientOption = "cli",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Request one refund.
+
+        The request is checked and its money reserved immediately. A worker does the rest.
+        """
+        key = key_or_new(idempotency_key)
+        values = _request_values(kind, to, customer, transaction, credits, currency, reason)
+        values |= {"note": note} if note is not None else {}
+        values |= {"metadata": _parse_metadata(metadata)} if metadata else {}
+        values |= {"requested_by": requested_by} if requested_by is not None else {}
+        _create(_parse_request(values, key, client), output)
+
+
+def _create(request: RefundRequest, output: Output) -> None:
+    from refund_worker.engine.refunds.accept import request_refunds
+
+    with runtime.context() as context:
+        (answer,) = request_refunds(context, [request])
+        if isinstance(answer, Refusal):
+            raise answer
+        refund = read_refund(context, answer.refund_id)
+    if answer.replayed:
+        say("this idempotency key was used before; this is the refund that it made")
+    show_refund(refund, output)
+
+
+def _add_preview(app: typer.Typer) -> None:
+    @command(app, "preview", "refunds preview --kind withdrawal --to source --customer 42")
+    def preview(
+        kind: KindOption,
+        to: ToOption,
+        customer: CustomerOption,
+        reason: WhyOption = "preview",
+        transaction: TransactionOption = None,
+        credits: CreditsOption = None,
+        currency: CurrencyOption = None,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show what a request would do now, and store nothing.
+
+        The result has the maximum, the legs and the balance before and after. Exit 0 even if the request would be
+        refused, because the refusal is the result.
+        """
+        from refund_worker.engine.refunds.preview import preview as preview_refund
+
+        values = _request_values(kind, to, customer, transaction, credits, currency, reason)
+        with runtime.context() as context:
+            result = preview_refund(context, _parse_request(values, "preview", "cli"))
+        if output is Output.JSON:
+            print_json(result)
+        else:
+            show_preview(result)
+
+
+def _request_values(
+    kind: Kind,
+    to: To,
+    customer: str,
+    transaction: str | None,
+    credits: str | None,
+    currency: str | None,
+    reason: str,
+) -> dict[str, Any]:
+    """Return the fields of a request, without the options that are missing."""
+    from refund_worker.engine.intake.file_reader import strict_integer
+
+    values = {
+        "kind": str(kind),
+        "to": str(to),
+        "customer_id": customer,
+        "transaction_id": transaction,
+        "credits": None if credits is None else strict_integer(credits, "credits"),
+        "currency": currency,
+        "reason": reason,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _parse_metadata(pairs: Iterable[str]) -> dict[str, str]:
+    """Parse `KEY=VALUE` pairs. A value may contain an equals sign, a key may not."""
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InvalidRequest("--metadata must be KEY=VALUE", field="metadata")
+        if key in metadata:
+            raise InvalidRequest(f"--metadata: the key {key} is given twice", field="metadata")
+        metadata[key] = value
+    return metadata
+
+
+def _parse_request(values: dict[str, Any], key: str, client: str) -> RefundRequest:
+    from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
+
+    return parse_schema(RefundSchema, values).request(idempotency_key=key, client=client, actor=acting_user())
