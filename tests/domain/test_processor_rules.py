@@ -58,7 +58,7 @@ def test_key_is_not_sent_again_if_it_may_be_forgotten_on_arrival() -> None:
     assert the_call(next_step(refund, last + 1, policy)) == LookUp("r-1", "stripe", "ch_1")
 
 
-def test_refund_not_found_after_the_processor_forgot_its_key_goes_to_a_person() -> None:
+def test_refund_not_found_after_its_key_was_forgotten_needs_a_person() -> None:
     assert status_of(not_found(policy_of(key_seconds=HOUR), START + HOUR - 1)) is LegStatus.WAITING
     decision = not_found(policy_of(key_seconds=HOUR), START + HOUR)
     assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
