@@ -85,7 +85,7 @@ def test_busy_worker_takes_new_work_after_a_broker_restart(tmp_path: Path) -> No
 
 def _found_no_broker(log: str) -> bool:
     """Return True if the worker lost the broker, or, if it is deaf, has failed to acknowledge all its messages."""
-    return "the broker can't be reached" in log or log.count("Couldn't ack") == CONCURRENCY
+    return "the broker cannot be reached" in log or log.count("Couldn't ack") == CONCURRENCY
 
 
 def test_redelivered_message_is_stopped_by_the_lease(tmp_path: Path) -> None:
