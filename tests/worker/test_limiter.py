@@ -1,4 +1,4 @@
-"""One rate for all: over processes through a real Valkey, slowly and alone while it is away."""
+"""One rate for all: over processes through a real Valkey, alone while it is down, and its slots on a fake one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from fakeredis import FakeRedis
 from kombu.utils.url import parse_ssl_cert_reqs
 from redis.asyncio import Redis
 from tests.support.servers import ValkeyServer
@@ -80,8 +81,43 @@ def test_two_processes_together_never_take_more_turns_than_the_rate(redis_url: s
     assert len(moments) >= RATE * span * 0.5
 
 
-def test_turns_are_spread_evenly_and_not_given_in_bursts(redis_url: str) -> None:
-    assert asyncio.run(count_turns(settings_with(redis_url, 20), 1.0)) in range(10, 23)
+def test_turns_are_spread_evenly_and_not_given_in_bursts(fake_redis: str) -> None:
+    assert asyncio.run(count_turns(settings_with(fake_redis, 20), 1.0)) in range(10, 23)
+
+
+class Slots:
+    """The script of the shared limit on a Redis with a clock of the test's own: 40 slots a second, in microseconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1_000.0
+        monkeypatch.setattr(time, "time", lambda: self.seconds)
+        self._take = FakeRedis().register_script(limiter_module._TAKE_SLOT)
+
+    def take(self, count: int = 1, name: str = "a") -> list[int]:
+        return [int(self._take(keys=[name], args=[25_000, 1_000_000])) for _ in range(count)]
+
+
+def test_slots_are_an_interval_apart_and_at_most_a_second_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(monkeypatch)
+    assert slots.take(41) == [25_000 * number for number in range(41)]
+    assert slots.take(3) == [-1_025_000] * 3, "none is booked, and what is negative says when to ask again"
+    slots.seconds += 0.5
+    assert slots.take(21) == [525_000 + 25_000 * number for number in range(20)] + [-1_025_000]
+    assert slots.take(name="b") == [0]
+
+
+def test_unused_slots_are_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(monkeypatch)
+    slots.take(2)
+    slots.seconds += 60
+    assert slots.take(3) == [0, 25_000, 50_000]
+
+
+def test_a_clock_that_went_back_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(monkeypatch)
+    slots.take(2)
+    slots.seconds -= 3_600
+    assert slots.take(2) == [0, 25_000]
 
 
 def test_while_the_broker_is_away_a_process_goes_on_alone_with_a_share_of_the_rate(own_valkey: ValkeyServer) -> None:
@@ -119,11 +155,11 @@ def test_the_last_turn_of_the_row_is_free_again_when_nobody_waits_for_it_any_mor
     assert after_last == pytest.approx(begun + 0.2), "nobody is behind it: the next one has its turn"
 
 
-def test_slots_of_one_name_do_not_wait_for_another_name(redis_url: str) -> None:
+def test_slots_of_one_name_do_not_wait_for_another_name(fake_redis: str) -> None:
     turn_seconds = 10.0
 
     async def first_turns() -> float:
-        limiter = make_limiter(settings_with(redis_url, 1 / turn_seconds))
+        limiter = make_limiter(settings_with(fake_redis, 1 / turn_seconds))
         began = time.monotonic()
         await limiter.acquire("stripe")
         await limiter.acquire("stripe:reads")
@@ -179,7 +215,7 @@ def test_no_broker_that_settings_accept_makes_a_turn_fail(
 
 
 def test_whatever_redis_raises_stays_inside_but_not_the_end_of_the_time_allowed(
-    monkeypatch: pytest.MonkeyPatch, own_valkey: ValkeyServer
+    monkeypatch: pytest.MonkeyPatch, fake_redis: str
 ) -> None:
     def failing(error: Exception) -> None:
         async def raises(*_: object, **__: object) -> None:
@@ -188,7 +224,7 @@ def test_whatever_redis_raises_stays_inside_but_not_the_end_of_the_time_allowed(
         monkeypatch.setattr(Redis, "execute_command", raises)
 
     async def a_turn() -> None:
-        limiter = make_limiter(settings_with(own_valkey.url, 1000))
+        limiter = make_limiter(settings_with(fake_redis, 1000))
         await limiter.acquire("stripe")
         await limiter.close()
 

@@ -34,9 +34,9 @@ def test_a_broker_that_hangs_slows_one_request_and_not_the_next(own_valkey: Valk
     assert time.monotonic() - began < 3 * PUBLISH_SOCKET_SECONDS
 
 
-def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(redis_url: str) -> None:
-    settings = load_settings({PREFIX + "BROKER_URL": redis_url, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
-    publisher = Publisher(settings, redis_url, socket_seconds=2)
+def test_ids_go_in_messages_of_a_claim_to_the_queue_of_their_priority(fake_redis_server: str) -> None:
+    settings = load_settings({PREFIX + "BROKER_URL": fake_redis_server, PREFIX + "STRIPE_RATE_PER_SECOND": "0"})
+    publisher = Publisher(settings, fake_redis_server, socket_seconds=2)
     assert publisher.waiting(bulk=True) == 0
     publisher.publish([f"rf_{number}" for number in range(101)], bulk=True)
     assert publisher.waiting(bulk=True) == 3
