@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from fakeredis import FakeRedis
 from kombu.utils.url import parse_ssl_cert_reqs
 from redis.asyncio import Redis
 from tests.support.servers import ValkeyServer
@@ -119,11 +120,11 @@ def test_last_slot_is_free_again_after_a_cancelled_wait() -> None:
     assert after_last == pytest.approx(begun + 0.2), "nobody is behind it: the next one has its turn"
 
 
-def test_slots_of_one_name_do_not_wait_for_another_name(redis_url: str) -> None:
+def test_slots_of_one_name_do_not_wait_for_another_name(fake_redis: str) -> None:
     turn_seconds = 10.0
 
     async def first_turns() -> float:
-        limiter = make_limiter(settings_with(redis_url, 1 / turn_seconds))
+        limiter = make_limiter(settings_with(fake_redis, 1 / turn_seconds))
         began = time.monotonic()
         await limiter.acquire("stripe")
         await limiter.acquire("stripe:reads")
@@ -187,7 +188,7 @@ def test_limiter_raises_only_the_soft_time_limit(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Redis, "execute_command", raises)
 
     async def a_turn() -> None:
-        limiter = make_limiter(settings_with(own_valkey.url, 1000))
+        limiter = make_limiter(settings_with(fake_redis, 1000))
         await limiter.acquire("stripe")
         await limiter.close()
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from refund_worker.dangers import is_this_machine, warn_of_dangers
@@ -26,6 +25,8 @@ from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
 log = logging.getLogger("refund_worker.web")
 
+# Exit code of a process of Uvicorn's whose application did not start; the name of it moved between versions.
+STARTUP_FAILURE = 3
 # Time for requests in progress at shutdown; a request that needs longer got no answer and is safe to send again.
 GRACE_SECONDS = 10
 # A process that does not answer its parent for this long is replaced; on a busy machine, starting takes long.
