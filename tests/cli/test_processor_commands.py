@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.api_schema import Switch
@@ -47,3 +50,22 @@ def test_pause_and_resume_print_the_object_of_the_http_call(cli: Cli, become: Be
 def test_pause_needs_no_reason(cli: Cli) -> None:
     paused = cli("processors", "pause", "stripe", "-o", "json")
     assert (paused.code, paused.json["paused"], paused.json["reason"]) == (0, True, "paused on the command line")
+
+
+def test_reconcile_names_the_processors_that_have_a_list(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_1")
+    ran = cli("reconcile", "--processor", "manual")
+    assert ran.code == cli("refunds", "list", "--status", "nonsense").code
+    assert "--processor: stripe" in ran.err
+
+
+def test_processor_that_only_payments_name_can_be_paused(cli: Cli, tmp_path: Path) -> None:
+    assert cli("processors", "pause", "paypal").code == 4
+    payments = tmp_path / "payments.csv"
+    payments.write_text(
+        "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
+        "p,c,paypal,PAYID-1,100,EUR,10,2026-11-01T09:00:00Z\n"
+    )
+    assert cli("import", "payments", str(payments)).code == 0
+    assert cli("processors", "pause", "paypal", "-o", "json").json["paused"] is True
+    assert cli("processors", "resume", "paypal", "-o", "json").json["paused"] is False

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from fakeredis import FakeRedis
 from kombu.utils.url import parse_ssl_cert_reqs
 from redis.asyncio import Redis
 from tests.support.servers import ValkeyServer
@@ -188,7 +187,7 @@ def test_limiter_raises_only_the_soft_time_limit(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Redis, "execute_command", raises)
 
     async def a_turn() -> None:
-        limiter = make_limiter(settings_with(fake_redis, 1000))
+        limiter = make_limiter(settings_with(own_valkey.url, 1000))
         await limiter.acquire("stripe")
         await limiter.close()
 
