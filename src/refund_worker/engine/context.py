@@ -1,4 +1,4 @@
-"""What the engine works with: made once in each process by `runtime.py`, or by a test with other parts."""
+"""The ports of the engine. `runtime.py` makes them once in each process; a test makes them with other parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from refund_worker.store.database import Database
 
 
 class Limiter(Protocol):
-    """One rate for each processor account, shared by all workers."""
+    """One rate limit for each processor account, shared by all workers."""
 
     async def acquire(self, processor: str) -> None:
         """Wait until one more call may be made."""
@@ -38,7 +38,10 @@ class NoLimit:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """How much one claim takes. Large batches make few transactions; a lease must outlast a batch all the same."""
+    """The sizes of batches: refunds for each claim, and requests for each transaction that accepts them.
+
+    Large batches need few transactions, but a lease must outlast its batch.
+    """
 
     claim: int = 50
     intake: int = 250
@@ -48,17 +51,17 @@ _counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id that sorts by time: milliseconds, a counter within the process, and 40 random bits."""
+    """Return a new id that sorts by time: prefix, milliseconds, a counter within the process, and 40 random bits."""
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{next(_counter) & 0xFFFF:04x}{os.urandom(5).hex()}"
 
 
 def no_wake(refund_ids: Sequence[str], bulk: bool) -> None:
-    """Send no hint to workers; the sweep finds what is due."""
+    """Send no hint to workers; the sweep finds due refunds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The ports of the engine. `run` drives the side-by-side calls; `wake` is a hint to workers and may be lost."""
+    """The ports of the engine. `run` drives the concurrent calls; `wake` is a hint to workers and may be lost."""
 
     database: Database
     processors: Mapping[str, Processor] = field(default_factory=dict)
@@ -68,10 +71,10 @@ class Context:
     limiter: Limiter = field(default_factory=NoLimit)
     run: Callable[[Awaitable[list[Answer]]], list[Answer]]
     wake: Callable[[Sequence[str], bool], None] = no_wake
-    # Whether changes are stored for the admin backend to be told of; costs nothing while it is off.
+    # True if changes are stored as notifications for the admin backend. False costs nothing.
     notify: bool = False
     new_id: Callable[[str], str] = new_id
-    # What ends a task from outside (a time limit) must not be taken for a fault of the refund at hand.
+    # Exceptions that end a task from outside (a time limit). They must not count as a fault of the current refund.
     interrupts: tuple[type[BaseException], ...] = ()
     clock: Callable[[Connection], float] = store.now
     monotonic: Callable[[], float] = time.monotonic

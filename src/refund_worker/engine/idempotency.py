@@ -1,4 +1,4 @@
-"""The same act under the same idempotency key is done once."""
+"""Do the same act under the same idempotency key only once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class Key(NamedTuple):
-    """Names one press of a button, so that the second of a double click changes nothing."""
+    """The name of one press of a button: the second press of a double click has the same key and changes nothing."""
 
     client: str
     idempotency_key: str
 
 
 def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, object]) -> None:
-    """Raises `KeyReused` where the act that is stored under the key is not this one."""
+    """Raise `KeyReused` if the act that is stored under the key (`earlier`) differs from this one (`body`)."""
     different = tuple(name for name in body if body[name] != earlier.get(name))
     if different or body.keys() != earlier.keys():
         raise KeyReused(

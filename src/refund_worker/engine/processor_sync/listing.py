@@ -8,12 +8,15 @@ from refund_worker.domain.processor_replies import Found, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
 
-# A refund can still turn to failed about a month after it succeeded; a few days more cost little.
+# A refund can still fail about a month after it succeeded. A few days more cost little.
 DAYS = 35
 
 
 def list_recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
-    """Since when, by our clock, and what the processor made since. Raises `Unavailable` if it does not list it all."""
+    """List what the processor made in the last `days`. Return (start in epoch seconds by our clock, refund objects).
+
+    Raises `Unavailable` if the processor does not list all of it.
+    """
     with context.database.read() as connection:
         since = float(int(context.clock(connection) - days * 86_400))
 

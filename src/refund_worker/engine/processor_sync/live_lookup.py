@@ -1,4 +1,4 @@
-"""What a processor has for a refund, asked for a person's eyes before they decide. Nothing is written or sent."""
+"""Ask processors what they have for a refund, to show it to a person who decides. Nothing is written or sent."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from refund_worker.engine.refunds.object_ownership import found_for
 from refund_worker.processors.base import Processor
 from refund_worker.store.database import Database
 
-# A person waits for it.
+# A person waits for the answer.
 SECONDS_MAX = 8.0
 MakeProcessors = Callable[[], Mapping[str, Processor]]
 
 
 @dataclass(frozen=True, slots=True)
 class LiveLookup:
-    """One leg as its processor knows it now. `problem` says why it could not be asked; then nothing is known.
+    """One leg as its processor knows it now. `problem` says why the processor could not be asked.
 
-    `objects` are the leg's own, `foreign` what others than we made over the same payment.
+    With a problem nothing is known. `objects` are the leg's own refund objects, `foreign` are those that others made
+    over the same payment.
     """
 
     leg: Leg
@@ -35,10 +36,11 @@ class LiveLookup:
 def lookup_now(
     database: Database, make_processors: MakeProcessors, refund: Refund, *, seconds: float = SECONDS_MAX
 ) -> list[LiveLookup]:
-    """Ask about every leg that was sent, or that others' refunds stop; never raises for what a processor does.
+    """Look up every leg that was sent or that is blocked by others' refunds; return one result for each.
 
-    No transaction may be open; `database` says afterwards whose the objects are. Processors are made for this one look
-    and closed after it: call it where no event loop runs.
+    A processor's failure is returned as `problem` and never raised. `seconds` limits the wait for each leg. No
+    transaction may be open; the objects' owners are read from `database` afterwards. Processors are made for this one
+    lookup and closed after it: call it where no event loop runs.
     """
     legs = [leg for leg in refund.legs if leg.last_sent_at is not None or leg.blocked_by]
     looked_up = asyncio.run(_look(make_processors, legs, seconds))

@@ -14,9 +14,10 @@ from refund_worker.store import idempotency, processors, refunds, timeline
 
 
 def pause_processor(context: Context, name: str, *, actor: str, reason: str, key: Key | None = None) -> None:
-    """The kill switch: from the next claim on nothing is sent there ("all": anywhere); look-ups go on.
+    """Pause the processor `name`, or all processors ("all"): from the next claim nothing is sent. Look-ups continue.
 
-    The same press under the same `key` again changes nothing, whatever was done to the switch in between.
+    The same act under the same `key` again changes nothing, even if the switch was changed in between. Raises
+    `KeyReused` if the key was used for another act.
     """
     act = {"switch": name, "to": "paused", "reason": reason, "actor": actor}
 
@@ -32,7 +33,10 @@ def pause_processor(context: Context, name: str, *, actor: str, reason: str, key
 def resume_processor(
     context: Context, name: str, *, actor: str = "unknown", reason: str | None = None, key: Key | None = None
 ) -> bool:
-    """Send there again; what waited is due at once. False if it was not paused. `key` as for `pause_processor`."""
+    """Resume sending; waiting refunds are due at once. Return False if it was not paused.
+
+    `key` is that of `pause_processor`: the same act again changes nothing and returns False.
+    """
     act = {"switch": name, "to": "sending", "reason": reason, "actor": actor}
 
     def work(connection: Connection) -> bool:
@@ -54,7 +58,7 @@ def _note_switch(connection: Connection, kind: str, name: str, now: float, *, ac
 
 
 def _is_first(connection: Connection, key: Key, act: Mapping[str, object], result_id: str, now: float) -> bool:
-    """Whether the act was not done under this key yet; it is kept then, with who and why."""
+    """Return True if the act was not done under this key before, and store it then, with actor and reason."""
     earlier = idempotency.find_act(connection, *key)
     if earlier is not None:
         check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))

@@ -1,4 +1,4 @@
-"""Our ledger held against the processor's own book."""
+"""Compare our ledger with the processor's own records."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from refund_worker.store import ledger
 from refund_worker.store.object_ownership import references_of
 from refund_worker.store.reporting import reconciliation
 
-# So many legs that differ are no lag any more.
+# Most differing legs that are asked about separately. If more legs differ, a lagging list is not the cause.
 ASKED_ALONE_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that does not agree; amounts in minor units."""
+    """One difference between our records and the processor's, or within ours.
+
+    `ours` and `theirs` are in minor units for the kind "money"; for other kinds they are credits, counts or texts.
+    """
 
     kind: str
     subject: str
@@ -33,11 +36,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`compared` legs; `differences` need a person; `in_flight` legs may differ for now.
+    """The result of a comparison of `compared` legs. `differences` need a person; `in_flight` legs may differ for now.
 
-    Objects that are not ours: `foreign` ones carry no mark (a person's or other software's), `other_installations`
-    made theirs on the same account and compare them themselves. `resolved` objects were not what was asked for, and a
-    person who knew of them said how their leg ends.
+    Two counts are of objects that are not ours. `foreign` ones have no mark: a person or other software made them.
+    `other_installations` counts objects of other installations on the same account, which compare them themselves.
+    `resolved` objects were not what was asked for, and a person who knew of them decided how their leg ends.
+
+    `ledger_minor` and `processor_minor` are totals in minor units. `lines` are (leg_id, ours, theirs), in minor units.
     """
 
     compared: int
@@ -52,13 +57,15 @@ class Report:
 
     @property
     def agrees(self) -> bool:
+        """Return True if there are no differences."""
         return not self.differences
 
 
 def reconcile(context: Context, processor: str, days: float = DAYS) -> Report:
-    """Compare both books, leg by leg. Raises `Unavailable` if the processor's list can't be read to its end.
+    """Compare our ledger with the processor's records, leg by leg, for the last `days`.
 
-    What the list does not show of a leg that differs is asked for by itself: lists lag, and work goes on meanwhile.
+    Lists lag, and work continues meanwhile: objects of a differing leg that the list does not show are asked for one by
+    one. Raises `Unavailable` if the processor's list cannot be read to its end.
     """
     since, refund_objects = list_recent(context, processor, days)
     listed = {item.processor_refund_id for item in refund_objects}
@@ -97,7 +104,7 @@ def _compare(connection: Connection, processor: str, refund_objects: Iterable[Re
             or refund_object.processor_refund_id in resolved
         ):
             continue
-        # What a person named as their payment for the leg stands in our book as paid by hand.
+        # Our ledger has an object that a person named as their payment for the leg as a manual payment.
         if paid_by.get(refund_object.leg_id) != MANUAL_PREFIX + refund_object.processor_refund_id:
             theirs[refund_object.leg_id, refund_object.currency] += refund_object.amount_minor
             objects[refund_object.leg_id] += 1

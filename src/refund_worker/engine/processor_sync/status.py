@@ -1,4 +1,4 @@
-"""The switch of each processor as people see it: is anything sent there, who stopped it and why, and how much goes."""
+"""The kill switch of each processor as people see it: its state, who paused it and why, and how much is sent."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ def is_known(connection: Connection, name: str) -> bool:
     return name in switch_names() or metrics.is_known_processor(connection, name)
 
 
-# What a call that turns a switch answers with.
+# The fields in the answer to a call that pauses or resumes a processor.
 SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
 
 
 def switches(
     connection: Connection, context: Context, *, others: Collection[str] = (), rates: Mapping[str, float] | None = None
 ) -> list[Json]:
-    """By name: {name, state, paused, paused_by, paused_at, paused_until, code, reason, looked_at, sent_last_minute,
-    rate_per_second}, of the built-in processors, of all that were ever paused or listed, and of `others`.
+    """Return the switches, sorted by name: {name, state, paused, paused_by, paused_at, paused_until, code, reason,
+    looked_at, sent_last_minute, rate_per_second}.
 
-    `state` is "sending"; "paused" by a person; "open", a circuit that the program opened and tries again when
-    `paused_until` is past; or "stale", until its refunds have been listed again. `rates` are the limits by name.
+    They are those of the registered processors, of all that were ever paused or listed, and of `others`. `state` is
+    "sending"; "paused" by a person; "open" for a circuit that the program opened and tries again after `paused_until`;
+    or "stale" until the processor's refunds have been listed again. `rates` are the rate limits by name (per second).
     """
     sent = processors.sends_since(connection, context.clock(connection) - RATE_SECONDS)
     return [
@@ -58,12 +59,12 @@ def switches(
 
 
 def stored_switches(connection: Connection, context: Context) -> list[Json]:
-    """As `switches`, without what goes through; only of processors that were ever paused or listed."""
+    """Return the switches like `switches`, without the two rates, and only of processors ever paused or listed."""
     return list(_by_name(connection, context, ()).values())
 
 
 def switch_of(connection: Connection, context: Context, name: str) -> Switch:
-    """The switch of one processor, with `SWITCH_FIELDS` alone."""
+    """Return the switch of one processor, with only the `SWITCH_FIELDS`."""
     switch = _by_name(connection, context, (name,))[name]
     return {
         "name": switch["name"],

@@ -1,13 +1,13 @@
-"""Looking at a processor's own list: what is news there, and what it made that this database has forgotten.
+"""Synchronise with a processor's own list: find changed statuses, and refunds that this database has forgotten.
 
-A look of every minute goes over what was made lately, a watch of every hour over all that can still change: so a
-failure that comes weeks after success is found even if every webhook was lost.
+Every minute the recent refunds are listed, and every hour all that can still change. So a failure that comes weeks
+after success is found even if every webhook was lost.
 
-A database restored from an older backup has forgotten refunds that the processor has made: then nothing is sent. When
-the last look was is noted in the database: a restored one is as old as its own note says, and sends nothing until the
-processor has been looked at again. What the processor made for legs that are known is adopted. What it made for legs of
-this installation that nobody here knows stops all sending with the code `restored_backup`, until a newer backup is
-restored or a person says `processors resume`. Other installations on the same account are none of our business.
+A database restored from an older backup has forgotten refunds that the processor has made: then nothing is sent. The
+time of the last listing is stored in the database. A restored database is therefore as old as this time says, and it
+sends nothing until the processor has been listed again. Objects that the processor made for known legs are adopted.
+Objects that it made for unknown legs of this installation stop all sending with the code `restored_backup`, until a
+newer backup is restored or a person runs `processors resume`. Other installations on the same account are ignored.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ log = logging.getLogger("refund_worker.restored")
 RESTORED = "restored_backup"
 LOOK_SECONDS_MIN = 5.0
 DAY_SECONDS = 86_400.0
-# New refunds appear in lists late, and two clocks differ; what appears later still is found by the watch. A busy
-# account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every minute.
+# New refunds appear in lists late, and two clocks differ. A refund that appears even later is found by the hourly
+# listing. A busy account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every
+# minute.
 OVERLAP_SECONDS = 600.0
-# To a transaction: after a long outage there is much news, and others want to write too.
+# For each transaction: after a long outage there are many updates, and other processes need to write too.
 UPDATES_PER_TRANSACTION = 500
 
 
 def sync_interval_seconds(poll_seconds: float) -> float:
-    """How often to look: several times before a look is stale."""
+    """Return the seconds between listings: there are several before a listing is stale."""
     return max(LOOK_SECONDS_MIN, poll_seconds / 5)
 
 
 def sync_recent(context: Context, processor: str) -> int:
-    """Take in what the processor made lately; the number of refunds of ours that are not known here.
+    """Record what the processor made recently; return the number of our refunds there that are unknown here.
 
-    Raises `Unavailable` if its list can't be read to its end; then the last look only gets older.
+    Raises `Unavailable` if its list cannot be read to its end; then the last listing only gets older.
     """
     if processor not in context.processors:
         return 0
@@ -64,13 +65,13 @@ def sync_recent(context: Context, processor: str) -> int:
     found = _read(context, processor, min(days, DAYS))
 
     def wake(connection: Connection) -> None:
-        """What was claimed while the last look was too old was put off."""
+        """Re-queue refunds that were postponed because the last listing was too old when they were claimed."""
         now = context.clock(connection)
         if processor in stale_processors(connection, context, now):
             refunds.requeue_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
-        wake(connection)  # once more: what was put off since
+        wake(connection)  # again: for refunds that were postponed since
         processors.record_listing(connection, processor, began)
 
     context.database.run(wake)
@@ -80,14 +81,17 @@ def sync_recent(context: Context, processor: str) -> int:
 
 
 class RecentSync:
-    """Looks every so often, and at once where sends wait for a look, as they do when a pause has ended."""
+    """Lists a processor at intervals, and at once if sends wait for a listing, as they do after a pause."""
 
     def __init__(self) -> None:
         self._tried_at = -math.inf
         self._was_answered = True
 
     def sync_when_due(self, context: Context, processor: str) -> int:
-        """As `look`; 0 if it is not time yet. A list that could not be read is asked for no sooner than any other."""
+        """Call `sync_recent` if it is due and return its result, else 0.
+
+    A list that could not be read is not asked for sooner than any other.
+    """
         now = context.monotonic()
         if now - self._tried_at < sync_interval_seconds(context.policy.poll_seconds):
             with context.database.read() as connection:
@@ -101,9 +105,9 @@ class RecentSync:
 
 
 def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
-    """Take in every word about the refunds of the last days that is news; returns how many were.
+    """Record every new status of refunds made in the last `days`; return how many statuses were new.
 
-    Raises `Unavailable` if the list can't be read to its end.
+    Raises `Unavailable` if the list cannot be read to its end.
     """
     if processor not in context.processors:
         return 0
@@ -114,8 +118,11 @@ def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """In a processor's list: words that are `news`, refunds of this installation whose legs are `unknown` here, and the
-    payments that were refunded `elsewhere`, by the processor's names for them."""
+    """The findings in a processor's list.
+
+    `news` are new statuses. `unknown` are refunds of this installation with legs that are unknown here. `elsewhere`
+    are the payments that others refunded, by the processor's ids for them.
+    """
 
     news: Sequence[RecordedReply]
     unknown: Sequence[RefundObject]
@@ -123,7 +130,7 @@ class _Found:
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
-    # First the list, then our legs: these are committed before anything is sent.
+    # Read the list first and our legs second: legs are committed before anything is sent for them.
     _, refund_objects = list_recent(context, processor, days)
     with context.database.read() as connection:
         return _classify(connection, context.policy, processor, refund_objects)
@@ -160,7 +167,7 @@ def _already_alerted(
     known: Mapping[str, str | None],
     places: Mapping[str, str],
 ) -> frozenset[str]:
-    """Those of which a person has heard that they are not what was asked for, and nothing has changed since."""
+    """Return ids of mismatched objects that were reported to a person and have not changed since."""
     strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
     loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
@@ -175,7 +182,7 @@ def _already_alerted(
 
 
 def _take_in(context: Context, processor: str, found: _Found) -> None:
-    """Unknown refunds first: nothing may be sent between hearing of them and stopping."""
+    """Record the findings. Unknown refunds come first: nothing may be sent between finding them and the stop."""
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
     if found.elsewhere:

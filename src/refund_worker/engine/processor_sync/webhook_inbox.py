@@ -1,4 +1,4 @@
-"""News from processors: a stored event is a hint; what counts is what the processor says when asked."""
+"""Process webhook events. A stored event is only a hint: what counts is the processor's answer when it is asked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from refund_worker.store import inbox, refund_objects, refunds
 
 log = logging.getLogger("refund_worker.inbox")
 
-# An event whose refund can't be asked for is tried this often, for most of a day with the default waits. What became of
-# a refund that had succeeded nobody polls for: only the hourly watch would find it.
+# An event with a refund object that cannot be fetched is tried this often, for most of a day with the default waits. No
+# poll follows a refund that has succeeded: only the hourly listing would find a later change.
 TRIES_MAX = 200
 
 
@@ -29,9 +29,9 @@ TRIES_MAX = 200
 class InboxEvent:
     """A stored event on its way through the inbox.
 
-    `object_id` names the refund object that it is about, None for any other event. `place` is (refund_id, leg_id) where
-    the object is known to be one of ours; `says_whose` is False if only asking can show it. `answer` is what the
-    processor says of the object, None if it was not asked.
+    `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
+    (refund_id, leg_id) if the object is known to be one of ours; `says_whose` is False if only asking can show it.
+    `answer` is the processor's answer about the object, None if it was not asked.
     """
 
     row: RowMapping
@@ -42,17 +42,20 @@ class InboxEvent:
 
     @property
     def name(self) -> tuple[str, str]:
-        """(processor, event_id)."""
+        """Return (processor, event_id)."""
         return self.row["processor"], self.row["event_id"]
 
     @property
     def is_to_be_asked(self) -> bool:
-        """True unless the event is about no refund object, or about one that is not ours."""
+        """Return True unless the event is about no refund object, or about one that is not ours."""
         return self.object_id is not None and (self.place is not None or not self.says_whose)
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
-    """Take in stored events: ask the processor about each refund named, and join its answer. Returns how many ended."""
+    """Process up to `limit` stored events: ask the processor about each named refund object and record its answer.
+
+    Return how many events ended.
+    """
     with context.database.read() as connection:
         now = context.clock(connection)
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds)
@@ -67,7 +70,7 @@ def process_inbox(context: Context, limit: int = 100) -> int:
         for event in events
         if event.place and isinstance(event.answer, Answered)
     ]
-    # In a transaction of its own: who dies after it takes the same answers in again, which changes nothing.
+    # In a transaction of its own: a worker that dies after it records the same answers again, which changes nothing.
     broken = record_replies(context, replies).broken if replies else frozenset()
     return context.database.run(lambda connection: _mark(connection, context.clock(connection), events, broken))
 
@@ -89,9 +92,9 @@ def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None
 
 
 def _read(row: RowMapping) -> EventHint | None:
-    """Return what the processor's folder reads in the event; None if it is about no refund object.
+    """Return the hint that the processor's adapter package reads from the event, or None if it names no refund object.
 
-    The ids are of the processor's own making, but never trusted: what is no plain id is not asked for.
+    The processor makes the ids, but they are never trusted: an id that is not plain is not asked for.
     """
     entry = registry.find_entry(row["processor"])
     if entry is None or entry.webhooks is None:
@@ -105,7 +108,7 @@ def _read(row: RowMapping) -> EventHint | None:
 
 
 def _ask_about(context: Context, events: Sequence[InboxEvent]) -> list[InboxEvent]:
-    """Return the events in their order, each with the processor's answer where it is to be asked."""
+    """Return the events in their order, each with the processor's answer if it is to be asked."""
     asked = [event for event in events if event.is_to_be_asked]
     answers = iter(context.run(_fetch_all(context, asked)) if asked else ())
     return [replace(event, answer=next(answers)) if event.is_to_be_asked else event for event in events]
@@ -123,14 +126,14 @@ async def _fetch_all(context: Context, events: Sequence[InboxEvent]) -> list[Ans
 
 
 def _placed(connection: Connection, event: InboxEvent) -> InboxEvent:
-    """Return the event with the place that the processor's own answer names, where the event named none."""
+    """Return the event with the place that the processor's answer names, if the event itself named none."""
     if event.place or not isinstance(event.answer, Answered) or event.answer.object.leg_id is None:
         return event
     return replace(event, place=_place_of_leg(connection, event.answer.object.leg_id))
 
 
 def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
-    """Return how the event ends; None if it is to be tried again. `broken` refunds took nothing in."""
+    """Return how the event ends, or None if it is to be tried again. Nothing was recorded for `broken` refunds."""
     if event.object_id is None:
         return "not about a refund"
     is_answered = isinstance(event.answer, Answered)

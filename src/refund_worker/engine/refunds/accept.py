@@ -1,6 +1,6 @@
-"""Taking requests in: check, reserve and store in one commit, alone or many at a time.
+"""Accept requests: check, reserve and store in one commit, one request or many at a time.
 
-The customers' rows are locked first, so that two requests which together exceed what is there can't both pass.
+The customers' rows are locked first, so that two requests that together exceed what is available cannot both pass.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
-# What makes two requests the same one; who asked and when does not.
+# Two requests are the same if these fields are equal. The person who asked and the time are not compared.
 BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The refund that answers a request; `replayed` when an earlier request under this key made it."""
+    """The refund that answers a request; `replayed` is True if an earlier request under the same key made it."""
 
     refund_id: str
     replayed: bool
 
 
 def nothing_more(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
-    """Nobody keeps the answers."""
+    """Store no answers: the default for `keep` of `request_refunds`."""
 
 
 def request_refunds(
@@ -48,10 +48,10 @@ def request_refunds(
     requests: Sequence[RefundRequest],
     keep: Callable[[Connection, Sequence[Accepted | Refusal]], None] = nothing_more,
 ) -> list[Accepted | Refusal]:
-    """Take in a batch in one commit and wake the workers; each request gets its own answer, in order.
+    """Accept a batch in one commit and wake the workers. Return one answer for each request, in order.
 
-    `keep` stores the answers in the same commit. Raises `Unavailable` when the database can't be used; nothing was
-    stored then.
+    `keep` stores the answers in the same commit. Raises `Unavailable` if the database cannot be used; then nothing was
+    stored.
     """
 
     def work(connection: Connection) -> list[Accepted | Refusal]:
@@ -64,7 +64,7 @@ def request_refunds(
             answers = context.database.run(work)
             break
         except IntegrityError:
-            # Another transaction took one of the keys between our look and our insert: now it can be seen.
+            # Another transaction took one of the keys between our read and our insert: the next try can see it.
             continue
     else:
         answers = context.database.run(work)
@@ -75,32 +75,37 @@ def request_refunds(
 
 
 class Terms(Protocol):
-    """What taking in needs of its surroundings; a `Context` has it."""
+    """The parts of a `Context` that accepting requests needs."""
 
     @property
-    def policy(self) -> Policy: ...
+    def policy(self) -> Policy:
+        """Return the rules for refunds; accepting uses the allocation."""
 
     @property
-    def limits(self) -> Limits: ...
+    def limits(self) -> Limits:
+        """Return the approval and velocity limits."""
 
     @property
-    def notify(self) -> bool: ...
+    def notify(self) -> bool:
+        """Return True if changes are stored as notifications for the admin backend."""
 
     @property
-    def clock(self) -> Callable[[Connection], float]: ...
+    def clock(self) -> Callable[[Connection], float]:
+        """Return the function that reads the time, in epoch seconds."""
 
     @property
-    def new_id(self) -> Callable[[str], str]: ...
+    def new_id(self) -> Callable[[str], str]:
+        """Return the function that makes a new id with a given prefix."""
 
 
 def accept_requests(
     connection: Connection, context: Terms, requests: Sequence[RefundRequest]
 ) -> list[Accepted | Refusal]:
-    """The same inside the caller's transaction, without waking anybody."""
+    """Accept a batch like `request_refunds`, but inside the caller's transaction and without waking workers."""
     now = context.clock(connection)
     books = BatchAccounts()
     books.load(connection, requests, context.limits, now)
-    # Only now, under the customers' locks: who waited for the same key's first request must see it.
+    # Only now, under the customers' locks: a request that waited for the first one with its key must see that one.
     answers, decisions = _answered(context, requests, books, _earlier(connection, requests), now)
     apply(connection, decisions, now, notify=context.notify)
     again = [request for request, answer in zip(requests, answers, strict=True) if _is_replay(answer)]
@@ -109,21 +114,21 @@ def accept_requests(
 
 
 class DryRun:
-    """What taking in would answer, request after request, each counting what those before it would have taken.
+    """A trial run that answers as accepting would. Each request counts what the earlier ones would have reserved.
 
-    Nothing is stored: what would have been taken is kept here, so no transaction has to stay open from one batch to the
-    next. It holds the accounts and the keys of all requests so far in memory, about a kilobyte for each.
+    Nothing is stored. The trial reservations are kept in this object, so no transaction has to stay open from one batch
+    to the next. It keeps the accounts and the keys of all requests so far in memory, about a kilobyte for each request.
     """
 
     def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()  # minor units of the accepted, by currency
+        self.asked: Counter[str] = Counter()  # minor units of the accepted refunds, by currency
         self._books = BatchAccounts()
         self._taken: _Earlier = {}
 
     def accept_requests(
         self, connection: Connection, context: Terms, requests: Sequence[RefundRequest]
     ) -> list[Accepted | Refusal]:
-        """The answers as of now, in order; a transaction that only reads is enough."""
+        """Return the answers as of now, in order. A read-only transaction is enough."""
         now = context.clock(connection)
         self._books.load(connection, requests, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
@@ -144,7 +149,7 @@ def _answered(
     taken: _Earlier,
     now: float,
 ) -> tuple[list[Accepted | Refusal], list[Decision]]:
-    """The answers in order, and the decisions that accept the new refunds; the accounts are loaded."""
+    """Return the answers in order, and the decisions that accept the new refunds. The accounts must be loaded."""
     answers: list[Accepted | Refusal] = []
     decisions: list[Decision] = []
     for request in requests:
@@ -171,7 +176,7 @@ def _is_replay(answer: Accepted | Refusal) -> bool:
 
 
 def body_of(request: RefundRequest) -> dict[str, Any]:
-    """What is compared when a key comes again."""
+    """Return the fields that are compared when an idempotency key is used again."""
     values = asdict(request)
     return {name: values[name] for name in BODY_FIELDS}
 
@@ -207,7 +212,7 @@ def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str,
 
 
 class BatchAccounts:
-    """The accounts that a batch of requests touches, locked, as they become while the batch is taken in."""
+    """The locked accounts that a batch of requests touches. They change as requests of the batch are accepted."""
 
     def __init__(self) -> None:
         self.customers: dict[str, CustomerAccount] = {}
@@ -217,7 +222,7 @@ class BatchAccounts:
         self.actors: set[str] = set()
 
     def load(self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float) -> None:
-        """Lock and read what is not in the books yet; what is in them stays as it has become."""
+        """Lock and read the accounts that are not loaded yet. Accounts that are already loaded keep their changes."""
         customers = {request.customer_id for request in requests} - self.customers.keys()
         self.customers |= accounts.lock_customers(connection, customers)
         for customer, its in accounts.refundable_payments(connection, customers).items():
@@ -225,12 +230,12 @@ class BatchAccounts:
         rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
         self.rooms |= accounts.refundable_transactions(connection, rooms)
         actors = {request.actor for request in requests} - self.actors
-        # Only now, under the customers' locks: two that together are above a limit must not both see it unused.
+        # Only now, under the customers' locks: two requests that together exceed a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))
         self.actors |= actors
 
     def accept(self, request: RefundRequest, request_body: str, context: Terms, now: float) -> Decision:
-        """Decide about one request; what it reserves counts for the next one. Raises a `Refusal`."""
+        """Decide on one request. Its reservation counts for the next one. Raises a `Refusal` if it is not accepted."""
         refund = accept(
             request,
             refund_id=context.new_id("rf"),

@@ -1,4 +1,4 @@
-"""What a person may do: commands with actor, reason and preconditions, applied under the refund's lock."""
+"""A person's actions on a refund: commands with actor, reason and preconditions, applied under the refund's lock."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ def perform_action(
     client: str | None = None,
     key: Key | None = None,
 ) -> Refund:
-    """Do `action` and return the refund as it is then. For `resolve`, `reference` is that of a payment
-    made by hand; without one the credits go back.
+    """Apply `action` and return the refund as it is afterwards.
 
-    `version` is the one the person saw; `client` limits whose refunds are visible. The same act under the same `key`
-    again changes nothing. Raises `NotFound`, `StaleVersion`, `ActionNotAllowed`, `KeyReused`.
+    For `resolve`, `reference` names a payment that was made manually; without one the credits go back to the balance.
+    `version` is the version that the person saw. With `client`, only that client's refunds are visible. The same act
+    under the same `key` again changes nothing.
+
+    Raises `NotFound` if the refund is unknown or not visible, `StaleVersion` if it has changed since `version`,
+    `ActionNotAllowed` if the action is not allowed now, and `KeyReused` if the key was used for another act.
     """
     act = {"refund_id": refund_id, "action": str(action), "reason": reason, "reference": reference, "actor": actor}
 
@@ -48,12 +51,12 @@ def perform_action(
             return refund
         if version is not None and version != refund.version:
             raise StaleVersion(f"the refund is at version {refund.version} now: read it again first")
-        # Read under the refund's lock: what was linked by now counts, however long ago the refund was asked for.
+        # Read under the refund's lock: every link made by now counts, however long ago the refund was requested.
         links = persons.links(connection) if action is Action.APPROVE else ()
         decided = apply_action(
             refund, action, now, context.policy, actor=actor, reason=reason, reference=reference, links=links
         )
-        # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
+        # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = decided.released()
         apply(connection, [decision], now, notify=context.notify)
         if key is not None:

@@ -1,4 +1,4 @@
-"""The one shell: writes decisions, for one refund or for a hundred, inside the caller's transaction."""
+"""Write decisions, for one refund or for a hundred, inside the caller's transaction. All decisions are written here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refund_worker.store import accounts, ledger, payment_readings, processors, 
 
 log = logging.getLogger("refund_worker.apply")
 
-# A cause that lasts is tried again and again; who was told of it today need not hear of each try.
+# Sending is tried again and again while a cause lasts. One alarm a day for each cause is enough.
 ALARM_AGAIN_SECONDS = 86_400.0
 
 
@@ -26,10 +26,12 @@ def apply(
     money_went_out: bool = False,
     notify: bool = False,
 ) -> None:
-    """Write everything that the decisions say. Raises `LostRace` if a refund is no longer what was decided about.
+    """Write everything that the decisions contain, at `now` (epoch seconds).
 
-    `money_went_out` is for a processor's word: what it says has happened even where a payment's room was given free.
-    `notify` also stores what the admin backend is to be told.
+    `money_went_out` is for a processor's replies: what they report has happened, even if the payment's reservation was
+    released before. `notify` also stores the notifications for the admin backend.
+
+    Raises `LostRace` if a refund has changed since the decision about it.
     """
     refunds.insert_refunds(connection, [(d.after, d.request_body or "") for d in decisions if d.before is None])
     refunds.write_refunds(connection, [d for d in decisions if d.before is not None])
@@ -50,7 +52,7 @@ def apply(
 
 
 def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float) -> None:
-    """Stop sending where our set-up is at fault; an operator is told once a day of each cause, not at each try."""
+    """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
     for pause in pauses:
         if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
             log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
@@ -77,7 +79,7 @@ def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:
 
 
 def _change_payments(connection: Connection, decisions: Sequence[Decision], money_went_out: bool) -> None:
-    """Reserve by subtracting, guarded by the table's constraint; count what was released or went out from the legs."""
+    """Reserve by subtraction, guarded by the table's constraint. Recount released or paid-out amounts from the legs."""
     changes: defaultdict[str, PaymentDelta] = defaultdict(PaymentDelta)
     for d in decisions:
         for payment_id, delta in d.payments.items():

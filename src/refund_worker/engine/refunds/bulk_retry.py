@@ -1,4 +1,4 @@
-"""Retrying all that stopped for one cause, in one go; refused where it is no longer what the person saw."""
+"""Retry all refunds that stopped for one cause. The retry is refused if they are no longer those the person saw."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from refund_worker.errors import Conflict
 from refund_worker.store import idempotency, refunds
 from refund_worker.store.reporting import console_queries
 
-# What one press retries: all of it is one transaction.
+# Most refunds that one bulk retry changes: all of them are changed in one transaction.
 PRESS_MAX = 500
 
 
 class SetChanged(Conflict):
-    """Other refunds wait for this retry than the person saw; nothing was retried."""
+    """The refunds that wait for this retry are not those that the person saw; nothing was retried."""
 
     code = "set_changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """The oldest refunds that need a person for one cause, at most `PRESS_MAX`, and a mark that names exactly them."""
+    """The oldest refunds that need a person for one cause, at most `PRESS_MAX`; `mark` identifies exactly this set."""
 
     ids: tuple[str, ...]
 
     @property
     def mark(self) -> str:
+        """Return a hash of the ids (32 hex digits)."""
         return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """How many were retried; `first_event` and `last_event` bound their lines in the timelines."""
+    """The number of retried refunds; `first_event` and `last_event` (`seq`) bound their events in the timelines."""
 
     refunds: int
     first_event: int
@@ -50,6 +51,7 @@ class Retried:
 
 
 def stuck_for(connection: Connection, failure_code: str | None) -> Stuck:
+    """Return the oldest refunds that need attention with this failure code (None: those without a code)."""
     needs_attention = RefundStatus.NEEDS_ATTENTION
     return Stuck(tuple(console_queries.ids_by_failure(connection, needs_attention, failure_code, limit=PRESS_MAX)))
 
@@ -64,13 +66,15 @@ def retry_all(
     reason: str,
     key: Key | None = None,
 ) -> Retried:
-    """Retry all that `stuck_for` names, all or none. Each is looked up at the processor before anything is sent.
+    """Retry all refunds that `stuck_for` returns, all or none. Each is looked up at the processor before a send.
 
-    What others refunded stops each of them again: that a person looks at one by one.
+    A refund stops again if others refunded over its payment: a person checks such refunds one by one.
 
-    `mark` is that of the refunds the person saw; without one the number alone is held to. The same act under the same
-    `key` again changes nothing and tells of the first. Raises `SetChanged` where they are not the `expected` ones with
-    this mark any more, `LostRace` where a worker was faster with one of them, `KeyReused`.
+    `expected` is the number of refunds that the person saw, and `mark` their mark; without a mark only the number is
+    compared. The same act under the same `key` again changes nothing and returns the first result.
+
+    Raises `SetChanged` if the refunds no longer have this number and mark, `LostRace` if a worker changed one of them
+    first, and `KeyReused` if the key was used for another act.
     """
     act = {"failure_code": failure_code, "expected": expected, "mark": mark, "reason": reason, "actor": actor}
 
@@ -78,7 +82,7 @@ def retry_all(
         now = context.clock(connection)
         stuck = stuck_for(connection, failure_code)
         found = refunds.load(connection, stuck.ids, lock=True)
-        # Only now, under the locks: the first of a double click may have held them.
+        # Only now, under the locks: the first press of a double click may have held them.
         if key is not None and (earlier := idempotency.find_act(connection, *key)) is not None:
             check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
             return Retried(*json.loads(earlier["result_id"])), ()
@@ -89,7 +93,7 @@ def retry_all(
             apply_action(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
             for refund in still
         ]
-        # A person's act ends whatever lease there is: an answer that is still under way is asked for again.
+        # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         free = [decision.released() for decision in decisions]
         before = console_queries.last_event(connection)
         apply(connection, free, now, notify=context.notify)

@@ -1,4 +1,4 @@
-"""Reading what the limits are held against, inside the transaction that takes requests in."""
+"""Read the usage that the limits are compared with, inside the transaction that accepts requests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from refund_worker.store import locks
 def usage_before(
     connection: Connection, customers: Collection[str], actors: Collection[str], limits: Limits, now: float
 ) -> Usage:
-    """What these customers, their payments and these actors have asked for in the window; nothing without a limit.
+    """Return how much these customers, their payments and these actors have requested in the window.
 
-    Call it under the customers' locks. Actors have no row to lock; they are locked here, after the customers.
+    Amounts are in minor units. The usage is empty if no limit is set. Call it under the customers' locks. Actors have
+    no row to lock; they are locked here, after the customers.
     """
     usage = Usage()
     if not limits.any:
@@ -41,7 +42,7 @@ def usage_before(
 
 
 def limits_of(settings: Settings) -> Limits:
-    """The limits that are set."""
+    """Return the limits from the settings."""
     return Limits(
         approval_threshold_minor=settings.approval_threshold_minor,
         velocity_count=settings.velocity_count,

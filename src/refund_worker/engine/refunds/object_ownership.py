@@ -1,7 +1,8 @@
-"""Whose a refund object at the processor is: the one place that decides it.
+"""Decide who owns a refund object at the processor. Only this module decides it.
 
-First by its id, where that stands in our books: a mark that was edited away or copied there changes nothing. Else by
-its marks: this installation's id and a leg that is known here. All else others made, whatever it bears.
+The object's id decides first, if it is in our records: a mark that was edited out or copied at the processor then
+changes nothing. Otherwise its marks decide: this installation's id and a leg that is known here. All other objects were
+made by others, whatever marks they have.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from refund_worker.store.installation import installation_id
 
 @dataclass(frozen=True, slots=True)
 class OwnedObject:
-    """`thing` with the leg and the attempt that our books name, and the leg's refund."""
+    """A refund object of ours, with its leg and attempt as our records have them, and the leg's refund."""
 
     refund_object: RefundObject
     leg_id: str
@@ -29,10 +30,11 @@ class OwnedObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectsByOwner:
-    """Whose the objects of a list are, each part in the list's order.
+    """The objects of a list by owner; each part keeps the list's order.
 
-    `forgotten` bear this installation's id and a leg that is not known here: the database is an older backup, or a
-    copy of it sends too. `foreign` are all others, another installation's among them. `installation` is this one's id.
+    `forgotten` objects have this installation's id and a leg that is not known here: the database is an older backup,
+    or a copy of it sends too. `foreign` objects are all others, including another installation's. `installation` is
+    this installation's id.
     """
 
     ours: tuple[OwnedObject, ...]
@@ -42,12 +44,12 @@ class ObjectsByOwner:
 
     @property
     def of_other_installations(self) -> tuple[RefundObject, ...]:
-        """Those that another installation of this program made: it compares them itself."""
+        """Return the objects that another installation of this program made: it compares them itself."""
         return tuple(t for t in self.foreign if t.installation not in (None, self.installation))
 
 
 def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterable[RefundObject]) -> ObjectsByOwner:
-    """Whose each of these objects of one processor is. Reads in batches: there may be hundreds of thousands."""
+    """Sort these objects of one processor by owner. Reads in batches: there may be hundreds of thousands."""
     refund_objects = tuple(refund_objects)
     if not refund_objects:
         return ObjectsByOwner((), (), ())
@@ -82,9 +84,10 @@ def _with_recorded_attempt(refund_object: RefundObject, booked: books.RecordedOb
 
 
 def not_as_asked(connection: Connection, ours: Iterable[OwnedObject]) -> tuple[RefundObject, ...]:
-    """Those that bear a leg's marks, or its id in our books, and are of another amount or over another payment.
+    """Return the objects that belong to a leg but have another amount or another payment than it asked for.
 
-    Nobody knows whose they are; that money went out over the payment that they name is sure.
+    They belong to it by its marks, or because their id is in our records. Their real owner is unknown, but money did go
+    out over the payment that they name.
     """
     ours = tuple(ours)
     asked = books.asked_for(connection, {owned.leg_id for owned in ours})
@@ -102,10 +105,11 @@ def _is_what_was_asked_for(refund_object: RefundObject, asked: books.AskedFor | 
 
 
 def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundObject]) -> Found:
-    """A list of its payment's refunds as this leg has to take it: its own objects, and what others made.
+    """Split a list of its payment's refunds for this leg: its own objects, and those that others made.
 
-    A server that ignores the filter must not turn other payments' refunds into others' of this one. What a person named
-    as their payment by hand for a leg is accounted for, and what was recorded as returned before the payment was known.
+    Objects over other payments are left out: if a server ignores the filter, they must not count as refunds that others
+    made over this payment. Amounts that a person named as their manual payment for a leg are accounted for. So is the
+    amount that was recorded as returned before the payment was known here.
     """
     refund_objects = tuple(refund_objects)
     whose = {
@@ -121,7 +125,7 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
             own.append(owned.refund_object)
         elif refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:
             continue
-        # A leg's marks that were copied to another refund do not make that one ours.
+        # A leg's marks that were copied to another refund do not make that refund ours.
         elif owned is None or not _is_what_was_asked_for(refund_object, asked.get(owned.leg_id)):
             others.append(refund_object)
     if not others:

@@ -1,4 +1,4 @@
-"""What is known of the payments that claimed refunds go over, read once for a whole claim."""
+"""Facts about the payments of claimed refunds, read once for a whole claim."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ READS = "reads"
 
 
 def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[RefundablePayment]]) -> dict[str, str]:
-    """Every payment over which a leg of these may be sent now, stand-in legs over `rooms` too, with its processor."""
+    """Return, by payment_id, the processor of every payment over which a leg of these refunds may be sent now.
+
+    This includes `rooms` (refundable payments by customer): legs that replace a failed one may go over them.
+    """
     ahead = {leg.payment_id: leg.processor for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
     return ahead | {room.payment_id: room.processor for of_customer in rooms.values() for room in of_customer}
 
 
 def facts_for(connection: Connection, context: Context, wanted: Collection[str]) -> dict[str, PaymentFacts]:
-    """What is known of these payments, by payment_id."""
+    """Return the facts about these payments, by payment_id."""
     readable = {name for name, processor in context.processors.items() if processor.reads_payments}
     return payment_readings.facts_of(connection, wanted, readable)
 
 
 def reading_slot(processor: str) -> str:
-    """The name of the rate that readings of payments have for themselves, so that they never slow sends down."""
+    """Return the name of the separate rate limit for payment readings: they must never slow sends down."""
     return f"{processor}:{READS}"

@@ -1,4 +1,4 @@
-"""What a request would do now, told without doing any of it."""
+"""Preview a request: show what it would do now, without doing any of it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from refund_worker.store import accounts
 
 
 def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
-    """The outcome of this request if it were made now; nothing is stored, locked or reserved.
+    """Return the outcome of this request if it were made now. Nothing is stored or reserved, and no row is locked.
 
     {would_be: "accepted" or {code, message}, credits, maximum_credits, legs[{payment_id, processor, amount_minor,
     currency, credits, unreturnable_minor (where there is any)}], amounts[] as a refund's, balance_before, balance_after
     (both null for an unknown customer), policy{needs_approval, approval_threshold_minor, allocation}}. `balance_after`
-    is when all of it has succeeded.
+    is the balance once all of the refund has succeeded.
     """
     with context.database.read() as connection:
         return _preview(connection, context, request)
@@ -78,7 +78,10 @@ def _refused(refusal: Refusal) -> api_schema.PreviewRefusal:
 
 
 def _change(outcome: Refund | Refusal) -> int:
-    """What the balance changes by: money that leaves takes its credits along, except those a correction took before."""
+    """Return the change of the balance in credits.
+
+    Money that is paid out takes its credits along, except those that a correction took before.
+    """
     if isinstance(outcome, Refusal) or outcome.of_correction:
         return 0
     if outcome.kind is Kind.WITHDRAWAL:

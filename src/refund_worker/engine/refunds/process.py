@@ -1,4 +1,4 @@
-"""Advancing refunds, a batch at a time: claim and commit intents → call side by side → commit the answers.
+"""Process due refunds in batches: claim and commit intents → call processors concurrently → commit the answers.
 
 No transaction is open while a processor is called.
 """
@@ -37,13 +37,16 @@ from refund_worker.store.installation import installation_id
 
 log = logging.getLogger("refund_worker.advance")
 
-# Share of the lease after which a call that has not begun is not begun any more: the rest is for the call itself.
+# No call begins after this share of the lease: the rest is for the call itself.
 LEASE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call to make, with the frozen body where it is a send or its processor is one that nobody here serves."""
+    """One call to make about `payment` (the processor's id for it).
+
+    `body` is the attempt's frozen body. It is filled for a send, and for a payment that no adapter here can ask about.
+    """
 
     refund_id: str
     call: Call
@@ -53,7 +56,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one claim took, and what has to be asked."""
+    """The result of one claim: the lease's token, the number of refunds claimed, and the questions for processors.
+
+    `now` is the time of the claim in epoch seconds.
+    """
 
     token: str
     claimed: int
@@ -64,7 +70,10 @@ class Claim:
 def process_due(
     context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None, limit: int | None = None
 ) -> int:
-    """One round for up to `limit` due refunds (those among `only`, if given); returns how many it claimed."""
+    """Process up to `limit` due refunds once; return how many were claimed.
+
+    `only` restricts them to these ids, and `bulk` to bulk refunds (True) or to all others (False).
+    """
     began = context.monotonic()
     claim = run_or_error(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
     if isinstance(claim, Exception):
@@ -75,7 +84,11 @@ def process_due(
 
 
 def _call_and_record(context: Context, claim: Claim, began: float) -> None:
-    """`began` is from before the claim: a worker frozen between its commit and its calls must not begin them."""
+    """Make the calls of a claim and record the answers.
+
+    `began` (monotonic seconds) is from before the claim: a worker that was frozen between its commit and its calls must
+    not begin them.
+    """
     if not claim.questions:
         return
     answers = context.run(_call_all(context, claim, began))
@@ -89,7 +102,10 @@ def _call_and_record(context: Context, claim: Claim, began: float) -> None:
 
 
 def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
-    """One refund that breaks us must not hold up the others: it is put aside and shown to a person."""
+    """Process due refunds one by one; return how many were tried.
+
+    A refund that this program fails on must not block the others: it is quarantined and shown to a person.
+    """
 
     def due(connection: Connection) -> list[str]:
         now = context.clock(connection)
@@ -109,7 +125,7 @@ def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk:
 
 
 def process_until_idle(context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None) -> int:
-    """Rounds until nothing (among `only`) is due any more; returns how many refunds were claimed in all."""
+    """Process refunds until none (among `only`) is due any more; return how many were claimed in total."""
     total = 0
     while claimed := process_due(context, only, bulk=bulk):
         total += claimed
@@ -124,7 +140,10 @@ def claim_due(
     bulk: bool | None = None,
     limit: int | None = None,
 ) -> Claim:
-    """Claim what is due, take its next step, and commit the intents of the calls that follow."""
+    """Claim due refunds, take the next step of each, and store the intents of the calls that follow.
+
+    `only`, `bulk` and `limit` are those of `process_due`. The caller commits before it makes the calls.
+    """
     now = context.clock(connection)
     token = context.new_id("lease")
     ids = refunds.claimable(connection, now, limit or context.batches.claim, only, bulk)
@@ -147,7 +166,7 @@ def claim_due(
         decision = next_step(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
         facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
-        if its_rooms:  # what this refund took is no longer there for the next one of the same customer
+        if its_rooms:  # the amounts that this refund took are not available to the customer's next one
             rooms[refund.customer_id] = _after_reserving(rooms[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
@@ -160,7 +179,7 @@ def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> 
 
 
 def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:
-    """Questions with their bodies: a new attempt's is made and stored now, an older one's is read as it was sent."""
+    """Return questions with bodies: a new attempt's is made and stored now, an older one's is read as it was sent."""
     pairs = [(d, call) for d in decisions for call in d.calls]
     legs = {leg.leg_id: leg for d in decisions if d.calls for leg in d.after.legs}
     again = [legs[call.leg_id] for _, call in pairs if _is_asked_with_its_body(context, call, legs[call.leg_id])]
@@ -187,7 +206,7 @@ def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
 
 
 def _substitute(context: Context, processor: str, payment: str, body: str = "") -> UnsupportedProcessor | None:
-    """Who answers in the processor's place where it can't be asked about this payment; None where it can."""
+    """Return the adapter that answers instead of a processor that cannot be asked about this payment, else None."""
     if not can_be_sent(processor, payment):
         return UnusablePayment(processor, body)
     if processor not in context.processors and not registry.is_registered(processor):
@@ -202,7 +221,7 @@ def _body(context: Context, send: Send, installation: str) -> str:
 
 
 async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:
-    """All questions side by side, but those about one payment one after another: processors lock a payment."""
+    """Ask all questions concurrently, but those about one payment one after another: processors lock a payment."""
     answers: dict[int, Answer] = {}
     switch = KillSwitch(context, began)
     by_payment: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -210,7 +229,7 @@ async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer
         by_payment[question.call.processor, question.payment].append(index)
 
     async def call_in_order(indices: list[int]) -> None:
-        reading: Answer | None = None  # of the payment: one is enough for all its legs
+        reading: Answer | None = None  # one reading of the payment is enough for all its legs
         for index in indices:
             question = claim.questions[index]
             if not isinstance(question.call, Verify):
@@ -232,14 +251,14 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     has_turn = await _has_slot(context, turn, began)
     if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
         return NotSent(f"not sent: {question.call.processor} was paused while this call waited", begun=False)
-    # Last of all: reading the switch takes its time too, and for whoever is frozen in it any time.
+    # Check the deadline last: reading the switch takes time too, and a worker may be frozen in it for any time.
     if not has_turn or _seconds_left(context, began) <= 0:
         return NotSent("not sent: no slot was free within the lease", begun=False)
     return await call_safely(context, question.call.processor, _call(processor, question))
 
 
 async def _has_slot(context: Context, turn: str, began: float) -> bool:
-    """Wait for one of the rate's turns, but no longer than leaves time for the call itself.
+    """Wait for a slot of the rate limit `turn`. Return False if none is free while there is time for the call itself.
 
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
     the same rate, and many workers at a low rate would do nothing else.
@@ -256,7 +275,7 @@ async def _has_slot(context: Context, turn: str, began: float) -> bool:
 
 
 def _seconds_left(context: Context, began: float) -> float:
-    """In which a call may still begin."""
+    """Return the seconds in which a call may still begin."""
     return began + context.policy.lease_seconds * LEASE_SHARE - context.monotonic()
 
 

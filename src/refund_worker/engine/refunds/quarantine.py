@@ -1,4 +1,4 @@
-"""What this program breaks on is put aside, that refund alone, and shown to a person; all others go on."""
+"""Quarantine a refund that this program fails on. It is postponed and shown to a person; all others continue."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from refund_worker.store import refunds, timeline
 T = TypeVar("T")
 
 BROKE = "internal_error"
-# So many at once, and none that goes through: the fault is not theirs (a schema behind the code, say).
+# If this many fail and none succeeds, the cause is systemic (for example a schema older than the code).
 SYSTEMIC_FAILURES_MIN = 10
 
 log = logging.getLogger("refund_worker.put_aside")
 
 
 def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Exception:
-    """The result of `work` in a transaction of its own, or the fault of ours that it met; then nothing is written.
+    """Return the result of `work` in a transaction of its own, or the exception it raised; then nothing is written.
 
-    A database that can't be reached and a time limit are no faults of the work: they are raised.
+    An unreachable database (`Unavailable`) and a time limit (`context.interrupts`) are not faults of the work: they are
+    raised.
     """
     try:
         return context.database.run(work)
@@ -33,17 +34,18 @@ def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Excep
         raise
     except context.interrupts:
         raise
-    except Exception as error:  # noqa: BLE001 -- handed to the caller, who goes on one by one
+    except Exception as error:  # noqa: BLE001 -- returned to the caller, which continues one by one
         return error
 
 
 def quarantine(
     context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, off: bool = True
 ) -> None:
-    """Tell a person of these refunds, and look at each again only after the longest wait.
+    """Alert a person about these refunds, and postpone each by the longest wait (`retry_max_seconds`).
 
-    `of`: how many were tried; where all of many break, none is put aside and the fault is raised. `lease_token`: under
-    which they are held, if they are. `off=False`: what can't be taken in was not about the work that is due.
+    `of` is how many refunds were tried. If all of them failed and they are at least `SYSTEMIC_FAILURES_MIN`, none is
+    quarantined and the first exception is raised. `lease_token` is the lease under which the refunds are held, if they
+    are. `off=False` postpones none: the replies that failed were not about the work that is due.
     """
     if len(broken) == of >= SYSTEMIC_FAILURES_MIN:
         raise next(iter(broken.values()))
@@ -60,7 +62,7 @@ def _put_one_aside(context: Context, refund_id: str, error: Exception, lease_tok
         now = context.clock(connection)
         if off:
             refunds.put_off(connection, refund_id, now + wait, BROKE, f"{reason} in the worker", now, lease_token)
-        # Once for each wait, and not at every look.
+        # One event for each wait, and not one for every failure.
         if not timeline.has_event(connection, refund_id, BROKE, now - wait):
             event = Event(BROKE, "refund-worker", reason=reason, alarm=True)
             timeline.insert_events(connection, [(refund_id, event)], now)

@@ -1,4 +1,4 @@
-"""The one entrance for what processors say: answers to our calls, webhooks, polls and reconciliation alike."""
+"""Record what processors reply. Answers to our calls, webhook events, polls and listings all come through here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ log = logging.getLogger("refund_worker.evidence")
 
 @dataclass(frozen=True, slots=True)
 class RecordResult:
-    """What followed from evidence, and the refunds that this program broke on: nothing was written of those."""
+    """The decisions that followed from replies, and the ids of refunds that this program failed on.
+
+    Nothing was written for the failed (`broken`) ones.
+    """
 
     decisions: list[Decision]
     broken: frozenset[str] = frozenset()
@@ -35,10 +38,11 @@ class RecordResult:
 def record_replies(
     context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> RecordResult:
-    """`take_evidence` in a transaction of its own, with its alarms in the log.
+    """Run `take_evidence` in a transaction of its own, and log its alarms.
 
-    Where that breaks it is done refund by refund: what can't be taken in about one must not lose the others' answers,
-    again and again, nor keep the last look at the processor old and so stop all sending. That one is put aside.
+    If that fails, it is run refund by refund, and a refund that fails again is quarantined. One bad reply must not lose
+    the others' answers again and again. It must not keep the processor's last listing old either: that would stop all
+    sending.
     """
     decisions = run_or_error(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
     if not isinstance(decisions, Exception):
@@ -62,10 +66,10 @@ def record_replies(
 def take_evidence(
     connection: Connection, context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> list[Decision]:
-    """Join the evidence with what is known and write what follows.
+    """Combine the replies with what is known, write the decisions that follow, and return them.
 
-    With `lease_token`, only refunds still leased under it are touched, and their lease ends: a worker that slept past
-    its lease writes nothing; whoever holds the refund now asks the processor again under the same key.
+    With `lease_token`, only refunds still leased under it are changed, and their lease ends. A worker that slept past
+    its lease writes nothing: the worker that holds the refund now asks the processor again under the same key.
     """
     now = context.clock(connection)
     by_refund = _by_refund(evidence)
@@ -87,11 +91,11 @@ def take_evidence(
     return decisions
 
 
-_Ours = Mapping[tuple[str, str], OwnedObject]  # by processor and object
+_Ours = Mapping[tuple[str, str], OwnedObject]  # by processor and object id
 
 
 def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[RecordedReply]) -> _Ours:
-    """Of the objects that were described, but in answer to a send, those that are ours: read once for all."""
+    """Return our own objects among those that replies describe, except replies to a send. Reads once for all."""
     processors = {leg.leg_id: leg.processor for refund in loaded for leg in refund.legs}
     told: defaultdict[str, list[RefundObject]] = defaultdict(list)
     for item in evidence:
@@ -107,10 +111,10 @@ def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[R
 def _as_our_books_read(
     connection: Connection, refund: Refund, evidence: Iterable[RecordedReply], ours: _Ours
 ) -> Iterator[RecordedReply]:
-    """Each list parted into the leg's own objects and others', each object under the name that our books know it by.
+    """Yield the replies with each list split into the leg's own objects and those that others made.
 
-    An answer to a send is what its key made, whatever marks it bears. What was told unasked of an object that is not
-    the leg's is left out.
+    Each object gets the leg and the attempt that our records have for it. An answer to a send is what its key made,
+    whatever marks it has. An unrequested report of an object that is not the leg's is left out.
     """
     legs = {leg.leg_id: leg for leg in refund.legs}
     for item in evidence:
@@ -121,7 +125,7 @@ def _as_our_books_read(
             case Answered(object=refund_object) if not isinstance(item.call, Send):
                 owned = ours.get((leg.processor, refund_object.processor_refund_id))
                 if owned is not None and owned.leg_id == leg.leg_id:
-                    # Of the same object another word may have been told beside this one.
+                    # Keep the status of this reply: another reply may report another status of the same object.
                     named = replace(refund_object, leg_id=leg.leg_id, attempt=owned.refund_object.attempt)
                     yield replace(item, reply=replace(item.reply, object=named))
                 elif item.call is not None:

@@ -1,4 +1,4 @@
-"""Calls to processors, whatever their adapters do."""
+"""Call processors safely, whatever their adapters do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ log = logging.getLogger("refund_worker.calls")
 
 
 async def call_safely(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:
-    """The answer; `Unanswered` where the adapter raises, which it promised not to: what happened is not known."""
+    """Return the answer, or `Unanswered` if the adapter raises: adapters promise not to, so the outcome is unknown.
+
+    An interrupt from outside (`context.interrupts`, for example a time limit) is raised.
+    """
     try:
         return await call
     except context.interrupts:

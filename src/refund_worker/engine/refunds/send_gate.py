@@ -1,4 +1,7 @@
-"""The kill switch between claim and call: what was claimed may wait for its turn for as long as the rate limit says."""
+"""Check if sends are blocked, at the claim and again before each call.
+
+A claimed refund may wait for a slot for as long as the rate limit requires, and the kill switch may change meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from refund_worker.processors import registry
 from refund_worker.store import processors
 from refund_worker.store.processors import ALL, paused_processors
 
-# Well within the five seconds in which a pause must act, and no more than a read a second for each batch.
+# A pause must act within five seconds. This is well below it, and costs each batch at most one read a second.
 SWITCH_SECONDS = 1.0
 
 
 class KillSwitch:
-    """As the claim found it at `began`, read again once a second. Who can't be asked is taken for a no."""
+    """The kill switch during a batch: as the claim found it at `began` (monotonic seconds), read again once a second.
+
+    If the database cannot be read, all sends are stopped.
+    """
 
     def __init__(self, context: Context, began: float) -> None:
         self._context = context
@@ -26,7 +32,7 @@ class KillSwitch:
         self._paused: Collection[str] = ()
 
     def stops(self, processor: str) -> bool:
-        """Whether nothing may be sent to it now."""
+        """Return True if nothing may be sent to the processor now."""
         now = self._context.monotonic()
         if now - self._read_at >= SWITCH_SECONDS:
             self._paused, self._read_at = self._read(), now
@@ -44,22 +50,27 @@ STALE_SECONDS_MIN = 60.0
 
 
 def stale_seconds(policy: Policy) -> float:
-    """So old may the last look be; a backup that is younger differs by what frozen keys and the next look find."""
+    """Return the maximum age of the last listing, in seconds.
+
+    A restored backup that is younger is safe: frozen keys and the next listing cover the difference.
+    """
     return max(STALE_SECONDS_MIN, policy.poll_seconds)
 
 
 def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Processors that may have made more than this database knows: nothing is sent there until someone has looked.
+    """Return the processors that may have made refunds unknown here: nothing is sent there until they are listed.
 
-    While nothing was sent, a person may have paid by hand: so may those whose pause has ended since the last look.
+    Their last listing is older than `stale_seconds`, or a pause has ended since: a person may have paid manually during
+    the pause. `now` is in epoch seconds.
     """
     return processors.listed_before(connection, now - stale_seconds(context.policy), now)
 
 
 def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Processors whose last look is too old for a first send to rely on it, though sends go on.
+    """Return the processors whose last listing is too old for a first send to rely on it, although sends continue.
 
-    Only where `POLL_SECONDS` is less than a minute: each payment's own list is then read before its first send.
+    There are none unless `POLL_SECONDS` is less than a minute. Over these processors, each payment's own list is read
+    before its first send.
     """
     if context.policy.poll_seconds >= STALE_SECONDS_MIN:
         return frozenset()
@@ -67,16 +78,19 @@ def unsynced_processors(connection: Connection, context: Context, now: float) ->
 
 
 def send_blocks(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, SendBlock]:
-    """To which of these processors nothing may be sent, and when what waits for them is looked at again."""
+    """Return, by name, the blocks of those `named` processors to which nothing may be sent at `now` (epoch seconds).
+
+    A block ends at the latest after `retry_max_seconds`: then the refunds that wait for it are checked again.
+    """
     at_last = now + context.policy.retry_max_seconds
     stopped = processors.paused_processors(connection, now)
     stale = stale_processors(connection, context, now)
     holds = {}
     for name in named:
-        if registry.is_registered(name) and name not in context.processors:  # its key may come
+        if registry.is_registered(name) and name not in context.processors:  # its API key may be configured later
             holds[name] = SendBlock(at_last, look_ups=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
-            # By hand, or for want of a look: whoever ends that wakes them.
+            # A manual pause and a stale listing have no known end. The resume or the next listing re-queues the refunds.
             ends = None if name in stale or processors.ALL in stopped else stopped[name]
             holds[name] = SendBlock(at_last if ends is None else min(ends, at_last))
     return holds
