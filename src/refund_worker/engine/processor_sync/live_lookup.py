@@ -21,10 +21,10 @@ MakeProcessors = Callable[[], Mapping[str, Processor]]
 
 @dataclass(frozen=True, slots=True)
 class LiveLookup:
-    """One leg as its processor knows it now. `problem` says why the processor could not be asked.
+    """One leg as its processor knows it now.
 
-    With a problem nothing is known. `objects` are the leg's own refund objects, `foreign` are those that others made
-    over the same payment.
+    `problem` says why the processor could not be asked; then nothing is known. `objects` are the leg's own refund
+    objects, `foreign` are those that others made over the same payment.
     """
 
     leg: Leg

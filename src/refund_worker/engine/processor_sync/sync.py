@@ -7,7 +7,8 @@ A database restored from an older backup has forgotten refunds that the processo
 time of the last listing is stored in the database. A restored database is therefore as old as this time says, and it
 sends nothing until the processor has been listed again. Objects that the processor made for known legs are adopted.
 Objects that it made for unknown legs of this installation stop all sending with the code `restored_backup`, until a
-newer backup is restored or a person runs `processors resume`. Other installations on the same account are ignored.
+newer backup is restored or a person runs `processors resume`. Refunds of other installations on the same account do not
+stop sending.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def sync_recent(context: Context, processor: str) -> int:
 
 
 class RecentSync:
-    """Lists a processor at intervals, and at once if sends wait for a listing, as they do after a pause."""
+    """A schedule of listings: one at each interval, and one at once if sends wait for it, as they do after a pause."""
 
     def __init__(self) -> None:
         self._tried_at = -math.inf
@@ -90,8 +91,8 @@ class RecentSync:
     def sync_when_due(self, context: Context, processor: str) -> int:
         """Call `sync_recent` if it is due and return its result, else 0.
 
-    A list that could not be read is not asked for sooner than any other.
-    """
+        A list that could not be read is not asked for sooner than any other.
+        """
         now = context.monotonic()
         if now - self._tried_at < sync_interval_seconds(context.policy.poll_seconds):
             with context.database.read() as connection:

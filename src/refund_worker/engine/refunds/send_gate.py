@@ -90,7 +90,7 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
         if registry.is_registered(name) and name not in context.processors:  # its API key may be configured later
             holds[name] = SendBlock(at_last, look_ups=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
-            # A manual pause and a stale listing have no known end. The resume or the next listing re-queues the refunds.
+            # A manual pause and a stale listing have no known end: the resume or the listing re-queues the refunds.
             ends = None if name in stale or processors.ALL in stopped else stopped[name]
             holds[name] = SendBlock(at_last if ends is None else min(ends, at_last))
     return holds
