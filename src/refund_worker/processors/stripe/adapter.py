@@ -1,4 +1,4 @@
-"""Refunds over Stripe: the one place that knows its wire format. Nothing here decides about refunds.
+"""The Stripe adapter: only this folder knows Stripe's wire format. It makes no decisions about refunds.
 
 Facts: docs.stripe.com/api/refunds, /error-codes, /idempotency and the source of stripe-python 16.1, read in 2026-11.
 """
@@ -68,9 +68,9 @@ from refund_worker.processors.stripe.payments import (
     is_no_way_to_read,
 )
 
-# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
+# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call with each request.
 stripe.enable_telemetry = False
-# Below this level the SDK logs bodies and error messages as they came, not redacted.
+# Below this level the SDK logs bodies and error messages unredacted.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 METADATA_LENGTH_MAX: Final = 500  # Stripe's limit for one value
@@ -81,24 +81,24 @@ PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real paym
 PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
 BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
 CONNECT_SECONDS_MAX: Final = 10.0
-# Between the tries of one page of a long list: reading is safe to repeat, and with hundreds of pages one failure in a
-# hundred would otherwise keep every list from its end.
+# Pauses between the tries of one page of a long list. Reading is safe to repeat. With hundreds of pages, one failure in
+# a hundred calls would otherwise keep every list from being read to its end.
 PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-PAGE_DEADLINES: Final = 4  # all tries of a page together take no longer than so many calls may
+PAGE_DEADLINES: Final = 4  # all tries of one page together take at most the time of this many calls
 
 # Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
 DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
 
-_Page = tuple[list[RefundObject], bool]  # and whether there is more
+_Page = tuple[list[RefundObject], bool]  # the objects, and True if there are more pages
 
 
 class StripeProcessor:
     """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
 
-    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the outer deadline of each call:
-    connecting, sending and reading, slow drips included. `account` is a connected account's id (header
-    Stripe-Account). The SDK never retries by itself; when to send again is the engine's decision. Raises ValueError
-    for a key that can't be sent in a header.
+    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the total deadline of each call:
+    connecting, sending and reading, slow responses included. `account` is a connected account's id (header
+    Stripe-Account). The SDK never retries; the engine decides when to send again. Raises ValueError for a key that
+    cannot be sent in a header.
     """
 
     reads_payments = True
@@ -131,8 +131,11 @@ class StripeProcessor:
         return f"StripeProcessor(name={self.name!r})"
 
     def freeze(self, order: RefundInstruction) -> str:
-        """The parameters of POST /v1/refunds as JSON with sorted keys. Raises ValueError for what Stripe can't take:
-        a payment id that is no charge or payment intent, an amount below 1, an id above 500 characters."""
+        """Return the parameters of POST /v1/refunds as JSON with sorted keys.
+
+        Raises ValueError for values that Stripe cannot take: a payment id that is no charge or payment intent, an
+        amount below 1, an id of more than 500 characters.
+        """
         if type(order.amount_minor) is not int or order.amount_minor < 1:
             raise ValueError("a refund's amount must be a positive integer in minor units")
         metadata = {
@@ -153,8 +156,11 @@ class StripeProcessor:
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
     async def send(self, key: str, body: str) -> Reply:
-        """POST the frozen `body` under the idempotency `key`. Raises ValueError if either is not what `freeze` and
-        the engine make; nothing was sent then."""
+        """POST the frozen `body` under the idempotency `key`.
+
+        Raises ValueError, before anything is sent, if the key or the body is not one that the engine and `freeze`
+        make.
+        """
         if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
             raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
         params = json.loads(body)
@@ -169,14 +175,16 @@ class StripeProcessor:
         return await self._one("get", f"/v1/refunds/{processor_refund_id}", {})
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """POST a cancel; Stripe refuses it in every status but requires_action. Needs no key of ours: a second
-        cancel of the same object changes nothing."""
+        """POST a cancel; Stripe refuses it in every status except requires_action.
+
+        It needs no key of ours: a second cancel of the same object changes nothing.
+        """
         if not OPAQUE_ID.fullmatch(processor_refund_id):
             return _BAD_REFUND_ID
         return await self._one("post", f"/v1/refunds/{processor_refund_id}/cancel", {})
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """All refund objects of this payment, whoever made them, within one deadline; `leg_id` is of no use here.
+        """Return all refund objects of this payment, ours and others', within one deadline; `leg_id` is not used.
 
         Raises ValueError for a payment id that is no charge or payment intent.
         """
@@ -189,8 +197,10 @@ class StripeProcessor:
         return Found(tuple(listed))
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """GET the charge, or the payment intent with its charge, within one deadline. A payment id that is no charge
-        or payment intent is `Misconfigured`; nothing was asked then."""
+        """GET the charge, or the payment intent with its charge, within one deadline.
+
+        A payment id that is no charge or payment intent is `Misconfigured`, without a call.
+        """
         try:
             intent = payment_parameter(processor_payment_id) == "payment_intent"
         except ValueError as error:
@@ -205,7 +215,9 @@ class StripeProcessor:
         return PaymentRead(word)
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
-        """What the disputes of a disputed payment come to; where they can't be read the charge's own word stands."""
+        """Return True if a dispute blocks refunds of a disputed payment. If its disputes cannot be read, it is
+        blocked.
+        """
         where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
         try:
             return blocks_refunds((await self._call("get", "/v1/disputes", where)).data)
