@@ -117,10 +117,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EventHint:
-    """What a webhook event is about. It is a hint: the refund object is fetched before anything is decided.
+    """The subject of a webhook event. It is a hint: the refund object is fetched before anything is decided.
 
-    `leg_id` is our id in the object, None if the event does not give it. `says_whose` is False if the event names the
-    object without our ids: then only the fetched object shows whether it is one of ours.
+    `leg_id` is our id in the object, None if the event does not give it. `says_whose` is False if the event names
+    the object without our ids: then only the fetched object shows whether it is one of ours.
     """
 
     processor_refund_id: str

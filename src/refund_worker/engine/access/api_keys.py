@@ -182,7 +182,7 @@ def revoke_key(context: Context, key_id_or_name: str, *, client: str | None = No
 
 
 def authenticate(connection: Connection, presented: str) -> Identity | None:
-    """Return the identity of a presented key; None if the key is unknown, revoked or expired."""
+    """Return the identity of a presented key, or None if the key is unknown, revoked or expired."""
     if not _KEY.fullmatch(presented):
         return None
     row = api_keys.find_by_hash(connection, _hash(presented))

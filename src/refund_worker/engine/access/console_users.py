@@ -122,8 +122,7 @@ def checked_role(role: str) -> ConsoleRole:
 
 
 def _new_password(password: str | None) -> tuple[str, str]:
-    """Return (password, its hash); the password is generated unless given. Raises `InvalidRequest` for a wrong length.
-    """
+    """Return (password, its hash); the password is generated unless given. Raises `InvalidRequest` for a bad length."""
     given = secrets.token_urlsafe(15) if password is None else password
     if not PASSWORD_LENGTH_MIN <= len(given) <= PASSWORD_LENGTH_MAX:
         message = f"the password must have {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters"
@@ -264,10 +263,10 @@ def confirm(context: Context, session: ConsoleSession, *, password: str) -> None
 
 
 def find_session(context: Context, cookie: str, *, seen: bool = True) -> ConsoleSession | None:
-    """Return the session of a cookie; None if it has ended or its user is disabled.
+    """Return the session of a cookie, or None if it has ended or its user is disabled.
 
-    `seen` is True for a request by a person and False for a page that refreshes itself: only a person keeps the session
-    from expiring.
+    `seen` is True for a request by a person and False for a page that refreshes itself: only a person keeps the
+    session from expiring.
     """
     session_hash = _hash(cookie)
     with context.database.read() as connection:

@@ -29,13 +29,13 @@ FREE_TRIES_OF_NAME, NAME_WAIT_SECONDS = 100, 1.0
 TRIES_FORGOTTEN_SECONDS = 86_400.0
 # A holder of an IPv6 address usually controls the whole /64 network.
 IPV6_PREFIX = 64
-# NAT64 maps all of IPv4 into one such network: the embedded IPv4 address tells callers apart.
+# NAT64 maps all of IPv4 into one such network: the embedded IPv4 address distinguishes callers.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Counters that one password attempt belongs to. `name` is None in a live session."""
+    """Counters that one password attempt belongs to. In a live session `name` is None."""
 
     own: str
     name: str | None

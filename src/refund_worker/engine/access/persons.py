@@ -60,7 +60,7 @@ def unlink_person(context: Context, name: str, identity: str, *, by: str) -> dic
 
 
 def why_not_approve(connection: Connection, actor: str, requested_by: Collection[str]) -> dict[str, str]:
-    """Return the requesters for which `actor` cannot be the second person, each with the reason as text."""
+    """Return the requesters for whom `actor` cannot be the second person, each with the reason as text."""
     links = persons.links(connection)
     reasons = {asked: domain.why_not_approve(actor, asked, links) for asked in requested_by}
     return {asked: why for asked, why in reasons.items() if why is not None}

@@ -50,8 +50,8 @@ def _check(row: RowMapping | None) -> Json | None:
 def entries(
     connection: Connection, of: str = "timeline", *, before: int | None = None, limit: int = 50, **wanted: Any
 ) -> Json:
-    """Return the entries, newest first, as {data, has_more, looked_back_to}; pass the last as `before` for the next
-    page.
+    """Return entries, newest first, as {data, has_more, looked_back_to}; pass `looked_back_to` as `before` to see
+    more.
 
     `of` is "timeline" (events in the form of a refund's timeline, with seq and refund_id) or "ledger" (transactions,
     with seq, customer_id and actor). Raises `InvalidRequest` for a filter that this kind does not have.

@@ -57,8 +57,7 @@ def _sha256(values: Sequence[Any]) -> str:
 
 
 def parsed(digests: str) -> dict[int, str]:
-    """Return the digest by row number. An overwritten seal may contain anything; its wrong hash is reported separately.
-    """
+    """Return the digest by row number. An overwritten seal may contain anything; its wrong hash reports that."""
     pairs = (line.partition(":") for line in digests.splitlines())
     return {int(seq): digest for seq, _, digest in pairs if seq.isascii() and seq.isdigit() and len(seq) < 19}
 

@@ -66,7 +66,9 @@ def _storable(text: str, length_max: int) -> str:
 
 
 def refused_requests(connection: Connection, limit: int = 100, *, idempotency_key: str | None = None) -> list[Json]:
-    """Return refused requests, latest first: {door, client, idempotency_key, code, message, body, times, first_at, at}.
+    """Return refused requests, latest first.
+
+    Each is {door, client, idempotency_key, code, message, body, times, first_at, at}.
     """
     rows = store.refused(connection, limit, idempotency_key=idempotency_key)
     names = ("door", "client", "idempotency_key", "code", "message", "body", "times")

@@ -117,8 +117,8 @@ def read_spends(path: Path) -> Rows[SpendRecord]:
 
 
 def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:
-    """Read the requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits them, whoever a row says has
-    asked.
+    """Read the requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits them, also if a row names a
+    requester.
 
     Raises `UnreadableFile`.
     """

@@ -309,7 +309,7 @@ def _shown(place: tuple[int | str, ...]) -> str | None:
 
 
 def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
-    """Return our own text for a Pydantic error; None if Pydantic's text is clear enough."""
+    """Return our own text for a Pydantic error, or None if Pydantic's text is clear enough."""
     match kind:
         case "extra_forbidden":
             return "this field is not known"

@@ -1,4 +1,4 @@
-"""Handling of a database clock that went back: refunds that wait for an earlier reached time are processed now.
+"""Handling of a database clock that went back: refunds that wait for a time are processed now.
 
 Leases, waits and the age of keys are differences between times of the database. After the clock went back by a day,
 a crashed worker's lease would last a day. Then a key that is a day older than it appears would be sent again. A row

@@ -111,8 +111,8 @@ def _step(seconds: float) -> str:
 
 
 def percentile(steps: Mapping[str, int], share: float) -> float | None:
-    """Return the seconds that this share of the durations does not exceed, to within ten percent; None if there are
-    none.
+    """Return the seconds that this share of the durations does not exceed, to within ten percent, or None if none
+    exist.
     """
     left = share * sum(steps.values())
     for step in sorted(steps, key=int):

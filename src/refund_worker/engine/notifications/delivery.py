@@ -27,7 +27,7 @@ TRIES_MAX = 32
 
 
 class Deliverer:
-    """Sends due messages of the outbox to the receiver of the settings. Parallel deliverers never send one message
+    """Sends due messages of the outbox to the receiver of the settings. Parallel deliverers never send the same one
     at once.
     """
 

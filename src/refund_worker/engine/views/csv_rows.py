@@ -32,7 +32,7 @@ def rows_of(refund: Refund) -> Iterator[list[object]]:
 
 
 def harmless(value: object) -> object:
-    """Return the value as a cell that a spreadsheet does not calculate; None is an empty cell.
+    """Return the value as a cell that a spreadsheet does not calculate, and an empty cell for None.
 
     An apostrophe is put before a formula, and before each part that would be a cell under another separator.
     """

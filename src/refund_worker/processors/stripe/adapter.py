@@ -215,9 +215,7 @@ class StripeProcessor:
         return PaymentRead(word)
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
-        """Return True if a dispute blocks refunds of a disputed payment. If its disputes cannot be read, it is
-        blocked.
-        """
+        """Return True if a dispute blocks refunds of a disputed payment, or if the disputes cannot be read."""
         where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
         try:
             return blocks_refunds((await self._call("get", "/v1/disputes", where)).data)
@@ -233,9 +231,11 @@ class StripeProcessor:
         return word if charge_id is None else await self._charge(charge_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
-        page, and a page that is not answered is asked for again: a reconciliation reads more pages than one call may
-        take. Raises ValueError for a naive datetime."""
+        """Return all refund objects of the account made since `created_gte` (aware), newest first.
+
+        The deadline is for each page, and an unanswered page is requested again: a reconciliation reads more pages
+        than one call may take. Raises ValueError for a naive datetime.
+        """
         if created_gte.tzinfo is None:
             raise ValueError("created_gte needs a time zone")
         where = {"created": {"gte": int(created_gte.timestamp())}}
@@ -246,7 +246,7 @@ class StripeProcessor:
         return Found(tuple(listed))
 
     async def close(self) -> None:
-        """Close the connections; a second time does nothing."""
+        """Close the connections; a second call does nothing."""
         await self._http.close_async()
 
     async def _one(self, method: str, path: str, params: Mapping[str, Any]) -> Reply:
@@ -259,7 +259,7 @@ class StripeProcessor:
 
     async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
         async with asyncio.timeout(self._timeout_seconds):
-            # The raw request spares building an SDK object, and leaves the JSON as it was answered to be checked here.
+            # The raw request avoids building an SDK object, and returns the original JSON, which is checked here.
             response = await self._client.raw_request_async(method, path, **params)
         return _Response(response.data, response.headers)
 
@@ -267,7 +267,7 @@ class StripeProcessor:
         return to_page((await self._call("get", "/v1/refunds", params)).data)
 
     async def _page_patiently(self, params: Mapping[str, Any]) -> _Page:
-        """One page, asked for again while the answer is none or "not now"."""
+        """Return one page; repeat the request while there is no answer, or only "not now"."""
         async with asyncio.timeout(self._timeout_seconds * PAGE_DEADLINES):
             for pause_seconds in self._page_pauses_seconds:
                 try:
@@ -285,14 +285,17 @@ class StripeProcessor:
     async def _all_pages(
         self, where: Mapping[str, Any], pages_max: int, ask: Callable[[Mapping[str, Any]], Awaitable[_Page]]
     ) -> list[RefundObject]:
-        """Every object of the list once, in its order. Raises `Unreadable` for a list that does not come to an end:
-        half a list must never pass for the whole."""
+        """Return every object of the list once, in order.
+
+        Raises `Unreadable` for a list without an end: half a list must never pass for the whole.
+        """
         seen: dict[str, RefundObject] = {}
         after: dict[str, str] = {}
         for _ in range(pages_max):
             page, has_more = await ask({**where, "limit": PAGE_SIZE, **after})
             before = len(seen)
-            # Pages shift while refunds are being made: what comes twice is one object, and its later word counts.
+            # Pages shift while refunds are being made: an object that appears twice is one object, and its later state
+            # counts.
             seen.update((refund.processor_refund_id, refund) for refund in page)
             if not has_more:
                 return list(seen.values())
@@ -312,9 +315,11 @@ class _Response:
 
 
 class _Transport(stripe.HTTPClient):
-    """The SDK's HTTP client over aiohttp, with three differences from the one it ships: redirects are not followed
-    (a redirected POST may turn into a GET or reach another host), the size of an answer is bounded, and errors keep
-    their type, so that `classify` can tell a refused connection from a lost answer."""
+    """The SDK's HTTP client over aiohttp, with three differences from the SDK's own.
+
+    Redirects are not followed (a redirected POST may become a GET or reach another host). The size of an answer is
+    bounded. Errors keep their type, so that `classify` can distinguish a refused connection from a lost answer.
+    """
 
     name = "aiohttp"
 
@@ -353,8 +358,11 @@ class _Transport(stripe.HTTPClient):
 
 
 def classify(error: Exception) -> Failure:
-    """What a failed call means. Pure. Only a proof makes it anything but `Unanswered`: a connection that was never
-    made (`NotSent`), or an HTTP error that Stripe documents."""
+    """Return the meaning of a failed call. Pure.
+
+    The result is `Unanswered` unless there is a proof: a connection that was never made (`NotSent`), or an HTTP
+    error that Stripe documents.
+    """
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSent(clean(f"{type(error).__name__}: {error}"))
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
@@ -367,14 +375,18 @@ def classify(error: Exception) -> Failure:
 
 
 def _search_failure(error: Exception) -> ListFailure:
-    """A list refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    """Return the meaning of a failed list. A list cannot refuse a refund: an error that would do so is a fault of
+    the set-up here.
+    """
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
     return as_list_failure(classify(error))
 
 
 def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
-    """A refund that needs no reading must not wait for one that this server or this key does not allow."""
+    """Return the meaning of a failed reading. A refund must not wait for a reading that this server or key does not
+    allow.
+    """
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
         answer = ErrorAnswer.of(error)
         if is_no_way_to_read(answer.status, answer.code, answer.param):
