@@ -1,6 +1,6 @@
-"""The HTTP client under its name of the service: all of it is the distribution `refund-worker-client`.
+"""The HTTP client under the service's own package name; its code is the distribution `refund-worker-client`.
 
-That is installed by itself, or with the extra `refund-worker[client]`.
+Install that distribution alone, or use the extra `refund-worker[client]`.
 """
 
 from __future__ import annotations

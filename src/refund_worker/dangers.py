@@ -15,12 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 
 
-# The values that keep a certificate checked, as Celery and redis-py spell them. Every other value counts as a no.
+# The values that keep the certificate check on, as Celery and redis-py spell them. Every other value counts as off.
 CHECKED = {
     "ssl_cert_reqs": {"required", "optional", "cert_required", "cert_optional"},
     "ssl_check_hostname": {"true", "t", "yes", "y", "1"},
 }
-# No allocation to one owner is wider, and no other private network: to trust more is to trust strangers.
+# No allocation to one owner is wider, and no other private network: a wider network would include strangers.
 IPV4_PREFIX_MIN, IPV6_PREFIX_MIN = 8, 16
 PRIVATE_IPV6 = ipaddress.IPv6Network("fc00::/7")
 
@@ -28,7 +28,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Secret(Protocol):
-    """A setting whose value is not shown."""
+    """A setting whose value is hidden."""
 
     def get_secret_value(self) -> str:
         """Return the value itself."""

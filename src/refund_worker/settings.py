@@ -226,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def declared_clients(self) -> frozenset[str] | None:
-        """Return the clients that the Celery task accepts; None for any."""
+        """Return the clients that the Celery task accepts, or None for any."""
         return None if self.celery_clients is None else frozenset(_listed(self.celery_clients))
 
     @property
@@ -281,7 +281,7 @@ def _is_port(text: str | None) -> bool:
 
 
 def _check_broker(url: str) -> None:
-    """Raise `ValueError` for no broker, for several, or for a remote one that everybody could write to."""
+    """Raise `ValueError` for a missing broker, for several brokers, or for a remote one that is open to anyone."""
     # Celery treats each part of such a list as a separate broker, wherever the semicolon is. Two brokers would be two
     # rate limits, and Celery reads the second one without the guards that we put around the first.
     if ";" in url:

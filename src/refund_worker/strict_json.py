@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-# Levels of lists and objects within each other that a request may have; a valid one has far fewer.
+# Maximum nesting of lists and objects in a request; a valid one has far fewer levels.
 DEPTH_MAX = 20
 # An integer with more digits is out of every range. It is not converted: that takes long for very many digits.
 DIGITS_MAX = 30
@@ -82,5 +82,5 @@ def _integer(digits: str) -> int:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_no_constant, parse_int=_integer)
-# Finds where a value ends, whatever is in it: integers stay text, so that they cost no time.
+# Finds the end of a value, whatever it contains: integers stay text, so that they cost no time.
 _SCANNER = json.JSONDecoder(parse_int=str)

@@ -251,12 +251,12 @@ class RefundWorker:
     # --- results -----------------------------------------------------------------------------------------------------
 
     def refund(self, refund_id: str) -> api_schema.Refund:
-        """The refund as the API shows it. Raises `NotFound`."""
+        """Return the refund as the API shows it. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.refund_view(api_objects.find_refund(connection, refund_id))
 
     def customer(self, customer_id: str) -> api_schema.Customer:
-        """The customer as the API shows them: balance, available, payable. Raises `NotFound`."""
+        """Return the customer as the API shows it: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.customer(connection, customer_id)
 

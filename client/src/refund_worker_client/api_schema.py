@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing import TypedDict
 else:
     try:
-        from typing_extensions import TypedDict  # before Python 3.12 Pydantic reads no other
-    except ImportError:  # the client has no Pydantic and does without
+        from typing_extensions import TypedDict  # before Python 3.12 Pydantic accepts only this one
+    except ImportError:  # the client has no Pydantic and does not need it
         from typing import TypedDict
 
 T = TypeVar("T")
@@ -136,14 +136,14 @@ class PaymentRecorded(TypedDict):
 
 
 class Payment(PaymentRecorded):
-    """A payment as a caller records it: `captured_minor` and `refunded_minor` are there only where they were given."""
+    """A payment as a caller records it: `captured_minor` and `refunded_minor` are present only if they were given."""
 
     captured_minor: NotRequired[int]
     refunded_minor: NotRequired[int]
 
 
 class PaymentWord(TypedDict):
-    """A payment as its processor reported it at `read_at`; null is what it did not say."""
+    """A payment as its processor reported it at `read_at`; a value is null if the processor did not report it."""
 
     captured_minor: int | None
     currency: str
@@ -156,7 +156,7 @@ class PaymentWord(TypedDict):
 class PaymentRead(PaymentRecorded):
     """A payment with the processor's report on it.
 
-    `verified` is true where the report agrees, false where it does not or cannot be read, and null before the first
+    `verified` is true if the report agrees, false if it does not or cannot be read, and null before the first
     reading.
     """
 
@@ -199,7 +199,7 @@ class Customer(TypedDict):
 
 
 class PlannedLeg(TypedDict):
-    """A leg of a preview; `unreturnable_minor` is there only where it is not zero."""
+    """A leg of a preview; `unreturnable_minor` is present only if it is not zero."""
 
     payment_id: str
     processor: str
@@ -249,7 +249,7 @@ class Reject(TypedDict):
 
 
 class Batch(TypedDict):
-    """A batch and how far its refunds are; where it is `stopped`, `message` says what to do."""
+    """A batch and the progress of its refunds; if it is `stopped`, `message` says what to do."""
 
     batch_id: str
     status: BatchStatus
@@ -263,7 +263,7 @@ class Batch(TypedDict):
 
 
 class Switch(TypedDict):
-    """The kill switch of a processor; `paused_until` is set where the program opened a circuit."""
+    """The kill switch of a processor; `paused_until` is set if the program opened a circuit breaker."""
 
     name: str
     paused: bool

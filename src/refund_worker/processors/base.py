@@ -1,7 +1,7 @@
-"""What the program asks of a payment processor: its adapter, its webhook events and its capability table.
+"""Interfaces of a payment processor: its adapter, its webhook events and its capability table.
 
-An adapter translates one processor's wire format into the reply types of `domain.processor_replies`. It decides nothing
-about refunds. It raises nothing for anything that a server or a network can do: every outcome, a missing answer
+An adapter translates one processor's wire format into the reply types of `domain.processor_replies`. It makes no
+decisions about refunds. It raises no error for a failure of a server or a network: every outcome, a missing answer
 included, is a `Reply`. docs/adding-a-processor.md explains each part.
 """
 
@@ -103,7 +103,9 @@ class Capabilities:
     sources: Mapping[str, str]
 
     def rules(self, *, live: bool | None = None) -> ProcessorRules:
-        """Return what deciding needs of these facts. `live` is whether the credentials in use are live ones."""
+        """Return the rules that decisions need from these facts. `live` is True if the credentials in use are live
+        ones.
+        """
         return ProcessorRules(
             key_seconds=self.key_seconds,
             list_proves_absence=self.list_proves_absence,
@@ -115,10 +117,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EventHint:
-    """What a webhook event is about. It is a hint: the refund object is fetched before anything is decided.
+    """The subject of a webhook event. It is a hint: the refund object is fetched before anything is decided.
 
-    `leg_id` is our id in the object, None if the event does not give it. `says_whose` is False if the event names the
-    object without our ids: then only the fetched object shows whether it is one of ours.
+    `leg_id` is our id in the object, None if the event does not give it. `says_whose` is False if the event names
+    the object without our ids: then only the fetched object shows whether it is one of ours.
     """
 
     processor_refund_id: str
@@ -127,11 +129,13 @@ class EventHint:
 
 
 class InvalidEvent(ValueError):
-    """A webhook request that the processor did not sign with one of our secrets, or not recently, or is no event."""
+    """A webhook request that is no event, or that none of our secrets signed recently."""
 
 
 def is_plain_id(value: object) -> TypeGuard[str]:
-    """Return True for 1 to 255 printable ASCII characters: what is anything else is neither stored nor asked for."""
+    """Return True for 1 to 255 printable ASCII characters: any other value is neither stored nor sent to the
+    processor.
+    """
     return isinstance(value, str) and value.isascii() and value.isprintable() and 0 < len(value) <= ID_LENGTH_MAX
 
 

@@ -1,4 +1,4 @@
-"""Payments without an API (cash, bank transfer): a person pays them back by hand and says so with `resolve`."""
+"""Payments without an API (cash, bank transfer): a person pays them back manually and records it with `resolve`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ManualProcessor:
         self.name = name
 
     def freeze(self, order: RefundInstruction) -> str:
-        """What is to be paid back by hand, as canonical JSON."""
+        """Return the manual payment to make, as canonical JSON."""
         body = {
             "amount": order.amount_minor,
             "currency": order.currency,
@@ -44,31 +44,31 @@ class ManualProcessor:
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
     async def send(self, key: str, body: str) -> Reply:
-        """Always `Blocked`: nothing was created, a person must act."""
+        """Return `Blocked`: nothing was created, a person must act."""
         return PAY_MANUALLY
 
     async def fetch(self, processor_refund_id: str) -> Reply:
-        """Always `Misconfigured`: nothing that could be fetched was ever made here."""
+        """Return `Misconfigured`: no refund object exists here."""
         return NO_OBJECTS
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """Always an empty `Found`."""
+        """Return an empty `Found`."""
         return Found(())
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """Always `PaymentUnreadable`."""
+        """Return `PaymentUnreadable`."""
         return PaymentUnreadable("a payment by hand is recorded nowhere else")
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """Always an empty `Found`."""
+        """Return an empty `Found`."""
         return Found(())
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """Always `Misconfigured`, as for `fetch`."""
+        """Return `Misconfigured`, as `fetch` does."""
         return NO_OBJECTS
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 CAPABILITIES: Final = Capabilities(

@@ -6,14 +6,14 @@ from typing import Final
 
 from refund_worker.processors import registry
 
-# The kill switch's name for every processor at once: a payment of a processor called so could not be paused alone.
+# The kill switch's name for all processors: a processor with this name could not be paused alone.
 RESERVED: Final = frozenset({"all"})
 
 UNUSABLE: Final = "payment_id_unusable"
 
 
 def check_processor_name(name: str) -> str:
-    """The name. Raises ValueError for one that means something else here."""
+    """Return the name. Raises ValueError for a reserved name."""
     if name in RESERVED:
         raise ValueError(f"must not be {name}, which is the kill switch's name for all processors at once")
     return name
@@ -29,7 +29,7 @@ def check_payment_id(processor: str, processor_payment_id: str) -> None:
 
 
 def can_be_sent(processor: str, processor_payment_id: str) -> bool:
-    """Whether `check_payment_id` has nothing against it."""
+    """Return True if `check_payment_id` accepts the id."""
     try:
         check_payment_id(processor, processor_payment_id)
     except ValueError:

@@ -1,7 +1,7 @@
 """The registry of payment processors, with one line for each.
 
-Everything else asks here which processors there are. Reading the names imports nothing, and reading an entry imports
-only its folder's `ENTRY`; the adapter, with its SDK, is imported when it is made.
+All other modules get the processors from here. Reading the names imports nothing, and reading an entry imports only
+its folder's `ENTRY`; the adapter, with its SDK, is imported when it is made.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def rates(settings: Settings) -> dict[str, float]:
 
 
 def rules(settings: Settings) -> dict[str, ProcessorRules]:
-    """Return what deciding needs to know about each registered processor."""
+    """Return the rules that decisions need for each registered processor."""
     return {entry.name: entry.capabilities.rules(live=entry.live(settings)) for entry in entries()}
 
 

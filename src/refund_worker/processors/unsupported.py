@@ -1,5 +1,7 @@
-"""Payments that can't be asked about: of a processor without an adapter here, or under an id that its adapter can't
-send. Each of their refunds ends with a person."""
+"""Payments without a usable adapter: their processor has none here, or their id cannot be sent to it.
+
+Each of their refunds goes to a person.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,10 @@ OURS = "refund_worker_unserved"
 
 
 class UnsupportedProcessor:
-    """Implements `Processor` without any I/O: it moves no money and says so.
+    """Implements `Processor` without any I/O: it moves no money and reports that.
 
-    `frozen` is the body of the attempt at hand, "" where none is known. One that this class has not made was sent by
-    a version that served the processor: what became of it nobody here can say, so nothing is concluded.
+    `frozen` is the body of the current attempt, "" if none is known. A body that this class did not make was sent by
+    a version that supported the processor. Its result cannot be known here, so nothing is concluded.
     """
 
     reads_payments = False
@@ -40,39 +42,41 @@ class UnsupportedProcessor:
         self._no_access = Misconfigured(UNKNOWN, f"this version can't ask {name}: look there")
 
     def freeze(self, order: RefundInstruction) -> str:
-        """What is to be paid back by hand, marked as never sent anywhere."""
+        """Return the manual payment to make, marked as never sent."""
         return json.dumps(json.loads(ManualProcessor().freeze(order)) | {OURS: True}, sort_keys=True)
 
     async def send(self, key: str, body: str) -> Reply:
-        """`Blocked`: nothing was created, a person must act."""
+        """Return `Blocked`: nothing was created, a person must act. For a body of another version, return
+        `Misconfigured`.
+        """
         return self._no_access if self._was_sent else self._blocked
 
     async def fetch(self, processor_refund_id: str) -> Reply:
-        """`Misconfigured`: there is an object, which only a version with an adapter can ask about."""
+        """Return `Misconfigured`: the object exists, and only a version with an adapter can read it."""
         return self._no_access
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """An empty `Found` where this class has sent nothing, else `Misconfigured`."""
+        """Return an empty `Found` if this class made the body, so nothing was sent; else `Misconfigured`."""
         return self._no_access if self._was_sent else Found(())
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """Always `PaymentUnreadable`."""
+        """Return `PaymentUnreadable`."""
         return PaymentUnreadable("this version can't ask there")
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """`Misconfigured`: its list can't be read."""
+        """Return `Misconfigured`: the list cannot be read."""
         return self._no_access
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """`Misconfigured`, as for `fetch`."""
+        """Return `Misconfigured`, as `fetch` does."""
         return self._no_access
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class UnusablePayment(UnsupportedProcessor):
-    """Stands in for one payment that was recorded, by an earlier version, under an id that `name` can't be sent."""
+    """Replacement for the adapter of one payment whose id, recorded by an earlier version, cannot be sent to `name`."""
 
     def __init__(self, name: str, frozen: str = "") -> None:
         super().__init__(name, frozen)
@@ -82,7 +86,7 @@ class UnusablePayment(UnsupportedProcessor):
         self._no_access = Misconfigured(UNUSABLE, f"{name} can't be asked under the payment's recorded id: look there")
 
     def freeze(self, order: RefundInstruction) -> str:
-        """As above, without the id: it may be a client secret."""
+        """Return the body without the payment's id: it may be a client secret."""
         return super().freeze(replace(order, processor_payment_id=""))
 
 

@@ -1,11 +1,11 @@
-"""Keys of the HTTP door: made and shown once, stored as a hash, revocable, with an end if wanted.
+"""API keys: created and shown once, stored as a hash, revocable, with an optional expiry.
 
-A plain SHA-256 is the right hash here: a key is 256 random bits, so nobody can guess it from its hash, and a slow hash,
-which passwords need, would only make every request slow.
+A plain SHA-256 is the right hash here: a key is 256 random bits, so it cannot be guessed from its hash. A slow hash,
+which passwords need, would only slow down every request.
 
-A signed key has a second secret, which is never sent and so can't be kept as a hash. It is stored under a pad that only
-the key itself gives (HMAC of the key, of which the database has but a hash): neither what is in the database nor what
-goes over the wire is enough to sign.
+A signed key has a second secret. It is never sent, but it is needed to verify signatures, so it cannot be stored as a
+hash. It is stored encrypted with a pad derived from the key itself (an HMAC of the key; the database has only a hash of
+the key). Neither the database nor the network traffic is enough to sign a request.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from refund_worker.times import iso
 
 PREFIX = "rw_"
 KEY_BYTES = 32
-# A console user acts as "console/NAME": a key of that client, in whatever capitals, could pass for somebody else's act.
+# A console user acts as "console/NAME". A key of a client with that name, in any capitals, could pass for a console
+# user.
 CONSOLE = "console"
-# No slash: "client/name" is who acts, and two different pairs must not read the same.
+# No slash: "client/name" identifies the actor, and two different pairs must not give the same text.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 SIGNING_PREFIX = "rws_"
@@ -40,7 +41,7 @@ _PAD = b"refund-worker: pad of the signing secret"
 
 
 class Role(StrEnum):
-    """What the holder of a key may do; `engine/access/permissions.py` has the table."""
+    """Role of an API key; `engine/access/permissions.py` has the table of permissions."""
 
     VIEWER = "viewer"
     REQUESTER = "requester"
@@ -50,7 +51,9 @@ class Role(StrEnum):
 
 
 class ConsoleRole(StrEnum):
-    """What a user of the console may do; the same table. Every one of them sees the refunds of all clients."""
+    """Role of a console user; the table is in `engine/access/permissions.py`. Every role sees the refunds of all
+    clients.
+    """
 
     VIEWER = "viewer"
     SUPPORT = "support"
@@ -59,13 +62,15 @@ class ConsoleRole(StrEnum):
     ADMIN = "admin"
 
 
-# Of keys: whoever decides about refunds must see those of all clients; the others see their own client's only.
+# Roles of keys that decide about refunds must see those of all clients. The other roles see their own client's only.
 SEES_ALL_CLIENTS = frozenset({Role.APPROVER, Role.OPERATOR, Role.ADMIN})
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is calling. `expires_at` is in epoch seconds; with a `signing_secret` each request must be signed with it."""
+    """The authenticated caller. `expires_at` is in epoch seconds. If `signing_secret` is set, each request must be
+    signed.
+    """
 
     key_id: str
     name: str
@@ -76,21 +81,21 @@ class Identity:
 
     @property
     def actor(self) -> str:
-        """The name under which this caller's acts are recorded."""
+        """Return the name under which this caller's actions are recorded."""
         return f"{self.client}/{self.name}"
 
     @property
     def sees(self) -> str | None:
-        """The one client whose refunds are visible, or None for all."""
+        """Return the one client whose refunds are visible, or None for all clients."""
         if isinstance(self.role, ConsoleRole) or self.role in SEES_ALL_CLIENTS:
             return None
         return self.client
 
 
 def create_key(context: Context, *, name: str, client: str, role: str, expires_at: float | None = None) -> str:
-    """A new key, in plain text for the only time. `expires_at` is in epoch seconds.
+    """Create a key and return it in plain text; it is not shown again. `expires_at` is in epoch seconds.
 
-    Raises `InvalidRequest` naming the field, `Conflict` where the client has a live key of this name.
+    Raises `InvalidRequest` naming the field, `Conflict` if the client already has a live key with this name.
     """
     key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     _store(context, key, None, name=name, client=client, role=role, expires_at=expires_at)
@@ -100,7 +105,11 @@ def create_key(context: Context, *, name: str, client: str, role: str, expires_a
 def create_signed_key(
     context: Context, *, name: str, client: str, role: str, expires_at: float | None = None
 ) -> tuple[str, str]:
-    """The same with a signing secret: (key, secret). Requests with this key must be signed with that secret."""
+    """Create a key with a signing secret; return (key, secret). Every request with this key must be signed with the
+    secret.
+
+    Arguments and errors are those of `create_key`.
+    """
     key, secret = PREFIX + secrets.token_urlsafe(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
     _store(context, key, _padded(key, secret).hex(), name=name, client=client, role=role, expires_at=expires_at)
     return key, _signing_text(secret)
@@ -146,16 +155,16 @@ def _store(
 
 
 def list_keys(context: Context) -> list[dict[str, Any]]:
-    """All keys, the newest first, as JSON objects; what opens the door is not among it."""
+    """Return all keys, newest first, as JSON objects without the keys, their hashes and their secrets."""
     with context.database.read() as connection:
         at = context.clock(connection)
         return [_view(row, at) for row in api_keys.all_keys(connection)]
 
 
 def revoke_key(context: Context, key_id_or_name: str, *, client: str | None = None) -> dict[str, Any]:
-    """End a key, by its id or by its name (with `client` where several have one of that name), and return it.
+    """Revoke a key by its id or name and return it. Pass `client` if several clients have a key with that name.
 
-    Raises `NotFound`, or `Conflict` where the name is that of several keys.
+    Raises `NotFound`, or `Conflict` if several keys have that name.
     """
 
     def work(connection: Connection) -> dict[str, Any]:
@@ -173,7 +182,7 @@ def revoke_key(context: Context, key_id_or_name: str, *, client: str | None = No
 
 
 def authenticate(connection: Connection, presented: str) -> Identity | None:
-    """Whose key this is; None for a key that is unknown, revoked or past its end."""
+    """Return the identity of a presented key, or None if the key is unknown, revoked or expired."""
     if not _KEY.fullmatch(presented):
         return None
     row = api_keys.find_by_hash(connection, _hash(presented))
@@ -189,7 +198,9 @@ def _hash(key: str) -> str:
 
 
 def _padded(key: str, secret: bytes) -> bytes:
-    """The secret with its pad put on, or taken off again: both are 32 random bytes, used for each other only."""
+    """Encrypt or decrypt the secret with the key's pad. Both are 32 random bytes, and each pad is used for one secret
+    only.
+    """
     pad = hmac.new(key.encode("ascii"), _PAD, hashlib.sha256).digest()
     return bytes(one ^ other for one, other in zip(secret, pad, strict=True))
 

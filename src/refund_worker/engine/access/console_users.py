@@ -1,8 +1,8 @@
-"""People who sign in to the console: made by the command line, known by a password, held back when they guess.
+"""Console users: created with the command line, signed in with a password, slowed down after wrong passwords.
 
-Passwords are stored as Argon2 hashes; a session is known only by the hash of what its cookie holds, so that nobody who
-reads the database can go on with it. What wrong passwords cost stands in
-`engine/access/password_attempts.py`. Whatever is done to a user is a line of the audit trail, with who did it.
+Passwords are stored as Argon2 hashes. A session is stored as a hash of its cookie, so that a reader of the database
+cannot take it over. `engine/access/password_attempts.py` limits wrong passwords. Every change to a user is an event of
+the audit trail, with its actor.
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 
 SESSION_SECONDS = 12 * 3600.0
 IDLE_SECONDS = 2 * 3600.0
-# How long a password counts as just given: after that, acts with money ask for it again.
+# A password counts as recently entered for this long; after that, actions that move money ask for it again.
 CONFIRMED_SECONDS = 600.0
 SEEN_EVERY_SECONDS = 60.0
 
 _hasher = PasswordHasher()
-# Each check takes 64 MiB: a flood of sign-ins must not take all there is. Tries are read and counted inside it, so that
-# of guesses made side by side no more than these are looked at before the first of them counts.
+# Each check takes 64 MiB: a flood of sign-ins must not use up the memory. Attempts are read and counted while the
+# semaphore is held, so at most this many parallel guesses are checked before the first of them counts.
 _checks = threading.BoundedSemaphore(2)
-# Checked where there is no such user, so that the time it takes tells nothing.
+# Checked if the user does not exist, so that the response time does not reveal it.
 _NOBODYS_HASH = _hasher.hash(secrets.token_urlsafe(16))
 
 
 class WrongPassword(RefundWorkerError):
+    """The name or the password is wrong; the error does not say which."""
+
     code, status = "wrong_password", 403
 
 
 class TooManyTries(RefundWorkerError):
-    """`wait_seconds` until the next password is looked at."""
+    """Too many wrong passwords; the next one is checked after `wait_seconds`."""
 
     code, status, retryable = "too_many_tries", 429, True
 
@@ -65,7 +67,7 @@ class TooManyTries(RefundWorkerError):
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSession:
-    """Somebody signed in. `confirmed` is whether the password was given just now."""
+    """A signed-in console user. `confirmed` is True if the password was entered recently."""
 
     session_hash: str
     identity: Identity
@@ -73,14 +75,14 @@ class ConsoleSession:
 
     @property
     def form_token(self) -> str:
-        """What every form of this session carries."""
+        """Return the CSRF token that every form of this session carries."""
         return hashlib.sha256(b"form:" + self.session_hash.encode("ascii")).hexdigest()
 
 
 def create_user(context: Context, *, name: str, role: str, password: str | None = None, actor: str = "unknown") -> str:
-    """Make a user and return the password, generated unless given.
+    """Create a console user and return the password, generated unless given.
 
-    Raises `InvalidRequest` naming the field, `Conflict` where the name is taken, in other capitals too.
+    Raises `InvalidRequest` naming the field, `Conflict` if the name is taken, also in other capitals.
     """
     if not _NAME.fullmatch(name):
         raise InvalidRequest("name must be 1 to 100 letters, digits or . _ @ + -", field="name")
@@ -111,7 +113,7 @@ def _name_taken(row: RowMapping | None, name: str) -> Conflict:
 
 
 def checked_role(role: str) -> ConsoleRole:
-    """Raises `InvalidRequest` for what is no role of a console user."""
+    """Return the console role named `role`. Raises `InvalidRequest` if it is not a console role."""
     if role == Role.REQUESTER:
         raise InvalidRequest("requester is a role of API keys: for a person say support", field="role")
     if role not in list(ConsoleRole):
@@ -120,7 +122,7 @@ def checked_role(role: str) -> ConsoleRole:
 
 
 def _new_password(password: str | None) -> tuple[str, str]:
-    """(the password, generated unless given; its hash). Raises `InvalidRequest`."""
+    """Return (password, its hash); the password is generated unless given. Raises `InvalidRequest` for a bad length."""
     given = secrets.token_urlsafe(15) if password is None else password
     if not PASSWORD_LENGTH_MIN <= len(given) <= PASSWORD_LENGTH_MAX:
         message = f"the password must have {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters"
@@ -129,13 +131,13 @@ def _new_password(password: str | None) -> tuple[str, str]:
 
 
 def list_users(context: Context) -> list[dict[str, Any]]:
-    """All users by name, as JSON objects without their hashes."""
+    """Return all users by name, as JSON objects without password hashes."""
     with context.database.read() as connection:
         return [_view(row) for row in store.all_users(connection)]
 
 
 def disable_user(context: Context, name: str, *, actor: str = "unknown") -> dict[str, Any]:
-    """End a user's sessions and let them in no more; the name stays theirs. Raises `NotFound`."""
+    """Disable a user and end the user's sessions; the name stays reserved. Raises `NotFound`."""
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
         store.disable_user(connection, row["name"], now)
@@ -146,7 +148,7 @@ def disable_user(context: Context, name: str, *, actor: str = "unknown") -> dict
 
 
 def enable_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
-    """Let a disabled user sign in again, with the password and the role of before. Raises `NotFound`."""
+    """Let a disabled user sign in again with the earlier password and role. Raises `NotFound`."""
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
         if row["disabled_at"] is not None:
@@ -157,7 +159,7 @@ def enable_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
 
 
 def set_role(context: Context, name: str, role: str, *, actor: str) -> dict[str, Any]:
-    """Give a user another role, in live sessions at once. Raises `NotFound`, `InvalidRequest`."""
+    """Change the role of a user, in live sessions immediately. Raises `NotFound`, `InvalidRequest`."""
     checked_role(role)
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
@@ -169,9 +171,9 @@ def set_role(context: Context, name: str, role: str, *, actor: str) -> dict[str,
 
 
 def set_password(context: Context, name: str, *, password: str | None = None, actor: str) -> tuple[dict[str, Any], str]:
-    """Give a user another password; returns the user and the password, generated unless given.
+    """Change the password of a user; return (user, password). The password is generated unless given.
 
-    The user's sessions end, and wrong passwords of before are forgotten. Raises `NotFound`, `InvalidRequest`.
+    The user's sessions end, and earlier wrong passwords are forgotten. Raises `NotFound`, `InvalidRequest`.
     """
     given, password_hash = _new_password(password)
 
@@ -185,7 +187,7 @@ def set_password(context: Context, name: str, *, password: str | None = None, ac
 
 
 def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
-    """Forget the wrong passwords given for a user, so that the next one is looked at at once. Raises `NotFound`."""
+    """Forget a user's wrong passwords, so that the next one is checked immediately. Raises `NotFound`."""
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
         password_attempts.forget_all_of(connection, row["name"])
@@ -195,7 +197,7 @@ def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
 
 
 def _changed(context: Context, name: str, change: Callable[[Connection, RowMapping, float], None]) -> dict[str, Any]:
-    """The user as they are after `change`. Raises `NotFound`."""
+    """Run `change` on the user and return the user after it. Raises `NotFound`."""
 
     def work(connection: Connection) -> dict[str, Any]:
         locks.acquire(connection, Lock.ADD_USERS)
@@ -227,12 +229,17 @@ def _view(row: RowMapping) -> dict[str, Any]:
 
 
 def _role_of(row: RowMapping) -> ConsoleRole:
-    """The version before, which may still run while this one begins, calls support requester."""
+    """Return the role of a user row. The previous version, which may still run during an upgrade, stores support as
+    requester.
+    """
     return ConsoleRole.SUPPORT if row["role"] == Role.REQUESTER else ConsoleRole(row["role"])
 
 
 def sign_in(context: Context, *, name: str, password: str, address: str) -> str:
-    """What the session's cookie is to hold. Raises `WrongPassword`, whatever is wrong, or `TooManyTries`."""
+    """Check the password, start a session and return the value of its cookie.
+
+    Raises `WrongPassword` for an unknown or disabled user too, or `TooManyTries`.
+    """
     row = _checked_user(context, name, password, password_attempts.of_sign_in(name, address))
     cookie = secrets.token_urlsafe(32)
 
@@ -246,7 +253,7 @@ def sign_in(context: Context, *, name: str, password: str, address: str) -> str:
 
 
 def confirm(context: Context, session: ConsoleSession, *, password: str) -> None:
-    """The password again, before an act with money. Raises as `sign_in`."""
+    """Check the password again before an action that moves money. Raises the same errors as `sign_in`."""
     _checked_user(context, session.identity.name, password, password_attempts.of_session(session.session_hash))
 
     def work(connection: Connection) -> None:
@@ -256,9 +263,10 @@ def confirm(context: Context, session: ConsoleSession, *, password: str) -> None
 
 
 def find_session(context: Context, cookie: str, *, seen: bool = True) -> ConsoleSession | None:
-    """The session behind a cookie; None where it has ended or its user is disabled.
+    """Return the session of a cookie, or None if it has ended or its user is disabled.
 
-    `seen` is whether a person is there, and not just a page that refreshes itself: only that keeps it from ending.
+    `seen` is True for a request by a person and False for a page that refreshes itself: only a person keeps the
+    session from expiring.
     """
     session_hash = _hash(cookie)
     with context.database.read() as connection:
@@ -273,11 +281,14 @@ def find_session(context: Context, cookie: str, *, seen: bool = True) -> Console
 
 
 def sign_out(context: Context, session: ConsoleSession) -> None:
+    """End the session."""
     context.database.run(lambda connection: store.end_session(connection, session.session_hash))
 
 
 def _checked_user(context: Context, name: str, password: str, tries: Tries) -> RowMapping:
-    """The user whose password this is. Raises `WrongPassword`, whatever is wrong, or `TooManyTries`."""
+    """Check the password and return the user. Raises `WrongPassword`, which does not say what is wrong, or
+    `TooManyTries`.
+    """
     with _checks:
         with context.database.read() as connection:
             wait = password_attempts.seconds_to_wait(connection, tries, context.clock(connection))

@@ -1,14 +1,14 @@
-"""Wrong passwords, counted so that guessing stays slow and no stranger can keep anybody out.
+"""Counters of wrong passwords: guessing stays slow, and a stranger cannot lock out a user.
 
-Only wrong passwords count, and only against whoever gave them:
+Only wrong passwords count, and only for the person who entered them:
 
-- at sign-in, a name from one address: five are free, then each further one makes this name wait at this address, one
-  second, two, four, up to half a minute. The same name from another address is not touched.
-- one name from many addresses: after a hundred, at most one password a second is looked at, among those from addresses
-  that have used up their five. Whoever gives the right one within five tries is looked at at once.
-- confirming in a live session counts for that session alone.
+- At sign-in, one name from one address: five attempts are free. Each further one delays this name at this address by
+  one second, then two, four, up to half a minute. The same name from another address is not affected.
+- One name from many addresses: after a hundred wrong passwords, at most one password a second is checked among the
+  addresses that have used their five. The right password within five attempts is checked immediately.
+- A confirmation in a live session counts for that session only.
 
-A right password forgets what its address, or its session, has counted. What was held back is not counted.
+A right password clears the counter of its address or session. A rejected attempt during the delay is not counted.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from refund_worker.store.access import console_users as store
 
 FREE_TRIES = 5
 WAIT_SECONDS, WAIT_SECONDS_MAX = 1.0, 30.0
-# Only who is signed in is held back by these, and signing in again goes round it.
+# The limit affects only a signed-in user, who can sign in again to avoid it.
 SESSION_WAIT_SECONDS_MAX = 900.0
 FREE_TRIES_OF_NAME, NAME_WAIT_SECONDS = 100, 1.0
 TRIES_FORGOTTEN_SECONDS = 86_400.0
-# Whoever has an IPv6 address has this whole network.
+# A holder of an IPv6 address usually controls the whole /64 network.
 IPV6_PREFIX = 64
-# In these the whole of IPv4 is one such network: the IPv4 address in them tells people apart.
+# NAT64 maps all of IPv4 into one such network: the embedded IPv4 address distinguishes callers.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What the passwords of one person at one place count for. `name` is None in a live session."""
+    """Counters that one password attempt belongs to. In a live session `name` is None."""
 
     own: str
     name: str | None
@@ -43,18 +43,18 @@ class Tries:
 
 
 def of_sign_in(name: str, address: str) -> Tries:
-    """Those of whoever signs in as `name` from `address`."""
+    """Return the counters for a sign-in as `name` from `address`."""
     by_name = f"name:{_subject(name)}"
     return Tries(f"{by_name}|{place_of(address)}", by_name, WAIT_SECONDS_MAX)
 
 
 def of_session(session_hash: str) -> Tries:
-    """Those of a live session that gives its password again."""
+    """Return the counters for a password confirmation in a live session."""
     return Tries(f"session:{session_hash}", None, SESSION_WAIT_SECONDS_MAX)
 
 
 def seconds_to_wait(connection: Connection, tries: Tries, now: float) -> float:
-    """How long until the next password is looked at; 0 where it is now."""
+    """Return the seconds until the next password is checked; 0 if it is checked now."""
     count, last = _counted(connection, tries.own, now)
     if count < FREE_TRIES:
         return 0.0
@@ -68,19 +68,19 @@ def seconds_to_wait(connection: Connection, tries: Tries, now: float) -> float:
 
 
 def count_wrong(connection: Connection, tries: Tries, now: float) -> None:
-    """One wrong password more."""
+    """Count one more wrong password."""
     for subject in (tries.own, tries.name):
         if subject is not None:
             store.count_try(connection, subject, now, fresh_after=now - TRIES_FORGOTTEN_SECONDS)
 
 
 def forget_own(connection: Connection, tries: Tries) -> None:
-    """After the right password: its wrong ones before it were a person's, not a guesser's."""
+    """Clear the counter after the right password: the wrong ones before it came from the user, not from a guesser."""
     store.forget_tries(connection, tries.own)
 
 
 def forget_all_of(connection: Connection, name: str) -> None:
-    """Everything counted for a user: from every address, and in live sessions."""
+    """Clear all counters of a user, for every address and for live sessions."""
     by_name = f"name:{_subject(name)}"
     store.forget_tries(connection, by_name)
     store.forget_tries_below(connection, f"{by_name}|")
@@ -89,14 +89,14 @@ def forget_all_of(connection: Connection, name: str) -> None:
 
 
 def place_of(address: str) -> str:
-    """Whom an address stands for: itself, or the network of an IPv6 address."""
+    """Return the unit that an address is counted as: the address itself, or the network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address[:64]
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
-    # A socket for both kinds tells of IPv4 callers so.
+    # A dual-stack socket reports IPv4 callers in this form.
     within = parsed.ipv4_mapped or parsed.sixtofour
     if within is None and parsed in _NAT64:
         within = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
@@ -109,7 +109,7 @@ def _counted(connection: Connection, subject: str, now: float) -> tuple[int, flo
 
 
 def _subject(name: str) -> str:
-    """A name in small letters; what no user could be called as a hash, so that it takes the same room."""
+    """Return the name in lower case. A text that cannot be a user name is hashed, so that its length is bounded."""
     plain = name.lower()
     if len(plain) <= 100 and plain.isascii() and plain.isprintable() and "|" not in plain:
         return plain

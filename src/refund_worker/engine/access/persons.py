@@ -1,4 +1,4 @@
-"""Who is one person: links between a console user and the person's other names. Approval is held against them."""
+"""Links between a console user and the same person's other names. The four-eyes rule of approvals uses them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FORMS = "key:CLIENT/NAME for an API key, console/NAME for a console user, cli:NA
 _KEY = re.compile(r"(?:key:)?(?P<client>[^:/]+)/(?P<name>[^/]+)")
 _USER = re.compile(r"(?:console/|console:|user:)?(?P<name>[^:/]+)")
 _CLI = re.compile(r"cli:[^\s:]+")
-# What trusted code gave as its actor through the Python door, and the Celery door's own name.
+# Any actor: the Python API accepts any name from trusted code, and the Celery task has a name of its own.
 _ANY = re.compile(r"actor:(?P<actor>.+)")
 
 
 def link_person(context: Context, name: str, identity: str, *, by: str) -> dict[str, Any]:
-    """Say that the console user `name` is a person behind `identity`; {user, identity, linked}.
+    """Record that the console user `name` is the person behind `identity`; return {user, identity, linked}.
 
-    `linked` is False where it was said before. It counts at once, for refunds asked for earlier too. Raises
-    `InvalidRequest` for what is no identity, `NotFound` for a user or key that never was.
+    `linked` is False if the link existed already. It applies immediately, also to refunds requested earlier. Raises
+    `InvalidRequest` for a malformed identity, `NotFound` for a user or key that never existed.
     """
 
     def work(connection: Connection) -> dict[str, Any]:
@@ -45,7 +45,9 @@ def link_person(context: Context, name: str, identity: str, *, by: str) -> dict[
 
 
 def unlink_person(context: Context, name: str, identity: str, *, by: str) -> dict[str, Any]:
-    """Take a link back; {user, identity, linked: False}. Raises as `link_person`, `NotFound` for a link too."""
+    """Remove a link; return {user, identity, linked: False}. Raises as `link_person`, and `NotFound` for an unknown
+    link.
+    """
 
     def work(connection: Connection) -> dict[str, Any]:
         link = _link(connection, name, identity)
@@ -58,14 +60,14 @@ def unlink_person(context: Context, name: str, identity: str, *, by: str) -> dic
 
 
 def why_not_approve(connection: Connection, actor: str, requested_by: Collection[str]) -> dict[str, str]:
-    """Of those who asked, each that `actor` can't be the second person for, with the reason in words."""
+    """Return the requesters for whom `actor` cannot be the second person, each with the reason as text."""
     links = persons.links(connection)
     reasons = {asked: domain.why_not_approve(actor, asked, links) for asked in requested_by}
     return {asked: why for asked, why in reasons.items() if why is not None}
 
 
 def list_links(context: Context) -> list[dict[str, Any]]:
-    """All links by user, as {user, identity, linked_at, linked_by}."""
+    """Return all links by user, as {user, identity, linked_at, linked_by}."""
     with context.database.read() as connection:
         rows = persons.all_links(connection)
     return [
@@ -83,7 +85,7 @@ def _link(connection: Connection, name: str, identity: str) -> Link:
 
 
 def _user(connection: Connection, name: str) -> str:
-    """As the user acts, however the name was typed."""
+    """Return the actor name of a console user, with the stored capitals of the name."""
     row = console_users.find_user(connection, name)
     if row is None:
         raise NotFound(f"no user is named {name}: refund-worker users list shows who there is")
@@ -91,7 +93,7 @@ def _user(connection: Connection, name: str) -> str:
 
 
 def _actor(connection: Connection, identity: str) -> str:
-    """The identity as it stands in the trail."""
+    """Return the identity in the form that the audit trail uses."""
     if len(identity) > IDENTITY_LENGTH_MAX or not identity.isprintable():
         raise InvalidRequest(f"an identity has at most {IDENTITY_LENGTH_MAX} printable characters", field="identity")
     if _CLI.fullmatch(identity):

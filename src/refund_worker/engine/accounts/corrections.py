@@ -27,9 +27,11 @@ from refund_worker.store import ledger as ledger_store
 def correct(
     context: Context, *, customer_id: str, credits: int, reason: str, client: str, idempotency_key: str, actor: str
 ) -> tuple[RowMapping, bool]:
-    """A balance correction: (its transaction, whether it is new). The same key and body again gives the same one.
+    """Store a balance correction; return (its transaction, True if it is new).
 
-    Raises `NotFound` for the customer, `InsufficientBalance` where more would be taken than is available, `KeyReused`.
+    The same key with the same body returns the same transaction again. Raises `NotFound` for an unknown customer,
+    `InsufficientBalance` if it takes off more credits than are available, `KeyReused` for the same key with another
+    body.
     """
     body = {"customer_id": customer_id, "credits": credits, "reason": reason}
 
@@ -42,7 +44,8 @@ def correct(
             return _transaction(connection, earlier["result_id"]), False
         if account is None:
             raise NotFound(f"customer {customer_id} is not known")
-        # What puts credits on is never refused: a balance that a late failure left negative is filled up by steps.
+        # A correction that adds credits is never refused: a balance that a late failure left negative may be refilled
+        # in steps.
         if credits < 0 and account.available + credits < 0:
             raise InsufficientBalance(f"{-credits} credits to take off, {account.available} available on the balance")
         posting = ledger.correction(
@@ -72,13 +75,14 @@ def correct(
 def reverse_transaction(
     context: Context, transaction_id: str, *, actor: str, reason: str | None = None, client: str | None = None
 ) -> RowMapping:
-    """Make the linked reversal entry of a transaction once ("Delete" in the console), and return it each time.
+    """Store the linked reversal entry of a transaction once ("Delete" in the console); a repeated call returns the same
+    entry.
 
-    `reason` stands in the entry and in the refund's timeline. `client` limits whose refunds' and corrections' entries
-    are visible.
+    `reason` is stored in the entry and in the refund's timeline. With `client`, only the entries of that client's
+    refunds and corrections are visible.
 
-    Raises `NotFound`, `NotReversible` (only corrections and credit refunds to balance can be), `MoneyMoved`,
-    `BalanceSpent`.
+    Raises `NotFound`, `NotReversible` (only corrections and credit refunds to the balance can be reversed),
+    `MoneyMoved`, `BalanceSpent`.
     """
 
     def work(connection: Connection) -> RowMapping:
@@ -123,7 +127,9 @@ def reverse_transaction(
 
 
 def _is_visible(connection: Connection, row: RowMapping, client: str) -> bool:
-    """Refunds and corrections are their client's own; what the admin backend recorded of a customer is nobody's."""
+    """Return True if `client` may see the entry. Refunds and corrections belong to one client. Entries that the admin
+    backend recorded are visible to every client.
+    """
     if row["refund_id"]:
         return refunds.is_there(connection, row["refund_id"], client)
     return row["kind"] != EntryKind.CORRECTION or idempotency.is_result(connection, client, row["transaction_id"])

@@ -1,4 +1,4 @@
-"""What happened elsewhere, recorded here: payments, spends, corrections, and the reversal that "Delete" makes."""
+"""Payments that were made elsewhere, recorded here; each adds the purchased credits to the customer's balance."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from refund_worker.store import ledger as ledger_store
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The record is stored; `new` is False when it was stored before, with the same body."""
+    """Result for one stored record; `new` is False if it was already stored with the same body."""
 
     new: bool
 
 
 def record_payments(context: Context, records: Sequence[PaymentRecord]) -> list[Recorded | RefundWorkerError]:
-    """Store payments in one commit; each raises its customer's balance. Another body under a known id is refused."""
+    """Store payments in one commit; each raises its customer's balance. Return one answer for each record, in order.
+
+    A record gets `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
+    id.
+    """
     return run_again_once(context, lambda connection: _record_payments(connection, context, records))
 
 
@@ -53,7 +57,7 @@ def _record_payments(
             owners[record.processor, record.processor_payment_id] = record.payment_id
             new.append(record)
             answers.append(Recorded(new=True))
-    # Only theirs: a payment that is refused leaves no empty account behind.
+    # Only customers of new payments: a refused payment must not leave an empty account behind.
     accounts.insert_missing_customers(connection, [r.customer_id for r in new], now)
     payments.insert_payments(connection, new, now)
     ledger_store.insert_postings(connection, [_purchase(record) for record in new])
@@ -71,7 +75,9 @@ def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWor
 
 
 def _as_told(record: PaymentRecord) -> PaymentRecord:
-    """One body for the default, said or left out."""
+    """Return the record with the default of `captured_minor` filled in, so that both spellings of one body compare
+    equal.
+    """
     return replace(record, captured_minor=record.captured_minor or record.amount_minor)
 
 

@@ -27,7 +27,10 @@ from refund_worker.store import ledger as ledger_store
 
 
 def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
-    """Store spends in one commit, in order. A spend that the balance does not cover is refused."""
+    """Store spends in one commit, in order; return one answer for each record.
+
+    A spend that exceeds the available balance is refused with `InsufficientBalance`.
+    """
     return run_again_once(context, lambda connection: _record_spends(connection, records))
 
 
@@ -71,7 +74,7 @@ def _check_spend(
             return Recorded(new=False)
         return AlreadyRecorded(f"transaction {record.transaction_id} is already recorded with another body")
     if record.transaction_id.startswith(ledger.MADE_HERE):
-        # Else a backend's own entry would pass for the reversal or the purchase of that name, or keep it from being.
+        # Otherwise a spend of the backend could be mistaken for the reversal or purchase with that id, or block it.
         begin = " or ".join(ledger.MADE_HERE)
         return InvalidRequest(f"transaction_id: {begin} begins the ids that are made here", field="transaction_id")
     account = customers.get(record.customer_id)

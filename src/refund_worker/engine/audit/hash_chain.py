@@ -1,7 +1,7 @@
-"""The hash chain over ledger and events: who changes, deletes, reorders or cuts off rows is found out, row by row.
+"""The hash chain over ledger and events: it shows each row that was changed, deleted, reordered or cut off.
 
-Each seal covers the next rows of one table and the hash of the seal before it. Whoever can rewrite the whole database
-can rewrite the chain as well: that is what an anchor is for, the last hash kept in a file somewhere else.
+Each seal covers the next rows of one table and the hash of the seal before it. An attacker who can rewrite the whole
+database can rewrite the chain too. An anchor, the last hash stored in a file elsewhere, reveals that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ANCHOR_BYTES_MAX = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Rows of a table that are not as they were sealed. `what` says in which way."""
+    """Rows of a table that differ from their seal; `what` describes the difference."""
 
     table: str
     first_seq: int
@@ -40,8 +40,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`unsealed` rows are younger than the last seal: nothing can be said of them yet. `seals` are counted from
-    `first_seal` on."""
+    """Result of a verification.
+
+    `unsealed` rows are younger than the last seal, so they are not checked yet. `seals` counts from `first_seal`.
+    """
 
     first_seal: int
     seals: int
@@ -52,35 +54,36 @@ class Report:
 
     @property
     def whole(self) -> bool:
+        """Return True if nothing was found."""
         return not self.findings
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What was there when the sealer last looked, and the number of the first transaction that came after."""
+    """State at the sealer's last run, and the number of the first transaction that started after it."""
 
     top_seqs: Mapping[str, int]
     following: int
 
 
 class Sealer:
-    """Seals what nobody can still add to. One sealer for each scheduler; several at once seal nothing twice.
+    """Seals rows that no running transaction can still precede. One per scheduler; parallel sealers seal nothing twice.
 
-    On Postgres a row with a lower number can be committed after one with a higher. So what is seen now is sealed only
-    at a later look, once every transaction that ran at this one has ended, however long that takes.
+    On Postgres a row with a lower number can be committed after one with a higher number. So the rows visible now are
+    sealed only in a later run, after every transaction that runs now has ended, however long that takes.
     """
 
     def __init__(self) -> None:
         self._mark: _Mark | None = None
 
     def seal(self, context: Context) -> int:
-        """Seal what is settled; returns how many rows."""
+        """Seal all settled rows; return their number."""
         upto = self._settled(context)
         return sum(self._seal_table(context, table, upto[table]) for table in audit.COLUMNS) if upto else 0
 
     def _settled(self, context: Context) -> Mapping[str, int] | None:
         with context.database.read() as connection:
-            # In this order: whoever has a number up to these runs under one below the next transaction's.
+            # This order matters: a transaction with a row number up to these has an id below the next transaction's.
             tops = audit.top_seqs(connection)
             running = audit.running_transactions(connection)
         if running is None:
@@ -130,10 +133,10 @@ VERIFIED, ANCHORED, ACCEPTED = "verified", "anchored", "accepted"
 def verify(
     context: Context, anchor: Path | None = None, *, actor: str = "unknown", latest: int | None = None
 ) -> Report:
-    """Hold every sealed row against its seal, every seal against the one before, and the anchors against the seals;
-    note who did and what came of it. `latest` looks only at so many of the last seals.
+    """Check every sealed row against its seal, every seal against the one before, and the anchors against the seals.
 
-    Raises `UnreadableFile` for an anchor file that is none.
+    The check is recorded with its actor and result. `latest` limits it to this many of the last seals. Raises
+    `UnreadableFile` if the anchor file is not one.
     """
     anchors = read_anchors(anchor) if anchor else {}
     with context.database.read() as connection:
@@ -151,10 +154,10 @@ def verify(
 
 
 def accept_rows(context: Context, *, actor: str) -> list[Finding]:
-    """Take the covered rows that differ from their snapshots for right as they stand, and return what they differed in.
+    """Accept the current values of covered rows that differ from their snapshots; return the differences.
 
-    For what a program of the version before wrote during an upgrade, or a person repaired by hand. Who accepted what
-    stays noted. A row that is gone stays missed.
+    Use it for rows that the previous version wrote during an upgrade, or that a person repaired manually. The
+    acceptance is recorded with its actor. A deleted row is still reported as missing.
     """
 
     def work(connection: Connection) -> list[Finding]:
@@ -176,7 +179,7 @@ def _note(context: Context, kind: str, actor: str, note: Mapping[str, Any]) -> N
 
 
 class _Checker:
-    """Looks at the seals behind the first `skip`."""
+    """Checks all seals after the first `skip`."""
 
     def __init__(self, connection: Connection, skip: int = 0) -> None:
         self._connection = connection
@@ -206,7 +209,7 @@ class _Checker:
         table = seal["table_name"]
         if table not in self.sealed_upto:
             return
-        # Where a seal is missing, it is not known which rows lay before this one.
+        # If a seal is missing, the rows before this one are unknown.
         after = self.sealed_upto[table] if chained else seal["first_seq"] - 1
         sealed = parsed(seal["digests"])
         rows = self._rows(table, after, seal["last_seq"])
@@ -236,13 +239,16 @@ class _Checker:
         return any(explained_by(record, table, form, was, values) for record in records)
 
     def check_held(self) -> Iterator[Finding]:
-        """Sends that nobody let go: a status is in no snapshot, and another hand can change it; the lines say it."""
+        """Yield sends of refunds that were on hold without a release.
+
+        Snapshots do not contain a status, and another program can change it; the sealed events show it.
+        """
         span = self._looked_at_from[EVENTS], self.sealed_upto[EVENTS]
         for seq, refund_id, status in audit.sent_while_held(self._connection, *span):
             yield Finding(EVENTS, seq, seq, f"sent while {status}: {refund_id}")
 
     def check_covered(self) -> Iterator[Finding]:
-        """Rows that may change against their snapshots: all of them, or what the seals looked at tell of."""
+        """Yield changeable rows that differ from their snapshots: all rows, or those that the checked seals mention."""
         upto = self.sealed_upto[SNAPSHOTS]
         span = (self._looked_at_from[SNAPSHOTS], upto) if self._skip else None
         for table, seq, what in check_covered(self._connection, span):
@@ -263,7 +269,7 @@ def _check_anchors(anchors: Mapping[int, str], hashes: Mapping[int, str]) -> Ite
 
 
 def _ranges(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Findings of one kind about rows one after another, as one."""
+    """Merge findings of one kind about consecutive rows."""
     open_one: Finding | None = None
     for finding in findings:
         if open_one is not None:
@@ -281,9 +287,9 @@ def _ranges(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def write_anchor(context: Context, path: Path, *, actor: str = "unknown") -> dict[str, Any]:
-    """Append the last seal's number and hash to the file, and return them.
+    """Append the number and hash of the last seal to the file; return them.
 
-    Raises `NotFound` while nothing is sealed, `UnreadableFile` where the file cannot be written.
+    Raises `NotFound` while nothing is sealed, `UnreadableFile` if the file cannot be written.
     """
     with context.database.read() as connection:
         last = audit.last_seal(connection)
@@ -302,7 +308,7 @@ def write_anchor(context: Context, path: Path, *, actor: str = "unknown") -> dic
 
 
 def read_anchors(path: Path) -> dict[int, str]:
-    """Hash by seal number. Raises `UnreadableFile` naming the line."""
+    """Return the hash by seal number. Raises `UnreadableFile` naming the line."""
     found: dict[int, str] = {}
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The audit trail as people look at it: how far the chain is sealed, verified and anchored, and who did what."""
+"""The audit trail for display: how far the chain is sealed, verified and anchored, and who did what."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from refund_worker.errors import InvalidRequest
 from refund_worker.store import audit
 from refund_worker.times import iso
 
-# A search without a refund or a customer reads back so far, then says so: it must not read ten million lines.
+# A search without a refund or a customer reads at most this many rows back and says so: it must not read ten million
+# rows.
 LOOK_BACK = 20_000
 TABLES = {"timeline": "events", "ledger": "ledger_transactions"}
-# Which of the filters each of them knows.
+# The filters that each kind of entry accepts.
 FILTERS = {
     "timeline": ("refund_id", "actor", "kind", "alarm"),
     "ledger": ("refund_id", "actor", "kind", "customer_id"),
@@ -24,9 +25,10 @@ FILTERS = {
 
 
 def status(connection: Connection) -> Json:
-    """{sealed, unsealed_rows, verified, verified_all, anchored}: the last seal, and the last look of each kind.
+    """Return {sealed, unsealed_rows, verified, verified_all, anchored}: the last seal, and the last check of each kind.
 
-    `sealed` is {seal, hash, sealed_at}, a look {at, actor, first_seal, last_seal, rows, findings}; each null if never.
+    `sealed` is {seal, hash, sealed_at}; a check is {at, actor, first_seal, last_seal, rows, findings}; each is null if
+    never.
     """
     last, tops, upto = audit.last_seal(connection), audit.top_seqs(connection), audit.last_sealed_seqs(connection)
     return {
@@ -48,10 +50,11 @@ def _check(row: RowMapping | None) -> Json | None:
 def entries(
     connection: Connection, of: str = "timeline", *, before: int | None = None, limit: int = 50, **wanted: Any
 ) -> Json:
-    """What was done, the newest first, as {data, has_more, looked_back_to}; pass that on as `before` to see more.
+    """Return entries, newest first, as {data, has_more, looked_back_to}; pass `looked_back_to` as `before` to see
+    more.
 
-    `of` is "timeline" (lines as a refund's, with seq and refund_id) or "ledger" (transactions, with seq, customer_id
-    and actor). Raises `InvalidRequest` for a filter that these have not.
+    `of` is "timeline" (events in the form of a refund's timeline, with seq and refund_id) or "ledger" (transactions,
+    with seq, customer_id and actor). Raises `InvalidRequest` for a filter that this kind does not have.
     """
     if of not in TABLES:
         raise InvalidRequest(f"there are entries of {', '.join(TABLES)}", field="of")

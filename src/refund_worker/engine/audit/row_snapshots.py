@@ -1,6 +1,6 @@
-"""Rows that may change, held against the snapshots that each change of ours has appended.
+"""Changeable rows, compared with the snapshots that our own programs append at each change.
 
-Links between persons have no snapshots: each is held against the lines of the trail, which are sealed themselves.
+Links between persons have no snapshots: each is compared with the events of the trail, which are sealed themselves.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LINKS = "person_links"
 
 
 def check_covered(connection: Connection, span: tuple[int, int] | None = None) -> Iterator[tuple[str, int, str]]:
-    """(table, number of the latest snapshot or 0, what is wrong) of each row that is not as its snapshot says.
+    """Yield (table, number of the latest snapshot or 0, difference) for each row that differs from its snapshot.
 
-    With a `span` (after, up to) of snapshots only the rows that these tell of, and the small tables whole.
+    With a `span` (after, up to) of snapshots, only the rows in these snapshots are checked, and the small tables whole.
     """
     told = snapshots.changed_between(connection, *span) if span else None
     for table in COVERED:
@@ -42,7 +42,7 @@ def _check_links(connection: Connection) -> Iterator[tuple[str, int, str]]:
 
 
 def accept_current_rows(connection: Connection) -> list[tuple[str, int, str]]:
-    """Append a snapshot of each row that differs from its latest one; returns these as `check_covered` does."""
+    """Append a snapshot of each row that differs from its latest one; return these rows as `check_covered` does."""
     accepted = []
     for table in COVERED:
         differing = [row for row in snapshots.current_rows(connection, table, PAGE) if _difference(table, row)]

@@ -1,9 +1,10 @@
-"""How a row and a seal are hashed, in each form that a database may hold, and how an erased row is recognised.
+"""Hashes of rows and seals, in each form that a database may contain, and the check of an erased row.
 
-Form 1 hashes every column as it stands. Form 2 hashes the texts that people wrote apart, under a salt beside them. Once
-text and salt are overwritten, nobody can find the text again by guessing. The record of the erasure carries the hash of
-the texts, so that the rest of the row is still held against its seal. Whoever may append a record can make one up: it
-explains one mark in the place of all texts, never another text, and no line that tells of our own people.
+Form 1 hashes every column as it is. Form 2 hashes the texts that people wrote separately, with a salt stored in the
+row. Once text and salt are overwritten, the text cannot be found by guessing. The record of the erasure contains the
+hash of the texts, so that the rest of the row is still checked against its seal. An attacker who can append a record
+can forge one. A forged record explains only the erasure mark in all texts, never another text, and never a line about
+our own staff.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import audit
 
-# The form of the seals that are made now.
+# The form of new seals.
 FORM = 2
 
 
 def digest_of(table: str, form: int, values: Sequence[Any], texts_hash: str | None = None) -> str:
-    """Of a row without its number, so that a row that was moved is recognised where it is now.
+    """Return the digest of a row without its number, so that a moved row is recognised at its new place.
 
-    `values` are the columns of `audit.COLUMNS`, then the salt where the table has texts. `texts_hash` stands in for
-    that of texts which are gone.
+    `values` are the columns of `audit.COLUMNS`, then the salt if the table has texts. `texts_hash` replaces the hash of
+    texts that were erased.
     """
     names = audit.COLUMNS[table]
     texts = audit.TEXTS.get(table, ())
@@ -37,13 +38,13 @@ def digest_of(table: str, form: int, values: Sequence[Any], texts_hash: str | No
 
 
 def texts_hash_of(table: str, values: Sequence[Any]) -> str:
-    """The salted hash of a row's texts, as it goes into the digest of form 2."""
+    """Return the salted hash of a row's texts, as the digest of form 2 contains it."""
     texts = [value for name, value in zip(audit.COLUMNS[table], values, strict=False) if name in audit.TEXTS[table]]
     return _sha256([values[-1], *texts])
 
 
 def hash_of(previous: str, seal: Mapping[str, Any]) -> str:
-    """The hash of a seal, over that of the seal before it ("" for the first)."""
+    """Return the hash of a seal, which covers the hash of the seal before it ("" for the first)."""
     names = ["seq", "table_name", "first_seq", "last_seq", "rows", "digests"]
     if seal["form"] != 1:
         names.append("form")
@@ -56,16 +57,16 @@ def _sha256(values: Sequence[Any]) -> str:
 
 
 def parsed(digests: str) -> dict[int, str]:
-    """Digest by row number; a seal that was written over may hold anything, and then its hash has said so."""
+    """Return the digest by row number. An overwritten seal may contain anything; its wrong hash reports that."""
     pairs = (line.partition(":") for line in digests.splitlines())
     return {int(seq): digest for seq, _, digest in pairs if seq.isascii() and seq.isdigit() and len(seq) < 19}
 
 
 def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: float) -> dict[str, Any]:
-    """The record that makes up for overwriting the texts of a sealed row with `audit.ERASED`, and its salt with null.
+    """Return the erasure record for a sealed row whose texts become `audit.ERASED` and whose salt becomes null.
 
-    It goes into the transaction that overwrites them, before that happens. Raises `NotFound` for a row that is not
-    there or not sealed yet, `InvalidRequest` for one that can't be erased.
+    Store it in the transaction that overwrites the texts, before they are overwritten. Raises `NotFound` for a row that
+    does not exist or is not sealed yet, `InvalidRequest` for a row that cannot be erased.
     """
     rows = audit.rows_between(connection, table, seq - 1, seq, 1)
     seal = audit.seal_over(connection, table, seq)
@@ -88,17 +89,20 @@ def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: 
 
 
 def _is_erasable(table: str, form: int, row: Mapping[str, Any]) -> bool:
-    """Lines of no refund are about users, their links and roles, and switches: no customer's text is in them. Of an
-    approval form 1 could not say any more who gave it."""
+    """Return True if the row's texts may be erased.
+
+    Lines without a refund are about users, their links and roles, and switches; they contain no text of a customer. In
+    form 1, an erased approval would no longer show who gave it.
+    """
     if table != "events":
         return True
     return row["refund_id"] is not None and (form != 1 or row["kind"] != audit.APPROVED)
 
 
 def explained_by(erasure: RowMapping, table: str, form: int, was: str, values: Sequence[Any]) -> bool:
-    """Whether a row differs from its sealed digest `was` only by the erasure of its texts.
+    """Return True if a row differs from its sealed digest `was` only by the erasure of its texts.
 
-    In form 2 everything but the texts is still held against the seal; in form 1 against the record of the erasure.
+    In form 2, everything but the texts is still checked against the seal; in form 1, against the record of the erasure.
     """
     if erasure["was"] != was or erasure["becomes"] != _sha256(values) or values[-1] is not None:
         return False

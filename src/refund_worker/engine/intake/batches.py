@@ -1,7 +1,7 @@
-"""Many requests in one call: each with its own key and its own answer, a chunk to a commit.
+"""Many requests in one call: each with its own key and its own answer, one commit for each chunk.
 
-Dying midway loses nothing: each chunk is stored whole, with what became of its rows. A batch that nobody has gone on
-with for a while is shown as stopped; the same call again goes on where it ended.
+A crash loses nothing: each chunk is stored whole, with the results of its rows. A batch without progress for a while is
+shown as stopped; the same call again continues where it ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from refund_worker.times import iso
 TAKING_IN: Final = "taking_in"
 COMPLETE: Final = "complete"
 STOPPED: Final = "stopped"
-# No chunk takes so long, not even one whose every try waits for the database as long as it may.
+# No chunk takes this long, even if every attempt waits for the database as long as it may.
 STOPPED_SECONDS = 180.0
 
 
@@ -36,10 +36,10 @@ def accept_batch(
     actor: str,
     body_sha256: str | None = None,
 ) -> Batch:
-    """Take in all rows, in order; one that could not even be read comes as its `Refusal`. Returns the batch's view.
+    """Accept all rows in order; a row that could not be read is passed as its `Refusal`. Return the view of the batch.
 
-    A stopped batch of the same client and `body_sha256` is gone on with, after the rows that it has. Raises
-    `Unavailable` when the database can't be used; chunks already stored stay.
+    A stopped batch with the same client and `body_sha256` continues after its stored rows. Raises `Unavailable` if the
+    database cannot be used; chunks that are already stored stay.
     """
     batch_id, first = context.database.run(
         lambda connection: _begun(connection, context, client=client, actor=actor, body_sha256=body_sha256)
@@ -57,7 +57,7 @@ def accept_batch(
 def _begun(
     connection: Connection, context: Context, *, client: str, actor: str, body_sha256: str | None
 ) -> tuple[str, int]:
-    """The batch to fill, and its first row that is missing."""
+    """Return the batch to fill, and the index of its first missing row."""
     now = context.clock(connection)
     if body_sha256 is not None:
         stopped = batches.take_over(connection, client, body_sha256, TAKING_IN, now - STOPPED_SECONDS, now)
@@ -82,7 +82,7 @@ def _accept_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[R
 def _answers(
     chunk: Sequence[RefundRequest | Refusal], answers: Iterator[Accepted | Refusal]
 ) -> Iterator[Accepted | Refusal]:
-    """The answer of each row in its place."""
+    """Yield the answer of each row, in order."""
     for row in chunk:
         yield row if isinstance(row, Refusal) else next(answers)
 
@@ -96,9 +96,9 @@ def _row(answer: Accepted | Refusal) -> dict[str, Any]:
 def batch_view(
     connection: Connection, batch_id: str, *, now: float, client: str | None = None, rejects: int | None = None
 ) -> Batch:
-    """A batch with its rejects (the first of them, where `rejects` says how many), and how far its refunds are.
+    """Return a batch with its rejects (at most `rejects` of them, if given) and its refunds counted by status.
 
-    Raises `NotFound`, also for another client's.
+    Raises `NotFound` for an unknown batch, or one of another client.
     """
     batch = batches.find_batch(connection, batch_id)
     if batch is None or (client is not None and batch["client"] != client):
@@ -119,7 +119,7 @@ def batch_view(
 
 
 def status_of(batch: RowMapping, now: float) -> BatchStatus:
-    """Complete, being taken in, or stopped: not gone on with for a while."""
+    """Return the status: complete, being accepted, or stopped (no progress for `STOPPED_SECONDS`)."""
     if batch["status"] == COMPLETE:
         return COMPLETE
     return STOPPED if batch["updated_at"] <= now - STOPPED_SECONDS else TAKING_IN

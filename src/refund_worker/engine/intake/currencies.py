@@ -1,8 +1,8 @@
-"""The currencies that money can have come in: those of ISO 4217 that are tender somewhere.
+"""The currencies that a payment can have: those of ISO 4217 that are legal tender somewhere.
 
-From the Unicode CLDR's list of territories' currencies as Babel has it (read 2026-11; a test compares), which is itself
-too slow to import, with two of ISO 4217's that CLDR leaves out: VED, and ANG, in which payments were taken until 2025.
-Funds, metals and codes for tests are in ISO 4217 too, but nobody pays with them.
+Source: the Unicode CLDR's list of territories' currencies as Babel has it (read 2026-11; a test compares). Babel itself
+is too slow to import. CLDR leaves out two codes of ISO 4217: VED, and ANG, in which payments were taken until 2025. ISO
+4217 also has funds, metals and test codes, but no payment uses them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the Celery door refused, kept for operators: its sender hears nothing, so somebody else must see it."""
+"""Requests that the Celery task refused, stored for operators: the sender of a task gets no answer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _CUT = "…"
 
 
 def keep_refused(context: Context, door: str, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
-    """Store that `door` refused the request `fields` and why, secrets redacted and long text cut.
+    """Store that the entry point `door` refused the request `fields`, and why. Secrets are redacted and long text is
+    cut.
 
-    Raises `Unavailable` when the database can't be used.
+    Raises `Unavailable` if the database cannot be used.
     """
     asked = {name: value for name, value in fields.items() if name not in ("client", "idempotency_key")}
     row = {
@@ -43,7 +44,7 @@ def keep_refused(context: Context, door: str, fields: Mapping[str, Any], refusal
 
 
 def _name(value: object) -> str:
-    """The client or the key as it was sent; empty where it was none."""
+    """Return the client or the key as it was sent; empty if it was not text."""
     return _storable(value, NAME_LENGTH_MAX) if isinstance(value, str) else ""
 
 
@@ -55,15 +56,20 @@ def _text(asked: Mapping[str, Any]) -> str:
 
 
 def _storable(text: str, length_max: int) -> str:
-    """Redacted before it is cut, so that no half of a secret stays; without what a database or a terminal chokes on."""
-    # A little more than is kept: a text of many megabytes need not be searched to its end.
+    """Redact, then cut the text, so that no half of a secret remains. Replace characters that a database or terminal
+    rejects.
+    """
+    # Redact a little more than is stored; a text of many megabytes need not be searched to its end.
     clean = to_redacted(text[: length_max * 4])
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
     return clean if len(clean) <= length_max else clean[: length_max - len(_CUT)] + _CUT
 
 
 def refused_requests(connection: Connection, limit: int = 100, *, idempotency_key: str | None = None) -> list[Json]:
-    """The latest first: {door, client, idempotency_key, code, message, body, times, first_at, at}."""
+    """Return refused requests, latest first.
+
+    Each is {door, client, idempotency_key, code, message, body, times, first_at, at}.
+    """
     rows = store.refused(connection, limit, idempotency_key=idempotency_key)
     names = ("door", "client", "idempotency_key", "code", "message", "body", "times")
     return [

@@ -1,6 +1,6 @@
-"""Whole files taken in, batch by batch: what can't be used is told with its line, the rest goes on.
+"""Imports of whole files, batch by batch: an unusable row is reported with its line, and the import continues.
 
-Each batch is one commit; whatever stops the run midway, the same file again does the rest and nothing twice.
+Each batch is one commit. If a run stops midway, the same file again stores the rest and nothing twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = tuple[int, T | InvalidRequest]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that was not taken, and why."""
+    """A row that was refused, and the reason."""
 
     line: int
     code: str
@@ -36,7 +36,9 @@ class Rejected:
 
 @dataclass(slots=True)
 class Imported:
-    """What an import came to; `totals` are the new payments' minor units by currency, `credits` all new credits."""
+    """Result of an import; `totals` are the new payments' minor units by currency, `credits` the sum of all new
+    credits.
+    """
 
     imported: int = 0
     unchanged: int = 0
@@ -47,7 +49,7 @@ class Imported:
 
 @dataclass(slots=True)
 class Submitted:
-    """What a file of requests came to; `totals` are the minor units that the newly accepted ask for, by currency."""
+    """Result of a file of requests; `totals` are the minor units of the newly accepted requests, by currency."""
 
     accepted: int = 0
     replayed: int = 0
@@ -56,13 +58,13 @@ class Submitted:
 
 
 def no_progress(rows: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress of an import."""
 
 
 def import_payments(
     context: Context, rows: Iterable[Row[PaymentRecord]], progress: Callable[[int], None] = no_progress
 ) -> Imported:
-    """Store payments. `progress` is told how many rows each batch had. Raises `Unavailable`, `UnreadableFile`."""
+    """Store payments. `progress` receives the row count of each batch. Raises `Unavailable`, `UnreadableFile`."""
     report = Imported()
     for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_payments(context, b)):
         new = _count(report, batch, answers)
@@ -75,7 +77,7 @@ def import_payments(
 def import_spends(
     context: Context, rows: Iterable[Row[SpendRecord]], progress: Callable[[int], None] = no_progress
 ) -> Imported:
-    """Store spends, in order. `progress` is told how many rows each batch had. Raises as `import_payments`."""
+    """Store spends, in order. `progress` receives the row count of each batch. Raises as `import_payments`."""
     report = Imported()
     for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_spends(context, b)):
         report.credits += sum(record.credits for record in _count(report, batch, answers))
@@ -83,7 +85,7 @@ def import_spends(
 
 
 def _count(report: Imported, batch: Sequence[T], answers: Sequence[object]) -> list[T]:
-    """Count the answers in and return the records that are new."""
+    """Count the answers in the report and return the records that are new."""
     new = [record for record, answer in zip(batch, answers, strict=True) if isinstance(answer, Recorded) and answer.new]
     report.imported += len(new)
     report.unchanged += sum(1 for answer in answers if isinstance(answer, Recorded) and not answer.new)
@@ -93,7 +95,7 @@ def _count(report: Imported, batch: Sequence[T], answers: Sequence[object]) -> l
 def submit_requests(
     context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
 ) -> Submitted:
-    """Take in requests, in order. `progress` is told how many rows each batch had. Raises as `import_payments`."""
+    """Accept requests, in order. `progress` receives the row count of each batch. Raises as `import_payments`."""
     report = Submitted()
     for _, answers in _answered(context, rows, report.rejected, progress, lambda b: request_refunds(context, b)):
         new = _count_answers(report, answers)
@@ -105,10 +107,11 @@ def submit_requests(
 def try_requests(
     context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
 ) -> Submitted:
-    """What `submit_requests` would come to now; nothing is stored, nobody next_step and no writer held up.
+    """Return the result that `submit_requests` would have now. Nothing is stored, no task is woken, no writer is
+    blocked.
 
-    Each request sees what those before it would have taken; batches are read one after the other, as a submission
-    takes them, so what others do meanwhile counts for the later ones.
+    Each request sees the effects of those before it. Batches are read one after the other, as a submission does, so
+    concurrent changes affect the later ones.
     """
     report, rehearsal = Submitted(), DryRun()
 
@@ -123,7 +126,7 @@ def try_requests(
 
 
 def _count_answers(report: Submitted, answers: Sequence[object]) -> list[str]:
-    """Count them in; the ids of the newly accepted."""
+    """Count the answers in the report; return the ids of the newly accepted refunds."""
     new = [answer.refund_id for answer in answers if isinstance(answer, Accepted) and not answer.replayed]
     report.accepted += len(new)
     report.replayed += sum(1 for answer in answers if isinstance(answer, Accepted) and answer.replayed)
@@ -137,7 +140,7 @@ def _answered(
     progress: Callable[[int], None],
     take: Callable[[Sequence[T]], Sequence[A | RefundWorkerError]],
 ) -> Iterator[tuple[list[T], Sequence[A | RefundWorkerError]]]:
-    """Each batch's records with the answers of `take` to them; what is refused by anybody goes to `rejected`."""
+    """Yield each batch's records with the answers of `take`; all refused rows are appended to `rejected`."""
     for batch in batched(rows, context.batches.intake):
         numbered = [(line, item) for line, item in batch if not isinstance(item, InvalidRequest)]
         wrong: list[tuple[int, object]] = [(line, item) for line, item in batch if isinstance(item, InvalidRequest)]

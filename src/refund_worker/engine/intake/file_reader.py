@@ -1,8 +1,8 @@
-"""Reading the files of the contract: CSV with a header, or JSON lines, one record at a time.
+"""Readers for the contract's files: CSV with a header, or JSON lines, one record at a time.
 
-A file is read twice. The first pass, made on opening, proves that all of it can be read (UTF-8, structure, header), so
-that an unusable file is refused before anything of it is stored. The second gives the rows, each parsed or with what
-is wrong with it. Neither holds more than one record in memory.
+A file is read twice. The first pass, on opening, proves that the whole file is readable (UTF-8, structure, header), so
+that an unusable file is refused before any row is stored. The second pass yields the rows, each parsed or with its
+error. Neither pass holds more than one record in memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from refund_worker.strict_json import DIGITS_MAX, MalformedJson
 T = TypeVar("T")
 Cells = Mapping[str, Any]
 
-# Far above any honest record, and small enough that a file without line ends can't fill the memory.
+# Far above any real record, and small enough that a file without line ends cannot fill the memory.
 RECORD_BYTES_MAX = 1 << 20
 
 PAYMENT_COLUMNS = (
@@ -62,7 +62,7 @@ REFUND_COLUMNS = (
     "requested_at",
 )
 REFUND_COLUMNS_OPTIONAL = ("currency",)
-# An empty cell in these means that nothing is said; in the others it is an empty text, which they mostly refuse.
+# An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
 MAY_BE_EMPTY = (
     *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at"),
     *PAYMENT_COLUMNS_OPTIONAL,
@@ -70,7 +70,7 @@ MAY_BE_EMPTY = (
 INTEGERS = ("amount_minor", "credits", *PAYMENT_COLUMNS_OPTIONAL)
 _INTEGER = re.compile(r"-?[0-9]+")
 
-# What people have in their hands when it is not text, by its first bytes.
+# Common files that are not text, recognised by their first bytes.
 MISTAKEN = (
     (b"\x1f\x8b", "it is compressed with gzip: unpack it first"),
     (b"PK\x03\x04", "it is a ZIP archive or a spreadsheet: save it as {format} first"),
@@ -83,10 +83,10 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Rows(Generic[T]):
-    """The records of a file that was found readable: `count` of them, given anew by each iteration.
+    """The records of a readable file: `count` of them; each iteration reads them again.
 
-    An item is (number of the line where the record begins, the record or what is wrong with it). Iterating raises
-    `UnreadableFile` if the file is no longer the one that was looked at.
+    An item is (number of the line where the record begins, the record or its error). Iterating raises `UnreadableFile`
+    if the file changed since it was checked.
     """
 
     path: Path
@@ -98,26 +98,27 @@ class Rows(Generic[T]):
 
 
 class _Asked(Schema):
-    """What a row says beside the body of the request: under which key, and when."""
+    """Fields of a row in addition to the request body: its idempotency key and its time."""
 
     idempotency_key: str
     requested_at: Timestamp | None = None
 
 
 def read_payments(path: Path) -> Rows[PaymentRecord]:
-    """The payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
+    """Read the payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
     return _csv_rows(
         path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_schema(PaymentSchema, cells).record()
     )
 
 
 def read_spends(path: Path) -> Rows[SpendRecord]:
-    """The spends of a CSV file of transactions; any other kind is a row's error. Raises `UnreadableFile`."""
+    """Read the spends of a CSV file of transactions; any other kind is an error of its row. Raises `UnreadableFile`."""
     return _csv_rows(path, SPEND_COLUMNS, (), lambda cells: parse_schema(SpendSchema, cells).record())
 
 
 def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:
-    """The requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits it, whoever a row says has asked.
+    """Read the requests of a `.csv` or `.jsonl` file, all of them bulk. `actor` submits them, also if a row names a
+    requester.
 
     Raises `UnreadableFile`.
     """
@@ -146,9 +147,9 @@ def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundR
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The file, if it is a regular one with something in it that may be text. Raises `UnreadableFile`."""
+    """Open a regular, non-empty file that may be text. Raises `UnreadableFile`."""
     try:
-        # Opening a pipe would wait for its writer: what kind of thing it is comes first.
+        # Check the file type first: opening a pipe would wait for its writer.
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise UnreadableFile(f"{path}: it is a directory, name a file in it")
@@ -174,7 +175,7 @@ def _format(path: Path) -> str:
 
 @dataclass(slots=True)
 class LineReader:
-    """The lines of an open file as text. `record_begins` is called by whoever knows where a record ends."""
+    """The lines of an open file as text. The record parser calls `record_begins` at the end of each record."""
 
     path: Path
     file: IO[bytes]
@@ -182,7 +183,7 @@ class LineReader:
     _bytes_of_record: int = 0
 
     def record_begins(self) -> int:
-        """The number of the line where the next record begins."""
+        """Start a record; return the number of its first line."""
         self._bytes_of_record = 0
         return self.number + 1
 
@@ -210,6 +211,7 @@ class LineReader:
         return "is a quote never closed?" if self.path.suffix.lower() == ".csv" else "is a line end missing?"
 
     def unreadable(self, what: str, line: int | None = None) -> UnreadableFile:
+        """Return the error for a line (the current one unless given); `what` says what is wrong."""
         return UnreadableFile(f"{self.path}, line {self.number if line is None else line}: {what}")
 
 
@@ -260,7 +262,7 @@ def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], 
 
 
 def _csv_records(lines: LineReader) -> Iterator[tuple[int, list[str]]]:
-    """(line where it begins, fields) of each record that is not an empty line."""
+    """Yield (number of its first line, fields) for each record that is not an empty line."""
     reader = csv.reader(lines, strict=True)
     while True:
         line = lines.record_begins()
@@ -281,7 +283,7 @@ def _csv_records(lines: LineReader) -> Iterator[tuple[int, list[str]]]:
 def _checked_header(
     lines: LineReader, columns: list[str], required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[str]:
-    """The columns, each known and named once, none missing. Raises `UnreadableFile`."""
+    """Return the columns: each is known and named once, and none is missing. Raises `UnreadableFile` otherwise."""
     expected = f"the columns are {','.join(required)}"
     if len(columns) == 1 and any(other in columns[0] for other in ";\t|"):
         raise lines.unreadable(f"the fields are not separated by commas: {expected}")
@@ -305,7 +307,7 @@ def _cell(name: str, text: str) -> str | int | None:
 
 
 def strict_integer(text: str, name: str) -> int:
-    """ASCII digits after an optional minus, nothing else; raises `InvalidRequest` naming the field."""
+    """Return the integer in `text`: ASCII digits after an optional minus. Raises `InvalidRequest` naming the field."""
     if not _INTEGER.fullmatch(text):
         raise InvalidRequest(f"{name}: must be an integer in digits only", field=name)
     if len(text) > DIGITS_MAX:
@@ -321,7 +323,7 @@ def _json_rows(path: Path, parse: Callable[[Cells], T]) -> Rows[T]:
 
 
 def _json_records(lines: LineReader) -> Iterator[tuple[int, str]]:
-    """(line, text) of each line that is not empty; the first must at least begin like an object."""
+    """Yield (line number, text) for each line that is not empty; the first must begin like an object."""
     first = True
     while True:
         line = lines.record_begins()
@@ -332,7 +334,7 @@ def _json_records(lines: LineReader) -> Iterator[tuple[int, str]]:
             continue
         if first and not text.startswith("{"):
             raise lines.unreadable("this is not JSON lines: each line must be one object {…}")
-        if "\r" in text:  # no text in JSON holds one as it is
+        if "\r" in text:  # JSON escapes a CR inside a text
             raise lines.unreadable(OLD_LINE_ENDS)
         first = False
         yield line, text

@@ -1,4 +1,4 @@
-"""The Python door: a refund requested inside the caller's own transaction; it commits or rolls back with it."""
+"""The Python API: request a refund inside the caller's own transaction; it commits or rolls back with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from refund_worker.settings import Settings, load_settings
 from refund_worker.store import database
 from refund_worker.store.database import begin_for_real
 
-# Fields of a request that say who asks, not what is asked.
+# Fields of a request that identify the requester, not the request.
 ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk")
 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What taking in needs, without a database or processors of our own."""
+    """The settings that acceptance needs, without a database or processors of our own."""
 
     policy: Policy
     limits: Limits
@@ -39,12 +39,15 @@ class _Terms:
 def request_refund(
     session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None
 ) -> Accepted:
-    """Accept `request` in the transaction of `session` and return the refund's id; it is worked on after the commit.
+    """Accept `request` in the transaction of `session` and return the refund's id; processing starts after the
+    commit.
 
-    The caller's code is trusted: `request.actor` is recorded as it is, counted by the limits, and can't approve;
-    `request.requested_by` is a note beside it. The same key and body again gives the same refund, with `replayed` True.
+    The caller's code is trusted. `request.actor` is recorded as given, counts against the limits, and cannot
+    approve. `request.requested_by` is only a note. The same key and body again returns the same refund, with
+    `replayed` True.
+
     Raises a `Refusal` (its `code` says why) and then has written nothing; the transaction stays usable. Raises
-    `UnsafeSavepoint` on SQLite inside a savepoint that may be no transaction's. `settings` default to the
+    `UnsafeSavepoint` on SQLite inside a savepoint that may have no enclosing transaction. `settings` default to the
     environment's.
     """
     settings = settings or load_settings()
@@ -63,7 +66,7 @@ def request_refund(
         with connection.begin_nested():
             (answer,) = accept_requests(connection, terms, [checked])
     except IntegrityError:
-        # Another transaction has taken the key between our look and our insert: now it can be seen.
+        # Another transaction stored the key between our check and our insert: now its row is visible.
         with connection.begin_nested():
             (answer,) = accept_requests(connection, terms, [checked])
     if isinstance(answer, Refusal):
@@ -72,10 +75,10 @@ def request_refund(
 
 
 def _begun(session: Session | Connection) -> Connection:
-    """The caller's connection, with a transaction that the database knows of."""
+    """Return the caller's connection, with a transaction that the database has really begun."""
     outermost = session.get_bind() if isinstance(session, Session) else session
     if isinstance(outermost, Connection):
-        # First of all: a session that joins somebody's connection begins with a savepoint.
+        # This comes first: a session that joins an existing connection begins with a savepoint.
         begin_for_real(outermost)
     if isinstance(session, Connection):
         return session

@@ -1,4 +1,4 @@
-"""What comes in through every door (HTTP, Celery, files), checked for syntax in one place.
+"""Request schemas of every entry point (HTTP API, Celery task, files): the syntax is checked in one place.
 
 Strict: integers are integers (no floats, bools, exponents, or digits of other scripts), unknown fields are refused.
 """
@@ -36,7 +36,7 @@ CLIENT_LENGTH_MAX = 200
 METADATA_KEYS_MAX = 20
 METADATA_NAME_LENGTH_MAX = 40
 _NAME_SHOWN_MAX = 60
-# No payment and no key has a time outside of these; every one within can be shown again in any time zone.
+# No payment or key has a time outside this range; every time inside it can be displayed in any time zone.
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
 TIME_EXAMPLE = "2026-11-23T09:00:00Z"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -62,7 +62,7 @@ def _timestamp(value: object) -> float:
         raise ValueError(f"must be an ISO 8601 time such as {TIME_EXAMPLE}") from None
     if parsed.tzinfo is None:
         raise ValueError("must say its time zone, such as a Z at the end")
-    # Not before it is in UTC: at the ends of the calendar a time zone leads out of it.
+    # Compare in UTC: at the ends of the calendar, a time zone can lead out of it.
     seconds = parsed.timestamp()
     if not EARLIEST <= seconds < LATEST:
         raise ValueError("must be from 1970 on and before 2200")
@@ -76,7 +76,7 @@ def _known_currency(value: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    """Integers are kept as their digits; nothing else that is no text is."""
+    """Return an integer as its digits; return every other value unchanged."""
     return str(value) if type(value) is int else value
 
 
@@ -84,7 +84,8 @@ def _midnight(value: object) -> object:
     return f"{value}T00:00:00Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
 
 
-# What every id keeps to, for programs that make their checks from the API's description; the rest is in its words.
+# Rules that every id follows, for programs that derive checks from the API's description. The rest is described in the
+# text.
 ID_SCHEMA: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
@@ -93,11 +94,11 @@ ID_SCHEMA: dict[str, Any] = {
     "description": "printable characters, spaces inside allowed; no control or invisible formatting characters, no "
     "segment . or .. between slashes; compared in Unicode's NFC. In a URL a slash is sent as %2F.",
 }
-# An id that a record brings in, and one of something that is recorded already.
+# `Id`: an id that a record introduces. `KnownId`: the id of something already recorded.
 Id = Annotated[str, AfterValidator(ids.checked_id), WithJsonSchema(ID_SCHEMA)]
 KnownId = Annotated[str, AfterValidator(ids.known_id), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
-# Of a payment that a person made: compared with ids of refund objects, so that a blank too many must not hide one.
+# Reference of a manual payment. It is compared with ids of refund objects, so an extra blank must not hide a match.
 Reference = Annotated[
     str,
     Field(min_length=1, max_length=ids.ID_LENGTH_MAX),
@@ -105,7 +106,7 @@ Reference = Annotated[
     AfterValidator(_no_card_number),
 ]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
-# In lower or upper case; kept in upper case.
+# Accepted in lower or upper case; stored in upper case.
 Currency = Annotated[
     str,
     Field(pattern=r"^[A-Za-z]{3}$", description="a currency of ISO 4217, in either case"),
@@ -126,13 +127,13 @@ _Words = Annotated[
     ],
     Field(max_length=METADATA_KEYS_MAX),
 ]
-# The caller's own words: null is the same as none, an integer the same as its digits.
+# The caller's own data: null means empty, an integer is stored as its digits.
 Metadata = Annotated[
     _Words, BeforeValidator(lambda value: {} if value is None else value, json_schema_input_type=_Words | None)
 ]
 
 
-# For filters: a day alone begins at midnight in UTC.
+# For filters: a day without a time begins at midnight in UTC.
 Since = Annotated[Timestamp, BeforeValidator(_midnight, json_schema_input_type=datetime | date)]
 
 
@@ -168,11 +169,12 @@ class PaymentSchema(Schema):
     @field_validator("processor_payment_id")
     @classmethod
     def _can_be_sent(cls, value: str, fields: ValidationInfo) -> str:
-        """By the adapter's own check, and never stored or said again where it fails: it may be a secret."""
+        """Check the id with the adapter's own rules. A failing id may be a secret: it is never stored or repeated."""
         check_payment_id(fields.data.get("processor", ""), value)
         return value
 
     def record(self) -> PaymentRecord:
+        """Return the payment as a record, with `refunded_minor` 0 if absent."""
         return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
 
 
@@ -187,6 +189,7 @@ class SpendSchema(Schema):
     occurred_at: Timestamp
 
     def record(self) -> SpendRecord:
+        """Return the spend as a record."""
         return SpendRecord(**self.model_dump(exclude={"kind"}))
 
 
@@ -226,7 +229,7 @@ class RefundSchema(Schema):
         bulk: bool = False,
         requested_at: float | None = None,
     ) -> RefundRequest:
-        """With who asks and under which key. Raises `InvalidRequest` for an unusable key or client."""
+        """Return the request with its requester and key. Raises `InvalidRequest` for an unusable key or client."""
         return RefundRequest(
             idempotency_key=checked_key(idempotency_key),
             client=checked_client(client),
@@ -238,12 +241,15 @@ class RefundSchema(Schema):
 
 
 def parse_since(created_gte: str) -> float:
-    """Epoch seconds of a filter's time or day. Raises `InvalidRequest` naming `created_gte`."""
+    """Return the epoch seconds of a filter's time or day. Raises `InvalidRequest` naming `created_gte`."""
     return parse_schema(_CreatedSince, {"created_gte": created_gte}).created_gte
 
 
 def checked_key(key: str) -> str:
-    """The idempotency key, or `InvalidRequest`: 1 to 255 printable ASCII characters without blanks at the ends."""
+    """Return the idempotency key: 1 to 255 printable ASCII characters without blanks at the ends.
+
+    Raises `InvalidRequest` for any other text.
+    """
     try:
         return ids.checked_key(key)
     except ValueError as wrong:
@@ -251,7 +257,10 @@ def checked_key(key: str) -> str:
 
 
 def checked_client(client: object) -> str:
-    """The name of who asks, or `InvalidRequest`: another spelling of it would be another owner of the same keys."""
+    """Return the name of the client. Another spelling of it would be another owner of the same keys.
+
+    Raises `InvalidRequest` if it is not a short printable text without blanks at its ends.
+    """
     if isinstance(client, str) and 0 < len(client) <= CLIENT_LENGTH_MAX and client.isprintable():
         if client == client.strip():
             return client
@@ -260,7 +269,7 @@ def checked_client(client: object) -> str:
 
 
 def known_id(value: str, field: str) -> str:
-    """The id of something recorded, in the spelling that is stored, or `InvalidRequest` naming `field`."""
+    """Return the id of something recorded, in its stored spelling. Raises `InvalidRequest` naming `field`."""
     try:
         return ids.known_id(value)
     except ValueError as wrong:
@@ -275,7 +284,7 @@ SomeBody = TypeVar("SomeBody", bound=Schema)
 
 
 def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
-    """The body, or `InvalidRequest` naming the first field that is wrong and what it should be."""
+    """Return the validated body. Raises `InvalidRequest` naming the first wrong field and what it should be."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -283,7 +292,7 @@ def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
-    """The first thing wrong, in one line."""
+    """Return the first error as an `InvalidRequest`, in one line."""
     first = error.errors()[0]
     field = _shown(first["loc"])
     message = _in_plain_words(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
@@ -291,14 +300,16 @@ def invalid(error: ValidationError) -> InvalidRequest:
 
 
 def _shown(place: tuple[int | str, ...]) -> str | None:
-    """Where it is wrong. Names of metadata and of unknown fields are a caller's own text: a card number may be one."""
+    """Return the path of the wrong field. Names in metadata and unknown fields are caller text and may be a card
+    number.
+    """
     names = [to_redacted(str(part))[:_NAME_SHOWN_MAX] for part in place if part != "[key]"]
     shown = ".".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) for name in names)
     return shown or None
 
 
 def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
-    """What Pydantic says in its own words, in ours; None where its words do."""
+    """Return our own text for a Pydantic error, or None if Pydantic's text is clear enough."""
     match kind:
         case "extra_forbidden":
             return "this field is not known"

@@ -1,9 +1,9 @@
-"""When the database's clock has been set back: whatever waits for a time that was reached before is looked at now.
+"""Handling of a database clock that went back: refunds that wait for a time are processed now.
 
-Leases, waits and the age of keys are differences of the database's times. After the clock went back by a day, a dead
-worker's lease would last a day, and then a key that is a day older than it looks would be replayed. What was written
-at a time that has not come yet gives the step away. Each decision dates what it finds anew (`domain.draft`); this wakes
-those that nobody would come to before the old times are reached again.
+Leases, waits and the age of keys are differences between times of the database. After the clock went back by a day,
+a crashed worker's lease would last a day. Then a key that is a day older than it appears would be sent again. A row
+written at a future time reveals the step. Each decision corrects the times that it finds (`domain.draft`). This job
+re-queues the refunds that would otherwise wait until the old times are reached again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("refund_worker.clock")
 
 
 def handle_clock_rollback(context: Context) -> int:
-    """Wake what was written in the clock's future; returns how many refunds that were."""
+    """Re-queue refunds whose `updated_at` lies in the clock's future; return how many there were."""
     with context.database.read() as connection:
         if not refunds.written_after(connection, context.clock(connection) + CLOCK_SLACK_SECONDS):
             return 0

@@ -1,8 +1,8 @@
-"""Counting for the plots: the timelines, line by line and each line once, into sums by day.
+"""Daily sums for the charts: each event of the timelines is counted once, by day.
 
-It goes behind the sealer, which knows up to where nobody can still add a line; what is counted with the place where
-counting stopped is one transaction. So the sums are those of the timelines whenever a process dies, and nobody who
-works on refunds waits for a counter.
+Counting follows the sealer, which knows up to which row no event can still be added. The sums and the position of
+the counter are stored in one transaction. So the sums match the timelines even after a crash, and no worker waits
+for the counter.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ from refund_worker.store.reporting.daily_stats import Slot
 from refund_worker.times import HOUR, day_of
 
 LINES_AT_ONCE = 2_000
-# By the day of acceptance: refunds by the status they have now, and minor units asked for by currency.
+# By the day of acceptance: refunds by their current status, and requested minor units by currency.
 BY_STATUS, ASKED = "standing", "asked"
-# By the day when the processor's word came: minor units by currency, and how long it took since the request.
+# By the day of the processor's answer: minor units by currency, and the time since the request.
 PAID, PAID_LATER_LOST, LATE = "paid", "paid_later_lost", "late_failures"
 TO_ACCEPTED, TO_CONFIRMED = "seconds_to_accepted", "seconds_to_confirmed"
-# Second payments that did not happen, by day.
+# Prevented second payments, by day.
 SENT_AGAIN, FOUND = "sent_again_under_its_key", "found_instead_of_sent"
-# By hour, in seconds: the oldest of the unfinished when it was looked at, at most.
+# By hour: the highest age of the oldest unfinished refund, in seconds.
 OLDEST = "oldest_unfinished"
 
-# Durations are counted in steps of a tenth: a percentile read from them is right to within that.
+# Durations are counted in steps of ten percent: a percentile read from them is right to within that.
 STEP = 1.1
 SECONDS_MIN = 0.01
 
 
 def count_daily_stats(context: Context) -> int:
-    """Count what is settled since the last time, and look at the oldest; returns how many lines were counted."""
+    """Count all settled events and record the age of the oldest unfinished refund; return how many events were
+    counted.
+    """
     total = 0
     while count := context.database.run(_count_next):
         total += count
@@ -88,7 +90,7 @@ def _count_refund(changes: defaultdict[Slot, int], line: RowMapping) -> None:
 
 
 def _count_leg(changes: defaultdict[Slot, int], line: RowMapping) -> None:
-    """A line about one leg: `from` says whether it is news, `kind` what kind of news."""
+    """Count an event about one leg: `from` shows whether it is a change, `kind` what changed."""
     day, before, money = day_of(line["at"]), line["from_status"], line["amount_minor"]
     match line["kind"].removeprefix("leg_"):
         case LegOutcome.ACCEPTED | LegOutcome.REQUIRES_CUSTOMER | LegOutcome.PAID as outcome:
@@ -109,7 +111,9 @@ def _step(seconds: float) -> str:
 
 
 def percentile(steps: Mapping[str, int], share: float) -> float | None:
-    """The seconds that this share of the durations does not exceed, to within a tenth; None of nothing."""
+    """Return the seconds that this share of the durations does not exceed, to within ten percent, or None if none
+    exist.
+    """
     left = share * sum(steps.values())
     for step in sorted(steps, key=int):
         left -= steps[step]

@@ -1,4 +1,4 @@
-"""The sweep: what is due in the database. It, not the broker, decides when a refund is looked at."""
+"""The sweep: refunds that are due in the database. It decides when a refund is processed, not the broker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from refund_worker.store import refunds
 
 
 def due_ids(context: Context, *, bulk: bool, limit: int) -> list[str]:
-    """Return up to `limit` ids of refunds that are due and in nobody's hands, the longest waiting first."""
+    """Return up to `limit` ids of refunds that are due and not leased by a worker, the longest waiting first."""
     with context.database.read() as connection:
         return refunds.due_ids(connection, context.clock(connection), limit, bulk=bulk)

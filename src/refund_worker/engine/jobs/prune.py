@@ -1,7 +1,7 @@
-"""What nobody needs any more: notifications delivered and events taken in long ago, old refusals of the Celery door,
-wrong passwords that count no more.
+"""Deletes old rows: delivered notifications, processed events, requests that the Celery task refused, expired
+wrong-password counts.
 
-Nothing of the ledger, of a refund or of its timeline is ever pruned, nor a notification that nobody has taken.
+Nothing of the ledger, of a refund or of its timeline is ever deleted, nor an undelivered notification.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from refund_worker.store.access import console_users
 log = logging.getLogger("refund_worker.prune")
 
 DAY_SECONDS = 86_400
-# As long as processors keep their events: whoever lost some notices within a month, and can ask for them again.
+# As long as processors keep their events: a receiver that lost some notices within a month and can request them again.
 DELIVERED_SECONDS = 30 * DAY_SECONDS
-# Past the end of a quarter, when somebody looks for what never became a refund.
+# Past the end of a quarter, when an audit may search for requests that never became a refund.
 REFUSED_SECONDS = 100 * DAY_SECONDS
-# A dispute about a refund can last a quarter; what an event led to stays in the refund's timeline for good.
+# A dispute about a refund can last a quarter; the effect of an event stays in the refund's timeline permanently.
 PROCESSED_KEPT_SECONDS = 100 * DAY_SECONDS
-# A transaction of milliseconds: no writer waits for it.
+# A transaction of milliseconds: it blocks no writer.
 BATCH = 500
-# One turn; the rest has time until the next.
+# Limit of one run; the next run deletes the rest.
 BATCHES_MAX = 200
 
 
 def prune(context: Context) -> int:
-    """One turn; returns how many rows went. Several at once do no harm."""
+    """Delete old rows once; return how many were deleted. Parallel runs are harmless."""
     total = 0
     for delete, seconds in (
         (outbox.delete_delivered, DELIVERED_SECONDS),

@@ -1,4 +1,6 @@
-"""Delivering notifications: signed by Standard Webhooks, tried again with growing waits, at last given up and shown."""
+"""Delivery of notifications: signed by Standard Webhooks, retried with growing waits, finally marked as
+undeliverable.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,17 @@ from refund_worker.store import outbox
 log = logging.getLogger("refund_worker.deliver")
 
 BATCH = 50
-# With the default waits, from 2 s doubling to an hour, about a day.
+# With the default waits, from 2 s doubling to an hour, these tries take about a day.
 TRIES_MAX = 32
 
 
 class Deliverer:
-    """Sends what waits in the outbox to the receiver of the settings. Several at once send nothing twice at a time."""
+    """Sends due messages of the outbox to the receiver of the settings. Parallel deliverers never send the same one
+    at once.
+    """
 
     def __init__(self, settings: Settings, *, seconds_max: float = SECONDS_MAX, lookup: Lookup = resolve_host) -> None:
-        """Needs NOTIFY_URL and NOTIFY_SECRET in the settings."""
+        """Read the receiver from the settings. Raises `ValueError` unless NOTIFY_URL and NOTIFY_SECRET are set."""
         if settings.notify_url is None or settings.notify_secret is None:
             raise ValueError("no receiver is set")
         self._url = settings.notify_url
@@ -37,7 +41,7 @@ class Deliverer:
         self._seconds_max, self._lookup = seconds_max, lookup
 
     def deliver(self, context: Context) -> int:
-        """One round, and more while full ones go through; returns how many messages were delivered."""
+        """Deliver one batch, and more while batches are full; return how many messages were delivered."""
         total = 0
         while rows := self._claim(context):
             errors = asyncio.run(self._post_all(rows))
@@ -50,7 +54,7 @@ class Deliverer:
 
     def _claim(self, context: Context) -> list[RowMapping]:
         with context.database.read() as connection:
-            # Mostly nothing waits: then no writer is held up.
+            # Usually nothing is due: then no writer is blocked.
             if not outbox.is_any_due(connection, context.clock(connection)):
                 return []
 
@@ -99,6 +103,6 @@ def _failed(context: Context, row: RowMapping, error: str, now: float) -> dict[s
 
 
 def wait_seconds(context: Context, tries: int) -> float:
-    """How long after so many tries in vain; doubles up to the longest wait of the settings."""
+    """Return the wait after this many failed tries; it doubles up to the longest wait of the settings."""
     policy = context.policy
     return min(policy.retry_max_seconds, policy.retry_base_seconds * 2.0 ** min(tries - 1, 40))

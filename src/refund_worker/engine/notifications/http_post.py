@@ -1,9 +1,9 @@
-"""One POST to a server out there, which may be hostile: only to public addresses, bounded in time and size.
+"""One POST to an external, possibly hostile server: only to public addresses, limited in time and size.
 
-The name is looked up once and the connection goes to the very address that was checked, so that a name which changes
-its answer between look and connection gains nothing. Whatever the spelling of an address, what is looked at last is
-what the socket is opened for. The name itself stays in Host and in the TLS handshake. No
-redirect is followed, no proxy of the environment is used, no cookie is kept and the answer's body is not read.
+The name is resolved once, and the connection goes to exactly the address that was checked. So a name that changes
+its address between check and connection gains nothing. However the address is written, the last check is on the
+address of the socket. The name itself stays in Host and in the TLS handshake. Redirects, proxies of the environment
+and cookies are not used, and the response body is not read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ Lookup = Callable[[str, int], Awaitable[list[str]]]
 
 SECONDS_MAX = 10.0
 CONNECTIONS_MAX = 10
-# Beyond what the standard library calls not global: protocol assignments, the relay anycast, a cloud's inner server.
+# Additions to the standard library's non-global addresses: protocol assignments, the relay anycast, a cloud's inner
+# server.
 _REFUSED_V4 = tuple(ip_network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"))
-# Global unicast is 2000::/3; tunnels within it carry IPv4 addresses of anybody's choice.
+# Global unicast is 2000::/3; tunnels within it can carry any IPv4 address.
 _UNICAST_V6 = ip_network("2000::/3")
 _REFUSED_V6 = tuple(ip_network(net) for net in ("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20"))
 
@@ -35,11 +36,11 @@ NOT_PUBLIC = "the receiver's address is not public"
 
 
 class AddressRefused(OSError):
-    """The receiver's name leads to an address that nothing is sent to."""
+    """The receiver's name resolves to an address that is not allowed."""
 
 
 def is_allowed(address: str, *, loopback: bool = False) -> bool:
-    """Whether anything may be sent there: public unicast addresses, and this machine itself if `loopback`."""
+    """Return True if the address is allowed: public unicast addresses, and this machine itself if `loopback`."""
     try:
         ip: Address = ip_address(address)
     except ValueError:
@@ -56,13 +57,13 @@ def is_allowed(address: str, *, loopback: bool = False) -> bool:
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """The addresses of a name. Raises `OSError`."""
+    """Return the addresses of a name. Raises `OSError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(info[4][0]) for info in found]
 
 
 class _CheckedResolver(AbstractResolver):
-    """Gives out only addresses that were checked; one that is refused spoils the whole answer."""
+    """Resolver that returns only checked addresses; one refused address rejects the whole answer."""
 
     def __init__(self, lookup: Lookup, *, loopback: bool) -> None:
         self._lookup, self._loopback = lookup, loopback
@@ -90,7 +91,7 @@ class _CheckedResolver(AbstractResolver):
 
 
 class Poster:
-    """An async context manager that posts to one URL; the name is looked up once while it is open."""
+    """An async context manager that posts to one URL; the name is resolved once while it is open."""
 
     def __init__(
         self, url: str, *, loopback: bool = False, seconds_max: float = SECONDS_MAX, lookup: Lookup = resolve_host
@@ -119,7 +120,10 @@ class Poster:
         await self._session.close()
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> str | None:
-        """None if the receiver took it (2xx), else in few words why not; never raises for what the receiver does."""
+        """Post the body; return None if the receiver accepted it (2xx), else a short reason.
+
+        A failure of the receiver never raises.
+        """
         try:
             self._url = URL(self._said)
             self._check_literal()
@@ -131,12 +135,12 @@ class Poster:
         except AddressRefused as error:
             return str(error)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Their texts hold the address, and with it what the URL has to hide.
+            # Error texts contain the address, and with it the secret parts of the URL.
             cause = error.__cause__ or error
             return str(cause) if isinstance(cause, AddressRefused) else f"not reached ({type(error).__name__})"
 
     def _check_literal(self) -> None:
-        """An address written in the URL passes no resolver; read as the library reads it, in whatever spelling."""
+        """Check an address that is written in the URL: no resolver sees it. The library parses it, in any spelling."""
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise AddressRefused("the receiver's URL is neither http:// nor https://")
         try:
@@ -147,7 +151,7 @@ class Poster:
             raise AddressRefused(NOT_PUBLIC)
 
     def _checked_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """A socket for one address, the very one that is connected to next: no way leads past this look."""
+        """Return a socket for one address, the one that is connected to next: this check cannot be bypassed."""
         family, kind, protocol, _, (address, *_) = info
         if not is_allowed(str(address), loopback=self._loopback):
             raise AddressRefused(NOT_PUBLIC)

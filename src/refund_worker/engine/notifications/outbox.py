@@ -1,4 +1,4 @@
-"""Notifications to the admin backend: stored in the transaction of the change they tell of, delivered later."""
+"""Notifications to the admin backend: stored in the transaction of the change that they report, delivered later."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from refund_worker.errors import NotFound
 from refund_worker.store import outbox
 from refund_worker.times import iso
 
-# A step of our own inside, nothing that a caller could act on.
+# An internal status; a caller cannot act on it.
 NOT_NOTIFIED = frozenset({RefundStatus.SENDING})
 
 
 def announce(connection: Connection, refunds: Iterable[Refund], now: float) -> None:
-    """Store one message for each of these refunds, which have just come to their status, in one statement.
+    """Store one message for each of these refunds, which have just reached their status, in one statement.
 
-    The message's id is made of the refund's id and version: one change is told under one id, however often it is sent.
+    The message id is built from the refund's id and version, so every delivery of one change has the same id.
     """
     outbox.insert_messages(
         connection, [_message(refund, now) for refund in refunds if refund.status not in NOT_NOTIFIED]
@@ -31,7 +31,7 @@ def announce(connection: Connection, refunds: Iterable[Refund], now: float) -> N
 
 
 def announce_changes(connection: Connection, decisions: Iterable[Decision], now: float) -> None:
-    """The same for what decisions have changed: only another status is news."""
+    """Store one message for each decision that changed a refund's status."""
     announce(connection, (d.after for d in decisions if d.before is None or d.after.status is not d.before.status), now)
 
 
@@ -49,9 +49,9 @@ def _message(refund: Refund, now: float) -> dict[str, Any]:
 
 
 def redeliver(context: Context, message_ids: Collection[str] | None = None) -> int:
-    """Send these messages again, whatever became of them, or all that were given up; returns how many.
+    """Send these messages again, whatever their state, or all undeliverable ones; return how many.
 
-    Raises `NotFound` if one that is named is not known; none is sent again then.
+    Raises `NotFound` if one of the named messages is not known; then none is sent again.
     """
 
     def work(connection: Connection) -> int:
@@ -66,7 +66,8 @@ def redeliver(context: Context, message_ids: Collection[str] | None = None) -> i
 def notifications(
     connection: Connection, limit: int = 100, *, given_up: bool = False, refund_id: str | None = None
 ) -> list[Json]:
-    """Newest first: {id, type, refund_id, state, tries, created_at, delivered_at, next_at, last_error}.
+    """Return messages, newest first: {id, type, refund_id, state, tries, created_at, delivered_at, next_at,
+    last_error}.
 
     `state` is waiting, delivered or given_up.
     """

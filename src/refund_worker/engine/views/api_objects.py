@@ -1,4 +1,4 @@
-"""What callers and operators see: the JSON objects of the contract, the same through every door."""
+"""JSON objects of the contract for callers and operators, the same at every entry point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECENT_CORRECTIONS = 10
 
 
 def refund_view(refund: Refund) -> api_schema.Refund:
-    """One refund with its legs; amounts in minor units, one line for each currency."""
+    """Return one refund with its legs; amounts in minor units, one entry for each currency."""
     return {
         "id": refund.refund_id,
         "status": refund.status.value,
@@ -58,7 +58,7 @@ def _amounts(refund: Refund) -> list[api_schema.Amount]:
 
 
 def leg_view(leg: Leg) -> api_schema.Leg:
-    """One leg; amounts in minor units."""
+    """Return one leg; amounts in minor units."""
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,
@@ -76,7 +76,7 @@ def leg_view(leg: Leg) -> api_schema.Leg:
 
 
 def event_view(row: RowMapping) -> api_schema.Event:
-    """One line of the timeline: what, when, who, why."""
+    """Return one event of the timeline: what, when, who, why."""
     detail = json.loads(row["detail"])
     return {
         "at": iso(row["at"]),
@@ -92,7 +92,7 @@ def event_view(row: RowMapping) -> api_schema.Event:
 
 
 def transaction_view(row: RowMapping) -> api_schema.Transaction:
-    """One entry of a customer's Transactions list; `credits` is signed."""
+    """Return one entry of a customer's Transactions list; `credits` is signed."""
     return {
         "transaction_id": row["transaction_id"],
         "kind": row["kind"],
@@ -105,7 +105,11 @@ def transaction_view(row: RowMapping) -> api_schema.Transaction:
 
 
 def customer_view(account: CustomerAccount, corrections: list[api_schema.Transaction]) -> api_schema.Customer:
-    """`available` is what of the balance is not held for an accepted withdrawal, `payable` what can be paid out."""
+    """Return the customer's balance object.
+
+    `available` is the part of the balance that is not held for an accepted withdrawal; `payable` is the part that
+    can be paid out.
+    """
     return {
         "customer_id": account.customer_id,
         "balance": account.balance,
@@ -116,7 +120,7 @@ def customer_view(account: CustomerAccount, corrections: list[api_schema.Transac
 
 
 def find_refund(connection: Connection, refund_id: str, *, client: str | None = None) -> Refund:
-    """The refund, or `NotFound` (also for another client's, where `client` limits what is visible)."""
+    """Return the refund. Raises `NotFound`, also for another client's refund if `client` is given."""
     found = refunds.load(connection, [refund_id])
     if not found or (client is not None and found[0].client != client):
         raise NotFound(f"refund {refund_id} is not known")
@@ -124,12 +128,12 @@ def find_refund(connection: Connection, refund_id: str, *, client: str | None = 
 
 
 def timeline(connection: Connection, refund_id: str) -> list[api_schema.Event]:
-    """The events of a refund, oldest first."""
+    """Return the events of a refund, oldest first."""
     return [event_view(row) for row in store_timeline.events_of(connection, refund_id)]
 
 
 def customer(connection: Connection, customer_id: str) -> api_schema.Customer:
-    """Balance and recent corrections. Raises `NotFound`."""
+    """Return balance and recent corrections. Raises `NotFound`."""
     account = accounts.find_customer(connection, customer_id)
     if account is None:
         raise NotFound(f"customer {customer_id} is not known")
@@ -140,7 +144,10 @@ def customer(connection: Connection, customer_id: str) -> api_schema.Customer:
 def transactions(
     connection: Connection, customer_id: str, *, limit: int = 100, after: str | None = None
 ) -> api_schema.Page[api_schema.Transaction]:
-    """The Transactions list, newest first, as {data, has_more}. `NotFound`; `InvalidRequest` for the cursor."""
+    """Return the Transactions list, newest first, as {data, has_more}.
+
+    Raises `NotFound` for the customer, `InvalidRequest` for a cursor that is not one of the customer's transactions.
+    """
     if accounts.find_customer(connection, customer_id) is None:
         raise NotFound(f"customer {customer_id} is not known")
     if after is not None:
@@ -152,7 +159,9 @@ def transactions(
 
 
 def list_refunds(connection: Connection, filters: refunds.Filters) -> api_schema.Page[api_schema.Refund]:
-    """Refunds, newest first, as {data, has_more}. Raises `InvalidRequest` for a cursor that is no refund to be seen."""
+    """Return refunds, newest first, as {data, has_more}. Raises `InvalidRequest` for a cursor that is not a visible
+    refund.
+    """
     after = filters.starting_after
     if after is not None and not refunds.is_there(connection, after, filters.client):
         raise InvalidRequest(f"starting_after: {after} is no refund that you can see", field="starting_after")

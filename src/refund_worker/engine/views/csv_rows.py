@@ -17,14 +17,14 @@ REST = (
 )
 # fmt: on
 HEADER = PLAIN + MONEY + REST
-# What makes a spreadsheet take a cell for a formula, once its full-width and small forms are written plainly.
+# Characters that begin a formula in a spreadsheet, after their full-width and small forms are normalised.
 FORMULA = frozenset("=+-@\u2212")
-# Where a spreadsheet of another country, or one that imports by other rules, begins a new cell or line.
+# Characters that begin a new cell or line in a spreadsheet with other regional or import settings.
 _SEPARATORS = re.compile(r"(?<=[;,|\t\r\n])")
 
 
 def rows_of(refund: Refund) -> Iterator[list[object]]:
-    """One row for each currency, as amounts of two currencies have no sum."""
+    """Yield one row for each currency, as amounts of two currencies have no sum."""
     amounts: list[Mapping[str, object]] = [*refund["amounts"]]
     for amount in amounts or [dict.fromkeys(MONEY)]:
         values = {**refund, **amount}
@@ -32,22 +32,23 @@ def rows_of(refund: Refund) -> Iterator[list[object]]:
 
 
 def harmless(value: object) -> object:
-    """A text that a spreadsheet would calculate gets an apostrophe in front, and so does each part of it that would be
-    a cell of its own where another separator is used; nothing is an empty cell.
+    """Return the value as a cell that a spreadsheet does not calculate, and an empty cell for None.
+
+    An apostrophe is put before a formula, and before each part that would be a cell under another separator.
     """
     if value is None:
         return ""
     if not isinstance(value, str):
         return value
     cell = "".join(f"'{part}" if _calculates(part) else part for part in _SEPARATORS.split(value))
-    # Taken away by some that read it, and then the next sign begins the cell.
+    # Some readers drop a leading tab or line end, and then the next character begins the cell.
     return f"'{cell}" if value.startswith(("\t", "\r", "\n")) else cell
 
 
 def _calculates(part: str) -> bool:
-    """Whether the first sign that can be seen begins a formula.
+    """Return True if the first visible character begins a formula.
 
-    Blanks and invisible signs before it do not count, nor quotation marks: who reads CSV takes them away.
+    Blanks and invisible characters before it do not count, nor quotation marks: a CSV reader removes them.
     """
     first = next((sign for sign in part if not _is_unseen(sign)), "")
     return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False

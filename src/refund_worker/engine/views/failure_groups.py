@@ -1,4 +1,4 @@
-"""What went wrong, grouped: which codes, how often, how much money, since when."""
+"""Failures grouped by failure code: how often, how much money, since when."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from refund_worker.engine.views.api_objects import Json
 from refund_worker.store.reporting import failure_stats
 from refund_worker.times import iso
 
-# Of those that failed, which is an end, the newest: a page that counts them all would get slower for ever.
+# Failed refunds are final and never leave the list: count only the newest, or the page would get slower forever.
 FAILED_AT_MOST = 10_000
 
 
 def failures(connection: Connection, *, failed_at_most: int = FAILED_AT_MOST) -> list[Json]:
-    """Refunds that need a person, and the newest that failed, by failure code, the most frequent first.
+    """Return refunds that need a person, and the newest failed ones, by failure code, the most frequent first.
 
     Each group is {failure_code, refunds, needs_attention, failed, amounts: [{currency, amount_minor}], first_seen,
-    last_seen, example}; amounts are what was first asked for, `example` is one of the messages.
+    last_seen, example}; amounts are the sums first requested, `example` is one of the messages.
     """
     sums: dict[str | None, list[Json]] = {}
     for code, currency, total in failure_stats.asked_by_failure(connection, failed_at_most=failed_at_most):

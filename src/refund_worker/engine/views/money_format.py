@@ -1,4 +1,4 @@
-"""Amounts as people read them; the same on the command line and in the console."""
+"""Amounts as text for people; the same on the command line and in the console."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from refund_worker.domain.money import decimal_places
 
 
 def money(amount_minor: int, currency: str) -> str:
-    """An amount for people, such as `1,234.50 GBP`; the decimals are those of the processor's minor unit."""
-    # Slow to import: most commands that programs run do without it.
+    """Return an amount as text, such as `1,234.50 GBP`; the decimals are those of the processor's minor unit."""
+    # Slow to import, and most commands that programs run do not need it.
     from babel.numbers import format_currency
 
     exponent = decimal_places(currency)
@@ -21,5 +21,5 @@ def money(amount_minor: int, currency: str) -> str:
 
 
 def monies(amounts: Iterable[tuple[str, int]]) -> str:
-    """(currency, minor units) pairs as text."""
+    """Return (currency, minor units) pairs as text."""
     return ", ".join(money(amount_minor, currency) for currency, amount_minor in amounts)

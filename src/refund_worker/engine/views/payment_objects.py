@@ -1,4 +1,4 @@
-"""A payment as callers see it: what was recorded, and what its processor says of it."""
+"""A payment as callers see it: the recorded values, and the processor's own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from refund_worker.times import iso
 
 
 def payment(connection: Connection, context: Context, payment_id: str) -> PaymentRead:
-    """The payment as recorded, with `verified` and `processor_says`. Raises `NotFound`.
+    """Return the payment as recorded, with `verified` and `processor_says`. Raises `NotFound`.
 
-    `verified` is true where the processor's own word agrees, false where it does not or can't be read, and null while
-    nobody has asked. `processor_says` is {captured_minor, currency, live, disputed, refunded_minor, read_at} or null.
+    `verified` is true if the processor's values agree, false if they do not or cannot be read, and null if they were
+    not read yet. `processor_says` is {captured_minor, currency, live, disputed, refunded_minor, read_at} or null.
     """
     record = payments.payments_by_id(connection, [payment_id]).get(payment_id)
     if record is None:

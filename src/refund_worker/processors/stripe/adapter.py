@@ -1,4 +1,4 @@
-"""Refunds over Stripe: the one place that knows its wire format. Nothing here decides about refunds.
+"""The Stripe adapter: only this folder knows Stripe's wire format. It makes no decisions about refunds.
 
 Facts: docs.stripe.com/api/refunds, /error-codes, /idempotency and the source of stripe-python 16.1, read in 2026-11.
 """
@@ -68,9 +68,9 @@ from refund_worker.processors.stripe.payments import (
     is_no_way_to_read,
 )
 
-# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call along.
+# With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call with each request.
 stripe.enable_telemetry = False
-# Below this level the SDK logs bodies and error messages as they came, not redacted.
+# Below this level the SDK logs bodies and error messages unredacted.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 METADATA_LENGTH_MAX: Final = 500  # Stripe's limit for one value
@@ -81,24 +81,24 @@ PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real paym
 PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
 BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
 CONNECT_SECONDS_MAX: Final = 10.0
-# Between the tries of one page of a long list: reading is safe to repeat, and with hundreds of pages one failure in a
-# hundred would otherwise keep every list from its end.
+# Pauses between the tries of one page of a long list. Reading is safe to repeat. With hundreds of pages, one failure in
+# a hundred calls would otherwise keep every list from being read to its end.
 PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-PAGE_DEADLINES: Final = 4  # all tries of a page together take no longer than so many calls may
+PAGE_DEADLINES: Final = 4  # all tries of one page together take at most the time of this many calls
 
 # Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
 DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
 
-_Page = tuple[list[RefundObject], bool]  # and whether there is more
+_Page = tuple[list[RefundObject], bool]  # the objects, and True if there are more pages
 
 
 class StripeProcessor:
     """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
 
-    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the outer deadline of each call:
-    connecting, sending and reading, slow drips included. `account` is a connected account's id (header
-    Stripe-Account). The SDK never retries by itself; when to send again is the engine's decision. Raises ValueError
-    for a key that can't be sent in a header.
+    `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the total deadline of each call:
+    connecting, sending and reading, slow responses included. `account` is a connected account's id (header
+    Stripe-Account). The SDK never retries; the engine decides when to send again. Raises ValueError for a key that
+    cannot be sent in a header.
     """
 
     reads_payments = True
@@ -131,8 +131,11 @@ class StripeProcessor:
         return f"StripeProcessor(name={self.name!r})"
 
     def freeze(self, order: RefundInstruction) -> str:
-        """The parameters of POST /v1/refunds as JSON with sorted keys. Raises ValueError for what Stripe can't take:
-        a payment id that is no charge or payment intent, an amount below 1, an id above 500 characters."""
+        """Return the parameters of POST /v1/refunds as JSON with sorted keys.
+
+        Raises ValueError for values that Stripe cannot take: a payment id that is no charge or payment intent, an
+        amount below 1, an id of more than 500 characters.
+        """
         if type(order.amount_minor) is not int or order.amount_minor < 1:
             raise ValueError("a refund's amount must be a positive integer in minor units")
         metadata = {
@@ -153,8 +156,11 @@ class StripeProcessor:
         return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
     async def send(self, key: str, body: str) -> Reply:
-        """POST the frozen `body` under the idempotency `key`. Raises ValueError if either is not what `freeze` and
-        the engine make; nothing was sent then."""
+        """POST the frozen `body` under the idempotency `key`.
+
+        Raises ValueError, before anything is sent, if the key or the body is not one that the engine and `freeze`
+        make.
+        """
         if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
             raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
         params = json.loads(body)
@@ -169,14 +175,16 @@ class StripeProcessor:
         return await self._one("get", f"/v1/refunds/{processor_refund_id}", {})
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """POST a cancel; Stripe refuses it in every status but requires_action. Needs no key of ours: a second
-        cancel of the same object changes nothing."""
+        """POST a cancel; Stripe refuses it in every status except requires_action.
+
+        It needs no key of ours: a second cancel of the same object changes nothing.
+        """
         if not OPAQUE_ID.fullmatch(processor_refund_id):
             return _BAD_REFUND_ID
         return await self._one("post", f"/v1/refunds/{processor_refund_id}/cancel", {})
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """All refund objects of this payment, whoever made them, within one deadline; `leg_id` is of no use here.
+        """Return all refund objects of this payment, ours and others', within one deadline; `leg_id` is not used.
 
         Raises ValueError for a payment id that is no charge or payment intent.
         """
@@ -189,8 +197,10 @@ class StripeProcessor:
         return Found(tuple(listed))
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """GET the charge, or the payment intent with its charge, within one deadline. A payment id that is no charge
-        or payment intent is `Misconfigured`; nothing was asked then."""
+        """GET the charge, or the payment intent with its charge, within one deadline.
+
+        A payment id that is no charge or payment intent is `Misconfigured`, without a call.
+        """
         try:
             intent = payment_parameter(processor_payment_id) == "payment_intent"
         except ValueError as error:
@@ -205,7 +215,7 @@ class StripeProcessor:
         return PaymentRead(word)
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
-        """What the disputes of a disputed payment come to; where they can't be read the charge's own word stands."""
+        """Return True if a dispute blocks refunds of a disputed payment, or if the disputes cannot be read."""
         where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
         try:
             return blocks_refunds((await self._call("get", "/v1/disputes", where)).data)
@@ -221,9 +231,11 @@ class StripeProcessor:
         return word if charge_id is None else await self._charge(charge_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
-        """All refund objects of the account made since `created_gte` (aware), newest first. The deadline is for each
-        page, and a page that is not answered is asked for again: a reconciliation reads more pages than one call may
-        take. Raises ValueError for a naive datetime."""
+        """Return all refund objects of the account made since `created_gte` (aware), newest first.
+
+        The deadline is for each page, and an unanswered page is requested again: a reconciliation reads more pages
+        than one call may take. Raises ValueError for a naive datetime.
+        """
         if created_gte.tzinfo is None:
             raise ValueError("created_gte needs a time zone")
         where = {"created": {"gte": int(created_gte.timestamp())}}
@@ -234,7 +246,7 @@ class StripeProcessor:
         return Found(tuple(listed))
 
     async def close(self) -> None:
-        """Close the connections; a second time does nothing."""
+        """Close the connections; a second call does nothing."""
         await self._http.close_async()
 
     async def _one(self, method: str, path: str, params: Mapping[str, Any]) -> Reply:
@@ -247,7 +259,7 @@ class StripeProcessor:
 
     async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
         async with asyncio.timeout(self._timeout_seconds):
-            # The raw request spares building an SDK object, and leaves the JSON as it was answered to be checked here.
+            # The raw request avoids building an SDK object, and returns the original JSON, which is checked here.
             response = await self._client.raw_request_async(method, path, **params)
         return _Response(response.data, response.headers)
 
@@ -255,7 +267,7 @@ class StripeProcessor:
         return to_page((await self._call("get", "/v1/refunds", params)).data)
 
     async def _page_patiently(self, params: Mapping[str, Any]) -> _Page:
-        """One page, asked for again while the answer is none or "not now"."""
+        """Return one page; repeat the request while there is no answer, or only "not now"."""
         async with asyncio.timeout(self._timeout_seconds * PAGE_DEADLINES):
             for pause_seconds in self._page_pauses_seconds:
                 try:
@@ -273,14 +285,17 @@ class StripeProcessor:
     async def _all_pages(
         self, where: Mapping[str, Any], pages_max: int, ask: Callable[[Mapping[str, Any]], Awaitable[_Page]]
     ) -> list[RefundObject]:
-        """Every object of the list once, in its order. Raises `Unreadable` for a list that does not come to an end:
-        half a list must never pass for the whole."""
+        """Return every object of the list once, in order.
+
+        Raises `Unreadable` for a list without an end: half a list must never pass for the whole.
+        """
         seen: dict[str, RefundObject] = {}
         after: dict[str, str] = {}
         for _ in range(pages_max):
             page, has_more = await ask({**where, "limit": PAGE_SIZE, **after})
             before = len(seen)
-            # Pages shift while refunds are being made: what comes twice is one object, and its later word counts.
+            # Pages shift while refunds are being made: an object that appears twice is one object, and its later state
+            # counts.
             seen.update((refund.processor_refund_id, refund) for refund in page)
             if not has_more:
                 return list(seen.values())
@@ -300,9 +315,11 @@ class _Response:
 
 
 class _Transport(stripe.HTTPClient):
-    """The SDK's HTTP client over aiohttp, with three differences from the one it ships: redirects are not followed
-    (a redirected POST may turn into a GET or reach another host), the size of an answer is bounded, and errors keep
-    their type, so that `classify` can tell a refused connection from a lost answer."""
+    """The SDK's HTTP client over aiohttp, with three differences from the SDK's own.
+
+    Redirects are not followed (a redirected POST may become a GET or reach another host). The size of an answer is
+    bounded. Errors keep their type, so that `classify` can distinguish a refused connection from a lost answer.
+    """
 
     name = "aiohttp"
 
@@ -341,8 +358,11 @@ class _Transport(stripe.HTTPClient):
 
 
 def classify(error: Exception) -> Failure:
-    """What a failed call means. Pure. Only a proof makes it anything but `Unanswered`: a connection that was never
-    made (`NotSent`), or an HTTP error that Stripe documents."""
+    """Return the meaning of a failed call. Pure.
+
+    The result is `Unanswered` unless there is a proof: a connection that was never made (`NotSent`), or an HTTP
+    error that Stripe documents.
+    """
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSent(clean(f"{type(error).__name__}: {error}"))
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
@@ -355,14 +375,18 @@ def classify(error: Exception) -> Failure:
 
 
 def _search_failure(error: Exception) -> ListFailure:
-    """A list refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    """Return the meaning of a failed list. A list cannot refuse a refund: an error that would do so is a fault of
+    the set-up here.
+    """
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
     return as_list_failure(classify(error))
 
 
 def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
-    """A refund that needs no reading must not wait for one that this server or this key does not allow."""
+    """Return the meaning of a failed reading. A refund must not wait for a reading that this server or key does not
+    allow.
+    """
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
         answer = ErrorAnswer.of(error)
         if is_no_way_to_read(answer.status, answer.code, answer.param):

@@ -1,4 +1,4 @@
-"""Stripe's error answers: what a failed call means. Pure: the SDK's exceptions are read by their attributes alone."""
+"""Stripe's error answers and the meaning of a failed call. Pure: only attributes of the SDK's exceptions are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from refund_worker.processors.stripe.objects import clean
 
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 
-# 4xx that say nothing about the request itself: a time-out, a conflict, a failed dependency, too early.
+# 4xx statuses that do not judge the request itself: a time-out, a conflict, a failed dependency, too early.
 INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425, 429})
 
 _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
@@ -37,7 +37,7 @@ ListFailure = Misconfigured | Busy | NotSent | Unanswered | Denied
 
 
 class SdkError(Protocol):
-    """What is read of an exception of the SDK."""
+    """The attributes that are read from an exception of the SDK."""
 
     http_status: int | None
     json_body: Any
@@ -67,7 +67,7 @@ class ErrorAnswer:
     @classmethod
     def of(cls, error: SdkError) -> ErrorAnswer:
         """Return the answer from which the SDK made the exception."""
-        # The SDK fills `code` only for some classes, and `json_body` with headers where the body was no JSON.
+        # The SDK fills `code` only for some classes, and puts headers into `json_body` if the body was not JSON.
         body = error.json_body if isinstance(error.json_body, dict) else {}
         said = body.get("error")
         fields = said if isinstance(said, dict) else {}
@@ -92,7 +92,7 @@ class ErrorAnswer:
 
 
 def classify_answer(answer: ErrorAnswer) -> Failure:
-    """Return what an error answer means: the table, from the most general proof to the most particular."""
+    """Return the meaning of an error answer, from the most general proof to the most specific."""
     if answer.status >= 500:
         return Unanswered(summary(answer), server_error=True)
     if _is_busy(answer):
@@ -100,7 +100,7 @@ def classify_answer(answer: ErrorAnswer) -> Failure:
     if answer.status not in range(400, 500) or answer.status in INDEFINITE_STATUSES:
         return Unanswered(summary(answer))
     if not answer.is_stripes_own:
-        # A proxy or a load balancer may have answered for a request that went through.
+        # A proxy or a load balancer may have answered for a request that succeeded.
         return Unanswered(summary(answer))
     if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
         return Denied(answer.code or f"http_{answer.status}", answer.message or summary(answer))
@@ -110,7 +110,7 @@ def classify_answer(answer: ErrorAnswer) -> Failure:
 
 
 def _is_about_one_record(answer: ErrorAnswer) -> bool:
-    """Whether a known code says so, whatever the status: one record must never pause all the others."""
+    """Return True if a known code concerns one record, whatever the status: one record must never pause all others."""
     return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
         Meaning.OURS,
         Meaning.BUSY,
@@ -150,7 +150,7 @@ def _classify_refusal(answer: ErrorAnswer) -> Failure:
 
 
 def as_list_failure(failure: Failure) -> ListFailure:
-    """Return what a failed list means. It refuses nothing: what would refuse a refund is here a fault of the set-up."""
+    """Return the meaning of a failed list. An error that would refuse a refund is a fault of the set-up here."""
     match failure:
         case Misconfigured() | Busy() | NotSent() | Unanswered() | Denied():
             return failure
@@ -168,7 +168,9 @@ def summary(answer: ErrorAnswer) -> str:
 
 
 def _retry_after_seconds(header: str | None) -> float | None:
-    """Seconds to wait; None where the header is absent or no number (Stripe never sends the date form)."""
+    """Return the seconds to wait, or None if the header is absent or not a number (Stripe never sends the date
+    form).
+    """
     try:
         seconds = float(header or "nan")
     except ValueError:
@@ -182,6 +184,6 @@ def is_replayed(headers: Mapping[str, str]) -> bool:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return Stripe's id of the request; None if the header has another form."""
+    """Return Stripe's id of the request, or None if the header has another form."""
     said = headers.get("Request-Id", "")
     return said if _REQUEST_ID.fullmatch(said) else None

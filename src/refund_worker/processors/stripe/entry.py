@@ -1,4 +1,4 @@
-"""Stripe as the registry knows it: its capability table, and how to make its adapter. Imports no SDK."""
+"""Stripe's entry in the registry: its capability table, and how to make its adapter. Imports no SDK."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _is_configured(settings: Settings) -> bool:
 
 
 def _make(settings: Settings) -> Processor:
-    # The SDK takes as long to import as all the rest: processes that call no processor do without it.
+    # The SDK takes as long to import as everything else together: processes that call no processor do not load it.
     from refund_worker.processors.stripe.adapter import StripeProcessor
 
     assert settings.stripe_api_key is not None

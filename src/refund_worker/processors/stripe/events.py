@@ -1,4 +1,4 @@
-"""Stripe's webhook events: the check of their signature, and which refund object an event is about. Pure."""
+"""Stripe's webhook events: the check of their signature, and the refund object that an event is about. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ EVENT_SCHEMA: Final[Mapping[str, Any]] = {
     "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
 }
 
-# Also of newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. Not charge.refunded, whose
-# object is the charge.
+# Also matches newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. It does not match
+# charge.refunded, which is about a charge.
 _ABOUT_A_REFUND = re.compile(r"(?:.*\.)?refund\..*")
 _REFUND_ID = re.compile(r"(?:re|pyr)_[A-Za-z0-9_]+")
 
@@ -33,7 +33,7 @@ _REFUND_ID = re.compile(r"(?:re|pyr)_[A-Za-z0-9_]+")
 def verify_event(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> None:
     """Raise `InvalidEvent` unless one of `secrets` signed `body` within the tolerance of `now` (epoch seconds).
 
-    The header is `t=SECONDS,v1=HEX[,v1=HEX…]`; without a secret of ours nothing is ever valid.
+    The header is `t=SECONDS,v1=HEX[,v1=HEX…]`; without a configured secret no event is valid.
     """
     signed_at, signatures = _parts(headers.get(HEADER.lower(), ""))
     if abs(now - signed_at) > TOLERANCE_SECONDS:
@@ -43,7 +43,7 @@ def verify_event(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     for secret in secrets:
         expected = hmac.new(secret.encode("utf-8"), payload, hashlib.sha256).hexdigest().encode("ascii")
         for signature in signatures:
-            # No early end: the time it takes must not show which secret or which byte was right.
+            # Do not stop early: the time must not show which secret or which byte matched.
             good |= hmac.compare_digest(expected, signature)
     if not good:
         raise InvalidEvent("no signature in Stripe-Signature is ours")
@@ -59,7 +59,7 @@ def _parts(header: str) -> tuple[int, list[bytes]]:
 
 
 def event_name(body: bytes) -> tuple[str, str]:
-    """Return the event's id and type. Raises `InvalidEvent` for what is no event."""
+    """Return the event's id and type. Raises `InvalidEvent` if the body is not an event."""
     try:
         event = json.loads(body.decode("utf-8"))
         return checked_event_name(event["id"], event["type"])
@@ -68,7 +68,7 @@ def event_name(body: bytes) -> tuple[str, str]:
 
 
 def event_hint(kind: str, body: str) -> EventHint | None:
-    """Return the refund object that an event is about; None if it is about none."""
+    """Return the refund object that an event is about, or None for any other event."""
     try:
         found = refund_named(json.loads(body), kind)
     except (ValueError, TypeError, RecursionError):
@@ -82,9 +82,10 @@ def event_hint(kind: str, body: str) -> EventHint | None:
 
 
 def refund_named(event: object, kind: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the id of the refund that an event is about and what it says of it, which may be nothing.
+    """Return the id of the refund that an event is about and the object in the event, which may be empty.
 
-    Today's events hold the object itself, thin ones name it as `related_object`; a later version may put it elsewhere.
+    Current events contain the object itself, thin ones name it as `related_object`; a later version may put it
+    elsewhere.
     """
     if not isinstance(event, dict):
         return None

@@ -1,4 +1,4 @@
-"""Stripe's refund objects and lists as they come in JSON, checked and turned into our words. Pure."""
+"""Stripe's refund objects and lists: their JSON is checked and converted to our types. Pure."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
-# Charges (`py_…` are charges too) and payment intents. Stripe's own have no hyphen; those of compatible servers may.
+# Charges (`py_…` are charges too) and payment intents. Stripe's own ids have no hyphen; those of compatible servers
+# may.
 _PAYMENT_ID = re.compile(r"(ch|py|pi)_[A-Za-z0-9_-]{1,250}")
 _PARAMETERS: Final = {"ch": "charge", "py": "charge", "pi": "payment_intent"}
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 
 
 class Unreadable(ValueError):
-    """A 2xx answer that does not say what it should: what happened at the processor is unknown."""
+    """A 2xx answer with unexpected content: the result at the processor is unknown."""
 
 
 def check_payment_id(processor_payment_id: str) -> None:
-    """Raises ValueError, without the id in it, for what is no charge and no payment intent."""
+    """Raise ValueError, without the id in it, unless the id is one of a charge or a payment intent."""
     payment_parameter(processor_payment_id)
 
 
 def payment_parameter(processor_payment_id: str) -> str:
-    """Under which name a refund names this payment. Raises ValueError as `check_payment_id` does."""
-    # First of all: whoever holds it can pay in the customer's name, so it goes nowhere and is not said again.
+    """Return the parameter that names this payment in a refund. Raises ValueError as `check_payment_id` does."""
+    # Check this first: a client secret lets its holder pay in the customer's name, so it is never sent or repeated.
     if "_secret_" in processor_payment_id:
         raise ValueError("is a client secret and no payment: send only what stands before _secret_")
     found = _PAYMENT_ID.fullmatch(processor_payment_id)
@@ -46,8 +47,10 @@ def payment_parameter(processor_payment_id: str) -> str:
 
 
 def to_refund_object(data: object) -> RefundObject:
-    """A refund as Stripe's JSON describes it. Raises `Unreadable` if it is none or lacks a required field; a status
-    that is null or unknown is passed on."""
+    """Return the refund that Stripe's JSON describes.
+
+    Raises `Unreadable` if it is not a refund or lacks a required field; a null or unknown status is passed on.
+    """
     if not isinstance(data, dict) or data.get("object") != "refund":
         raise Unreadable("not a refund object")
     identifier, amount, created, currency = (data.get(name) for name in ("id", "amount", "created", "currency"))
@@ -81,7 +84,7 @@ def to_refund_object(data: object) -> RefundObject:
 
 
 def to_page(data: object) -> tuple[list[RefundObject], bool]:
-    """The refund objects of one page, and whether more follow. Raises `Unreadable` if any part is not as it should."""
+    """Return (the refund objects of one page, True if more follow). Raises `Unreadable` for any malformed part."""
     if not isinstance(data, dict) or data.get("object") != "list":
         raise Unreadable("not a list")
     listed, has_more = data.get("data"), data.get("has_more")
@@ -104,21 +107,25 @@ def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
 
 
 def _ours(mark: object) -> str | None:
-    """Anybody with access to the account can write metadata, and a database refuses some characters: what can't be an
-    id of ours is none."""
+    """Return the mark if it can be an id of ours, else None.
+
+    Every user of the account can write metadata, and a database refuses some characters.
+    """
     return mark if isinstance(mark, str) and OPAQUE_ID.fullmatch(mark) else None
 
 
 def _id_of(reference: object) -> str | None:
-    """The id of a reference that is given as an id, or expanded to the object itself."""
+    """Return the id of a reference that is given as an id, or expanded to the object itself."""
     if isinstance(reference, dict):
         reference = reference.get("id")
     return reference if isinstance(reference, str) and reference else None
 
 
 def clean(text: str) -> str:
-    """Text written by a server, fit to store and show: secrets and control characters out, length bounded."""
+    """Return a server's text in a form that can be stored and shown: no secrets or control characters, bounded
+    length.
+    """
     if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
-        return text  # nearly every status: no number and no key is made of letters alone
+        return text  # nearly every status: letters alone cannot be a card number or a key
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * MESSAGE_LENGTH_MAX])
     return to_redacted(printable, luhn_only=False)[:MESSAGE_LENGTH_MAX]

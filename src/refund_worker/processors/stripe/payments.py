@@ -1,4 +1,4 @@
-"""Stripe's charges and payment intents as they come in JSON, checked and turned into our words. Pure."""
+"""Stripe's charges and payment intents: their JSON is checked and converted to our types. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import PaymentReading
 from refund_worker.processors.stripe.objects import CURRENCY, OPAQUE_ID, Unreadable
 
-# A server that answers so has no such path, or does not let our key read it: 405 and 501 are what some answer for 404.
+# The server has no such path, or our key may not read it: some servers answer 405 and 501 instead of 404.
 NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})
 MISSING: Final = "resource_missing"
-# Of a dispute (docs.stripe.com/api/disputes/object, read 2026-11): an inquiry, and what ended in our favour.
+# Status of a dispute (docs.stripe.com/api/disputes/object, read 2026-11): an inquiry, or ended in our favour.
 OPEN_TO_REFUNDS: Final = frozenset(
     {"warning_needs_response", "warning_under_review", "warning_closed", "won", "prevented"}
 )
 
 
 def charge_reading(data: object, reference: str) -> PaymentReading:
-    """What a charge says of itself. Raises `Unreadable` if it is none, another one than `reference`, or says no sums.
+    """Return the values of a charge. Raises `Unreadable` for another object than charge `reference`, or without
+    sums.
 
-    `reference` is the id that was asked for; "" where the charge is part of a payment intent.
+    `reference` is the requested id; "" if the charge is part of a payment intent.
     """
     charge = _object(data, "charge", reference)
     disputed = charge.get("disputed")
@@ -34,7 +35,7 @@ def charge_reading(data: object, reference: str) -> PaymentReading:
 
 
 def intent_reading(data: object, reference: str) -> tuple[PaymentReading, str | None]:
-    """What a payment intent says of itself, and the id of its charge where that must be asked for by itself."""
+    """Return the values of a payment intent, and the id of its charge if the charge must be fetched separately."""
     intent = _object(data, "payment_intent", reference)
     charge = intent.get("latest_charge")
     if isinstance(charge, dict):
@@ -44,9 +45,10 @@ def intent_reading(data: object, reference: str) -> tuple[PaymentReading, str | 
 
 
 def blocks_refunds(data: object) -> bool:
-    """Whether a list of a payment's disputes has one that closes the payment for refunds, or says nothing of use.
+    """Return True if a list of a payment's disputes contains one that blocks refunds, or is not usable.
 
-    A charge stays `disputed` when the dispute is won, and is so from an inquiry on, whose best answer is a refund.
+    A charge stays `disputed` after a won dispute. It is `disputed` from an inquiry on, and the best reply to an
+    inquiry is a refund.
     """
     listed = data.get("data") if isinstance(data, dict) and data.get("object") == "list" else None
     if not isinstance(listed, list) or not listed:
@@ -55,11 +57,11 @@ def blocks_refunds(data: object) -> bool:
 
 
 def is_no_way_to_read(status: int, code: str, param: str) -> bool:
-    """Whether an error answer means that payments can't be read there, and not that this one is not there.
+    """Return True if an error answer means that payments cannot be read there at all, not that this one is missing.
 
-    Stripe names the parameter of what it misses, and says of an unknown path neither code nor parameter.
+    Stripe names the parameter of a missing object, and gives neither code nor parameter for an unknown path.
     """
-    if status == 400:  # `expand` is all that we ask with
+    if status == 400:  # `expand` is our only parameter
         return param.startswith("expand")
     return status in NO_SUCH_PATH and not (code == MISSING and param)
 
@@ -73,7 +75,9 @@ def _object(data: object, kind: str, reference: str) -> dict[str, Any]:
 
 
 def _captured(charge: dict[str, Any]) -> int:
-    """Older API versions have no `amount_captured`: there a charge is captured whole, or not at all."""
+    """Return the captured amount. Older API versions have no `amount_captured`: a charge is captured fully or not at
+    all.
+    """
     if "amount_captured" in charge:
         return _amount(charge, "amount_captured")
     return _amount(charge, "amount") if charge.get("captured") is True else 0
