@@ -1,3 +1,5 @@
+"""Fixtures of the engine tests."""
+
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +11,7 @@ __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """An empty world on each database; its books are checked when the test is over."""
+    """Yield an empty world on each database, and check at the end that its books balance."""
     made = World(migrated_url)
     yield made
     assert_books_balance(made.database)

@@ -1,6 +1,7 @@
-"""`make mutants`: each deliberate defect, alone, against the tests mapped to it, until the first one fails.
+"""`make mutants`: run each deliberate defect alone against the tests mapped to it, until the first test fails.
 
-A defect that no test notices is a defence that nothing guards. Prints the time to kill, and ends in one line.
+A defect that no test notices shows that the defence is untested. The time to kill is printed for each defect, and the
+last line is the summary.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ SECONDS_MAX = 600
 
 
 def main(words: list[str]) -> int:
-    """Run all defects, or those whose name has all of `words`; 0 if every one is caught."""
+    """Run all defects, or those whose name contains all of `words`.
+
+    Return 0 if every defect is caught, 1 if one survives, and 2 if the tests fail without a defect.
+    """
     chosen = [defect for defect in DEFECTS if all(word in defect.name for word in words)]
     started = time.monotonic()
     mapped = sorted({defect.mapped for defect in chosen})
@@ -44,6 +48,7 @@ def main(words: list[str]) -> int:
 
 
 def _survives(defect: Defect) -> str | None:
+    """Apply the defect to a copy of the sources; return None if a test fails, else the name of the defect."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         for source in SOURCES:
@@ -56,12 +61,13 @@ def _survives(defect: Defect) -> str | None:
         file.write_text(text.replace(defect.old, defect.new), "utf-8")
         code = _run_tests(Path(folder), defect.mapped)
     seconds = time.monotonic() - started
-    killed = code == 1  # 1: tests ran and some failed; anything else says nothing about the defence
+    killed = code == 1  # 1: tests ran and some failed; any other code proves nothing about the defence
     print(f"{seconds:5.1f} s {'killed' if killed else f'NOT KILLED (exit {code})'}: {defect.name}", flush=True)
     return None if killed else defect.name
 
 
 def _run_tests(root: Path, tests: tuple[str, ...]) -> int:
+    """Run the tests against the sources under `root`; return the exit code of pytest, or -1 after `SECONDS_MAX`."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
     command += tests
     try:

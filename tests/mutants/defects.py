@@ -1,4 +1,4 @@
-"""Deliberate defects: each switches one defence off. The tests named must notice."""
+"""Deliberate defects: each disables one defence, and the tests named must notice it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ELSEWHERE = tuple(
     f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
 )
 
-# Where a defect of a file is noticed first; the nearest tests, so that a run takes minutes.
+# The tests that notice a defect of each file first. They are few, so that a run takes minutes.
 NEAR = {
     DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
     DOMAIN + "allocation.py": ("tests/domain/test_allocation.py",),
@@ -63,7 +63,7 @@ MEETINGS = ("tests/interleavings/test_interleavings.py::test_no_preemption_of_co
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """`old` stands exactly once in the file at `path` and becomes `new`; the `mapped` tests must fail then."""
+    """A defect: `old` occurs exactly once in the file at `path` and becomes `new`; the `mapped` tests then fail."""
 
     name: str
     path: str
@@ -73,12 +73,12 @@ class Defect:
 
     @property
     def mapped(self) -> tuple[str, ...]:
-        """The tests that must notice."""
+        """The tests that must fail: `tests`, or else those of `NEAR`."""
         return self.tests or NEAR[self.path]
 
 
 DEFECTS = (
-    # --- the beat list: what has cost others a double refund
+    # --- known causes of double refunds elsewhere
     Defect(
         "a new key on every try",
         DOMAIN + "next_step.py",
@@ -451,7 +451,7 @@ DEFECTS = (
         "    if listing.strange:",
         "    if False:",
     ),
-    # --- what others refund over the same payment
+    # --- outside refunds over the same payment
     Defect(
         "elsewhere: what others refunded stops nothing",
         DOMAIN + "outside_refunds.py",
@@ -1045,7 +1045,7 @@ DEFECTS = (
         "",
         REFUSALS,
     ),
-    # --- the processor's own word on a payment
+    # --- the processor's record of a payment
     Defect(
         "no payment is read before money moves over it",
         DOMAIN + "payment_check.py",
@@ -1696,7 +1696,7 @@ DEFECTS = (
         ")",
         ("tests/store/test_schema.py::test_sqlite_cannot_replace_appended_rows",),
     ),
-    # --- ids and keys of callers
+    # --- ids and idempotency keys of callers
     Defect(
         "ids and keys: blanks behind a header's value are part of it",
         "src/refund_worker/web/middleware.py",
@@ -1831,7 +1831,7 @@ DEFECTS = (
         "        if account.available + credits < 0:",
         ("tests/engine/accounts/test_negative_balance.py",),
     ),
-    # --- reconciliation with others on the account, and events that say little
+    # --- reconciliation with other installations on the account, and webhook events with little content
     Defect(
         "a mark that was edited away makes a refund of ours foreign",
         ENGINE + "refunds/object_ownership.py",
@@ -1876,7 +1876,7 @@ DEFECTS = (
         "            raise\n\n    def reject",
         ("tests/worker/test_worker_and_scheduler.py::test_busy_worker_takes_new_work_after_a_broker_restart",),
     ),
-    # --- giving up and haste, which no sum shows: seen by the simulation
+    # --- refunds ended or handed to a person too early, which no sum shows: found by the simulation
     Defect(
         "the simulation sees a 401 taken for a refusal for good",
         DOMAIN + "handle_reply.py",
@@ -2118,7 +2118,7 @@ DEFECTS = (
         'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),
-    # --- the sealed chain, and what is dangerous in production
+    # --- the sealed chain, and settings that are dangerous in production
     Defect(
         "the chain does not look at numbers below one",
         STORE + "audit.py",

@@ -1,4 +1,4 @@
-"""Each deliberate defect still finds the line that it breaks; `make mutants` runs them."""
+"""The quoted source of each deliberate defect still exists exactly once. `make mutants` runs the defects."""
 
 from __future__ import annotations
 

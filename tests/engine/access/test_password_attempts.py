@@ -1,4 +1,4 @@
-"""What wrong passwords cost, and whom: arithmetic over the counters, with a clock of the test's own."""
+"""The delays that wrong passwords cause, and for which sign-ins. The clock belongs to the test."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ HERE, ELSEWHERE = tries_of.of_sign_in("ivy", "192.0.2.1"), tries_of.of_sign_in("
 
 
 def wrong(connection: Connection, tries: Tries, times: int, now: float = NOW) -> None:
+    """Count `times` wrong passwords for these attempts at `now`, in epoch seconds."""
     for _ in range(times):
         tries_of.count_wrong(connection, tries, now)
 
@@ -130,6 +131,7 @@ def test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in(wor
 
 
 def kept(world: World) -> int:
+    """Return the number of stored attempt counters."""
     with world.database.read() as connection:
         return connection.execute(select(func.count()).select_from(console_tries)).scalar_one()
 

@@ -1,4 +1,4 @@
-"""Links between names are kept, told, noted in the trail, and held against approvals, those of older refunds too."""
+"""Links between names: stored, shown, recorded in the audit log and applied to approvals, also of older refunds."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ BY = "cli:root"
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
+    """Yield a world with a customer, an approval threshold of 0.10 and three approvers; `boss` also has an API key."""
     made = World(migrated_url, limits=Limits(approval_threshold_minor=10))
     made.pay(amount_minor=10_000, credits=1_000)
     for name in ("boss", "anna", "anna2"):
@@ -36,22 +37,24 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def waiting(world: World, actor: str) -> str:
-    """A refund above the threshold that `actor` asked for."""
+    """Request a refund above the threshold as `actor` and return its id."""
     return world.request(replace(withdrawal(10, actor), actor=actor)).refund_id
 
 
 def approve(world: World, refund_id: str, actor: str) -> str:
+    """Approve the refund as `actor` and return its new status."""
     return perform_action(world.context, refund_id, Action.APPROVE, actor=actor, reason="fine").status
 
 
 def trail(world: World, kind: str) -> list[tuple[str, object]]:
+    """Return (actor, detail) of the audit log entries of this kind."""
     with world.database.read() as connection:
         return [(line["who"], line["detail"]) for line in log.entries(connection, kind=kind)["data"]]
 
 
 @pytest.mark.parametrize("door", ["celery", "celery:shop"])
 def test_who_is_linked_to_the_celery_door_stays_so_when_its_clients_are_declared(world: World, door: str) -> None:
-    """Until `CELERY_CLIENTS` is set the door asks as a whole, then as each client."""
+    """Until `CELERY_CLIENTS` is set, the Celery task is one requester for all clients; then each client is its own."""
     refund_id = waiting(world, door)
     link_person(world.context, "boss", "actor:celery", by=BY)
     with pytest.raises(ActionNotAllowed, match="linked to the same person"):
@@ -161,7 +164,7 @@ def test_a_key_has_one_of_the_roles_whoever_makes_it(world: World, role: str) ->
 
 
 def test_two_spellings_of_one_name_at_the_same_moment_make_one_user(world: World) -> None:
-    """Nothing in the table keeps them apart: whoever adds a user waits for whoever is adding one."""
+    """No table constraint prevents the second spelling. A lock lets only one caller at a time add a user."""
     told: list[str] = []
 
     def make() -> None:

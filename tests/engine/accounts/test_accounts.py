@@ -1,4 +1,4 @@
-"""Payments, spends, corrections and "Delete", each of them once."""
+"""Payments, spends, corrections and "Delete", each recorded once."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from refund_worker.store.accounts import find_customer
 
 
 def correction(world: World, credits: int, key: str = "k", reason: str = "goodwill") -> str:
+    """Record a correction of `credits` for customer "c" and return its transaction id."""
     row, _ = correct(
         world.context,
         customer_id="c",
@@ -201,7 +202,7 @@ def test_a_correction_that_was_paid_out_can_not_be_deleted(world: World) -> None
 
 
 def test_what_the_worker_gave_back_was_not_deleted_by_anybody(world: World) -> None:
-    """The reversal of a withdrawal for which no money could be sent is no "Delete" of it, nor of a correction."""
+    """The worker reverses a withdrawal that could not be paid. This is no "Delete" of it, nor of a correction."""
     world.pay()
     world.processor.script("ch_1", Refused("expired_or_canceled_card", "no"), Refused("expired_or_canceled_card", "no"))
     refund_id = world.withdraw(50)

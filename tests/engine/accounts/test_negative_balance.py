@@ -1,4 +1,4 @@
-"""A late effect may leave a balance below zero; what puts credits on it is never refused for that."""
+"""A late effect may leave a balance below zero. Adding credits is never refused for that reason."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from refund_worker.store import ledger as ledger_store
 
 
 def change(world: World, credits: int) -> RowMapping:
+    """Correct the balance of customer "c" by `credits` and return the stored row."""
     row, _ = correct(
         world.context,
         customer_id="c",
@@ -29,7 +30,10 @@ def change(world: World, credits: int) -> RowMapping:
 
 @pytest.fixture
 def owing(world: World) -> World:
-    """Customer "c" at a balance of -480, as a withdrawal leaves it that was paid after all."""
+    """Return a world where customer "c" has a balance of -480.
+
+    A withdrawal that was paid after it had been reversed leaves such a balance.
+    """
     world.pay()
     posting = ledger.correction(
         transaction_id="late", customer_id="c", credits=-580, reason="paid after all", actor="a", at=1.0

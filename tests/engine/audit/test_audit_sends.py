@@ -1,4 +1,4 @@
-"""What waited for a person, or was called off, and went out all the same by another hand is named by `audit verify`."""
+"""`audit verify` names refunds that waited for a person or were cancelled, and that a direct edit sent anyway."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from refund_worker.store import timeline
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """A customer of two payments, of whose money nothing above 1.00 goes out without a second person."""
+    """Yield a customer with two payments; refunds above 1.00 need the approval of a second person."""
     made = World(migrated_url, limits=Limits(approval_threshold_minor=100))
     made.pay()
     made.pay(2)
@@ -33,7 +33,10 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def push(world: World, held: int = 50) -> None:
-    """Another hand has the refunds sent, and the credits held for it that setting them free had let go."""
+    """Edit the database so that the refunds are sent.
+
+    The edit also holds the credits again that cancelling the refunds had released.
+    """
     with world.database.write() as connection:
         connection.execute(text("UPDATE refunds SET status = 'queued', due_at = 0"))
         connection.execute(text("UPDATE legs SET status = 'planned', settled = false, next_at = 0"))
@@ -41,6 +44,7 @@ def push(world: World, held: int = 50) -> None:
 
 
 def sends(world: World) -> list[int]:
+    """Return the numbers of the events that record a send."""
     with world.database.read() as connection:
         return [*connection.execute(text("SELECT seq FROM events WHERE kind = 'leg_sent' ORDER BY seq")).scalars()]
 

@@ -1,4 +1,4 @@
-"""Texts are in the chain as salted hashes: they can be erased and the chain holds, also one of an older version."""
+"""The chain holds texts as salted hashes, so texts can be erased and the chain still verifies, also an older chain."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTE = "Vera Sommer, vera@example.org, moved away"
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """A spend with a description, and a line of a refund with a reason, both of a customer's words."""
+    """Yield a sealed spend with a description and a sealed refund event with a reason; both contain personal data."""
     made = World(migrated_url)
     made.pay()
     made.spend("t", 50, description=NOTE)
@@ -45,13 +45,14 @@ PLACES = {"ledger_transactions": "description", "events": "reason"}
 
 
 def place(world: World, table: str) -> int:
+    """Return the number of the row of this table that contains `NOTE`."""
     query = text(f"SELECT seq FROM {table} WHERE {PLACES[table]} = :note")
     with world.database.read() as connection:
         return int(connection.execute(query, {"note": NOTE}).scalar_one())
 
 
 def erase(world: World, table: str, seq: int, *, and_also: str = "", record: bool = True) -> None:
-    """As an erasure does it: the record first, then text and salt are overwritten in the same transaction."""
+    """Erase a text as the program does: insert the record, then overwrite text and salt in the same transaction."""
     tamper(world)
     with world.database.write() as connection:
         if record:
@@ -92,7 +93,7 @@ def test_an_erasure_hides_no_change_of_anything_else(world: World, table: str, o
 
 
 def test_not_even_a_record_made_to_fit_lets_an_amount_change(world: World) -> None:
-    """The record says itself what the row becomes; the seal says what its amounts were."""
+    """The record itself states the new row, but the seal contains a hash of the original amounts."""
     seq = place(world, "ledger_transactions")
     tamper(world)
     with world.database.write() as connection:
@@ -105,7 +106,7 @@ def test_not_even_a_record_made_to_fit_lets_an_amount_change(world: World) -> No
 
 
 def forge(world: World, table: str, seq: int, changes: dict[str, str | None]) -> None:
-    """Texts of a sealed row written over, and a record of an erasure made up so that it fits them."""
+    """Overwrite texts of a sealed row and insert a forged erasure record that fits them."""
     tamper(world)
     with world.database.write() as connection:
         (row,) = audit.rows_between(connection, table, seq - 1, seq, 1)
@@ -142,6 +143,7 @@ def test_no_record_explains_another_text_in_the_place_of_an_erased_one(
 
 
 def line_of(world: World, kind: str) -> int:
+    """Return the number of the only event of this kind."""
     with world.database.read() as connection:
         return int(connection.execute(text(f"SELECT seq FROM events WHERE kind = '{kind}'")).scalar_one())
 
@@ -212,10 +214,11 @@ def test_what_is_sealed_of_a_text_can_not_be_found_by_guessing_it(world: World) 
     assert all(len(salt) == 32 for salt in salts)
 
 
-# --- a chain of the version before, in its own words
+# --- a chain of the previous version, in its own format
 
 
 def sha256(values: Any) -> str:
+    """Return the SHA-256 of the values as canonical JSON, in hexadecimal."""
     return hashlib.sha256(
         json.dumps(list(values), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
@@ -235,7 +238,7 @@ OLD_ROWS = (
 
 @pytest.fixture
 def old(database_url: str) -> Iterator[World]:
-    """A database of the version before, with a seal over two of its three events, and then the upgrade."""
+    """Yield a database of the previous version, upgraded, in which a seal covers two of three events."""
     world = World(database_url)
     with world.database.write() as connection:
         command.upgrade(schema.alembic_config(connection), "0002")

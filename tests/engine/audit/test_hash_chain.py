@@ -1,4 +1,4 @@
-"""The hash chain: whatever is done to a sealed row behind the triggers' back is named."""
+"""The hash chain: every change to a sealed row that avoids the triggers is named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from refund_worker.store.tables import APPEND_ONLY, metadata
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """A customer whose three withdrawals are paid."""
+    """Yield a customer with three paid withdrawals."""
     made = World(migrated_url)
     made.pay()
     for number in range(3):
@@ -34,13 +34,16 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def seal(world: World) -> int:
-    """Two looks: on Postgres the first one only marks how far to go."""
+    """Run the sealer twice and return the number of rows sealed.
+
+    On Postgres the first run only marks how far to go.
+    """
     sealer = Sealer()
     return sealer.seal(world.context) + sealer.seal(world.context)
 
 
 def tamper(world: World, *statements: str) -> None:
-    """What somebody does who owns the database: the guards off, the statements, the guards on again or not."""
+    """Run statements as the owner of the database could: drop the triggers first, and do not restore them."""
     with world.database.write() as connection:
         for table in APPEND_ONLY:
             if world.database.is_sqlite:
@@ -54,16 +57,19 @@ def tamper(world: World, *statements: str) -> None:
 
 
 def note_something(world: World) -> None:
+    """Append an event to the oldest refund."""
     with world.database.write() as connection:
         refund_id = connection.execute(text("SELECT min(refund_id) FROM refunds")).scalar_one()
         timeline.insert_events(connection, [(refund_id, Event("note", "me"))], START)
 
 
 def findings(world: World, anchor: Path | None = None) -> list[Finding]:
+    """Verify the chain and return what does not agree."""
     return list(verify(world.context, anchor).findings)
 
 
 def count(world: World, table: str) -> int:
+    """Return the number of rows of the table."""
     with world.database.read() as connection:
         return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
@@ -305,6 +311,7 @@ def test_entries_are_found_by_who_what_and_which_and_a_filter_they_have_not_is_r
 
 
 def status_of(world: World) -> dict[str, Any]:
+    """Return the status of the chain as operators see it."""
     with world.database.read() as connection:
         return status(connection)
 

@@ -1,4 +1,4 @@
-"""Rows that may change are under the chain by snapshots, and nobody takes a number among those that are sealed."""
+"""Snapshots put mutable rows under the chain, and no row can take a number within the sealed range."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STORE = Path(snapshots.__file__).parent
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """Two customers with a payment each, two withdrawals paid and one failed, two keys, two users, two switches."""
+    """Yield two customers with a payment each, two paid withdrawals, two keys, two users and two paused processors."""
     made = World(migrated_url)
     made.pay()
     made.pay(2, customer_id="d")
@@ -43,7 +43,7 @@ def world(migrated_url: str) -> Iterator[World]:
     made.close()
 
 
-# What else could stand there without breaking another rule of the database; any other text or number does elsewhere.
+# Other values that break no rule of the database. In all other columns any other text or number is valid.
 OTHERWISE = {
     "customer_id": "CASE customer_id WHEN 'c' THEN 'd' ELSE 'c' END",
     "payment_id": "(SELECT max(payment_id) FROM payments WHERE payment_id <> legs.payment_id)",
@@ -56,6 +56,7 @@ OTHERWISE = {
 
 
 def otherwise(table: str, column: str) -> str:
+    """Return an SQL expression for another valid value of the column."""
     if column in OTHERWISE:
         return OTHERWISE[column]
     if str(metadata.tables[table].c[column].type).startswith(("BIGINT", "DOUBLE")):
@@ -165,10 +166,10 @@ def test_a_snapshot_holds_no_text_of_people_and_no_password(world: World) -> Non
 
 
 def test_every_function_of_the_store_that_writes_a_covered_table_appends_a_snapshot() -> None:
-    """A function that changes none of the covered columns says so by its name here."""
+    """A function that changes none of the covered columns is listed here by name."""
     harmless = {
         *("put_off", "requeue_waiting_for", "requeue_written_after"),
-        *("store_readings", "read_again", "mark_refunded_elsewhere"),  # what the processor says of a payment
+        *("store_readings", "read_again", "mark_refunded_elsewhere"),  # what the processor reports about a payment
     }
     found = set()
     for path in sorted(STORE.rglob("*.py")):
@@ -189,11 +190,12 @@ def test_every_function_of_the_store_that_writes_a_covered_table_appends_a_snaps
 
 
 def writes(tree: ast.AST) -> bool:
+    """Return True if the code contains a write to a covered table."""
     return any(is_write(node) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def is_write(call: ast.Call) -> bool:
-    """`table.insert()` and the like, or `update(table)` and the like."""
+    """Return True for calls such as `table.insert()` or `update(table)` on a covered table."""
     function = call.func
     if isinstance(function, ast.Attribute) and function.attr in ("insert", "update", "delete"):
         return isinstance(function.value, ast.Name) and function.value.id in COVERED
@@ -201,7 +203,7 @@ def is_write(call: ast.Call) -> bool:
     return called and any(isinstance(argument, ast.Name) and argument.id in COVERED for argument in call.args)
 
 
-# --- numbers
+# --- row numbers
 
 
 FORGED = {

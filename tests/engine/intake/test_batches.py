@@ -1,4 +1,4 @@
-"""Batches that break off: shown as stopped, gone on with by the same call, and no row twice."""
+"""Interrupted batches: shown as stopped, continued by the same call, and no row is accepted twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Sequence[RefundRequest | Refusal]
 
 @pytest.fixture
 def asked(world: World) -> Rows:
-    """Ten rows in chunks of three; the third can't be read and the last asks for too much."""
+    """Return ten rows for chunks of three: the third cannot be read, and the last asks for too much."""
     world.context = replace(world.context, batches=Batches(intake=3))
     world.pay(credits=100)
     rows: list[RefundRequest | Refusal] = [withdrawal(10, f"k{n}", bulk=True) for n in range(ROWS - 1)]
@@ -30,11 +30,12 @@ def asked(world: World) -> Rows:
 
 
 def take(world: World, rows: Rows | Iterator[RefundRequest | Refusal], **others: Any) -> dict[str, Any]:
+    """Accept the rows as a batch of client "shop" and return the batch as the API shows it."""
     return accept_batch(world.context, rows, **{"client": "shop", "actor": "shop/anna", "body_sha256": "h", **others})
 
 
 def only(world: World) -> dict[str, Any]:
-    """The one batch that there is."""
+    """Return the only batch as the API shows it."""
     with world.database.read() as connection:
         (row,) = latest_batches(connection, limit=10)
         return batch_view(connection, row["batch_id"], now=world.now)
@@ -49,10 +50,12 @@ def test_each_batch_is_listed_with_the_rows_of_its_own(world: World, asked: Rows
 
 
 def figures(view: dict[str, Any]) -> tuple[Any, ...]:
+    """Return (status, accepted, replayed, indexes of the rejected rows) of a batch."""
     return view["status"], view["accepted"], view["replayed"], [reject["index"] for reject in view["rejected"]]
 
 
-# One transaction to begin, four with chunks, one that completes: dead before each, and after each but the last.
+# One transaction to begin, four with chunks, one to complete. The process dies before each of the last five, and after
+# the first and the third.
 @pytest.mark.parametrize(
     ("place", "done"), [("dies_after", 1), *(("dies_before", n) for n in range(2, 7)), ("dies_after", 3)]
 )

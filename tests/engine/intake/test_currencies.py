@@ -1,4 +1,4 @@
-"""Which currencies there are: held against Babel's list, and at every door."""
+"""The supported currencies: compared with the list of Babel, and checked at every entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading files: everything in them is given with its line, and what can't be used is refused before anything is."""
+"""File import: every row has its line number, and an unusable file is refused before any row is accepted."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ REQUEST = "k1,credit_refund,balance,c1,t1,5,asked,,anna,2026-01-01T00:00:00Z\n"
 
 
 def written(tmp_path: Path, content: str | bytes, name: str = "file.csv") -> Path:
+    """Write the content to a file and return its path."""
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
 def requests(path: Path) -> Rows[RefundRequest]:
+    """Read refund requests from the file as an operator of the command line."""
     return read_refund_requests(path, client="cli", actor="somebody")
 
 
@@ -81,7 +83,7 @@ def test_bom_crlf_blank_lines_and_another_order_of_columns_change_nothing(tmp_pa
     assert isinstance(one, SpendRecord)
     assert isinstance(two, SpendRecord)
     assert (first, one.description, one.occurred_at) == (3, 'a, "b"\nand more', 1_767_225_600.0)
-    # The record before it goes over two lines: a line number is where somebody finds the row in an editor.
+    # The record before it spans two lines. Editors count lines, so the line number must count them too.
     assert (second, two.credits, two.description) == (5, 8, "")
 
 

@@ -1,4 +1,4 @@
-"""The rules for ids and keys hold at the doors that are no HTTP: files and the Python door."""
+"""The rules for ids and keys also apply to the entry points other than HTTP: files and the Python API."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ BLANKS = "blanks at its ends"
 
 
 def payment(tmp_path: Path, row: str) -> PaymentRecord | InvalidRequest:
+    """Read one payment row from a file and return its record or the error."""
     path = tmp_path / "payments.csv"
     path.write_text(PAYMENTS + row, encoding="utf-8")
     ((_, found),) = read_payments(path)

@@ -1,4 +1,4 @@
-"""A refund asked for inside the caller's own transaction, on an engine as the caller made it, none of ours."""
+"""A refund requested inside the caller's own transaction, on an engine that the caller configured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READ = text("SELECT number FROM orders")
 
 @pytest.fixture
 def url(migrated_url: str) -> Iterator[str]:
-    """A database with one payment of 100 credits, and the caller's own table."""
+    """Yield the URL of a database with one payment of 100 credits; check at the end that the books balance."""
     with closing(World(migrated_url)) as world:
         world.pay()
         yield migrated_url
@@ -29,7 +29,7 @@ def url(migrated_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
-    """The caller's: nothing but `create_engine(url)`."""
+    """Yield the caller's engine, made by `create_engine(url)` alone, and the caller's own table."""
     made = create_engine(url)
     with made.begin() as connection:
         connection.execute(text("CREATE TABLE orders (number INTEGER)"))
@@ -39,7 +39,7 @@ def engine(url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def says_begin(engine: Engine) -> Engine:
-    """The caller's, made as SQLAlchemy's page on SQLite says for savepoints."""
+    """Return the caller's engine, configured for savepoints as the SQLAlchemy page on SQLite recommends."""
     if engine.dialect.name == "sqlite":
         engine.dispose()
 
@@ -55,6 +55,7 @@ def says_begin(engine: Engine) -> Engine:
 
 
 def ask(where: Session | Connection, key: str = "k", credits: int = 10) -> str:
+    """Request a withdrawal in the caller's session or connection and return the refund's id."""
     request = RefundRequest(
         idempotency_key=key, kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c", credits=credits, reason="asked"
     )
@@ -62,7 +63,7 @@ def ask(where: Session | Connection, key: str = "k", credits: int = 10) -> str:
 
 
 def stored(engine: Engine) -> tuple[int, int, int]:
-    """How many refunds, credits held, and orders of the caller's: by another engine, which sees what is committed."""
+    """Return (refunds, held credits, the caller's orders) as another engine sees them: only committed rows count."""
     with closing(World(engine.url.render_as_string(hide_password=False))) as world, world.database.read() as connection:
         count = connection.execute(text("SELECT count(*) FROM refunds")).scalar_one()
         orders = connection.execute(text("SELECT count(*) FROM orders")).scalar_one()

@@ -1,4 +1,4 @@
-"""The database's clock is set back by a day: nothing waits for a day, and nothing is paid twice."""
+"""The database clock moves back by a day: no refund waits for a day, and none is paid twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums for the plots are those of the timelines: each line once, whoever counts and whenever they died."""
+"""The sums for the charts equal the timelines: each event counts once, also with several counters or crashes."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ TODAY = day_of(START)
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
+    """Yield a customer with one payment."""
     made = World(migrated_url)
     made.pay()
     yield made
@@ -41,13 +42,15 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def count(world: World) -> int:
+    """Seal the events, add them to the daily sums, and return how many were counted."""
     sealer = Sealer()
-    sealer.seal(world.context)  # on Postgres the first look only marks how far to go
+    sealer.seal(world.context)  # on Postgres the first run only marks how far to go
     sealer.seal(world.context)
     return count_daily_stats(world.context)
 
 
 def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
+    """Return the non-zero daily sums of these names."""
     with world.database.read() as connection:
         return {slot: value for slot, value in daily_stats.tallied(connection, names, 0).items() if value}
 
@@ -82,7 +85,7 @@ def test_nothing_is_counted_twice_and_what_a_death_undid_is_counted_again(world:
 
 
 def test_a_line_that_is_not_sealed_yet_waits(world: World) -> None:
-    """On Postgres one with a lower number may still come."""
+    """On Postgres an event with a lower number may still be committed."""
     world.withdraw(10, "one")
     assert count_daily_stats(world.context) == 0
     assert sums(world, BY_STATUS) == {}
@@ -148,6 +151,7 @@ def test_a_percentile_is_right_to_within_a_tenth_and_nothing_has_none() -> None:
 
 
 def hear(world: World, refund_id: str, object_id: str | None, status: str) -> None:
+    """Change the object's status at the processor and apply the reply to the refund."""
     assert object_id is not None
     refund_object = world.processor.become(object_id, status)
     leg_id = world.refund(refund_id).legs[0].leg_id

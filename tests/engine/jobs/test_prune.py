@@ -1,4 +1,4 @@
-"""What grows without end is pruned by age, and nothing that somebody still has to see."""
+"""Old rows are pruned by age, except those that a person still has to see."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from refund_worker.worker.scheduler import jobs_of
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
+    """Yield a customer with one payment; notifications are on."""
     made = World(migrated_url, notify=True)
     made.pay()
     yield made
@@ -28,7 +29,7 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def told(world: World, key: str, **state: Any) -> str:
-    """The id of the one message of a new refund, in this state."""
+    """Create a refund, set the columns of its one notification to `state`, and return the message id."""
     refund_id = world.withdraw(1, key)
     with world.database.write() as connection:
         (message,) = connection.execute(select(outbox.c.message_id).where(outbox.c.refund_id == refund_id)).scalars()
@@ -37,6 +38,7 @@ def told(world: World, key: str, **state: Any) -> str:
 
 
 def kept(world: World) -> set[str]:
+    """Return the ids of the stored notifications."""
     with world.database.read() as connection:
         return set(connection.execute(select(outbox.c.message_id)).scalars())
 
@@ -80,7 +82,8 @@ def test_many_go_in_small_transactions_and_no_refund_goes_with_them(world: World
     with world.database.write() as connection:
         connection.execute(outbox.insert(), [{**row, "message_id": f"m{n}"} for n in range(2 * BATCH + 1)])
     before = kept(world)
-    # Dead after the second transaction: what went is gone, what stays is whole, the next turn does the rest.
+    # The process dies after the second transaction. The rows deleted so far stay deleted, the others are complete, and
+    # the next run deletes the rest.
     world.database.dies_after = 2
     with pytest.raises(Died):
         prune(world.context)

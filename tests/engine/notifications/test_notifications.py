@@ -1,4 +1,4 @@
-"""Notifications out: stored with the change, signed, tried again, and never to an address of the inside."""
+"""Outgoing notifications: stored with the change, signed, retried, and never sent to an internal address."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """A customer with 100 credits for 10.00, whose admin backend wants to be told."""
+    """Yield a customer with 100 credits for 10.00 whose admin backend receives notifications."""
     made = World(migrated_url, notify=True)
     made.pay()
     yield made
@@ -42,30 +42,35 @@ def world(migrated_url: str) -> Iterator[World]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
+    """Yield a running HTTP receiver."""
     with Receiver() as running:
         yield running
 
 
 def settings(url: str, **others: str) -> Settings:
+    """Return settings that send notifications to `url`, signed with `SECRET`."""
     given = {"NOTIFY_URL": url, "NOTIFY_SECRET": SECRET, **others}
     return load_settings({PREFIX + name: value for name, value in given.items()})
 
 
 def deliver(world: World, url: str, *, seconds_max: float = 5.0, **options: Any) -> int:
+    """Deliver the notifications that are due and return how many were delivered."""
     return Deliverer(settings(url), seconds_max=seconds_max, **options).deliver(world.context)
 
 
 def stored(world: World, **which: Any) -> list[dict[str, Any]]:
+    """Return the stored notifications, filtered by `which`."""
     with world.database.read() as connection:
         return notifications(connection, **which)
 
 
 def types(world: World) -> list[str]:
+    """Return the types of the stored notifications, oldest first."""
     return [message["type"] for message in reversed(stored(world))]
 
 
 def verified(received: Received) -> Any:
-    """What a stock receiver reads."""
+    """Return the payload after a standard webhook library has verified its signature."""
     return Webhook(SECRET).verify(received.body, received.headers)
 
 
@@ -171,7 +176,7 @@ def test_what_is_refused_is_sent_again_under_the_same_id_after_growing_waits(wor
 
 
 def test_only_the_latest_try_says_what_became_of_a_message(world: World) -> None:
-    """Whoever was frozen in an older try must not end what was asked to be delivered again since."""
+    """A worker frozen during an older attempt must not end a message that was queued for delivery again since."""
     world.withdraw(10)
     with world.database.write() as connection:
         (claimed,) = outbox.claim(connection, world.now, 10, world.now + 60)
@@ -224,7 +229,7 @@ def test_two_schedulers_at_once_send_each_message_once(world: World, receiver: R
     assert len(ids) == len(set(ids)) == 20
 
 
-# --- a receiver that does harm ---------------------------------------------------------------------------------------
+# --- a harmful receiver -----------------------------------------------------------------------------------------------
 
 
 def test_a_redirect_is_not_followed(world: World) -> None:
@@ -334,12 +339,12 @@ def test_in_production_nothing_is_sent_to_this_machine(world: World, receiver: R
     deliverer = Deliverer(settings(url, ENVIRONMENT="production"), seconds_max=2, **options)  # type: ignore[arg-type]
     assert deliverer.deliver(world.context) == 0
     assert receiver.received == []
-    # A number in place of a host is not even taken for a URL.
+    # aiohttp does not even accept a number instead of a host as a URL.
     told = "not reached (InvalidUrlClientError)" if how == "in other words" else "not public"
     assert told in stored(world)[0]["last_error"]
 
 
-# Every way to write this machine's address, or another of the inside, that a library may read as one. The port follows.
+# Spellings of this machine's address, or of another internal one, that a library may accept. The port is appended.
 SPELLINGS = [
     "１２７.0.0.1",
     "127。0.0.1",
@@ -399,7 +404,7 @@ def test_no_spelling_of_an_address_leads_to_this_machine(receiver: Receiver, hos
 
 
 async def only_what_is_here(host: str, port: int) -> list[str]:
-    """As the system's own, which knows numbers in all their spellings; no name of the outside is asked for."""
+    """Resolve as the system does, including all spellings of numbers, but look up no external name."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -417,7 +422,7 @@ def test_what_is_no_url_of_a_server_is_refused_in_words(url: str) -> None:
 
 
 def test_what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for(receiver: Receiver) -> None:
-    """Even where the look at the name is passed by, as it would be by a spelling that nobody thought of."""
+    """The check also holds if the check of the name is bypassed, for example by a spelling that we did not expect."""
 
     async def post() -> str | None:
         async with Poster(f"http://receiver.example:{receiver.port}/", seconds_max=5) as poster:
@@ -486,7 +491,7 @@ def _next_at(world: World) -> float:
 
 
 def test_a_receiver_is_asked_by_so_many_at_once_and_no_more() -> None:
-    """However many messages wait for it: it is somebody's backend."""
+    """The limit holds for any number of waiting messages: the receiver is a customer's backend."""
 
     async def post_many(url: str) -> list[str | None]:
         async with Poster(url, loopback=True, seconds_max=20) as poster:

@@ -1,4 +1,4 @@
-"""The payment's own word and the list of its refunds speak of the same money: a person decides about it once."""
+"""The payment reading and the list of its refunds describe the same money, so a person decides about it only once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOUR = 3_600.0
 
 @pytest.fixture
 def asked(world: World) -> World:
-    """A world whose processor can be asked about payments, in test mode."""
+    """Return a world in test mode whose processor can be asked about payments."""
     world.processor.reads_payments = True
     policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
     world.context = replace(world.context, policy=policy)
@@ -35,7 +35,10 @@ def asked(world: World) -> World:
 
 
 def refunded_before(world: World, minor: int = 300) -> str:
-    """Others refunded so much: the look has seen it, the list shows it, and the payment's word says it."""
+    """Refund `minor` minor units outside refund-worker and return the object's id.
+
+    The listing has seen the refund, the payment's list shows it, and the payment reading includes it.
+    """
     refund_object = world.refund_in_the_dashboard(minor, created_at=datetime.fromtimestamp(START - HOUR, UTC))
     world.processor.payments["ch_1"] = replace(WORD, refunded_minor=minor)
     sync_recent(world.context, "stripe")
@@ -60,7 +63,7 @@ def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(ask
 def test_who_decided_about_one_refund_has_decided_about_no_other_over_the_payment(
     asked: World, is_seen_by_a_look: bool
 ) -> None:
-    """Found by the simulation (seed 9047254): the money that went elsewhere may have been meant for the second one."""
+    """Found by the simulation (seed 9047254): the outside refund may have been meant for the second refund."""
     asked.pay()
     by_hand = refunded_before(asked)
     if not is_seen_by_a_look:
@@ -97,7 +100,7 @@ def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_
 
 
 def test_a_retry_reads_the_word_again_and_believes_the_list_that_the_person_saw(asked: World) -> None:
-    """The payment was read when nothing had been refunded elsewhere yet."""
+    """The first reading of the payment was made before any outside refund."""
     asked.pay()
     asked.processor.payments["ch_1"] = WORD
     asked.withdraw(10, "first")
@@ -128,7 +131,7 @@ def test_a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells(asked: W
         asked.work()
         assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
         assert asked.processor.sends == []
-    asked.processor.payments["ch_1"] = WORD  # it failed there in the end
+    asked.processor.payments["ch_1"] = WORD  # the outside refund failed in the end
     retry_all(asked.context, REFUNDED_ELSEWHERE, expected=1, actor="op", reason="all of them")
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -242,7 +245,7 @@ def test_a_dispute_that_is_over_concerns_nobody_any_more_while_the_send_is_unans
 
 
 def test_a_refund_of_ours_that_failed_explains_nothing_that_others_refunded(asked: World) -> None:
-    """As after an upgrade: the payment is read for the first time after a refund of ours over it had failed."""
+    """This happens after an upgrade: the first reading of the payment follows a refund of ours that failed."""
     on, off = asked.context, replace(asked.context, policy=replace(asked.context.policy, verify_payments=False))
     asked.context = off
     asked.pay()

@@ -1,4 +1,4 @@
-"""Both books compared while work goes on: no false alarm, and every real difference is found."""
+"""Reconciliation while refunds are processed: no false alarm, and every real difference is found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFUSED = Refused("expired_or_canceled_card", "no")
 
 
 class Lagging(ScriptedProcessor):
-    """Its list does not show what was made lately, and a worker goes on while it is read."""
+    """A processor whose list omits recent objects, and a worker that continues while the list is read."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -30,6 +30,7 @@ class Lagging(ScriptedProcessor):
         self.objects = world.processor.objects
 
     async def recent(self, created_gte: datetime) -> SearchReply:
+        """Return the first object only, after a round of work."""
         shown = Found(tuple(self.objects.values())[:1])
         await asyncio.get_running_loop().run_in_executor(None, self.world.work)
         return shown
@@ -56,7 +57,7 @@ def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(worl
 
 
 def strange(world: World, **changes: object) -> str:
-    """A refund whose object is not what was asked for; with a person."""
+    """Return a refund that waits for a person because its object differs from the request by `changes`."""
     world.pay()
     sent = world.processor.send
 
@@ -167,9 +168,9 @@ def test_two_installations_on_one_account_are_no_difference_to_either(
     world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     url = f"sqlite:///{tmp_path_factory.mktemp('other') / 'refunds.db'}"
-    migrate(url)  # a database of its own, with an installation's id of its own
+    migrate(url)  # a separate database with a separate installation id
     with closing(World(url)) as other:
-        other.processor.objects = world.processor.objects  # one account
+        other.processor.objects = world.processor.objects  # both use one account
         other.context = replace(other.context, processors={"stripe": other.processor})
         for each, amount in ((world, 20), (other, 30)):
             each.pay()

@@ -1,4 +1,4 @@
-"""A backup that is older than what the processor has done since: nothing is paid twice, and a person is told."""
+"""A restored backup lacks the processor's latest refunds: no refund is paid twice, and a person is notified."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ Restore = Callable[[], World]
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
+    """Yield an empty world whose processor was listed once."""
     made = World(migrated_url)
     sync_recent(made.context, "stripe")
     yield made
@@ -35,7 +36,10 @@ def world(migrated_url: str) -> Iterator[World]:
 
 @pytest.fixture
 def back_up(world: World, migrated_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Restore]]:
-    """`restore = back_up()` keeps the database as it is; `restore()` brings it back days later, keys long forgotten."""
+    """Yield a function that backs up the database and returns `restore`.
+
+    `restore()` opens the backup days later, when the processor no longer knows the idempotency keys.
+    """
     opened: list[World] = []
     made: list[str] = []
 
@@ -48,7 +52,7 @@ def back_up(world: World, migrated_url: str, request: pytest.FixtureRequest) -> 
         return made[-1]
 
     def keep() -> Restore:
-        world.close()  # the last connection to an SQLite file brings everything into it; it opens again when used
+        world.close()  # closing the last connection writes everything into the SQLite file; the next use opens it again
         kept = copy(migrated_url)
 
         def restore() -> World:
@@ -70,6 +74,7 @@ def back_up(world: World, migrated_url: str, request: pytest.FixtureRequest) -> 
 
 
 def pause_of(world: World) -> dict[str, Any]:
+    """Return the stored status of the only processor."""
     with world.database.read() as connection:
         (row,) = processors.status_of_processors(connection)
     return dict(row)
@@ -86,7 +91,7 @@ def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
 
     restored = restore()
     sends = len(restored.processor.sends)
-    # The workers are up before anybody has looked.
+    # The workers run before the first listing.
     restored.work()
     assert len(restored.processor.sends) == sends
     assert sync_recent(restored.context, "stripe") == 0
@@ -108,7 +113,7 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
     world.work()
 
     restored = restore()
-    # The caller asks again under the same key, which the restored database has never heard of.
+    # The caller repeats the request under the same key, which the restored database does not contain.
     again = restored.withdraw(50, "k1")
     assert again != forgotten
     assert sync_recent(restored.context, "stripe") == 1
@@ -118,13 +123,13 @@ def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_h
     assert (paused["code"], paused["paused_by"]) == (RESTORED, "refund-worker")
     assert f"{forgotten}-1" in paused["reason"]
 
-    # It stays so, and is not told anew, however often one looks.
+    # The pause remains, and further listings raise no second alarm.
     since = paused["paused_at"]
     assert sync_recent(restored.context, "stripe") == 0
     assert pause_of(restored)["paused_at"] == since
     assert restored.refund(again).status is RefundStatus.QUEUED
 
-    # Over that very payment a person decides: what is asked for again may be what was paid.
+    # A person decides about that payment: the new request may be the refund that was already paid.
     assert resume_processor(restored.context, "stripe")
     restored.work()
     assert restored.refund(again).failure_code == "refunded_elsewhere"
@@ -168,11 +173,11 @@ def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_
     world.work()
     made = dict(world.processor.objects)
     restored = restore()
-    restored.processor.objects.clear()  # its list lags
+    restored.processor.objects.clear()  # the processor's list lags
     assert sync_recent(restored.context, "stripe") == 0
     restored.pass_time(2 * OVERLAP_SECONDS)
     restored.processor.objects.update(made)
-    assert sync_all(restored.context, "stripe") == 0  # none of it is news of a refund that is known
+    assert sync_all(restored.context, "stripe") == 0  # the list changes nothing for the refunds that are known here
     assert pause_of(restored)["code"] == RESTORED
     since = pause_of(restored)["paused_at"]
     sync_all(restored.context, "stripe")
@@ -218,13 +223,14 @@ def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(w
 
 
 class SlowList(ScriptedProcessor):
-    """While it is read, time goes by and a worker comes along."""
+    """A processor whose list takes 10 s to read, while a worker does a round of work."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
 
     async def recent(self, created_gte: Any) -> Any:
+        """Let time pass and a worker work, then return the list."""
         self.world.pass_time(10)
         await asyncio.get_running_loop().run_in_executor(None, self.world.work)
         return await super().recent(created_gte)
@@ -233,7 +239,7 @@ class SlowList(ScriptedProcessor):
 def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(20)
-    world.pass_time(stale_seconds(POLICY) - 5)  # not too old yet when the look begins, but when it ends
+    world.pass_time(stale_seconds(POLICY) - 5)  # the last listing becomes stale while the next one runs
     sync_recent(replace(world.context, processors={"stripe": SlowList(world)}), "stripe")
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -279,7 +285,7 @@ def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(w
     run, rounds = world.database.run, iter(range(100))
 
     def with_a_worker_in_between(work: Callable[..., Any]) -> Any:
-        if next(rounds) == 1:  # first those that wait are next_step, then others' refunds are marked
+        if next(rounds) == 1:  # round 0 queues the waiting refunds, round 1 marks outside refunds
             world.work()
         return run(work)
 
@@ -290,9 +296,10 @@ def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(w
 
 
 class SilentList(ScriptedProcessor):
-    """Lists nothing."""
+    """A processor that never answers a request for its list."""
 
     async def recent(self, created_gte: Any) -> Any:
+        """Return that the request timed out."""
         return Unanswered("timeout")
 
 

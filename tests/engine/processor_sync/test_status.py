@@ -1,4 +1,4 @@
-"""The switch of a processor as the API, the console and the command line show it."""
+"""The kill switch of a processor as the API, the console and the command line show it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ NOT_PAUSED: dict[str, Any] = dict.fromkeys(SWITCH_FIELDS) | {"paused": False}
 
 
 def shown(world: World, name: str) -> dict[str, Any]:
+    """Return the kill switch of the processor as it is shown."""
     with world.database.read() as connection:
         return switch_of(connection, world.context, name)
 

@@ -1,4 +1,4 @@
-"""Events that name a refund and say little or nothing of it: the id is enough, since the object is fetched."""
+"""Webhook events with little or no content about a refund: the id is enough, because the object is fetched."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THIN = {"id": "evt_1", "object": "v2.core.event", "type": "v1.refund.failed", "r
 
 
 def told(world: World, event: Any, kind: str | None = None, event_id: str = "evt_1") -> str | None:
-    """What became of the event once it was taken in."""
+    """Store the webhook event, process the inbox, and return the event's outcome."""
     with world.database.write() as connection:
         its_kind = kind or event["type"]
         assert inbox.insert_event(connection, "stripe", event_id, its_kind, json.dumps(event), world.now)
@@ -36,6 +36,7 @@ def told(world: World, event: Any, kind: str | None = None, event_id: str = "evt
 
 
 def paid(world: World, *ways: str) -> str:
+    """Return a refund of 20 credits after one round of work; `ways` script the processor's replies."""
     world.pay()
     world.processor.script("ch_1", *ways)
     refund_id = world.withdraw(20)

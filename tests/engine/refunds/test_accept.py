@@ -1,4 +1,4 @@
-"""Requests taken in: once for each key, never for more than is there, whoever else asks at the same time."""
+"""Acceptance: one refund for each key, and never more than is refundable, however many requests arrive at once."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ from refund_worker.store import accounts
 from refund_worker.store.database import Database
 from refund_worker.store.tables import events, refunds
 
-# On Postgres, for the promise itself; the other races are fewer.
+# The number of races on Postgres, where the promise itself is tested. The other races are fewer.
 RACES = int(os.environ.get("RACES", "1000"))
 RACES_MORE = 50
 
 
 def count_refunds(world: World) -> int:
+    """Return the number of stored refunds."""
     with world.database.read() as connection:
         return int(connection.execute(select(func.count()).select_from(refunds)).scalar_one())
 
@@ -171,7 +172,10 @@ def test_held_credits_can_be_neither_spent_nor_withdrawn_again(world: World) -> 
 
 
 def race(world: World, customers: list[str]) -> list[list[str]]:
-    """For each customer two withdrawals of 60 credits at the same time: the kinds of the answers."""
+    """Request two withdrawals of 60 credits at the same time for each customer.
+
+    Return the sorted type names of the two answers, customer by customer.
+    """
     barrier = Barrier(2)
 
     def ask(customer: str, key: str) -> str:
@@ -198,7 +202,7 @@ def test_in_every_race_of_two_that_together_exceed_the_payment_exactly_one_passe
 
 
 def test_in_every_race_of_two_that_together_exceed_the_balance_exactly_one_passes(world: World) -> None:
-    """The payments have room for both: nothing but the customer's lock stands between them."""
+    """The payments have room for both withdrawals. Only the lock on the customer prevents the second."""
     customers = [f"c{number}" for number in range(RACES_MORE)]
     for number, customer in enumerate(customers):
         world.pay(number, customer_id=customer, credits=200)
@@ -244,7 +248,7 @@ def test_payments_with_no_room_left_are_named_as_the_reason(world: World) -> Non
 
 
 def test_two_in_one_batch_that_together_exceed_the_transaction_are_not_both_accepted(world: World) -> None:
-    """Refused by name, one by one, even where nothing is stored: the table would refuse the whole batch."""
+    """Each request gets its own refusal, also in a dry run. The table constraint would refuse the whole batch."""
     world.pay()
     world.spend("t", 60)
     asked = [credit_refund(40, "a"), credit_refund(40, "b"), credit_refund(20, "c")]
@@ -257,7 +261,7 @@ def test_two_in_one_batch_that_together_exceed_the_transaction_are_not_both_acce
 
 
 def test_a_dry_run_of_a_long_file_holds_up_no_writer_and_comes_out_as_the_file_will(world: World) -> None:
-    """Another writer works on the same customers between any two rows; limits, room and keys count over the batches."""
+    """Another writer locks the customer between rows. Limits, refundable amounts and keys count across chunks."""
     world.context = replace(world.context, batches=Batches(intake=3), limits=Limits(velocity_count=9))
     world.pay(credits=100)
     world.spend("t", 40)

@@ -1,4 +1,4 @@
-"""Retrying all that stopped for one cause: just what the person saw, or nothing."""
+"""Bulk retry of the refunds that stopped for one cause: exactly those that the person saw, or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EMPTY = Blocked("balance_insufficient", "the balance is empty")
 
 
 def stop(world: World, number: int) -> str:
-    """A refund of a payment of its own that waits for a person."""
+    """Create a refund over its own payment that waits for a person, and return its id."""
     world.pay(number)
     world.processor.script(f"ch_{number}", *[EMPTY] * 5)
     refund_id = world.withdraw(100, f"k{number}")
@@ -21,11 +21,13 @@ def stop(world: World, number: int) -> str:
 
 
 def seen(world: World) -> Stuck:
+    """Return the refunds that a person sees as stopped for lack of balance."""
     with world.database.read() as connection:
         return stuck_for(connection, "balance_insufficient")
 
 
 def retry(world: World, expected: int, mark: str) -> int:
+    """Retry the refunds stopped for lack of balance, if they match `expected` and `mark`; return their number."""
     done = retry_all(
         world.context, "balance_insufficient", expected=expected, mark=mark, actor="olga", reason="topped up"
     )

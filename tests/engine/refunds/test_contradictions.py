@@ -1,4 +1,4 @@
-"""A processor that says later what was held to be impossible: the books follow it, and nothing gets stuck."""
+"""The processor later reports what seemed impossible: the books follow it, and no refund gets stuck."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from refund_worker.errors import Refusal
 
 
 def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
+    """Apply a processor's answer about the first leg to the refund."""
     evidence = RecordedReply(refund_id, f"{refund_id}-1", None, Answered(refund_object))
     world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
     assert_books_balance(world.database)
 
 
 def given_up(world: World) -> str:
-    """A refund that an operator reversed, although its send did pay."""
+    """Return a refund that an operator reversed, although its send was executed."""
     world.pay()
     world.processor.script("ch_1", Blocked("balance_insufficient", "not now"))
     refund_id = world.withdraw(100, "a")
@@ -54,7 +55,7 @@ def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_e
     second = world.withdraw(100, "b")
     marks = {"leg_id": f"{first}-1", "installation": world.installation}
     its = an_object(payment_refs=("ch_1",), **marks)
-    tell(world, first, its)  # it did pay: now the one payment is taken twice
+    tell(world, first, its)  # the send was executed, so both refunds now use the one payment
     assert world.refund(first).status is RefundStatus.SUCCEEDED
     world.processor.script("ch_1", AlreadyRefunded("nothing left"))
     world.work()
@@ -70,16 +71,17 @@ def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_e
     assert world.withdraw(100, "d")
 
 
-# --- what this database never sent, and the processor has: it was restored from a backup -----------------------------
+# --- objects at the processor that this database never sent: it was restored from a backup ----------------------------
 
 
 def made_lately(world: World, *, payment: str = "ch_1", **changes: Any) -> RefundObject:
+    """Return an object of this installation that the processor created just now, with `changes`."""
     its = {"created_at": datetime.fromtimestamp(world.now, UTC), "installation": world.installation}
     return replace(an_object(), payment_refs=(payment,), **its | changes)
 
 
 def sent_elsewhere(world: World, refund_id: str, status: str = "succeeded", amount_minor: int = 500) -> RefundObject:
-    """The processor has it, and the next watch finds it."""
+    """Add an object for the first leg at the processor, let a full sync find it, and return it."""
     refund_object = made_lately(world, leg_id=f"{refund_id}-1", amount_minor=amount_minor, status=status)
     world.processor.objects[refund_object.processor_refund_id] = refund_object
     sync_all(world.context, "stripe")
@@ -89,7 +91,7 @@ def sent_elsewhere(world: World, refund_id: str, status: str = "succeeded", amou
 
 @pytest.fixture
 def queued(world: World) -> str:
-    """A withdrawal of 50 of 100 credits that waits because its processor is paused."""
+    """Return a withdrawal of 50 of 100 credits that waits because its processor is paused."""
     world.pay()
     pause_processor(world.context, "stripe", actor="op", reason="restored")
     refund_id = world.withdraw(50)
@@ -100,7 +102,7 @@ def queued(world: World) -> str:
 
 @pytest.fixture
 def awaiting(world: World) -> str:
-    """The same, for which a second person must speak."""
+    """Return a withdrawal of 50 of 100 credits that waits for the approval of a second person."""
     world.context = replace(world.context, limits=Limits(approval_threshold_minor=100))
     world.pay()
     return world.withdraw(50)
@@ -134,7 +136,7 @@ def test_what_is_pending_already_is_asked_about_and_no_more_often_than_that(
     world.processor.become(refund_object.processor_refund_id, "failed")
     sync_all(world.context, "stripe")
     world.work()
-    # The other payments are tried first, where there are any; nothing goes out while the processor is paused.
+    # Other payments would be tried first, but there are none. Nothing is sent while the processor is paused.
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
 
@@ -157,7 +159,7 @@ def test_what_was_called_off_here_and_paid_all_the_same_is_taken_off_the_balance
 
 
 def test_of_what_was_called_off_only_what_was_paid_is_taken(world: World) -> None:
-    """Two payments of 100 credits each; the processor has the first half of a withdrawal of 150."""
+    """There are two payments of 100 credits each. The processor paid only the first leg of a withdrawal of 150."""
     world.pay(1)
     world.pay(2)
     pause_processor(world.context, "stripe", actor="op", reason="restored")
@@ -191,7 +193,7 @@ def test_a_credit_refund_to_the_source_that_was_called_off_and_paid_is_booked_wh
         world.request(credit_refund(40, "more"))  # of 50 credits spent, 20 are refunded
 
 
-# --- strange words, and none ------------------------------------------------------------------------------------------
+# --- unexpected answers, and none -------------------------------------------------------------------------------------
 
 
 def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_look(world: World) -> None:
@@ -209,7 +211,7 @@ def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_loo
 
 
 def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world: World) -> None:
-    """Found by the simulation (seed 1010360): the one wrong answer must not make the right word old news."""
+    """Found by the simulation (seed 1010360): after a wrong answer, the later correct status must count as new."""
     world.pay()
     refund_id = world.withdraw(50)
     world.work()
@@ -244,14 +246,16 @@ def test_a_strange_object_of_a_refund_under_way_is_told_once_too(world: World) -
 
 
 class Deaf(ScriptedProcessor):
-    """Takes what it is sent, and answers no question."""
+    """A processor that executes sends and answers no look-up while `deaf` is set."""
 
     deaf = True
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """Return that the look-up timed out, unless `deaf` is False."""
         return Unanswered("timeout") if self.deaf else await super().find(processor_payment_id, leg_id)
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Return that the fetch timed out, unless `deaf` is False."""
         return Unanswered("timeout") if self.deaf else await super().fetch(processor_refund_id)
 
 

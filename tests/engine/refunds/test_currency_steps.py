@@ -1,4 +1,4 @@
-"""Amounts of currencies that Stripe takes only in steps: kept by every leg, and what breaks the step is shown."""
+"""Currencies whose amounts Stripe accepts only in steps: every leg keeps the step, and a violation is shown."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ KWD: dict[str, Any] = {"currency": "KWD", "amount_minor": 5_124, "credits": 5_12
 
 
 def sent_amounts(world: World) -> list[int]:
+    """Return the amounts of all sends in minor units, in order."""
     return [json.loads(body)["amount_minor"] for _, body in world.processor.sends]
 
 
@@ -75,7 +76,7 @@ def test_beside_fractions_that_went_back_before_the_rest_is_what_the_step_takes_
 
 
 def test_a_leg_that_stands_in_keeps_the_step_and_the_good_payment_pays(world: World) -> None:
-    """faults 10: 4010 was carried over to a good payment of 1,000.00 ISK, which refused it too."""
+    """faults 10: 4010 moved to a good payment of 1,000.00 ISK, and Stripe refused that amount too."""
     world.pay(1, currency="ISK", amount_minor=100_000, credits=10_000, captured_at=1.0)
     world.pay(2, **ISK, captured_at=2.0)
     world.processor.script("ch_2", REFUSED)
@@ -91,13 +92,13 @@ def test_less_than_a_step_is_too_small_to_ask_for(world: World) -> None:
     assert world.request_or_code(40, "k") == "amount_too_small"
 
 
-# Stripe's own words: docs.stripe.com/currencies, "special cases".
+# Source: docs.stripe.com/currencies, "special cases".
 STEPS = {"ISK": 100, "UGX": 100, **dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "TND"), 10)}
 
 
 @pytest.mark.parametrize("allocation", ["newest_first", "oldest_first", "pro_rata"])
 def test_no_amount_that_is_frozen_for_stripe_breaks_its_currencys_step_in_any_currency(allocation: str) -> None:
-    """Nothing else looks at an amount before it is sent: Stripe would refuse it."""
+    """No other check of the amount follows before the send: Stripe would refuse it."""
     adapter = StripeProcessor("sk_test_steps")
     for currency in sorted(CURRENCIES):
         payments = [a_payment(1, 98_765, 777, currency=currency), a_payment(2, 54_321, 333, currency=currency)]

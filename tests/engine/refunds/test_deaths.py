@@ -1,4 +1,4 @@
-"""Where a process may die, each place by itself: what it leaves, and that whoever comes next does the rest.
+"""A process dies at each possible place: what it leaves behind, and how the next process finishes the work.
 
 `make crashes` dies before and after every statement, commit, call and message, singly and in pairs.
 """
@@ -30,11 +30,12 @@ from refund_worker.store import inbox, tables
 
 
 def count(world: World, table: Table) -> int:
+    """Return the number of rows of the table."""
     with world.database.read() as connection:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
 
 
-# --- taking requests in ----------------------------------------------------------------------------------------------
+# --- accepting requests -----------------------------------------------------------------------------------------------
 
 
 def test_a_request_that_dies_before_its_commit_leaves_nothing_and_is_accepted_when_asked_again(world: World) -> None:
@@ -61,7 +62,7 @@ def test_a_request_that_dies_after_its_commit_is_the_same_refund_when_asked_agai
 
 @contextmanager
 def commit_without_an_answer(world: World, *, applied: bool) -> Iterator[None]:
-    """The connection is lost at the commit of the one transaction in between; `applied` says on which side of it."""
+    """Lose the connection at the commit inside the block, after the commit took effect if `applied`, else before."""
 
     def lose(connection: Connection) -> None:
         if applied:
@@ -142,7 +143,7 @@ def test_messages_in_any_order_and_days_late_come_to_the_same_end(world: World, 
     for number in order:
         process_due(world.context, messages[number])
         world.pass_time(86_400)
-        process_due(world.context, messages[0])  # an old one again
+        process_due(world.context, messages[0])  # an old message again
     assert [world.refund(refund_id).status for refund_id in asked] == [RefundStatus.SUCCEEDED] * 3
     assert (len(world.processor.sends), world.processor.paid_minor(), world.account.balance) == (3, 600, 40)
 
@@ -190,7 +191,7 @@ def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(
     world.context = replace(world.context, batches=Batches(intake=1))
     world.pay()
     requests = [withdrawal(20, f"k{n}") for n in (1, 2)]
-    world.database.dies_after = 2  # the first chunk's refund is stored, the batch does not know
+    world.database.dies_after = 2  # the first chunk's refund is stored, but not the batch's progress
     with pytest.raises(Died):
         accept_batch(world.context, requests, client="default", actor="anna")
     assert count(world, tables.refunds) == 1
@@ -199,7 +200,7 @@ def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(
     assert (count(world, tables.refunds), world.account.held) == (2, 40)
 
 
-# --- news and reconciliation -----------------------------------------------------------------------------------------
+# --- webhook events and reconciliation --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])
@@ -221,17 +222,18 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
 
 
 class OutForAWhile(ScriptedProcessor):
-    """Answers nothing that is asked about an object until it is back."""
+    """A processor that answers no fetch of an object until `back` is set."""
 
     back = False
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Return HTTP 503, or the object once `back` is set."""
         self.asked.append(processor_refund_id)
         return await super().fetch(processor_refund_id) if self.back else Unanswered("HTTP 503", server_error=True)
 
 
 def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(world: World) -> None:
-    """Nobody polls for a refund that had succeeded: its failure is heard of by this event or by the hourly watch."""
+    """A succeeded refund is not polled: only this webhook event or the hourly full sync reports its failure."""
     out = OutForAWhile()
     out.objects = world.processor.objects
     world.pay()
@@ -242,7 +244,7 @@ def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(w
     with world.database.write() as connection:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
     world.context = replace(world.context, processors={"stripe": out})
-    for _ in range(3_600 * 4):  # a scheduler's turns, once a second
+    for _ in range(3_600 * 4):  # the scheduler runs once a second
         webhook_inbox.process_inbox(world.context)
         world.pass_time(1)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
@@ -274,7 +276,7 @@ def test_an_event_that_names_no_id_is_put_aside_and_holds_up_no_other(world: Wor
 def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counted_by_reconciliation(
     world: World,
 ) -> None:
-    """Somebody refunded the rest of the payment in the processor's own dashboard."""
+    """A person refunded the rest of the payment in the processor's dashboard."""
     world.pay()
     refund_id = world.withdraw(60)
     world.work()
@@ -319,7 +321,10 @@ def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again
 
 
 class DiesListing(ScriptedProcessor):
+    """A processor during whose listing the process dies."""
+
     async def recent(self, created_gte: datetime) -> SearchReply:
+        """Raise `Died`."""
         raise Died
 
 

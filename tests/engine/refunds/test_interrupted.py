@@ -1,4 +1,4 @@
-"""A time limit that ends a task from outside: no fault of the refund at hand, which comes again when its lease ends."""
+"""A time limit ends a task from outside. The refund is not blamed, and it is processed again when its lease ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refund_worker.engine.refunds.process import process_due
 
 
 class TimeUp(ScriptedProcessor):
-    """The task's time is up within its first send: before the processor heard of it, or after it has paid."""
+    """A processor whose first send hits the task's time limit, after it has paid if `has_paid`, else before."""
 
     def __init__(self, *, has_paid: bool) -> None:
         super().__init__()
@@ -24,6 +24,7 @@ class TimeUp(ScriptedProcessor):
         self.times = 1
 
     async def send(self, key: str, body: str) -> Reply:
+        """Raise `SoftTimeLimitExceeded` once, before or after the payment."""
         if self.times and not self.has_paid:
             self.times -= 1
             raise SoftTimeLimitExceeded
@@ -35,7 +36,7 @@ class TimeUp(ScriptedProcessor):
 
 
 def clock_that_ends_at(world: World, call: int | None) -> Callable[[Connection], float]:
-    """The world's clock; at this call of it the task's time is up."""
+    """Return the world's clock, which raises `SoftTimeLimitExceeded` at this call; the first call is number 1."""
     calls = 0
 
     def clock(_connection: Connection) -> float:
@@ -49,7 +50,7 @@ def clock_that_ends_at(world: World, call: int | None) -> Callable[[Connection],
 
 
 def interrupted(world: World, *, in_call: TimeUp | None = None, at_clock: int | None = None) -> str:
-    """A withdrawal whose first round was ended by the limit, and which was taken for no fault of its own."""
+    """Return a withdrawal whose first round was ended by the time limit, and which got no error for it."""
     if in_call is not None:
         world.processor = in_call
     world.pay()
@@ -64,6 +65,7 @@ def interrupted(world: World, *, in_call: TimeUp | None = None, at_clock: int | 
 
 
 def assert_paid_once(world: World, refund_id: str) -> None:
+    """Check that the refund succeeds with one object and one payment, and without an internal error."""
     world.work_for(2_000)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert (len(world.processor.objects), world.processor.paid_minor()) == (1, 1_000)
@@ -71,6 +73,7 @@ def assert_paid_once(world: World, refund_id: str) -> None:
 
 
 def assert_its_lease_stays(world: World, refund_id: str) -> None:
+    """Check that the lease stays, and that no worker takes the refund before it ends."""
     refund = world.refund(refund_id)
     assert refund.status is RefundStatus.SENDING
     assert refund.lease_until == world.now + POLICY.lease_seconds

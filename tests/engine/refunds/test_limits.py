@@ -1,4 +1,4 @@
-"""Limits in the database: kept over processes and brokers, not got round by splitting, and closed when they break."""
+"""Limits in the database: shared by processes and brokers, effective against splitting, and closed on error."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from refund_worker.worker.publisher import make_publisher
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
+    """Yield a customer with one payment of 100.00 for 1,000 credits."""
     made = World(migrated_url)
     made.pay(amount_minor=10_000, credits=1_000)
     yield made
@@ -35,11 +36,13 @@ def world(migrated_url: str) -> Iterator[World]:
 
 
 def limited(world: World, limits: Limits) -> World:
+    """Set the limits of the world and return it."""
     world.context = replace(world.context, limits=limits)
     return world
 
 
 def stored(world: World) -> int:
+    """Return the number of refunds of customer "c"."""
     with world.database.read() as connection:
         return len(find_ids(connection, Filters(customer_id="c")))
 
@@ -64,7 +67,7 @@ RACERS, PASS = 12, 4
 
 
 def at_once(world: World, requests: Sequence[RefundRequest]) -> list[str]:
-    """The kinds of the answers to requests that are all made at the same moment, each in a transaction of its own."""
+    """Make all requests at once, each in its own transaction; return the sorted type names of the answers."""
     barrier = threading.Barrier(len(requests))
 
     def ask(request: RefundRequest) -> str:
@@ -81,7 +84,7 @@ def at_once(world: World, requests: Sequence[RefundRequest]) -> list[str]:
 def test_of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows(
     world: World, limits: Limits, whose: str
 ) -> None:
-    """An actor's requests for many customers meet in no row; a customer's, over one payment, come from many actors."""
+    """One actor requests for many customers, which share no row; or many actors request for one customer."""
     limited(world, limits)
     for number in range(RACERS):
         world.pay(10 + number, customer_id=f"c{number}", amount_minor=1_000, credits=100)
@@ -134,7 +137,7 @@ def test_splitting_does_not_get_round_the_threshold_and_nothing_of_it_is_sent(wo
 
 
 def asked(world: World, key: str, credits: int, actor: str = "anna", **changes: Any) -> str:
-    """How a withdrawal is taken: its status, or the code of its refusal."""
+    """Request a withdrawal and return its status, or the code of its refusal."""
     try:
         request = withdrawal(credits, key, actor=actor, **changes)
         return world.refund(world.request(request).refund_id).status
@@ -143,7 +146,7 @@ def asked(world: World, key: str, credits: int, actor: str = "anna", **changes: 
 
 
 def test_several_payments_do_not_split_a_threshold(world: World) -> None:
-    """Each refund goes over another payment: no payment's own total comes near the threshold."""
+    """Each refund uses another payment, and no payment's own total comes near the threshold."""
     limited(world, Limits(approval_threshold_minor=2_500))
     for number in (2, 3, 4):
         world.pay(number, amount_minor=1_000, credits=100)
@@ -160,7 +163,7 @@ def test_the_legs_of_one_refund_are_added_up(world: World) -> None:
 
 
 def test_the_charge_and_the_intent_of_one_payment_recorded_apart_do_not_split_a_threshold(world: World) -> None:
-    """Nothing in the books says that they are one payment: the customer's total decides."""
+    """The books do not show that both are one payment, so the total of the customer decides."""
     limited(world, Limits(approval_threshold_minor=1_500))
     world.pay(2, amount_minor=1_000, credits=100, processor_payment_id="ch_9")
     world.pay(3, amount_minor=1_000, credits=100, processor_payment_id="pi_9")
@@ -202,7 +205,7 @@ def test_another_currency_is_counted_for_itself(world: World) -> None:
 
 
 def test_several_keys_of_one_client_share_what_a_customer_may_be_refunded(world: World) -> None:
-    """Each key has a limit of its own; a customer has one, whichever of them asks."""
+    """Each key has its own limit. A customer has one limit for all keys."""
     limited(world, Limits(velocity_count=2))
     for number in (2, 3, 4):
         world.pay(number, customer_id=f"c{number}")

@@ -1,4 +1,4 @@
-"""A refund that somebody made elsewhere is never paid again: what the list shows before a new attempt decides."""
+"""A refund made outside refund-worker is never paid again: the list decides before each new attempt."""
 
 from __future__ import annotations
 
@@ -44,17 +44,18 @@ DAY = 86_400.0
 
 
 def leg_of(world: World, refund_id: str) -> Leg:
+    """Return the first leg of the refund."""
     return world.refund(refund_id).legs[0]
 
 
 def begin_and_die(world: World, refund_id: str) -> None:
-    """The send is written down; the worker is gone before its call."""
+    """Record the send of the refund; the worker dies before its call."""
     world.database.run(lambda connection: claim_due(connection, world.context))
     assert leg_of(world, refund_id).status is LegStatus.SENDING
 
 
 def assert_stopped(world: World, refund_id: str, *refund_objects: RefundObject) -> None:
-    """With a person, who is told which refunds were made elsewhere; nothing more happens by itself."""
+    """Check that the refund waits for a person, is not due, and shows exactly these outside refunds in its alarm."""
     refund, leg = world.refund(refund_id), leg_of(world, refund_id)
     assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, REFUNDED_ELSEWHERE)
     assert (leg.status, refund.due_at) == (LegStatus.BLOCKED, None)
@@ -68,7 +69,7 @@ def assert_stopped(world: World, refund_id: str, *refund_objects: RefundObject) 
     assert all(item.processor_refund_id in (refund.failure_message or "") for item in refund_objects)
 
 
-# --- the four ways in which it was paid twice -------------------------------------------------------------------------
+# --- the four ways in which it was once paid twice --------------------------------------------------------------------
 
 
 def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(world: World) -> None:
@@ -88,7 +89,7 @@ def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(wor
 def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
     world: World, paused: str, first: NotSent | None
 ) -> None:
-    """Looks go on while it lasts; the refund by hand comes after the last of them."""
+    """Listings continue during the pause. The manual refund follows the last of them."""
     world.pay()
     sync_recent(world.context, "stripe")
     if first is not None:
@@ -164,7 +165,7 @@ def test_a_pause_that_ended_holds_nothing_once_its_refunds_are_listed(world: Wor
 
 
 def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(world: World) -> None:
-    """The look at all that the processor made passed over what is older than the payment's record."""
+    """The listing of all recent objects skipped those older than the payment's record."""
     listed = world.processor.recent
 
     async def since(created_gte: datetime) -> SearchReply:
@@ -173,7 +174,7 @@ def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(w
         return Found(tuple(item for item in found.objects if item.created_at >= created_gte))
 
     world.processor.recent = since  # type: ignore[method-assign]
-    world.processor.reads_payments = True  # and says nothing of this one: a key without that right
+    world.processor.reads_payments = True  # the reading of this payment fails: the key lacks the permission
     by_hand = world.refund_in_the_dashboard(300)
     sync_recent(world.context, "stripe")
     world.pass_time(3_600)
@@ -189,7 +190,7 @@ def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(w
 
 @pytest.mark.parametrize("hours", [0.02, 1, 7, 19])
 def test_what_a_dead_worker_had_begun_is_not_paid_beside_a_refund_by_hand(world: World, hours: float) -> None:
-    """It had written what it was about to send, and died before the call; all workers were away for hours."""
+    """The worker recorded the send and died before the call. All workers were down for hours."""
     world.pay()
     refund_id = world.withdraw()
     begin_and_die(world, refund_id)
@@ -269,7 +270,7 @@ def test_a_persons_retry_after_a_refund_by_hand_pays_nothing(world: World) -> No
 
 
 def test_another_installations_refund_of_the_payment_stops_it_and_no_other_payment_is_paid(world: World) -> None:
-    """Refused as more than is left: the customer has the money, and their other payment must not stand in."""
+    """Refused as more than is left: the customer has the money, so their other payment must not be refunded instead."""
     world.pay(1, amount_minor=5_000, credits=500)
     world.pay(2, amount_minor=5_000, credits=500)
     marks = {"leg_id": "rf_x-1", "attempt": 1, "installation": "inst_other"}
@@ -359,6 +360,7 @@ def test_a_first_attempt_whose_list_is_not_to_be_had_waits(world: World) -> None
 
 
 def wait_through_a_pause(world: World, answer: Any) -> str:
+    """Return a refund whose first send got `answer`, followed by 300 s of pause."""
     world.pay()
     world.processor.script("ch_1", answer)
     refund_id = world.withdraw()
@@ -414,7 +416,7 @@ def test_after_refused_credentials_the_list_is_read_before_the_key_is_sent_again
 
 
 def test_what_waited_for_a_person_is_sent_again_only_after_a_look(world: World) -> None:
-    """No call was executed, for hours: whoever was shown that may have paid by hand."""
+    """No call was executed for hours. The person who saw that may have paid manually."""
     world.pay()
     world.processor.script("ch_1", *[NotSent("refused")] * 100)
     refund_id = world.withdraw()
@@ -459,7 +461,7 @@ def test_a_list_that_is_not_to_be_had_sends_nothing_and_is_asked_ever_less_often
 
 
 def test_a_list_that_has_grown_old_is_read_again(world: World) -> None:
-    """A worker that read it died, and the next one came hours later."""
+    """The worker that read the list died, and the next one came hours later."""
     world.pay()
     world.processor.script("ch_1", EMPTY)
     refund_id = world.withdraw()
@@ -473,12 +475,12 @@ def test_a_list_that_has_grown_old_is_read_again(world: World) -> None:
     assert_stopped(world, refund_id, by_hand)
 
 
-# --- what a person has seen -------------------------------------------------------------------------------------------
+# --- outside refunds that a person has seen ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stopped(world: World) -> str:
-    """A leg of 300 of a payment of 1,000, stopped by 300 made in the dashboard."""
+    """Return a refund of 300 minor units of a payment of 1,000, stopped by 300 refunded in the dashboard."""
     world.pay()
     world.processor.script("ch_1", EMPTY)
     refund_id = world.withdraw(30)
@@ -529,7 +531,7 @@ def test_what_failed_there_in_the_end_stops_nothing_any_more(world: World, stopp
 def test_resolving_says_which_refund_was_the_payment(world: World, stopped: str) -> None:
     world.command(stopped, Action.RESOLVE, "re_by_hand_1")
     assert world.refund(stopped).status is RefundStatus.SUCCEEDED
-    # It is accounted for: the next refund over this payment goes its way.
+    # The outside refund is accounted for, so the next refund over this payment proceeds normally.
     world.processor.script("ch_1", EMPTY)
     other = world.withdraw(20, "k2")
     world.work_for(DAY)
@@ -565,6 +567,7 @@ def test_a_payment_by_hand_in_our_books_explains_as_much_made_before_and_no_more
 
 
 def blocked_once(world: World) -> str:
+    """Return a refund of 30 credits that was blocked at its first send."""
     world.pay()
     world.processor.script("ch_1", EMPTY)
     refund_id = world.withdraw(30)
@@ -711,7 +714,7 @@ def test_marks_copied_from_one_refund_of_ours_to_another_change_nothing(world: W
     ids=["another's leg", "our leg, another's id", "our leg, no id", "a leg nobody knows", "copied, another amount"],
 )
 def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]) -> None:
-    """A refund of ours lends its marks to another object: that counts against the next leg, and pays none twice."""
+    """Another object copies the marks of our refund. It counts as an outside refund and settles no leg of ours."""
     world.pay()
     first = world.withdraw(30, "k1")
     world.work()
@@ -727,7 +730,7 @@ def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]
 
 
 def test_the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours(world: World) -> None:
-    """Even of the very amount: that leg's money never came from this payment."""
+    """This holds also for the same amount: the leg's money never came from this payment."""
     world.pay(1, amount_minor=5_000, credits=500)
     world.pay(2)
     first = world.withdraw(100, "k1")
@@ -744,7 +747,7 @@ def test_the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours(
 
 @pytest.mark.parametrize("first", ["pays", Busy("rate_limit", 20)], ids=["never sent", "waiting"])
 def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) -> None:
-    """No list is read before a first send, nor soon after one: the look has to tell that money went out."""
+    """No list is read before a first send, nor soon after it. Only the listing can show that money was refunded."""
     world.pay(1)
     world.pay(2)
     paid = world.withdraw(100, "k1")
@@ -762,7 +765,7 @@ def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) 
 
 
 def test_of_equal_refunds_over_one_payment_none_is_another_ones_foreign_money(world: World) -> None:
-    """The object names no payment; it is ours all the same."""
+    """The object names no payment, and it is ours anyway."""
     world.pay()
     paid = world.withdraw(30, "k1")
     world.work()
@@ -774,11 +777,12 @@ def test_of_equal_refunds_over_one_payment_none_is_another_ones_foreign_money(wo
     assert [world.refund(r).status for r in (paid, second)] == [RefundStatus.SUCCEEDED] * 2
 
 
-# --- paid by hand while the answer is missing -------------------------------------------------------------------------
+# --- paid manually while the answer is missing ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def in_doubt(world: World) -> str:
+    """Return a refund whose first send ended with HTTP 500, so its outcome is unknown."""
     world.pay()
     world.processor.script("ch_1", ERROR)
     refund_id = world.withdraw()

@@ -1,4 +1,4 @@
-"""The processor's own word on a payment is read once, before the first money moves over it, and must agree."""
+"""The processor's record of a payment is read once, before money first moves over it, and must agree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOUR = 3_600.0
 
 @pytest.fixture
 def asked(world: World) -> World:
-    """A world whose processor can be asked about payments, in test mode."""
+    """Return a world in test mode whose processor can be asked about payments."""
     world.processor.reads_payments = True
     policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
     world.context = replace(world.context, policy=policy)
@@ -42,26 +42,32 @@ def asked(world: World) -> World:
 
 
 def says(world: World, number: int = 1, **changes: Any) -> None:
+    """Set the processor's record of the payment to `WORD` with `changes`."""
     world.processor.payments[f"ch_{number}"] = replace(WORD, **changes)
 
 
 def paid_in(world: World, number: int = 1, **changes: Any) -> None:
-    """A payment, and the same in the processor's words."""
+    """Record a payment here, with the same amount and currency at the processor."""
     record = world.pay(number, **changes)
     says(world, number, captured_minor=record.amount_minor, currency=record.currency)
 
 
 def shown(world: World, payment_id: str = "pay1") -> Any:
+    """Return the payment as the API shows it."""
     with world.database.read() as connection:
         return payment_objects.payment(connection, world.context, payment_id)
 
 
 def the_leg(world: World, refund_id: str) -> Leg:
+    """Return the first leg of the refund."""
     return world.refund(refund_id).legs[0]
 
 
 def stopped(world: World, refund_id: str, code: str) -> str:
-    """That the refund waits for a person because of its payment, with an alarm, and nothing was sent; the message."""
+    """Check that the refund waits for a person because of its payment, and return its failure message.
+
+    There must be one alarm with `code`, and no send.
+    """
     refund = world.refund(refund_id)
     assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, code)
     assert available_actions(refund) == TO_BE_DECIDED
@@ -102,7 +108,7 @@ def test_many_refunds_over_one_payment_read_it_once_and_those_over_others_side_b
 @pytest.mark.parametrize(
     ("recorded", "said", "words"),
     [
-        # faults 6: the exponent was taken wrong by a backend, in both directions
+        # faults 6: a backend used the wrong exponent, in both directions
         (
             {"amount_minor": 5_000_000, "currency": "JPY", "credits": 5_000},
             {"captured_minor": 50_000, "currency": "JPY"},
@@ -113,7 +119,7 @@ def test_many_refunds_over_one_payment_read_it_once_and_those_over_others_side_b
             {"captured_minor": 500_000, "currency": "UGX"},
             ("50.00 UGX", "5,000.00 UGX"),
         ),
-        # faults 7: recorded in EUR, the charge is in HUF
+        # faults 7: recorded in EUR, while the charge is in HUF
         (
             {"amount_minor": 1_000, "currency": "EUR"},
             {"captured_minor": 1_000, "currency": "HUF"},
@@ -196,7 +202,7 @@ def test_what_was_captured_for_less_agrees_where_it_is_recorded_so_and_no_more_i
     assert (shown(asked)["captured_minor"], shown(asked)["amount_minor"]) == (700, 1_000)
 
 
-# --- no word, and none to be had -----------------------------------------------------------------------------------
+# --- no reading, or none possible -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,7 +348,7 @@ def test_switched_off_nothing_is_read(asked: World) -> None:
     assert (asked.processor.read, asked.refund(refund_id).status) == ([], RefundStatus.SUCCEEDED)
 
 
-# --- disputes, and money that went back elsewhere -------------------------------------------------------------------
+# --- disputes, and money refunded elsewhere ---------------------------------------------------------------------------
 
 
 def test_a_disputed_payment_blocks_and_goes_on_by_itself_when_the_dispute_is_over(asked: World) -> None:
@@ -360,7 +366,7 @@ def test_a_disputed_payment_blocks_and_goes_on_by_itself_when_the_dispute_is_ove
 
 
 def test_a_person_may_send_over_a_payment_that_was_disputed_once_and_the_processor_decides(asked: World) -> None:
-    """At Stripe a charge says `disputed` also when the dispute is won."""
+    """At Stripe `disputed` stays true on a charge whose dispute was won."""
     asked.pay()
     says(asked, disputed=True)
     refund_id = asked.withdraw(100)
@@ -421,14 +427,14 @@ def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_pers
         assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
         assert asked.processor.paid_minor() == 700
         assert_books_balance(asked.database)
-        says(asked, refunded_minor=1_000)  # ours counts there by now
+        says(asked, refunded_minor=1_000)  # the processor's total now includes our refund
     asked.command(refund_id, Action.RESOLVE, reference)
     asked.work()
     assert (asked.refund(refund_id).status, asked.account.balance) == (end, balance)
 
 
 def test_two_refunds_in_one_claim_share_what_is_left_of_their_payment(asked: World) -> None:
-    """Each was cut down to the whole rest, and the processor refused the second."""
+    """Each refund was once cut to the whole remainder, and the processor refused the second."""
     asked.pay()
     says(asked, refunded_minor=300)
     both = [asked.withdraw(50, "k1"), asked.withdraw(50, "k2")]
@@ -446,7 +452,7 @@ def test_two_refunds_in_one_claim_share_what_is_left_of_their_payment(asked: Wor
 
 
 def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> None:
-    """As after an upgrade: refunds were made over the payment before anybody asked for its word."""
+    """This happens after an upgrade: refunds were made over the payment before its first reading."""
     off = replace(asked.context.policy, verify_payments=False)
     on, asked.context = asked.context, replace(asked.context, policy=off)
     asked.pay(refunded_minor=100)
@@ -454,7 +460,7 @@ def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> N
     asked.processor.script("ch_1", "pays", "timeout")
     asked.work()
     asked.withdraw(10, "in doubt")
-    process_due(asked.context)  # its list, since nobody asks for the payment's word
+    process_due(asked.context)  # reads the payment's list, because payment readings are off
     process_due(asked.context)
     asked.context = on
     says(asked, refunded_minor=100 + 200 + 100)
@@ -473,14 +479,14 @@ def test_what_was_returned_before_takes_its_room_and_its_share_of_the_credits(as
     assert asked.processor.paid_minor() == 600
 
 
-# --- proved by a refund object (faults 7) ---------------------------------------------------------------------------
+# --- proved by a refund object (faults 7) -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("resolved", [None, "by bank"])
 def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_and_its_id_is_shown(
     world: World, resolved: str | None
 ) -> None:
-    """Nobody could read the payment: the first refund proves that it is in another currency."""
+    """The payment could not be read. The first refund proves that its currency is another."""
     world.pay(currency="EUR")
     first = world.withdraw(10, "a")
     sent = world.processor.send
@@ -514,7 +520,7 @@ def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_
 
 
 def test_what_was_proved_is_undone_by_the_payments_own_word_alone(asked: World) -> None:
-    """One answer had another currency than was asked for; the payment itself says that all is well."""
+    """One answer had another currency than the request. The payment reading shows that the payment is right."""
     asked.pay()
     asked.processor.readings.append(PaymentUnreadable("HTTP 404"))
     first = asked.withdraw(10, "a")

@@ -1,4 +1,4 @@
-"""Refunds from acceptance to their end, with a scripted processor, a standing clock, and crashes at every commit."""
+"""Refunds from acceptance to their end, with a scripted processor, a stopped clock, and crashes at every commit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DAY = 86_400.0
 
 
 def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
-    """A webhook's fetch: the processor speaks unasked."""
+    """Apply an object to its refund, as after a webhook event."""
     assert refund_object.leg_id is not None
     evidence = RecordedReply(refund_id, refund_object.leg_id, None, Answered(refund_object))
     world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
@@ -126,7 +126,7 @@ def test_a_declined_leg_goes_over_the_customers_other_payment(world: World) -> N
 def test_a_disputed_payment_is_a_persons_concern_and_neither_another_payment_nor_the_credits_stand_in(
     world: World, code: str
 ) -> None:
-    """The dispute's own process returns the money: whatever we gave beside it would be given twice."""
+    """The dispute process returns the money. Any refund in addition would pay it twice."""
     world.pay(1)
     world.pay(2)
     world.processor.script("ch_2", Blocked(code, "disputed"))
@@ -439,14 +439,14 @@ def test_a_holder_whose_lease_has_passed_writes_nothing(world: World) -> None:
         )
         assert taken == []
         assert world.refund(refund_id) == before
-        world.work()  # another one claims it, asks again under the same key, and finishes
+        world.work()  # another worker claims the refund, asks again under the same key, and completes it
         before = world.refund(refund_id)
     assert before.status is RefundStatus.SUCCEEDED
     assert world.processor.paid_minor() == 600
 
 
 def test_a_leased_refund_is_not_claimed_by_another_worker(world: World) -> None:
-    """While a look-up is under way nothing but the lease says so: the refund itself is due all the time."""
+    """During a look-up only the lease prevents a second claim: the refund itself is due all the time."""
     world.pay()
     world.processor.script("ch_1", Unanswered("500", server_error=True))
     world.withdraw(60)
@@ -497,7 +497,7 @@ def test_a_second_look_at_a_finished_refund_does_nothing(world: World) -> None:
 
 
 def test_a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it(world: World) -> None:
-    """Between the reading of the list and its answer the window ends, and an effect may land."""
+    """The quiet window ends between the read of the list and its answer, and an effect may occur in that time."""
     world.pay()
     world.processor.script("ch_1", Unanswered("500", server_error=True))
     refund_id = world.withdraw(60)

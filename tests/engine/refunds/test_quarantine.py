@@ -1,4 +1,4 @@
-"""A refund that this program breaks on: it alone is put aside and shown to a person, whatever it broke on."""
+"""A refund that causes an internal error: it alone is quarantined and shown to a person, whatever the error is."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from refund_worker.engine.refunds.send_gate import stale_seconds
 from refund_worker.store import inbox, processors
 from refund_worker.store.tables import legs, refunds
 
-UNSTORABLE = "declined \ud800"  # half a character: no database stores it
+UNSTORABLE = "declined \ud800"  # half a character: no database can store it
 HOUR = 3_600
 
 
 class Garbling(ScriptedProcessor):
-    """Gives what it says of objects in `garbled` in a form that can't be stored, as our adapters never would."""
+    """A processor that returns text that cannot be stored for the objects in `garbled`.
+
+    Our adapters never return such text.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.garbled: set[str] = set()
 
     def said(self, refund_object: RefundObject) -> RefundObject:
+        """Return the object, with an unstorable failure code if it is in `garbled`."""
         return (
             replace(refund_object, failure_code=UNSTORABLE)
             if refund_object.processor_refund_id in self.garbled
@@ -38,16 +42,18 @@ class Garbling(ScriptedProcessor):
         )
 
     async def send(self, key: str, body: str) -> Reply:
+        """Send, and return the reply with the object as `said` gives it."""
         reply = await super().send(key, body)
         return replace(reply, object=self.said(reply.object)) if isinstance(reply, Answered) else reply
 
     async def fetch(self, processor_refund_id: str) -> Reply:
+        """Return the object as `said` gives it."""
         return Answered(self.said(self.objects[processor_refund_id]))
 
 
 @pytest.fixture
 def garbling(world: World) -> Garbling:
-    """The world's processor, with two payments and a refund asked for on each: the older one is re_1's, then."""
+    """Return the processor of a world with two payments; the refund of the older payment becomes re_1."""
     world.processor = Garbling()
     world.context = replace(
         world.context, processors={"stripe": world.processor}, policy=replace(POLICY, retry_max_seconds=HOUR)
@@ -58,6 +64,7 @@ def garbling(world: World) -> Garbling:
 
 
 def two_withdrawals(world: World) -> tuple[str, str]:
+    """Request two withdrawals, one second apart, and return their ids."""
     first = world.withdraw(key="k1")
     world.pass_time(1)
     return first, world.withdraw(key="k2")
@@ -107,7 +114,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
         garbling.become(name, "failed")
     kept = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(kept, failure_code=UNSTORABLE)
-    for _ in range(10):  # looks of every minute
+    for _ in range(10):  # a listing every minute
         sync_recent(world.context, "stripe")
         world.pass_time(60)
     world.work()
@@ -155,13 +162,13 @@ def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world:
 def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_work_waiting(
     world: World, garbling: Garbling
 ) -> None:
-    """The first payment is paid back, the second's answer is missing; every watch breaks on the first."""
+    """The first payment is refunded and the answer for the second is missing. Every full sync fails on the first."""
     garbling.script("ch_1", "timeout")
     refund_id = world.withdraw(150)
     process_due(world.context)
     paid = garbling.objects["re_1"]
     garbling.objects["re_1"] = replace(paid, status="failed", failure_code=UNSTORABLE)
-    for _ in range(20):  # more often than the longest wait is long
+    for _ in range(20):  # more rounds than the longest wait allows
         sync_all(world.context, "stripe")
         world.work_for(HOUR / 5)
     assert len({json.loads(body)["processor_payment_id"] for _, body in garbling.sends}) == 2
@@ -183,7 +190,7 @@ def test_where_nothing_at_all_goes_through_nobody_is_put_aside(world: World, gar
 
 
 def test_a_refund_that_another_worker_holds_meanwhile_is_left_to_it(world: World, garbling: Garbling) -> None:
-    """Frozen past its lease, a worker breaks on an answer; whoever holds the refund now is not interrupted."""
+    """A worker frozen past its lease fails on an answer. The current holder of the refund is not interrupted."""
     refund_id = world.withdraw()
 
     def meanwhile() -> None:

@@ -1,4 +1,4 @@
-"""A rate that is too low for what was claimed: who gets no turn goes back, and whoever had one is recorded."""
+"""A rate limit too low for the claimed refunds: those without a slot are released, and the others are recorded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ CALLS, TURN_SECONDS, LEASE_SECONDS = 30, 0.1, 2.0
 
 
 class Slow:
-    """One turn after the other, whoever asks."""
+    """A rate limiter that gives one slot after another to all callers."""
 
     def __init__(self) -> None:
         self._one_at_a_time: asyncio.Lock | None = None
 
     async def acquire(self, processor: str) -> None:
+        """Wait for the next slot, `TURN_SECONDS` after the one before."""
         self._one_at_a_time = self._one_at_a_time or asyncio.Lock()
         async with self._one_at_a_time:
             await asyncio.sleep(TURN_SECONDS)

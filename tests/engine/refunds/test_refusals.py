@@ -1,4 +1,4 @@
-"""A fault of our set-up fails no refund, and an empty balance ends none: the real engine, the real adapter, a sandbox.
+"""A fault in our set-up fails no refund, and an empty balance ends none: the real engine, the real adapter, a sandbox.
 
 The cases are `faults/refunds.md` 2, 9 and 14: before, each of these refunds ended `failed` with its credits back.
 """
@@ -37,7 +37,7 @@ CHARGED_BACK = {"status": 400, "message": "Charge has been charged back; cannot 
 
 
 class Deployment:
-    """A world whose processor is the adapter, with a sandbox at the other end."""
+    """A world whose processor is the Stripe adapter, connected to a sandbox."""
 
     def __init__(self, world: World, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -47,27 +47,34 @@ class Deployment:
         world.context = replace(world.context, processors={"stripe": self.adapter}, run=self.loop.run_until_complete)
 
     def close(self) -> None:
+        """Close the adapter and its event loop."""
         self.loop.run_until_complete(self.adapter.close())
         self.loop.close()
 
     def pay(self, number: int, customer_id: str) -> None:
+        """Record a payment of 1,000 minor units here and at the sandbox."""
         self.world.pay(number, customer_id=customer_id)
         self.sandbox.register_payment(f"ch_{number}", 1_000, currency="usd")
 
     def withdraw(self, customer_id: str, credits: int = 100, key: str = "k") -> str:
+        """Request a withdrawal and return the refund's id."""
         return self.world.request(withdrawal(credits, f"{key}-{customer_id}", customer_id=customer_id)).refund_id
 
     def break_with(self, refuse: Any) -> None:
+        """Make the sandbox refuse every create request with `refuse`."""
         self.sandbox.add_fault({"refuse": refuse}, match={"path_kind": "create"}, times=None)
 
     def amounts(self) -> list[int]:
+        """Return the amounts of the refunds at the sandbox that are not failed or canceled, in minor units."""
         return [each["amount"] for each in self.sandbox.refunds() if each["status"] not in ("failed", "canceled")]
 
     def alarms(self) -> list[str]:
+        """Return the kinds of all events that are alarms."""
         with self.world.database.read() as connection:
             return list(connection.execute(select(events.c.kind).where(events.c.alarm)).scalars())
 
     def stopped_by(self) -> str | None:
+        """Return the code of the pause of "stripe", or None without such a code."""
         with self.world.database.read() as connection:
             rows = {row["name"]: row for row in status_of_processors(connection)}
         return rows["stripe"]["code"] if "stripe" in rows else None
@@ -75,6 +82,7 @@ class Deployment:
 
 @pytest.fixture
 def deployment(world: World) -> Iterator[Deployment]:
+    """Yield a deployment with a running sandbox."""
     with Sandbox() as sandbox:
         made = Deployment(world, sandbox)
         yield made

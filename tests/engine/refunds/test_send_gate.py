@@ -1,4 +1,4 @@
-"""The kill switch while a batch is on its way: what still waits for its turn must not go out after a pause."""
+"""The kill switch while a batch is in progress: refunds that wait for their slot must not be sent after a pause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WITHIN_SECONDS = 5
 
 
 class OneASecond:
-    """A rate limit on a clock of its own; an operator pulls the switch when three calls were made."""
+    """A rate limiter on its own clock, one slot a second; an operator pauses sending after three calls."""
 
     def __init__(self, world: World, switch: str) -> None:
         self.world, self.switch = world, switch
@@ -25,6 +25,7 @@ class OneASecond:
         self.paused_at = 0.0
 
     async def acquire(self, processor: str) -> None:
+        """Let one second pass; before the fourth call, pause `switch`."""
         self.seconds += 1
         if self.seconds == BEFORE + 1:
             pause_processor(self.world.context, self.switch, actor="op", reason="fire")
@@ -60,10 +61,10 @@ def test_no_send_goes_out_later_than_a_moment_after_the_pause_and_all_go_once_it
 
 
 def test_a_worker_frozen_while_it_reads_the_switch_does_not_begin_its_call_when_it_wakes(world: World) -> None:
-    """Found by the simulation (seed 600095): hours later the key may be dead, and the send would pay anew."""
+    """Found by the simulation (seed 600095): hours later the key may have expired, and the send would pay again."""
     world.pay()
     refund_id = world.withdraw()
-    # Before the claim, for its turn, for the switch, and when that is read.
+    # Clock readings: before the claim, before the slot, before the switch is read, and after it is read.
     clock = itertools.chain([0.0, 0.0, 2.0], itertools.repeat(50_000.0))
     process_due(replace(world.context, monotonic=lambda: next(clock)))
     assert world.processor.sends == []

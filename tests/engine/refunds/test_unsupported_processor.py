@@ -1,4 +1,4 @@
-"""Payments of a processor that this version has no adapter for: their refunds end with a person, never in silence."""
+"""Payments of a processor without an adapter in this version: their refunds wait for a person and are never dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = "processor_unknown"
 
 
 def over_paypal(world: World, credits: int = 60, key: str = "k") -> str:
-    """The id of a withdrawal over a PayPal payment, worked on."""
+    """Return the id of a withdrawal over a PayPal payment, after one round of work."""
     world.pay(9, processor="paypal", processor_payment_id="PAYID-9")
     refund_id = world.withdraw(credits, key)
     world.work()
@@ -59,7 +59,7 @@ def test_it_still_waits_for_a_person_after_days_and_after_a_retry(world: World) 
 
 
 def test_it_holds_up_nothing_else(world: World) -> None:
-    """Neither another refund of the batch, nor the part of this one that goes over a processor we serve."""
+    """Other refunds of the batch continue, and so do the legs of this refund over a supported processor."""
     world.pay(1)
     world.pay(2, processor="paypal", processor_payment_id="PAYID-2", customer_id="d")
     parked = world.request(replace(withdrawal(100, "a"), customer_id="d")).refund_id
@@ -99,7 +99,7 @@ def test_a_later_version_that_serves_it_pays_on_retry(world: World) -> None:
 
 
 def test_what_a_version_that_served_it_has_sent_is_never_taken_for_unsent(world: World) -> None:
-    """After a step back to a version without the adapter, and forward again: one payment, whatever time has passed."""
+    """After a downgrade to a version without the adapter and an upgrade back there is one payment, at any time."""
     paypal = ScriptedProcessor("paypal")
     paypal.script("PAYID-9", "pays_silently")
     ours = world.context

@@ -1,4 +1,4 @@
-"""Payments that an earlier version recorded under an id that the processor can't be sent: a person hears of them."""
+"""Payments that an earlier version recorded under an id that cannot be sent: a person is notified."""
 
 from __future__ import annotations
 

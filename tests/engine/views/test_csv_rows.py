@@ -1,4 +1,4 @@
-"""No cell of a CSV of ours is calculated by a spreadsheet of any country, and harmless ones stay as they are."""
+"""No spreadsheet of any locale calculates a cell of our CSV files, and harmless cells stay unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMULAS = [
     "=1+1", "+1", "-1", "@SUM(A1)", "  =1+1", "\t=1", "\r=1", "\n=1",
     # Full-width, small and other forms of the same signs.
     "＝1+1", "＋1", "－1", "＠SUM(A1)", "﹦1", "﹢1", "﹣1", "﹫A", "\u22121",
-    # Blanks and signs that nobody sees in front.
+    # Blanks and invisible characters in front.
     '"=1', '""=HYPERLINK(1)', ' "\u200b"=1',
     "\u00a0=1", "\u3000=1", "\u200b=1", "\ufeff=1", "\u2060=1", "\u00ad=1", "\x01=1", "\x00=1", "\u200b\u00a0 ＝1",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Every code that a refund can show is explained, and its advice names only what can be done with such a refund."""
+"""Every code that a refund can show is explained, and its advice names only actions that the refund allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.views.failure_codes import FAILURE_CODES, explain
 from refund_worker.processors.stripe.errors import BLOCKED, ENDS, PERSON, Meaning
 
-# docs.stripe.com/api/refunds: why a refund object failed.
+# Source: docs.stripe.com/api/refunds, the reasons why a refund object fails.
 FAILURE_REASONS = (
     *("lost_or_stolen_card", "expired_or_canceled_card", "charge_for_pending_refund_disputed", "insufficient_funds"),
     *("declined", "merchant_request", "unknown"),
@@ -35,6 +35,7 @@ ACTS = re.compile(r"\b(retry|retried|resolve|resolved)\b", re.IGNORECASE)
 
 
 def of_a_call() -> list[tuple[str, Reply]]:
+    """Return (code, reply) for every refusal of a call that the adapter knows."""
     known = [(code, Refused(code, "no")) for code in sorted(ENDS)]
     known += [(code, Blocked(code, "no")) for code in sorted(BLOCKED)]
     known += [(code, Misconfigured(code, "no")) for code in sorted(PERSON | {"not_found", "parameter_invalid_integer"})]
@@ -61,6 +62,7 @@ def test_every_reason_of_a_failed_object_has_one_too(reason: str | None, late: b
 
 
 def check(code: str, decision: Decision) -> None:
+    """Check that the code is shown, explained, and paired with advice that the refund's state allows."""
     leg = decision.after.legs[0]
     assert code in (leg.attention_code, leg.failure_code)
     assert code in FAILURE_CODES or code.startswith("parameter_"), f"{code} is not explained"
