@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --extra all --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
+.PHONY: help demo dev test quick check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,7 +22,11 @@ dev: runtime-installed ## everything in one place on http://127.0.0.1:8000, unti
 	@.venv/bin/refund-worker dev
 
 test: dev-installed ## all tests, on SQLite and on a real Postgres and Valkey; ARGS="-k word" narrows
-	@.venv/bin/pytest -q -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/pytest -q -n 2 --dist loadgroup --durations 15 --durations-min 10 $(ARGS)
+
+quick: dev-installed ## domain, layout and units, in under a minute
+	@.venv/bin/pytest -q -n 2 tests/domain tests/engine/views tests/test_layout.py tests/test_language.py \
+		tests/test_redaction.py tests/test_dangers.py tests/mutants $(ARGS)
 
 check: dev-installed ## lint, format, types, the direction of imports, the lock files
 	@.venv/bin/ruff check .

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CLEAN = ("src/refund_worker/domain", "src/refund_worker/processors/sandbox", "tests/domain")
+CLEAN = ("src/refund_worker", "tests/cli", "tests/domain", "tests/engine", "tests/store", "tests/web", "tests/worker")
 # Sentences that may stay, exactly as they are written.
-ALLOWED: frozenset[str] = frozenset()
+ALLOWED = frozenset({"what the worker gave back because no money could be sent is none."})
 
 # An opening that promises a subject and does not name one.
 HEADLESS = re.compile(

@@ -80,7 +80,7 @@ class Capabilities:
     - `cancels`: a refund object that waits for the customer can be canceled.
     - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
-    - `refund_window_seconds`: how long after its capture a payment can be refunded; None if there is no one figure.
+    - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
     - `rate_per_second`: the default limit of calls per second; 0 for no limit.
     - `disputed_codes`: failure codes of refund objects that mean: a dispute returns the money itself.
     - `unfunded_codes`: failure codes of refund objects that mean: our balance at the processor was too low.
@@ -190,9 +190,9 @@ class ProcessorEntry:
     - `make(settings)`: the adapter. Called after the fork; imports the adapter's module only now.
     - `preload()`: import the adapter's module before the fork, so that all worker processes share it.
     - `rate(settings)`: the limit of calls per second; 0 for no limit.
-    - `live(settings)`: whether its objects must be live ones; None if the credentials do not show it.
+    - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
-    - `webhooks`: None if the processor sends none.
+    - `webhooks`: how its events are read, or None if it sends no events.
     """
 
     name: str

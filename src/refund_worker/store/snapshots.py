@@ -47,7 +47,7 @@ _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.
 
 @dataclass(frozen=True, slots=True)
 class CurrentRow:
-    """A row (`now`) and its latest snapshot (`sealed`, with its `seq`). A value is None if it does not exist."""
+    """A row (`now`) and its latest snapshot (`sealed`, with its `seq`). One that does not exist has the value None."""
 
     row_id: str
     now: tuple[Any, ...] | None

@@ -74,7 +74,7 @@ ROLES: Mapping[tuple[str, str], Rule] = {
 
 
 def rule_of(method: str, path: str) -> Rule | None:
-    """Return who may use a route; None if nobody. Webhooks have no key: the processor's signature decides."""
+    """Return who may use a route, or None if no caller may. Webhooks have no key: the processor's signature decides."""
     rule = ROLES.get((method, path))
     if rule is None and method == "POST" and path.startswith(WEBHOOKS):
         entry = registry.find_entry(path.removeprefix(WEBHOOKS))

@@ -1,6 +1,6 @@
 """Webhook events from processors: verified on the raw body, stored once, answered.
 
-A stored event is a hint. What happened is asked of the processor later.
+A stored event is a hint. The worker asks the processor later what happened.
 """
 
 from __future__ import annotations

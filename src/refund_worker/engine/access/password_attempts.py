@@ -35,7 +35,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Counters that one password attempt belongs to. In a live session `name` is None."""
+    """Counters that one password attempt belongs to. `name` has no value in a live session."""
 
     own: str
     name: str | None

@@ -99,31 +99,37 @@ def reverse_transaction(
         _check_reversible(connection, row)
         if row["credits"] > 0 and account.available < row["credits"]:
             raise BalanceSpent(f"{row['credits']} credits to take back, {account.available} available on the balance")
-        kind = EntryKind(row["kind"])
-        posting = ledger.reversal(
-            of=transaction_id,
-            kind=kind,
-            customer_id=row["customer_id"],
-            credits=row["credits"],
-            refund_id=row["refund_id"],
-            actor=actor,
-            at=now,
-            reason=reason,
-        )
-        ledger_store.insert_postings(connection, [posting])
-        spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
-        change = AccountDelta(balance=-row["credits"], net_spent=spent)
-        accounts.change_customers(connection, {row["customer_id"]: change})
-        if kind is EntryKind.CREDIT_REFUND:
-            accounts.change_transactions(connection, {row["refers_to"]: -row["credits"]})
-            detail = {"transaction_id": posting.transaction_id}
-            event = Event("credit_refund_reversed", actor, reason=reason, detail=detail)
-            timeline.insert_events(connection, [(row["refund_id"], event)], now)
-        else:
-            accounts.mark_reversed(connection, transaction_id)
-        return _transaction(connection, posting.transaction_id)
+        posting_id = _store_reversal(connection, row, now, actor=actor, reason=reason)
+        return _transaction(connection, posting_id)
 
     return context.database.run(work)
+
+
+def _store_reversal(connection: Connection, row: RowMapping, now: float, *, actor: str, reason: str | None) -> str:
+    """Store the reversal of the entry `row` with its effects; return the id of the new entry."""
+    kind, transaction_id = EntryKind(row["kind"]), row["transaction_id"]
+    posting = ledger.reversal(
+        of=transaction_id,
+        kind=kind,
+        customer_id=row["customer_id"],
+        credits=row["credits"],
+        refund_id=row["refund_id"],
+        actor=actor,
+        at=now,
+        reason=reason,
+    )
+    ledger_store.insert_postings(connection, [posting])
+    spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
+    change = AccountDelta(balance=-row["credits"], net_spent=spent)
+    accounts.change_customers(connection, {row["customer_id"]: change})
+    if kind is EntryKind.CREDIT_REFUND:
+        accounts.change_transactions(connection, {row["refers_to"]: -row["credits"]})
+        detail = {"transaction_id": posting.transaction_id}
+        event = Event("credit_refund_reversed", actor, reason=reason, detail=detail)
+        timeline.insert_events(connection, [(row["refund_id"], event)], now)
+    else:
+        accounts.mark_reversed(connection, transaction_id)
+    return posting.transaction_id
 
 
 def _is_visible(connection: Connection, row: RowMapping, client: str) -> bool:
