@@ -126,5 +126,5 @@ def test_doctor_reports_a_certificate_of_another_host() -> None:
     ],
 )
 def test_unsupported_tls_options_in_the_url_refuse_to_start(url: str) -> None:
-    with pytest.raises(BadSettings, match="BROKER_URL: must (ask for TLS|have no TLS options)"):
+    with pytest.raises(BadSettings, match=r"BROKER_URL: must (ask for TLS|have no TLS options)"):
         load_settings({PREFIX + "BROKER_URL": url})
