@@ -156,7 +156,7 @@ def test_both_resolve_outcomes_are_shown_as_commands(web: Web) -> None:
     id = _sent(web)
 
     def stop(connection):  # type: ignore[no-untyped-def]
-        connection.execute(legs.update().values(status="blocked", attention_code="declined", failure_code="declined"))
+        connection.execute(legs.update().values(status="blocked", attention="declined", failure_code="declined"))
         connection.execute(refunds.update().values(status="needs_attention", failure_code="declined"))
 
     web.context.database.run(stop)
