@@ -38,7 +38,9 @@ def digest(name: str) -> str:
 
 
 def inputs(level: str) -> dict[str, str]:
-    return {name: digest(name) for name in (LOCKS[level], "pyproject.toml", "client/pyproject.toml")}
+    """The hashes of the files that `level` follows. The development lock holds the runtime lock's packages too."""
+    locks = LOCKS.values() if level == "dev" else (LOCKS[level],)
+    return {name: digest(name) for name in (*locks, "pyproject.toml", "client/pyproject.toml")}
 
 
 def read_stamp() -> dict[str, object]:
@@ -56,7 +58,7 @@ def write_stamp(**content: object) -> None:
 
 
 def is_current(stamp: dict[str, object], level: str) -> bool:
-    """Whether the stamp promises all that `level` needs; the development lock holds the runtime lock's packages too."""
+    """Whether the stamp promises all that `level` needs."""
     done = stamp.get("inputs")
     if stamp.get("origin") != origin() or stamp.get("unfinished") or not isinstance(done, dict):
         return False

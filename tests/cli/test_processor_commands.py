@@ -8,7 +8,6 @@ import pytest
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.api_schema import Switch
-from refund_worker.engine.processor_sync.status import SWITCH_FIELDS
 
 
 def test_paused_processor_is_shown_with_actor_and_reason(cli: Cli, become: Become) -> None:
@@ -44,7 +43,7 @@ def test_pause_and_resume_print_the_object_of_the_http_call(cli: Cli, become: Be
         nothing = dict.fromkeys(("paused_by", "paused_at", "paused_until", "code", "reason"))
         assert resumed == {"name": name, "paused": False, **nothing}
         assert name in cli("processors", "pause", "--help").out
-    assert set(Switch.__annotations__) == set(SWITCH_FIELDS)
+    assert set(Switch.__annotations__) == {"name", "paused", *nothing}
 
 
 def test_pause_needs_no_reason(cli: Cli) -> None:

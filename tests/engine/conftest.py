@@ -1,9 +1,10 @@
 """Fixtures of the engine tests."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from tests.support.engine_world import World, assert_books_balance
+from tests.support.engine_world import STRIPE, World, assert_books_balance
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
@@ -16,3 +17,12 @@ def world(migrated_url: str) -> Iterator[World]:
     yield made
     assert_books_balance(made.database)
     made.close()
+
+
+@pytest.fixture
+def asked(world: World) -> World:
+    """Return a world in test mode whose processor can be asked about payments."""
+    world.processor.reads_payments = True
+    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
+    world.context = replace(world.context, policy=policy)
+    return world

@@ -155,7 +155,7 @@ DEFECTS = (
     Defect(
         "a clock that was set back revives a key",
         DOMAIN + "decision_builder.py",
-        "lookup_required=leg.lookup_required or in_doubt,",
+        "lookup_required=leg.lookup_required or awaits_answer,",
         "lookup_required=leg.lookup_required,",
         CLOCK,
     ),
@@ -204,8 +204,8 @@ DEFECTS = (
     Defect(
         "a new attempt after the key's life without a person",
         DOMAIN + "handle_reply.py",
-        "    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):",
-        "    elif False:",
+        "    if not key_lives(leg, now, policy):",
+        "    if False:",
     ),
     Defect(
         "a 500 replayed for ever instead of looked up",
@@ -374,8 +374,8 @@ DEFECTS = (
     Defect(
         "a turn waited for past the lease",
         ENGINE + "refunds/process.py",
-        "        async with asyncio.timeout(left):\n            await context.limiter.acquire(turn)",
-        "        await context.limiter.acquire(turn)",
+        "        async with asyncio.timeout(left):\n            await context.limiter.acquire(slot)",
+        "        await context.limiter.acquire(slot)",
         ("tests/engine/refunds/test_rate_slots.py",),
     ),
     Defect(
@@ -536,8 +536,8 @@ DEFECTS = (
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
         DOMAIN + "handle_reply.py",
-        "_pause_for_set_up_fault(builder, replace(leg, held=True), reply)",
-        "_pause_for_set_up_fault(builder, leg, reply)",
+        "_wait_for_access(builder, replace(leg, held=True), reply)",
+        "_wait_for_access(builder, leg, reply)",
         ELSEWHERE,
     ),
     Defect(
@@ -817,8 +817,8 @@ DEFECTS = (
     Defect(
         "what can't be taken in puts off the refund's own work",
         ENGINE + "refunds/replies.py",
-        "off=lease_token is not None",
-        "off=True",
+        "postpone=lease_token is not None",
+        "postpone=True",
         ASIDE,
     ),
     Defect(
@@ -838,8 +838,8 @@ DEFECTS = (
     Defect(
         "a worker frozen while it reads the switch sends when it wakes",
         ENGINE + "refunds/process.py",
-        "    if not has_turn or _seconds_left(context, began) <= 0:",
-        "    if not has_turn:",
+        "    if not has_slot or _seconds_left(context, began) <= 0:",
+        "    if not has_slot:",
         ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(
@@ -852,8 +852,8 @@ DEFECTS = (
     Defect(
         "a list that proves no absence is believed",
         DOMAIN + "handle_reply.py",
-        "elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:",
-        "elif False:",
+        "    if not policy.rules_of(leg.processor).list_proves_absence:",
+        "    if False:",
         ("tests/domain/test_processor_rules.py",),
     ),
     Defect(
@@ -1540,8 +1540,14 @@ DEFECTS = (
     Defect(
         "401 fails the refund instead of pausing the processor",
         DOMAIN + "handle_reply.py",
-        "    builder.pauses.append(ProcessorDenied(leg.processor, denied.code, denied.message))\n    seconds",
-        "    seconds",
+        "        if isinstance(reply, Denied):",
+        "        if isinstance(reply, Denied) and not isinstance(call, Send):",
+    ),
+    Defect(
+        "a look-up that is answered 401 does not pause the processor",
+        DOMAIN + "handle_reply.py",
+        "        if isinstance(reply, Denied):",
+        "        if isinstance(reply, Denied) and isinstance(call, Send):",
     ),
     Defect(
         "a retry by hand counts the attempts anew",
@@ -1894,8 +1900,8 @@ DEFECTS = (
     Defect(
         "the simulation sees a person called while the key lives",
         DOMAIN + "handle_reply.py",
-        "    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):",
-        "    elif leg.unanswered:",
+        "    if not key_lives(leg, now, policy):",
+        "    if True:",
         SCHEDULES,
     ),
     # --- what a message or a client without a key can do

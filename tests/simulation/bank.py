@@ -52,7 +52,7 @@ PLANTED_CARD = "4242 4242 4242 4242"
 
 
 @dataclass(slots=True)
-class Thing:
+class BankRefund:
     """A refund object with its statuses over time. The last one is the current status."""
 
     id: str
@@ -122,7 +122,7 @@ class Bank:
     world: World
     faults: Faults
     payments: dict[str, Payment] = field(default_factory=dict)
-    refund_objects: list[Thing] = field(default_factory=list)
+    refund_objects: list[BankRefund] = field(default_factory=list)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
     sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
@@ -136,8 +136,8 @@ class Bank:
     fails_no_sooner_than: float = 10.0  # seconds after it succeeded
     listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
     calls: int = 0
-    on_news: Callable[[Thing], None] = lambda _thing: None
-    on_created: Callable[[Thing], None] = lambda _thing: None
+    on_news: Callable[[BankRefund], None] = lambda _refund: None
+    on_created: Callable[[BankRefund], None] = lambda _refund: None
     on_call: Callable[[str], None] = lambda _what: None
     on_send: Callable[[str, str], None] = lambda _key, _body: None
     on_silence: Callable[[], None] = lambda: None
@@ -165,7 +165,7 @@ class Bank:
         longer = self.world.random.uniform(0, 12 * HOUR) if self.faults.strikes("key kept longer") else 0
         self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
 
-    def of_others(self) -> list[Thing]:
+    def of_others(self) -> list[BankRefund]:
         """Return the refund objects that others made."""
         return [item for item in self.refund_objects if item.leg_id is None]
 
@@ -212,12 +212,12 @@ class Bank:
         attempt: int | None,
         installation: str | None = None,
         mark: str | None = None,
-    ) -> Thing:
+    ) -> BankRefund:
         """Create a refund object. `mark` is the leg in its metadata, if that is not its own leg."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
         life = self._life() if leg_id else [(0.0, "succeeded", None)]
-        refund_object = Thing(
+        refund_object = BankRefund(
             id=f"re_{len(self.refund_objects) + 1}",
             payment=payment,
             amount=amount,
@@ -254,7 +254,7 @@ class Bank:
         if len(alive) > 1:
             raise Violation(f"I1 {leg_id} has {len(alive)} refunds that stand: {', '.join(alive)}")
 
-    def becomes(self, refund_object: Thing, word: str | None, failure: str | None) -> None:
+    def becomes(self, refund_object: BankRefund, word: str | None, failure: str | None) -> None:
         """Give the refund object its next status, unless it is already void."""
         if refund_object.is_void:
             return
@@ -295,7 +295,7 @@ class Bank:
             life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
         return life
 
-    def describe(self, refund_object: Thing) -> RefundObject:
+    def describe(self, refund_object: BankRefund) -> RefundObject:
         """Return the refund object as an answer shows it."""
         word = refund_object.words[-1]
         if len(refund_object.words) > 1 and self.faults.strikes("stale answer"):
@@ -314,7 +314,7 @@ class Bank:
             installation=refund_object.installation,
         )
 
-    def listed(self, refund_objects: list[Thing]) -> SearchReply:
+    def listed(self, refund_objects: list[BankRefund]) -> SearchReply:
         """Return the list as its pages show it.
 
         Refunds that are created between two pages move others to the next page. They then appear twice, perhaps with a

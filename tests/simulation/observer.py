@@ -42,7 +42,7 @@ from refund_worker.domain.processor_replies import (
     Refused,
     UnknownRefusal,
 )
-from tests.simulation.bank import KEY_SECONDS, LATE_SECONDS_MAX, Bank, Sent, Thing
+from tests.simulation.bank import KEY_SECONDS, LATE_SECONDS_MAX, Bank, BankRefund, Sent
 from tests.simulation.database import GatedConnection
 from tests.simulation.kernel import Process, Violation, World
 
@@ -441,7 +441,7 @@ class Watch:
         keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]
         return any(isinstance(sent.told, kind) for key in keys for sent in self.bank.sent.get(key, ()))
 
-    def _was_silent_too_long(self, leg: Row, refund_objects: list[Thing]) -> bool:
+    def _was_silent_too_long(self, leg: Row, refund_objects: list[BankRefund]) -> bool:
         """Return True if the key's life has passed without a visible refund.
 
         The time counts from the first intent of this attempt, by either clock. No list during the lease may have shown
@@ -456,7 +456,7 @@ class Watch:
 
     # --- the processor -----------------------------------------------------------------------------------------------
 
-    def created(self, refund_object: Thing) -> None:
+    def created(self, refund_object: BankRefund) -> None:
         """Check I1 across legs: the replacement of a failed leg must not be paid in addition to it."""
         if refund_object.leg_id is None:
             return

@@ -26,7 +26,7 @@ from refund_worker.engine.refunds import process as refund_process
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
-from tests.simulation.bank import VOID, Bank, Payment, SimulatedProcessor, Thing
+from tests.simulation.bank import VOID, Bank, BankRefund, Payment, SimulatedProcessor
 from tests.simulation.database import simulated_database
 from tests.simulation.faults import Faults, draw_rates
 from tests.simulation.final_checks import check_ends
@@ -445,7 +445,7 @@ class Schedule:
 
     # --- webhook events ----------------------------------------------------------------------------------------------
 
-    def _tell(self, refund_object: Thing) -> None:
+    def _tell(self, refund_object: BankRefund) -> None:
         """Send a webhook for the change, unreliably. While healing, also schedule the daily listing."""
         if self.healing:
             self._look_at_the_list(2 * HOUR)
@@ -487,7 +487,7 @@ class Schedule:
             after = random.choice((1, 30, HOUR, 8 * HOUR)) * random.random()
             self.world.after(after, lambda: self._refund_by_others(payment, amount, "refunded elsewhere"))
 
-    def _edit_marks(self, refund_object: Thing) -> None:
+    def _edit_marks(self, refund_object: BankRefund) -> None:
         """Remove our metadata from an object.
 
         Only from an object that our records know by id: otherwise its leg is unknowable.

@@ -60,6 +60,8 @@ from refund_worker.store.tables import refunds as refunds_table
 T = TypeVar("T")
 START = 1_800_000_000.0
 STRIPE = CAPABILITIES.rules()
+# The processor's record of a payment over the amount that `World.pay` records.
+WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 POLICY = Policy(
     lease_seconds=60,
     key_life_seconds=10_000,

@@ -12,7 +12,7 @@ from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Output, console
 from refund_worker.errors import BadSettings, InvalidRequest, UnreadableFile
-from refund_worker.extras import MissingExtra, require
+from refund_worker.extras import require
 
 # `demo` and `dev` run all parts, so they need these extras.
 EVERYTHING = ("web", "worker", "stripe", "sandbox")
@@ -94,11 +94,7 @@ def _add_web(app: typer.Typer) -> None:
         """Serve HTTP API, webhooks and console until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
 
-        try:
-            from refund_worker.worker.publisher import make_publisher
-        except MissingExtra:  # the scheduler's sweep finds the stored refunds
-            raise typer.Exit(run_web(runtime.settings(), port, host, workers)) from None
-        raise typer.Exit(run_web(runtime.settings(), port, host, workers, make_publisher))
+        raise typer.Exit(run_web(runtime.settings(), port, host, workers, runtime.publisher_factory()))
 
 
 def _add_sandbox(app: typer.Typer) -> None:

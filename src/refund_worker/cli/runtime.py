@@ -26,6 +26,15 @@ def settings() -> Settings:
     return load_settings()
 
 
+def publisher_factory() -> Callable[[Settings], Callable[[Sequence[str], bool], None]] | None:
+    """Return `make_publisher`, or None without the extra `worker`: the scheduler's sweep finds what is stored."""
+    try:
+        from refund_worker.worker.publisher import make_publisher
+    except MissingExtra:
+        return None
+    return make_publisher
+
+
 @contextmanager
 def runtime(*, processors: bool = False) -> Iterator[Runtime]:
     """Open the runtime: the database, the context and, if asked for, the processors' adapters.
@@ -40,11 +49,8 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
     def publisher() -> Callable[[Sequence[str], bool], None]:
         from refund_worker.engine.context import no_wake
 
-        try:
-            from refund_worker.worker.publisher import make_publisher
-        except MissingExtra:  # the refund is stored, and the scheduler's sweep finds it
-            return no_wake
-        return make_publisher(loaded)
+        make = publisher_factory()
+        return make(loaded) if make else no_wake
 
     def wake(refund_ids: Sequence[str], bulk: bool) -> None:
         # Celery is imported only when there is a wake-up to publish.

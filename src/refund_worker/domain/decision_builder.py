@@ -47,6 +47,7 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.state_machine import (
     ACTIVE,
+    AWAITING_ANSWER,
     UNPAID_FINAL,
     LegOutcome,
     RefundOutcome,
@@ -60,7 +61,6 @@ MANUAL_PREFIX = "manual:"
 # A temporary refusal is retried automatically this often, at the longest interval. After that only a person retries.
 BLOCKED_TRIES = 48
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
-IN_DOUBT = frozenset({LegStatus.SENDING, LegStatus.UNKNOWN})  # asked for, and the answer is not known yet
 
 
 def payment_deltas(before: Iterable[Leg], after: Iterable[Leg]) -> dict[str, PaymentDelta]:
@@ -186,13 +186,13 @@ class DecisionBuilder:
         for leg in refund.legs:
             if leg.status not in ACTIVE and not is_watched(leg):
                 continue
-            in_doubt = leg.status in IN_DOUBT
-            if in_doubt:
+            awaits_answer = leg.status in AWAITING_ANSWER
+            if awaits_answer:
                 self.record_event("clock_went_back", alarm=True, leg=leg, seconds=round(refund.updated_at - now))
             self.update_leg(
                 leg,
                 in_doubt=Doubt.of(
-                    unanswered=leg.unanswered, lookup_required=leg.lookup_required or in_doubt, refusal=leg.refusal
+                    unanswered=leg.unanswered, lookup_required=leg.lookup_required or awaits_answer, refusal=leg.refusal
                 ),
                 held=lists_before_sending(leg),
                 first_sent_at=at_most(leg.first_sent_at, now),
@@ -208,7 +208,7 @@ class DecisionBuilder:
         """
         bearable = max(CLOCK_SLACK_SECONDS, self.policy.quiet_seconds / 2)
         for leg in tuple(self.legs.values()):
-            late = self.now - leg.next_at if leg.status in IN_DOUBT and leg.next_at is not None else 0.0
+            late = self.now - leg.next_at if leg.status in AWAITING_ANSWER and leg.next_at is not None else 0.0
             if late > bearable:
                 self.record_event("quiet_begins_anew", leg=leg, seconds_late=round(late))
                 self.update_leg(leg, last_sent_at=self.now, next_at=self.now, held=True)

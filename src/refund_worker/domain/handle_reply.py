@@ -9,7 +9,6 @@ from enum import Enum, auto
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
 from refund_worker.domain.legs import (
-    TO_BE_SENT,
     UNREACHABLE,
     clear_unreachable,
     fresh_attempt,
@@ -47,7 +46,7 @@ from refund_worker.domain.refund import (
     RefusalKind,
 )
 from refund_worker.domain.refund_object import apply_object
-from refund_worker.domain.state_machine import ACTIVE, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, key_lives, key_outlives_what_may_land, quiet_end
 
 PROCESSOR = "processor"
@@ -73,6 +72,8 @@ def apply_replies(
     for recorded in replies:
         call, reply = recorded.call, recorded.reply
         leg = builder.legs[recorded.leg_id]
+        if isinstance(reply, Denied):  # whatever was asked, the processor accepts no call of ours
+            builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
         match reply:
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
@@ -94,8 +95,6 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
     """Apply the processor's record of the payment, read before the first send. Without it nothing is sent."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
         builder.words[leg.payment_id] = reply
-    if isinstance(reply, Denied):
-        builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
     if leg.status not in TO_BE_SENT or waits_for_person(leg):
         return
     match reply:
@@ -106,7 +105,7 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
             block_for_payment(builder, leg, code, message, event=event)
         case _:
             problem = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
-            waits = replace(leg, retry_count=leg.retry_count + (not isinstance(reply, NotSent) or reply.begun))
+            waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
             pause = max(backoff_seconds(builder.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
             attention_code = _attention_without_answer(waits)
             builder.update_leg(
@@ -142,14 +141,13 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
         case NotSent(reason=reason, begun=begun):
             _retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)
         case Denied():
-            _pause_for_set_up_fault(builder, replace(leg, held=True), reply)
+            _wait_for_access(builder, replace(leg, held=True), reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
 
 
-def _pause_for_set_up_fault(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None:
-    """Pause the processor. Nothing was created or refused: the leg continues once the set-up is repaired."""
-    builder.pauses.append(ProcessorDenied(leg.processor, denied.code, denied.message))
+def _wait_for_access(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None:
+    """Send again later. Nothing was created or refused: the leg continues once the set-up is repaired."""
     seconds = min(PAUSE_SECONDS, builder.policy.retry_max_seconds)
     if denied.maybe_kept:
         # The old key may repeat this answer for ever. A new key needs a look-up just before it.
@@ -162,16 +160,13 @@ def _pause_for_set_up_fault(builder: DecisionBuilder, leg: Leg, denied: Denied) 
 
 def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """Apply a reply to a look-up or a poll that says nothing about the leg: ask again later."""
-    if isinstance(reply, Denied):
-        builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
     if is_watched(leg):
         waits = replace(leg, retry_count=leg.retry_count + 1)
         builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
         return
-    counts = not isinstance(reply, NotSent) or reply.begun
-    waits = replace(leg, retry_count=leg.retry_count + counts)
+    waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
     attention_code = _attention_without_answer(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
         attention_code = getattr(reply, "code", "unexpected_answer")
@@ -180,6 +175,11 @@ def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None
     builder.update_leg(
         waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention_code=attention_code
     )
+
+
+def _was_asked(reply: Answer) -> bool:
+    """Return True if the call began: only then is the missing result a sign that the processor cannot be reached."""
+    return not isinstance(reply, NotSent) or reply.begun
 
 
 def _attention_without_answer(leg: Leg) -> str | None:
@@ -361,11 +361,7 @@ def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> 
         _apply_refusal(builder, leg, RefusalKind.REFUSED)
     elif leg.refusal:
         _apply_refusal(builder, leg, leg.refusal)
-    elif leg.unanswered and not key_lives(leg, builder.now, builder.policy):
-        blocked = replace(leg, failure_code="outcome_unknown", failure_message="nothing found after the key's life")
-        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
-    elif leg.unanswered and not builder.policy.rules_of(leg.processor).list_proves_absence:
-        unproved = "nothing found, but this processor's list proves no absence"
+    elif leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
@@ -374,3 +370,12 @@ def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> 
             fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
         )
         _allow_sending(builder, absent, asked_at)
+
+
+def _why_unproved(leg: Leg, now: float, policy: Policy) -> str | None:
+    """Return why an empty list leaves the outcome of an unanswered call unknown, or None if it proves absence."""
+    if not key_lives(leg, now, policy):
+        return "nothing found after the key's life"
+    if not policy.rules_of(leg.processor).list_proves_absence:
+        return "nothing found, but this processor's list proves no absence"
+    return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
-from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
+
+UNREACHABLE = "processor_unreachable"
 
 
 def leg_id_of(refund_id: str, number: int) -> str:
@@ -58,12 +60,6 @@ def lists_before_sending(leg: Leg) -> bool:
     The leg waits now for so long that a person may pay meanwhile.
     """
     return leg.held or leg.last_sent_at is not None
-
-
-UNREACHABLE = "processor_unreachable"
-
-
-TO_BE_SENT = frozenset({LegStatus.PLANNED, LegStatus.WAITING, LegStatus.BLOCKED})
 
 
 def clear_unreachable(leg: Leg) -> Leg:

@@ -6,17 +6,15 @@ from dataclasses import replace
 
 from refund_worker.domain.decision import RefundObjectUpdate
 from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuilder
-from refund_worker.domain.legs import TO_BE_SENT, is_watched, void_objects_of_older_attempts, waits_for_person
+from refund_worker.domain.legs import is_watched, void_objects_of_older_attempts, waits_for_person
 from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, ObjectState, RefusalKind
-from refund_worker.domain.state_machine import ACTIVE, LegOutcome
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, ObjectState, RefusalKind
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import backoff_seconds
 
 # In the stored status of a mismatched object, between its own status and what does not fit.
 MISMATCH_SEPARATOR = ": "
-
-
 STATE_OF_STATUS = {state.value: state for state in ObjectState}
 
 
@@ -76,7 +74,7 @@ def _distrust(builder: DecisionBuilder, leg: Leg, shown: Leg, fault: str) -> Leg
     """Change the leg as a mismatched object demands; `shown` is the leg with the attention that a person gets."""
     waits = replace(shown, retry_count=leg.retry_count + 1)
     next_at = builder.now + backoff_seconds(builder.policy, waits)
-    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN):
+    if leg.status in AWAITING_ANSWER:
         # Something was made, though not what was asked for: a list without it does not prove that nothing exists.
         in_doubt = Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)
         return builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=fault, next_at=next_at, in_doubt=in_doubt)

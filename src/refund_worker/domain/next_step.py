@@ -44,7 +44,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
@@ -182,7 +182,7 @@ def _plan_call(
     builder: DecisionBuilder, leg: Leg, paused: Mapping[str, SendBlock], facts: PaymentFacts | None, *, suspect: bool
 ) -> None:
     """Decide the next call about this leg: poll its object, look it up, wait, read its payment, or send it."""
-    if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+    if leg.status in POLLED:
         assert leg.processor_refund_id is not None
         builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return

@@ -25,6 +25,7 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.state_machine import (
     ACTIVE,
+    POLLED,
     UNPAID_FINAL,
     Action,
     LegOutcome,
@@ -123,7 +124,7 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
     A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land.
     """
     for leg in tuple(builder.legs.values()):
-        if leg.status in (LegStatus.PENDING, LegStatus.REQUIRES_ACTION):
+        if leg.status in POLLED:
             continue
         stranded = leg.status in UNPAID_FINAL and not leg.reallocated
         if leg.status not in ACTIVE and not stranded:

@@ -37,12 +37,11 @@ from refund_worker.domain.refund import (
     LegStatus,
     ObjectState,
 )
-from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX
 
 REFUNDED_TWICE = "refunded_twice"
 UNKNOWN_STATUS = "unknown_status"
-_POLLED = frozenset({LegStatus.PENDING, LegStatus.REQUIRES_ACTION})
 _OUTCOME_OF_STATE = {
     ObjectState.PENDING: LegOutcome.ACCEPTED,
     ObjectState.REQUIRES_ACTION: LegOutcome.REQUIRES_CUSTOMER,
@@ -85,7 +84,7 @@ def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:
 
 def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
     """Look the current attempt up: an older attempt's object failed, and the current outcome is open."""
-    if leg.status not in _POLLED:
+    if leg.status not in POLLED:
         return leg
     in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal)
     return builder.transition_leg(leg, LegOutcome.NO_ANSWER, in_doubt=in_doubt, next_at=builder.now)
@@ -288,9 +287,9 @@ def _restore_zero_amount_legs(builder: DecisionBuilder) -> None:
 
 def _apply_repeat(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Apply a report that brings no new state: it still answers a poll or a call without an answer."""
-    if leg.status in _POLLED:
+    if leg.status in POLLED:
         return builder.update_leg(clear_unreachable(leg), next_at=_next_poll(builder, leg), retry_count=0)
-    if leg.status in (LegStatus.SENDING, LegStatus.UNKNOWN) and refund_object.attempt in (None, leg.attempt):
+    if leg.status in AWAITING_ANSWER and refund_object.attempt in (None, leg.attempt):
         known = next(k for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id)
         return _apply_state(builder, leg, refund_object, known.state)
     return leg
@@ -320,7 +319,7 @@ def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: Refu
     if leg.status not in ACTIVE:
         store_status(builder, leg, refund_object)
         return leg
-    if leg.status not in _POLLED:
+    if leg.status not in POLLED:
         builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
         leg = _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     return builder.update_leg(

@@ -171,8 +171,14 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
 FINAL_LEGS = (_L.SUCCEEDED, _L.FAILED, _L.CANCELED)
 ACTIVE = frozenset(_L) - frozenset(FINAL_LEGS)
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
+# A call was sent for the leg, and its outcome is not known yet.
+AWAITING_ANSWER = frozenset({_L.SENDING, _L.UNKNOWN})
+# The leg has an open object at the processor, which is asked for until it is final.
+POLLED = frozenset({_L.PENDING, _L.REQUIRES_ACTION})
 # The processor has the leg, or may have it. Until that ends, no person may say the opposite.
-WITH_PROCESSOR = frozenset({_L.SENDING, _L.UNKNOWN, _L.PENDING, _L.REQUIRES_ACTION})
+WITH_PROCESSOR = AWAITING_ANSWER | POLLED
+# No call is under way, and a send comes next.
+TO_BE_SENT = frozenset({_L.PLANNED, _L.WAITING, _L.BLOCKED})
 # A send comes next, or after an unanswered one a look-up that may lead to a send.
 AWAITING_SEND = (_L.PLANNED, _L.WAITING, _L.UNKNOWN, _L.BLOCKED)
 MAY_BE_SENT = frozenset({*AWAITING_SEND, _L.SENDING})

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, or_, select, update
 
 from refund_worker.domain.decision import Decision
+from refund_worker.domain.legs import leg_number
 from refund_worker.domain.refund import (
     FINAL,
     Doubt,
@@ -167,7 +168,7 @@ def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:
     values["metadata"] = json.loads(values["metadata"])
     values["kind"], values["to"] = Kind(values["kind"]), To(values["to"])
     values["status"] = RefundStatus(values["status"])
-    in_order = sorted(its_legs, key=lambda leg: int(leg.leg_id.rsplit("-", 1)[-1]))
+    in_order = sorted(its_legs, key=lambda leg: int(leg_number(leg)))
     return Refund(**values, legs=tuple(in_order))
 
 

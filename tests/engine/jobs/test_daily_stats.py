@@ -25,7 +25,7 @@ from refund_worker.engine.jobs.daily_stats import (
     percentile,
 )
 from refund_worker.engine.refunds.accept import DryRun, request_refunds
-from refund_worker.engine.refunds.replies import take_evidence
+from refund_worker.engine.refunds.replies import write_replies
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
@@ -156,7 +156,7 @@ def hear(world: World, refund_id: str, object_id: str | None, status: str) -> No
     refund_object = world.processor.become(object_id, status)
     leg_id = world.refund(refund_id).legs[0].leg_id
     evidence = [RecordedReply(refund_id, leg_id, None, Answered(refund_object))]
-    world.database.run(lambda connection: take_evidence(connection, world.context, evidence))
+    world.database.run(lambda connection: write_replies(connection, world.context, evidence))
 
 
 def _seconds(world: World, name: str) -> float | None:

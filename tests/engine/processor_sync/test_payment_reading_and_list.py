@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import update
-from tests.support.engine_world import START, STRIPE, World
+from tests.support.engine_world import START, WORD, World
 
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
-from refund_worker.domain.processor_replies import Blocked, Denied, PaymentReading, Refused, Unanswered
+from refund_worker.domain.processor_replies import Blocked, Denied, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
@@ -19,19 +19,9 @@ from refund_worker.engine.refunds.bulk_retry import retry_all
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.store.tables import payments
 
-WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 EMPTY = Blocked("balance_insufficient", "not now")
 OURS = Denied("parameter_unknown", "no such parameter", maybe_kept=True)
 HOUR = 3_600.0
-
-
-@pytest.fixture
-def asked(world: World) -> World:
-    """Return a world in test mode whose processor can be asked about payments."""
-    world.processor.reads_payments = True
-    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
-    world.context = replace(world.context, policy=policy)
-    return world
 
 
 def refunded_before(world: World, minor: int = 300) -> str:

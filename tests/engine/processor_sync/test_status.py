@@ -7,11 +7,18 @@ from typing import Any
 from tests.support.engine_world import World
 
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
-from refund_worker.engine.processor_sync.status import SWITCH_FIELDS, stored_switches, switch_names, switch_of, switches
+from refund_worker.engine.processor_sync.status import stored_switches, switch_names, switch_of, switches
 from refund_worker.store import processors
 from refund_worker.times import iso
 
-NOT_PAUSED: dict[str, Any] = dict.fromkeys(SWITCH_FIELDS) | {"paused": False}
+NOT_PAUSED: dict[str, Any] = {
+    "paused": False,
+    "paused_by": None,
+    "paused_at": None,
+    "paused_until": None,
+    "code": None,
+    "reason": None,
+}
 
 
 def shown(world: World, name: str) -> dict[str, Any]:

@@ -27,14 +27,14 @@ from refund_worker.engine.processor_sync.pause import pause_processor, resume_pr
 from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.engine.refunds.replies import take_evidence
+from refund_worker.engine.refunds.replies import write_replies
 from refund_worker.errors import Refusal
 
 
 def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
     """Apply a processor's answer about the first leg to the refund."""
     evidence = RecordedReply(refund_id, f"{refund_id}-1", None, Answered(refund_object))
-    world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
+    world.database.run(lambda connection: write_replies(connection, world.context, [evidence]))
     assert_books_balance(world.database)
 
 

@@ -203,8 +203,8 @@ def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(
 # --- webhook events and reconciliation --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
-def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, when: str) -> None:
+def refund_with_failure_event(world: World) -> str:
+    """Return a refund that has succeeded here and failed since: the webhook event is stored, but not processed."""
     world.pay()
     refund_id = world.withdraw()
     world.work()
@@ -212,6 +212,12 @@ def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, 
     body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
     with world.database.write() as connection:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
+    return refund_id
+
+
+@pytest.mark.parametrize("when", ["dies_before", "dies_after"])
+def test_news_whose_handler_dies_is_taken_in_once_by_the_next_one(world: World, when: str) -> None:
+    refund_id = refund_with_failure_event(world)
     setattr(world.database, when, 1)
     with pytest.raises(Died):
         webhook_inbox.process_inbox(world.context)
@@ -236,13 +242,7 @@ def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(w
     """A succeeded refund is not polled: only this webhook event or the hourly full sync reports its failure."""
     out = OutForAWhile()
     out.objects = world.processor.objects
-    world.pay()
-    refund_id = world.withdraw()
-    world.work()
-    world.processor.become("re_1", "failed")
-    body = json.dumps({"data": {"object": {"object": "refund", "id": "re_1", "metadata": {}}}})
-    with world.database.write() as connection:
-        inbox.insert_event(connection, "stripe", "evt_1", "refund.failed", body, world.now)
+    refund_id = refund_with_failure_event(world)
     world.context = replace(world.context, processors={"stripe": out})
     for _ in range(3_600 * 4):  # the scheduler runs once a second
         webhook_inbox.process_inbox(world.context)

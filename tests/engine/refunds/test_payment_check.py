@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.engine_world import STRIPE, World, assert_books_balance, withdrawal
+from tests.support.engine_world import WORD, World, assert_books_balance, withdrawal
 
 from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
@@ -16,7 +16,6 @@ from refund_worker.domain.processor_replies import (
     Denied,
     Misconfigured,
     NotSent,
-    PaymentReading,
     PaymentUnreadable,
     Refused,
     Unanswered,
@@ -27,18 +26,8 @@ from refund_worker.engine.processor_sync.pause import pause_processor, resume_pr
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import payment_objects
 
-WORD = PaymentReading(captured_minor=1_000, currency="USD", live=False, disputed=False, refunded_minor=0)
 TO_BE_DECIDED = (Action.RETRY, Action.RESOLVE)
 HOUR = 3_600.0
-
-
-@pytest.fixture
-def asked(world: World) -> World:
-    """Return a world in test mode whose processor can be asked about payments."""
-    world.processor.reads_payments = True
-    policy = replace(world.context.policy, processors={"stripe": replace(STRIPE, live=False)})
-    world.context = replace(world.context, policy=policy)
-    return world
 
 
 def says(world: World, number: int = 1, **changes: Any) -> None:

@@ -26,7 +26,7 @@ from refund_worker.domain.refund import LegStatus, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds.process import claim_due, process_due
-from refund_worker.engine.refunds.replies import take_evidence
+from refund_worker.engine.refunds.replies import write_replies
 from refund_worker.store import processors, refunds
 
 REFUSED = Refused("expired_or_canceled_card", "no")
@@ -37,7 +37,7 @@ def tell(world: World, refund_id: str, refund_object: RefundObject) -> None:
     """Apply an object to its refund, as after a webhook event."""
     assert refund_object.leg_id is not None
     evidence = RecordedReply(refund_id, refund_object.leg_id, None, Answered(refund_object))
-    world.database.run(lambda connection: take_evidence(connection, world.context, [evidence]))
+    world.database.run(lambda connection: write_replies(connection, world.context, [evidence]))
 
 
 def test_a_withdrawal_takes_the_credits_and_then_pays_the_money_back_once(world: World) -> None:
@@ -435,7 +435,7 @@ def test_a_holder_whose_lease_has_passed_writes_nothing(world: World) -> None:
     before = world.refund(refund_id)
     for _ in range(2):
         taken = world.database.run(
-            lambda connection: take_evidence(connection, world.context, stale, lease_token=claim.token)
+            lambda connection: write_replies(connection, world.context, stale, lease_token=claim.token)
         )
         assert taken == []
         assert world.refund(refund_id) == before
@@ -470,7 +470,7 @@ def test_a_webhook_that_comes_before_the_answer_is_recorded_once(world: World) -
     tell(world, refund_id, reply.object)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     answer = [RecordedReply(refund_id, question.call.leg_id, question.call, reply, claim.now)]
-    world.database.run(lambda c: take_evidence(c, world.context, answer, lease_token=claim.token))
+    world.database.run(lambda c: write_replies(c, world.context, answer, lease_token=claim.token))
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
     with world.database.read() as connection:
         payouts = connection.exec_driver_sql("SELECT count(*) FROM ledger_transactions WHERE kind = 'payout'")

@@ -19,7 +19,7 @@ from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.engine.processor_sync.pause import resume_processor
-from refund_worker.engine.refunds.replies import take_evidence
+from refund_worker.engine.refunds.replies import write_replies
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.store.processors import status_of_processors
@@ -226,7 +226,7 @@ def test_a_refund_that_had_succeeded_and_fails_for_want_of_balance_comes_back_li
     leg = world.refund(refund_id).legs[0]
     told = deployment.loop.run_until_complete(deployment.adapter.fetch(made["id"]))
     evidence = [RecordedReply(refund_id, leg.leg_id, None, told)]
-    world.database.run(lambda connection: take_evidence(connection, world.context, evidence))
+    world.database.run(lambda connection: write_replies(connection, world.context, evidence))
     world.work_for(1_000)
     refund = world.refund(refund_id)
     assert (refund.status, refund.failure_code) == (RefundStatus.FAILED, "insufficient_funds")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus, To
-from refund_worker.domain.state_machine import LegOutcome
+from refund_worker.domain.state_machine import AWAITING_ANSWER, LegOutcome
 from refund_worker.engine.context import Context
 from refund_worker.store import audit, locks
 from refund_worker.store.locks import Lock
@@ -94,7 +94,7 @@ def _count_leg(changes: defaultdict[Slot, int], line: RowMapping) -> None:
     day, before, money = day_of(line["at"]), line["from_status"], line["amount_minor"]
     match line["kind"].removeprefix("leg_"):
         case LegOutcome.ACCEPTED | LegOutcome.REQUIRES_CUSTOMER | LegOutcome.PAID as outcome:
-            if before in (LegStatus.SENDING, LegStatus.UNKNOWN):
+            if before in AWAITING_ANSWER:
                 changes[TO_ACCEPTED, day, _step(line["at"] - line["created_at"])] += 1
                 changes[FOUND, day, ""] += before == LegStatus.UNKNOWN
             if outcome == LegOutcome.PAID and before != LegStatus.SUCCEEDED:

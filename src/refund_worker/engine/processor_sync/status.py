@@ -33,10 +33,6 @@ def is_known(connection: Connection, name: str) -> bool:
     return name in switch_names() or metrics.is_known_processor(connection, name)
 
 
-# The fields in the answer to a call that pauses or resumes a processor.
-SWITCH_FIELDS = ("name", "paused", "paused_by", "paused_at", "paused_until", "code", "reason")
-
-
 def switches(
     connection: Connection, context: Context, *, others: Collection[str] = (), rates: Mapping[str, float] | None = None
 ) -> list[Json]:
@@ -64,7 +60,7 @@ def stored_switches(connection: Connection, context: Context) -> list[Json]:
 
 
 def switch_of(connection: Connection, context: Context, name: str) -> Switch:
-    """Return the switch of one processor, with only the `SWITCH_FIELDS`."""
+    """Return the switch of one processor, as calls that pause or resume it return it."""
     switch = _by_name(connection, context, (name,))[name]
     return {
         "name": switch["name"],
@@ -89,18 +85,18 @@ def _by_name(connection: Connection, context: Context, names: Collection[str]) -
 
 
 def _switch(name: str, row: RowMapping | None, *, paused: bool, stale: bool) -> Json:
-    told = row if row is not None and paused else None
-    by_program = told is not None and told["paused_until"] is not None
-    state = CIRCUIT_OPEN if by_program else PAUSED if told is not None else STALE if stale else SENDING
+    pause = row if row is not None and paused else None
+    by_program = pause is not None and pause["paused_until"] is not None
+    state = CIRCUIT_OPEN if by_program else PAUSED if pause is not None else STALE if stale else SENDING
     listed_at = row["looked_at"] if row is not None else None
     return {
         "name": name,
         "state": state,
-        "paused": told is not None,
-        "paused_by": told["paused_by"] if told else None,
-        "paused_at": iso(told["paused_at"]) if told else None,
-        "paused_until": iso(told["paused_until"]) if by_program and told else None,
-        "code": told["code"] if told else None,
-        "reason": told["reason"] if told else None,
+        "paused": pause is not None,
+        "paused_by": pause["paused_by"] if pause else None,
+        "paused_at": iso(pause["paused_at"]) if pause else None,
+        "paused_until": iso(pause["paused_until"]) if by_program and pause else None,
+        "code": pause["code"] if pause else None,
+        "reason": pause["reason"] if pause else None,
         "looked_at": iso(listed_at) if listed_at is not None else None,
     }

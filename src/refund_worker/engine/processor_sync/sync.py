@@ -37,7 +37,7 @@ from refund_worker.store.reporting.reconciliation import known_statuses
 log = logging.getLogger("refund_worker.restored")
 
 RESTORED = "restored_backup"
-LOOK_SECONDS_MIN = 5.0
+SYNC_SECONDS_MIN = 5.0
 DAY_SECONDS = 86_400.0
 # New refunds appear in lists late, and two clocks differ. A refund that appears even later is found by the hourly
 # listing. A busy account makes a page of refunds every few seconds: an hour's overlap would be hundreds of pages every
@@ -49,7 +49,7 @@ UPDATES_PER_TRANSACTION = 500
 
 def sync_interval_seconds(poll_seconds: float) -> float:
     """Return the seconds between listings: there are several before a listing is stale."""
-    return max(LOOK_SECONDS_MIN, poll_seconds / 5)
+    return max(SYNC_SECONDS_MIN, poll_seconds / 5)
 
 
 def sync_recent(context: Context, processor: str) -> int:
@@ -76,7 +76,7 @@ def sync_recent(context: Context, processor: str) -> int:
         processors.record_listing(connection, processor, began)
 
     context.database.run(wake)
-    _take_in(context, processor, found)
+    _record(context, processor, found)
     context.database.run(note)
     return len(found.unknown)
 
@@ -113,7 +113,7 @@ def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
     if processor not in context.processors:
         return 0
     found = _read(context, processor, days)
-    _take_in(context, processor, found)
+    _record(context, processor, found)
     return len(found.news)
 
 
@@ -143,15 +143,15 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
     known = known_statuses(connection, processor, ours)
     new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.refund_object.status]
     places = {owned.leg_id: owned.refund_id for owned in new}
-    told = _already_alerted(connection, policy, [owned.refund_object for owned in new], known, places)
-    _, told_until = processors.last_listing(connection, processor)
+    alerted = _already_alerted(connection, policy, [owned.refund_object for owned in new], known, places)
+    _, alerted_until = processors.last_listing(connection, processor)
     return _Found(
         news=[
             RecordedReply(owned.refund_id, owned.leg_id, None, Answered(owned.refund_object))
             for owned in new
-            if owned.refund_object.processor_refund_id not in told
+            if owned.refund_object.processor_refund_id not in alerted
         ],
-        unknown=[item for item in whose.forgotten if item.created_at.timestamp() > (told_until or 0)],
+        unknown=[item for item in whose.forgotten if item.created_at.timestamp() > (alerted_until or 0)],
         elsewhere=frozenset(
             ref
             for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
@@ -169,20 +169,24 @@ def _already_alerted(
     places: Mapping[str, str],
 ) -> frozenset[str]:
     """Return ids of mismatched objects that were reported to a person and have not changed since."""
-    strange = [t for t in refund_objects if t.leg_id in places and is_mismatched(known.get(t.processor_refund_id))]
-    loaded = refunds.load(connection, list({places[t.leg_id] for t in strange if t.leg_id}))
+    strange = [
+        item for item in refund_objects if item.leg_id in places and is_mismatched(known.get(item.processor_refund_id))
+    ]
+    loaded = refunds.load(connection, list({places[item.leg_id] for item in strange if item.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
     faults = {
-        t: mismatch(legs[t.leg_id], t, policy.rules_of(legs[t.leg_id].processor).live) for t in strange if t.leg_id
+        item: mismatch(legs[item.leg_id], item, policy.rules_of(legs[item.leg_id].processor).live)
+        for item in strange
+        if item.leg_id
     }
     return frozenset(
-        t.processor_refund_id
-        for t, fault in faults.items()
-        if fault and known[t.processor_refund_id] == mismatched_status(t, fault)
+        item.processor_refund_id
+        for item, fault in faults.items()
+        if fault and known[item.processor_refund_id] == mismatched_status(item, fault)
     )
 
 
-def _take_in(context: Context, processor: str, found: _Found) -> None:
+def _record(context: Context, processor: str, found: _Found) -> None:
     """Record the findings. Unknown refunds come first: nothing may be sent between finding them and the stop."""
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))

@@ -217,7 +217,7 @@ class BatchAccounts:
     def __init__(self) -> None:
         self.customers: dict[str, CustomerAccount] = {}
         self.payments: dict[str, dict[str, RefundablePayment]] = {}
-        self.rooms: dict[str, RefundableTransaction] = {}
+        self.transactions: dict[str, RefundableTransaction] = {}
         self.usage = Usage()
         self.actors: set[str] = set()
 
@@ -227,8 +227,10 @@ class BatchAccounts:
         self.customers |= accounts.lock_customers(connection, customers)
         for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in its}
-        rooms = {request.transaction_id for request in requests if request.transaction_id} - self.rooms.keys()
-        self.rooms |= accounts.refundable_transactions(connection, rooms)
+        transactions = {
+            request.transaction_id for request in requests if request.transaction_id
+        } - self.transactions.keys()
+        self.transactions |= accounts.refundable_transactions(connection, transactions)
         actors = {request.actor for request in requests} - self.actors
         # Only now, under the customers' locks: two requests that together exceed a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))
@@ -240,7 +242,7 @@ class BatchAccounts:
             request,
             refund_id=context.new_id("rf"),
             customer=self.customers.get(request.customer_id),
-            transaction=self.rooms.get(request.transaction_id or ""),
+            transaction=self.transactions.get(request.transaction_id or ""),
             payments=list(self.payments.get(request.customer_id, {}).values()),
             now=now,
             allocation=context.policy.allocation,
@@ -254,8 +256,8 @@ class BatchAccounts:
     def _reserve(self, decision: Decision) -> None:
         refund = decision.after
         if refund.transaction_id and decision.transaction_credits:
-            transaction = self.rooms[refund.transaction_id]
-            self.rooms[refund.transaction_id] = replace(
+            transaction = self.transactions[refund.transaction_id]
+            self.transactions[refund.transaction_id] = replace(
                 transaction, taken=transaction.taken + decision.transaction_credits
             )
         self.customers[refund.customer_id] = self.customers[refund.customer_id].after(decision.customer)

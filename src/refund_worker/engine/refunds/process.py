@@ -92,11 +92,11 @@ def _call_and_record(context: Context, claim: Claim, began: float) -> None:
     if not claim.questions:
         return
     answers = context.run(_call_all(context, claim, began))
-    evidence = [
+    replies = [
         RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, claim.now)
         for q, answer in zip(claim.questions, answers, strict=True)
     ]
-    taken = record_replies(context, evidence, lease_token=claim.token)
+    taken = record_replies(context, replies, lease_token=claim.token)
     if len(taken.decisions) + len(taken.broken) < len({q.refund_id for q in claim.questions}):
         log.warning("answers arrived after the lease ended and were not recorded; the processor is asked again")
 
@@ -214,9 +214,14 @@ def _substitute(context: Context, processor: str, payment: str, body: str = "") 
     return None
 
 
+def _adapter(context: Context, processor: str, payment: str, body: str = "") -> Processor | None:
+    """Return what answers for this payment: a substitute or the adapter, or None without access to the processor."""
+    return _substitute(context, processor, payment, body) or context.processors.get(processor)
+
+
 def _body(context: Context, send: Send, installation: str) -> str:
-    stand_in = _substitute(context, send.processor, send.order.processor_payment_id)
-    processor = stand_in or context.processors.get(send.processor) or UnsupportedProcessor(send.processor)
+    adapter = _adapter(context, send.processor, send.order.processor_payment_id)
+    processor = adapter or UnsupportedProcessor(send.processor)
     return processor.freeze(replace(send.order, installation=installation))
 
 
@@ -242,23 +247,22 @@ async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer
 
 
 async def _ask(context: Context, question: Question, began: float, switch: KillSwitch) -> Answer:
-    processor = context.processors.get(question.call.processor)
-    processor = _substitute(context, question.call.processor, question.payment, question.body) or processor
-    if processor is None:
-        return Denied("processor_not_configured", f"no access to {question.call.processor} is configured")
     name = question.call.processor
-    turn = reading_slot(name) if isinstance(question.call, Verify) else name
-    has_turn = await _has_slot(context, turn, began)
-    if has_turn and isinstance(question.call, Send) and switch.stops(question.call.processor):
-        return NotSent(f"not sent: {question.call.processor} was paused while this call waited", begun=False)
+    processor = _adapter(context, name, question.payment, question.body)
+    if processor is None:
+        return Denied("processor_not_configured", f"no access to {name} is configured")
+    slot = reading_slot(name) if isinstance(question.call, Verify) else name
+    has_slot = await _has_slot(context, slot, began)
+    if has_slot and isinstance(question.call, Send) and switch.stops(name):
+        return NotSent(f"not sent: {name} was paused while this call waited", begun=False)
     # Check the deadline last: reading the switch takes time too, and a worker may be frozen in it for any time.
-    if not has_turn or _seconds_left(context, began) <= 0:
+    if not has_slot or _seconds_left(context, began) <= 0:
         return NotSent("not sent: no slot was free within the lease", begun=False)
-    return await call_safely(context, question.call.processor, _call(processor, question))
+    return await call_safely(context, name, _call(processor, question))
 
 
-async def _has_slot(context: Context, turn: str, began: float) -> bool:
-    """Wait for a slot of the rate limit `turn`. Return False if none is free while there is time for the call itself.
+async def _has_slot(context: Context, slot: str, began: float) -> bool:
+    """Wait for a slot of the rate limit `slot`. Return False if none is free while there is time for the call itself.
 
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
     the same rate, and many workers at a low rate would do nothing else.
@@ -268,7 +272,7 @@ async def _has_slot(context: Context, turn: str, began: float) -> bool:
         return False
     try:
         async with asyncio.timeout(left):
-            await context.limiter.acquire(turn)
+            await context.limiter.acquire(slot)
     except TimeoutError:
         return False
     return True

@@ -39,28 +39,30 @@ def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Excep
 
 
 def quarantine(
-    context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, off: bool = True
+    context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, postpone: bool = True
 ) -> None:
     """Alert a person about these refunds, and postpone each by the longest wait (`retry_max_seconds`).
 
     `of` is how many refunds were tried. If all of them failed and they are at least `SYSTEMIC_FAILURES_MIN`, none is
     quarantined and the first exception is raised. `lease_token` is the lease under which the refunds are held, if they
-    are. `off=False` postpones none: the replies that failed were not about the work that is due.
+    are. `postpone=False` postpones none: the replies that failed were not about the work that is due.
     """
     if len(broken) == of >= SYSTEMIC_FAILURES_MIN:
         raise next(iter(broken.values()))
     for refund_id, error in broken.items():
-        _put_one_aside(context, refund_id, error, lease_token, off)
+        _quarantine_one(context, refund_id, error, lease_token, postpone)
 
 
-def _put_one_aside(context: Context, refund_id: str, error: Exception, lease_token: str | None, off: bool) -> None:
+def _quarantine_one(
+    context: Context, refund_id: str, error: Exception, lease_token: str | None, postpone: bool
+) -> None:
     log.error("alarm: refund %s cannot be processed", refund_id, exc_info=error)
     wait = context.policy.retry_max_seconds
     reason = type(error).__name__
 
     def note(connection: Connection) -> None:
         now = context.clock(connection)
-        if off:
+        if postpone:
             refunds.put_off(connection, refund_id, now + wait, BROKE, f"{reason} in the worker", now, lease_token)
         # One event for each wait, and not one for every failure.
         if not timeline.has_event(connection, refund_id, BROKE, now - wait):

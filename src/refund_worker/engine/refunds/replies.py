@@ -36,35 +36,35 @@ class RecordResult:
 
 
 def record_replies(
-    context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
+    context: Context, replies: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> RecordResult:
-    """Run `take_evidence` in a transaction of its own, and log its alarms.
+    """Run `write_replies` in a transaction of its own, and log its alarms.
 
     If that fails, it is run refund by refund, and a refund that fails again is quarantined. One bad reply must not lose
     the others' answers again and again. It must not keep the processor's last listing old either: that would stop all
     sending.
     """
-    decisions = run_or_error(context, lambda c: take_evidence(c, context, evidence, lease_token=lease_token))
+    decisions = run_or_error(context, lambda c: write_replies(c, context, replies, lease_token=lease_token))
     if not isinstance(decisions, Exception):
-        _tell(decisions)
+        _log_alarms(decisions)
         return RecordResult(decisions)
     log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
     done: list[Decision] = []
     broken: dict[str, Exception] = {}
-    grouped = _by_refund(evidence)
+    grouped = _by_refund(replies)
     for refund_id, items in grouped.items():
-        its = run_or_error(context, lambda c, some=items: take_evidence(c, context, some, lease_token=lease_token))  # type: ignore[misc]
+        its = run_or_error(context, lambda c, some=items: write_replies(c, context, some, lease_token=lease_token))  # type: ignore[misc]
         if isinstance(its, Exception):
             broken[refund_id] = its
         else:
-            _tell(its)
+            _log_alarms(its)
             done.extend(its)
-    quarantine(context, broken, of=len(grouped), lease_token=lease_token, off=lease_token is not None)
+    quarantine(context, broken, of=len(grouped), lease_token=lease_token, postpone=lease_token is not None)
     return RecordResult(done, frozenset(broken))
 
 
-def take_evidence(
-    connection: Connection, context: Context, evidence: Sequence[RecordedReply], *, lease_token: str | None = None
+def write_replies(
+    connection: Connection, context: Context, replies: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> list[Decision]:
     """Combine the replies with what is known, write the decisions that follow, and return them.
 
@@ -72,44 +72,46 @@ def take_evidence(
     its lease writes nothing: the worker that holds the refund now asks the processor again under the same key.
     """
     now = context.clock(connection)
-    by_refund = _by_refund(evidence)
+    by_refund = _by_refund(replies)
     decisions = []
-    heard_of: list[RecordedReply] = []
+    recorded: list[RecordedReply] = []
     loaded = refunds.load(connection, list(by_refund), lock=True)
-    ours = _ours(connection, loaded, evidence)
+    ours = _ours(connection, loaded, replies)
     for refund in loaded:
         if lease_token is not None and (refund.lease_token != lease_token or (refund.lease_until or 0) <= now):
             continue
         items = by_refund[refund.refund_id]
-        decision = apply_replies(refund, _as_our_books_read(connection, refund, items, ours), now, context.policy)
+        decision = apply_replies(refund, _with_owners(connection, refund, items, ours), now, context.policy)
         if lease_token is not None:
             decision = decision.released()
         decisions.append(decision)
-        heard_of.extend(items)
+        recorded.extend(items)
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)
-    attempts.end_attempts(connection, [_answer(e, e.call, now) for e in heard_of if isinstance(e.call, Send)])
+    attempts.end_attempts(
+        connection, [_answer(item, item.call, now) for item in recorded if isinstance(item.call, Send)]
+    )
     return decisions
 
 
 _Ours = Mapping[tuple[str, str], OwnedObject]  # by processor and object id
 
 
-def _ours(connection: Connection, loaded: Iterable[Refund], evidence: Iterable[RecordedReply]) -> _Ours:
+def _ours(connection: Connection, loaded: Iterable[Refund], replies: Iterable[RecordedReply]) -> _Ours:
     """Return our own objects among those that replies describe, except replies to a send. Reads once for all."""
     processors = {leg.leg_id: leg.processor for refund in loaded for leg in refund.legs}
-    told: defaultdict[str, list[RefundObject]] = defaultdict(list)
-    for item in evidence:
+    reported: defaultdict[str, list[RefundObject]] = defaultdict(list)
+    for item in replies:
         if isinstance(item.reply, Answered) and not isinstance(item.call, Send) and item.leg_id in processors:
-            told[processors[item.leg_id]].append(item.reply.object)
+            reported[processors[item.leg_id]].append(item.reply.object)
     return {
         (processor, owned.refund_object.processor_refund_id): owned
-        for processor, refund_objects in told.items()
+        for processor, refund_objects in reported.items()
         for owned in sort_by_owner(connection, processor, refund_objects).ours
     }
 
 
-def _as_our_books_read(
-    connection: Connection, refund: Refund, evidence: Iterable[RecordedReply], ours: _Ours
+def _with_owners(
+    connection: Connection, refund: Refund, replies: Iterable[RecordedReply], ours: _Ours
 ) -> Iterator[RecordedReply]:
     """Yield the replies with each list split into the leg's own objects and those that others made.
 
@@ -117,7 +119,7 @@ def _as_our_books_read(
     whatever marks it has. An unrequested report of an object that is not the leg's is left out.
     """
     legs = {leg.leg_id: leg for leg in refund.legs}
-    for item in evidence:
+    for item in replies:
         leg = legs[item.leg_id]
         match item.reply:
             case Found(objects=refund_objects):
@@ -134,8 +136,8 @@ def _as_our_books_read(
                 yield item
 
 
-def _answer(evidence: RecordedReply, send: Send, now: float) -> dict[str, Any]:
-    reply = evidence.reply
+def _answer(recorded: RecordedReply, send: Send, now: float) -> dict[str, Any]:
+    reply = recorded.reply
     code: str | None
     message: str | None
     match reply:
@@ -148,7 +150,7 @@ def _answer(evidence: RecordedReply, send: Send, now: float) -> dict[str, Any]:
         case _:
             code, message = getattr(reply, "code", None), getattr(reply, "message", None)
     return {
-        "id": evidence.leg_id,
+        "id": recorded.leg_id,
         "attempt": send.attempt,
         "outcome": type(reply).__name__,
         "outcome_code": code,
@@ -158,14 +160,14 @@ def _answer(evidence: RecordedReply, send: Send, now: float) -> dict[str, Any]:
     }
 
 
-def _by_refund(evidence: Iterable[RecordedReply]) -> dict[str, list[RecordedReply]]:
+def _by_refund(replies: Iterable[RecordedReply]) -> dict[str, list[RecordedReply]]:
     grouped: defaultdict[str, list[RecordedReply]] = defaultdict(list)
-    for item in evidence:
+    for item in replies:
         grouped[item.refund_id].append(item)
     return grouped
 
 
-def _tell(decisions: Iterable[Decision]) -> None:
+def _log_alarms(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
         for event in decision.events:
             if event.alarm:

@@ -18,6 +18,7 @@ from refund_worker.store.processors import ALL, paused_processors
 
 # A pause must act within five seconds. This is well below it, and costs each batch at most one read a second.
 SWITCH_SECONDS = 1.0
+STALE_SECONDS_MIN = 60.0
 
 
 class KillSwitch:
@@ -44,9 +45,6 @@ class KillSwitch:
                 return paused_processors(connection, self._context.clock(connection))
         except Unavailable:
             return (ALL,)
-
-
-STALE_SECONDS_MIN = 60.0
 
 
 def stale_seconds(policy: Policy) -> float:
