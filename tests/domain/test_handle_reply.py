@@ -314,6 +314,12 @@ def test_denied_pauses_the_processor_and_fails_nothing() -> None:
     assert decision.payments == {}
 
 
+def test_look_up_that_is_denied_pauses_the_processor_too() -> None:
+    decision = found(unanswered(), Denied("authentication_error", "bad key"), START + 20)
+    assert decision.pauses == (ProcessorDenied("stripe", "authentication_error", "bad key"),)
+    assert status_of(decision) is LegStatus.UNKNOWN
+
+
 def test_unreachable_processor_is_shown_and_still_tried() -> None:
     refund = begun()
     for _ in range(BACKOFFS_BEFORE_ATTENTION):

@@ -21,8 +21,9 @@ from tests.domain.builders import (
 from refund_worker.domain.decision import Decision, Policy, ProcessorRules
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.processor_calls import LookUp, Send
-from refund_worker.domain.processor_replies import Found, Unanswered
+from refund_worker.domain.processor_replies import Answer, Blocked, Found, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.state_machine import FINAL_LEGS
 
 HOUR = 3_600.0
 LATER = START + 2_000  # the quiet window has passed, and the policy's own life of a key has not
@@ -69,3 +70,29 @@ def test_refund_not_found_is_sent_again_only_if_the_list_proves_absence() -> Non
     decision = not_found(policy_of(list_proves_absence=False), LATER)
     assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
     assert "proves no absence" in (decision.after.failure_message or "")
+
+
+REFUSALS = [Refused("declined", "no"), Refused("too_much", "no", more_than_left=True), Blocked("balance_low", "empty")]
+
+
+def refused_then_not_found(policy: Policy, refusal: Answer, at: float) -> Decision:
+    """Return the decision after a send without an answer, a refusal of its repeat, and an empty list at `at`."""
+    refund = unanswered(policy)
+    repeated = sent_again(refund, START + 10, policy).after
+    call = send_of(repeated)
+    refused = apply_reply(repeated, call.leg_id, call, refusal, START + 11, policy, asked_at=START + 10).after
+    return apply_reply(due(refused, at), "r-1", look_up_of(refused), Found(()), at, policy, asked_at=at)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
+@pytest.mark.parametrize(
+    ("rules", "at"), [({"list_proves_absence": False}, LATER), ({"key_seconds": HOUR}, START + HOUR)]
+)
+def test_refusal_of_a_repeat_does_not_settle_an_unproved_first_send(
+    refusal: Answer, rules: dict[str, object], at: float
+) -> None:
+    decision = refused_then_not_found(policy_of(**rules), refusal, at)
+    assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
+    assert decision.after.legs[0].status not in FINAL_LEGS
+    proved = refused_then_not_found(policy_of(list_proves_absence=True, key_seconds=86_400.0), refusal, LATER)
+    assert proved.after.failure_code != "outcome_unknown"

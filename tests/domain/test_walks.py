@@ -27,7 +27,7 @@ from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Call, RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import FINAL, Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
-from refund_worker.domain.state_machine import Action, available_actions, is_missing
+from refund_worker.domain.state_machine import Action, answer_is_missing, available_actions
 from refund_worker.errors import Refusal
 
 T = TypeVar("T")
@@ -314,7 +314,7 @@ def _report(world: World, refund_object: RefundObject) -> None:
 
 def _act(world: World, refund_id: str, action: Action, reference: str | None) -> None:
     note(f"{world.now} {refund_id} {action} {reference}")
-    if action is Action.RESOLVE and is_missing(world.refunds[refund_id]):
+    if action is Action.RESOLVE and answer_is_missing(world.refunds[refund_id]):
         reference = "cheque-1"  # while an answer is missing the credits cannot be returned
     world.write(
         apply_action(

@@ -125,13 +125,13 @@ DEFECTS = (
     Defect(
         "a refusal believed although an earlier send is unanswered",
         DOMAIN + "handle_reply.py",
-        "    if leg.unanswered or refusal in LOOKUP_REQUIRED:",
-        "    if refusal in LOOKUP_REQUIRED:",
+        "    if leg.unanswered or refusal in REFUSALS_NEEDING_LIST:",
+        "    if refusal in REFUSALS_NEEDING_LIST:",
     ),
     Defect(
         "already refunded taken for success of nobody's",
         DOMAIN + "handle_reply.py",
-        "    if leg.unanswered or refusal in LOOKUP_REQUIRED:",
+        "    if leg.unanswered or refusal in REFUSALS_NEEDING_LIST:",
         "    if leg.unanswered:",
     ),
     Defect(
@@ -744,7 +744,7 @@ DEFECTS = (
     Defect(
         "elsewhere: credits go back while the answer is missing",
         DOMAIN + "operator_action.py",
-        " or (by_reversal and is_missing(refund)):",
+        " or (by_reversal and answer_is_missing(refund)):",
         ":",
     ),
     # --- credits
@@ -854,6 +854,13 @@ DEFECTS = (
         DOMAIN + "handle_reply.py",
         "    if not policy.rules_of(leg.processor).list_proves_absence:",
         "    if False:",
+        ("tests/domain/test_processor_rules.py",),
+    ),
+    Defect(
+        "the refusal of a repeat settles an unanswered send whose absence is not proved",
+        DOMAIN + "handle_reply.py",
+        "    if leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):",
+        "    if leg.unanswered and not leg.refusal and (unproved := _why_unproved(leg, builder.now, builder.policy)):",
         ("tests/domain/test_processor_rules.py",),
     ),
     Defect(

@@ -16,8 +16,8 @@ from refund_worker.domain.legs import (
     void_objects_of_older_attempts,
     waits_for_person,
 )
-from refund_worker.domain.outside_refunds import blocking_refunds, stop
-from refund_worker.domain.payment_check import block_for_payment
+from refund_worker.domain.outside_refunds import block_for_outside_refunds, blocking_refunds
+from refund_worker.domain.payment_check import hold_for_payment
 from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
     UNKNOWN_REFUSAL,
@@ -55,7 +55,7 @@ BACKOFFS_BEFORE_ATTENTION = 12
 # Limit of the backoff for look-ups that are answered and find nothing yet: they are no sign of an outage.
 BACKOFFS_WHILE_ANSWERED = 8
 # Others may have refunded the payment: the list shows it before the refusal takes effect.
-LOOKUP_REQUIRED = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
+REFUSALS_NEEDING_LIST = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
 # Codes of a processor that does not know the payment.
 _NOT_THERE = frozenset({"resource_missing", "not_found"})
@@ -102,7 +102,7 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
             builder.update_leg(clear_unreachable(leg), next_at=builder.now)
         case Misconfigured(code=code, message=message):
             event = "payment_not_found" if code in _NOT_THERE else "payment_not_read"
-            block_for_payment(builder, leg, code, message, event=event)
+            hold_for_payment(builder, leg, code, message, event=event)
         case _:
             problem = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
             waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
@@ -116,7 +116,7 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
 def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """Apply an answer to a send that describes no object."""
     if getattr(reply, "replayed", False) and key_outlives_what_may_land(leg, builder.policy):
-        leg = replace(leg, in_doubt=leg.answered)
+        leg = replace(leg, in_doubt=leg.doubt_once_answered)
     match reply:
         case Refused(code=code, message=message, more_than_left=more_than_left):
             _handle_refusal(
@@ -159,7 +159,10 @@ def _wait_for_access(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None
 
 
 def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """Apply a reply to a look-up or a poll that says nothing about the leg: ask again later."""
+    """Ask again later: the reply to a look-up or a poll says nothing about the leg.
+
+    The reply to a send comes here if it is late, when the leg is not sending any more. It then decides nothing.
+    """
     if is_watched(leg):
         waits = replace(leg, retry_count=leg.retry_count + 1)
         builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
@@ -228,7 +231,7 @@ def _retry_later(
 def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, code: str, message: str) -> None:
     """Handle a refusal of one call. It says nothing about an earlier call whose answer is missing."""
     leg = replace(leg, failure_code=code, failure_message=message)
-    if leg.unanswered or refusal in LOOKUP_REQUIRED:
+    if leg.unanswered or refusal in REFUSALS_NEEDING_LIST:
         in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal)
         builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, in_doubt=in_doubt, next_at=builder.now)
     else:
@@ -236,7 +239,7 @@ def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, co
 
 
 def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> None:
-    """Let the refusal take effect: it is certain that nothing else exists."""
+    """Let the refusal take effect. Nothing exists but for `ANSWER_MISMATCH` and `OUTCOME_UNKNOWN`: a person decides."""
     if refusal is RefusalKind.REFUSED:
         builder.transition_leg(
             leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
@@ -281,10 +284,10 @@ class _Proof(Enum):
     """The conclusions that a list allows about a leg."""
 
     NOTHING = auto()  # the leg is with the processor or at its end: the list decides nothing
-    MAY_BE_SENT = auto()  # no call is under way: only the list was missing
+    SEND_ALLOWED = auto()  # no call is under way: only the list was missing
     MAY_STILL_LAND = auto()  # a call is unanswered, and the quiet window has not passed
     WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call cannot land any more
-    DOES_NOT_EXIST = auto()  # nothing of the leg exists, and nothing can land any more
+    NOTHING_CAN_LAND = auto()  # nothing of the leg is listed, and no call can land any more
 
 
 def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
@@ -293,17 +296,17 @@ def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
     1. A leg that was never sent, or whose last call certainly created nothing, needs no proof of absence.
     2. A leg without an answer whose key may be sent again does not need it either: the key prevents a second refund.
     3. While an unanswered call may still land, absence is not proved.
-    4. After that, a list without the leg's object proves that it does not exist.
+    4. After that, an empty list proves absence, unless `_why_unproved` says why not.
     """
     if listing.before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
-        return _Proof.MAY_BE_SENT
+        return _Proof.SEND_ALLOWED
     if leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
         return _Proof.NOTHING
     if leg.status is LegStatus.UNKNOWN and listing.before_sending and listing.is_clear and not leg.lookup_required:
-        return _Proof.MAY_BE_SENT
+        return _Proof.SEND_ALLOWED
     if leg.unanswered and listing.asked_at < quiet_end(leg, policy):
         return _Proof.MAY_STILL_LAND
-    return _Proof.WATCH_IS_OVER if is_watched(leg) else _Proof.DOES_NOT_EXIST
+    return _Proof.WATCH_IS_OVER if is_watched(leg) else _Proof.NOTHING_CAN_LAND
 
 
 def _handle_search_result(
@@ -316,20 +319,20 @@ def _handle_search_result(
     listing = _Listing(
         asked_at=asked_at,
         strange=any(item.processor_refund_id not in older for item in found.objects),
-        outside=blocking_refunds(leg, found, nothing_left=leg.refusal in LOOKUP_REQUIRED),
+        outside=blocking_refunds(leg, found, nothing_left=leg.refusal in REFUSALS_NEEDING_LIST),
         before_sending=before_sending,
     )
     match _proof_of(leg, listing, builder.policy):
         case _Proof.NOTHING:
             pass
-        case _Proof.MAY_BE_SENT:
+        case _Proof.SEND_ALLOWED:
             if not _is_stopped(builder, leg, listing):
                 _allow_sending(builder, clear_unreachable(leg), asked_at)
         case _Proof.MAY_STILL_LAND:
             _look_up_again(builder, leg)
         case _Proof.WATCH_IS_OVER:
-            builder.update_leg(leg, in_doubt=leg.answered, next_at=None)
-        case _Proof.DOES_NOT_EXIST:
+            builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
+        case _Proof.NOTHING_CAN_LAND:
             if not _is_stopped(builder, leg, listing):
                 _conclude_not_found(builder, leg, asked_at)
 
@@ -339,7 +342,7 @@ def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
     if listing.strange:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif listing.outside:
-        stop(builder, leg, listing.outside)
+        block_for_outside_refunds(builder, leg, listing.outside)
     return not listing.is_clear
 
 
@@ -356,14 +359,18 @@ def _look_up_again(builder: DecisionBuilder, leg: Leg) -> None:
 
 
 def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
-    """Let a pending refusal take effect, or allow a new attempt: nothing of the leg exists, and nothing can land."""
-    if leg.refusal is RefusalKind.OVER_REFUND:
+    """Let a deferred refusal take effect, or allow a new attempt: the list is empty, and nothing can land any more.
+
+    Where the list proves no absence, an unanswered call keeps its unknown outcome, whatever a later call was answered.
+    """
+    if leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):
+        blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
+        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
+    elif leg.refusal is RefusalKind.OVER_REFUND:
+        # The payment has less left than our records say, and no object of this leg took it: it cannot be used.
         _apply_refusal(builder, leg, RefusalKind.REFUSED)
     elif leg.refusal:
         _apply_refusal(builder, leg, leg.refusal)
-    elif leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):
-        blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
-        _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     else:
         fresh = fresh_attempt(replace(leg, in_doubt=None))
         absent = builder.transition_leg(

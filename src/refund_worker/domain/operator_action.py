@@ -30,8 +30,8 @@ from refund_worker.domain.state_machine import (
     Action,
     LegOutcome,
     RefundOutcome,
+    answer_is_missing,
     is_allowed,
-    is_missing,
 )
 from refund_worker.errors import ActionNotAllowed
 
@@ -57,7 +57,7 @@ def apply_action(
     Raises `ActionNotAllowed` if the table does not allow the action, or if the approver may be the person who asked.
     """
     by_reversal = action is Action.RESOLVE and reference is None
-    if not is_allowed(action, refund) or (by_reversal and is_missing(refund)):
+    if not is_allowed(action, refund) or (by_reversal and answer_is_missing(refund)):
         raise ActionNotAllowed(_why_not(action, refund))
     builder = DecisionBuilder.open(refund, now, policy, actor)
     match action:

@@ -52,7 +52,7 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     return ()
 
 
-def stop(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject, ...]) -> Leg:
+def block_for_outside_refunds(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject, ...]) -> Leg:
     """Block the leg for a person, and return it. Nothing more happens automatically.
 
     Retry accepts these refunds as seen; resolve records how the leg ended.

@@ -159,7 +159,7 @@ def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> L
         again = passes and leg.retry_count < BLOCKED_TRIES
         leg = builder.update_leg(leg, retry_count=leg.retry_count + passes)
         next_at = facts.read_at + builder.policy.retry_max_seconds if again else None
-        block_for_payment(builder, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
+        hold_for_payment(builder, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None
     left = facts.left_minor
     if left is not None and left < leg.amount_minor and leg.first_intent_at is None:
@@ -177,7 +177,7 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
     rest_minor = leg.amount_minor - left_minor
     problem = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
     if left_minor == 0:
-        block_for_payment(builder, leg, REFUNDED_ELSEWHERE, problem)
+        hold_for_payment(builder, leg, REFUNDED_ELSEWHERE, problem)
         return None
     credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
     of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
@@ -189,7 +189,7 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
         payment_credits=rest_of_room,
         attention_code=None,
     )
-    block_for_payment(builder, rest, REFUNDED_ELSEWHERE, problem)
+    hold_for_payment(builder, rest, REFUNDED_ELSEWHERE, problem)
     return builder.update_leg(
         leg,
         amount_minor=left_minor,
@@ -211,7 +211,7 @@ def _can_be_read(facts: PaymentFacts, policy: Policy) -> bool:
     return facts.readable and policy.verify_payments
 
 
-def block_for_payment(
+def hold_for_payment(
     builder: DecisionBuilder,
     leg: Leg,
     code: str,

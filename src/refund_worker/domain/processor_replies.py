@@ -77,7 +77,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Proof that nothing was executed (429, 409 key in use, lock timeout).
+    """Proof that this call was not executed (429, 409 key in use, lock timeout). An earlier one may have been.
 
     The same key is sent again later. That uses up no attempt.
     """

@@ -58,8 +58,8 @@ class LegStatus(StrEnum):
     PLANNED = "planned"
     SENDING = "sending"  # the intent is committed; a call may be under way
     WAITING = "waiting"  # proved not executed: to be sent again
-    UNKNOWN = "unknown"  # no answer: the call may have been executed, or may be later
-    BLOCKED = "blocked"  # refused for now, created nothing
+    UNKNOWN = "unknown"  # to be looked up: `Leg.in_doubt` says which question is open
+    BLOCKED = "blocked"  # no call is under way: it waits for a later try or a person
     PENDING = "pending"
     REQUIRES_ACTION = "requires_action"
     SUCCEEDED = "succeeded"
@@ -126,7 +126,10 @@ class KnownRefundObject:
 
 
 class RefusalKind(StrEnum):
-    """The meaning of a refused send for the leg, once it is certain that nothing else exists."""
+    """The meaning of a refused send for the leg, once it is certain that nothing else exists.
+
+    The last two are no refusals of the processor: they are our own verdicts on a list, and a person decides.
+    """
 
     REFUSED = "refused"  # final: this payment cannot be used
     OVER_REFUND = "over_refund"  # the payment has less left than our records say
@@ -134,7 +137,7 @@ class RefusalKind(StrEnum):
     ALREADY_REFUNDED = "already_refunded"  # the payment was refunded in full, by us or by others
     MISCONFIGURED = "misconfigured"
     UNKNOWN = "unknown_refusal"  # a code that we do not know: a person reads it
-    KEY_CONFLICT = "key_conflict"
+    KEY_CONFLICT = "key_conflict"  # the key was used with other parameters; a key in use is `Busy`
     ANSWER_MISMATCH = "answer_mismatch"  # an object carries the leg's id and is something else
     OUTCOME_UNKNOWN = "outcome_unknown"  # nothing was found after the key's life
 
@@ -143,7 +146,7 @@ class RefusalKind(StrEnum):
 class Doubt:
     """The open questions about the calls that were made for a leg. A leg without any has no doubt."""
 
-    unanswered: bool = False  # the outcome of an earlier call is not known yet
+    unanswered: bool = False  # the outcome of an earlier call is not known: it may still land
     lookup_required: bool = False  # the same key would only replay an error: list what exists before anything else
     refusal: RefusalKind | None = None  # takes effect once it is certain that nothing exists
 
@@ -161,8 +164,8 @@ class Leg:
 
     `credits` are the refund's credits that it carries, `payment_credits` the credits that it takes of the payment.
     `attempt` is the number of the current or next attempt; `sends` counts the calls made under its key. `last_sent_at`
-    says if the leg was ever sent, over all attempts. `retry_count` says how long to wait next. They are two numbers,
-    never one.
+    says if the leg was ever sent, over all attempts. `retry_count` says how long to wait next, when a person is alerted
+    and when tries end. They are two numbers, never one.
     """
 
     leg_id: str
@@ -187,7 +190,7 @@ class Leg:
     failure_message: str | None = None
     attention_code: str | None = None  # why a person is needed
     processor_refund_id: str | None = None
-    reallocated: bool = False  # it is decided where a failed leg's money goes
+    reallocated: bool = False  # it is decided where a failed leg's money goes instead
     reversed_credits: int = 0  # credits to return to the balance for it
     replaces: str | None = None  # the failed leg that it replaces
     next_at: float | None = None
@@ -214,7 +217,7 @@ class Leg:
         return self.in_doubt.refusal if self.in_doubt is not None else None
 
     @property
-    def answered(self) -> Doubt | None:
+    def doubt_once_answered(self) -> Doubt | None:
         """Return the doubt that is left once the outcome of every call is known."""
         return Doubt.of(lookup_required=self.lookup_required, refusal=self.refusal)
 

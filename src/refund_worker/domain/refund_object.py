@@ -231,7 +231,7 @@ def _keep_manual_payment(
         builder.record_event(
             REFUNDED_TWICE, alarm=True, leg=leg, processor_refund_id=object_id, state=refund_object.status
         )
-    return builder.update_leg(leg, attention_code=REFUNDED_TWICE, in_doubt=leg.answered, next_at=None)
+    return builder.update_leg(leg, attention_code=REFUNDED_TWICE, in_doubt=leg.doubt_once_answered, next_at=None)
 
 
 # --- a live object for a leg that had ended unpaid --------------------------------------------------------------------

@@ -15,7 +15,7 @@ from refund_worker.errors import RefundWorkerError
 
 
 class LegOutcome(StrEnum):
-    """The events that move a leg."""
+    """The events that move a leg. The values are stored and stay; the names are today's."""
 
     SENT = "sent"  # the intent to send was committed
     ACCEPTED = "accepted"
@@ -70,12 +70,13 @@ _REPORTED = {
     _LO.OBJECT_FAILED: _L.FAILED,
     _LO.OBJECT_CANCELED: _L.CANCELED,
 }
-# While the leg is open, an empty balance does not end it. A refund that had succeeded and then fails is a failure.
+# While the leg is open, an empty balance of ours at the processor does not end it. A refund that had succeeded and then
+# fails is a failure.
 _REPORTED_WHILE_OPEN = {**_REPORTED, _LO.UNFUNDED: _L.BLOCKED}
 _BY_A_PERSON = {_LO.ABANDONED: _L.CANCELED, _LO.PAID_MANUALLY: _L.SUCCEEDED}
 
 LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
-    # BLOCKED here, from waiting and from blocked: the list that is read before a send shows what forbids it.
+    # BLOCKED from planned, waiting or blocked: the list that is read before a send shows what forbids it.
     _L.PLANNED: {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
@@ -248,19 +249,19 @@ def available_actions(refund: Refund) -> tuple[Action, ...]:
 def is_allowed(action: Action, refund: Refund) -> bool:
     """Return True if the table offers the action now.
 
-    While an answer `is_missing`, `resolve` can only record a manual payment.
+    While `answer_is_missing`, `resolve` can only record a manual payment.
     """
     if refund.status not in ACTIONS[action]:
         return False
     if action is not Action.RESOLVE:
         return True
-    if is_missing(refund):
+    if answer_is_missing(refund):
         return not any(leg.status is _L.SENDING for leg in refund.legs)
     nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
     return refund.status is _R.NEEDS_ATTENTION and nothing_may_pay
 
 
-def is_missing(refund: Refund) -> bool:
+def answer_is_missing(refund: Refund) -> bool:
     """Return True if an answer of the processor is missing.
 
     A person may then say that they paid, but not that no money was paid.

@@ -14,7 +14,12 @@ POLL_SECONDS_MAX = 86_400.0
 
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
-    """Return True while the key may be sent again. `lookup_required` forbids it after the clock went back."""
+    """Return True while the key's first send is younger than our limit on its use.
+
+    `may_replay` asks for more: the repeat must also arrive in time. After the limit a second refund could only be made
+    under a new key, so even an empty list is not enough for one. `lookup_required` forbids a repeat after the clock
+    went back.
+    """
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_use_seconds(leg.processor)
 
 
