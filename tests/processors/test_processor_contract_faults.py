@@ -1,0 +1,131 @@
+"""The contract for every adapter: refused credentials, faults on the way, and webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.processors.contract import Client, Part, answered, found
+from tests.processors.subjects import claiming
+
+from refund_worker.domain.processor_replies import Denied, Unanswered
+from refund_worker.processors.base import InvalidEvent, Webhooks
+
+# --- credentials and faults -------------------------------------------------------------------------------------------
+
+
+@claiming(Part.CREDENTIALS)
+def test_wrong_credentials_are_denied_by_every_call(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    stranger = client.subject.stranger()
+    calls: list[Callable[[], object]] = [
+        lambda: client.run(stranger.send("key", client.body(payment_id, 100))),
+        lambda: client.run(stranger.fetch(client.subject.unknown_refund)),
+    ]
+    if client.subject.capabilities.lists_refunds:
+        calls.append(lambda: client.run(stranger.find(payment_id, client.leg_id)))
+        calls.append(lambda: client.run(stranger.recent(client.subject.now())))
+    replies = [call() for call in calls]
+    client.run(stranger.close())
+    assert all(isinstance(reply, Denied) for reply in replies), replies
+    assert client.subject.wrong_secret not in repr((replies, stranger))
+    assert client.booked(payment_id) == []
+
+
+@claiming(Part.LOST_ANSWER, Part.KEYS, Part.LISTS)
+def test_refund_with_a_lost_answer_is_found_with_the_same_key(client: Client) -> None:
+    client.adapter = client.subject.adapter(timeout_seconds=0.5)
+    for n, fault in enumerate(client.subject.lost_answers):
+        payment_id = client.subject.new_payment(900)
+        client.subject.break_next(fault, payment_id)
+        body = client.body(payment_id, 900)
+        assert isinstance(client.send(str(n), body), Unanswered), fault
+        again = answered(client.send(str(n), body))
+        assert again.replayed, fault
+        client.subject.wait_for_lists()
+        assert found(client.find(payment_id)).objects == (again.object,), fault
+        assert client.booked(payment_id) == [900], fault
+
+
+@claiming(Part.BUSY)
+def test_busy_answer_creates_nothing_and_the_same_key_works_later(client: Client) -> None:
+    for n, (fault, reply) in enumerate(client.subject.busy.items()):
+        payment_id = client.subject.new_payment(900)
+        client.subject.break_next(fault, payment_id)
+        body = client.body(payment_id, 900)
+        assert client.send(str(n), body) == reply
+        assert client.booked(payment_id) == [], fault
+        assert not answered(client.send(str(n), body)).replayed, fault
+
+
+@claiming(Part.SERVER_ERROR, Part.LISTS)
+def test_server_error_is_unanswered_although_the_refund_exists(client: Client) -> None:
+    payment_id = client.subject.new_payment(900)
+    client.subject.break_next("server error", payment_id)
+    body = client.body(payment_id, 900)
+    for _ in range(2 if client.subject.errors_stick else 1):
+        reply = client.send("1", body)
+        assert isinstance(reply, Unanswered), reply
+        assert reply.server_error
+    client.subject.wait_for_lists()
+    (adopted,) = found(client.find(payment_id)).objects
+    assert (adopted.amount_minor, adopted.leg_id) == (900, client.leg_id)
+
+
+# --- webhooks ---------------------------------------------------------------------------------------------------------
+
+AT = 1_800_000_000.0
+
+
+@claiming(Part.WEBHOOKS)
+def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
+    webhooks = _webhooks(client)
+    body = client.subject.other_event()
+    headers = client.subject.signed(body, secret=client.subject.secret, at=AT)
+    webhooks.verify_event(headers, body, ("another", client.subject.secret), AT + 1)
+    for secrets, sent, now in (
+        ((client.subject.secret,), body + b" ", AT),
+        (("another",), body, AT),
+        ((), body, AT),
+        ((client.subject.secret,), body, AT + 86_400),
+    ):
+        with pytest.raises(InvalidEvent):
+            webhooks.verify_event(headers, sent, secrets, now)
+    with pytest.raises(InvalidEvent):
+        webhooks.verify_event({}, body, (client.subject.secret,), AT)
+
+
+@claiming(Part.WEBHOOKS, Part.CREATES)
+def test_event_names_its_refund_object_and_its_leg(client: Client) -> None:
+    webhooks = _webhooks(client)
+    made = client.refund(client.subject.new_payment(5000), 1000)
+    event_id, body = client.subject.event_about(made)
+    name, kind = webhooks.event_name(body)
+    assert name == event_id
+    hint = webhooks.event_hint(kind, body.decode())
+    assert hint is not None
+    assert hint.processor_refund_id == made.processor_refund_id
+    assert hint.leg_id == client.leg_id if hint.says_whose else hint.leg_id is None
+
+
+@claiming(Part.WEBHOOKS)
+def test_event_about_anything_else_has_no_hint(client: Client) -> None:
+    webhooks = _webhooks(client)
+    body = client.subject.other_event()
+    _, kind = webhooks.event_name(body)
+    assert webhooks.event_hint(kind, body.decode()) is None
+
+
+@claiming(Part.WEBHOOKS)
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"\xff", b'{"id": 1}', b"[" * 100_000])
+def test_body_that_is_no_event_is_refused_and_has_no_hint(client: Client, body: bytes) -> None:
+    webhooks = _webhooks(client)
+    with pytest.raises(InvalidEvent):
+        webhooks.event_name(body)
+    assert webhooks.event_hint("refund.updated", body.decode("utf-8", "replace")) is None
+
+
+def _webhooks(client: Client) -> Webhooks:
+    assert client.subject.entry is not None
+    assert client.subject.entry.webhooks is not None
+    return client.subject.entry.webhooks
