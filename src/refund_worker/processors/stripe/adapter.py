@@ -50,10 +50,6 @@ from refund_worker.processors.stripe.answers import (
     summary,
 )
 from refund_worker.processors.stripe.objects import (
-    METADATA_ATTEMPT,
-    METADATA_INSTALLATION,
-    METADATA_LEG,
-    METADATA_REFUND,
     OPAQUE_ID,
     Unreadable,
     clean,
@@ -67,13 +63,13 @@ from refund_worker.processors.stripe.payments import (
     intent_reading,
     is_no_way_to_read,
 )
+from refund_worker.processors.stripe.requests import is_header_value, refund_parameters
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call with each request.
 stripe.enable_telemetry = False
 # Below this level the SDK logs bodies and error messages unredacted.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
-METADATA_LENGTH_MAX: Final = 500  # Stripe's limit for one value
 KEY_LENGTH_MAX: Final = 255  # Stripe's limit for an idempotency key
 
 PAGE_SIZE: Final = 100  # Stripe's maximum
@@ -85,9 +81,6 @@ CONNECT_SECONDS_MAX: Final = 10.0
 # a hundred calls would otherwise keep every list from being read to its end.
 PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
 PAGE_DEADLINES: Final = 4  # all tries of one page together take at most the time of this many calls
-
-# Anything else is `requested_by_customer`; never `fraudulent`, which also block-lists the customer's card and e-mail.
-DUPLICATE_REASONS: Final = frozenset({"duplicate", "duplicated", "duplicate payment", "duplicate charge"})
 
 _Page = tuple[list[RefundObject], bool]  # the objects, and True if there are more pages
 
@@ -113,7 +106,7 @@ class StripeProcessor:
         account: str | None = None,
         page_pauses_seconds: Sequence[float] = PAGE_PAUSES_SECONDS,
     ) -> None:
-        if not _is_header_value(api_key):
+        if not is_header_value(api_key):
             raise ValueError("the Stripe API key is empty or holds characters that no key has")
         self.name = name
         self._timeout_seconds = timeout_seconds
@@ -136,24 +129,7 @@ class StripeProcessor:
         Raises ValueError for values that Stripe cannot take: a payment id that is no charge or payment intent, an
         amount below 1, an id of more than 500 characters.
         """
-        if type(order.amount_minor) is not int or order.amount_minor < 1:
-            raise ValueError("a refund's amount must be a positive integer in minor units")
-        metadata = {
-            METADATA_REFUND: order.refund_id,
-            METADATA_LEG: order.leg_id,
-            METADATA_ATTEMPT: str(order.attempt),
-        }
-        if order.installation:
-            metadata[METADATA_INSTALLATION] = order.installation
-        if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
-            raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
-        body = {
-            payment_parameter(order.processor_payment_id): order.processor_payment_id,
-            "amount": order.amount_minor,
-            "reason": _stripe_reason(order.reason),
-            "metadata": metadata,
-        }
-        return json.dumps(body, sort_keys=True, separators=(",", ":"))
+        return json.dumps(refund_parameters(order), sort_keys=True, separators=(",", ":"))
 
     async def send(self, key: str, body: str) -> Reply:
         """POST the frozen `body` under the idempotency `key`.
@@ -161,7 +137,7 @@ class StripeProcessor:
         Raises ValueError, before anything is sent, if the key or the body is not one that the engine and `freeze`
         make.
         """
-        if not _is_header_value(key) or len(key) > KEY_LENGTH_MAX:
+        if not is_header_value(key) or len(key) > KEY_LENGTH_MAX:
             raise ValueError(f"an idempotency key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
         params = json.loads(body)
         # `raw_request` has no argument of its own for options: the SDK takes the key out of these and sends it as a
@@ -392,11 +368,3 @@ def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
         if is_no_way_to_read(answer.status, answer.code, answer.param):
             return PaymentUnreadable(answer.message or summary(answer))
     return _search_failure(error)
-
-
-def _stripe_reason(reason: str) -> str:
-    return "duplicate" if reason.strip().rstrip(".!").casefold() in DUPLICATE_REASONS else "requested_by_customer"
-
-
-def _is_header_value(text: str) -> bool:
-    return text != "" and text.isascii() and text.isprintable() and " " not in text
