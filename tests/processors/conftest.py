@@ -1,4 +1,4 @@
-"""Fixtures of the contract suite: a sandbox for Stripe's subjects, and a client of the subject that a test names."""
+"""Fixtures: a sandbox for Stripe's subjects, a client of the subject that a test names, and a bench for the adapter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.processors.contract import Client
+from tests.processors.scripted_stripe import Bench
 from tests.processors.stripe_subjects import ClockedSandbox
 
 
@@ -23,3 +24,12 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     client = Client(request.param(request))
     yield client
     client.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """A bench that is stopped at the end of the test."""
+    bench = Bench()
+    yield bench
+    bench.run(bench.stop())
+    bench.loop.close()
