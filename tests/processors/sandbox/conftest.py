@@ -1,4 +1,4 @@
-"""Fixtures: a running sandbox, the official client connected to it, and a receiver for its webhooks."""
+"""Fixtures: a running sandbox, the official client connected to it, its customers, and a receiver for its webhooks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import stripe
+from tests.processors.sandbox.customer import Customer
 
 from refund_worker.processors.sandbox import Sandbox
 
@@ -75,6 +76,19 @@ def charge(sandbox: Sandbox) -> str:
     charge_id = f"ch_{next(_numbers)}"
     sandbox.register_payment(charge_id, 1000)
     return charge_id
+
+
+@pytest.fixture
+def customer(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> Customer:
+    """A customer of the shared sandbox."""
+    return Customer(client, sandbox, charge)
+
+
+@pytest.fixture
+def patient(own_sandbox: Sandbox, connect: Connect) -> Customer:
+    """A customer with an own sandbox, so that the test may advance its clock."""
+    own_sandbox.register_payment("ch_1", 1000)
+    return Customer(connect(own_sandbox), own_sandbox, "ch_1")
 
 
 @dataclass
