@@ -50,6 +50,9 @@ CLOCK = ("tests/domain/test_clock_set_back.py",)
 ADAPTER = ("tests/processors/test_stripe_classification.py",)
 REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
+OTHERS_DECIDED = "tests/engine/refunds/test_outside_refunds_decided.py::test_"
+OTHERS_COUNTED = "tests/engine/refunds/test_outside_refunds_counted.py::test_"
+OTHERS_PAUSED = "tests/engine/refunds/test_outside_refunds_after_pause.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
 ROLES_OF_THE_CONSOLE = "tests/web/console/test_who_may_see_what.py::test_console_roles_do_exactly_what_the_table_allows"
@@ -545,7 +548,7 @@ DEFECTS = (
         STORE + "refunds.py",
         "legs.c.last_sent_at.is_not(None)).values(held=True)",
         "legs.c.last_sent_at.is_not(None)).values(held=False)",
-        (OTHERS + "a_leg_that_slept_through_the_whole_pause_looks_first_too",),
+        (OTHERS_PAUSED + "a_leg_that_slept_through_the_whole_pause_looks_first_too",),
     ),
     Defect(
         "elsewhere: payments by hand explain everything",
@@ -565,7 +568,7 @@ DEFECTS = (
         ENGINE + "refunds/bulk_retry.py",
         "reason=reason, one_by_one=False)",
         "reason=reason)",
-        (OTHERS + "a_retry_of_many_at_once_takes_nothing_as_seen",),
+        (OTHERS_DECIDED + "a_retry_of_many_at_once_takes_nothing_as_seen",),
     ),
     Defect(
         "elsewhere: what was seen does not count where nothing is left",
@@ -585,28 +588,28 @@ DEFECTS = (
         ENGINE + "refunds/object_ownership.py",
         "        if booked := by_id.get(refund_object.processor_refund_id):",
         "        if False and (booked := by_id.get(refund_object.processor_refund_id)):",
-        (OTHERS + "marks_that_were_edited_away_make_no_refund_of_ours_foreign",),
+        (OTHERS_COUNTED + "marks_that_were_edited_away_make_no_refund_of_ours_foreign",),
     ),
     Defect(
         "elsewhere: another installation's refund is taken for ours",
         ENGINE + "refunds/object_ownership.py",
         "    return refund_object.leg_id if refund_object.installation == installation else None",
         "    return refund_object.leg_id",
-        (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
+        (OTHERS_COUNTED + "no_mark_makes_a_foreign_refund_ours",),
     ),
     Defect(
         "elsewhere: copied marks make a refund of another amount ours",
         ENGINE + "refunds/object_ownership.py",
         "owned is None or not _is_what_was_asked_for(refund_object, asked.get(owned.leg_id)):",
         "owned is None:",
-        (OTHERS + "no_mark_makes_a_foreign_refund_ours",),
+        (OTHERS_COUNTED + "no_mark_makes_a_foreign_refund_ours",),
     ),
     Defect(
         "elsewhere: copied marks of a leg over another payment make a refund ours",
         ENGINE + "refunds/object_ownership.py",
         "not refund_object.payment_refs or asked.processor_payment_id in refund_object.payment_refs",
         "True",
-        (OTHERS + "the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours",),
+        (OTHERS_COUNTED + "the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours",),
     ),
     Defect(
         "elsewhere: a key that waited longer than a lease is sent again without a look",
@@ -658,7 +661,7 @@ DEFECTS = (
         ENGINE + "processor_sync/sync.py",
         ", *not_as_asked(connection, whose.ours))",
         ")",
-        (OTHERS + "a_look_makes_suspect_what_bears_copied_marks",),
+        (OTHERS_COUNTED + "a_look_makes_suspect_what_bears_copied_marks",),
     ),
     Defect(
         "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
@@ -718,14 +721,14 @@ DEFECTS = (
         ENGINE + "refunds/object_ownership.py",
         "        elif refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:",
         "        elif False:",
-        (OTHERS + "what_gave_the_customer_nothing_over_this_payment_does_not_count",),
+        (OTHERS_COUNTED + "what_gave_the_customer_nothing_over_this_payment_does_not_count",),
     ),
     Defect(
         "elsewhere: what was told of another's refund is taken in as ours",
         ENGINE + "refunds/replies.py",
         "                elif item.call is not None:",
         "                else:",
-        (OTHERS + "a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice",),
+        (OTHERS_COUNTED + "a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice",),
     ),
     Defect(
         "elsewhere: after a payment by hand nobody looks any more",
@@ -978,21 +981,21 @@ DEFECTS = (
         STORE + "processors.py",
         '            and_(until <= bindparam("now"), _listed_at < until)',
         '            and_(until <= bindparam("now"), _listed_at < 0)',
-        (OTHERS + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
     ),
     Defect(
         "the end of a person's pause is forgotten",
         STORE + "processors.py",
         '"paused_until": now, "code"',
         '"paused_until": None, "code"',
-        (OTHERS + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
     ),
     Defect(
         "the end of the pause of all of them is forgotten",
         STORE + "processors.py",
         "(processors.c.paused_until, _all_paused_until)",
         "(processors.c.paused_until,)",
-        (OTHERS + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
     ),
     Defect(
         "sends wait for the next look however long that is away",
