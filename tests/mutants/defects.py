@@ -43,7 +43,10 @@ INTAKE = "tests/engine/refunds/test_accept.py::test_"
 LIMITS = "tests/engine/refunds/test_limits.py::test_"
 STORED = "tests/store/test_store.py::test_"
 CONTRADICTED = ("tests/engine/refunds/test_contradictions.py",)
-PAYMENT_CHECK = ("tests/engine/refunds/test_payment_check.py",)
+PAYMENT_CHECK = tuple(
+    f"tests/engine/refunds/test_{name}.py"
+    for name in ("payment_check", "payment_check_unanswered", "payment_check_money_gone")
+)
 BOTH = "tests/engine/processor_sync/test_payment_reading_and_list.py::test_"
 ASIDE = ("tests/engine/refunds/test_quarantine.py",)
 CLOCK = ("tests/domain/test_clock_set_back.py",)

@@ -1,0 +1,155 @@
+"""The payment check when the payment is disputed, or part of its money was refunded before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.support.engine_world import World, assert_books_balance
+from tests.support.payment_check import HOUR, paid_in, says, shown, stopped
+
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.refunds.process import process_due
+
+
+def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a_person(asked: World) -> None:
+    paid_in(asked)
+    says(asked, disputed=True)
+    refund_id = asked.withdraw(100)
+    asked.work_for((BLOCKED_TRIES + 5) * HOUR)
+    read = len(asked.processor.read)
+    assert read == BLOCKED_TRIES + 1
+    asked.work_for(20 * HOUR)
+    assert len(asked.processor.read) == read
+    assert asked.refund(refund_id).failure_code == "charge_disputed"
+    assert asked.processor.sends == []
+
+
+def test_a_disputed_payment_blocks_and_goes_on_by_itself_when_the_dispute_is_over(asked: World) -> None:
+    asked.pay()
+    says(asked, disputed=True)
+    refund_id = asked.withdraw(100)
+    asked.work_for(1.5 * asked.context.policy.retry_max_seconds)
+    assert asked.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    assert asked.refund(refund_id).failure_code == "charge_disputed"
+    assert asked.processor.sends == []
+    assert 1 < len(asked.processor.read) <= 3
+    says(asked)
+    asked.work_for(2 * asked.context.policy.retry_max_seconds)
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_person_may_send_over_a_payment_that_was_disputed_once_and_the_processor_decides(asked: World) -> None:
+    """At Stripe `disputed` stays true on a charge whose dispute was won."""
+    asked.pay()
+    says(asked, disputed=True)
+    refund_id = asked.withdraw(100)
+    asked.work()
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_money_refunded_before_stops_the_leg_takes_the_room_and_goes_on_when_a_person_says_so(asked: World) -> None:
+    asked.pay()
+    says(asked, refunded_minor=300)
+    refund_id = asked.withdraw(50, "a")
+    asked.work_for(HOUR)
+    message = stopped(asked, refund_id, "refunded_elsewhere")
+    assert [part for part in ("3.00 USD", "0.00 USD", "7.00 USD") if part not in message] == []
+    assert shown(asked)["verified"] is True
+    assert asked.request_or_code(21, "b") == "no_refundable_payment", "30 credits' worth is gone"
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert asked.processor.paid_minor() == 500
+    rest = asked.withdraw(20, "c")
+    asked.work()
+    assert asked.refund(rest).status is RefundStatus.SUCCEEDED
+    assert asked.processor.paid_minor() == 700
+
+
+def test_what_goes_back_elsewhere_after_the_retry_stops_it_again(asked: World) -> None:
+    asked.pay()
+    says(asked, refunded_minor=300)
+    refund_id = asked.withdraw(50)
+    asked.work()
+    says(asked, refunded_minor=400)
+    asked.command(refund_id, Action.RETRY)
+    asked.work()
+    assert asked.refund(refund_id).failure_code == "refunded_elsewhere"
+    assert asked.processor.sends == []
+
+
+@pytest.mark.parametrize(
+    ("reference", "end", "balance"),
+    [(None, RefundStatus.PARTIALLY_SUCCEEDED, 30), ("re_by_hand", RefundStatus.SUCCEEDED, 0)],
+)
+def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_person(
+    asked: World, reference: str | None, end: RefundStatus, balance: int
+) -> None:
+    asked.pay()
+    says(asked, refunded_minor=300)
+    refund_id = asked.withdraw(100)
+    asked.work()
+    for _ in range(2):
+        asked.command(refund_id, Action.RETRY)
+        asked.work()
+        refund = asked.refund(refund_id)
+        assert [(leg.amount_minor, leg.credits) for leg in refund.legs] == [(700, 70), (300, 30)]
+        assert [leg.unreturnable_minor for leg in refund.legs] == [0, 0]
+        assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_elsewhere")
+        assert asked.processor.paid_minor() == 700
+        assert_books_balance(asked.database)
+        says(asked, refunded_minor=1_000)  # the processor's total now includes our refund
+    asked.command(refund_id, Action.RESOLVE, reference)
+    asked.work()
+    assert (asked.refund(refund_id).status, asked.account.balance) == (end, balance)
+
+
+def test_two_refunds_in_one_claim_share_what_is_left_of_their_payment(asked: World) -> None:
+    """Each refund was once cut to the whole remainder, and the processor refused the second."""
+    asked.pay()
+    says(asked, refunded_minor=300)
+    both = [asked.withdraw(50, "k1"), asked.withdraw(50, "k2")]
+    asked.work()
+    for refund_id in both:
+        asked.command(refund_id, Action.RETRY)
+    asked.work()
+    sent = [leg.amount_minor for refund_id in both for leg in asked.refund(refund_id).legs if leg.sends]
+    assert sorted(sent) == [200, 500]
+    assert asked.processor.paid_minor() == 700
+    assert len(asked.processor.sends) == 2, "nothing was refused"
+    left = [leg for refund_id in both for leg in asked.refund(refund_id).legs if not leg.sends]
+    assert [(leg.amount_minor, leg.attention_code) for leg in left] == [(300, "refunded_elsewhere")]
+    assert_books_balance(asked.database)
+
+
+def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> None:
+    """This happens after an upgrade: refunds were made over the payment before its first reading."""
+    off = replace(asked.context.policy, verify_payments=False)
+    on, asked.context = asked.context, replace(asked.context, policy=off)
+    asked.pay(refunded_minor=100)
+    asked.withdraw(20, "paid")
+    asked.processor.script("ch_1", "pays", "timeout")
+    asked.work()
+    asked.withdraw(10, "in doubt")
+    process_due(asked.context)  # reads the payment's list, because payment readings are off
+    process_due(asked.context)
+    asked.context = on
+    says(asked, refunded_minor=100 + 200 + 100)
+    refund_id = asked.withdraw(10, "c")
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_what_was_returned_before_takes_its_room_and_its_share_of_the_credits(asked: World) -> None:
+    asked.pay(refunded_minor=400)
+    says(asked, refunded_minor=400)
+    assert asked.request_or_code(61, "too many") == "no_refundable_payment"
+    refund_id = asked.withdraw(60)
+    asked.work()
+    assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert asked.processor.paid_minor() == 600
