@@ -39,6 +39,8 @@ SLOW = "tests/web/test_slow_clients.py::test_"
 GUESSERS = "tests/web/console/test_password_guessers.py::test_"
 NOTIFY = "tests/engine/notifications/test_notifications.py::test_"
 ADVANCE = "tests/engine/refunds/test_process.py::test_"
+ADVANCE_CRASHES = "tests/engine/refunds/test_process_crashes.py::test_"
+ADVANCE_ANSWERS = "tests/engine/refunds/test_process_answers.py::test_"
 INTAKE = "tests/engine/refunds/test_accept.py::test_"
 LIMITS = "tests/engine/refunds/test_limits.py::test_"
 STORED = "tests/store/test_store.py::test_"
@@ -120,7 +122,7 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, claim.now)",
         "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, None)",
-        (ADVANCE + "a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it",),
+        (ADVANCE_ANSWERS + "a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it",),
     ),
     Defect(
         "a timeout taken for a refusal",
@@ -254,14 +256,14 @@ DEFECTS = (
         DOMAIN + "refund_object.py",
         "disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes",
         "disputed=False",
-        (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+        (ADVANCE_ANSWERS + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
         "a retry pays beside a dispute",
         DOMAIN + "operator_action.py",
         "elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:",
         "elif leg.attention_code:",
-        (ADVANCE + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+        (ADVANCE_ANSWERS + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
     ),
     Defect(
         "a disputed charge taken for a refusal for good",
@@ -323,14 +325,14 @@ DEFECTS = (
         ENGINE + "refunds/apply.py",
         "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if False:",
-        (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+        (ADVANCE_ANSWERS + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
     ),
     Defect(
         "a pause for a fault of ours is told at each try",
         ENGINE + "refunds/apply.py",
         "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if True:",
-        (ADVANCE + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+        (ADVANCE_ANSWERS + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
     ),
     Defect(
         "an empty balance told as a failed object ends the leg",
@@ -1617,7 +1619,7 @@ DEFECTS = (
         ENGINE + "refunds/replies.py",
         "(refund.lease_token != lease_token or (refund.lease_until or 0) <= now)",
         "False",
-        (ADVANCE + "a_holder_whose_lease_has_passed_writes_nothing",),
+        (ADVANCE_CRASHES + "a_holder_whose_lease_has_passed_writes_nothing",),
     ),
     Defect(
         "one answer that can't be stored costs the whole batch its own",
@@ -1638,7 +1640,7 @@ DEFECTS = (
         STORE + "refunds.py",
         '        or_(refunds.c.lease_until.is_(None), refunds.c.lease_until <= bindparam("now")),\n',
         "",
-        (ADVANCE + "a_leased_refund_is_not_claimed_by_another_worker",),
+        (ADVANCE_CRASHES + "a_leased_refund_is_not_claimed_by_another_worker",),
     ),
     Defect(
         "a write that does not name the version it leaves",
@@ -1664,7 +1666,7 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)",
         "            body = _body(context, call, installation)",
-        (ADVANCE + "another_version_of_the_program_sends_the_body_as_it_was_frozen",),
+        (ADVANCE_ANSWERS + "another_version_of_the_program_sends_the_body_as_it_was_frozen",),
     ),
     Defect(
         "another body under the same key is answered as if it were the same",
