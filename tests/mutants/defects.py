@@ -43,7 +43,7 @@ ADVANCE_CRASHES = "tests/engine/refunds/test_process_crashes.py::test_"
 ADVANCE_ANSWERS = "tests/engine/refunds/test_process_answers.py::test_"
 INTAKE = "tests/engine/refunds/test_accept.py::test_"
 LIMITS = "tests/engine/refunds/test_limits.py::test_"
-STORED = "tests/store/test_store.py::test_"
+STORED = "tests/store/test_claiming.py::test_"
 CONTRADICTED = ("tests/engine/refunds/test_contradictions.py",)
 PAYMENT_CHECK = tuple(
     f"tests/engine/refunds/test_{name}.py"
