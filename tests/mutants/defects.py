@@ -1815,7 +1815,7 @@ DEFECTS = (
         "    if not isinstance(given, str) or not given or given != given.strip():\n        raise",
         '    if not given:\n        return {"Idempotency-Key": str(id(given))}\n'
         "    if given != given.strip():\n        raise",
-        ("tests/test_client.py::test_the_client_makes_no_key_of_its_own",),
+        ("tests/client/test_keys_and_ids.py::test_the_client_makes_no_key_of_its_own",),
     ),
     Defect(
         "the client takes a proxy from the environment",

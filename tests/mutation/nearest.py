@@ -30,7 +30,7 @@ HALVES = (
         "tests/cli",
         "tests/worker",
         "tests/testing_kit",
-        "tests/test_client.py",
+        "tests/client",
         "tests/test_settings.py",
         "tests/test_redaction.py",
     ),

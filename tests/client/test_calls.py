@@ -1,0 +1,157 @@
+"""The Python client against the real HTTP API: its calls, lists and refusals."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.client.lossy_line import QUICK, Line
+
+from refund_worker.client import ApiError, AsyncClient, Calls, Client, Payment, Spend
+from refund_worker.testing import Door, RefundWorker
+from refund_worker.web.auth import ROLES
+
+AT = "2026-11-01T09:00:00Z"
+PAYMENT: Payment = {
+    "payment_id": "pay/1",
+    "customer_id": "ann",
+    "processor": "manual",
+    "processor_payment_id": "x-1",
+    "amount_minor": 2_000,
+    "currency": "EUR",
+    "credits": 200,
+    "captured_at": AT,
+}
+SPEND: Spend = {"transaction_id": "tx/1", "customer_id": "ann", "credits": 50, "occurred_at": AT}
+
+
+def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client) -> None:
+    assert client.record_payment(PAYMENT)["payment_id"] == "pay/1"
+    assert client.record_spend(SPEND)["credits"] == -50
+    assert client.customer("ann")["balance"] == 150
+    plan = client.preview_refund(kind="withdrawal", to="source", customer_id="ann", credits=10, reason="asked")
+    assert (plan["would_be"], plan["balance_after"]) == ("accepted", 140)
+    refund = client.create_refund(
+        kind="credit_refund",
+        to="balance",
+        customer_id="ann",
+        transaction_id="tx/1",
+        credits=20,
+        reason="broke off",
+        idempotency_key="r-1",
+    )
+    worker.settle()
+    assert client.refund(refund["id"])["status"] == "succeeded"
+    assert client.events(refund["id"])[0]["what"] == "accepted"
+    correction = client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1")
+    assert client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1") == correction
+    assert client.reverse_transaction(correction["transaction_id"])["refers_to"] == correction["transaction_id"]
+    kinds = [t["kind"] for t in client.transactions("ann", page_size=2)]
+    assert kinds == ["reversal", "correction", "credit_refund", "spend", "purchase"]
+    for act in (client.approve, client.reject, client.retry):
+        with pytest.raises(ApiError) as refused:
+            act(refund["id"], reason="try")
+        assert refused.value.status == 409
+    with pytest.raises(ApiError) as refused:
+        client.resolve(refund["id"], reason="paid by hand", outcome="paid_manually", reference="b-1")
+    assert refused.value.code == "action_not_allowed"
+    waiting = client.create_refund(
+        kind="withdrawal", to="source", customer_id="ann", credits=1, reason="asked", idempotency_key="r-2"
+    )
+    with pytest.raises(ApiError) as stale:
+        client.cancel(waiting["id"], reason="no", version=waiting["version"] + 1)
+    assert stale.value.code == "stale_version"
+    assert client.cancel(waiting["id"], reason="no", version=waiting["version"])["status"] == "canceled"
+
+
+def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Client) -> None:
+    worker.add_payment("batch", amount_minor=1_000, credits=100)
+    asked = {"kind": "withdrawal", "to": "source", "customer_id": "batch", "reason": "cancelled", "note": None}
+    rows = [{**asked, "credits": 10, "idempotency_key": f"b-{n}"} for n in range(3)]
+    batch = client.create_batch([*rows, {**asked, "credits": 500, "idempotency_key": "b-much"}])
+    assert (batch["status"], batch["accepted"], batch["message"]) == ("complete", 3, None)
+    assert [(reject["index"], reject["code"]) for reject in batch["rejected"]] == [(3, "exceeds_refundable")]
+    assert client.batch(batch["batch_id"]) == batch
+    assert client.create_batch(rows)["replayed"] == 3
+    assert client.pause_processor("stripe", reason="fire")["reason"] == "fire"
+    assert client.resume_processor("stripe", reason="out")["paused"] is False
+
+
+def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, client: Client) -> None:
+    worker.add_payment("shop/transactions", amount_minor=100, credits=10)
+    assert client.customer("shop/transactions")["balance"] == 10
+    assert [each["kind"] for each in client.transactions("shop/transactions")] == ["purchase"]
+    assert client.correct("shop/transactions", credits=1, reason="r", idempotency_key="s")["credits"] == 1
+
+
+def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> None:
+    plan: Any = {"kind": "withdrawal", "to": "source", "customer_id": "_"}
+    calls = [
+        Calls.create_refund(**plan, reason="", idempotency_key="k"),
+        Calls.preview_refund(**plan),
+        Calls.refund("_"),
+        Calls.refunds().page(),
+        Calls.events("_"),
+        *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
+        Calls.resolve("_", reason="", outcome="reverse"),
+        Calls.customer("_"),
+        Calls.transactions("_").page(),
+        Calls.correct("_", credits=1, reason="", idempotency_key="k"),
+        Calls.payment("_"),
+        Calls.record_payment(PAYMENT),
+        Calls.record_spend(SPEND),
+        Calls.reverse_transaction("_"),
+        Calls.create_batch([]),
+        Calls.batch("_"),
+        *(switch("_", reason="") for switch in (Calls.pause_processor, Calls.resume_processor)),
+    ]
+    offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in ROLES if path.startswith("/v1/")}
+    assert {(call.method, call.path.partition("?")[0]) for call in calls} == offered
+
+
+def test_a_list_goes_on_over_its_pages_and_each_comes_once(worker: RefundWorker, client: Client) -> None:
+    worker.add_payment("pages", amount_minor=700, credits=7)
+    made = [worker.request("pages", credits=1) for _ in range(7)]
+    found = [refund["id"] for refund in client.refunds(customer_id="pages", page_size=3)]
+    assert found == sorted(made, reverse=True)
+    assert [r["id"] for r in client.refunds(customer_id="pages", status="succeeded")] == []
+
+
+def test_a_refusal_has_its_code_its_fields_and_is_not_repeated(worker: RefundWorker, door: Door) -> None:
+    worker.add_payment("fields", amount_minor=100, credits=10)
+    with Line(door.url) as line, Client(line.url, door.key, retries=QUICK) as client:
+        client.create_refund(
+            kind="withdrawal", to="source", customer_id="fields", credits=1, reason="a", idempotency_key="same"
+        )
+        with pytest.raises(ApiError) as refused:
+            client.create_refund(
+                kind="withdrawal", to="source", customer_id="fields", credits=2, reason="b", idempotency_key="same"
+            )
+        assert len(line.keys) == 2
+    error = refused.value
+    assert (error.status, error.code, error.retryable) == (422, "idempotency_key_reused", False)
+    assert set(error.fields) == {"credits", "reason"}
+
+
+def test_both_clients_have_the_same_calls_with_the_same_arguments() -> None:
+    import inspect
+
+    names = {name for name, value in vars(Client).items() if callable(value) and not name.startswith("_")}
+    assert names == {name for name, value in vars(AsyncClient).items() if callable(value) and not name.startswith("_")}
+    for name in names:
+        one, other = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (Client, AsyncClient))
+        assert one == other, name
+
+
+def test_the_client_alone_loads_nothing_of_the_engine(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, refund_worker.client; "
+        "print(sorted({'sqlalchemy', 'celery', 'stripe', 'pydantic', 'fastapi', 'aiohttp'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "[]"
