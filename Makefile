@@ -25,14 +25,14 @@ test: dev-installed ## all tests, on SQLite and on a real Postgres and Valkey; A
 	@.venv/bin/pytest -q -n 2 --dist loadgroup --durations 15 --durations-min 10 $(ARGS)
 
 quick: dev-installed ## domain, layout and units, in under a minute
-	@.venv/bin/pytest -q -n 2 tests/domain tests/engine/views tests/test_layout.py tests/test_language.py \
-		tests/test_redaction.py tests/test_dangers.py tests/mutants $(ARGS)
+	@.venv/bin/pytest -q -n 2 tests/domain tests/engine/views tests/test_layout.py tests/test_single_places.py \
+		tests/test_language.py tests/test_redaction.py tests/test_dangers.py tests/mutants $(ARGS)
 
 check: dev-installed ## lint, format, types, the direction of imports, the lock files
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/pytest -q tests/test_layout.py tests/test_locks.py
+	@.venv/bin/pytest -q tests/test_layout.py tests/test_single_places.py tests/test_locks.py
 
 SCHEDULES ?= 2000
 SEED ?= 1
