@@ -1443,21 +1443,21 @@ DEFECTS = (
         "src/refund_worker/web/authorised.py",
         "    if not may(who.role, act):",
         "    if False:",
-        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
+        ("tests/web/test_acts.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "a user's role is taken for the key's role of that name",
         ENGINE + "access/permissions.py",
         "return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys",
         "return role in permit.keys",
-        ("tests/web/test_who_may.py::test_act_checks_the_table_itself_for_every_caller",),
+        ("tests/web/test_acts.py::test_act_checks_the_table_itself_for_every_caller",),
     ),
     Defect(
         "an act without a line is allowed",
         ENGINE + "access/permissions.py",
         "    if permit is None:\n        return False",
         "    if permit is None:\n        return True",
-        ("tests/web/test_who_may.py::test_act_without_a_permit_is_allowed_to_no_role",),
+        ("tests/web/test_acts.py::test_act_without_a_permit_is_allowed_to_no_role",),
     ),
     Defect(
         "a console user sees only what the console asked for",
@@ -2288,7 +2288,7 @@ DEFECTS = (
         "src/refund_worker/web/auth.py",
         '    return len(hosts) == 1 and hosts[0] != "" and is_this_machine(without_port(hosts[0]))',
         "    return True",
-        ("tests/web/test_who_may.py::test_rebound_host_name_does_not_open_the_metrics",),
+        ("tests/web/test_metrics.py::test_rebound_host_name_does_not_open_the_metrics",),
     ),
     Defect(
         "a page of the console that breaks is the framework's",

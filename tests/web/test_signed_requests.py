@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem
-from tests.web.test_who_may import EXPECTED, filled
+from tests.web.roles_of_routes import EXPECTED, filled
 
 from refund_worker.engine.access.api_keys import Identity, Role, list_keys
 from refund_worker.engine.access.permissions import Act, may

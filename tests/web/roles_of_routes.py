@@ -1,0 +1,49 @@
+"""The roles that may call each route of the API, and all rows of the database before and after a call."""
+
+from __future__ import annotations
+
+from tests.web.client import Web
+
+from refund_worker.engine.access.api_keys import Role
+from refund_worker.store.tables import metadata
+
+# Written out manually, so that a change of the table fails here: v, r, a, o, m for viewer, requester, approver,
+# operator, admin.
+EXPECTED = {
+    ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
+    ("GET", "/v1/customers/{customer_id}"): "vraom",
+    ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
+    ("GET", "/v1/payments/{payment_id}"): "vraom",
+    ("GET", "/v1/refund-batches/{batch_id}"): "vraom",
+    ("GET", "/v1/refunds"): "vraom",
+    ("GET", "/v1/refunds/{refund_id}"): "vraom",
+    ("GET", "/v1/refunds/{refund_id}/events"): "vraom",
+    ("POST", "/v1/customers/{customer_id}/corrections"): "rom",
+    ("POST", "/v1/payments"): "rom",
+    ("POST", "/v1/processors/{name}/pause"): "om",
+    ("POST", "/v1/processors/{name}/resume"): "om",
+    ("POST", "/v1/refund-batches"): "rm",
+    ("POST", "/v1/refunds"): "rm",
+    ("POST", "/v1/refunds/preview"): "raom",
+    ("POST", "/v1/refunds/{refund_id}/approve"): "am",
+    ("POST", "/v1/refunds/{refund_id}/cancel"): "rom",
+    ("POST", "/v1/refunds/{refund_id}/reject"): "am",
+    ("POST", "/v1/refunds/{refund_id}/resolve"): "om",
+    ("POST", "/v1/refunds/{refund_id}/retry"): "om",
+    ("POST", "/v1/transactions"): "rom",
+}
+LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.OPERATOR, "m": Role.ADMIN}
+
+
+def filled(path: str) -> str:
+    for name in ("transaction_id", "customer_id", "payment_id", "refund_id", "batch_id"):
+        path = path.replace(f"{{{name}}}", "nothing")
+    return path.replace("{name}", "nothing")
+
+
+def everything(web: Web) -> list[str]:
+    """Return all rows of all tables except the keys and their sealed copies."""
+    with web.context.database.read() as connection:
+        tables = [table for table in metadata.sorted_tables if table.name != "api_keys"]
+        rows = [(table.name, row) for table in tables for row in connection.execute(table.select())]
+    return [str(row) for name, row in rows if name != "snapshots" or row.table_name != "api_keys"]
