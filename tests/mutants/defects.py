@@ -35,7 +35,7 @@ NEAR = {
 WORKER = "src/refund_worker/worker/"
 WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
-SLOW = "tests/web/test_slow_clients.py::test_"
+CONNECTIONS = "tests/web/connections/"
 GUESSERS = "tests/web/console/test_password_guessers.py::test_"
 NOTIFY = "tests/engine/notifications/test_notification_addresses.py::test_"
 ADVANCE = "tests/engine/refunds/test_process.py::test_"
@@ -2003,49 +2003,49 @@ DEFECTS = (
         WEB + "http_protocol.py",
         "        if waiting:\n",
         "        if False:\n",
-        (SLOW + "api_and_health_answer_however_many_connections_are_held",),
+        (CONNECTIONS + "test_held_connections.py::test_api_and_health_answer_however_many_connections_are_held",),
     ),
     Defect(
         "a connection that says nothing is kept for ever",
         WEB + "http_protocol.py",
         "            self._arm(seconds if owed else None)",
         "            self._arm(seconds if owed and self._heads else None)",
-        (SLOW + "silent_connection_is_closed",),
+        (CONNECTIONS + "test_slow_clients.py::test_silent_connection_is_closed",),
     ),
     Defect(
         "a body may come a byte at a time for ever",
         WEB + "http_protocol.py",
         "        if left > 0:\n",
         "        if left > -3600:\n",
-        (SLOW + "slow_body_is_answered_408_and_closed",),
+        (CONNECTIONS + "test_slow_clients.py::test_slow_body_is_answered_408_and_closed",),
     ),
     Defect(
         "the time that we let a client wait counts as its own",
         WEB + "http_protocol.py",
         "        self._owed_since += seconds\n",
         "        pass\n",
-        (SLOW + "client_whose_body_is_read_late_is_not_called_slow",),
+        (CONNECTIONS + "test_late_readers.py::test_client_whose_body_is_read_late_is_not_called_slow",),
     ),
     Defect(
         "a client that waits to be asked for its body owes it already",
         WEB + "http_protocol.py",
         "        if self.expect_100_continue:\n",
         "        if False:\n",
-        (SLOW + "client_waiting_for_continue_is_not_called_slow",),
+        (CONNECTIONS + "test_late_readers.py::test_client_waiting_for_continue_is_not_called_slow",),
     ),
     Defect(
         "a head may be of any size",
         WEB + "http_protocol.py",
         "if self._too_many or max(self._head_bytes, self._unused_bytes) > self._limits.head_bytes:",
         "if self._too_many:",
-        (SLOW + "too_large_head_is_answered_431",),
+        (CONNECTIONS + "test_bounded_memory.py::test_too_large_head_is_answered_431",),
     ),
     Defect(
         "an answer that nobody reads is kept for ever",
         WEB + "http_protocol.py",
         "            self._unread_timer = self.loop.call_later(self._limits.answer_seconds, self.transport.abort)",
         "            pass",
-        (SLOW + "unread_answer_is_dropped",),
+        (CONNECTIONS + "test_bounded_memory.py::test_unread_answer_is_dropped",),
     ),
     Defect(
         "large bodies have room without end",
@@ -2309,7 +2309,7 @@ DEFECTS = (
         "src/refund_worker/web/http_protocol.py",
         "            if self._sent_on > LINGER_BYTES:",
         "            if False:",
-        ("tests/web/test_slow_clients.py",),
+        (CONNECTIONS + "test_bounded_memory.py", CONNECTIONS + "test_slow_clients.py"),
     ),
     Defect(
         "the framework takes cookies out of their quotes",

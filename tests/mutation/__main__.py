@@ -43,7 +43,7 @@ SECOND: dict[str, tuple[str, ...]] = {
         "tests/test_single_places.py",
     ),
     "web": ("tests/web/test_serving.py", "tests/test_layout.py", "tests/test_single_places.py"),
-    "web/http_protocol.py": ("tests/web/test_slow_clients.py", "tests/web/test_raw_requests.py"),
+    "web/http_protocol.py": ("tests/web/connections", "tests/web/test_raw_requests.py"),
     "web/openapi.py": ("tests/web/test_api_description.py",),
     "web/console": ("tests/web/console/test_second_person.py", "tests/web/console/test_pages_on_both_databases.py"),
 }

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from tests.support.deployment import wait_until
 from tests.web.client import Web, is_problem
+from tests.web.connections.door import MIB, PATIENCE_SECONDS, Door, serving
 from tests.web.test_batches import row
-from tests.web.test_slow_clients import MIB, PATIENCE_SECONDS, Door, serving
 
 from refund_worker.errors import InvalidRequest
 from refund_worker.web.api.batches import BATCH_BYTES_MAX

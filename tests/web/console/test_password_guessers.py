@@ -14,8 +14,8 @@ import httpx
 import pytest
 from tests.support.deployment import wait_until
 from tests.web.client import Web, settings_for
+from tests.web.connections.door import PATIENCE_SECONDS, Door, serving
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
-from tests.web.test_slow_clients import PATIENCE_SECONDS, Door, serving
 
 from refund_worker.engine.access.console_users import create_user
 from refund_worker.runtime import build_runtime
