@@ -1515,7 +1515,7 @@ DEFECTS = (
         ENGINE + "access/console_users.py",
         '        store.end_sessions_of(connection, row["name"])\n',
         "",
-        ("tests/web/console/test_who_may_see_what.py::test_new_password_ends_only_that_users_sessions",),
+        ("tests/web/console/test_sessions.py::test_new_password_ends_only_that_users_sessions",),
     ),
     Defect(
         "a name in other capitals is another person",
