@@ -29,7 +29,8 @@ from refund_worker.engine.access.console_users import create_user
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import load_settings
 from refund_worker.store.tables import refunds
-from tests.support.large_dataset import BUSY, fill
+from tests.support.dataset_patterns import BUSY
+from tests.support.large_dataset import fill
 from tests.support.migrated import migrate
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer

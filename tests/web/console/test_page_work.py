@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.support.large_dataset import BUSY, fill
+from tests.support.dataset_patterns import BUSY
+from tests.support.large_dataset import fill
 from tests.support.migrated import migrate
 from tests.web.client import Web, settings_for
 from tests.web.console.addresses import addresses
