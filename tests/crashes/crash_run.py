@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from tests.crashes.paths import Path
-from tests.simulation.bank import DAY
+from tests.simulation.bank_records import DAY
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Violation

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from tests.domain.fake_processor import KEY_LIFE_SECONDS, FakeProcessor
 from tests.processors.contract import CURRENCY, Part, Subject
-from tests.simulation.bank import KEY_SECONDS, Bank, Payment, SimulatedProcessor
+from tests.simulation.bank import Bank
+from tests.simulation.bank_records import KEY_SECONDS, Payment
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Loop, World
+from tests.simulation.simulated_processor import SimulatedProcessor
 from tests.support.engine_world import START, ScriptedProcessor
 
 from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send

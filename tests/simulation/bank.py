@@ -1,8 +1,4 @@
-"""The simulated processor: a truthful book, Stripe's semantics, and unreliable calls.
-
-Times are true time, not the database's clock. Late effects have bounds: `LATE_SECONDS_MAX` after the call, and
-`LAG_SECONDS_MAX` until lists show them. Together they stay below the quiet window. This is the engine's one assumption.
-"""
+"""The simulated processor: a truthful book, Stripe's semantics, and unreliable calls."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -24,10 +19,6 @@ from refund_worker.domain.processor_replies import (
     KeyConflict,
     Misconfigured,
     NotSent,
-    PaymentRead,
-    PaymentReading,
-    PaymentReply,
-    PaymentUnreadable,
     RefundObject,
     Refused,
     Reply,
@@ -36,83 +27,27 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.processors.stripe.objects import clean
+from tests.simulation.bank_records import (
+    DAY,
+    HOUR,
+    KEY_SECONDS,
+    LAG_SECONDS_MAX,
+    LATE_SECONDS_MAX,
+    VOID,
+    BankRefund,
+    KeyRecord,
+    Listing,
+    Payment,
+    Sent,
+)
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation, World
 
-HOUR, DAY = 3_600.0, 86_400.0
-KEY_SECONDS = 24 * HOUR
-LATE_SECONDS_MAX = 4.9 * HOUR
-LAG_SECONDS_MAX = 1 * HOUR
 TIMEOUT = 30.0
-VOID = ("failed", "canceled")
 EXECUTED = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | Denied
 # The processor quotes these in its messages. No row of ours may ever contain them (I14).
 PLANTED_KEY = "sk_test_51PlantedByTheSimulation0000"
 PLANTED_CARD = "4242 4242 4242 4242"
-
-
-@dataclass(slots=True)
-class BankRefund:
-    """A refund object with its statuses over time. The last one is the current status."""
-
-    id: str
-    payment: str
-    amount: int
-    currency: str
-    leg_id: str | None  # the true leg, or None if others made the refund
-    attempt: int | None
-    created: float
-    listed_from: float
-    words: list[str | None]
-    said_at: float  # the time of the last status
-    failure: str | None = None
-    mark: str | None = None  # the leg in its metadata, which any user of the account can edit
-    installation: str | None = None
-
-    @property
-    def status(self) -> str | None:
-        """The current status."""
-        return self.words[-1]
-
-    @property
-    def is_void(self) -> bool:
-        """True if the refund moved no money."""
-        return self.status in VOID
-
-
-@dataclass(slots=True)
-class KeyRecord:
-    """The request and the answer stored under an idempotency key."""
-
-    body: str
-    reply: Reply | None  # is None while the first call is running
-    until: float
-
-
-@dataclass(slots=True)
-class Payment:
-    """A payment at the processor; `amount` is in minor units."""
-
-    amount: int
-    currency: str
-    disputed: bool = False
-    declines: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The content of a payment's list when it was last read: the time, and the refunds that others had made by then."""
-
-    at: float
-    others: frozenset[str]
-
-
-@dataclass(slots=True)
-class Sent:
-    """One call with a key: its true time, and the answer that really reached the sender, if any."""
-
-    at: float
-    told: Reply | None = None
 
 
 @dataclass(slots=True)
@@ -157,11 +92,12 @@ class Bank:
             return replace(record.reply, replayed=True) if told else record.reply  # type: ignore[call-arg]
         if self.faults.strikes("refused, not kept"):
             return Refused("processing_error", "not possible just now")
-        reply = self._create(json.loads(body))
-        self._keep(key, body, reply)
+        reply = self.create(json.loads(body))
+        self.keep(key, body, reply)
         return reply
 
-    def _keep(self, key: str, body: str, reply: Reply | None) -> None:
+    def keep(self, key: str, body: str, reply: Reply | None) -> None:
+        """Store the request and its answer under the key, for at least the key's life."""
         longer = self.world.random.uniform(0, 12 * HOUR) if self.faults.strikes("key kept longer") else 0
         self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
 
@@ -174,7 +110,8 @@ class Bank:
         taken = sum(t.amount for t in self.refund_objects if t.payment == payment and not t.is_void)
         return self.payments[payment].amount - taken
 
-    def _create(self, order: dict[str, Any]) -> Reply:
+    def create(self, order: dict[str, Any]) -> Reply:
+        """Refund as ordered, or return the refusal."""
         payment = self.payments.get(order["payment"])
         if payment is None:
             return Misconfigured("resource_missing", "no such charge")
@@ -422,164 +359,3 @@ def _brief(reply: object) -> str:
         case Found(objects=refund_objects):
             return "found " + ", ".join(f"{t.processor_refund_id} {t.status}" for t in refund_objects)
     return f"{type(reply).__name__} {getattr(reply, 'code', None) or getattr(reply, 'reason', '')}"
-
-
-class SimulatedProcessor:
-    """The engine's adapter for the bank."""
-
-    name = "stripe"
-    reads_payments = True
-
-    def __init__(self, bank: Bank) -> None:
-        self.bank = bank
-
-    def freeze(self, order: RefundInstruction) -> str:
-        """Return the instruction as JSON."""
-        body = {
-            "amount": order.amount_minor,
-            "attempt": order.attempt,
-            "installation": order.installation,
-            "leg": order.leg_id,
-            "payment": order.processor_payment_id,
-        }
-        return json.dumps(body, sort_keys=True)
-
-    async def send(self, key: str, body: str) -> Reply:
-        """Send a refund to the bank."""
-        bank, faults, world = self.bank, self.bank.faults, self.bank.world
-        bank.on_send(key, body)
-        order = json.loads(body)
-        sent = Sent(world.now)
-        bank.sent.setdefault(key, []).append(sent)
-        if order["attempt"] == 1:
-            bank.on_silence()
-        world.note("SEND", key, order["amount"], order["payment"])
-
-        def late() -> None:
-            # After days only the first request of a key arrives: no copy outlives its key.
-            if not (bank.very_late and key in bank.keys):
-                bank.take(key, body)
-
-        def execute() -> Reply:
-            if faults.strikes("409"):
-                return Busy("lock_timeout")
-            known = bank.keys.get(key)
-            if known is None or known.until <= world.now:
-                broken = self._breaks(key, body)
-                if broken is not None:
-                    return broken
-            return self._falsified(bank.take(key, body))
-
-        reply: Reply = await bank.call("send", execute, late)
-        sent.told = reply
-        return reply
-
-    def _breaks(self, key: str, body: str) -> Reply | None:
-        """Return a 500 with or without effect, or None.
-
-        The error is stored under the key; its effect can come later.
-        """
-        bank, faults, world = self.bank, self.bank.faults, self.bank.world
-        error = Unanswered("HTTP 500", server_error=True)
-        if faults.strikes("500, no effect"):
-            bank._keep(key, body, error)
-            return error
-        if faults.strikes("500, effect"):
-            bank.take(key, body)
-            bank._keep(key, body, error)
-            return error
-        if faults.strikes("500, effect later"):
-            bank._keep(key, body, error)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: bank._create(json.loads(body)))
-            return error
-        if faults.strikes("effect later, key in use"):
-            bank._keep(key, body, None)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._finish(key, body))
-            return Unanswered("no answer in time")
-        return None
-
-    def _finish(self, key: str, body: str) -> None:
-        self.bank.keys[key].reply = self.bank._create(json.loads(body))
-
-    def _falsified(self, reply: Reply) -> Reply:
-        if not isinstance(reply, Answered):
-            return reply
-        refund_object = reply.object
-        # Use the book, because the metadata may have been removed.
-        whose = next((t.leg_id for t in self.bank.refund_objects if t.id == refund_object.processor_refund_id), None)
-        if self.bank.faults.strikes("another amount"):
-            self.bank.falsified.add(whose)
-            return replace(reply, object=replace(refund_object, amount_minor=refund_object.amount_minor + 1))
-        if self.bank.faults.strikes("another payment"):
-            self.bank.falsified.add(whose)
-            return replace(reply, object=replace(refund_object, payment_refs=("ch_other",)))
-        return reply
-
-    async def fetch(self, processor_refund_id: str) -> Reply:
-        """Read one refund object."""
-        bank = self.bank
-        bank.world.note("FETCH", processor_refund_id)
-
-        def execute() -> Reply:
-            for refund_object in bank.refund_objects:
-                if refund_object.id == processor_refund_id:
-                    return self._falsified(Answered(bank.describe(refund_object)))
-            return Misconfigured("resource_missing", "no such refund")
-
-        reply: Reply = await bank.call("fetch", execute)
-        return reply
-
-    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
-        """List the refunds of a payment, and record the list for the observer."""
-        bank = self.bank
-        bank.world.note("FIND", leg_id)
-
-        def execute() -> SearchReply:
-            now = bank.world.now
-            refund_objects = [
-                t for t in bank.refund_objects if t.payment == processor_payment_id and t.listed_from <= now
-            ]
-            others = frozenset(t.id for t in refund_objects if t.leg_id is None and not t.is_void)
-            bank.listings[leg_id] = Listing(now, others)
-            return bank.listed(refund_objects)
-
-        reply: SearchReply = await bank.call("find", execute)
-        return reply
-
-    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
-        """Read a payment."""
-        bank = self.bank
-        bank.world.note("PAYMENT", processor_payment_id)
-
-        def execute() -> PaymentReply:
-            payment = bank.payments.get(processor_payment_id)
-            if bank.unreadable:
-                return PaymentUnreadable("no such path")
-            if payment is None:
-                return Misconfigured("resource_missing", "no such charge")
-            if processor_payment_id in bank.recorded_wrong:
-                bank.faults.count("recorded wrong")
-            refunded = payment.amount - bank.room(processor_payment_id)
-            return PaymentRead(PaymentReading(payment.amount, payment.currency, False, payment.disputed, refunded))
-
-        reply: PaymentReply = await bank.call("find payment", execute)
-        return reply
-
-    async def recent(self, created_gte: datetime) -> SearchReply:
-        """List the refunds created since a time."""
-        bank = self.bank
-        bank.world.note("RECENT")
-
-        def execute() -> SearchReply:
-            now, since = bank.world.now, created_gte.timestamp()
-            return bank.listed([t for t in bank.refund_objects if t.listed_from <= now and t.created >= since])
-
-        reply: SearchReply = await bank.call("recent", execute)
-        return reply
-
-    async def cancel(self, processor_refund_id: str) -> Reply:
-        """Fail, because the engine never cancels at the processor."""
-        raise NotImplementedError("the engine does not cancel at the processor")
-
-    async def close(self) -> None:
-        """Do nothing."""

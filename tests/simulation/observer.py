@@ -1,7 +1,7 @@
 """The invariants at every commit and every send, by independent code: sums over the tables and the processor's book.
 
 - I1 at most one valid refund object a leg: `Bank.check_one_for_each_leg`, `Watch.created` (across the legs of a refund)
-- I2 never more than was captured: `Bank._create` (the processor's book), `Watch._check_accounts` (ours)
+- I2 never more than was captured: `Bank.create` (the processor's book), `Watch._check_accounts` (ours)
 - I3 postings sum to zero, balances equal the ledger: `_read_ledger`, `_check_accounts`
 - I4 rows never change: `statement_gate.FOR_EVER`, `final_checks._check_nothing_changed`
 - I5 statuses only change as the table allows: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
@@ -42,7 +42,8 @@ from refund_worker.domain.processor_replies import (
     Refused,
     UnknownRefusal,
 )
-from tests.simulation.bank import KEY_SECONDS, LATE_SECONDS_MAX, Bank, BankRefund, Sent
+from tests.simulation.bank import Bank
+from tests.simulation.bank_records import KEY_SECONDS, LATE_SECONDS_MAX, BankRefund, Sent
 from tests.simulation.database import GatedConnection
 from tests.simulation.kernel import Process, Violation, World
 

@@ -26,7 +26,8 @@ from refund_worker.engine.refunds import process as refund_process
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
-from tests.simulation.bank import VOID, Bank, BankRefund, Payment, SimulatedProcessor
+from tests.simulation.bank import Bank
+from tests.simulation.bank_records import VOID, BankRefund, Payment
 from tests.simulation.database import simulated_database
 from tests.simulation.faults import Faults, draw_rates
 from tests.simulation.final_checks import check_ends
@@ -34,6 +35,7 @@ from tests.simulation.kernel import Died, Loop, Process, Violation, World
 from tests.simulation.observer import ENDS, Row, Watch
 from tests.simulation.plan import DAY, HOUR, START, Plan, compose
 from tests.simulation.receiver import SimulatedDeliverer, check_told
+from tests.simulation.simulated_processor import SimulatedProcessor
 from tests.simulation.statement_gate import FaultyGate
 
 HEALING_DAYS = 75

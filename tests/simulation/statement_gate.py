@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from tests.simulation.bank import HOUR
+from tests.simulation.bank_records import HOUR
 from tests.simulation.database import Deadlock, GatedConnection
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Died, Violation, World

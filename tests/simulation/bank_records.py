@@ -1,0 +1,82 @@
+"""The rows of the simulated processor's book, and its times.
+
+Times are true time, not the database's clock. Late effects have bounds: `LATE_SECONDS_MAX` after the call, and
+`LAG_SECONDS_MAX` until lists show them. Together they stay below the quiet window. This is the engine's one
+assumption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refund_worker.domain.processor_replies import Reply
+
+HOUR, DAY = 3_600.0, 86_400.0
+KEY_SECONDS = 24 * HOUR
+LATE_SECONDS_MAX = 4.9 * HOUR
+LAG_SECONDS_MAX = 1 * HOUR
+VOID = ("failed", "canceled")
+
+
+@dataclass(slots=True)
+class BankRefund:
+    """A refund object with its statuses over time. The last one is the current status."""
+
+    id: str
+    payment: str
+    amount: int
+    currency: str
+    leg_id: str | None  # the true leg, or None if others made the refund
+    attempt: int | None
+    created: float
+    listed_from: float
+    words: list[str | None]
+    said_at: float  # the time of the last status
+    failure: str | None = None
+    mark: str | None = None  # the leg in its metadata, which any user of the account can edit
+    installation: str | None = None
+
+    @property
+    def status(self) -> str | None:
+        """The current status."""
+        return self.words[-1]
+
+    @property
+    def is_void(self) -> bool:
+        """True if the refund moved no money."""
+        return self.status in VOID
+
+
+@dataclass(slots=True)
+class KeyRecord:
+    """The request and the answer stored under an idempotency key."""
+
+    body: str
+    reply: Reply | None  # is None while the first call is running
+    until: float
+
+
+@dataclass(slots=True)
+class Payment:
+    """A payment at the processor; `amount` is in minor units."""
+
+    amount: int
+    currency: str
+    disputed: bool = False
+    declines: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The content of a payment's list when it was last read: the time, and the refunds that others had made by then."""
+
+    at: float
+    others: frozenset[str]
+
+
+@dataclass(slots=True)
+class Sent:
+    """One call with a key: its true time, and the answer that really reached the sender, if any."""
+
+    at: float
+    told: Reply | None = None
