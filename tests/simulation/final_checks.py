@@ -22,10 +22,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from refund_worker.domain.processor_replies import Blocked
+from tests.simulation.allowed_changes import ENDS, GONE
 from tests.simulation.bank import PLANTED_CARD, PLANTED_KEY, Bank
 from tests.simulation.kernel import Violation
-from tests.simulation.observer import ENDS, GONE, Row, Watch
+from tests.simulation.observer import Watch
 from tests.simulation.receiver import PLANTED_SECRET
+from tests.simulation.watched import Row
 
 # A temporary refusal is retried 48 times automatically, and as often again after each manual retry.
 ATTEMPTS_MAX = 250
@@ -75,7 +77,7 @@ def legs_of(watch: Watch, refund: Row) -> list[Row]:
 def _check_all_ended(watch: Watch, bank: Bank) -> None:
     """Check L1: each refund is final, or with a person for a reason that lasts.
 
-    `Watch._check_attention` has already checked that the reason was true of the leg.
+    `check_attention` has already checked that the reason was true of the leg.
     """
     for refund in watch.refunds.values():
         status = refund["status"]

@@ -4,143 +4,57 @@
 - I2 never more than was captured: `Bank.create` (the processor's book), `Watch._check_accounts` (ours)
 - I3 postings sum to zero, balances equal the ledger: `_read_ledger`, `_check_accounts`
 - I4 rows never change: `statement_gate.FOR_EVER`, `final_checks._check_nothing_changed`
-- I5 statuses only change as the table allows: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
-- I6 one key, one refund, one body: `_check_refund`, `Schedule._request`
+- I5 statuses only change as `allowed_changes` says: `_check_refund`, `_check_leg`, `_read_refunds` (objects)
+- I6 one key, one refund, one body: `_check_refund`, `People._request`
 - I7 every open refund has a due time: `_read_refunds`
-- I8 no send without a committed intent: `sending`
-- I9 one key, one body: `sending`, `_check_leg`
-- I10 a new attempt only after proof, and no replay of a key that may have expired: `_check_proof`, `_check_age`
+- I8 no send without a committed intent: `check_sending`
+- I9 one key, one body: `check_sending`, `_check_leg`
+- I10 a new attempt only after proof, and no replay of a key that may have expired: `send_checks._check_proof`,
+  `send_checks._check_age`
 - I11 no write without an own lease: `_check_refund`
 - I12 each object is paid once: `_check_payout`
-- I13 no transaction is open during a call: `calling`
+- I13 no transaction is open during a call: `check_calling`
 - I14 no secret in a row: `final_checks._check_no_secret`
 - I15 above the threshold only with a second person, and never above the velocity limit: `_check_limits`,
-  `_check_approval`
-- I16 no payment is repeated that others have made, as far as a list had shown it: `_check_others`
+  `send_checks._check_approval`
+- I16 no payment is repeated that others have made, as far as a list had shown it: `send_checks._check_others`
 - I19 the actor of an event is the person who acted: `_check_actor`
-- L1 nothing is abandoned or left to a person without a cause: `_check_cause`, `_check_attention`, `_check_limits`
+- L1 nothing is abandoned or left to a person without a cause: `check_cause`, `check_attention`, `_check_limits`
 
 This code calls neither the engine nor the domain. It deliberately repeats the tables of allowed status changes.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
-from refund_worker.domain.decision import Policy
-from refund_worker.domain.processor_replies import (
-    AlreadyRefunded,
-    Blocked,
-    Busy,
-    Denied,
-    Misconfigured,
-    NotSent,
-    Refused,
-    UnknownRefusal,
+from tests.simulation.allowed_changes import (
+    BY_LEGS,
+    ENDS,
+    GONE,
+    LEG_CONTRADICTED,
+    LEG_MOVES,
+    OBJECT_RANKS,
+    REFUND_MOVES,
 )
-from tests.simulation.bank import Bank
-from tests.simulation.bank_records import KEY_SECONDS, LATE_SECONDS_MAX, BankRefund, Sent
-from tests.simulation.database import GatedConnection
-from tests.simulation.kernel import Process, Violation, World
+from tests.simulation.attention_checks import check_attention, check_cause
+from tests.simulation.bank_records import BankRefund
+from tests.simulation.kernel import Process, Violation
+from tests.simulation.watched import Row, Watched
 
-REACHED = {"pending", "requires_action", "succeeded", "failed", "canceled"}
-# Blocked: by the payment itself, before the send; or by an object that failed because the balance was empty.
-LEG_MOVES = {
-    "planned": {"sending", "blocked"} | REACHED,
-    "sending": {"waiting", "unknown", "blocked"} | REACHED,
-    "waiting": {"sending", "unknown", "blocked"} | REACHED,
-    "unknown": {"sending", "waiting", "blocked"} | REACHED,
-    "blocked": {"sending", "unknown", "waiting"} | REACHED,
-    "pending": {"blocked"} | REACHED,
-    "requires_action": {"blocked"} | REACHED,
-    "succeeded": {"failed", "canceled"},
-    "failed": {"canceled"},
-    "canceled": {"failed"},
-}
-# Only if the processor contradicts an operator.
-LEG_CONTRADICTED = {"succeeded": REACHED, "failed": REACHED, "canceled": REACHED}
-_BY_LEGS = {
-    "sending",
-    "pending",
-    "reversing",
-    "needs_attention",
-    "succeeded",
-    "partially_succeeded",
-    "failed",
-}
-REFUND_MOVES = {
-    "awaiting_approval": {"queued", "rejected", "canceled"},
-    "queued": {"canceled"} | _BY_LEGS,
-    "sending": _BY_LEGS,
-    "pending": _BY_LEGS,
-    "reversing": _BY_LEGS,
-    "needs_attention": _BY_LEGS,
-    "succeeded": {"reversing", "needs_attention", "failed", "partially_succeeded"},
-    "partially_succeeded": {"reversing", "needs_attention", "failed", "succeeded"},
-    "failed": set(),
-    "rejected": set(),
-    "canceled": set(),
-}
-OBJECT_RANKS = {None: 0, "pending": 1, "requires_action": 1, "succeeded": 2, "failed": 3, "canceled": 3}
-ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
-GONE = {"failed", "canceled"}
+SYSTEM = ("processor", "refund-worker")
 # Highest number of claims in an hour of virtual time without faults, for each leg of the refund.
 CLAIMS_AN_HOUR = 40
-# Replies that prove to the sender that the call was not executed, or that it was executed without effect.
-NOT_EXECUTED = (Busy, NotSent, Denied)
-MADE_NOTHING = (Refused, Blocked, AlreadyRefunded, Misconfigured, UnknownRefusal)
-SYSTEM = ("processor", "refund-worker")
-# This long after the last fault no processor can be called unreachable.
-REACHABLE_AFTER_SECONDS = 2 * 86_400
-# Longest time from the claim that a list allows to the call, in addition to a lease.
-LIST_SLACK_SECONDS = 180
 # Window of the limits, the production default.
 WINDOW_SECONDS = 86_400
 
-Row = dict[str, Any]
-
 
 @dataclass(slots=True)
-class Watch:
+class Watch(Watched):
     """Stores a copy of all rows, and checks what each commit changed."""
-
-    world: World
-    bank: Bank
-    connection: GatedConnection
-    policy: Policy
-    threshold: int | None
-    velocity_count: int | None = None
-    calm_since: float | None = None  # faults have ended: loops are bounded from here on
-    open: int = 0
-    commits: int = 0
-    refunds: dict[str, Row] = field(default_factory=dict)
-    seen_since: dict[str, float] = field(default_factory=dict)
-    legs: dict[str, Row] = field(default_factory=dict)
-    objects: dict[str, str | None] = field(default_factory=dict)
-    sums: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    entries: list[tuple[Any, ...]] = field(default_factory=list)
-    transactions: list[tuple[Any, ...]] = field(default_factory=list)
-    events: list[tuple[Any, ...]] = field(default_factory=list)
-    paid: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    contradicted: set[str] = field(default_factory=set)
-    approved_by: dict[str, str] = field(default_factory=dict)
-    given_up: set[str] = field(default_factory=set)  # legs, by a person
-    asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
-    by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
-    paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
-    # Refunds of others that a retry has accepted, by refund and payment.
-    accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    acted: set[str] = field(default_factory=set)  # persons who have acted
-    on_doubt: Callable[[Row], None] = lambda _leg: None
-    intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
-    claims: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
-    next_due: float | None = None
-
-    # --- a commit ----------------------------------------------------------------------------------------------------
 
     def committed(self, process: Process | None) -> None:
         """Check everything that the commit of this process changed."""
@@ -149,12 +63,6 @@ class Watch:
         self._read_ledger()
         self._read_refunds(process)
         self._check_accounts()
-
-    def rows(self, sql: str, *parameters: object) -> list[Row]:
-        """Return the rows of a query as dictionaries."""
-        cursor = self.connection.raw(sql, parameters)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def _read_events(self) -> None:
         sql = "SELECT seq, refund_id, kind, actor, leg_id, alarm, detail FROM events WHERE seq > ? ORDER BY seq"
@@ -276,7 +184,7 @@ class Watch:
         refund_id, was, now = row["refund_id"], before["status"], row["status"]
         if was != now:
             self.world.note("STATUS", refund_id, was, now)
-            allowed = _BY_LEGS if refund_id in self.contradicted else REFUND_MOVES[was]
+            allowed = BY_LEGS if refund_id in self.contradicted else REFUND_MOVES[was]
             if now not in allowed:
                 raise Violation(f"I5 {refund_id} went from {was} to {now}")
         if row["version"] <= before["version"]:
@@ -348,11 +256,11 @@ class Watch:
             if now not in self._leg_moves(before, row):
                 raise Violation(f"I5 {leg_id} went from {was} to {now}")
         if now in GONE and was not in GONE and row["amount_minor"]:
-            self._check_cause(row)
+            check_cause(self, row)
         if was != now and now in ("unknown", "blocked"):
             self.on_doubt(row)
         if row["attention"] and row["attention"] != before["attention"]:
-            self._check_attention(row)
+            check_attention(self, row)
         if row["attempt"] < before["attempt"]:
             raise Violation(f"I5 {leg_id} went back to attempt {row['attempt']}")
         if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
@@ -398,65 +306,6 @@ class Watch:
             if (credits_taken, money_taken) != full:
                 raise Violation(f"I2 {payment_id}: {(credits_taken, money_taken)} taken, its legs say {full}")
 
-    # --- failures and attention --------------------------------------------------------------------------------------
-
-    def _check_cause(self, leg: Row) -> None:
-        """Check L1: money is abandoned only for a refusal that arrived, a void refund object, or a person's action."""
-        key = f"{leg['leg_id']}:{leg['attempt']}"
-        refused = any(isinstance(sent.told, Refused) for sent in self.bank.sent.get(key, ()))
-        void = any(item.id == leg["processor_refund_id"] and item.is_void for item in self.bank.refund_objects)
-        released = self.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
-        if not (refused or void or released or leg["leg_id"] in self.given_up):
-            raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
-
-    def _check_attention(self, leg: Row) -> None:
-        """Check L1: the reason for attention must be true of this leg at this moment."""
-        leg_id, reason, bank = leg["leg_id"], leg["attention"], self.bank
-        payment = bank.payments.get(leg["processor_payment_id"])
-        refund_objects = [item for item in bank.refund_objects if item.leg_id == leg_id]
-        calm = self.calm_since is not None and self.world.now >= self.calm_since + REACHABLE_AFTER_SECONDS
-        causes: dict[str, Callable[[], bool]] = {
-            "resource_missing": lambda: payment is None,
-            "charge_disputed": lambda: payment is not None and payment.disputed,
-            "charge_already_refunded": lambda: self._others_paid(leg),
-            "refunded_elsewhere": lambda: self._others_paid(leg),
-            "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
-            "unknown_refusal": lambda: self._was_told(leg, UnknownRefusal),
-            "refunded_twice": lambda: leg_id in self.by_hand and any(set(item.words) - GONE for item in refund_objects),
-            "insufficient_funds": lambda: any(item.failure == "insufficient_funds" for item in refund_objects),
-            "balance_insufficient": lambda: self._was_told(leg, Blocked),
-            "outcome_unknown": lambda: self._was_silent_too_long(leg, refund_objects),
-            "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
-            "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
-            "processor_unreachable": lambda: not calm,
-        }
-        cause = causes.get(reason)
-        good = leg["processor"] == "manual" or (cause is not None and cause())
-        if not good:
-            raise Violation(f"L1 {leg_id} is left to a person as {reason}, which it is not")
-
-    def _others_paid(self, leg: Row) -> bool:
-        return any(t.payment == leg["processor_payment_id"] for t in self.bank.of_others())
-
-    def _was_told(self, leg: Row, kind: type) -> bool:
-        keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]
-        return any(isinstance(sent.told, kind) for key in keys for sent in self.bank.sent.get(key, ()))
-
-    def _was_silent_too_long(self, leg: Row, refund_objects: list[BankRefund]) -> bool:
-        """Return True if the key's life has passed without a visible refund.
-
-        The time counts from the first intent of this attempt, by either clock. No list during the lease may have shown
-        a refund that is not void.
-        """
-        true, dated = self.intents[leg["leg_id"], leg["attempt"]]
-        age = max(self.world.now - true, self.world.database_now - dated)
-        seen = [
-            t for t in refund_objects if t.listed_from < self.world.now - self.policy.lease_seconds and not t.is_void
-        ]
-        return age >= self.policy.key_life_seconds and not seen
-
-    # --- the processor -----------------------------------------------------------------------------------------------
-
     def created(self, refund_object: BankRefund) -> None:
         """Check I1 across legs: the replacement of a failed leg must not be paid in addition to it."""
         if refund_object.leg_id is None:
@@ -473,112 +322,3 @@ class Watch:
         paid = sum(t.amount for t in self.bank.refund_objects if t.leg_id in legs and not t.is_void)
         if paid + by_hand > asked:
             raise Violation(f"I1 {refund_id}: {paid} paid by the processor and {by_hand} by hand, of {asked}")
-
-    # --- a send ------------------------------------------------------------------------------------------------------
-
-    def calling(self, what: str) -> None:
-        """Check I13: no transaction is open during a call."""
-        if self.connection.in_transaction:
-            raise Violation(f"I13 a transaction is open during a {what}")
-
-    def sending(self, key: str, body: str) -> None:
-        """Check I8, I9, I10, I15 and I16 before a request leaves."""
-        order = json.loads(body)
-        leg_id, attempt = order["leg"], order["attempt"]
-        if key != f"{leg_id}:{attempt}":
-            raise Violation(f"I8 the key {key} is not the one of {leg_id}, attempt {attempt}")
-        stored = self.rows("SELECT * FROM attempts WHERE key = ?", key)
-        if len(stored) != 1 or stored[0]["body"] != body:
-            raise Violation(f"I8 {key} is sent without a committed intent of the same body")
-        if self.bank.bodies.setdefault(key, body) != body:
-            raise Violation(f"I9 {key} is sent with another body")
-        self._check_proof(leg_id, attempt)
-        self._check_others(leg_id, attempt, key)
-        self._check_age(key)
-        self._check_approval(leg_id)
-
-    def _check_proof(self, leg_id: str, attempt: int) -> None:
-        if f"{leg_id}:{attempt}" in self.bank.sent:
-            return
-        for number in range(1, attempt):
-            sent = self.bank.sent.get(f"{leg_id}:{number}")
-            if sent and not self._is_proved(leg_id, number, sent):
-                raise Violation(f"I10 {leg_id} begins attempt {attempt} without proof that {number} made nothing")
-
-    def _check_others(self, leg_id: str, attempt: int, key: str) -> None:
-        """Check I16: a new attempt needs a recent list.
-
-        No refund is sent in addition to a refund that a list has shown others to have made.
-        """
-        if leg_id in self.paid_in_doubt:
-            raise Violation(f"I16 {leg_id} is sent although a person has called it paid")
-        listing = self.bank.listings.get(leg_id)
-        if attempt > 1 and key not in self.bank.sent:
-            # Use the time of the intent: a worker can die or freeze before the call, and then the key is sent again.
-            begun, _ = self.intents[leg_id, attempt]
-            oldest = begun - max(self.policy.lease_seconds, self.policy.poll_seconds) - LIST_SLACK_SECONDS
-            if listing is None or listing.at < oldest:
-                raise Violation(f"I16 {leg_id} begins attempt {attempt} without a look at what others have paid")
-        last = sent[-1].at if (sent := self.bank.sent.get(key)) else self.intents[leg_id, attempt][0]
-        recent = max(self.policy.lease_seconds, self.policy.poll_seconds) + LIST_SLACK_SECONDS
-        if self.world.now - last > recent and (listing is None or listing.at < self.world.now - recent):
-            raise Violation(f"I16 {key} is sent again after {self.world.now - last:.0f} s without a look at the list")
-        leg = self.legs[leg_id]
-        seen = self.accepted_others[leg["refund_id"], leg["processor_payment_id"]]
-        if listing is not None and (unseen := listing.others - seen) and not self._is_explained(leg, unseen):
-            raise Violation(f"I16 {leg_id} is sent beside {', '.join(sorted(unseen))}, which others have paid")
-
-    def _is_explained(self, leg: Row, others: Collection[str]) -> bool:
-        """Return True if the refunds that others made are explained by reported manual payments.
-
-        Only refunds from before this leg's first intent can be explained.
-        """
-        begun, dated = self.intents[leg["leg_id"], 1]
-        refund_objects = [item for item in self.bank.refund_objects if item.id in others]
-        by_hand = sum(
-            other["amount_minor"]
-            for other in self.legs.values()
-            if other["payment_id"] == leg["payment_id"] and str(other["processor_refund_id"]).startswith("manual:")
-        )
-        newer = begun == dated and any(item.created > begun for item in refund_objects)
-        return not newer and sum(item.amount for item in refund_objects) <= by_hand
-
-    def _is_proved(self, leg_id: str, number: int, sent: list[Sent]) -> bool:
-        """Return True if it is proved that the attempt moved no money.
-
-        That is so if all its objects are void, if each send was answered, if one answer is valid for every copy, or if
-        the quiet window has passed.
-        """
-        refund_objects = [item for item in self.bank.refund_objects if (item.leg_id, item.attempt) == (leg_id, number)]
-        if refund_objects:
-            return all(item.is_void for item in refund_objects)
-        if self.world.now - sent[-1].at >= self.policy.quiet_seconds:
-            return True
-        if all(isinstance(one.told, NOT_EXECUTED + MADE_NOTHING) for one in sent):
-            return True
-        # The answer was stored under the key for longer than any copy of a send can be in transit.
-        kept = sent[0].at + KEY_SECONDS >= sent[-1].at + LATE_SECONDS_MAX
-        told = (sent_once.told for sent_once in sent)
-        return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
-
-    def _check_age(self, key: str) -> None:
-        """Check I10: no request that may have been executed is repeated once its key may have expired.
-
-        The check uses true time. The sends of a claim leave within its lease.
-        """
-        doubtful = [sent.at for sent in self.bank.sent.get(key, ()) if not isinstance(sent.told, NOT_EXECUTED)]
-        if doubtful and self.world.now - doubtful[0] >= self.policy.key_life_seconds + self.policy.lease_seconds:
-            raise Violation(f"I10 {key} is sent again blindly after {self.world.now - doubtful[0]:.0f} s")
-
-    def _check_approval(self, leg_id: str) -> None:
-        if self.threshold is None:
-            return
-        refund = self.refunds[self.legs[leg_id]["refund_id"]]
-        asked = sum(
-            leg["amount_minor"]
-            for leg in self.legs.values()
-            if leg["refund_id"] == refund["refund_id"] and leg["replaces"] is None
-        )
-        by = self.approved_by.get(refund["refund_id"])
-        if asked > self.threshold and (by is None or by == refund["requested_by"]):
-            raise Violation(f"I15 {leg_id} is sent without a second person's approval")

@@ -11,9 +11,10 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.notifications.http_post import SECONDS_MAX
 from refund_worker.settings import Settings
+from tests.simulation.allowed_changes import ENDS
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation
-from tests.simulation.observer import ENDS, Watch
+from tests.simulation.observer import Watch
 
 # The signing secret is another secret that no row may contain (I14).
 PLANTED_SECRET = "c2lnbmVkIGJ5IHRoZSBzaW11bGF0aW9uIG9ubHk="

@@ -9,6 +9,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from refund_worker.domain.limits import Limits
@@ -26,17 +27,20 @@ from refund_worker.engine.refunds import process as refund_process
 from refund_worker.errors import KeyReused, LostRace, RefundWorkerError, Refusal, Unavailable
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.store import inbox
+from tests.simulation.allowed_changes import ENDS
 from tests.simulation.bank import Bank
 from tests.simulation.bank_records import VOID, BankRefund, Payment
 from tests.simulation.database import simulated_database
 from tests.simulation.faults import Faults, draw_rates
 from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Died, Loop, Process, Violation, World
-from tests.simulation.observer import ENDS, Row, Watch
+from tests.simulation.observer import Watch
 from tests.simulation.plan import DAY, HOUR, START, Plan, compose
 from tests.simulation.receiver import SimulatedDeliverer, check_told
+from tests.simulation.send_checks import check_calling, check_sending
 from tests.simulation.simulated_processor import SimulatedProcessor
 from tests.simulation.statement_gate import FaultyGate
+from tests.simulation.watched import Row
 
 HEALING_DAYS = 75
 # After the faults and the processor's last change: polling waits at most a day, a quiet window is a quarter of one.
@@ -107,8 +111,8 @@ class Schedule:
             self.faults.rates["effect later"] = 0.5
         self.watch = Watch(world, self.bank, self.connection, plan.policy, plan.threshold)
         self.watch.velocity_count = plan.velocity_count
-        self.bank.on_call = self.watch.calling
-        self.bank.on_send = self.watch.sending
+        self.bank.on_call = partial(check_calling, self.watch)
+        self.bank.on_send = partial(check_sending, self.watch)
         if not plan.very_late:  # an effect after days contradicts the person who abandoned the leg
             self.bank.on_created = self.watch.created
         self.bank.on_news = self._tell

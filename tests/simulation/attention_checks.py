@@ -1,0 +1,72 @@
+"""The checks of causes (L1): why a leg failed, and why it was left to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from refund_worker.domain.processor_replies import Blocked, Refused, UnknownRefusal
+from tests.simulation.allowed_changes import GONE, REACHED
+from tests.simulation.bank_records import BankRefund
+from tests.simulation.kernel import Violation
+from tests.simulation.watched import Row, Watched
+
+# This long after the last fault no processor can be called unreachable.
+REACHABLE_AFTER_SECONDS = 2 * 86_400
+
+
+def check_cause(watch: Watched, leg: Row) -> None:
+    """Check L1: money is abandoned only for a refusal that arrived, a void refund object, or a person's action."""
+    key = f"{leg['leg_id']}:{leg['attempt']}"
+    refused = any(isinstance(sent.told, Refused) for sent in watch.bank.sent.get(key, ()))
+    void = any(item.id == leg["processor_refund_id"] and item.is_void for item in watch.bank.refund_objects)
+    released = watch.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
+    if not (refused or void or released or leg["leg_id"] in watch.given_up):
+        raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
+
+
+def check_attention(watch: Watched, leg: Row) -> None:
+    """Check L1: the reason for attention must be true of this leg at this moment."""
+    leg_id, reason, bank = leg["leg_id"], leg["attention"], watch.bank
+    payment = bank.payments.get(leg["processor_payment_id"])
+    refund_objects = [item for item in bank.refund_objects if item.leg_id == leg_id]
+    calm = watch.calm_since is not None and watch.world.now >= watch.calm_since + REACHABLE_AFTER_SECONDS
+    causes: dict[str, Callable[[], bool]] = {
+        "resource_missing": lambda: payment is None,
+        "charge_disputed": lambda: payment is not None and payment.disputed,
+        "charge_already_refunded": lambda: _others_paid(watch, leg),
+        "refunded_elsewhere": lambda: _others_paid(watch, leg),
+        "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
+        "unknown_refusal": lambda: _was_told(watch, leg, UnknownRefusal),
+        "refunded_twice": lambda: leg_id in watch.by_hand and any(set(item.words) - GONE for item in refund_objects),
+        "insufficient_funds": lambda: any(item.failure == "insufficient_funds" for item in refund_objects),
+        "balance_insufficient": lambda: _was_told(watch, leg, Blocked),
+        "outcome_unknown": lambda: _was_silent_too_long(watch, leg, refund_objects),
+        "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
+        "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
+        "processor_unreachable": lambda: not calm,
+    }
+    cause = causes.get(reason)
+    good = leg["processor"] == "manual" or (cause is not None and cause())
+    if not good:
+        raise Violation(f"L1 {leg_id} is left to a person as {reason}, which it is not")
+
+
+def _others_paid(watch: Watched, leg: Row) -> bool:
+    return any(t.payment == leg["processor_payment_id"] for t in watch.bank.of_others())
+
+
+def _was_told(watch: Watched, leg: Row, kind: type) -> bool:
+    keys = [f"{leg['leg_id']}:{number}" for number in range(1, leg["attempt"] + 1)]
+    return any(isinstance(sent.told, kind) for key in keys for sent in watch.bank.sent.get(key, ()))
+
+
+def _was_silent_too_long(watch: Watched, leg: Row, refund_objects: list[BankRefund]) -> bool:
+    """Return True if the key's life has passed without a visible refund.
+
+    The time counts from the first intent of this attempt, by either clock. No list during the lease may have shown
+    a refund that is not void.
+    """
+    true, dated = watch.intents[leg["leg_id"], leg["attempt"]]
+    age = max(watch.world.now - true, watch.world.database_now - dated)
+    seen = [t for t in refund_objects if t.listed_from < watch.world.now - watch.policy.lease_seconds and not t.is_void]
+    return age >= watch.policy.key_life_seconds and not seen
