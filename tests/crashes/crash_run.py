@@ -82,7 +82,7 @@ class CrashRun(Schedule):
     def run(self) -> None:
         """Run the path and check its promised end."""
         super().run()
-        check_ends(self.watch, self.bank, self.accepted)
+        check_ends(self.watch, self.bank, self.people.accepted)
         ends = tuple(row["status"] for row in self.watch.refunds.values())
         if ends != self.path.ends:
             raise Violation(f"the refunds end as {ends} instead of {self.path.ends}")

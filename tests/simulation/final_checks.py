@@ -1,11 +1,11 @@
 """The promises that must hold when the faults have stopped and time has passed, by independent sums.
 
-- L1 each refund is final or with a person, in bounded time: `_check_all_ended`, `Schedule._check_in_time`,
-  `Schedule._settle`, `Schedule.client` (each client is served), `receiver.check_told` (each notification arrives)
+- L1 each refund is final or with a person, in bounded time: `_check_all_ended`, `Wiring.check_in_time`,
+  `Schedule._settle`, `Processes.client` (each client is served), `receiver.check_told` (each notification arrives)
 - L2 the ledger's money equals the processor's: `_check_money`
 - L3 the clearing account: `_check_clearing`
 - L4 the customer's credits: `_check_credits`, `_check_customers`, `_check_rooms`
-- L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `Schedule._request`,
+- L5 nothing accepted is lost, no money without a record: `_check_nothing_lost`, `People._request`,
   `Schedule._check_foreign`
 - L6 one compensation a failure: `_check_credits`
 - L7 no false alarm, planted differences are found: `Schedule._reconcile`

@@ -22,12 +22,11 @@ class FaultyGate:
         world: World,
         faults: Faults,
         outages: list[tuple[float, float]],
-        committed: Callable[[int], None],
     ) -> None:
         self.world = world
         self.faults = faults
         self.outages = outages
-        self.on_commit = committed
+        self.on_commit: Callable[[int], None] = lambda _changes: None
         rates = faults.rates
         self.near_statements = any(
             rates.get(name)

@@ -22,6 +22,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds import process as refund_process
 from tests.simulation.faults import FAULTS
 from tests.simulation.kernel import Process
+from tests.simulation.processes import Processes
 from tests.simulation.schedule import Schedule, run_schedule
 
 SCHEDULES_IN_A_PART = 250
@@ -109,11 +110,14 @@ def test_same_seed_gives_the_same_trace_in_another_process(
 def test_refund_that_never_becomes_final_is_a_broken_promise() -> None:
     """Checks of money alone would pass a program that does nothing. One that never sweeps must be noticed."""
 
-    class NeverSweeps(Schedule):
-        def _plan_sweep(self, pause: float) -> None:
+    class NeverSweeps(Processes):
+        def plan_sweep(self, pause: float) -> None:
             self.plan.broker = False
 
-    outcomes = [NeverSweeps(seed).outcome() for seed in range(1, 11)]
+    class Lazy(Schedule):
+        runner = NeverSweeps
+
+    outcomes = [Lazy(seed).outcome() for seed in range(1, 11)]
     assert [outcome for outcome in outcomes if outcome and outcome.startswith("L1")] != []
     assert not [seed for seed in range(1, 11) if run_schedule(seed).violation]
 
@@ -132,15 +136,18 @@ def test_no_decision_uses_the_clock_of_a_process() -> None:
 
 
 def test_different_clocks_do_not_change_the_trace() -> None:
-    class SameClocks(Schedule):
+    class SameClocks(Processes):
         def context(self, process: Process) -> Context:
             process.skew = 0.0
             return super().context(process)
 
+    class InStep(Schedule):
+        runner = SameClocks
+
     struck = 0
     for seed in range(1, 21):
         as_it_is = run_schedule(seed)
-        same = SameClocks(seed)
+        same = InStep(seed)
         assert (same.outcome(), same.world.trace_hash()) == (as_it_is.violation, as_it_is.trace_hash)
         struck += as_it_is.faults_while_open["clocks differ"]
     assert struck
