@@ -70,12 +70,15 @@ UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAI
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """The HTTP API while it is served: `Client(door.url, door.key, signing_secret=door.signing_secret)`."""
+class ServedApi:
+    """The HTTP API while it is served: `Client(served.url, served.key, signing_secret=served.signing_secret)`."""
 
     url: str
     key: str
     signing_secret: str | None = None
+
+
+Door = ServedApi  # its former name, which tests of adopters may import
 
 
 class RefundWorker:
@@ -220,7 +223,7 @@ class RefundWorker:
         return {status: count for status, count in found.items() if count}
 
     @contextmanager
-    def http(self, role: str = "admin", client: str = "test", *, signed: bool = False) -> Iterator[Door]:
+    def http(self, role: str = "admin", client: str = "test", *, signed: bool = False) -> Iterator[ServedApi]:
         """Serve the HTTP API in a thread on a free port of 127.0.0.1, with a key of this role, `signed` or not."""
         require("web")
         import uvicorn
@@ -243,7 +246,7 @@ class RefundWorker:
                     time.sleep(0.01)
                 if not server.started:
                     raise TimeoutError("the HTTP API did not start; its log says why")
-                yield Door(f"http://127.0.0.1:{listening.getsockname()[1]}", key, secret)
+                yield ServedApi(f"http://127.0.0.1:{listening.getsockname()[1]}", key, secret)
             finally:
                 server.should_exit = True
                 thread.join(START_SECONDS_MAX)

@@ -8,7 +8,7 @@ import pytest
 from tests.client.lossy_line import QUICK
 
 from refund_worker.client import Client
-from refund_worker.testing import Door, RefundWorker
+from refund_worker.testing import RefundWorker, ServedApi
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,12 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RefundWorker]:
 
 
 @pytest.fixture(scope="module")
-def door(worker: RefundWorker) -> Iterator[Door]:
+def api(worker: RefundWorker) -> Iterator[ServedApi]:
     with worker.http() as served:
         yield served
 
 
 @pytest.fixture
-def client(door: Door) -> Iterator[Client]:
-    with Client(door.url, door.key, retries=QUICK) as opened:
+def client(api: ServedApi) -> Iterator[Client]:
+    with Client(api.url, api.key, retries=QUICK) as opened:
         yield opened

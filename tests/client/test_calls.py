@@ -10,7 +10,7 @@ import pytest
 from tests.client.lossy_line import QUICK, Line
 
 from refund_worker.client import ApiError, AsyncClient, Calls, Client, Payment, Spend
-from refund_worker.testing import Door, RefundWorker
+from refund_worker.testing import RefundWorker, ServedApi
 from refund_worker.web.auth import ROLES
 
 AT = "2026-11-01T09:00:00Z"
@@ -119,9 +119,9 @@ def test_a_list_goes_on_over_its_pages_and_each_comes_once(worker: RefundWorker,
     assert [r["id"] for r in client.refunds(customer_id="pages", status="succeeded")] == []
 
 
-def test_a_refusal_has_its_code_its_fields_and_is_not_repeated(worker: RefundWorker, door: Door) -> None:
+def test_a_refusal_has_its_code_its_fields_and_is_not_repeated(worker: RefundWorker, api: ServedApi) -> None:
     worker.add_payment("fields", amount_minor=100, credits=10)
-    with Line(door.url) as line, Client(line.url, door.key, retries=QUICK) as client:
+    with Line(api.url) as line, Client(line.url, api.key, retries=QUICK) as client:
         client.create_refund(
             kind="withdrawal", to="source", customer_id="fields", credits=1, reason="a", idempotency_key="same"
         )

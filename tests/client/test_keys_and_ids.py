@@ -9,7 +9,7 @@ import pytest
 from tests.client.lossy_line import QUICK, Line
 
 from refund_worker.client import ApiError, AsyncClient, Client
-from refund_worker.testing import Door, RefundWorker
+from refund_worker.testing import RefundWorker, ServedApi
 
 
 def count(client: Client, **filters: Any) -> int:
@@ -32,32 +32,32 @@ def test_the_client_makes_no_key_of_its_own(client: Client, key: Any) -> None:
 
 def test_a_signed_key_serves_whoever_has_its_secret_and_each_try_is_signed(worker: RefundWorker) -> None:
     worker.add_payment("signed", amount_minor=100, credits=10)
-    with worker.http(signed=True) as door, Line(door.url, 503) as line:
+    with worker.http(signed=True) as api, Line(api.url, 503) as line:
         for secret in (None, "rws_wrong"):
-            with Client(door.url, door.key, signing_secret=secret) as client, pytest.raises(ApiError) as error:
+            with Client(api.url, api.key, signing_secret=secret) as client, pytest.raises(ApiError) as error:
                 client.customer("signed")
             assert error.value.status == 401
-        with Client(line.url, door.key, signing_secret=door.signing_secret, retries=QUICK) as client:
+        with Client(line.url, api.key, signing_secret=api.signing_secret, retries=QUICK) as client:
             refund = client.create_refund(
                 kind="withdrawal", to="source", customer_id="signed", credits=1, reason="a", idempotency_key="r-3"
             )
             assert count(client, customer_id="signed") == 1
             assert client.cancel(refund["id"], reason="no", version=refund["version"])["status"] == "canceled"
-            assert str(door.signing_secret) not in repr(vars(client)["_headers"])
+            assert str(api.signing_secret) not in repr(vars(client)["_headers"])
 
         async def story() -> None:
-            async with AsyncClient(door.url, door.key, signing_secret=door.signing_secret) as client:
+            async with AsyncClient(api.url, api.key, signing_secret=api.signing_secret) as client:
                 assert (await client.customer("signed"))["balance"] == 10
                 assert [r["id"] async for r in client.refunds(customer_id="signed")] == [refund["id"]]
 
         asyncio.run(story())
 
 
-def test_a_wrong_key_opens_nothing_and_no_key_is_shown(door: Door) -> None:
-    with Client(door.url, "rw_wrong", retries=QUICK) as client, pytest.raises(ApiError) as error:
+def test_a_wrong_key_opens_nothing_and_no_key_is_shown(api: ServedApi) -> None:
+    with Client(api.url, "rw_wrong", retries=QUICK) as client, pytest.raises(ApiError) as error:
         client.customer("ann")
     assert (error.value.status, error.value.code) == (401, "unauthenticated")
-    assert door.key not in repr(Client(door.url, door.key))
+    assert api.key not in repr(Client(api.url, api.key))
 
 
 @pytest.mark.parametrize("refund_id", ["..", "../customers/ann", "", "rf_1/../../x", "."])

@@ -9,16 +9,16 @@ import pytest
 from tests.client.lossy_line import QUICK, Line
 
 from refund_worker.client import ApiError, AsyncClient, Client, Retries
-from refund_worker.testing import Door, RefundWorker
+from refund_worker.testing import RefundWorker, ServedApi
 
 
 @pytest.mark.parametrize("trouble", ["lose the answer", "lose the request", 500, 502, 503, 429])
 def test_a_request_whose_answer_is_lost_is_repeated_under_its_key_and_makes_one_refund(
-    worker: RefundWorker, door: Door, trouble: str | int
+    worker: RefundWorker, api: ServedApi, trouble: str | int
 ) -> None:
     customer = f"lost-{trouble}".replace(" ", "-")
     worker.add_payment(customer, amount_minor=100, credits=10)
-    with Line(door.url, trouble, trouble) as line, Client(line.url, door.key, retries=QUICK) as client:
+    with Line(api.url, trouble, trouble) as line, Client(line.url, api.key, retries=QUICK) as client:
         refund = client.create_refund(
             kind="withdrawal", to="source", customer_id=customer, credits=1, reason="asked", idempotency_key=customer
         )
@@ -27,12 +27,12 @@ def test_a_request_whose_answer_is_lost_is_repeated_under_its_key_and_makes_one_
         assert [r["id"] for r in client.refunds(customer_id=customer)] == [refund["id"]]
 
 
-def test_a_server_that_hangs_is_given_up_in_bounded_time(worker: RefundWorker, door: Door) -> None:
+def test_a_server_that_hangs_is_given_up_in_bounded_time(worker: RefundWorker, api: ServedApi) -> None:
     worker.add_payment("hangs", amount_minor=100, credits=10)
     retries = Retries(tries=2, base=0.01)
     with (
-        Line(door.url, *["hang"] * 9) as line,
-        Client(line.url, door.key, retries=retries, timeout_seconds=0.3) as client,
+        Line(api.url, *["hang"] * 9) as line,
+        Client(line.url, api.key, retries=retries, timeout_seconds=0.3) as client,
     ):
         began = time.monotonic()
         with pytest.raises(ApiError) as error:
@@ -41,7 +41,7 @@ def test_a_server_that_hangs_is_given_up_in_bounded_time(worker: RefundWorker, d
             )
         assert time.monotonic() - began < 5
         assert (error.value.code, error.value.retryable, len(line.keys)) == ("unreachable", True, 2)
-        assert door.key not in str(error.value)
+        assert api.key not in str(error.value)
 
 
 def test_a_wait_that_the_server_asks_for_is_kept_and_one_of_hours_is_not_begun() -> None:
@@ -52,12 +52,12 @@ def test_a_wait_that_the_server_asks_for_is_kept_and_one_of_hours_is_not_begun()
 
 @pytest.mark.parametrize(("trouble", "sent"), [("lose the answer", 1), (500, 1), (503, 2), (429, 2)])
 def test_an_act_of_a_person_is_repeated_only_where_nothing_was_done(
-    worker: RefundWorker, door: Door, trouble: str | int, sent: int
+    worker: RefundWorker, api: ServedApi, trouble: str | int, sent: int
 ) -> None:
     customer = f"act-{trouble}".replace(" ", "-")
     worker.add_payment(customer, amount_minor=100, credits=10)
     refund_id = worker.request(customer, credits=1)
-    with Line(door.url, trouble) as line, Client(line.url, door.key, retries=QUICK) as client:
+    with Line(api.url, trouble) as line, Client(line.url, api.key, retries=QUICK) as client:
         if sent == 1:
             with pytest.raises(ApiError):
                 client.cancel(refund_id, reason="no")
@@ -66,20 +66,20 @@ def test_an_act_of_a_person_is_repeated_only_where_nothing_was_done(
         assert len(line.keys) == sent
 
 
-def test_a_server_that_is_not_there_is_unreachable(door: Door) -> None:
-    with Line(door.url) as gone:
+def test_a_server_that_is_not_there_is_unreachable(api: ServedApi) -> None:
+    with Line(api.url) as gone:
         url = gone.url
-    with Client(url, door.key, retries=Retries(tries=2, base=0.01)) as client, pytest.raises(ApiError) as error:
+    with Client(url, api.key, retries=Retries(tries=2, base=0.01)) as client, pytest.raises(ApiError) as error:
         client.customer("ann")
     assert (error.value.code, error.value.status) == ("unreachable", 0)
 
 
-def test_the_asynchronous_client_does_the_same(worker: RefundWorker, door: Door) -> None:
+def test_the_asynchronous_client_does_the_same(worker: RefundWorker, api: ServedApi) -> None:
     worker.add_payment("async", amount_minor=1_000, credits=100)
 
     async def story() -> None:
-        with Line(door.url, "lose the answer", 503) as line:
-            async with AsyncClient(line.url, door.key, retries=QUICK) as client:
+        with Line(api.url, "lose the answer", 503) as line:
+            async with AsyncClient(line.url, api.key, retries=QUICK) as client:
                 refund = await client.create_refund(
                     kind="withdrawal",
                     to="source",

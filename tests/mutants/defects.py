@@ -1289,7 +1289,7 @@ DEFECTS = (
         ("tests/engine/accounts/test_negative_balance.py",),
     ),
     Defect(
-        "a link to the Celery door counts no more once its clients are declared",
+        "a link to Celery counts no more once its clients are declared",
         DOMAIN + "persons.py",
         """    itself = found | {CELERY} if folded(actor).startswith(f"{CELERY}:") else found""",
         """    itself = found""",
@@ -1357,7 +1357,7 @@ DEFECTS = (
         ("tests/worker/test_celery_clients.py::test_new_client_name_per_message_evades_no_limit",),
     ),
     Defect(
-        "the Celery door takes clients that are not declared",
+        "Celery takes clients that are not declared",
         "src/refund_worker/worker/tasks.py",
         "    if declared is not None and client not in declared:",
         "    if False:",
@@ -1676,7 +1676,7 @@ DEFECTS = (
         (INTAKE + "the_same_key_with_another_body_is_refused_naming_the_fields",),
     ),
     Defect(
-        "a savepoint of the Python door is the outermost on SQLite",
+        "a savepoint of the Python API is the outermost on SQLite",
         STORE + "database.py",
         '    if not driver.in_transaction:\n        connection.exec_driver_sql("BEGIN IMMEDIATE")',
         "    if not driver.in_transaction:\n        pass",

@@ -18,7 +18,7 @@ from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.context import Context
 from refund_worker.settings import Settings, load_settings
 from refund_worker.web.app import create_app
-from refund_worker.web.dependencies import Door
+from refund_worker.web.dependencies import AppState
 
 AT = "2026-11-01T09:00:00Z"
 ELSEWHERE = ("203.0.113.7", 50000)
@@ -53,15 +53,15 @@ class Web:
 
     @property
     def context(self) -> Context:
-        context: Context = self.app.state.door.context
+        context: Context = self.app.state.shared.context
         return context
 
     def use_clock(self, clock: Callable[[Connection], float]) -> None:
         """Make the API and the console use this clock from now on."""
         (console,) = [route.app for route in self.app.routes if isinstance(route, Mount)]
         assert isinstance(console, FastAPI)
-        door: Door = self.app.state.door
-        self.app.state.door = console.state.door = replace(door, context=replace(door.context, clock=clock))
+        state: AppState = self.app.state.shared
+        self.app.state.shared = console.state.shared = replace(state, context=replace(state.context, clock=clock))
 
     def key(self, role: str, *, client: str = "backend", name: str | None = None, expires: float | None = None) -> str:
         """Create a key of this role and return it."""
@@ -90,7 +90,7 @@ class Web:
 
     def raw(self, method: str, path: str) -> httpx.Response:
         """Send an admin's request with exactly this path: HTTP clients would remove its dot segments first."""
-        url = httpx.URL("http://door", raw_path=path.encode("ascii"))
+        url = httpx.URL("http://api.test", raw_path=path.encode("ascii"))
         request = httpx.Request(method, url, headers={"Authorization": f"Bearer {self.admin}"})
 
         async def send() -> httpx.Response:
@@ -117,7 +117,7 @@ class Web:
 
         async def send() -> list[httpx.Response]:
             transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False, client=client)
-            async with httpx.AsyncClient(transport=transport, base_url="http://door") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as http:
                 return await asyncio.gather(
                     *(
                         http.request(method, path, json=json, headers=every, **options)

@@ -24,7 +24,7 @@ RACES = 10
 
 
 @pytest.fixture(scope="module")
-def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
+def api(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
     """Give (URL, an admin's key) of several processes on one socket."""
     url = postgres_server.create(migrate)
     with build_runtime(settings_for(url), processors=False) as runtime:
@@ -34,9 +34,9 @@ def door(postgres_server: PostgresDatabases) -> Iterator[tuple[str, str]]:
     postgres_server.drop(url)
 
 
-def at_once(door: tuple[str, str], requests: Sequence[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
+def at_once(api: tuple[str, str], requests: Sequence[tuple[str, dict[str, Any]]]) -> list[httpx.Response]:
     """Send (idempotency key, body) pairs at one moment, each over its own connection, and return the answers."""
-    url, key = door
+    url, key = api
     barrier = threading.Barrier(len(requests))
 
     def send(request: tuple[str, dict[str, Any]]) -> httpx.Response:
@@ -50,8 +50,8 @@ def at_once(door: tuple[str, str], requests: Sequence[tuple[str, dict[str, Any]]
         return list(pool.map(send, requests))
 
 
-def pay(door: tuple[str, str], customer: str) -> None:
-    url, key = door
+def pay(api: tuple[str, str], customer: str) -> None:
+    url, key = api
     body = {
         **PAYMENT,
         "payment_id": f"pay-{customer}",
@@ -65,27 +65,27 @@ def withdrawal(customer: str, credits: int) -> dict[str, Any]:
     return {"kind": "withdrawal", "to": "source", "customer_id": customer, "credits": credits, "reason": "asked"}
 
 
-def refunds_of(door: tuple[str, str], customer: str) -> list[dict[str, Any]]:
-    url, key = door
+def refunds_of(api: tuple[str, str], customer: str) -> list[dict[str, Any]]:
+    url, key = api
     listed = httpx.get(f"{url}/v1/refunds?customer_id={customer}", headers={"Authorization": f"Bearer {key}"})
     found: list[dict[str, Any]] = listed.json()["data"]
     return found
 
 
 @pytest.mark.slow
-def test_32_identical_requests_at_the_same_moment_make_one_refund(door: tuple[str, str]) -> None:
-    pay(door, "same")
-    answers = at_once(door, [("k-1", withdrawal("same", 20))] * REQUESTS)
+def test_32_identical_requests_at_the_same_moment_make_one_refund(api: tuple[str, str]) -> None:
+    pay(api, "same")
+    answers = at_once(api, [("k-1", withdrawal("same", 20))] * REQUESTS)
     assert sorted(answer.status_code for answer in answers) == [200] * (REQUESTS - 1) + [202]
-    assert {answer.json()["id"] for answer in answers} == {refund["id"] for refund in refunds_of(door, "same")}
-    assert len(refunds_of(door, "same")) == 1
+    assert {answer.json()["id"] for answer in answers} == {refund["id"] for refund in refunds_of(api, "same")}
+    assert len(refunds_of(api, "same")) == 1
 
 
 @pytest.mark.slow
-def test_32_requests_with_one_key_and_two_bodies_make_one_refund(door: tuple[str, str]) -> None:
-    pay(door, "other")
-    answers = at_once(door, [("k-2", withdrawal("other", 20 + number % 2)) for number in range(REQUESTS)])
-    assert len(refunds_of(door, "other")) == 1
+def test_32_requests_with_one_key_and_two_bodies_make_one_refund(api: tuple[str, str]) -> None:
+    pay(api, "other")
+    answers = at_once(api, [("k-2", withdrawal("other", 20 + number % 2)) for number in range(REQUESTS)])
+    assert len(refunds_of(api, "other")) == 1
     good = [answer for answer in answers if answer.status_code in (200, 202)]
     refused = [answer.json() for answer in answers if answer.status_code == 422]
     assert (len(good), len(refused)) == (REQUESTS // 2, REQUESTS // 2)
@@ -93,10 +93,10 @@ def test_32_requests_with_one_key_and_two_bodies_make_one_refund(door: tuple[str
 
 
 @pytest.mark.slow
-def test_exactly_one_of_two_refunds_exceeding_the_payment_passes(door: tuple[str, str]) -> None:
+def test_exactly_one_of_two_refunds_exceeding_the_payment_passes(api: tuple[str, str]) -> None:
     for race in range(RACES):
         customer = f"race-{race}"
-        pay(door, customer)
-        answers = at_once(door, [(f"{customer}-{n}", withdrawal(customer, 120)) for n in range(2)])
+        pay(api, customer)
+        answers = at_once(api, [(f"{customer}-{n}", withdrawal(customer, 120)) for n in range(2)])
         assert sorted(answer.status_code for answer in answers) == [202, 422]
-        assert len(refunds_of(door, customer)) == 1
+        assert len(refunds_of(api, customer)) == 1

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.support.deployment import wait_until
 from tests.web.client import Web, is_problem
-from tests.web.connections.door import MIB, PATIENCE_SECONDS, Door, serving
+from tests.web.connections.served_api import MIB, PATIENCE_SECONDS, ServedApi, serving
 from tests.web.test_batches import row
 
 from refund_worker.errors import InvalidRequest
@@ -33,18 +33,18 @@ LARGE = 59 * MIB
 
 
 @pytest.fixture
-def door(migrated_sqlite_url: str) -> Iterator[Door]:
-    with serving(migrated_sqlite_url, body_seconds=3600) as door:
-        yield door
+def api(migrated_sqlite_url: str) -> Iterator[ServedApi]:
+    with serving(migrated_sqlite_url, body_seconds=3600) as api:
+        yield api
 
 
-def post(door: Door, path: str, size: int, content: bytes) -> socket.socket:
+def post(api: ServedApi, path: str, size: int, content: bytes) -> socket.socket:
     """Open a connection and begin a body of this size with this content."""
-    connection = door.connect()
+    connection = api.connect()
     lines = (
         f"POST {path} HTTP/1.1",
-        "Host: door",
-        f"Authorization: Bearer {door.key}",
+        "Host: api",
+        f"Authorization: Bearer {api.key}",
         "Idempotency-Key: k",
         "Content-Type: application/json",
         f"Content-Length: {size}",
@@ -63,13 +63,13 @@ def empty_batch(size: int) -> bytes:
     return b'{"refunds": [' + b" " * (size - 15) + b"]}"
 
 
-def test_four_large_batches_use_the_memory_of_two_and_all_are_answered(door: Door) -> None:
-    door.listed()
-    before = highest = door.resident_bytes()
+def test_four_large_batches_use_the_memory_of_two_and_all_are_answered(api: ServedApi) -> None:
+    api.listed()
+    before = highest = api.resident_bytes()
     statuses: list[int] = []
 
     def send() -> None:
-        with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
+        with post(api, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
             connection.settimeout(PATIENCE_SECONDS)
             statuses.append(status_of(connection))
 
@@ -77,21 +77,21 @@ def test_four_large_batches_use_the_memory_of_two_and_all_are_answered(door: Doo
     for each in senders:
         each.start()
     while any(each.is_alive() for each in senders):
-        highest = max(highest, door.resident_bytes())
-        assert door.health() == 200
+        highest = max(highest, api.resident_bytes())
+        assert api.health() == 200
     assert len(statuses) == 4
     assert set(statuses) <= {202, 503}
     assert 202 in statuses
     assert highest - before < BATCHES_BYTES_MAX + 60 * MIB
 
 
-def test_batch_without_memory_is_refused_until_another_is_done(door: Door) -> None:
+def test_batch_without_memory_is_refused_until_another_is_done(api: ServedApi) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(2):
-            held.enter_context(post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)[:-1]))
+            held.enter_context(post(api, "/v1/refund-batches", LARGE, empty_batch(LARGE)[:-1]))
 
         def refused() -> bytes | None:
-            with post(door, "/v1/refund-batches", LARGE, b"{") as third:
+            with post(api, "/v1/refund-batches", LARGE, b"{") as third:
                 third.settimeout(0.2)
                 with contextlib.suppress(TimeoutError):
                     answer = third.recv(1 << 16)
@@ -108,43 +108,43 @@ def test_batch_without_memory_is_refused_until_another_is_done(door: Door) -> No
         assert b"retry-after: 1" in head.lower()
         assert json.loads(body)["code"] == "unavailable"
         small = httpx.post(
-            f"{door.process.url}/v1/refund-batches",
+            f"{api.process.url}/v1/refund-batches",
             json={"refunds": []},
-            headers={"Authorization": f"Bearer {door.key}"},
+            headers={"Authorization": f"Bearer {api.key}"},
             timeout=PATIENCE_SECONDS,
         )
         assert small.status_code == 202
     # Both connections are gone with unfinished bodies: their memory is free again.
-    with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as last:
+    with post(api, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as last:
         last.settimeout(PATIENCE_SECONDS)
-        wait_until(lambda: door.health() == 200)
+        wait_until(lambda: api.health() == 200)
         assert status_of(last) in (202, 503)
-    wait_until(lambda: _is_taken(door), PATIENCE_SECONDS)
+    wait_until(lambda: _is_taken(api), PATIENCE_SECONDS)
 
 
-def _is_taken(door: Door) -> bool:
-    with post(door, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
+def _is_taken(api: ServedApi) -> bool:
+    with post(api, "/v1/refund-batches", LARGE, empty_batch(LARGE)) as connection:
         connection.settimeout(PATIENCE_SECONDS)
         return status_of(connection) == 202
 
 
-def test_unfinished_bodies_are_bounded_and_small_ones_are_accepted(door: Door) -> None:
+def test_unfinished_bodies_are_bounded_and_small_ones_are_accepted(api: ServedApi) -> None:
     fitting = BODIES_BYTES_MAX // (BODY_BYTES_MAX - FREE_BYTES)
     with contextlib.ExitStack() as held:
         for _ in range(fitting):
-            held.enter_context(post(door, "/v1/refunds", BODY_BYTES_MAX, b" " * (BODY_BYTES_MAX - 1)))
+            held.enter_context(post(api, "/v1/refunds", BODY_BYTES_MAX, b" " * (BODY_BYTES_MAX - 1)))
 
         def refused() -> bool:
-            with post(door, "/v1/refunds", BODY_BYTES_MAX, b"{") as more:
+            with post(api, "/v1/refunds", BODY_BYTES_MAX, b"{") as more:
                 more.settimeout(0.2)
                 with contextlib.suppress(TimeoutError):
                     return status_of(more) == 503
             return False
 
         wait_until(refused, PATIENCE_SECONDS)
-        with post(door, "/v1/refunds", 2, b"{}") as small:
+        with post(api, "/v1/refunds", 2, b"{}") as small:
             assert status_of(small) == 422
-    with post(door, "/v1/refunds", BODY_BYTES_MAX + 1, b"") as too_large:
+    with post(api, "/v1/refunds", BODY_BYTES_MAX + 1, b"") as too_large:
         assert status_of(too_large) == 413
 
 

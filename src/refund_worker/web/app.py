@@ -21,7 +21,7 @@ from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
-from refund_worker.web.dependencies import Door, Wake
+from refund_worker.web.dependencies import AppState, Wake
 from refund_worker.web.middleware import Edge
 from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
@@ -51,10 +51,10 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | 
     async def serving(app: FastAPI) -> AsyncIterator[None]:
         wake = make_publisher(settings) if make_publisher else no_wake
         runtime = await run_in_threadpool(build_runtime, settings, wake=wake, processors=False)
-        app.state.door = Door(settings, runtime.context)
+        app.state.shared = AppState(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
-        console.state.door, console.state.hashing = app.state.door, app.state.hashing
+        console.state.shared, console.state.hashing = app.state.shared, app.state.hashing
         yield
         app.state.hashing.close()
         # The runtime has an event loop of its own, which can be closed only from a thread without a running loop.

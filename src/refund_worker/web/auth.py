@@ -23,7 +23,7 @@ from refund_worker.engine.access.api_keys import Identity, authenticate
 from refund_worker.engine.access.permissions import Act, may
 from refund_worker.engine.context import Context
 from refund_worker.processors import registry
-from refund_worker.web.dependencies import Door
+from refund_worker.web.dependencies import AppState
 from refund_worker.web.problems import Forbidden, Unauthenticated
 from refund_worker.web.request_signatures import check_signature
 
@@ -160,8 +160,8 @@ async def _identified(request: Request) -> Identity:
     cache: KeyCache = request.app.state.keys
     identity = cache.find(presented)
     if identity is None:
-        door: Door = request.app.state.door
-        identity = await run_in_threadpool(_looked_up, door.context, presented)
+        state: AppState = request.app.state.shared
+        identity = await run_in_threadpool(_looked_up, state.context, presented)
         cache.keep(presented, identity)
     if identity.signing_secret is not None:
         check_signature(request, identity.signing_secret)

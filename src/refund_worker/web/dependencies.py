@@ -16,21 +16,21 @@ Wake = Callable[[Sequence[str], bool], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AppState:
     """The state that routes share; created when the process begins to serve."""
 
     settings: Settings
     context: Context
 
 
-async def _door_of(request: Request) -> Door:
-    door: Door = request.app.state.door
-    return door
+async def _state_of(request: Request) -> AppState:
+    state: AppState = request.app.state.shared
+    return state
 
 
 async def _context_of(request: Request) -> Context:
-    return (await _door_of(request)).context
+    return (await _state_of(request)).context
 
 
-TheDoor = Annotated[Door, Depends(_door_of)]
+TheAppState = Annotated[AppState, Depends(_state_of)]
 TheContext = Annotated[Context, Depends(_context_of)]

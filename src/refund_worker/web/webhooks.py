@@ -19,7 +19,7 @@ from refund_worker.processors import registry
 from refund_worker.processors.base import InvalidEvent, Webhooks
 from refund_worker.store import inbox
 from refund_worker.web.auth import WEBHOOKS
-from refund_worker.web.dependencies import TheDoor
+from refund_worker.web.dependencies import TheAppState
 from refund_worker.web.openapi import webhook_document
 from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
@@ -39,17 +39,17 @@ def make_router() -> APIRouter:
 def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
     described = webhook_document(webhooks)
 
-    async def take_event(request: Request, door: TheDoor) -> JSONResponse:
+    async def take_event(request: Request, state: TheAppState) -> JSONResponse:
         """Store an event and answer; the same event again is answered and not stored."""
         async with limited_body(request, BODY_BYTES_MAX) as raw:
             body = bytes(raw)
             try:
-                secrets = webhooks.secrets(door.settings)
+                secrets = webhooks.secrets(state.settings)
                 webhooks.verify_event(_headers_sent_once(request), body, secrets, time.time())
                 event_id, kind = webhooks.event_name(body)
             except InvalidEvent as error:
                 raise BadSignature(str(error)) from None
-            new = await run_in_threadpool(_store, door.context, processor, event_id, kind, body)
+            new = await run_in_threadpool(_store, state.context, processor, event_id, kind, body)
         if new:
             log.info("stored event %s of kind %s", event_id, kind)
         return JSONResponse({"received": True})

@@ -95,7 +95,7 @@ class _Wake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._doorbell: Publisher | None = None
+        self._publisher: Publisher | None = None
         self._silent_until = 0.0
         self._warned_at = -WARN_SECONDS
 
@@ -115,9 +115,9 @@ class _Wake:
         if url is None or url.startswith(MEMORY):
             return None
         with self._lock:
-            if self._doorbell is None or self._doorbell.url != url:
-                self._doorbell = Publisher(self._settings, url, socket_seconds=PUBLISH_SOCKET_SECONDS)
-            return self._doorbell
+            if self._publisher is None or self._publisher.url != url:
+                self._publisher = Publisher(self._settings, url, socket_seconds=PUBLISH_SOCKET_SECONDS)
+            return self._publisher
 
     def _fall_silent(self, why: str) -> None:
         now = time.monotonic()

@@ -52,10 +52,10 @@ def trail(world: World, kind: str) -> list[tuple[str, object]]:
         return [(line["who"], line["detail"]) for line in log.entries(connection, kind=kind)["data"]]
 
 
-@pytest.mark.parametrize("door", ["celery", "celery:shop"])
-def test_who_is_linked_to_the_celery_door_stays_so_when_its_clients_are_declared(world: World, door: str) -> None:
+@pytest.mark.parametrize("client", ["celery", "celery:shop"])
+def test_link_to_celery_stays_when_its_clients_are_declared(world: World, client: str) -> None:
     """Until `CELERY_CLIENTS` is set, the Celery task is one requester for all clients; then each client is its own."""
-    refund_id = waiting(world, door)
+    refund_id = waiting(world, client)
     link_person(world.context, "boss", "actor:celery", by=BY)
     with pytest.raises(ActionNotAllowed, match="linked to the same person"):
         approve(world, refund_id, "console/boss")

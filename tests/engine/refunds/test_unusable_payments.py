@@ -51,9 +51,9 @@ def test_the_door_and_the_adapter_agree_on_what_can_be_sent(id: str) -> None:
 
 @pytest.mark.parametrize("id", ["", "ch_a.b", "ch_a/b", "ch_é", " ch_1", "ch_1\n", "re_1", SECRET, "ch_" + "1" * 300])
 def test_and_on_what_can_not(id: str) -> None:
-    with pytest.raises(ValueError, match=r"stripe|secret") as door:
+    with pytest.raises(ValueError, match=r"stripe|secret") as refused:
         check_payment_id("stripe", id)
-    assert not id or id not in str(door.value)
+    assert not id or id not in str(refused.value)
 
 
 def test_no_processor_is_called_as_the_switch_of_all() -> None:

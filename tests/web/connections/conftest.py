@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.web.connections.door import MIB, Door, serving
+from tests.web.connections.served_api import MIB, ServedApi, serving
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +18,14 @@ def url(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def door(url: str) -> Iterator[Door]:
+def api(url: str) -> Iterator[ServedApi]:
     """Give a server without deadlines and with few connections."""
-    with serving(url, connections=40, head_seconds=3600, body_seconds=3600) as door:
-        yield door
+    with serving(url, connections=40, head_seconds=3600, body_seconds=3600) as api:
+        yield api
 
 
 @pytest.fixture(scope="module")
-def hurried(url: str) -> Iterator[Door]:
+def hurried(url: str) -> Iterator[ServedApi]:
     """Give a server with enough connections and short deadlines."""
-    with serving(url, head_seconds=0.5, body_seconds=0.5, body_bytes_per_second=MIB) as door:
-        yield door
+    with serving(url, head_seconds=0.5, body_seconds=0.5, body_bytes_per_second=MIB) as api:
+        yield api

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from tests.support.deployment import wait_until
-from tests.web.connections.door import MIB, PATIENCE_SECONDS, rest
+from tests.web.connections.served_api import MIB, PATIENCE_SECONDS, rest
 
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
@@ -64,7 +64,7 @@ def reading_late(body_seconds: float) -> Iterator[tuple[socket.socket, ReadsLate
         thread.join(PATIENCE_SECONDS)
 
 
-LATE = b"POST / HTTP/1.1\r\nHost: door\r\nConnection: close\r\n"
+LATE = b"POST / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n"
 
 
 # Counted from the request's head, the deadline or a multiple of it is shortly after we ask for the body.

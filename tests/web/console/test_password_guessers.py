@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.support.deployment import wait_until
 from tests.web.client import Web, settings_for
-from tests.web.connections.door import PATIENCE_SECONDS, Door, serving
+from tests.web.connections.served_api import PATIENCE_SECONDS, ServedApi, serving
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of
 
 from refund_worker.engine.access.console_users import create_user
@@ -55,16 +55,16 @@ async def _all_of(line: list[asyncio.Task[bool]]) -> None:
 
 
 @pytest.fixture
-def door(migrated_sqlite_url: str) -> Iterator[Door]:
+def api(migrated_sqlite_url: str) -> Iterator[ServedApi]:
     with build_runtime(settings_for(migrated_sqlite_url), processors=False) as runtime:
         create_user(runtime.context, name="anna", role="viewer", password=PASSWORD)
-    with serving(migrated_sqlite_url) as door:
-        yield door
+    with serving(migrated_sqlite_url) as api:
+        yield api
 
 
-def sign_in(door: Door, address: str, name: str, password: str) -> int:
+def sign_in(api: ServedApi, address: str, name: str, password: str) -> int:
     """Sign in from some address of this machine's own network."""
-    browser = HTTPConnection("127.0.0.1", door.process.port, timeout=PATIENCE_SECONDS, source_address=(address, 0))
+    browser = HTTPConnection("127.0.0.1", api.process.port, timeout=PATIENCE_SECONDS, source_address=(address, 0))
     with contextlib.closing(browser):
         browser.request("GET", "/console/sign-in")
         page = browser.getresponse()
@@ -137,26 +137,26 @@ def test_waiting_sign_in_keeps_its_place_against_later_equal_ones() -> None:
     assert sorted(order) == ["waits", "waits too"]
 
 
-def test_sixty_guessers_block_neither_the_api_nor_the_right_password(door: Door) -> None:
+def test_sixty_guessers_block_neither_the_api_nor_the_right_password(api: ServedApi) -> None:
     statuses: list[int] = []
     names, ended = itertools.count(), threading.Event()
 
     def guess(address: str) -> None:
         while not ended.is_set():
             with contextlib.suppress(OSError, HTTPException):  # a person who waits behind others for a minute leaves
-                statuses.append(sign_in(door, address, f"nobody-{next(names)}", "wrong wrong wrong"))
+                statuses.append(sign_in(api, address, f"nobody-{next(names)}", "wrong wrong wrong"))
 
     guessers = [threading.Thread(target=guess, args=(f"127.0.1.{number}",)) for number in range(1, GUESSERS + 1)]
     for each in guessers:
         each.start()
     try:
-        assert [door.listed() for _ in range(10)] == [200] * 10
-        assert door.health() == 200
-        assert sign_in(door, "127.0.2.1", "anna", PASSWORD) == 303
+        assert [api.listed() for _ in range(10)] == [200] * 10
+        assert api.health() == 200
+        assert sign_in(api, "127.0.2.1", "anna", PASSWORD) == 303
         wait_until(lambda: 403 in statuses, PATIENCE_SECONDS)
     finally:
         ended.set()
-        door.process.crash()  # this ends all requests that still wait
+        api.process.crash()  # this ends all requests that still wait
         for each in guessers:
             each.join(PATIENCE_SECONDS)
     assert set(statuses) <= {403, 429}

@@ -90,7 +90,7 @@ def test_form_sent_after_the_session_ended_does_nothing_and_leads_back(web: Web)
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     person.cookies.clear()
     page = "/console/add-credits?customer=cust-1"
-    sent = person.post("/add-credits", form | {"credits": "7", "reason": "x"}, Referer=f"http://door{page}")
+    sent = person.post("/add-credits", form | {"credits": "7", "reason": "x"}, Referer=f"http://api.test{page}")
     asked = person.follow(sent)
     assert "Your session had ended. Nothing was done; sign in and try again." in text_of(asked)
     assert _balance(web) == 150
@@ -102,10 +102,10 @@ def test_form_sent_after_the_session_ended_does_nothing_and_leads_back(web: Web)
     ("referer", "back"),
     [
         ("http://elsewhere/console/settings", None),
-        ("https://door/console/settings", None),
-        ("http://door/v1/refunds", "/console/"),
-        ("http://door/console/refunds/rf_1/approve", "/console/refunds/rf_1"),
-        ("http://door/console/refunds/rf_1/retry", "/console/refunds/rf_1/retry"),
+        ("https://api.test/console/settings", None),
+        ("http://api.test/v1/refunds", "/console/"),
+        ("http://api.test/console/refunds/rf_1/approve", "/console/refunds/rf_1"),
+        ("http://api.test/console/refunds/rf_1/retry", "/console/refunds/rf_1/retry"),
         ("", None),
     ],
 )

@@ -21,15 +21,15 @@ LIMIT_MAX = 1_000
 _CUT = "…"
 
 
-def keep_refused(context: Context, door: str, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
-    """Store that the entry point `door` refused the request `fields`, and why. Secrets are redacted and long text is
+def keep_refused(context: Context, entry_point: str, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:
+    """Store that an entry point refused the request `fields`, and why. Secrets are redacted and long text is
     cut.
 
     Raises `Unavailable` if the database cannot be used.
     """
     asked = {name: value for name, value in fields.items() if name not in ("client", "idempotency_key")}
     row = {
-        "door": door,
+        "door": entry_point,
         "client": _name(fields.get("client")),
         "idempotency_key": _name(fields.get("idempotency_key")),
         "code": refusal.code,

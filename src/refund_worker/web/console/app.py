@@ -48,7 +48,7 @@ ROUTERS = tuple(part.router for part in _PARTS)
 
 
 def create_console() -> FastAPI:
-    """Return the application; its parent mounts it at `PREFIX` and sets `state.door` and `state.hashing` first.
+    """Return the application; its parent mounts it at `PREFIX` and sets `state.shared` and `state.hashing` first.
 
     Raises `RuntimeError` for a route without a line in `permissions.RULES`.
     """

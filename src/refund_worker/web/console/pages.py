@@ -34,7 +34,7 @@ from refund_worker.web.console.labels import (
 )
 from refund_worker.web.console.permissions import may
 from refund_worker.web.console.timeline import in_money
-from refund_worker.web.dependencies import Door
+from refund_worker.web.dependencies import AppState
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
@@ -176,10 +176,10 @@ class Page:
     """One request to the console: its session, its form, and the ways to answer it."""
 
     def __init__(self, request: Request) -> None:
-        door: Door = request.app.state.door
+        state: AppState = request.app.state.shared
         self.request = request
-        self.settings: Settings = door.settings
-        self.context: Context = door.context
+        self.settings: Settings = state.settings
+        self.context: Context = state.context
         self.session: ConsoleSession | None = getattr(request.state, "session", None)
         self.form: Mapping[str, str] = getattr(request.state, "form", {})
 

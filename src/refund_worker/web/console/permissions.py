@@ -22,7 +22,7 @@ from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.password_hashing import Hashing
 from refund_worker.web.cookies import cookie_of
-from refund_worker.web.dependencies import Door
+from refund_worker.web.dependencies import AppState
 from refund_worker.web.problems import BodyTooLarge, Forbidden
 
 FORM_BYTES_MAX = 64 * 1024
@@ -123,8 +123,8 @@ def cookie_name(request: Request) -> str:
 
 def is_secure(request: Request) -> bool:
     """Return True if the connection uses TLS; in production it does, here or at a proxy in front."""
-    door: Door = request.app.state.door
-    return request.url.scheme == "https" or door.settings.environment == "production"
+    state: AppState = request.app.state.shared
+    return request.url.scheme == "https" or state.settings.environment == "production"
 
 
 async def console_guard(request: Request) -> None:
@@ -167,21 +167,21 @@ def _refuse_nul(request: Request) -> None:
 
 async def session_of(request: Request) -> ConsoleSession | None:
     """Return the session of the request's cookie, or None without a valid one."""
-    door: Door = request.app.state.door
+    state: AppState = request.app.state.shared
     cookie = cookie_of(request, cookie_name(request))
     if not cookie:
         return None
     seen = REFRESH not in request.headers
-    return await run_in_threadpool(console_users.find_session, door.context, cookie, seen=seen)
+    return await run_in_threadpool(console_users.find_session, state.context, cookie, seen=seen)
 
 
 async def _confirm(request: Request, session: ConsoleSession, password: str | None) -> None:
     if password is None:
         raise PasswordNeeded
-    door: Door = request.app.state.door
+    state: AppState = request.app.state.shared
     try:
         await hashing_of(request).run(
-            address_of(request), console_users.confirm, door.context, session, password=password
+            address_of(request), console_users.confirm, state.context, session, password=password
         )
     except console_users.WrongPassword:
         # The user is already known here, so the message may say that it is the password that is wrong.

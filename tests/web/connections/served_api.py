@@ -21,13 +21,13 @@ from refund_worker.runtime import build_runtime
 # Time for connections that must end on their own; far above the normal time, for a busy machine.
 PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
-GET = b"GET /v1/refunds HTTP/1.1\r\nHost: door\r\n\r\n"
+GET = b"GET /v1/refunds HTTP/1.1\r\nHost: api\r\n\r\n"
 _names = itertools.count(1)
-HOOK = b"POST /webhooks/stripe HTTP/1.1\r\nHost: door\r\nStripe-Signature: t=1,v1=00\r\n"
+HOOK = b"POST /webhooks/stripe HTTP/1.1\r\nHost: api\r\nStripe-Signature: t=1,v1=00\r\n"
 
 
 @dataclass
-class Door:
+class ServedApi:
     process: WebProcess
     key: str
 
@@ -50,11 +50,11 @@ class Door:
 
 
 @contextlib.contextmanager
-def serving(url: str, **limits: float) -> Iterator[Door]:
+def serving(url: str, **limits: float) -> Iterator[ServedApi]:
     with build_runtime(settings_for(url), processors=False) as runtime:
         key = create_key(runtime.context, name=f"admin-{next(_names)}", client="backend", role="admin")
     with WebProcess(url, limits=limits) as process:
-        yield Door(process, key)
+        yield ServedApi(process, key)
 
 
 def rest(connection: socket.socket) -> bytes:
