@@ -17,6 +17,7 @@ import pytest
 import redis
 from hypothesis import settings as hypothesis_settings
 
+from tests.support.memory_folder import use_memory_folder
 from tests.support.servers import PostgresDatabases, PostgresServer, ValkeyServer
 from tests.support.skipped import THIRD_PARTY, leave_out, summarise
 from tests.support.stripe_mock import ThirdPartyMissing, ThirdPartyStripe
@@ -31,6 +32,7 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" i
 
 
 def pytest_configure() -> None:
+    use_memory_folder()
     if "TZ" not in os.environ and ODD_TIME_ZONE in zoneinfo.available_timezones():
         os.environ["TZ"] = ODD_TIME_ZONE
         time.tzset()

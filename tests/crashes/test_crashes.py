@@ -9,7 +9,7 @@ from tests.crashes.crash_run import Crashed, CrashRun, run_path, trace_of
 from tests.crashes.paths import PATHS, Path
 
 # Each n-th pair runs. It is a prime, so that over all paths all kinds of points are paired.
-EVERY = 199
+EVERY = 997
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)

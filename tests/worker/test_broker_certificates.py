@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from tests.support.tls_server import ANOTHER, AUTHORITY, HERE, TlsServer
+from tests.worker.tls_server import ANOTHER, AUTHORITY, HERE, TlsServer
 
 from refund_worker.cli import doctor
 from refund_worker.errors import BadSettings
@@ -63,7 +63,7 @@ def password_arrived(server: TlsServer, entry_point: EntryPoint, settings: Setti
     with server, contextlib.suppress(Exception):
         entry_point(settings)
     assert server.clients > 0
-    return PASSWORD.encode() in server.heard
+    return PASSWORD.encode() in server.received
 
 
 @all_entry_points

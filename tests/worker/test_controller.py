@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support import unpicklable
-from tests.support.unpicklable import PLACES, TASKS_SENT
+from tests.worker import unpicklable
+from tests.worker.unpicklable import PLACES, TASKS_SENT
 
 from refund_worker.worker.celery_app.controller import Worker
 

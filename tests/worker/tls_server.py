@@ -30,7 +30,7 @@ def _amqp_start() -> bytes:
 class TlsServer:
     """Listens on a free port of 127.0.0.1.
 
-    `heard` is everything that came through TLS, from all clients. No login succeeds.
+    `received` is everything that came through TLS, from all clients. No login succeeds.
     """
 
     def __init__(self, certificate: str) -> None:
@@ -38,7 +38,7 @@ class TlsServer:
         self._context.load_cert_chain(CERTIFICATES / f"{certificate}.pem", CERTIFICATES / "server.key")
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self.heard, self.clients = b"", 0
+        self.received, self.clients = b"", 0
         self._thread = threading.Thread(target=self._serve)
 
     def _serve(self) -> None:
@@ -54,10 +54,10 @@ class TlsServer:
 
     def _hear(self, client: ssl.SSLSocket) -> None:
         first = client.recv(4096)
-        self.heard += first
+        self.received += first
         if first.startswith(b"AMQP"):
             client.sendall(_amqp_start())
-            self.heard += client.recv(4096)
+            self.received += client.recv(4096)
         else:
             client.sendall(b"-ERR nobody is let in\r\n" * 3)
 
