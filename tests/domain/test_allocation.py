@@ -66,7 +66,7 @@ def test_any_parts_return_exactly_the_payment_in_currency_steps(
 def test_after_outside_refunds_all_whole_steps_are_returned(
     amount: int, gone: int, currency: str, parts: list[int]
 ) -> None:
-    payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
+    payment = a_payment(1, amount, 1_000, currency=currency).after_refunds_elsewhere(None, gone)
     gone, step = payment.money_taken, STEPS.get(currency, 1)
     for part in [*parts, payment.credits_left]:
         shares = allocate(min(part, payment.credits_left), [payment], "newest_first")
@@ -74,13 +74,16 @@ def test_after_outside_refunds_all_whole_steps_are_returned(
             assert share.amount_minor % step == 0
             payment = taken(payment, share.payment_credits, share.amount_minor)
             assert share.unreturnable_minor == (0 if payment.credits_left else amount - payment.money_taken)
-    if gone < amount and payment.credits_taken > a_payment(1, amount, 1_000).with_gone(None, gone).credits_taken:
+    if (
+        gone < amount
+        and payment.credits_taken > a_payment(1, amount, 1_000).after_refunds_elsewhere(None, gone).credits_taken
+    ):
         assert payment.money_taken - gone == (amount - gone) // step * step
 
 
 @given(st.integers(100, 10**6), st.integers(0, 10**6), st.sampled_from(["USD", "ISK", "KWD"]), st.integers(1, 10**6))
 def test_credits_for_an_amount_are_the_fewest_that_cover_it(amount: int, gone: int, currency: str, wanted: int) -> None:
-    payment = a_payment(1, amount, 1_000, currency=currency).with_gone(None, gone)
+    payment = a_payment(1, amount, 1_000, currency=currency).after_refunds_elsewhere(None, gone)
     wanted = min(wanted, payment.money_left) // payment.step * payment.step
     if payment.credits_left and wanted:
         credits = payment.credits_for(wanted)
@@ -192,8 +195,8 @@ def test_overdrawn_payment_has_zero_left() -> None:
 
 
 def test_money_captured_beyond_the_amount_is_ignored() -> None:
-    assert a_payment(1).with_gone(2_000, 0).money_left == 1_000
-    assert a_payment(1).with_gone(400, 100).money_left == 300
+    assert a_payment(1).after_refunds_elsewhere(2_000, 0).money_left == 1_000
+    assert a_payment(1).after_refunds_elsewhere(400, 100).money_left == 300
 
 
 def test_payment_without_credits_left_replaces_nothing() -> None:

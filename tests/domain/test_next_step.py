@@ -116,7 +116,7 @@ def refused() -> Refund:
 
 
 def test_failed_leg_is_replaced_over_another_payment() -> None:
-    decision = next_step(refused(), START + 2, POLICY, rooms=[a_payment(1), a_payment(9)])
+    decision = next_step(refused(), START + 2, POLICY, payments=[a_payment(1), a_payment(9)])
     other = decision.after.legs[1]
     assert (other.leg_id, other.payment_id, other.amount_minor, other.replaces) == ("r-2", "pay9", 1_000, "r-1")
     assert decision.after.legs[0].reallocated
@@ -127,7 +127,7 @@ def test_failed_leg_is_replaced_over_another_payment() -> None:
 
 
 @pytest.mark.parametrize(
-    "rooms",
+    "payments",
     [
         [],
         [a_payment(1)],
@@ -135,8 +135,8 @@ def test_failed_leg_is_replaced_over_another_payment() -> None:
         [a_payment(9, credits_taken=100, money_taken=1_000)],
     ],
 )
-def test_without_another_payment_the_credits_are_returned(rooms: list[RefundablePayment]) -> None:
-    decision = next_step(refused(), START + 2, POLICY, rooms=rooms)
+def test_without_another_payment_the_credits_are_returned(payments: list[RefundablePayment]) -> None:
+    decision = next_step(refused(), START + 2, POLICY, payments=payments)
     assert (decision.after.status, decision.calls) == (RefundStatus.REVERSING, ())
     ended = next_step(decision.after, START + 3, POLICY)
     assert (ended.after.status, ended.customer.balance, ended.calls) == (RefundStatus.FAILED, 100, ())
@@ -147,7 +147,7 @@ def test_rest_of_another_legs_payment_can_be_used() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(refund, REFUSED).after
     half_taken = a_payment(9, amount_minor=3_000, credits=300, credits_taken=100, money_taken=1_000)
-    decision = next_step(failed, START + 2, POLICY, rooms=[half_taken])
+    decision = next_step(failed, START + 2, POLICY, payments=[half_taken])
     third = decision.after.legs[2]
     assert (third.payment_id, third.amount_minor, third.replaces) == ("pay9", 1_000, "r-1")
     assert decision.payments == {"pay9": PaymentDelta(100, 1_000)}
@@ -157,7 +157,7 @@ def test_two_failed_legs_never_use_the_same_credits_twice() -> None:
     refund = begun(a_leg(), a_leg(2, payment_id="pay9", processor_payment_id="ch_9"))
     failed = answer(answer(refund, REFUSED).after, REFUSED, number=2).after
     last = a_payment(8, amount_minor=1_500, credits=150)
-    decision = next_step(failed, START + 2, POLICY, rooms=[last])
+    decision = next_step(failed, START + 2, POLICY, payments=[last])
     assert [leg.amount_minor for leg in decision.after.legs[2:]] == [1_000, 500]
     assert decision.payments == {"pay8": PaymentDelta(150, 1_500)}
     assert sum(leg.reversed_credits for leg in decision.after.legs) == 50
@@ -165,7 +165,7 @@ def test_two_failed_legs_never_use_the_same_credits_twice() -> None:
 
 def test_part_that_cannot_be_replaced_is_returned_once() -> None:
     small = a_payment(9, amount_minor=300, credits=30)
-    decision = next_step(refused(), START + 2, POLICY, rooms=[small])
+    decision = next_step(refused(), START + 2, POLICY, payments=[small])
     assert [leg.amount_minor for leg in decision.after.legs] == [1_000, 300]
     assert decision.after.legs[0].reversed_credits == 70
     paid = answer(
@@ -176,9 +176,9 @@ def test_part_that_cannot_be_replaced_is_returned_once() -> None:
 
 
 def test_replacement_never_uses_a_payment_that_failed_before() -> None:
-    once = next_step(refused(), START + 2, POLICY, rooms=[a_payment(9)]).after
+    once = next_step(refused(), START + 2, POLICY, payments=[a_payment(9)]).after
     twice = answer(once, REFUSED, number=2).after
-    decision = next_step(twice, START + 4, POLICY, rooms=[a_payment(1), a_payment(9)])
+    decision = next_step(twice, START + 4, POLICY, payments=[a_payment(1), a_payment(9)])
     assert len(decision.after.legs) == 2
     assert decision.after.status is RefundStatus.REVERSING
 

@@ -57,7 +57,7 @@ class World:
         spent = min(bought // 3, SPENT)
         self.start = bought - spent
         self.customer = CustomerAccount(customer_id="c", balance=self.start, bought=bought, net_spent=spent)
-        self.room = RefundableTransaction(
+        self.transaction = RefundableTransaction(
             transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=max(1, spent)
         )
         self.refunds: dict[str, Refund] = {}
@@ -74,7 +74,7 @@ class World:
             request,
             refund_id=f"r{len(self.refunds) + 1}",
             customer=self.customer,
-            transaction=self.room if request.transaction_id else None,
+            transaction=self.transaction if request.transaction_id else None,
             payments=list(self.payments.values()),
             now=self.now,
             allocation=self.policy.allocation,
@@ -90,9 +90,9 @@ class World:
     def process(self, refund_id: str, paused: bool = False) -> tuple[Call, ...]:
         """Decide the next step of a refund, and return its calls."""
         refund = self.refunds[refund_id]
-        rooms = list(self.payments.values()) if unplaced_legs(refund) else []
+        payments = list(self.payments.values()) if unplaced_legs(refund) else []
         decision = next_step(
-            refund, self.now, self.policy, paused={"p": SendBlock(self.now + 60)} if paused else {}, rooms=rooms
+            refund, self.now, self.policy, paused={"p": SendBlock(self.now + 60)} if paused else {}, payments=payments
         )
         self.write(decision)
         for call in decision.calls:
@@ -126,7 +126,7 @@ class World:
         self.customer = self.customer.after(decision.customer)
         for payment_id, delta in decision.payments.items():
             self._take(payment_id, delta.credits, delta.minor)
-        self.room = replace(self.room, taken=self.room.taken + decision.transaction_credits)
+        self.transaction = replace(self.transaction, taken=self.transaction.taken + decision.transaction_credits)
         for posting in decision.postings:
             assert posting.transaction_id not in self.ledger_posted, f"{posting.transaction_id} is posted twice"
             self.ledger_posted.add(posting.transaction_id)
@@ -146,7 +146,7 @@ class World:
             if r.kind is Kind.WITHDRAWAL and not r.ledger_posted and r.status is not RefundStatus.CANCELED
         )
         assert c.withdrawn == sum(_withdrawn(r) for r in self.refunds.values())
-        assert 0 <= self.room.taken <= self.room.credits
+        assert 0 <= self.transaction.taken <= self.transaction.credits
         self._check_payments()
         assert self.accounts[CLEARING, CREDITS] == sum(_in_clearing(r) for r in self.refunds.values())
         for refund in self.refunds.values():

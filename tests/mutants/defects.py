@@ -184,8 +184,8 @@ DEFECTS = (
     Defect(
         "two failed legs take the same room of another payment",
         DOMAIN + "next_step.py",
-        "= rooms[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)",
-        "= rooms[other.payment_id]",
+        "= by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)",
+        "= by_id[other.payment_id]",
         ("tests/domain/test_next_step.py",),
     ),
     Defect(
@@ -1120,8 +1120,8 @@ DEFECTS = (
     Defect(
         "money that went back elsewhere leaves its room",
         STORE + "accounts.py",
-        "payment.with_gone(captured, refunded + outside)",
-        "payment.with_gone(captured, refunded)",
+        "payment.after_refunds_elsewhere(captured, refunded + outside)",
+        "payment.after_refunds_elsewhere(captured, refunded)",
         PAYMENT_CHECK,
     ),
     Defect(
@@ -1298,8 +1298,8 @@ DEFECTS = (
     Defect(
         "a stand-in payment is not looked at beside other refunds",
         ENGINE + "refunds/payment_facts.py",
-        """    return ahead | {room""",
-        """    return ahead or {room""",
+        """    return ahead | {payment""",
+        """    return ahead or {payment""",
         (
             "tests/engine/refunds/test_payment_check.py"
             "::test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it",
@@ -2057,7 +2057,7 @@ DEFECTS = (
     Defect(
         "room for a large body is not given back",
         WEB + "request_body.py",
-        "        room.give_back(taken)\n",
+        "        budget.give_back(taken)\n",
         "        pass\n",
         ("tests/web/test_large_bodies.py",),
     ),

@@ -29,5 +29,5 @@ def test_payments_of_several_refunds_are_recounted_together() -> None:
         payments.insert_payments(connection, records, 1.0)
         accounts.change_payments(connection, {"p1": PaymentDelta(10, 10), "p2": PaymentDelta(20, 20)})
         accounts.recount_payments(connection, ["p1", "p2"])
-        rooms = accounts.refundable_payments(connection, ["c1"])["c1"]
-    assert [(room.credits_taken, room.money_taken) for room in rooms] == [(0, 0), (0, 0)]
+        refundable = accounts.refundable_payments(connection, ["c1"])["c1"]
+    assert [(payment.credits_taken, payment.money_taken) for payment in refundable] == [(0, 0), (0, 0)]

@@ -23,8 +23,8 @@ def test_payment_cannot_be_overdrawn_or_released_twice(database: Database, chang
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_payments(connection, {"pay1": change})
     with database.read() as connection:
-        room = {p.payment_id: p for p in accounts.refundable_payments(connection, ["c"])["c"]}["pay1"]
-    assert (room.credits_taken, room.money_taken) == (0, 0)
+        payment = {p.payment_id: p for p in accounts.refundable_payments(connection, ["c"])["c"]}["pay1"]
+    assert (payment.credits_taken, payment.money_taken) == (0, 0)
 
 
 @pytest.mark.parametrize("change", [AccountDelta(held=-1), AccountDelta(net_spent=-1), AccountDelta(withdrawn=-1)])
@@ -35,13 +35,13 @@ def test_sums_of_a_customer_cannot_fall_below_zero(database: Database, change: A
 
 @pytest.mark.parametrize("credits", [51, -1])
 def test_transaction_cannot_be_overdrawn_or_released_twice(database: Database, credits: int) -> None:
-    room = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
+    refundable = RefundableTransaction(transaction_id="t", customer_id="c", kind=EntryKind.SPEND, credits=50)
     with database.write() as connection:
-        accounts.insert_transactions(connection, [room])
+        accounts.insert_transactions(connection, [refundable])
     with pytest.raises(IntegrityError), database.write() as connection:
         accounts.change_transactions(connection, {"t": credits})
     with database.read() as connection:
-        assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": room}
+        assert accounts.refundable_transactions(connection, ["t", "x"]) == {"t": refundable}
 
 
 def test_idempotency_key_is_unique_per_client(database: Database) -> None:

@@ -25,7 +25,7 @@ from refund_worker.web.request_body import (
     FREE_BYTES,
     ROW_BYTES,
     ROW_BYTES_MAX,
-    Room,
+    ByteBudget,
     rows_of,
 )
 
@@ -172,15 +172,15 @@ def test_a_row_without_an_end_is_refused() -> None:
 
 
 def test_body_memory_is_used_to_the_last_byte_and_no_further() -> None:
-    room = Room(10)
-    room.take(4)
-    room.take(6)
+    budget = ByteBudget(10)
+    budget.take(4)
+    budget.take(6)
     with pytest.raises(Crowded):
-        room.take(1)
-    room.give_back(6)
-    room.check(6)
+        budget.take(1)
+    budget.give_back(6)
+    budget.check(6)
     with pytest.raises(Crowded):
-        room.check(7)
+        budget.check(7)
 
 
 def test_a_body_and_a_batch_may_be_as_large_as_the_documentation_says() -> None:

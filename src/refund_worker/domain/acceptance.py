@@ -305,19 +305,19 @@ def _shares(
 def _payments_to_use(
     request: RefundRequest, credits: int, payments: Sequence[RefundablePayment]
 ) -> list[RefundablePayment]:
-    with_room = [p for p in payments if p.credits_left > 0]
-    if sum(p.credits_left for p in with_room) < credits:
+    refundable = [p for p in payments if p.credits_left > 0]
+    if sum(p.credits_left for p in refundable) < credits:
         raise NoRefundablePayment(f"the customer's payments have no room for {credits} credits")
-    currencies = sorted({p.currency for p in with_room})
+    currencies = sorted({p.currency for p in refundable})
     if request.currency is None:
         if len(currencies) > 1:
             raise CurrencyMismatch(
                 f"the customer paid in {', '.join(currencies)}: say which currency", field="currency"
             )
-        return with_room
+        return refundable
     if all(p.currency != request.currency for p in payments):
         raise CurrencyMismatch(f"no payment in {request.currency}: there are {', '.join(currencies)}", field="currency")
-    fitting = [p for p in with_room if p.currency == request.currency]
+    fitting = [p for p in refundable if p.currency == request.currency]
     if sum(p.credits_left for p in fitting) < credits:
         raise NoRefundablePayment(f"the customer's payments in {request.currency} have no room for {credits} credits")
     return fitting

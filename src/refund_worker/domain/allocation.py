@@ -46,19 +46,19 @@ class RefundablePayment:
         """Return the minor units that no refund can ever return, because they are less than a step of the currency."""
         return max(0, self.amount_minor - self.money_taken) - self.money_left
 
-    def with_gone(self, captured_minor: int | None, gone_minor: int) -> RefundablePayment:
+    def after_refunds_elsewhere(self, captured_minor: int | None, refunded_minor: int) -> RefundablePayment:
         """Return the payment with less left: less was captured, or `gone_minor` went back elsewhere.
 
         The money that went back takes its share of the credits with it. Money captured beyond the amount paid for
         something else.
         """
         amount_minor = self.amount_minor if captured_minor is None else min(self.amount_minor, captured_minor)
-        gone_minor = min(gone_minor, amount_minor)
+        refunded_minor = min(refunded_minor, amount_minor)
         return replace(
             self,
             amount_minor=amount_minor,
-            credits_taken=self.credits_taken + proportion(self.credits, gone_minor, amount_minor),
-            money_taken=self.money_taken + gone_minor,
+            credits_taken=self.credits_taken + proportion(self.credits, refunded_minor, amount_minor),
+            money_taken=self.money_taken + refunded_minor,
         )
 
     def after_reserving(self, credits: int, amount_minor: int) -> RefundablePayment:
@@ -147,16 +147,16 @@ def _one_after_another(credits: int, payments: Sequence[RefundablePayment]) -> l
     return parts
 
 
-def _one_after_another_up_to(total: int, rooms: Sequence[int]) -> list[int]:
+def _one_after_another_up_to(total: int, amounts_left: Sequence[int]) -> list[int]:
     parts = []
-    for room in rooms:
-        parts.append(min(total, room))
+    for left in amounts_left:
+        parts.append(min(total, left))
         total -= parts[-1]
     return parts
 
 
 def _pro_rata(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:
-    rooms = [p.credits_left for p in payments]
-    if sum(rooms) < credits:
+    amounts_left = [p.credits_left for p in payments]
+    if sum(amounts_left) < credits:
         raise ValueError("not enough room on the payments")
-    return list(split(credits, rooms)) if rooms else []
+    return list(split(credits, amounts_left)) if amounts_left else []

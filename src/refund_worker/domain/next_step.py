@@ -76,13 +76,13 @@ def next_step(
     policy: Policy,
     *,
     paused: Mapping[str, SendBlock] = NOTHING_PAUSED,
-    rooms: Iterable[RefundablePayment] = (),
+    payments: Iterable[RefundablePayment] = (),
     suspect: Collection[str] = (),
     facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
 ) -> Decision:
     """Decide what a refund does that was claimed because something is due. `now` is in epoch seconds.
 
-    `paused` are the blocks on sends by processor. `rooms` are the customer's payments, read under the lock; they are
+    `paused` are the blocks on sends by processor. `payments` are the customer's payments, read under the lock; they are
     needed only if `unplaced_legs(refund)` is not empty. `suspect` are the payments that others are known to have
     refunded. `facts` are the known facts of the payments by payment_id; a payment without any is not checked.
     """
@@ -97,7 +97,7 @@ def next_step(
             builder.transition_leg(
                 leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
             )
-    _replace_failed_legs(builder, rooms)
+    _replace_failed_legs(builder, payments)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
             if _is_due(leg, now):
@@ -150,12 +150,16 @@ def _return_credits(builder: DecisionBuilder) -> None:
 
 
 def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
-    rooms = {payment.payment_id: payment for payment in payments}
+    by_id = {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
         # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
         refused = {other.payment_id for other in builder.legs.values() if other.status in UNPAID_FINAL}
-        open_rooms = [r for r in rooms.values() if r.currency == leg.currency and r.payment_id not in refused]
-        shares, unplaced = replace_share(leg.amount_minor, leg.credits, open_rooms, builder.policy.allocation)
+        usable = [
+            payment
+            for payment in by_id.values()
+            if payment.currency == leg.currency and payment.payment_id not in refused
+        ]
+        shares, unplaced = replace_share(leg.amount_minor, leg.credits, usable, builder.policy.allocation)
         for share in shares:
             other = Leg(
                 leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
@@ -171,7 +175,7 @@ def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[Refundable
                 next_at=builder.now,
             )
             builder.legs[other.leg_id] = other
-            rooms[other.payment_id] = rooms[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)
+            by_id[other.payment_id] = by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)
             builder.record_event(
                 "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
             )

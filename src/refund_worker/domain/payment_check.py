@@ -180,13 +180,13 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
         hold_for_payment(builder, leg, REFUNDED_ELSEWHERE, problem)
         return None
     credits, rest_credits = split(leg.credits, (left_minor, rest_minor)) if leg.credits else (0, 0)
-    of_room, rest_of_room = split(leg.payment_credits, (left_minor, rest_minor))
+    payment_credits, rest_payment_credits = split(leg.payment_credits, (left_minor, rest_minor))
     rest = replace(
         leg,
         leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
         amount_minor=rest_minor,
         credits=rest_credits,
-        payment_credits=rest_of_room,
+        payment_credits=rest_payment_credits,
         attention_code=None,
     )
     hold_for_payment(builder, rest, REFUNDED_ELSEWHERE, problem)
@@ -194,7 +194,7 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
         leg,
         amount_minor=left_minor,
         credits=credits,
-        payment_credits=of_room,
+        payment_credits=payment_credits,
         unreturnable_minor=0,
         attention_code=None,
     )

@@ -83,7 +83,9 @@ def refundable_payments(connection: Connection, customer_ids: Collection[str]) -
     for customer_id, captured, refunded, outside, *values in rows:
         payment = _payment(values)
         untouched = captured is None and not refunded and not outside
-        found[customer_id].append(payment if untouched else payment.with_gone(captured, refunded + outside))
+        found[customer_id].append(
+            payment if untouched else payment.after_refunds_elsewhere(captured, refunded + outside)
+        )
     return found
 
 

@@ -25,7 +25,7 @@ from refund_worker.web.dependencies import AppState, Wake
 from refund_worker.web.middleware import Edge
 from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
-from refund_worker.web.request_body import Rooms
+from refund_worker.web.request_body import BodyMemory
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 
@@ -71,7 +71,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | 
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.rooms = Rooms()
+    app.state.body_memory = BodyMemory()
     problems.install(app)
     for router in routers:
         app.include_router(router)

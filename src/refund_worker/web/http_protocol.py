@@ -108,16 +108,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _TimedFlow(transport, self.loop.time, self._on_waited)
         if len(self.connections) > self._limits.connections:
-            self._make_room()
+            self._evict()
         self._watch()
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         others = (each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self)
         waiting = [(rank, each._owed_since, each) for each in others if (rank := each._rank()) is not None]
         if waiting:
-            _, _, given_up = min(waiting, key=lambda found: found[:2])
-            self.connections.discard(given_up)  # asyncio reports the loss later, and new connections may come before
-            given_up.transport.abort()
+            _, _, evicted = min(waiting, key=lambda found: found[:2])
+            self.connections.discard(evicted)  # asyncio reports the loss later, and new connections may come before
+            evicted.transport.abort()
         elif len(self.connections) > self._limits.connections + SPARE_PLACES:
             self.transport.abort()
 

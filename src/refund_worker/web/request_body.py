@@ -44,7 +44,7 @@ def json_body(model: type[SomeBody], *, may_be_empty: bool = False) -> Callable[
             if len(raw) <= FREE_BYTES:
                 return _parsed(model, raw)
             # A megabyte of brackets takes half a second, which would block all other requests.
-            async with rooms_of(request).parsing:
+            async with body_memory_of(request).parsing:
                 return await run_in_threadpool(_parsed, model, raw)
 
     return read
@@ -62,7 +62,7 @@ def check_is_json(request: Request) -> None:
         raise NotJson("send the body as application/json in UTF-8")
 
 
-class Room:
+class ByteBudget:
     """Number of bytes of bodies that may be in memory at a time; used on one event loop."""
 
     def __init__(self, bytes_max: int) -> None:
@@ -83,18 +83,18 @@ class Room:
         self._free += size
 
 
-class Rooms:
+class BodyMemory:
     """Memory for large bodies in one process, and the number of bodies parsed at a time."""
 
     def __init__(self) -> None:
-        self.bodies, self.batches = Room(BODIES_BYTES_MAX), Room(BATCHES_BYTES_MAX)
+        self.bodies, self.batches = ByteBudget(BODIES_BYTES_MAX), ByteBudget(BATCHES_BYTES_MAX)
         self.parsing = asyncio.Semaphore(PARSED_AT_ONCE)
 
 
-def rooms_of(request: Request) -> Rooms:
+def body_memory_of(request: Request) -> BodyMemory:
     """Return the body memory of this process."""
-    rooms: Rooms = request.app.state.rooms
-    return rooms
+    body_memory: BodyMemory = request.app.state.body_memory
+    return body_memory
 
 
 @asynccontextmanager
@@ -104,13 +104,13 @@ async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytear
     Raises `BodyTooLarge` as soon as that is known, by the header Content-Length first. Raises `Crowded` if there is no
     memory for it, and `SignatureInvalid` if another body was signed.
     """
-    rooms = rooms_of(request)
-    room = rooms.bodies if bytes_max <= BODY_BYTES_MAX else rooms.batches
-    said = request.headers.get("content-length", "")
-    length = int(said[:20]) if said.isascii() and said.isdigit() else 0
+    memory = body_memory_of(request)
+    budget = memory.bodies if bytes_max <= BODY_BYTES_MAX else memory.batches
+    declared = request.headers.get("content-length", "")
+    length = int(declared[:20]) if declared.isascii() and declared.isdigit() else 0
     if length > bytes_max:
         raise _too_large(bytes_max)
-    room.check(max(0, length - FREE_BYTES))
+    budget.check(max(0, length - FREE_BYTES))
     body, its_hash, taken = bytearray(), hashlib.sha256(), 0
     try:
         async for chunk in request.stream():
@@ -118,14 +118,14 @@ async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytear
             if size > bytes_max:
                 raise _too_large(bytes_max)
             more = max(0, size - FREE_BYTES) - taken
-            room.take(more)
+            budget.take(more)
             taken += more
             body += chunk
             its_hash.update(chunk)
         check_body(request, its_hash.hexdigest())
         yield body
     finally:
-        room.give_back(taken)
+        budget.give_back(taken)
 
 
 def _too_large(bytes_max: int) -> BodyTooLarge:

@@ -155,12 +155,12 @@ class Scheduler:
         waiting = publisher.waiting(bulk=bulk)
         if waiting == 0:
             published.forget()
-        room = MESSAGES_MAX - waiting
-        if room <= 0:
+        messages_left = MESSAGES_MAX - waiting
+        if messages_left <= 0:
             return
         # The oldest may all wait in the queue already: read more than fit.
         limit = MESSAGES_MAX * 2 * publisher.ids_per_message
-        ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: room * publisher.ids_per_message]
+        ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: messages_left * publisher.ids_per_message]
         if ids:
             publisher.publish(ids, bulk=bulk)
             published.remember(ids)

@@ -59,13 +59,13 @@ def correct(
         ledger_store.insert_postings(connection, [posting])
         accounts.change_customers(connection, {customer_id: AccountDelta(balance=credits)})
         if credits < 0:
-            room = RefundableTransaction(
+            refundable = RefundableTransaction(
                 transaction_id=posting.transaction_id,
                 customer_id=customer_id,
                 kind=EntryKind.CORRECTION,
                 credits=-credits,
             )
-            accounts.insert_transactions(connection, [room])
+            accounts.insert_transactions(connection, [refundable])
         idempotency.insert_act(connection, client, idempotency_key, json.dumps(body), posting.transaction_id, now)
         return _transaction(connection, posting.transaction_id), True
 
@@ -150,8 +150,8 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
         return
     if kind != EntryKind.CORRECTION or row["refund_id"]:
         raise NotReversible(f"a {kind} cannot be reversed: only corrections and credit refunds to the balance can")
-    room = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
-    if room is not None and room.taken:
+    refundable = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
+    if refundable is not None and refundable.taken:
         if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
             raise MoneyMoved(f"correction {transaction_id} was already paid out")
         raise ActionNotAllowed(f"a withdrawal of correction {transaction_id} is waiting: cancel it first")

@@ -51,13 +51,13 @@ def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> li
             new.append(record)
         answers.append(answer)
     ledger_store.insert_postings(connection, [_spend(record) for record in new])
-    rooms = [
+    refundable = [
         RefundableTransaction(
             transaction_id=r.transaction_id, customer_id=r.customer_id, kind=EntryKind.SPEND, credits=r.credits
         )
         for r in new
     ]
-    accounts.insert_transactions(connection, rooms)
+    accounts.insert_transactions(connection, refundable)
     spent: dict[str, int] = {}
     for record in new:
         spent[record.customer_id] = spent.get(record.customer_id, 0) + record.credits

@@ -16,13 +16,13 @@ from refund_worker.store import payment_readings
 READS = "reads"
 
 
-def payments_ahead(claimed: Iterable[Refund], rooms: Mapping[str, Sequence[RefundablePayment]]) -> dict[str, str]:
+def payments_ahead(claimed: Iterable[Refund], payments: Mapping[str, Sequence[RefundablePayment]]) -> dict[str, str]:
     """Return, by payment_id, the processor of every payment over which a leg of these refunds may be sent now.
 
-    This includes `rooms` (refundable payments by customer): legs that replace a failed one may go over them.
+    This includes `payments` (refundable payments by customer): legs that replace a failed one may go over them.
     """
     ahead = {leg.payment_id: leg.processor for refund in claimed for leg in refund.legs if leg.status in MAY_BE_SENT}
-    return ahead | {room.payment_id: room.processor for of_customer in rooms.values() for room in of_customer}
+    return ahead | {payment.payment_id: payment.processor for own in payments.values() for payment in own}
 
 
 def facts_for(connection: Connection, context: Context, wanted: Collection[str]) -> dict[str, PaymentFacts]:

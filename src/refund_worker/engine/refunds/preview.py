@@ -33,8 +33,10 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
     payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
-    rooms = accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
-    room = rooms.get(request.transaction_id or "")
+    transactions = (
+        accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
+    )
+    transaction = transactions.get(request.transaction_id or "")
     usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
 
     def trial(asked: RefundRequest) -> Refund | Refusal:
@@ -43,7 +45,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
                 asked,
                 refund_id="preview",
                 customer=customer,
-                transaction=room,
+                transaction=transaction,
                 payments=payments,
                 now=now,
                 allocation=context.policy.allocation,
@@ -54,7 +56,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
         return refund
 
     outcome = trial(request)
-    most = maximum_credits(request, customer, room, payments) if customer else 0
+    most = maximum_credits(request, customer, transaction, payments) if customer else 0
     largest = trial(replace(request, credits=most)) if most else None
     before = customer.balance if customer else None
     return {

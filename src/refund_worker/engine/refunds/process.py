@@ -154,28 +154,30 @@ def claim_due(
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
-    rooms = accounts.refundable_payments(connection, stranded) if stranded else {}
-    ahead = payments_ahead(claimed, rooms)
+    refundable = accounts.refundable_payments(connection, stranded) if stranded else {}
+    ahead = payments_ahead(claimed, refundable)
     unsynced = unsynced_processors(connection, context, now)
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
     lease_until = now + context.policy.lease_seconds
     decisions = []
     for refund in claimed:
-        its_rooms = rooms.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
-        decision = next_step(refund, now, context.policy, paused=paused, rooms=its_rooms, suspect=suspect, facts=facts)
+        its_payments = refundable.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
+        decision = next_step(
+            refund, now, context.policy, paused=paused, payments=its_payments, suspect=suspect, facts=facts
+        )
         facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
-        if its_rooms:  # the amounts that this refund took are not available to the customer's next one
-            rooms[refund.customer_id] = _after_reserving(rooms[refund.customer_id], decision)
+        if its_payments:  # the amounts that this refund took are not available to the customer's next one
+            refundable[refund.customer_id] = _after_reserving(refundable[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
 
 
-def _after_reserving(rooms: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
+def _after_reserving(refundable: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
     none = PaymentDelta()
-    deltas = [decision.payments.get(room.payment_id, none) for room in rooms]
-    return [room.after_reserving(d.credits, d.minor) for room, d in zip(rooms, deltas, strict=True)]
+    deltas = [decision.payments.get(payment.payment_id, none) for payment in refundable]
+    return [payment.after_reserving(d.credits, d.minor) for payment, d in zip(refundable, deltas, strict=True)]
 
 
 def _freeze(connection: Connection, context: Context, decisions: Sequence[Decision]) -> list[Question]:

@@ -94,23 +94,25 @@ def transactions(
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
     ids = [entry["transaction_id"] for entry in entries]
-    rooms = console_queries.taken_of_transactions(connection, ids)
+    refundable = console_queries.taken_of_transactions(connection, ids)
     reversed_ones = console_queries.reversed_among(connection, ids)
     with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
     payouts = console_queries.payouts_of(connection, ids)
-    return [_line(entry, rooms, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries]
+    return [
+        _line(entry, refundable, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries
+    ]
 
 
 def _line(
     entry: RowMapping,
-    rooms: Mapping[str, RowMapping],
+    refundable: Mapping[str, RowMapping],
     reversed_ones: Collection[str],
     with_money: Collection[str],
     payout: str | None,
 ) -> Line:
     kind, id = entry["kind"], entry["transaction_id"]
-    room = rooms.get(id)
-    left = room["credits"] - room["taken"] if room else 0
+    transaction = refundable.get(id)
+    left = transaction["credits"] - transaction["taken"] if transaction else 0
     refund = delete = None
     pay_out = paid_out = False
     if kind == "spend":
@@ -118,7 +120,7 @@ def _line(
     elif kind == "credit_refund":
         delete = "the money of this refund has already been requested" if entry["refund_id"] in with_money else ""
     elif kind == "correction" and not entry["refund_id"]:
-        paid_out = room is not None and room["taken"] > 0
+        paid_out = transaction is not None and transaction["taken"] > 0
         delete = "it is being paid out or was paid out" if paid_out else ""
         pay_out = entry["credits"] < 0 and not paid_out and id not in reversed_ones
     if delete is not None and id in reversed_ones:

@@ -102,8 +102,8 @@ def _spend(page: Page, transaction_id: str) -> RowMapping:
 def _left(page: Page, entry: RowMapping) -> int:
     id = entry["transaction_id"]
     with page.context.database.read() as connection:
-        room = console_queries.taken_of_transactions(connection, [id])[id]
-    left: int = room["credits"] - room["taken"]
+        transaction = console_queries.taken_of_transactions(connection, [id])[id]
+    left: int = transaction["credits"] - transaction["taken"]
     return left
 
 
