@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
-from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_wake
+from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
@@ -45,7 +45,7 @@ class Runtime:
 def build_runtime(
     settings: Settings,
     *,
-    wake: Callable[[Sequence[str], bool], None] = no_wake,
+    publish: Callable[[Sequence[str], bool], None] = no_publish,
     limiter: Limiter | None = None,
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
@@ -69,7 +69,7 @@ def build_runtime(
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
         run=run,
-        wake=wake,
+        publish=publish,
         notify=settings.notify_url is not None,
         interrupts=interrupts,
     )

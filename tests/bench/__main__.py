@@ -60,7 +60,7 @@ def measure_refunds(folder: Path) -> float:
     stack.start()
     try:
         settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_publisher(settings)) as runtime:
+        with build_runtime(settings, publish=make_publisher(settings)) as runtime:
             bare = bare_calls_per_second(stack)
             prepare(runtime.context, stack, REFUNDS)
             started = time.perf_counter()

@@ -56,7 +56,7 @@ def measure_clicks(folder: Path) -> bool:
     stack.start()
     try:
         settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_publisher(settings), processors=False) as runtime:
+        with build_runtime(settings, publish=make_publisher(settings), processors=False) as runtime:
             context = runtime.context
             _sell(context, stack, ["warm", *_names("idle"), *_names("busy"), *range(BULK)])
             _click(context, "warm")

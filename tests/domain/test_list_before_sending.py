@@ -77,11 +77,11 @@ def test_allowed_leg_keeps_its_place_in_the_queue() -> None:
 
 
 @pytest.mark.parametrize("answered", [Busy("rate_limit"), Unanswered("timeout"), NotSent("refused")])
-@pytest.mark.parametrize("look_ups", [True, False])
-def test_key_that_waited_through_a_pause_needs_a_look_up(answered: Busy, look_ups: bool) -> None:
+@pytest.mark.parametrize("lookups_allowed", [True, False])
+def test_key_that_waited_through_a_pause_needs_a_look_up(answered: Busy, lookups_allowed: bool) -> None:
     waiting = answer(begun(), answered).after
     at = waiting.due_at or 0.0
-    held = next_step(waiting, at, POLICY, paused={"stripe": SendBlock(at + 10, look_ups)})
+    held = next_step(waiting, at, POLICY, paused={"stripe": SendBlock(at + 10, lookups_allowed)})
     assert held.after.legs[0].held
     refund = held.after
     if held.calls:  # what may have been paid is list_read up meanwhile

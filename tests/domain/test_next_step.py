@@ -84,12 +84,14 @@ def test_paused_processor_delays_posting_so_cancel_stays_possible() -> None:
     assert next_step(to_balance, START, POLICY, paused=held).after.status is RefundStatus.SUCCEEDED
 
 
-@pytest.mark.parametrize("look_ups", [True, False])
-def test_unanswered_leg_is_looked_up_while_its_processor_is_paused(look_ups: bool) -> None:
+@pytest.mark.parametrize("lookups_allowed", [True, False])
+def test_unanswered_leg_is_looked_up_while_its_processor_is_paused(lookups_allowed: bool) -> None:
     unknown = answer(begun(), Unanswered("timeout")).after
     assert unknown.due_at is not None
-    decision = next_step(unknown, unknown.due_at, POLICY, paused={"stripe": SendBlock(unknown.due_at + 300, look_ups)})
-    if look_ups:
+    decision = next_step(
+        unknown, unknown.due_at, POLICY, paused={"stripe": SendBlock(unknown.due_at + 300, lookups_allowed)}
+    )
+    if lookups_allowed:
         the_look_up(decision)
     else:  # this installation has no access to it
         assert (decision.calls, decision.after.due_at) == ((), unknown.due_at + 300)

@@ -198,8 +198,8 @@ DEFECTS = (
     Defect(
         "after a clock was set back all waits for the old times",
         ENGINE + "jobs/clock_rollback.py",
-        "        next_step = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
-        "        next_step = 1",
+        "        requeued = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
+        "        requeued = 1",
         ("tests/engine/jobs/test_clock_rollback.py",),
     ),
     Defect(
@@ -275,8 +275,8 @@ DEFECTS = (
     Defect(
         "a code that nobody knows ends a leg",
         "src/refund_worker/processors/stripe/answers.py",
-        "    return UnknownRefusal(answer.code or answer.kind, *told)",
-        "    return Refused(answer.code or answer.kind, *told)",
+        "    return UnknownRefusal(answer.code or answer.kind, *details)",
+        "    return Refused(answer.code or answer.kind, *details)",
         REFUSALS,
     ),
     Defect(
@@ -456,7 +456,7 @@ DEFECTS = (
     Defect(
         "a new attempt beside a strange object",
         DOMAIN + "handle_reply.py",
-        "    if listing.strange:",
+        "    if listing.mismatched:",
         "    if False:",
     ),
     # --- outside refunds over the same payment
@@ -1214,7 +1214,7 @@ DEFECTS = (
     Defect(
         "a link that was put in by another hand is not looked for",
         ENGINE + "audit/row_snapshots.py",
-        """    for link in sorted(current_rows - said.keys()):""",
+        """    for link in sorted(current_rows - recorded.keys()):""",
         """    for link in list[persons.Link]():""",
         (
             "tests/engine/audit/test_row_snapshots.py"
@@ -1534,7 +1534,7 @@ DEFECTS = (
     Defect(
         "the caller's own word on its address is taken",
         "src/refund_worker/web/proxies.py",
-        "        if not _is_among(told, networks):\n            break\n",
+        "        if not _is_among(reported, networks):\n            break\n",
         "",
         ("tests/web/test_proxies.py",),
     ),

@@ -46,7 +46,7 @@ class Processes:
             limits=Limits(approval_threshold_minor=self.plan.threshold, velocity_count=self.plan.velocity_count),
             notify=self.plan.notify,
             run=lambda calls: Loop(world).run(calls),
-            wake=self._wake,
+            publish=self._publish,
             new_id=new_id,
             clock=lambda _connection: world.database_now,
             monotonic=lambda: world.now + process.skew,
@@ -99,7 +99,7 @@ class Processes:
 
         self.process(name, work, done)
 
-    def _wake(self, refund_ids: Sequence[str], bulk: bool) -> None:
+    def _publish(self, refund_ids: Sequence[str], bulk: bool) -> None:
         process = self.world.running
         assert process is not None
         if process.dead:

@@ -173,14 +173,14 @@ class Deployment:
         """The engine's context."""
         return self.runtime.context
 
-    def ask(self, *, wake: bool = False, count: int = 1, bulk: bool = False) -> list[str]:
+    def ask(self, *, publish: bool = False, count: int = 1, bulk: bool = False) -> list[str]:
         """Accept withdrawals of 5.00, each of its own customer, and return their ids.
 
-        Workers are notified only if `wake`.
+        Workers are notified only if `publish`.
         """
         numbers = [next(self._numbers) for _ in range(count)]
         sell(self.context, self.sandbox, [paid(number) for number in numbers])
-        context = replace(self.context, wake=make_publisher(self.settings)) if wake else self.context
+        context = replace(self.context, publish=make_publisher(self.settings)) if publish else self.context
         taken = request_refunds(context, [withdrawal(number, bulk=bulk) for number in numbers])
         return [each.refund_id for each in taken if isinstance(each, Accepted)]
 

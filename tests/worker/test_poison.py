@@ -220,7 +220,7 @@ def test_pickle_would_write_a_file_if_unpickled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", list(poisons(Path())))
 def test_poisoned_messages_change_nothing_and_raise_alarms(running: Deployment, tmp_path: Path, which: str) -> None:
-    usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    usual_seconds = running.settle(running.ask(publish=True), PATIENCE_SECONDS)
     before, processes = rows(running.runtime.database), pool(running)
     refunds, alarms = running.sandbox.refunds(), running.log("worker").count("alarm: ")
     with running.broker() as broker:
@@ -234,12 +234,12 @@ def test_poisoned_messages_change_nothing_and_raise_alarms(running: Deployment, 
     assert rows(running.runtime.database) == before
     assert running.sandbox.refunds() == refunds
     # The scheduler does not help here: a wake-up takes the same way as the poison.
-    assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+    assert running.settle(running.ask(publish=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
 
 
 def test_odd_headers_neither_stop_a_worker_nor_hold_a_slot(running: Deployment) -> None:
-    usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    usual_seconds = running.settle(running.ask(publish=True), PATIENCE_SECONDS)
     processes, refunds = pool(running), running.sandbox.refunds()
     with running.broker() as broker:
         for message in odd_messages():
@@ -247,7 +247,7 @@ def test_odd_headers_neither_stop_a_worker_nor_hold_a_slot(running: Deployment) 
         wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
         wait_until(lambda: broker.hlen("unacked") == 0, PATIENCE_SECONDS)  # none is kept for later
     assert running.sandbox.refunds() == refunds
-    assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+    assert running.settle(running.ask(publish=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
 
 
@@ -268,14 +268,14 @@ def deep_messages(depths: Sequence[int]) -> Iterator[str]:
 )
 def test_nested_arguments_stop_no_worker_and_no_process(running: Deployment, depths: list[int]) -> None:
     """Celery's pool fails at some hundred levels: it lost a slot of the worker for good, or ended the worker."""
-    usual_seconds = running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    usual_seconds = running.settle(running.ask(publish=True), PATIENCE_SECONDS)
     processes, alarms = pool(running), running.log("worker").count("alarm: ")
     with running.broker() as broker:
         broker.lpush("refunds", *deep_messages(depths))
         wait_until(lambda: broker.llen("refunds") == 0, PATIENCE_SECONDS)
         wait_until(lambda: broker.hlen("unacked") == 0, PATIENCE_SECONDS)
     for _ in range(2 * CONCURRENCY):  # one after the other, so that each slot is used
-        assert running.settle(running.ask(wake=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
+        assert running.settle(running.ask(publish=True), PATIENCE_SECONDS) - usual_seconds < BACK_SECONDS_MAX
     assert pool(running) == processes
     assert running.log("worker").count("alarm: ") > alarms
 
@@ -321,7 +321,7 @@ def test_foreign_data_in_the_unacked_list_stops_no_worker(running: Deployment) -
             broker.zadd("unacked_index", {f"odd-{number}": 1.0})
         wait_until(lambda: broker.hlen("unacked") == broker.zcard("unacked_index") == 0, PATIENCE_SECONDS)
     wait_until(lambda: running.log("worker").count("alarm: ") > alarms, PATIENCE_SECONDS)
-    running.settle(running.ask(wake=True), PATIENCE_SECONDS)
+    running.settle(running.ask(publish=True), PATIENCE_SECONDS)
     assert pool(running) == processes
 
 

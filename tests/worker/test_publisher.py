@@ -25,12 +25,12 @@ def test_publishing_starts_no_embedded_broker(tmp_path: Path) -> None:
 
 
 def test_hanging_broker_slows_one_request_and_not_the_next(own_valkey: ValkeyServer) -> None:
-    wake = make_publisher(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
-    wake(["rf_1"], False)
+    publish = make_publisher(load_settings({PREFIX + "BROKER_URL": own_valkey.url}))
+    publish(["rf_1"], False)
     own_valkey.freeze()
     began = time.monotonic()
     for _ in range(100):
-        wake(["rf_2"], False)
+        publish(["rf_2"], False)
     assert time.monotonic() - began < 3 * PUBLISH_SOCKET_SECONDS
 
 

@@ -26,7 +26,7 @@ def test_stopped_worker_finishes_its_call_and_leaves_no_process(tmp_path: Path) 
         deployment.start("worker", "scheduler")
         family = [deployment.celery(), *deployment.celery().children()]
         _delay_creates(deployment.sandbox, 1.0)
-        ids = deployment.ask(wake=True)
+        ids = deployment.ask(publish=True)
         wait_until(lambda: deployment.statuses(ids) == ["sending"])
         assert deployment.stop("worker") == 0
         # The stopped worker finished it: otherwise its lease would have blocked the refund for a minute.

@@ -52,16 +52,16 @@ def test_wake_up_message_is_processed_before_the_next_sweep(tmp_path: Path) -> N
         deployment.start("worker")
         deployment.celery()
         wait_until(lambda: deployment.is_alive("worker"))
-        assert deployment.settle(deployment.ask(wake=True)) < 15
+        assert deployment.settle(deployment.ask(publish=True)) < 15
 
 
 def test_emptied_broker_loses_no_refund_and_pays_none_twice(running: Deployment) -> None:
     paid = running.paid_minor()
-    ids = running.ask(count=100, wake=True, bulk=True)
+    ids = running.ask(count=100, publish=True, bulk=True)
     with running.broker() as broker:
         for _ in range(5):
             broker.flushall()
-            ids += running.ask(count=20, wake=True)
+            ids += running.ask(count=20, publish=True)
     running.settle(ids)
     assert running.paid_minor() - paid == 200 * 500
 
@@ -72,14 +72,14 @@ def test_busy_worker_takes_new_work_after_a_broker_restart(tmp_path: Path) -> No
         deployment.start("worker")
         deployment.celery()
         deployment.sandbox.add_fault({"delay_seconds": 1.5}, match={"path_kind": "create"}, times=CONCURRENCY)
-        ids = [refund_id for _ in range(CONCURRENCY) for refund_id in deployment.ask(wake=True)]
+        ids = [refund_id for _ in range(CONCURRENCY) for refund_id in deployment.ask(publish=True)]
         wait_until(lambda: deployment.statuses(ids) == ["sending"] * CONCURRENCY)
         valkey.crash()
         # Each of them ends its task while the broker is down.
         wait_until(lambda: deployment.statuses(ids) == ["succeeded"] * CONCURRENCY)
         wait_until(lambda: _found_no_broker(deployment.log("worker")))
         valkey.start()
-        deployment.settle(deployment.ask(wake=True))
+        deployment.settle(deployment.ask(publish=True))
         assert "is started again" not in deployment.log("worker")
 
 
@@ -94,7 +94,7 @@ def test_redelivered_message_is_stopped_by_the_lease(tmp_path: Path) -> None:
         deployment.start("worker")
         deployment.celery()
         deployment.sandbox.add_fault({"delay_seconds": 20.0}, match={"path_kind": "create"}, times=1)
-        ids = deployment.ask(wake=True)
+        ids = deployment.ask(publish=True)
         wait_until(lambda: deployment.statuses(ids) == ["sending"])
         with deployment.broker() as broker:
             [(tag, _)] = broker.zrange(TAKEN_AT, 0, -1, withscores=True)
@@ -110,7 +110,7 @@ def test_process_killed_during_a_call_changes_nothing_in_the_end(running: Deploy
     paid = running.paid_minor()
     running.sandbox.add_fault({"delay_seconds": 1.5}, match={"path_kind": "create"}, times=1)
     pool = running.celery().children()
-    ids = running.ask(wake=True)
+    ids = running.ask(publish=True)
     wait_until(lambda: running.statuses(ids) == ["sending"])
     for process in pool:
         process.kill()
@@ -125,7 +125,7 @@ def test_soft_time_limit_during_a_call_ends_the_round_only(tmp_path: Path) -> No
         deployment.sandbox.add_fault({"delay_seconds": 3.0}, match={"path_kind": "create"}, times=1)
         pool = deployment.celery().children()
         port = urlsplit(deployment.sandbox.url).port
-        ids = deployment.ask(wake=True)
+        ids = deployment.ask(publish=True)
 
         def in_its_call() -> psutil.Process | None:
             """Return the process that is in a call: no process has called before, so only this one has a connection."""
@@ -146,7 +146,7 @@ def test_forged_wake_ups_do_nothing_and_stop_no_worker(running: Deployment, back
         backend.send_task("refund_worker.advance", args=args, queue="refunds")
     backend.send_task("refund_worker.advance_due", args=["yes"], queue="bulk")
     backend.send_task("no.such.task", queue="bulk")
-    running.settle(running.ask(wake=True))
+    running.settle(running.ask(publish=True))
     assert running.celery().children() == pool
 
 

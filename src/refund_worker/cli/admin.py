@@ -199,7 +199,7 @@ def _switch_row(switch: Json) -> tuple[object, ...]:
     return switch["name"], switch["state"], moment(switch["paused_at"]), switch["paused_by"], why, sent, rate
 
 
-def _with_a_book(context: Context, wanted: str | None) -> str:
+def _processor_to_compare(context: Context, wanted: str | None) -> str:
     """Return the configured processor to compare with. Raises `BadSettings` or `InvalidRequest`."""
     configured = [name for name in registry.names_with_lists() if name in context.processors]
     if not configured:
@@ -229,7 +229,7 @@ def _add_reconcile(app: typer.Typer) -> None:
         from refund_worker.engine.processor_sync.reconciliation import reconcile
 
         with runtime.runtime(processors=True) as built:
-            report = reconcile(built.context, _with_a_book(built.context, processor), days)
+            report = reconcile(built.context, _processor_to_compare(built.context, processor), days)
         result = {"agrees": report.agrees, **as_json(report)}
         del result["lines"]
         if output is Output.JSON:

@@ -47,17 +47,17 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
 
     @cache
     def publisher() -> Callable[[Sequence[str], bool], None]:
-        from refund_worker.engine.context import no_wake
+        from refund_worker.engine.context import no_publish
 
         make = publisher_factory()
-        return make(loaded) if make else no_wake
+        return make(loaded) if make else no_publish
 
-    def wake(refund_ids: Sequence[str], bulk: bool) -> None:
+    def publish(refund_ids: Sequence[str], bulk: bool) -> None:
         # Celery is imported only when there is a wake-up to publish.
         publisher()(refund_ids, bulk)
 
     with _usable_database():
-        built = build_runtime(loaded, wake=wake, processors=processors)
+        built = build_runtime(loaded, publish=publish, processors=processors)
     with built:
         yield built
 

@@ -127,11 +127,11 @@ PAUSE_SECONDS = 300.0
 class SendBlock:
     """A block on sends to a processor until `until` (epoch seconds), when it is checked again.
 
-    `look_ups` is True if the processor may still be asked. It is False if this installation has no access to it.
+    `lookups_allowed` is True if the processor may still be asked. It is False if this installation has no access to it.
     """
 
     until: float
-    look_ups: bool = True
+    lookups_allowed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

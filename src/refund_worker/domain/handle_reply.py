@@ -264,20 +264,20 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
 class _Listing:
     """A list of a payment's refunds, as far as it concerns one leg.
 
-    `asked_at` is the time of the question, in epoch seconds. `strange`: an object carries the leg's id and is not what
-    the leg asked for. `outside` are the refunds of others that forbid sending. `before_sending`: a send waits for this
-    list.
+    `asked_at` is the time of the question, in epoch seconds. `mismatched`: an object carries the leg's id and is not
+    what the leg asked for. `outside` are the refunds of others that forbid sending. `before_sending`: a send waits for
+    this list.
     """
 
     asked_at: float
-    strange: bool
+    mismatched: bool
     outside: tuple[RefundObject, ...]
     before_sending: bool
 
     @property
     def is_clear(self) -> bool:
         """Return True if nothing in the list forbids a send."""
-        return not (self.strange or self.outside)
+        return not (self.mismatched or self.outside)
 
 
 class _Proof(Enum):
@@ -318,7 +318,7 @@ def _handle_search_result(
     older = void_objects_of_older_attempts(leg)
     listing = _Listing(
         asked_at=asked_at,
-        strange=any(item.processor_refund_id not in older for item in found.objects),
+        mismatched=any(item.processor_refund_id not in older for item in found.objects),
         outside=blocking_refunds(leg, found, nothing_left=leg.refusal in REFUSALS_NEEDING_LIST),
         before_sending=before_sending,
     )
@@ -329,7 +329,7 @@ def _handle_search_result(
             if not _is_stopped(builder, leg, listing):
                 _allow_sending(builder, clear_unreachable(leg), asked_at)
         case _Proof.MAY_STILL_LAND:
-            _look_up_again(builder, leg)
+            _schedule_lookup(builder, leg)
         case _Proof.WATCH_IS_OVER:
             builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
         case _Proof.NOTHING_CAN_LAND:
@@ -339,7 +339,7 @@ def _handle_search_result(
 
 def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
     """Block the leg if the list shows something that a person must see first. Return True if it is blocked."""
-    if listing.strange:  # an object carries the leg's id and is something else: a person compares the two
+    if listing.mismatched:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif listing.outside:
         block_for_outside_refunds(builder, leg, listing.outside)
@@ -351,7 +351,7 @@ def _allow_sending(builder: DecisionBuilder, leg: Leg, asked_at: float) -> Leg:
     return builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
 
 
-def _look_up_again(builder: DecisionBuilder, leg: Leg) -> None:
+def _schedule_lookup(builder: DecisionBuilder, leg: Leg) -> None:
     """Look the leg up soon, since most late effects land soon, and once more when the quiet window has passed."""
     waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
     soon = builder.now + backoff_seconds(builder.policy, waits)

@@ -213,7 +213,7 @@ def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, fac
     """Return True if the same call may be sent again under its key, instead of a look-up."""
     if leg.lookup_required or not may_replay(leg, builder.now, builder.policy):
         return False
-    if block is not None and block.look_ups:
+    if block is not None and block.lookups_allowed:
         return False
     return not payment_blocks_sending(leg, facts, builder.policy.rules_of(leg.processor).live)
 

@@ -41,12 +41,12 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     Such a refund was made since the leg's first intent, or all of them are more than our records know of. A refund that
     a person has seen forbids nothing, unless the processor itself says that there is `nothing_left` for this leg.
     """
-    standing = [item for item in found.foreign if item.status not in UNPAID_OBJECT_STATES]
+    live = [item for item in found.outside if item.status not in UNPAID_OBJECT_STATES]
     if nothing_left:
-        return tuple(standing)
-    unseen = tuple(item for item in standing if item.processor_refund_id not in leg.acknowledged_outside)
+        return tuple(live)
+    unseen = tuple(item for item in live if item.processor_refund_id not in leg.acknowledged_outside)
     since = math.inf if leg.last_sent_at is None else (leg.first_intent_at or 0) - CLOCK_DIFFERENCE_SECONDS
-    older_minor = sum(item.amount_minor for item in standing if item.created_at.timestamp() < since)
+    older_minor = sum(item.amount_minor for item in live if item.created_at.timestamp() < since)
     if older_minor > found.explained_minor or any(item.created_at.timestamp() >= since for item in unseen):
         return unseen
     return ()

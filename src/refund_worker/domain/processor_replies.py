@@ -160,12 +160,12 @@ class Found:
     """The refund objects of a list that was read to its end. An empty list is a miss, not a proof.
 
     An adapter returns all that were asked for as `objects`, no matter who made them. The engine knows the owners: it
-    leaves the leg's own there and moves those that others made over its payment to `foreign`. `explained_minor` (minor
+    leaves the leg's own there and moves those that others made over its payment to `outside`. `explained_minor` (minor
     units) is how much of these our records know of: what persons paid manually over this payment.
     """
 
     objects: tuple[RefundObject, ...]
-    foreign: tuple[RefundObject, ...] = ()
+    outside: tuple[RefundObject, ...] = ()
     explained_minor: int = 0
 
 

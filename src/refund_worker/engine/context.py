@@ -55,13 +55,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{next(_counter) & 0xFFFF:04x}{os.urandom(5).hex()}"
 
 
-def no_wake(refund_ids: Sequence[str], bulk: bool) -> None:
+def no_publish(refund_ids: Sequence[str], bulk: bool) -> None:
     """Send no hint to workers; the sweep finds due refunds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The ports of the engine. `run` drives the concurrent calls; `wake` is a hint to workers and may be lost."""
+    """The ports of the engine. `run` drives the concurrent calls; `publish` hints workers, and may be lost."""
 
     database: Database
     processors: Mapping[str, Processor] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     limiter: Limiter = field(default_factory=NoLimit)
     run: Callable[[Awaitable[list[Answer]]], list[Answer]]
-    wake: Callable[[Sequence[str], bool], None] = no_wake
+    publish: Callable[[Sequence[str], bool], None] = no_publish
     # True if changes are stored as notifications for the admin backend. False costs nothing.
     notify: bool = False
     new_id: Callable[[str], str] = new_id

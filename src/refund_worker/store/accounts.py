@@ -66,9 +66,9 @@ def find_customer(connection: Connection, customer_id: str) -> CustomerAccount |
     return CustomerAccount(**row) if row else None
 
 
-# The amounts of a payment that can no longer be refunded: see `RefundablePayment.with_gone`.
-_GONE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
-_PAYMENTS = select(payments.c.customer_id, *_GONE, *_TRANSACTION).where(
+# The amounts of a payment that can no longer be refunded: see `RefundablePayment.after_refunds_elsewhere`.
+_NOT_REFUNDABLE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
+_PAYMENTS = select(payments.c.customer_id, *_NOT_REFUNDABLE, *_TRANSACTION).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
 )
 

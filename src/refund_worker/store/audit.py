@@ -234,7 +234,7 @@ def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> Ro
 
 
 def lines(
-    connection: Connection, table: str, equal: Mapping[str, Any], *, before: int | None, look_back: int, limit: int
+    connection: Connection, table: str, equal: Mapping[str, Any], *, before: int | None, lookback: int, limit: int
 ) -> list[RowMapping]:
     """Return rows of a covered table that have the values of `equal`, the newest first.
 
@@ -248,7 +248,7 @@ def lines(
         query = query.where(t.c.seq < before)
     if "refund_id" not in equal and "customer_id" not in equal:
         top = before if before is not None else top_seqs(connection)[table] + 1
-        query = query.where(t.c.seq >= top - look_back)
+        query = query.where(t.c.seq >= top - lookback)
     return list(connection.execute(query).mappings())
 
 

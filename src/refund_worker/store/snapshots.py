@@ -119,10 +119,10 @@ def current_rows(
             yield CurrentRow(row[0], hidden, sealed, seq or 0)
         after = rows[-1][0]
     s = snapshots.c
-    gone = select(s.row_id, func.max(s.seq)).where(s.table_name == table, ~exists().where(key == s.row_id))
+    deleted = select(s.row_id, func.max(s.seq)).where(s.table_name == table, ~exists().where(key == s.row_id))
     if only is not None:
-        gone = gone.where(s.row_id.in_(only))
-    for row_id, seq in connection.execute(gone.group_by(s.row_id).order_by(s.row_id)):
+        deleted = deleted.where(s.row_id.in_(only))
+    for row_id, seq in connection.execute(deleted.group_by(s.row_id).order_by(s.row_id)):
         yield CurrentRow(row_id, None, (), seq)
 
 

@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.context import no_wake
+from refund_worker.engine.context import no_publish
 from refund_worker.request_signing import HEADER
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
@@ -21,7 +21,7 @@ from refund_worker.web.auth import KeyCache, check_guarded, guard
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
-from refund_worker.web.dependencies import AppState, Wake
+from refund_worker.web.dependencies import AppState, Publish
 from refund_worker.web.middleware import Edge
 from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
@@ -37,7 +37,7 @@ SIGNATURE = (
 )
 
 
-def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | None = None) -> FastAPI:
+def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None = None) -> FastAPI:
     """Return the application. It opens database and publisher when it starts serving, after any fork, and closes them.
 
     Without `make_publisher` workers get no hints: the sweep finds what is due. Serving raises `BadSettings` or
@@ -49,8 +49,8 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Wake] | 
 
     @asynccontextmanager
     async def serving(app: FastAPI) -> AsyncIterator[None]:
-        wake = make_publisher(settings) if make_publisher else no_wake
-        runtime = await run_in_threadpool(build_runtime, settings, wake=wake, processors=False)
+        publish = make_publisher(settings) if make_publisher else no_publish
+        runtime = await run_in_threadpool(build_runtime, settings, publish=publish, processors=False)
         app.state.shared = AppState(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()

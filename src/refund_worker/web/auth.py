@@ -161,14 +161,14 @@ async def _identified(request: Request) -> Identity:
     identity = cache.find(presented)
     if identity is None:
         state: AppState = request.app.state.shared
-        identity = await run_in_threadpool(_looked_up, state.context, presented)
+        identity = await run_in_threadpool(_checked_identity, state.context, presented)
         cache.keep(presented, identity)
     if identity.signing_secret is not None:
         check_signature(request, identity.signing_secret)
     return identity
 
 
-def _looked_up(context: Context, presented: str) -> Identity:
+def _checked_identity(context: Context, presented: str) -> Identity:
     with context.database.read() as connection:
         identity = authenticate(connection, presented)
     if identity is None:

@@ -12,7 +12,7 @@ from refund_worker.engine.context import Context
 from refund_worker.settings import Settings
 
 Json = dict[str, Any]
-Wake = Callable[[Sequence[str], bool], None]
+Publish = Callable[[Sequence[str], bool], None]
 
 
 @dataclass(frozen=True, slots=True)

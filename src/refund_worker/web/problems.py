@@ -125,8 +125,8 @@ def problem_of(error: RefundWorkerError) -> JSONResponse:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     elif error.retryable:
-        told = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
-        headers["Retry-After"] = str(told)
+        seconds = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
+        headers["Retry-After"] = str(seconds)
     return problem(
         error.status,
         error.code,

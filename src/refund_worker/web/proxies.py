@@ -53,11 +53,11 @@ def caller_of(peer: str, headers: Iterable[tuple[bytes, bytes]], networks: Seque
     hops = 0
     address = seen
     for text in reversed(_listed(headers, b"x-forwarded-for")[-HOPS_MAX:]):
-        told = parsed(text)
-        if told is None:
+        reported = parsed(text)
+        if reported is None:
             break  # the proxy does not know the address, so the last known one counts
-        hops, address = hops + 1, told
-        if not _is_among(told, networks):
+        hops, address = hops + 1, reported
+        if not _is_among(reported, networks):
             break
     return str(address), _scheme(_listed(headers, b"x-forwarded-proto"), hops)
 
@@ -84,12 +84,12 @@ def _listed(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
     return [member.strip() for line in lines for member in line.split(",") if member.strip()]
 
 
-def _scheme(told: Sequence[str], hops: int) -> str | None:
+def _scheme(schemes: Sequence[str], hops: int) -> str | None:
     """Return the scheme reported by the proxy that saw the caller.
 
     Proxies either add to this list, as to the addresses, or send a single value.
     """
-    if not told:
+    if not schemes:
         return None
-    scheme = told[max(0, len(told) - max(1, hops))].lower()
+    scheme = schemes[max(0, len(schemes) - max(1, hops))].lower()
     return scheme if scheme in ("http", "https") else None

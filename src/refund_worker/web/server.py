@@ -20,7 +20,7 @@ from refund_worker.errors import BadSettings
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web.app import create_app
-from refund_worker.web.dependencies import Wake
+from refund_worker.web.dependencies import Publish
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
 log = logging.getLogger("refund_worker.web")
@@ -40,7 +40,7 @@ def run_web(
     port: int,
     host: str = "127.0.0.1",
     workers: int = 1,
-    make_publisher: Callable[[Settings], Wake] | None = None,
+    make_publisher: Callable[[Settings], Publish] | None = None,
     limits: Limits = Limits(),
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish the requests in progress. Return the exit code.
@@ -78,7 +78,7 @@ def run_web(
 
 def _config(
     settings: Settings,
-    make_publisher: Callable[[Settings], Wake] | None,
+    make_publisher: Callable[[Settings], Publish] | None,
     limits: Limits,
     host: str,
     port: int,
@@ -166,7 +166,7 @@ def _take_signals_as_done() -> None:
             signal.signal(each, lambda *_: None)
 
 
-def _app(settings: Settings, make_publisher: Callable[[Settings], Wake] | None, level: int) -> FastAPI:
+def _app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None, level: int) -> FastAPI:
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     return create_app(settings, make_publisher)

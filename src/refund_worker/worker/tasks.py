@@ -58,7 +58,10 @@ class WorkerRuntime:
         if self._runtime is None:
             limiter = make_limiter(self.settings)
             self._runtime = build_runtime(
-                self.settings, wake=make_publisher(self.settings), limiter=limiter, interrupts=(SoftTimeLimitExceeded,)
+                self.settings,
+                publish=make_publisher(self.settings),
+                limiter=limiter,
+                interrupts=(SoftTimeLimitExceeded,),
             )
             self._limiter = limiter
         return self._runtime.context

@@ -99,8 +99,8 @@ def test_a_commit_that_was_neither_done_nor_answered_is_made_once_when_asked_aga
     assert (count(world, tables.refunds), world.account.held) == (1, 100)
 
 
-def _wakes(world: World, wake: Callable[[Sequence[str], bool], None]) -> None:
-    world.context = replace(world.context, wake=wake)
+def _with_publish(world: World, publish: Callable[[Sequence[str], bool], None]) -> None:
+    world.context = replace(world.context, publish=publish)
 
 
 def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(world: World) -> None:
@@ -109,7 +109,7 @@ def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(
     def dies(refund_ids: Sequence[str], bulk: bool) -> None:
         raise Died
 
-    _wakes(world, dies)
+    _with_publish(world, dies)
     with pytest.raises(Died):
         world.request(withdrawal())
     (due,) = due_refunds.due_ids(world.context, bulk=False, limit=10)
@@ -125,7 +125,7 @@ def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(w
         messages.append(list(refund_ids))
         raise Died
 
-    _wakes(world, tells_and_dies)
+    _with_publish(world, tells_and_dies)
     with pytest.raises(Died):
         world.request(withdrawal())
     assert world.request(withdrawal()).replayed
@@ -138,7 +138,7 @@ def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(w
 def test_messages_in_any_order_and_days_late_come_to_the_same_end(world: World, order: tuple[int, ...]) -> None:
     world.pay()
     messages: list[list[str]] = []
-    _wakes(world, lambda refund_ids, bulk: messages.append(list(refund_ids)))
+    _with_publish(world, lambda refund_ids, bulk: messages.append(list(refund_ids)))
     asked = [world.withdraw(20, f"k{number}") for number in range(3)]
     for number in order:
         process_due(world.context, messages[number])

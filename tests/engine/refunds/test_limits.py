@@ -96,7 +96,7 @@ def test_of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows(
 
 def test_velocity_is_held_across_a_wiped_broker(world: World, redis_url: str) -> None:
     settings = settings_for(world.database.url.render_as_string(hide_password=False), BROKER_URL=redis_url)
-    world.context = replace(world.context, limits=Limits(velocity_count=2), wake=make_publisher(settings))
+    world.context = replace(world.context, limits=Limits(velocity_count=2), publish=make_publisher(settings))
     world.withdraw(1, "a")
     world.withdraw(1, "b")
     with redis.from_url(redis_url, socket_timeout=5) as broker:

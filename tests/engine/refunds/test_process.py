@@ -155,17 +155,17 @@ def test_a_refund_over_a_processor_that_is_not_configured_waits_and_is_not_faile
 
 
 def test_an_act_sends_a_message_only_where_something_is_due(world: World) -> None:
-    told: list[tuple[list[str], bool]] = []
-    world.context = replace(world.context, wake=lambda ids, bulk: told.append((list(ids), bulk)))
+    published: list[tuple[list[str], bool]] = []
+    world.context = replace(world.context, publish=lambda ids, bulk: published.append((list(ids), bulk)))
     world.pay()
     world.processor.script("ch_1", Blocked("balance_insufficient", "not now"))
     refund_id, other = world.withdraw(30, "k1"), world.withdraw(30, "k2")
-    told.clear()
+    published.clear()
     world.command(other, Action.CANCEL)
-    assert told == []
+    assert published == []
     world.work()
     world.command(refund_id, Action.RETRY)
-    assert told == [([refund_id], False)]
+    assert published == [([refund_id], False)]
 
 
 def test_a_webhook_that_comes_before_the_answer_is_recorded_once(world: World) -> None:

@@ -67,7 +67,7 @@ def _running(console: Console, folder: Path) -> Iterator[Demo]:
     try:
         console.print(f"  [dim]started with SQLite and an embedded broker: {', '.join(stack.parts)}[/dim]")
         settings: Settings = load_settings(stack.environment)
-        with build_runtime(settings, wake=make_publisher(settings)) as runtime:
+        with build_runtime(settings, publish=make_publisher(settings)) as runtime:
             yield Demo(console, stack, runtime)
     finally:
         stack.stop()

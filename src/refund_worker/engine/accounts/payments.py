@@ -69,12 +69,12 @@ def _record_payments(
 
 
 def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWorkerError:
-    if _as_told(earlier) == _as_told(record):
+    if _with_defaults(earlier) == _with_defaults(record):
         return Recorded(new=False)
     return AlreadyRecorded(f"payment {record.payment_id} is already recorded with another body")
 
 
-def _as_told(record: PaymentRecord) -> PaymentRecord:
+def _with_defaults(record: PaymentRecord) -> PaymentRecord:
     """Return the record with the default of `captured_minor` filled in, so that both spellings of one body compare
     equal.
     """

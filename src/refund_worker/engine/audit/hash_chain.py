@@ -185,7 +185,7 @@ class _Checker:
         self._connection = connection
         self._skip = skip
         self.sealed_upto = audit.sealed_seqs_at(connection, skip) if skip else dict.fromkeys(audit.COLUMNS, 0)
-        self._looked_at_from = dict(self.sealed_upto)
+        self._checked_from = dict(self.sealed_upto)
         self.hashes: dict[int, str] = {}
         self.seals = self.rows = 0
 
@@ -243,14 +243,14 @@ class _Checker:
 
         Snapshots do not contain a status, and another program can change it; the sealed events show it.
         """
-        span = self._looked_at_from[EVENTS], self.sealed_upto[EVENTS]
+        span = self._checked_from[EVENTS], self.sealed_upto[EVENTS]
         for seq, refund_id, status in audit.sent_while_held(self._connection, *span):
             yield Finding(EVENTS, seq, seq, f"sent while {status}: {refund_id}")
 
     def check_covered(self) -> Iterator[Finding]:
         """Yield changeable rows that differ from their snapshots: all rows, or those that the checked seals mention."""
         upto = self.sealed_upto[SNAPSHOTS]
-        span = (self._looked_at_from[SNAPSHOTS], upto) if self._skip else None
+        span = (self._checked_from[SNAPSHOTS], upto) if self._skip else None
         for table, seq, what in check_covered(self._connection, span):
             yield Finding(table, seq, seq, what)
 

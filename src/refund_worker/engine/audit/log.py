@@ -15,7 +15,7 @@ from refund_worker.times import iso
 
 # A search without a refund or a customer reads at most this many rows back and says so: it must not read ten million
 # rows.
-LOOK_BACK = 20_000
+LOOKBACK = 20_000
 TABLES = {"timeline": "events", "ledger": "ledger_transactions"}
 # The filters that each kind of entry accepts.
 FILTERS = {
@@ -63,10 +63,10 @@ def entries(
     if unknown:
         raise InvalidRequest(f"the {of} has no {unknown[0]}", field=unknown[0])
     top = before if before is not None else audit.top_seqs(connection)[TABLES[of]] + 1
-    rows = audit.lines(connection, TABLES[of], equal, before=before, look_back=LOOK_BACK, limit=limit + 1)
+    rows = audit.lines(connection, TABLES[of], equal, before=before, lookback=LOOKBACK, limit=limit + 1)
     page, has_more = rows[:limit], len(rows) > limit
     far = "refund_id" in equal or "customer_id" in equal
-    reached = page[-1]["seq"] if has_more else 1 if far else max(1, top - LOOK_BACK)
+    reached = page[-1]["seq"] if has_more else 1 if far else max(1, top - LOOKBACK)
     data = [_event(row) if of == "timeline" else _transaction(row) for row in page]
     return {"data": data, "has_more": has_more or reached > 1, "looked_back_to": reached}
 

@@ -23,9 +23,9 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
 
     With a `span` (after, up to) of snapshots, only the rows in these snapshots are checked, and the small tables whole.
     """
-    told = snapshots.changed_between(connection, *span) if span else None
+    changed = snapshots.changed_between(connection, *span) if span else None
     for table in COVERED:
-        only = None if told is None or table in SMALL else told[table]
+        only = None if changed is None or table in SMALL else changed[table]
         for row in snapshots.current_rows(connection, table, PAGE, only):
             what = _difference(table, row)
             if what:
@@ -34,10 +34,10 @@ def check_covered(connection: Connection, span: tuple[int, int] | None = None) -
 
 
 def _check_links(connection: Connection) -> Iterator[tuple[str, int, str]]:
-    current_rows, said = persons.links_and_trail(connection)
-    for link in sorted(said.keys() - current_rows):
-        yield LINKS, said[link], f"deleted: {link.user} and {link.identity}"
-    for link in sorted(current_rows - said.keys()):
+    current_rows, recorded = persons.links_and_trail(connection)
+    for link in sorted(recorded.keys() - current_rows):
+        yield LINKS, recorded[link], f"deleted: {link.user} and {link.identity}"
+    for link in sorted(current_rows - recorded.keys()):
         yield LINKS, 0, f"added: {link.user} and {link.identity}, by none of our programs"
 
 

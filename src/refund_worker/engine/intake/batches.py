@@ -71,8 +71,8 @@ def _begun(
 
 def _accept_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[RefundRequest | Refusal]) -> None:
     def keep(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
-        told = _answers(chunk, iter(answers))
-        rows = [{"row": first + place, **_row(answer)} for place, answer in enumerate(told)]
+        all_answers = _answers(chunk, iter(answers))
+        rows = [{"row": first + place, **_row(answer)} for place, answer in enumerate(all_answers)]
         batches.insert_rows(connection, batch_id, rows)
         batches.touch(connection, batch_id, status=TAKING_IN, now=context.clock(connection))
 

@@ -27,12 +27,12 @@ def handle_clock_rollback(context: Context) -> int:
 
     def work(connection: Connection) -> int:
         now = context.clock(connection)
-        next_step = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
+        requeued = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
         processors.end_pauses_made_after(connection, now + CLOCK_SLACK_SECONDS, now)
-        return next_step
+        return requeued
 
-    woken = context.database.run(work)
+    requeued = context.database.run(work)
     log.error(
-        "alarm: the database's clock went back: %d refunds are processed now, each looked up before any send", woken
+        "alarm: the database's clock went back: %d refunds are processed now, each looked up before any send", requeued
     )
-    return woken
+    return requeued

@@ -38,9 +38,9 @@ def prune(context: Context) -> int:
         (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),
     ):
         for _ in range(BATCHES_MAX):
-            gone = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
-            total += gone
-            if gone < BATCH:
+            deleted = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
+            total += deleted
+            if deleted < BATCH:
                 break
     if total:
         log.info("pruned %d old notifications, dead letters, webhook events and failed sign-ins", total)

@@ -24,12 +24,12 @@ class LiveLookup:
     """One leg as its processor knows it now.
 
     `problem` says why the processor could not be asked; then nothing is known. `objects` are the leg's own refund
-    objects, `foreign` are those that others made over the same payment.
+    objects, `outside` are those that others made over the same payment.
     """
 
     leg: Leg
     objects: tuple[RefundObject, ...] = ()
-    foreign: tuple[RefundObject, ...] = ()
+    outside: tuple[RefundObject, ...] = ()
     problem: str | None = None
 
 
@@ -43,17 +43,17 @@ def lookup_now(
     lookup and closed after it: call it where no event loop runs.
     """
     legs = [leg for leg in refund.legs if leg.last_sent_at is not None or leg.blocked_by]
-    looked_up = asyncio.run(_look(make_processors, legs, seconds))
+    lookups = asyncio.run(_lookup_all(make_processors, legs, seconds))
     with database.read() as connection:
-        return [_parted(connection, one) for one in looked_up]
+        return [_parted(connection, one) for one in lookups]
 
 
 def _parted(connection: Connection, listed: LiveLookup) -> LiveLookup:
     found = found_for(connection, listed.leg, listed.objects)
-    return replace(listed, objects=found.objects, foreign=found.foreign)
+    return replace(listed, objects=found.objects, outside=found.outside)
 
 
-async def _look(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LiveLookup]:
+async def _lookup_all(make_processors: MakeProcessors, legs: Sequence[Leg], seconds: float) -> list[LiveLookup]:
     processors = make_processors()
     try:
         return list(await asyncio.gather(*(_ask(processors.get(leg.processor), leg, seconds) for leg in legs)))

@@ -111,7 +111,9 @@ def _compare(connection: Connection, processor: str, refund_objects: Iterable[Re
     in_flight = reconciliation.open_legs(connection)
     lines = tuple((leg, ours.get((leg, its), 0), theirs.get((leg, its), 0)) for leg, its in sorted({*ours, *theirs}))
     differences = [
-        Difference("money", leg, booked, said) for leg, booked, said in lines if booked != said and leg not in in_flight
+        Difference("money", leg, booked, reported)
+        for leg, booked, reported in lines
+        if booked != reported and leg not in in_flight
     ]
     differences += [Difference("refunded_twice", leg, 1, n) for leg, n in sorted(objects.items()) if n > 1]
     differences += _inner_differences(connection)
@@ -119,7 +121,7 @@ def _compare(connection: Connection, processor: str, refund_objects: Iterable[Re
         compared=len(lines),
         differences=tuple(differences),
         in_flight=len(in_flight),
-        foreign=len(whose.foreign) - len(whose.of_other_installations),
+        foreign=len(whose.outside) - len(whose.of_other_installations),
         other_installations=len(whose.of_other_installations),
         resolved=len(resolved),
         ledger_minor=sum(ours.values()),

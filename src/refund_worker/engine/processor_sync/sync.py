@@ -65,17 +65,17 @@ def sync_recent(context: Context, processor: str) -> int:
     days = DAYS if listed_at is None else (began - listed_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
-    def wake(connection: Connection) -> None:
+    def requeue(connection: Connection) -> None:
         """Re-queue refunds that were postponed because the last listing was too old when they were claimed."""
         now = context.clock(connection)
         if processor in stale_processors(connection, context, now):
             refunds.requeue_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
-        wake(connection)  # again: for refunds that were postponed since
+        requeue(connection)  # again: for refunds that were postponed since
         processors.record_listing(connection, processor, began)
 
-    context.database.run(wake)
+    context.database.run(requeue)
     _record(context, processor, found)
     context.database.run(note)
     return len(found.unknown)
@@ -154,7 +154,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
         unknown=[item for item in whose.forgotten if item.created_at.timestamp() > (alerted_until or 0)],
         elsewhere=frozenset(
             ref
-            for item in (*whose.foreign, *whose.forgotten, *not_as_asked(connection, whose.ours))
+            for item in (*whose.outside, *whose.forgotten, *not_as_asked(connection, whose.ours))
             if item.status not in UNPAID_OBJECT_STATES
             for ref in item.payment_refs
         ),
@@ -169,14 +169,14 @@ def _already_alerted(
     places: Mapping[str, str],
 ) -> frozenset[str]:
     """Return ids of mismatched objects that were reported to a person and have not changed since."""
-    strange = [
+    mismatched = [
         item for item in refund_objects if item.leg_id in places and is_mismatched(known.get(item.processor_refund_id))
     ]
-    loaded = refunds.load(connection, list({places[item.leg_id] for item in strange if item.leg_id}))
+    loaded = refunds.load(connection, list({places[item.leg_id] for item in mismatched if item.leg_id}))
     legs = {leg.leg_id: leg for refund in loaded for leg in refund.legs}
     faults = {
         item: mismatch(legs[item.leg_id], item, policy.rules_of(legs[item.leg_id].processor).live)
-        for item in strange
+        for item in mismatched
         if item.leg_id
     }
     return frozenset(

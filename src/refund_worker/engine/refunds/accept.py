@@ -70,7 +70,7 @@ def request_refunds(
         answers = context.database.run(work)
     new = [answer.refund_id for answer in answers if isinstance(answer, Accepted) and not answer.replayed]
     if new:
-        context.wake(new, any(request.bulk for request in requests))
+        context.publish(new, any(request.bulk for request in requests))
     return answers
 
 
@@ -103,10 +103,10 @@ def accept_requests(
 ) -> list[Accepted | Refusal]:
     """Accept a batch like `request_refunds`, but inside the caller's transaction and without waking workers."""
     now = context.clock(connection)
-    books = BatchAccounts()
-    books.load(connection, requests, context.limits, now)
+    batch = BatchAccounts()
+    batch.load(connection, requests, context.limits, now)
     # Only now, under the customers' locks: a request that waited for the first one with its key must see that one.
-    answers, decisions = _answered(context, requests, books, _earlier(connection, requests), now)
+    answers, decisions = _answered(context, requests, batch, _earlier(connection, requests), now)
     apply(connection, decisions, now, notify=context.notify)
     again = [request for request, answer in zip(requests, answers, strict=True) if _is_replay(answer)]
     daily_stats.count_repeats(connection, day_of(now), (request.customer_id for request in again))
@@ -122,7 +122,7 @@ class DryRun:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()  # minor units of the accepted refunds, by currency
-        self._books = BatchAccounts()
+        self._accounts = BatchAccounts()
         self._taken: _Earlier = {}
 
     def accept_requests(
@@ -130,10 +130,10 @@ class DryRun:
     ) -> list[Accepted | Refusal]:
         """Return the answers as of now, in order. A read-only transaction is enough."""
         now = context.clock(connection)
-        self._books.load(connection, requests, context.limits, now)
+        self._accounts.load(connection, requests, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
         taken |= _earlier(connection, requests)
-        answers, decisions = _answered(context, requests, self._books, taken, now)
+        answers, decisions = _answered(context, requests, self._accounts, taken, now)
         for decision in decisions:
             refund = decision.after
             self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, decision.request_body or "")
@@ -145,7 +145,7 @@ class DryRun:
 def _answered(
     context: Terms,
     requests: Sequence[RefundRequest],
-    books: BatchAccounts,
+    batch: BatchAccounts,
     taken: _Earlier,
     now: float,
 ) -> tuple[list[Accepted | Refusal], list[Decision]]:
@@ -160,7 +160,7 @@ def _answered(
                 answers.append(_same_again(request, body, *earlier))
                 continue
             text = json.dumps(body, sort_keys=True)
-            decision = books.accept(request, text, context, now)
+            decision = batch.accept(request, text, context, now)
         except Refusal as refusal:
             answers.append(refusal)
             continue

@@ -65,5 +65,5 @@ def perform_action(
 
     refund = context.database.run(work)
     if refund.due_at is not None:
-        context.wake([refund_id], False)
+        context.publish([refund_id], False)
     return refund

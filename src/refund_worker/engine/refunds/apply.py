@@ -57,8 +57,8 @@ def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float
         if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
             log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
             detail = {"processor": pause.processor, "code": pause.code}
-            told = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
-            timeline.insert_events(connection, [(None, told)], now)
+            event = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
+            timeline.insert_events(connection, [(None, event)], now)
         processors.pause(
             connection,
             pause.processor,

@@ -104,5 +104,5 @@ def retry_all(
 
     retried, ids = context.database.run(work)
     if ids:
-        context.wake(list(ids), True)
+        context.publish(list(ids), True)
     return retried

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import Found, RefundObject
 from refund_worker.domain.refund import Leg
-from refund_worker.store import object_ownership as books
+from refund_worker.store import object_ownership as store
 from refund_worker.store.installation import installation_id
 
 
@@ -33,19 +33,19 @@ class ObjectsByOwner:
     """The objects of a list by owner; each part keeps the list's order.
 
     `forgotten` objects have this installation's id and a leg that is not known here: the database is an older backup,
-    or a copy of it sends too. `foreign` objects are all others, including another installation's. `installation` is
+    or a copy of it sends too. `outside` objects are all others, including another installation's. `installation` is
     this installation's id.
     """
 
     ours: tuple[OwnedObject, ...]
     forgotten: tuple[RefundObject, ...]
-    foreign: tuple[RefundObject, ...]
+    outside: tuple[RefundObject, ...]
     installation: str = ""
 
     @property
     def of_other_installations(self) -> tuple[RefundObject, ...]:
         """Return the objects that another installation of this program made: it compares them itself."""
-        return tuple(t for t in self.foreign if t.installation not in (None, self.installation))
+        return tuple(t for t in self.outside if t.installation not in (None, self.installation))
 
 
 def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterable[RefundObject]) -> ObjectsByOwner:
@@ -54,29 +54,29 @@ def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterab
     if not refund_objects:
         return ObjectsByOwner((), (), ())
     me = installation_id(connection)
-    by_id = books.legs_of_objects(connection, processor, [item.processor_refund_id for item in refund_objects])
+    by_id = store.legs_of_objects(connection, processor, [item.processor_refund_id for item in refund_objects])
     marked = {leg_id for item in refund_objects if (leg_id := _leg_by_mark(item, me))}
-    by_mark = books.refunds_of_many_legs(connection, marked)
+    by_mark = store.refunds_of_many_legs(connection, marked)
     ours: list[OwnedObject] = []
     forgotten: list[RefundObject] = []
-    foreign: list[RefundObject] = []
+    outside: list[RefundObject] = []
     for refund_object in refund_objects:
         if booked := by_id.get(refund_object.processor_refund_id):
             ours.append(OwnedObject(_with_recorded_attempt(refund_object, booked), booked.leg_id, booked.refund_id))
         elif (leg_id := _leg_by_mark(refund_object, me)) is None:
-            foreign.append(refund_object)
+            outside.append(refund_object)
         elif leg_id in by_mark:
             ours.append(OwnedObject(refund_object, leg_id, by_mark[leg_id]))
         else:
             forgotten.append(refund_object)
-    return ObjectsByOwner(tuple(ours), tuple(forgotten), tuple(foreign), me)
+    return ObjectsByOwner(tuple(ours), tuple(forgotten), tuple(outside), me)
 
 
 def _leg_by_mark(refund_object: RefundObject, installation: str) -> str | None:
     return refund_object.leg_id if refund_object.installation == installation else None
 
 
-def _with_recorded_attempt(refund_object: RefundObject, booked: books.RecordedObject) -> RefundObject:
+def _with_recorded_attempt(refund_object: RefundObject, booked: store.RecordedObject) -> RefundObject:
     attempt = booked.attempt
     if attempt is None and refund_object.leg_id == booked.leg_id:
         attempt = refund_object.attempt
@@ -90,7 +90,7 @@ def not_as_asked(connection: Connection, ours: Iterable[OwnedObject]) -> tuple[R
     out over the payment that they name.
     """
     ours = tuple(ours)
-    asked = books.asked_for(connection, {owned.leg_id for owned in ours})
+    asked = store.asked_for(connection, {owned.leg_id for owned in ours})
     return tuple(
         owned.refund_object
         for owned in ours
@@ -98,7 +98,7 @@ def not_as_asked(connection: Connection, ours: Iterable[OwnedObject]) -> tuple[R
     )
 
 
-def _is_what_was_asked_for(refund_object: RefundObject, asked: books.AskedFor | None) -> bool:
+def _is_what_was_asked_for(refund_object: RefundObject, asked: store.AskedFor | None) -> bool:
     if asked is None or (refund_object.amount_minor, refund_object.currency) != asked[:2]:
         return False
     return not refund_object.payment_refs or asked.processor_payment_id in refund_object.payment_refs
@@ -116,7 +116,7 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
         owned.refund_object.processor_refund_id: owned
         for owned in sort_by_owner(connection, leg.processor, refund_objects).ours
     }
-    asked = books.asked_for(connection, {owned.leg_id for owned in whose.values()})
+    asked = store.asked_for(connection, {owned.leg_id for owned in whose.values()})
     own: list[RefundObject] = []
     others: list[RefundObject] = []
     for refund_object in refund_objects:
@@ -130,8 +130,8 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
             others.append(refund_object)
     if not others:
         return Found(tuple(own))
-    before = books.returned_earlier(connection, leg.payment_id)
-    by_hand = books.paid_manually(connection, leg.payment_id, MANUAL_PREFIX)
+    before = store.returned_earlier(connection, leg.payment_id)
+    by_hand = store.paid_manually(connection, leg.payment_id, MANUAL_PREFIX)
     named = {t.processor_refund_id for t in others if t.amount_minor <= by_hand.get(t.processor_refund_id, 0)}
-    foreign = tuple(item for item in others if item.processor_refund_id not in named)
-    return Found(tuple(own), foreign, before + sum(minor for name, minor in by_hand.items() if name not in named))
+    outside = tuple(item for item in others if item.processor_refund_id not in named)
+    return Found(tuple(own), outside, before + sum(minor for name, minor in by_hand.items() if name not in named))

@@ -86,7 +86,7 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     holds = {}
     for name in named:
         if registry.is_registered(name) and name not in context.processors:  # its API key may be configured later
-            holds[name] = SendBlock(at_last, look_ups=False)
+            holds[name] = SendBlock(at_last, lookups_allowed=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
             # A manual pause and a stale listing have no known end: the resume or the listing re-queues the refunds.
             ends = None if name in stale or processors.ALL in stopped else stopped[name]

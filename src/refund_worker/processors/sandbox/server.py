@@ -94,9 +94,9 @@ class Server:
         self._timer, self._timer_setting = None, setting
         if due is not None:
             wait_seconds = max(0.0, due - book.now()) + 0.001
-            self._timer = asyncio.get_running_loop().call_later(min(wait_seconds, 3600.0), self._wake)
+            self._timer = asyncio.get_running_loop().call_later(min(wait_seconds, 3600.0), self._on_timer)
 
-    def _wake(self) -> None:
+    def _on_timer(self) -> None:
         self._timer_setting = None
         try:
             self.service.run_due()

@@ -69,8 +69,8 @@ class ErrorAnswer:
         """Return the answer from which the SDK made the exception."""
         # The SDK fills `code` only for some classes, and puts headers into `json_body` if the body was not JSON.
         body = error.json_body if isinstance(error.json_body, dict) else {}
-        said = body.get("error")
-        fields = said if isinstance(said, dict) else {}
+        reported = body.get("error")
+        fields = reported if isinstance(reported, dict) else {}
         headers: Mapping[str, str] = error.headers or {}
 
         def text(name: str) -> str:
@@ -126,27 +126,27 @@ def _is_busy(answer: ErrorAnswer) -> bool:
 
 def _classify_refusal(answer: ErrorAnswer) -> Failure:
     message = answer.message or summary(answer)
-    told = message, answer.request_id, answer.replayed
+    details = message, answer.request_id, answer.replayed
     if answer.message_code in BLOCKED:
-        return Blocked(answer.message_code, *told)
+        return Blocked(answer.message_code, *details)
     match meaning_of(answer.code, answer.param, answer.message):
         case Meaning.ENDS:
-            return Refused(answer.code, *told)
+            return Refused(answer.code, *details)
         case Meaning.MORE_THAN_LEFT:
-            return Refused("amount_exceeds_unrefunded", *told, more_than_left=True)
+            return Refused("amount_exceeds_unrefunded", *details, more_than_left=True)
         case Meaning.ALREADY_REFUNDED:
-            return AlreadyRefunded(*told)
+            return AlreadyRefunded(*details)
         case Meaning.BLOCKED:
-            return Blocked(answer.code, *told)
+            return Blocked(answer.code, *details)
         case Meaning.PERSON:
-            return Misconfigured(answer.code, *told)
+            return Misconfigured(answer.code, *details)
         case Meaning.OURS:
             return Denied(answer.code or answer.kind, message, maybe_kept=True, replayed=answer.replayed)
         case _ if answer.should_retry:
             return Unanswered(summary(answer))
         case _ if answer.status == 404 and not answer.code:
-            return Misconfigured("not_found", *told)
-    return UnknownRefusal(answer.code or answer.kind, *told)
+            return Misconfigured("not_found", *details)
+    return UnknownRefusal(answer.code or answer.kind, *details)
 
 
 def as_list_failure(failure: Failure) -> ListFailure:
@@ -185,5 +185,5 @@ def is_replayed(headers: Mapping[str, str]) -> bool:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """Return Stripe's id of the request, or None if the header has another form."""
-    said = headers.get("Request-Id", "")
-    return said if _REQUEST_ID.fullmatch(said) else None
+    value = headers.get("Request-Id", "")
+    return value if _REQUEST_ID.fullmatch(value) else None

@@ -118,10 +118,10 @@ def _install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def not_valid(request: Request, error: RequestValidationError) -> HTMLResponse:
         first: dict[str, Any] = error.errors()[0]
-        told = (
+        message = (
             f"This address is incomplete, or its “{first['loc'][-1]}” is wrong. Use a link on one of the pages instead."
         )
-        return _error(request, 422, "invalid_request", told)
+        return _error(request, 422, "invalid_request", message)
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> HTMLResponse:
@@ -135,16 +135,16 @@ def _install(app: FastAPI) -> None:
 
 def came_from(request: Request) -> str | None:
     """Return the console page that sent the form, from the Referer header, or None if none can be reopened."""
-    told = urlsplit(request.headers.get("referer", ""))
-    if (told.scheme, told.netloc) != (request.url.scheme, request.url.netloc):
+    referer = urlsplit(request.headers.get("referer", ""))
+    if (referer.scheme, referer.netloc) != (request.url.scheme, request.url.netloc):
         return None
-    path = told.path.removeprefix(PREFIX)
+    path = referer.path.removeprefix(PREFIX)
     # The page after a refused `approve` or similar has no GET route of its own: return the refund's page.
     for of_one in ("/refunds", "/batches"):
         parts = path.removeprefix(of_one).split("/")
         if path.startswith(of_one + "/") and len(parts) > 2 and parts[2] != "retry":
             return f"{PREFIX}{of_one}/{parts[1]}"
-    return told.path + (f"?{told.query}" if told.query else "")
+    return referer.path + (f"?{referer.query}" if referer.query else "")
 
 
 def _error(request: Request, status: int, code: str, message: str) -> HTMLResponse:

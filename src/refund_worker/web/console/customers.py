@@ -264,10 +264,10 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         )
     wanted = form.get("currency") or (currencies[0] if len(currencies) > 1 else "")
     currency = wanted if wanted in currencies else None
-    told = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
+    previewed = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
     values: Json = {
         "entry": entry,
-        "told": told,
+        "preview": previewed,
         "currencies": currencies,
         "currency": currency or "",
         "reason": form.get("reason", "") or entry["description"],

@@ -66,7 +66,7 @@ class Hashing:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._executor, functools.partial(work, *args, **named))
         finally:
-            self._hand_on()
+            self._free_thread()
 
     def _count(self, who: str) -> int:
         now = time.monotonic()
@@ -89,7 +89,7 @@ class Hashing:
         heapq.heappush(self._line, (tries, -next(self._numbers), turn))
         await turn
 
-    def _hand_on(self) -> None:
+    def _free_thread(self) -> None:
         while self._line:
             _, _, turn = heapq.heappop(self._line)
             if not turn.done():

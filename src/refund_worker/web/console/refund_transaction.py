@@ -85,9 +85,11 @@ def _check_as_seen(form: Mapping[str, str], left: int) -> None:
     """Raise `Conflict` if the page showed another remainder: a form must not refund more than its reader meant."""
     seen = form.get("left", "")
     if seen != str(left):
-        told = f"{left:,} credits are left now, not {int(seen):,}" if seen.isdecimal() else f"{left:,} credits are left"
+        now_left = (
+            f"{left:,} credits are left now, not {int(seen):,}" if seen.isdecimal() else f"{left:,} credits are left"
+        )
         raise Conflict(
-            f"{told}: check the refunds listed above, and send the form again only if the amount is still right"
+            f"{now_left}: check the refunds listed above, and send the form again only if the amount is still right"
         )
 
 
@@ -129,12 +131,12 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
     chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")
-    told, problem = None, None
+    previewed, problem = None, None
     try:
         if typed and left:
             currency = chosen if to is To.SOURCE and chosen in currencies else None
             options = {"credits": _amount({"credits": typed}, entry, left), "currency": currency}
-            told = preview(page.context, trial(page, Kind.CREDIT_REFUND, to, entry, **options))
+            previewed = preview(page.context, trial(page, Kind.CREDIT_REFUND, to, entry, **options))
     except RefundWorkerError as wrong:
         problem = wrong
     presets = [("Full", full), ("Half", full // 2), ("Remaining", left)]
@@ -146,7 +148,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
         "credits": typed,
         "currency": chosen,
         "currencies": currencies,
-        "told": told,
+        "preview": previewed,
         "problem": problem,
         "presets": [(name, amount, 0 < amount <= left) for name, amount in presets],
         "request_id": form_id(form, error),
@@ -165,6 +167,6 @@ def _earlier(connection: Connection, page: Page, entry: RowMapping) -> list[Json
     wanted = refunds.Filters(customer_id=entry["customer_id"], statuses=NOT_YET_POSTED, client=sees, limit=EARLIER)
     waiting = api_objects.list_refunds(connection, wanted)["data"]
     found += [refund for refund in waiting if refund["transaction_id"] == id]
-    gone = console_queries.reversed_among(connection, [f"{refund['id']}-credit" for refund in found])
+    reversed_ones = console_queries.reversed_among(connection, [f"{refund['id']}-credit" for refund in found])
     newest_first = sorted(found, key=lambda refund: str(refund["id"]), reverse=True)
-    return [refund | {"deleted": f"{refund['id']}-credit" in gone} for refund in newest_first]
+    return [refund | {"deleted": f"{refund['id']}-credit" in reversed_ones} for refund in newest_first]

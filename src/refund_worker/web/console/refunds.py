@@ -38,7 +38,7 @@ from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.console.forms import Why, key_of, whole, words
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
-from refund_worker.web.console.timeline import attempt_view, is_not_known, lights, told
+from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
 from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
@@ -149,15 +149,15 @@ def _retry_page(
         refund = api_objects.find_refund(connection, refund_id, client=page.identity.sees)
     # No transaction is open here, since the processor may answer slowly.
     possible = Action.RETRY in available_actions(refund)
-    looked_up: Sequence[LiveLookup] = ()
+    lookups: Sequence[LiveLookup] = ()
     if possible:
-        looked_up = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
+        lookups = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
     values: Json = {
         "refund": api_objects.refund_view(refund),
         "possible": possible,
-        "looked_up": looked_up,
+        "lookups": lookups,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
-        "standing": sum(item.status not in UNPAID_OBJECT_STATES for found in looked_up for item in found.objects),
+        "live_objects": sum(item.status not in UNPAID_OBJECT_STATES for found in lookups for item in found.objects),
         "request_id": form.get("request_id") or new_request_id(),
         "reason": form.get("reason", ""),
         "error": error,
@@ -191,7 +191,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],
-        "timeline": told(timeline, refund),
+        "timeline": event_views(timeline, refund),
         "attempts": attempts,
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention_code],

@@ -62,11 +62,11 @@ def _sent(refund: Refund) -> tuple[str, str]:
     refused = [leg for leg in tried if leg.status in NOT_ON_ITS_WAY]
     if len(refused) == len(tried):
         return ("off", _refused({leg.status for leg in refused}))
-    standing = [leg for leg in refund.legs if leg.status not in UNPAID_FINAL]
+    live = [leg for leg in refund.legs if leg.status not in UNPAID_FINAL]
     on_its_way = len(tried) - len(refused)
-    if on_its_way >= len(standing):
+    if on_its_way >= len(live):
         return ("on", "yes")
-    return ("part", f"{on_its_way} of {len(standing)} payments")
+    return ("part", f"{on_its_way} of {len(live)} payments")
 
 
 def _refused(statuses: set[LegStatus]) -> str:
@@ -86,7 +86,7 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
-def told(events: Iterable[Event], refund: Refund) -> list[Json]:
+def event_views(events: Iterable[Event], refund: Refund) -> list[Json]:
     """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money."""
     currencies = {leg.leg_id: leg.currency for leg in refund.legs}
     return [{**event, "detail": _details(event["detail"], currencies.get(event["leg_id"] or ""))} for event in events]

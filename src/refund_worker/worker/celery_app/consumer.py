@@ -55,7 +55,7 @@ class Consumer(consumer.Consumer):
             except broker_errors:
                 raise
             except NotOurs as why:
-                return self._throw_away(message, str(why))
+                return self._discard(message, str(why))
             except Exception:
                 log.exception("alarm: a message that cannot be read is dropped")
                 return message.reject_log_error(log, broker_errors)
@@ -86,20 +86,20 @@ class Consumer(consumer.Consumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Drop a message whose body is not what its headers say."""
-        self._throw_away(message, f"it cannot be decoded, {type(exc).__name__}")
+        self._discard(message, f"it cannot be decoded, {type(exc).__name__}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Drop a message whose body is of a refused type (a pickle) or not in the form of a task."""
-        self._throw_away(message, f"it is no task, {type(exc).__name__}")
+        self._discard(message, f"it is no task, {type(exc).__name__}")
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Drop a message that names no task."""
-        self._throw_away(message, "it names no task")
+        self._discard(message, "it names no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Drop a message that names a task that is not ours."""
-        self._throw_away(message, "it names a task that is not ours")
+        self._discard(message, "it names a task that is not ours")
 
-    def _throw_away(self, message: Any, why: str) -> None:
+    def _discard(self, message: Any, why: str) -> None:
         log.error("alarm: a message is dropped: %s", why)
         message.reject_log_error(log, self.connection_errors)

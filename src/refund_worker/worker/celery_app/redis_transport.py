@@ -66,14 +66,14 @@ class Channel(kombu_redis.Channel):
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except (KeyError, DataError) as error:
             # kombu takes both for failures of the server; here only the message's own fields can raise them.
-            self._throw_away(error)
+            self._discard(error)
         except (*self.connection_errors, *self.connection.channel_errors, Empty):
             raise
         except Exception as error:  # noqa: BLE001 - foreign bytes can raise anything
-            self._throw_away(error)
+            self._discard(error)
         return True
 
-    def _throw_away(self, error: Exception) -> None:
+    def _discard(self, error: Exception) -> None:
         """Log an alarm without the error's text, which may hold anything."""
         log.error("alarm: a message whose envelope cannot be read is dropped (%s)", type(error).__name__)
 
