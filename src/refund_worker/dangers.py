@@ -135,16 +135,16 @@ def _found(settings: Given) -> Iterator[Danger]:
 
 def _of_broker(url: str) -> Iterator[Danger]:
     parts = urlsplit(url)
-    said = parse_qs(parts.query)
+    options = parse_qs(parts.query)
     # redis-py takes the host from the query if the address has none.
-    elsewhere = [host for host in (parts.hostname or "", *said.get("host", [])) if not is_this_machine(host)]
+    elsewhere = [host for host in (parts.hostname or "", *options.get("host", [])) if not is_this_machine(host)]
     if not elsewhere:
         return
     if parts.scheme in ("redis", "amqp"):
         todo = f"use {parts.scheme}s:// there"
         yield Danger("BROKER_URL", f"leads to {elsewhere[0]} without TLS, its password too", todo)
     unchecked = sorted(
-        name for name, good in CHECKED.items() if not {each.lower() for each in said.get(name, [])} <= good
+        name for name, good in CHECKED.items() if not {each.lower() for each in options.get(name, [])} <= good
     )
     if parts.scheme in ("rediss", "amqps") and unchecked:
         what = f"sends {elsewhere[0]} its password without checking whose certificate it has ({unchecked[0]})"
@@ -171,21 +171,21 @@ def _postgres_in_plain_text(url: str) -> str | None:
     found = _POSTGRES.fullmatch(url)
     if found is None:
         return None
-    said = parse_qs(found["query"] or "")
+    options = parse_qs(found["query"] or "")
     # A service's options, in a file that is not read here, take precedence over the variables.
-    by_others = bool({"service", "conninfo"} & said.keys() or os.environ.get("PGSERVICE"))
-    modes = said.get("sslmode") or ["" if by_others else os.environ.get("PGSSLMODE", "")]
+    by_others = bool({"service", "conninfo"} & options.keys() or os.environ.get("PGSERVICE"))
+    modes = options.get("sslmode") or ["" if by_others else os.environ.get("PGSSLMODE", "")]
     if ENCRYPTED.issuperset(modes):
         return None
-    hosts = _hosts_of(said, found["place"])
+    hosts = _hosts_of(options, found["place"])
     elsewhere = [host for host in hosts if not host.startswith("/") and not is_this_machine(host)]
-    if not elsewhere and by_others and "hostaddr" not in said:
+    if not elsewhere and by_others and "hostaddr" not in options:
         return "what a service names"
     return elsewhere[0] if elsewhere else None
 
 
-def _hosts_of(said: Mapping[str, Sequence[str]], place: str) -> list[str]:
+def _hosts_of(options: Mapping[str, Sequence[str]], place: str) -> list[str]:
     """Return every host that libpq may connect to. An address takes precedence over the host at the same position."""
-    addresses = ",".join(said.get("hostaddr") or [os.environ.get("PGHOSTADDR", "")]).split(",")
-    named = ",".join(said.get("host") or [place or os.environ.get("PGHOST", "")]).split(",")
+    addresses = ",".join(options.get("hostaddr") or [os.environ.get("PGHOSTADDR", "")]).split(",")
+    named = ",".join(options.get("host") or [place or os.environ.get("PGHOST", "")]).split(",")
     return addresses if all(addresses) else [*addresses, *map(without_port, named)]

@@ -296,11 +296,11 @@ def _check_broker(url: str) -> None:
         raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
     if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
         raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
-    said = parse_qs(parts.query, keep_blank_values=True)
-    if "ssl" in said:
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if "ssl" in options:
         raise ValueError("must ask for TLS by rediss:// or amqps://, and not by ssl=")
-    unknown = sorted(name for name in said if name.startswith("ssl_") and name not in TLS_OPTIONS)
-    if parts.scheme == "amqps" and (unknown or not set(said.get("ssl_cert_reqs", [])) <= CERT_REQS):
+    unknown = sorted(name for name in options if name.startswith("ssl_") and name not in TLS_OPTIONS)
+    if parts.scheme == "amqps" and (unknown or not set(options.get("ssl_cert_reqs", [])) <= CERT_REQS):
         raise ValueError(
             f"must have no TLS options except {', '.join(TLS_OPTIONS)}, with ssl_cert_reqs required or none"
         )

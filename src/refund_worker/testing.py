@@ -90,7 +90,7 @@ class RefundWorker:
 
     def __init__(self, folder: Path | None = None, *, notify_url: str | None = None, **settings: str) -> None:
         self._stack = ExitStack()
-        self._folder, self._notify_url, self._given = folder, notify_url, settings
+        self._folder, self._notify_url, self._more_settings = folder, notify_url, settings
         self._numbers = itertools.count(1)
         self.notify_secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
 
@@ -118,7 +118,7 @@ class RefundWorker:
         }
         if self._notify_url:
             values |= {"NOTIFY_URL": self._notify_url, "NOTIFY_SECRET": self.notify_secret}
-        return load_settings({PREFIX + name: value for name, value in (values | self._given).items()})
+        return load_settings({PREFIX + name: value for name, value in (values | self._more_settings).items()})
 
     @property
     def context(self) -> Context:

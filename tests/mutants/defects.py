@@ -970,7 +970,7 @@ DEFECTS = (
     Defect(
         "a payment of which nothing could be read is trusted at its first send",
         DOMAIN + "payment_check.py",
-        "    return facts is not None and facts.readable and facts.word is None",
+        "    return facts is not None and facts.readable and facts.reading is None",
         "    return False",
         (OTHERS + "a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first",),
     ),
@@ -1071,21 +1071,21 @@ DEFECTS = (
     Defect(
         "a payment in another currency is none of our business",
         DOMAIN + "payment_check.py",
-        "    if word.currency != facts.currency:",
+        "    if reading.currency != facts.currency:",
         "    if False:",
         PAYMENT_CHECK,
     ),
     Defect(
         "a payment captured for another amount is none of our business",
         DOMAIN + "payment_check.py",
-        "    if word.captured_minor is not None and word.captured_minor != facts.expected_minor:",
+        "    if reading.captured_minor is not None and reading.captured_minor != facts.expected_minor:",
         "    if False:",
         PAYMENT_CHECK,
     ),
     Defect(
         "a payment of the other mode is none of our business",
         DOMAIN + "payment_check.py",
-        "    if live is not None and word.live is not None and word.live != live:",
+        "    if live is not None and reading.live is not None and reading.live != live:",
         "    if False:",
         PAYMENT_CHECK,
     ),
@@ -1106,7 +1106,7 @@ DEFECTS = (
     Defect(
         "a disputed payment is refunded unasked",
         DOMAIN + "payment_check.py",
-        "    if word.disputed:",
+        "    if reading.disputed:",
         "    if False:",
         PAYMENT_CHECK,
     ),
@@ -1141,7 +1141,7 @@ DEFECTS = (
     Defect(
         "a refund in another currency proves nothing for the next one",
         DOMAIN + "mismatch.py",
-        "        builder.words[leg.payment_id] = proof",
+        "        builder.readings[leg.payment_id] = proof",
         "        pass",
         PAYMENT_CHECK,
     ),
@@ -1870,7 +1870,7 @@ DEFECTS = (
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "(self.place is not None or not self.says_whose)",
+        "(self.place is not None or not self.names_owner)",
         "self.place is not None",
         ("tests/engine/processor_sync/test_thin_events.py",),
     ),
@@ -1931,7 +1931,7 @@ DEFECTS = (
         "calls stored in a message's body are run after it",
         WORKER + "celery_app/messages.py",
         "        args, kwargs, _ = content\n",
-        "        args, kwargs, embed = content\n        return Cleaned(_headers(TASKS[0], said), "
+        "        args, kwargs, embed = content\n        return Cleaned(_headers(TASKS[0], fields), "
         "_written([args, kwargs, embed]))\n",
         (MESSAGES + "protocol_2_headers_and_stored_calls_do_not_reach_celery",),
     ),
@@ -1987,7 +1987,7 @@ DEFECTS = (
     Defect(
         "a URL says by ssl= that no certificate is looked at",
         "src/refund_worker/settings.py",
-        '    if "ssl" in said:\n',
+        '    if "ssl" in options:\n',
         "    if False:\n",
         ("tests/worker/test_broker_certificates.py",),
     ),
@@ -2230,8 +2230,8 @@ DEFECTS = (
     Defect(
         "of several hosts the last one counts",
         "src/refund_worker/dangers.py",
-        '",".join(said.get("host") or [place or',
-        '",".join(said.get("host", [])[-1:] or [place or',
+        '",".join(options.get("host") or [place or',
+        '",".join(options.get("host", [])[-1:] or [place or',
         DANGERS,
     ),
     Defect(
@@ -2244,7 +2244,7 @@ DEFECTS = (
     Defect(
         "what a service of libpq says is no danger",
         "src/refund_worker/dangers.py",
-        'bool({"service", "conninfo"} & said.keys() or os.environ.get("PGSERVICE"))',
+        'bool({"service", "conninfo"} & options.keys() or os.environ.get("PGSERVICE"))',
         "False",
         DANGERS,
     ),
@@ -2300,8 +2300,8 @@ DEFECTS = (
     Defect(
         "the console takes the sign NUL",
         "src/refund_worker/web/console/permissions.py",
-        '    if any("\\x00" in value for value in given):',
-        "    if not given:",
+        '    if any("\\x00" in value for value in texts):',
+        "    if not texts:",
         (CONSOLE_PAGES + "malformed_address_gets_an_error_page_and_no_log_entry",),
     ),
     Defect(

@@ -259,7 +259,7 @@ def test_payment_is_read_with_its_refunded_amount(client: Client) -> None:
     client.refund(payment_id, 1000)
     reply = client.run(client.adapter.find_payment(payment_id))
     assert isinstance(reply, PaymentRead), reply
-    payment = reply.word
+    payment = reply.reading
     assert (payment.captured_minor, payment.currency, payment.refunded_minor) == (5000, CURRENCY, 1000)
     assert payment.live in (False, None)
     assert payment.disputed in (False, None)

@@ -124,7 +124,7 @@ def is_disputed(server: Server, payment_id: str) -> bool | None:
 
     reply = asyncio.run(ask())
     assert isinstance(reply, PaymentRead)
-    return reply.word.disputed
+    return reply.reading.disputed
 
 
 @pytest.mark.parametrize(("payment_id", "name"), [("ch_1", "charge"), ("pi_1", "payment_intent")])

@@ -156,7 +156,7 @@ def test_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
 def test_dispute_is_reported(sandbox: Sandbox) -> None:
     reply = read(sandbox, "ch_disputed")
     assert isinstance(reply, PaymentRead)
-    assert reply.word.disputed is True
+    assert reply.reading.disputed is True
 
 
 @pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])

@@ -17,8 +17,8 @@ from refund_worker.cli.output import (
     moment,
     print_facts,
     print_json,
+    print_line,
     print_table,
-    say,
 )
 from refund_worker.errors import BadSettings, InvalidRequest, NotFound
 from refund_worker.processors import registry
@@ -92,7 +92,9 @@ def _add_db(app: typer.Typer) -> None:
 
         with runtime.database() as database:
             grant_least_rights(database, role)
-        say(f"{role} can run the application; it can read and extend ledger and audit trail, but not change them")
+        print_line(
+            f"{role} can run the application; it can read and extend ledger and audit trail, but not change them"
+        )
 
 
 def _show_revisions(revisions: dict[str, str | None], output: Output) -> None:

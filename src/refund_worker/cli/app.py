@@ -17,7 +17,7 @@ import typer
 
 from refund_worker.cli import admin, audit, customers, failures, files, health, keys, notifications, refunds, run, users
 from refund_worker.cli.options import Invocation
-from refund_worker.cli.output import Output, plain, print_error, say
+from refund_worker.cli.output import Output, plain, print_error, print_line
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
@@ -73,7 +73,7 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="refund-worker", obj=invocation, standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # Typer returns this on Ctrl-C and does not raise
-            say(INTERRUPTED)
+            print_line(INTERRUPTED)
         return code if isinstance(code, int) else 0
     except RefundWorkerError as error:
         print_error(error, invocation.output)
@@ -86,7 +86,7 @@ def run_command(arguments: Sequence[str]) -> int:
         _discard_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        say(INTERRUPTED)
+        print_line(INTERRUPTED)
         return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno not in DISK_FULL:
@@ -120,7 +120,7 @@ def _report_internal(error: Exception, invocation: Invocation) -> int:
     message = f"unexpected {type(error).__name__}: run refund-worker --debug COMMAND for the traceback"
     print_error(RefundWorkerError(message), invocation.output)
     if invocation.debug:
-        say(to_redacted("".join(traceback.format_exception(error))))
+        print_line(to_redacted("".join(traceback.format_exception(error))))
     return EXIT_INTERNAL
 
 

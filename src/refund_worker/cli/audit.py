@@ -10,7 +10,17 @@ import typer
 
 from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, acting_user, command, group, normalized_id
-from refund_worker.cli.output import Column, Json, Output, as_json, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import (
+    Column,
+    Json,
+    Output,
+    as_json,
+    moment,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from refund_worker.engine.audit.hash_chain import Finding
@@ -170,7 +180,7 @@ def _add_list(app: typer.Typer) -> None:
         else:
             print_table(TIMELINE_COLUMNS, (_timeline_row(entry) for entry in found["data"]), empty="no such entries")
         if found["has_more"]:
-            say(f"there are more entries: --before {found['looked_back_to']}")
+            print_line(f"there are more entries: --before {found['looked_back_to']}")
 
 
 TIMELINE_COLUMNS = (

@@ -18,7 +18,7 @@ from refund_worker.cli.options import (
     key_or_new,
     normalized_id,
 )
-from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 from refund_worker.domain.ids import spelled
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
@@ -101,7 +101,7 @@ def _add_correct(app: typer.Typer) -> None:
                 actor=acting_user(),
             )
         if not new:
-            say("this idempotency key was used before; this is the correction that it made")
+            print_line("this idempotency key was used before; this is the correction that it made")
         _show(transaction_view(row), output)
 
 
@@ -128,7 +128,7 @@ def _add_list(app: typer.Typer) -> None:
             return
         print_table(COLUMNS, (_row(entry) for entry in page["data"]), empty="no transactions")
         if page["has_more"]:
-            say(f"there are more transactions: --starting-after {page['data'][-1]['transaction_id']}")
+            print_line(f"there are more transactions: --starting-after {page['data'][-1]['transaction_id']}")
 
 
 def _add_reverse(app: typer.Typer) -> None:

@@ -17,8 +17,8 @@ from refund_worker.cli.output import (
     moment,
     print_facts,
     print_json,
+    print_line,
     print_table,
-    say,
 )
 from refund_worker.engine.views.money_format import monies
 
@@ -140,7 +140,7 @@ def _add_approvals(app: typer.Typer) -> None:
             APPROVAL_COLUMNS, (_approval_row(refund) for refund in page["data"]), empty="no refund waits for approval"
         )
         if page["has_more"]:
-            say(f"there are more than these {limit}: raise --limit")
+            print_line(f"there are more than these {limit}: raise --limit")
 
 
 def _approval_row(refund: Refund) -> tuple[object, ...]:

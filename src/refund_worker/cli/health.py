@@ -8,7 +8,7 @@ import typer
 
 from refund_worker.cli import healthcheck
 from refund_worker.cli.options import command, group
-from refund_worker.cli.output import say
+from refund_worker.cli.output import print_line
 from refund_worker.errors import InvalidRequest
 
 EXIT_UNHEALTHY = 1
@@ -46,5 +46,5 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _end(health: healthcheck.Health) -> None:
-    say(health.message)
+    print_line(health.message)
     raise typer.Exit(0 if health.alive else EXIT_UNHEALTHY)

@@ -8,7 +8,7 @@ import typer
 
 from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command, group
-from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 
 COLUMNS = (
     Column("name"),
@@ -102,4 +102,4 @@ def _add_create(app: typer.Typer) -> None:
             print_json(facts)
         else:
             print_facts((field.replace("_", " "), value) for field, value in facts.items())
-            say("save it now: it is not shown again")
+            print_line("save it now: it is not shown again")

@@ -8,7 +8,7 @@ import typer
 
 from refund_worker.cli import runtime
 from refund_worker.cli.options import OutputOption, command, group
-from refund_worker.cli.output import Column, Output, moment, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_json, print_line, print_table
 from refund_worker.errors import InvalidRequest
 
 COLUMNS = (
@@ -69,4 +69,4 @@ def _add_redeliver(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json({"due": count})
         else:
-            say(f"{count} will be sent again")
+            print_line(f"{count} will be sent again")

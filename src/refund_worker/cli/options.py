@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from refund_worker.cli.output import Output, say
+from refund_worker.cli.output import Output, print_line
 from refund_worker.domain.ids import spelled
 from refund_worker.errors import InvalidRequest
 
@@ -66,7 +66,7 @@ def key_or_new(idempotency_key: str | None) -> str:
     """Return the idempotency key. If it is missing, generate one and print it on stderr."""
     if idempotency_key is None:
         idempotency_key = f"cli-{uuid.uuid4()}"
-        say(f"idempotency key: {idempotency_key}")
+        print_line(f"idempotency key: {idempotency_key}")
     return idempotency_key
 
 

@@ -98,8 +98,8 @@ def _width_needed(column: Column, cells: Sequence[str]) -> int:
     """Return the least width at which a column is readable: ids and numbers whole, other words in parts."""
     if column.whole:
         return max(map(len, (column.title, *cells))) + GAP_COLUMNS
-    word = max((len(word) for text in (column.title, *cells) for word in text.split()), default=0)
-    return (word if column.right else min(word, WORD_PART_COLUMNS)) + GAP_COLUMNS
+    longest = max((len(word) for text in (column.title, *cells) for word in text.split()), default=0)
+    return (longest if column.right else min(longest, WORD_PART_COLUMNS)) + GAP_COLUMNS
 
 
 def _print_line_by_line(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -154,9 +154,9 @@ def moment(iso: str | None) -> str:
 def print_error(error: RefundWorkerError, output: Output) -> None:
     """Print an error as one line on stderr, and with JSON output also as a problem object on a second line."""
     message = to_redacted(plain(error.message))
-    say(f"error: {message} ({error.code})")
+    print_line(f"error: {message} ({error.code})")
     if output is Output.JSON:
-        say(json.dumps(problem(error, message)))
+        print_line(json.dumps(problem(error, message)))
 
 
 def problem(error: RefundWorkerError, message: str) -> Json:
@@ -172,7 +172,7 @@ def problem(error: RefundWorkerError, message: str) -> Json:
     return result | ({"field": error.field} if error.field else {})
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line for people on stderr, so that it never mixes with the data on stdout."""
     print(line, file=sys.stderr, flush=True)
 

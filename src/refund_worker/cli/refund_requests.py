@@ -9,7 +9,7 @@ import typer
 
 from refund_worker.cli import runtime
 from refund_worker.cli.options import ClientOption, OutputOption, acting_user, command, key_or_new
-from refund_worker.cli.output import Output, print_json, say
+from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.refund_output import read_refund, show_preview, show_refund
 from refund_worker.domain.refund import Kind, To
 from refund_worker.errors import InvalidRequest, Refusal
@@ -89,7 +89,7 @@ def _create(request: RefundRequest, output: Output) -> None:
             raise answer
         refund = read_refund(context, answer.refund_id)
     if answer.replayed:
-        say("this idempotency key was used before; this is the refund that it made")
+        print_line("this idempotency key was used before; this is the refund that it made")
     show_refund(refund, output)
 
 

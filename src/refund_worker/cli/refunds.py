@@ -21,7 +21,7 @@ from refund_worker.cli.options import (
     normalized_id,
     trimmed_key,
 )
-from refund_worker.cli.output import Output, print_json, say
+from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_refund, show_refund
 from refund_worker.domain.refund import FINAL, RefundStatus
 
@@ -92,7 +92,7 @@ def _add_list(app: typer.Typer) -> None:
             return
         print_refunds(page["data"])
         if page["has_more"]:
-            say(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
+            print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
 
 
 def _add_show_and_events(app: typer.Typer) -> None:
@@ -163,7 +163,7 @@ def _add_export(app: typer.Typer) -> None:
                 written = export.write(file, _all_refunds(context, filters))
         if output is Output.JSON and file != export.TO_STDOUT:
             print_json({"exported": written, "file": str(file)})
-        say(f"{written} refunds exported")
+        print_line(f"{written} refunds exported")
 
 
 def _all_refunds(context: Context, filters: Filters) -> Iterator[Refund]:
@@ -199,7 +199,7 @@ def _add_wait(app: typer.Typer) -> None:
                 refund = read_refund(context, refund_id)
         show_refund(refund, output)
         if not _is_over(refund):
-            say(f"still {refund['status']} after {timeout:g} s")
+            print_line(f"still {refund['status']} after {timeout:g} s")
             raise typer.Exit(EXIT_TIMEOUT)
         if refund["status"] != "succeeded":
             raise typer.Exit(EXIT_OTHER_END)

@@ -9,7 +9,7 @@ import typer
 
 from refund_worker.cli import links, runtime
 from refund_worker.cli.options import OutputOption, acting_user, command, group
-from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table, say
+from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 
 COLUMNS = (Column("name"), Column("role"), Column("status"), Column("created (UTC)"), Column("disabled (UTC)"))
 ROLES = "viewer|support|operator|approver|admin"
@@ -167,4 +167,4 @@ def _show_password(user: dict[str, Any], password: str | None, output: Output) -
         return
     print_facts(facts.items())
     if password is not None:
-        say("save it now: it is not shown again")
+        print_line("save it now: it is not shown again")

@@ -173,7 +173,7 @@ class Decision:
     transaction_credits: int = 0  # credits of the refund's transaction reserved (negative: released)
     calls: tuple[Call, ...] = ()
     pauses: tuple[ProcessorDenied, ...] = ()
-    words: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be stored
+    readings: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be stored
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
 
     def leased(self, token: str, until: float) -> Decision:

@@ -101,7 +101,7 @@ class DecisionBuilder:
         self.objects: list[RefundObjectUpdate] = []
         self.calls: list[Call] = []
         self.pauses: list[ProcessorDenied] = []
-        self.words: dict[str, PaymentRead | PaymentUnreadable] = {}
+        self.readings: dict[str, PaymentRead | PaymentUnreadable] = {}
         self.read_again: dict[str, Reread] = {}
         self.account = AccountDelta()
         self.transaction_credits = 0
@@ -245,7 +245,7 @@ class DecisionBuilder:
             transaction_credits=self.transaction_credits,
             calls=tuple(self.calls),
             pauses=tuple(self.pauses),
-            words=self.words,
+            readings=self.readings,
             read_again=self.read_again,
         )
 
@@ -266,11 +266,11 @@ class DecisionBuilder:
             *transfer(CLEARING, REDEEMED, CREDITS, sign * leg.credits),
             *transfer(source, REFUNDS, leg.currency, sign * leg.amount_minor),
         )
-        kind, word = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
+        kind, verb = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
         # A zero-amount leg can be abandoned and restored. Every other payout has an object of its own.
         which = paid_by if leg.amount_minor else f"{paid_by}-{leg.times_restored}"
         suffix = f"{kind}-{leg_number(leg)}-{which}"
-        text = f"{as_text(leg.amount_minor, leg.currency)} {word}: {paid_by}"
+        text = f"{as_text(leg.amount_minor, leg.currency)} {verb}: {paid_by}"
         self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)
 
     def _abandon_zero_amount_legs(self) -> None:

@@ -94,7 +94,7 @@ def apply_replies(
 def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
     """Apply the processor's record of the payment, read before the first send. Without it nothing is sent."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
-        builder.words[leg.payment_id] = reply
+        builder.readings[leg.payment_id] = reply
     if leg.status not in TO_BE_SENT or waits_for_person(leg):
         return
     match reply:

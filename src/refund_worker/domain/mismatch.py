@@ -63,7 +63,7 @@ def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
     if _is_void(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
         return leg
     if proof := proved_by(leg, refund_object):
-        builder.words[leg.payment_id] = proof
+        builder.readings[leg.payment_id] = proof
     shown = replace(leg, attention_code=ANSWER_MISMATCH, failure_code=ANSWER_MISMATCH, failure_message=fault)
     if is_the_legs and leg.processor_refund_id is None:
         shown = replace(shown, processor_refund_id=refund_object.processor_refund_id)

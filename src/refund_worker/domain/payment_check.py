@@ -37,7 +37,7 @@ class PaymentFacts:
     readable: bool = True
     is_read: bool = False
     read_at: float = 0.0
-    word: PaymentReading | None = None
+    reading: PaymentReading | None = None
     outside_minor: int = 0
     seen_minor: int = 0
     ours_minor: int = 0  # what we sent of our own refunds; only filled if something is outside
@@ -95,28 +95,30 @@ class Objection:
 
 def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
     """Return the reason in the processor's record to send nothing, or None. `live` is the mode that we work in."""
-    word = facts.word
-    if word is None:
+    reading = facts.reading
+    if reading is None:
         return None
-    if fault := _difference(facts, word, live):
+    if fault := _difference(facts, reading, live):
         return Objection(PAYMENT_MISMATCH, f"nothing was sent: {fault}")
-    if word.disputed:
+    if reading.disputed:
         return Objection(CHARGE_DISPUTED, "nothing was sent: the processor says that the payment is disputed", True)
     if _is_suspect(facts):
-        return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_refunded_elsewhere(facts, word)}")
+        return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_refunded_elsewhere(facts, reading)}")
     return None
 
 
-def _difference(facts: PaymentFacts, word: PaymentReading, live: bool | None) -> str | None:
+def _difference(facts: PaymentFacts, reading: PaymentReading, live: bool | None) -> str | None:
     ours = as_text(facts.expected_minor, facts.currency)
-    if word.currency != facts.currency:
-        theirs = word.currency if word.captured_minor is None else as_text(word.captured_minor, word.currency)
-        return f"the payment is recorded as {ours}, the processor has it in another currency: {theirs}"
-    if live is not None and word.live is not None and word.live != live:
-        return f"the payment is a {_mode(word.live)} one at the processor, and our key is for {_mode(live)} payments"
-    if word.captured_minor is not None and word.captured_minor != facts.expected_minor:
-        theirs = as_text(word.captured_minor, word.currency)
-        return f"the payment is recorded as {ours}, the processor captured {theirs}"
+    if reading.currency != facts.currency:
+        reported = (
+            reading.currency if reading.captured_minor is None else as_text(reading.captured_minor, reading.currency)
+        )
+        return f"the payment is recorded as {ours}, the processor has it in another currency: {reported}"
+    if live is not None and reading.live is not None and reading.live != live:
+        return f"the payment is a {_mode(reading.live)} one at the processor, and our key is for {_mode(live)} payments"
+    if reading.captured_minor is not None and reading.captured_minor != facts.expected_minor:
+        reported = as_text(reading.captured_minor, reading.currency)
+        return f"the payment is recorded as {ours}, the processor captured {reported}"
     return None
 
 
@@ -124,13 +126,13 @@ def _mode(live: bool) -> str:
     return "live" if live else "test"
 
 
-def _refunded_elsewhere(facts: PaymentFacts, word: PaymentReading) -> str:
-    there = word.refunded_minor or 0
-    known = as_text(there - facts.outside_minor, word.currency)
-    left = as_text(max(0, facts.expected_minor - there), word.currency)
+def _refunded_elsewhere(facts: PaymentFacts, reading: PaymentReading) -> str:
+    there = reading.refunded_minor or 0
+    known = as_text(there - facts.outside_minor, reading.currency)
+    left = as_text(max(0, facts.expected_minor - there), reading.currency)
     return (
-        f"the processor has refunded {as_text(there, word.currency)} of the payment, our books know of {known}: "
-        f"{as_text(facts.outside_minor, word.currency)} went back elsewhere, {left} is left there"
+        f"the processor has refunded {as_text(there, reading.currency)} of the payment, our books know of {known}: "
+        f"{as_text(facts.outside_minor, reading.currency)} went back elsewhere, {left} is left there"
     )
 
 
@@ -238,7 +240,7 @@ def is_unread(facts: PaymentFacts | None) -> bool:
     The sync of its refunds skips those that were made before the payment was recorded, so the payment's own list is
     read.
     """
-    return facts is not None and facts.readable and facts.word is None
+    return facts is not None and facts.readable and facts.reading is None
 
 
 def payment_blocks_sending(leg: Leg, facts: PaymentFacts | None, live: bool | None) -> bool:

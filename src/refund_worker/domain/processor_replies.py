@@ -188,7 +188,7 @@ class PaymentReading:
 class PaymentRead:
     """The processor described a payment."""
 
-    word: PaymentReading
+    reading: PaymentReading
 
 
 @dataclass(frozen=True, slots=True)

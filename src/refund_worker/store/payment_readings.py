@@ -64,9 +64,9 @@ def facts_of(
 
 
 def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
-    word = None
+    reading = None
     if row["word"] in (READ, PROVED, DOUBTED):
-        word = PaymentReading(
+        reading = PaymentReading(
             captured_minor=row["word_captured"],
             currency=row["word_currency"],
             live=row["word_live"],
@@ -82,36 +82,38 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
         readable=readable,
         is_read=row["word"] not in (None, DOUBTED),
         read_at=row["word_read_at"] or 0.0,
-        word=word,
+        reading=reading,
         outside_minor=row["word_outside"],
         seen_minor=row["word_seen"],
         ours_minor=int(row["ours"]),  # Postgres sums integers to a decimal
     )
 
 
-def store_readings(connection: Connection, words: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
+def store_readings(connection: Connection, readings: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
     """Store what was read of each payment, by payment_id, at `now` (epoch seconds).
 
     The amount that is refunded there but is not in our records is computed and stored with it.
     """
-    read = {payment_id: said.word for payment_id, said in words.items() if isinstance(said, PaymentRead)}
+    read = {payment_id: reply.reading for payment_id, reply in readings.items() if isinstance(reply, PaymentRead)}
     if read:
-        connection.execute(_STORE_READING, [_row(payment_id, word, now) for payment_id, word in sorted(read.items())])
-    unread = sorted(words.keys() - read.keys())
+        connection.execute(
+            _STORE_READING, [_row(payment_id, reading, now) for payment_id, reading in sorted(read.items())]
+        )
+    unread = sorted(readings.keys() - read.keys())
     if unread:
         connection.execute(_KEEP_UNREADABLE, [{"id": payment_id, "read_at": now} for payment_id in unread])
 
 
-def _row(payment_id: str, word: PaymentReading, now: float) -> dict[str, Any]:
+def _row(payment_id: str, reading: PaymentReading, now: float) -> dict[str, Any]:
     return {
         "id": payment_id,
         "read_at": now,
-        "state": PROVED if word.captured_minor is None else READ,
-        "captured": word.captured_minor,
-        "its_currency": word.currency,
-        "live": word.live,
-        "disputed": word.disputed,
-        "refunded": word.refunded_minor,
+        "state": PROVED if reading.captured_minor is None else READ,
+        "captured": reading.captured_minor,
+        "its_currency": reading.currency,
+        "live": reading.live,
+        "disputed": reading.disputed,
+        "refunded": reading.refunded_minor,
     }
 
 

@@ -28,7 +28,7 @@ def check_signature(request: Request, secret: str) -> None:
     values = request.headers.getlist(HEADER)
     if not values:
         raise SignatureMissing(f"this key's requests must be signed: send the header {HEADER}")
-    at, sha256, given = _parts(values)
+    at, sha256, presented = _parts(values)
     expected = signature(
         secret,
         at=at,
@@ -37,7 +37,7 @@ def check_signature(request: Request, secret: str) -> None:
         headers=tuple(", ".join(request.headers.getlist(name)) for name in SIGNED_HEADERS),
         body_sha256=sha256,
     )
-    if not hmac.compare_digest(expected, given):
+    if not hmac.compare_digest(expected, presented):
         raise SignatureInvalid(f"the signature in {HEADER} does not match this request")
     # Check the age last: the answer must not reveal whether an old signature was right.
     if abs(time.time() - at) > TOLERANCE_SECONDS:
@@ -57,11 +57,11 @@ def check_body(request: Request, sha256: str) -> None:
 def _parts(values: list[str]) -> tuple[int, str, str]:
     pairs = [part.strip().partition("=") for part in values[0].split(",")] if len(values) == 1 else []
     found = {name: value for name, _, value in pairs}
-    at, sha256, given = (found.get(name, "") for name in _PARTS)
+    at, sha256, presented = (found.get(name, "") for name in _PARTS)
     well_formed = len(pairs) == len(found) == len(_PARTS) and at.isdigit() and len(at) < 16
-    if not well_formed or not (at + sha256 + given).isascii():
+    if not well_formed or not (at + sha256 + presented).isascii():
         raise SignatureInvalid(f"{HEADER} must be t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE, once")
-    return int(at), sha256, given
+    return int(at), sha256, presented
 
 
 def _target(request: Request) -> str:

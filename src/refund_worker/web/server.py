@@ -63,7 +63,7 @@ def run_web(
     if workers > 1:
         for listener in sockets:
             listener.listen(config.backlog)  # clients that connect before the first process is ready wait for it
-        _say_where(sockets)
+        _print_addresses(sockets)
         supervisor = Multiprocess(config, sockets=sockets)
         supervisor.run()
         return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening and print the address."""
         await super().startup(sockets)
-        _say_where(sockets or ())
+        _print_addresses(sockets or ())
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:
@@ -152,7 +152,7 @@ def _why_not_bound(error: OSError, host: str, port: int) -> str:
     return f"{host} is not an address of this machine: choose another with --host"
 
 
-def _say_where(sockets: Sequence[socket.socket]) -> None:
+def _print_addresses(sockets: Sequence[socket.socket]) -> None:
     for listener in sockets:
         host, port = listener.getsockname()[:2]
         sys.stderr.write(f"refund-worker web listens on http://{f'[{host}]' if ':' in host else host}:{port}\n")

@@ -36,7 +36,7 @@ SWEEPS_REMEMBERED = 10
 # Seconds for which the scheduler works itself before it tries the broker again.
 OWN_WORK_SECONDS = 5.0
 SOCKET_SECONDS = 2.0
-SAY_SECONDS = 60.0
+WARN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Scheduler:
         self._heartbeat = Heartbeat("scheduler", settings)
         self._broker = _Broker(settings)
         self._published = {bulk: Published(SWEEPS_REMEMBERED * settings.sweep_seconds) for bulk in (False, True)}
-        self._said_at: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     def run(self) -> None:
         """Sweep and run the jobs until `stop` is set, through every outage."""
@@ -132,7 +132,7 @@ class Scheduler:
         try:
             self.sweep(runtime)
         except Unavailable as error:
-            self._say(f"the sweep waits: {error.message}")
+            self._warn(f"the sweep waits: {error.message}")
         except Exception:
             log.exception("alarm: a sweep failed")
 
@@ -147,7 +147,7 @@ class Scheduler:
                 return
         except BrokerUnavailable as error:
             self._broker.lost()
-            self._say(f"the broker cannot be reached ({error}): the scheduler does the work itself")
+            self._warn(f"the broker cannot be reached ({error}): the scheduler does the work itself")
         self._work(context)
 
     def _publish(self, context: Context, publisher: Publisher, bulk: bool) -> None:
@@ -179,16 +179,16 @@ class Scheduler:
             try:
                 job.work(runtime.open())
             except RefundWorkerError as error:
-                self._say(f"the job {job.name} waits: {error.message}")
+                self._warn(f"the job {job.name} waits: {error.message}")
             except Exception:
                 log.exception("alarm: the job %s failed", job.name)
         runtime.close()
 
-    def _say(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         """Log a warning; the same text at most once a minute."""
         now = time.monotonic()
-        if now - self._said_at.get(text, -SAY_SECONDS) >= SAY_SECONDS:
-            self._said_at[text] = now
+        if now - self._warned_at.get(text, -WARN_SECONDS) >= WARN_SECONDS:
+            self._warned_at[text] = now
             log.warning("%s", text)
 
 

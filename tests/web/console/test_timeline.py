@@ -20,7 +20,7 @@ from refund_worker.domain.state_machine import LegOutcome, RefundOutcome
 from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.engine.views.money_format import money
 from refund_worker.store.tables import attempts, events, legs, refunds
-from refund_worker.web.console.labels import EVENT_WORDS, whose_words
+from refund_worker.web.console.labels import EVENT_LABELS, message_label
 from refund_worker.web.console.timeline import in_money, lights
 
 SENT = {"last_sent_at": 1.0}
@@ -202,8 +202,8 @@ def _attempt(web: Web, id: str, **answer: str | None) -> str:
 
 @pytest.mark.parametrize("code", ["unknown_status", "outcome_unknown", "refunded_twice", "internal_error", None])
 def test_own_failure_messages_are_not_labelled_as_the_processors(code: str | None) -> None:
-    assert whose_words(code, "text") == "details"
-    assert whose_words("declined", "text") == "the processor's message"
+    assert message_label(code, "text") == "details"
+    assert message_label("declined", "text") == "the processor's message"
 
 
 def test_every_event_kind_has_a_label() -> None:
@@ -212,4 +212,4 @@ def test_every_event_kind_has_a_label() -> None:
     noted = {kind for text in texts for kind in re.findall(r'(?:\brecord_event\(|\bEvent\()\s*"([a-z_]+)"', text)}
     assert len(noted) >= 8
     moved = {f"leg_{outcome}" for outcome in LegOutcome} | {f"refund_{outcome}" for outcome in RefundOutcome}
-    assert noted | moved <= EVENT_WORDS.keys()
+    assert noted | moved <= EVENT_LABELS.keys()

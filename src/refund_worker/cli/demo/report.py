@@ -60,16 +60,16 @@ def _proof_table(demo: Demo, result: reconciliation.Report) -> Table:
     for line in result.lines:
         if line not in grouped:
             table.add_row(customers[line[0]], line[0], *_comparison(line[1], line[2]))
-    ours, theirs = sum(line[1] for line in grouped), sum(line[2] for line in grouped)
-    table.add_row(GROUPED_CUSTOMER, f"{len(grouped)} legs", *_comparison(ours, theirs))
+    booked, reported = sum(line[1] for line in grouped), sum(line[2] for line in grouped)
+    table.add_row(GROUPED_CUSTOMER, f"{len(grouped)} legs", *_comparison(booked, reported))
     table.add_section()
     total = _comparison(result.ledger_minor, result.processor_minor)
     table.add_row("total", f"{len(result.lines)} legs", *total)
     return table
 
 
-def _comparison(ours: int, theirs: int) -> tuple[str, str, str]:
-    return money(ours, "USD"), money(theirs, "USD"), "=" if ours == theirs else "≠"
+def _comparison(booked: int, reported: int) -> tuple[str, str, str]:
+    return money(booked, "USD"), money(reported, "USD"), "=" if booked == reported else "≠"
 
 
 def _paid_at_processor(demo: Demo) -> int:

@@ -47,7 +47,7 @@ def credits_to_balance(demo: Demo) -> None:
     demo.title("1 · Refund credits: a performer's camera failed in a private chat")
     demo.pay_in("mia", ("ch_mia", 5000, 500))
     demo.spend("mia", "chat-1001", 120, "Private chat, 12 minutes")
-    demo.say("mia bought 500 credits and spent 120 on a private chat; 60 of these are returned to the balance")
+    demo.narrate("mia bought 500 credits and spent 120 on a private chat; 60 of these are returned to the balance")
     refund = demo.wait(
         demo.request("mia-1", Kind.CREDIT_REFUND, To.BALANCE, "mia", transaction_id="chat-1001", credits=60)
     )
@@ -58,7 +58,7 @@ def credits_to_balance(demo: Demo) -> None:
     wrong = demo.wait(
         demo.request("mia-2", Kind.CREDIT_REFUND, To.BALANCE, "mia", transaction_id="chat-1001", credits=40)
     )
-    demo.say("a second refund of 40 was a mistake: “Delete” makes a linked reversal and erases nothing")
+    demo.narrate("a second refund of 40 was a mistake: “Delete” makes a linked reversal and erases nothing")
     first = corrections.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
     again = corrections.reverse_transaction(demo.context, f"{wrong['id']}-credit", actor="support")
     same = first["transaction_id"] == again["transaction_id"]
@@ -72,7 +72,7 @@ def money_to_source(demo: Demo) -> None:
     demo.title("2 · Refund money: a customer withdraws the rest of their balance")
     demo.pay_in("leo", ("ch_leo_1", 3000, 300), ("ch_leo_2", 2000, 200))
     demo.spend("leo", "chat-1002", 150, "Private chat, 15 minutes")
-    demo.say("leo topped up 300 and 200 credits and spent 150; a correction of −350 takes the rest off")
+    demo.narrate("leo topped up 300 and 200 credits and spent 150; a correction of −350 takes the rest off")
     correction = demo.correct("leo", -350, "Withdrawal agreed with the customer")
     demo.check("the balance is zero", demo.balance("leo") == 0, demo.balance("leo"))
     refund = demo.wait(demo.request("leo-1", Kind.WITHDRAWAL, To.SOURCE, "leo", transaction_id=correction))
@@ -141,7 +141,7 @@ def wiped_broker(demo: Demo) -> None:
         ids.append(demo.request(f"zoe-{n}", Kind.WITHDRAWAL, To.SOURCE, "zoe", credits=100))
         if n in (BURST // 4, BURST - 1):
             demo.stack.wipe_broker()
-    demo.say("every message was erased, twice; the database still knows which refunds are due")
+    demo.narrate("every message was erased, twice; the database still knows which refunds are due")
     ends = [demo.wait(refund_id, activity="the sweep finds them")["status"] for refund_id in ids]
     paid = sum(amount for n in range(BURST) for amount in demo.amounts_at_processor(f"ch_zoe_{n}"))
     demo.check("no refund was lost", ends == ["succeeded"] * BURST, ends)
@@ -155,15 +155,15 @@ def refunded_in_dashboard(demo: Demo) -> None:
     refund_id = demo.request("pia-1", Kind.WITHDRAWAL, To.SOURCE, "pia")
     refund = demo.wait(refund_id)
     demo.check("it waits until the balance is topped up", refund["failure_code"] == "balance_insufficient", refund)
-    foreign = _refund_in_dashboard(demo, "ch_pia", 2000)
-    demo.say("the balance is topped up; before it sends again, the worker reads the refunds of this payment")
+    outside = _refund_in_dashboard(demo, "ch_pia", 2000)
+    demo.narrate("the balance is topped up; before it sends again, the worker reads the refunds of this payment")
     refund = demo.wait(refund_id, activity="the automatic retry is due soon", blocked=True)
     demo.check("it was not paid again: a person must decide", refund["failure_code"] == "refunded_elsewhere", refund)
     demo.check(
-        "the refund names the one in the dashboard", refund["legs"][0]["blocked_by"] == [foreign], refund["legs"]
+        "the refund names the one in the dashboard", refund["legs"][0]["blocked_by"] == [outside], refund["legs"]
     )
     perform_action(
-        demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=foreign
+        demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=outside
     )
     refund = demo.refund(refund_id)
     demo.check("resolved as paid by that refund", refund["status"] == "succeeded", refund["status"])

@@ -42,7 +42,7 @@ class Demo:
         """Print the title of a scene."""
         self.console.print(f"\n[bold]{text}[/bold]")
 
-    def say(self, text: str) -> None:
+    def narrate(self, text: str) -> None:
         """Print a line of the story."""
         self.console.print(f"  {text}")
 

@@ -87,7 +87,7 @@ def create_user(context: Context, *, name: str, role: str, password: str | None 
     if not _NAME.fullmatch(name):
         raise InvalidRequest("name must be 1 to 100 letters, digits or . _ @ + -", field="name")
     checked_role(role)
-    given, password_hash = _new_password(password)
+    new_password, password_hash = _new_password(password)
 
     def work(connection: Connection) -> None:
         now = context.clock(connection)
@@ -102,7 +102,7 @@ def create_user(context: Context, *, name: str, role: str, password: str | None 
         context.database.run(work)
     except IntegrityError:
         raise _name_taken(None, name) from None
-    return given
+    return new_password
 
 
 def _name_taken(row: RowMapping | None, name: str) -> Conflict:
@@ -123,11 +123,11 @@ def checked_role(role: str) -> ConsoleRole:
 
 def _new_password(password: str | None) -> tuple[str, str]:
     """Return (password, its hash); the password is generated unless given. Raises `InvalidRequest` for a bad length."""
-    given = secrets.token_urlsafe(15) if password is None else password
-    if not PASSWORD_LENGTH_MIN <= len(given) <= PASSWORD_LENGTH_MAX:
+    new_password = secrets.token_urlsafe(15) if password is None else password
+    if not PASSWORD_LENGTH_MIN <= len(new_password) <= PASSWORD_LENGTH_MAX:
         message = f"the password must have {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters"
         raise InvalidRequest(message, field="password")
-    return given, _hasher.hash(given)
+    return new_password, _hasher.hash(new_password)
 
 
 def list_users(context: Context) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ def set_password(context: Context, name: str, *, password: str | None = None, ac
 
     The user's sessions end, and earlier wrong passwords are forgotten. Raises `NotFound`, `InvalidRequest`.
     """
-    given, password_hash = _new_password(password)
+    new_password, password_hash = _new_password(password)
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
         password_attempts.forget_all_of(connection, row["name"])
@@ -183,7 +183,7 @@ def set_password(context: Context, name: str, *, password: str | None = None, ac
         store.end_sessions_of(connection, row["name"])
         _note(connection, "user_password_set", row["name"], now, actor=actor)
 
-    return _changed(context, name, change), given
+    return _changed(context, name, change), new_password
 
 
 def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:

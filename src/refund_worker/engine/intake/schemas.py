@@ -120,7 +120,7 @@ Timestamp = Annotated[
 
 
 _Short = Annotated[Text, Field(max_length=500)]
-_Words = Annotated[
+_TextMap = Annotated[
     dict[
         Annotated[str, Field(min_length=1, max_length=METADATA_NAME_LENGTH_MAX), AfterValidator(_no_card_number)],
         Annotated[_Short, BeforeValidator(_as_text, json_schema_input_type=_Short | int)],
@@ -129,7 +129,7 @@ _Words = Annotated[
 ]
 # The caller's own data: null means empty, an integer is stored as its digits.
 Metadata = Annotated[
-    _Words, BeforeValidator(lambda value: {} if value is None else value, json_schema_input_type=_Words | None)
+    _TextMap, BeforeValidator(lambda value: {} if value is None else value, json_schema_input_type=_TextMap | None)
 ]
 
 
@@ -295,7 +295,7 @@ def invalid(error: ValidationError) -> InvalidRequest:
     """Return the first error as an `InvalidRequest`, in one line."""
     first = error.errors()[0]
     field = _shown(first["loc"])
-    message = _in_plain_words(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
+    message = _own_message(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
     return InvalidRequest(f"{field}: {message}" if field else message, field=field)
 
 
@@ -308,7 +308,7 @@ def _shown(place: tuple[int | str, ...]) -> str | None:
     return shown or None
 
 
-def _in_plain_words(kind: str, context: Mapping[str, Any]) -> str | None:
+def _own_message(kind: str, context: Mapping[str, Any]) -> str | None:
     """Return our own text for a Pydantic error, or None if Pydantic's text is clear enough."""
     match kind:
         case "extra_forbidden":

@@ -96,7 +96,7 @@ class Poster:
     def __init__(
         self, url: str, *, loopback: bool = False, seconds_max: float = SECONDS_MAX, lookup: Lookup = resolve_host
     ) -> None:
-        self._said, self._loopback, self._seconds_max, self._lookup = url, loopback, seconds_max, lookup
+        self._url_text, self._loopback, self._seconds_max, self._lookup = url, loopback, seconds_max, lookup
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
@@ -125,7 +125,7 @@ class Poster:
         A failure of the receiver never raises.
         """
         try:
-            self._url = URL(self._said)
+            self._url = URL(self._url_text)
             self._check_literal()
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 answer.close()

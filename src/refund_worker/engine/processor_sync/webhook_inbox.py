@@ -30,14 +30,14 @@ class InboxEvent:
     """A stored event on its way through the inbox.
 
     `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
-    (refund_id, leg_id) if the object is known to be one of ours; `says_whose` is False if only asking can show it.
+    (refund_id, leg_id) if the object is known to be one of ours; `names_owner` is False if only asking can show it.
     `answer` is the processor's answer about the object, None if it was not asked.
     """
 
     row: RowMapping
     object_id: str | None = None
     place: tuple[str, str] | None = None
-    says_whose: bool = True
+    names_owner: bool = True
     answer: Answer | None = None
 
     @property
@@ -48,7 +48,7 @@ class InboxEvent:
     @property
     def is_to_be_asked(self) -> bool:
         """Return True unless the event is about no refund object, or about one that is not ours."""
-        return self.object_id is not None and (self.place is not None or not self.says_whose)
+        return self.object_id is not None and (self.place is not None or not self.names_owner)
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
@@ -83,7 +83,7 @@ def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
         place = _place_of_leg(connection, hint.leg_id)
-    return InboxEvent(row, object_id, place, hint.says_whose)
+    return InboxEvent(row, object_id, place, hint.names_owner)
 
 
 def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None:
@@ -137,7 +137,7 @@ def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
     if event.object_id is None:
         return "not about a refund"
     is_answered = isinstance(event.answer, Answered)
-    if event.place is None and (event.says_whose or is_answered):
+    if event.place is None and (event.names_owner or is_answered):
         return "unknown refund: left to reconciliation"
     if event.place and is_answered and event.place[0] not in broken:
         return "taken in"

@@ -45,7 +45,9 @@ def apply(
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
     _change_payments(connection, decisions, money_went_out)
-    payment_readings.store_readings(connection, {p: said for d in decisions for p, said in d.words.items()}, now)
+    payment_readings.store_readings(
+        connection, {p: reading for d in decisions for p, reading in d.readings.items()}, now
+    )
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
     _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)

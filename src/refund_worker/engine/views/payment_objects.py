@@ -35,23 +35,23 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Paymen
         "captured_minor": facts.expected_minor,
         "refunded_minor": record.refunded_minor,
         "verified": _is_verified(facts, context.policy.rules_of(record.processor).live),
-        "processor_says": _report(facts.word, facts.read_at) if facts.word else None,
+        "processor_says": _report(facts.reading, facts.read_at) if facts.reading else None,
     }
 
 
-def _report(word: PaymentReading, read_at: float) -> PaymentWord:
+def _report(reading: PaymentReading, read_at: float) -> PaymentWord:
     return {
-        "captured_minor": word.captured_minor,
-        "currency": word.currency,
-        "live": word.live,
-        "disputed": word.disputed,
-        "refunded_minor": word.refunded_minor,
+        "captured_minor": reading.captured_minor,
+        "currency": reading.currency,
+        "live": reading.live,
+        "disputed": reading.disputed,
+        "refunded_minor": reading.refunded_minor,
         "read_at": iso(read_at),
     }
 
 
 def _is_verified(facts: PaymentFacts, live: bool | None) -> bool | None:
-    if facts.word is None:
+    if facts.reading is None:
         return False if facts.is_read else None
     objection = objection_to(facts, live)
     return objection is None or objection.code != PAYMENT_MISMATCH

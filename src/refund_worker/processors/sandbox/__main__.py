@@ -27,21 +27,21 @@ def main(learn: Callable[[str], JsonObject | None] | None = None) -> int:
     parser.add_argument("--webhook-secret-file", type=Path)
     parser.add_argument("--fsync", action="store_true", help="wait for the disk before each answer")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started it")
-    given = parser.parse_args()
-    if (given.webhook_url is None) != (given.webhook_secret_file is None):
+    options = parser.parse_args()
+    if (options.webhook_url is None) != (options.webhook_secret_file is None):
         parser.error("--webhook-url and --webhook-secret-file belong together")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         serve(
-            given.port,
-            given.book,
-            given.payments,
-            given.faults,
-            host=given.host,
-            webhook_url=given.webhook_url,
-            webhook_secret=webhook_secret_in(given.webhook_secret_file) if given.webhook_secret_file else None,
-            fsync=given.fsync,
-            until_stdin_closes=given.until_stdin_closes,
+            options.port,
+            options.book,
+            options.payments,
+            options.faults,
+            host=options.host,
+            webhook_url=options.webhook_url,
+            webhook_secret=webhook_secret_in(options.webhook_secret_file) if options.webhook_secret_file else None,
+            fsync=options.fsync,
+            until_stdin_closes=options.until_stdin_closes,
             learn=learn,
         )
     except (BookError, FaultFileError, PaymentError, OSError) as wrong:

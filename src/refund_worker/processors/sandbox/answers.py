@@ -47,6 +47,6 @@ class StripeError(Exception):
         return answer_of({"error": shown}, self.status, self.headers)
 
 
-def missing(what: str, given: str, param: str) -> StripeError:
+def missing(what: str, value: str, param: str) -> StripeError:
     """Return the 404 error resource_missing: this account has no such object in this mode."""
-    return StripeError(404, f"No such {what}: '{given}'", "resource_missing", param, executed=True)
+    return StripeError(404, f"No such {what}: '{value}'", "resource_missing", param, executed=True)

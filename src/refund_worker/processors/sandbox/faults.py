@@ -113,14 +113,14 @@ class Rule:
     def matches(self, subject: Subject) -> bool:
         """Return True if the subject matches everything but `nth`, and the rule's actions can affect it."""
         wanted = self.match
-        given = {
+        actual = {
             "method": subject.method,
             "path_kind": subject.path_kind,
             "payment": subject.payment,
             "event": subject.event,
         }
         return (
-            all(wanted[name] == value for name, value in given.items() if name in wanted)
+            all(wanted[name] == value for name, value in actual.items() if name in wanted)
             and wanted.get("metadata", {}).items() <= subject.metadata.items()
             and concerns(self.do, subject)
         )

@@ -183,12 +183,12 @@ class StripeProcessor:
             return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                word = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
-                if word.disputed:
-                    word = replace(word, disputed=await self._is_blocked_by_dispute(processor_payment_id))
+                reading = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
+                if reading.disputed:
+                    reading = replace(reading, disputed=await self._is_blocked_by_dispute(processor_payment_id))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _reading_failure(error)
-        return PaymentRead(word)
+        return PaymentRead(reading)
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
         """Return True if a dispute blocks refunds of a disputed payment, or if the disputes cannot be read."""
@@ -203,8 +203,8 @@ class StripeProcessor:
 
     async def _intent(self, intent_id: str) -> PaymentReading:
         answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
-        word, charge_id = intent_reading(answer.data, intent_id)
-        return word if charge_id is None else await self._charge(charge_id)
+        reading, charge_id = intent_reading(answer.data, intent_id)
+        return reading if charge_id is None else await self._charge(charge_id)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Return all refund objects of the account made since `created_gte` (aware), newest first.

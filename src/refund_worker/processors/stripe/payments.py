@@ -40,8 +40,8 @@ def intent_reading(data: object, reference: str) -> tuple[PaymentReading, str | 
     charge = intent.get("latest_charge")
     if isinstance(charge, dict):
         return charge_reading(charge, ""), None
-    word = PaymentReading(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
-    return word, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
+    reading = PaymentReading(_amount(intent, "amount_received"), _currency(intent), _flag(intent, "livemode"))
+    return reading, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
 
 
 def blocks_refunds(data: object) -> bool:

@@ -22,17 +22,17 @@ PAGE = 50
 LATEST_SEALS = 20
 
 Json = dict[str, Any]
-Word = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
+Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/audit")
 def show_audit(
     page: ThePage,
-    of: Word = "timeline",
-    refund_id: Word = "",
-    customer_id: Word = "",
-    actor: Word = "",
-    kind: Word = "",
+    of: Text = "timeline",
+    refund_id: Text = "",
+    customer_id: Text = "",
+    actor: Text = "",
+    kind: Text = "",
     alarm: bool = False,
     before: RowNumber | None = None,
 ) -> HTMLResponse:

@@ -17,11 +17,11 @@ router = APIRouter()
 PAGE, REJECTS = 50, 200
 
 Json = dict[str, Any]
-Word = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/batches")
-def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLResponse:
+def list_batches(page: ThePage, starting_after: Text | None = None) -> HTMLResponse:
     """List the batches, newest first."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
@@ -32,7 +32,7 @@ def list_batches(page: ThePage, starting_after: Word | None = None) -> HTMLRespo
 
 
 @router.get("/batches/{batch_id}")
-def one_batch(page: ThePage, batch_id: str, status: Word = "") -> HTMLResponse:
+def one_batch(page: ThePage, batch_id: str, status: Text = "") -> HTMLResponse:
     """Show a batch: its progress, its refunds (of one status if the address names one), and its refused rows."""
     with page.context.database.read() as connection:
         batch = batch_view(

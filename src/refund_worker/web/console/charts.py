@@ -134,9 +134,9 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
         (_day(day), [daily_stats.percentile(sums.of(name, day), share) for share in SHARES.values()])
         for day in sums.days
     ]
-    word = "processor's first answer" if name == daily_stats.TO_ACCEPTED else "processor's final result"
+    answer = "processor's first answer" if name == daily_stats.TO_ACCEPTED else "processor's final result"
     note = (
-        f"Time to the {word}: 50 %, 95 % and 99 % of the day's refunds took at most this long (accurate to 10 %, "
+        f"Time to the {answer}: 50 %, 95 % and 99 % of the day's refunds took at most this long (accurate to 10 %, "
         "approval time included). Logarithmic."
     )
     return lines(heading, note, list(SHARES), rows, latency)

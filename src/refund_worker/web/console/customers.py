@@ -21,7 +21,7 @@ from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
-from refund_worker.web.console.forms import Why, key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
 
@@ -145,7 +145,7 @@ def delete_transaction(page: ThePage) -> Response:
     id = page.form.get("id", "")
     try:
         # The engine reverses an entry only once, so this needs no idempotency key of the form.
-        reason = parse_schema(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": required_text(page.form, "reason", "Reason")}).reason
         entry = authorised.delete_transaction(page.context, page.identity, id, reason=reason)
     except NotFound:
         raise
@@ -181,8 +181,8 @@ def add_credits(page: ThePage) -> Response:
     """Add the correction; the same form sent twice adds one correction."""
     form = page.form
     try:
-        given = {"credits": whole(form, "credits", "Amount"), "reason": words(form, "reason", "Reason")}
-        body = parse_schema(CorrectionSchema, given)
+        values = {"credits": whole(form, "credits", "Amount"), "reason": required_text(form, "reason", "Reason")}
+        body = parse_schema(CorrectionSchema, values)
         authorised.correct(
             page.context,
             page.identity,
@@ -239,7 +239,7 @@ def return_money(page: ThePage) -> Response:
             "customer_id": entry["customer_id"],
             "transaction_id": entry["transaction_id"],
             "currency": form.get("currency") or None,
-            "reason": words(form, "reason", "Reason"),
+            "reason": required_text(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
         }
         refund_id = ask(page, fields)

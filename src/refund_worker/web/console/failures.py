@@ -18,11 +18,11 @@ from refund_worker.errors import RefundWorkerError
 from refund_worker.store import refunds
 from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
-from refund_worker.web.console.forms import key_of, whole, words
+from refund_worker.web.console.forms import key_of, required_text, whole
 from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_request_id
 
 router = APIRouter()
-Word = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=200)]
 REFUSED = 20
 # Enough for the events of one bulk retry, which lie between the two numbers in the address.
 EVENTS_MAX = 20 * bulk_retry.PRESS_MAX
@@ -40,7 +40,7 @@ def show_failures(page: ThePage) -> HTMLResponse:
 
 
 @router.get("/failures/retry")
-def ask_to_retry(page: ThePage, code: Word = "") -> HTMLResponse:
+def ask_to_retry(page: ThePage, code: Text = "") -> HTMLResponse:
     """Show the refunds that would be retried, and the effect of the retry."""
     return _retry_page(page, code)
 
@@ -57,7 +57,7 @@ def retry(page: ThePage) -> Response:
             code or None,
             expected=whole(form, "expected", "Expected"),
             mark=form.get("mark", ""),
-            reason=words(form, "reason", "Reason"),
+            reason=required_text(form, "reason", "Reason"),
             key=Key(page.identity.client, key_of(form)),
         )
     except RefundWorkerError as error:
@@ -77,7 +77,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
 
 
 @router.get("/failures/watch")
-def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Word) -> HTMLResponse:
+def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Text) -> HTMLResponse:
     """Show the progress of the refunds that one bulk retry released."""
     with page.context.database.read() as connection:
         last = min(last, first + EVENTS_MAX)

@@ -40,7 +40,7 @@ def whole(values: Mapping[str, str], name: str, label: str) -> int:
     return int(text.replace("\N{MINUS SIGN}", "-"))
 
 
-def words(values: Mapping[str, str], name: str, label: str) -> str:
+def required_text(values: Mapping[str, str], name: str, label: str) -> str:
     """Return the required text of the field. Raises `InvalidRequest` if it is empty."""
     text = values.get(name, "").strip()
     if not text:
@@ -56,15 +56,15 @@ def key_of(values: Mapping[str, str]) -> str:
     return f"console-{request_id}"
 
 
-def said(error: RefundWorkerError) -> str:
+def error_message(error: RefundWorkerError) -> str:
     """Return an error's message for a person: with labels instead of field names, as a sentence."""
     if isinstance(error, KeyReused):
         return "This form was already sent with other values: check the result of that request first."
     text = error.message
     if error.field and text.startswith(f"{error.field}: "):
         text = text.removeprefix(f"{error.field}: ")
-        for pattern, words in _PROGRAM_TALK:
-            text = pattern.sub(words, text)
+        for pattern, replacement in _PROGRAM_TALK:
+            text = pattern.sub(replacement, text)
         text = f"{_LABELS.get(error.field, error.field.replace('_', ' '))}: {text}"
     return sentence(text)
 

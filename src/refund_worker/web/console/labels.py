@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-STATUS_WORDS: Mapping[str, str] = {
+STATUS_LABELS: Mapping[str, str] = {
     "queued": "queued",
     "awaiting_approval": "awaiting approval",
     "sending": "sending",
@@ -39,7 +39,7 @@ STATUS_TONES: Mapping[str, str] = {
     "canceled": "quiet",
 }
 
-KIND_WORDS: Mapping[str, str] = {
+KIND_LABELS: Mapping[str, str] = {
     "purchase": "Purchase",
     "spend": "Spend",
     "credit_refund": "Refund",
@@ -49,7 +49,7 @@ KIND_WORDS: Mapping[str, str] = {
 }
 
 # Label of the button, and the effect of pressing it.
-ACTION_WORDS: Mapping[str, tuple[str, str]] = {
+ACTION_LABELS: Mapping[str, tuple[str, str]] = {
     "approve": (
         "Approve",
         "Releases the refund: credits are posted and the money is sent. Its requester cannot approve it.",
@@ -63,7 +63,7 @@ ACTION_WORDS: Mapping[str, tuple[str, str]] = {
     "resolve": ("Resolve", "Ends it manually: you paid in another way, or the customer gets the credits back."),
 }
 
-EVENT_WORDS: Mapping[str, str] = {
+EVENT_LABELS: Mapping[str, str] = {
     "accepted": "Accepted",
     "credit_refund_reversed": "The refund's entry was deleted",
     "retry_requested": "Retry requested",
@@ -116,7 +116,7 @@ EVENT_WORDS: Mapping[str, str] = {
 }
 
 # Result of an attempt, by the engine's names for answers.
-OUTCOME_WORDS: Mapping[str, str] = {
+OUTCOME_LABELS: Mapping[str, str] = {
     "Answered": "the refund was made",
     "Refused": "refused for good",
     "AlreadyRefunded": "the processor says that the payment is already refunded",
@@ -149,7 +149,7 @@ OUR_CODES = frozenset(
 )
 
 
-def whose_words(failure_code: str | None, message: str) -> str:
+def message_label(failure_code: str | None, message: str) -> str:
     """Return the label of a failure's message; only a message by the processor is labelled as the processor's."""
     ours = failure_code is None or failure_code in OUR_CODES or message.startswith("the processor says ")
     return "details" if ours else "the processor's message"

@@ -21,16 +21,16 @@ from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.money_format import money
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
-from refund_worker.web.console.forms import said, sentence
+from refund_worker.web.console.forms import error_message, sentence
 from refund_worker.web.console.labels import (
-    ACTION_WORDS,
+    ACTION_LABELS,
     DONE,
-    EVENT_WORDS,
-    KIND_WORDS,
+    EVENT_LABELS,
+    KIND_LABELS,
+    STATUS_LABELS,
     STATUS_TONES,
-    STATUS_WORDS,
     Done,
-    whose_words,
+    message_label,
 )
 from refund_worker.web.console.permissions import may
 from refund_worker.web.console.timeline import in_money
@@ -149,7 +149,7 @@ _environment.filters.update(
     signed=signed,
     age=age,
     short=short,
-    said=said,
+    error_message=error_message,
     sentence=sentence,
     in_money=in_money,
     money=lambda a: money(a[0], a[1]),
@@ -163,12 +163,12 @@ _environment.globals.update(
     explain=explain,
     version=VERSION,
     menu=MENU,
-    status_words=STATUS_WORDS,
+    status_labels=STATUS_LABELS,
     status_tones=STATUS_TONES,
-    kind_words=KIND_WORDS,
-    action_words=ACTION_WORDS,
-    event_words=EVENT_WORDS,
-    whose_words=whose_words,
+    kind_labels=KIND_LABELS,
+    action_labels=ACTION_LABELS,
+    event_labels=EVENT_LABELS,
+    message_label=message_label,
 )
 
 

@@ -160,8 +160,8 @@ async def console_guard(request: Request) -> None:
 
 def _refuse_nul(request: Request) -> None:
     """Refuse NUL characters, which Postgres accepts in no text. Raises `InvalidRequest`."""
-    given = (request.scope["path"], *request.query_params.values(), *request.state.form.values())
-    if any("\x00" in value for value in given):
+    texts = (request.scope["path"], *request.query_params.values(), *request.state.form.values())
+    if any("\x00" in value for value in texts):
         raise InvalidRequest("a text cannot contain the NUL character: remove it from the address or the field")
 
 

@@ -15,7 +15,7 @@ from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.processors import registry
 from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
-from refund_worker.web.console.forms import Why, key_of, words
+from refund_worker.web.console.forms import Why, key_of, required_text
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 
 router = APIRouter()
@@ -52,7 +52,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
     who = page.identity
     try:
         name = _known(page, page.form.get("name", ""))
-        reason = parse_schema(Why, {"reason": words(page.form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": required_text(page.form, "reason", "Reason")}).reason
         key = Key(who.client, key_of(page.form))
         turn(page.context, who, name, reason=reason, key=key)
     except NotFound:

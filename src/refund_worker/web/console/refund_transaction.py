@@ -17,7 +17,7 @@ from refund_worker.engine.views import api_objects
 from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store import ledger, refunds
 from refund_worker.store.reporting import console_queries
-from refund_worker.web.console.forms import whole, words
+from refund_worker.web.console.forms import required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial, was_sent
 
@@ -35,8 +35,8 @@ def refund_panel(
     """Show the panel with a preview; without `credits`, for everything that is left to refund."""
     if not id:
         return page.go("/transactions")
-    given = {} if credits is None else {"credits": credits}
-    return _panel(page, {"id": id, "to": to, "currency": currency} | given)
+    amount = {} if credits is None else {"credits": credits}
+    return _panel(page, {"id": id, "to": to, "currency": currency} | amount)
 
 
 @router.get("/refund-transaction/preview")
@@ -68,7 +68,7 @@ def refund_transaction(page: ThePage) -> Response:
             "transaction_id": entry["transaction_id"],
             "credits": whole(form, "credits", "Amount"),
             "currency": form.get("currency") or None,
-            "reason": words(form, "reason", "Reason"),
+            "reason": required_text(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
         }
         refund_id = ask(page, fields)

@@ -36,7 +36,7 @@ from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund
-from refund_worker.web.console.forms import Why, key_of, whole, words
+from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
 from refund_worker.web.schemas import ResolveBody
@@ -53,20 +53,20 @@ GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
 }
 
 Json = dict[str, Any]
-Word = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
-Words = Annotated[list[Word], Query(max_length=20)]
+Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
+Texts = Annotated[list[Text], Query(max_length=20)]
 
 
 async def _chosen(
-    status: Words = [],  # noqa: B006 - FastAPI makes a new one
-    customer_id: Word = "",
-    failure_code: Word = "",
-    created_gte: Word = "",
-    idempotency_key: Word = "",
+    status: Texts = [],  # noqa: B006 - FastAPI makes a new one
+    customer_id: Text = "",
+    failure_code: Text = "",
+    created_gte: Text = "",
+    idempotency_key: Text = "",
 ) -> Json:
     """Return the filter, with the parameter names of the API and the command line."""
     return {
-        "status": [word for word in status if word],
+        "status": [each for each in status if each],
         "customer_id": customer_id.strip(),
         "failure_code": failure_code.strip(),
         "created_gte": created_gte.strip(),
@@ -78,7 +78,7 @@ Chosen = Annotated[Json, Depends(_chosen)]
 
 
 @router.get("/refunds")
-def list_refunds(page: ThePage, chosen: Chosen, starting_after: Word | None = None) -> HTMLResponse:
+def list_refunds(page: ThePage, chosen: Chosen, starting_after: Text | None = None) -> HTMLResponse:
     """List refunds; the filter is in the address, so that it can be shared."""
     error = None
     found: api_schema.Page[api_schema.Refund] = {"data": [], "has_more": False}
@@ -100,7 +100,7 @@ def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
 
 
 def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -> Filters:
-    unknown = [word for word in chosen["status"] if word not in list(RefundStatus)]
+    unknown = [status for status in chosen["status"] if status not in list(RefundStatus)]
     if unknown:
         raise InvalidRequest(
             f"status: {unknown[0]} is not a status; choose from {', '.join(RefundStatus)}", field="status"
@@ -217,7 +217,7 @@ for _action in Action:
 def _act(page: Page, refund_id: str, action: Action) -> Response:
     form, who = page.form, page.identity
     try:
-        reason = parse_schema(Why, {"reason": words(form, "reason", "Reason")}).reason
+        reason = parse_schema(Why, {"reason": required_text(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
         act_on_refund(
             page.context,

@@ -14,7 +14,7 @@ from refund_worker.domain.refund import ENDED_UNSENT, Kind, Leg, LegStatus, Refu
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted
-from refund_worker.web.console.labels import OUTCOME_WORDS
+from refund_worker.web.console.labels import OUTCOME_LABELS
 
 Json = dict[str, Any]
 NOT_ON_ITS_WAY = UNPAID_FINAL | {LegStatus.BLOCKED, LegStatus.WAITING}
@@ -115,7 +115,7 @@ def attempt_view(row: RowMapping) -> Json:
     answered.append(("Request id", row["request_id"]))
     return dict(row) | {
         "body": to_redacted(json.dumps(json.loads(row["body"]), indent=2)),
-        "words": OUTCOME_WORDS.get(outcome, outcome) if outcome else "no answer yet",
+        "outcome_label": OUTCOME_LABELS.get(outcome, outcome) if outcome else "no answer yet",
         "unanswered": outcome in UNANSWERED,
         "answered": [(name, value) for name, value in answered if value],
     }

@@ -51,7 +51,7 @@ def work(settings: Settings, queues: list[str], concurrency: int) -> int:
     heartbeat = Heartbeat("worker", settings, queues)
     add_heartbeat(app, heartbeat)
     _connect_signals(runtime)
-    _say_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
+    _log_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
     worker = make_worker(
         app,
         queues=queues,
@@ -88,21 +88,21 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
     signals.worker_process_shutdown.connect(close_runtime, weak=False)
 
 
-def _say_when_ready(line: str) -> None:
-    def say(**_named: Any) -> None:
+def _log_when_ready(line: str) -> None:
+    def log_line(**_named: Any) -> None:
         log.info(line)
 
-    signals.worker_ready.connect(say, weak=False)
+    signals.worker_ready.connect(log_line, weak=False)
 
 
 def main() -> int:
     """Read the configuration from standard input and run the worker; return its exit code."""
-    given: Mapping[str, Any] = json.loads(sys.stdin.buffer.read())
-    end_with_parent(given["parent"])
+    configuration: Mapping[str, Any] = json.loads(sys.stdin.buffer.read())
+    end_with_parent(configuration["parent"])
     log_to_stderr()
     # Containers run as root. Celery's danger with root is pickle, and only JSON is accepted.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    return work(load_settings(given["settings"]), given["queues"], given["concurrency"])
+    return work(load_settings(configuration["settings"]), configuration["queues"], configuration["concurrency"])
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def cleaned(headers: object, body: object, content_type: object, content_encodin
     Protocol 2 has the task in the headers and `[args, kwargs, embed]` in the body. Protocol 1 has everything in the
     body.
     """
-    said = headers if isinstance(headers, Mapping) else {}
+    fields = headers if isinstance(headers, Mapping) else {}
     content = _content(body, content_type, content_encoding)
     if isinstance(content, list):
         if len(content) != 3:
@@ -59,10 +59,10 @@ def cleaned(headers: object, body: object, content_type: object, content_encodin
         args, kwargs, _ = content
     elif isinstance(content, dict):
         args, kwargs = content.get("args", []), content.get("kwargs", {})
-        said = content | {name: value for name, value in said.items() if value is not None}
+        fields = content | {name: value for name, value in fields.items() if value is not None}
     else:
         raise NotOurs("it is no task: its body does not have the form of one")
-    name = said.get("task")
+    name = fields.get("task")
     if name is None:
         raise NotOurs("it names no task")
     if not isinstance(name, str) or name not in TASKS:
@@ -72,11 +72,11 @@ def cleaned(headers: object, body: object, content_type: object, content_encodin
     # Celery's pool fails on nesting deeper than its recursion limit, and JSON can be nested deeper than that.
     if not is_shallow(args) or not is_shallow(kwargs):
         raise NotOurs(f"its arguments are nested deeper than {DEPTH_MAX} levels")
-    return Cleaned(_headers(name, said), _written([args, kwargs, {}]))
+    return Cleaned(_headers(name, fields), _written([args, kwargs, {}]))
 
 
-def _headers(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    task_id, retries = said.get("id"), said.get("retries")
+def _headers(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    task_id, retries = fields.get("id"), fields.get("retries")
     if not isinstance(task_id, str) or not _is_plain(task_id):
         task_id = str(uuid.uuid4())
     # Celery counts retries when a task kills its process; without the count such a task would come back for ever.

@@ -58,4 +58,4 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     refund = event.get("refund") if isinstance(event, dict) else None
     if kind != "refund.changed" or not is_plain_id(refund):
         return None
-    return EventHint(refund, leg_id=None, says_whose=False)
+    return EventHint(refund, leg_id=None, names_owner=False)
