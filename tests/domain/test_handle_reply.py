@@ -321,14 +321,15 @@ def test_look_up_that_is_denied_pauses_the_processor_too() -> None:
 
 
 def test_unreachable_processor_is_shown_and_still_tried() -> None:
-    refund = begun()
+    refund, at = begun(), START
     for _ in range(BACKOFFS_BEFORE_ATTENTION):
-        refund = answer(refund, NotSent("refused"), START + 1).after
-        waited = refund
-        refund = next_step(refund, START + 700, POLICY).after
+        waited = answer(refund, NotSent("refused"), at + 1).after
+        assert waited.legs[0].next_at is not None, "the next try is planned, however many there were"
+        at = waited.legs[0].next_at
+        refund = sent_again(waited, at).after
     assert waited.status is RefundStatus.NEEDS_ATTENTION
-    assert waited.due_at is not None
     assert waited.failure_code == "processor_unreachable"
+    assert refund.legs[0].status is LegStatus.SENDING
 
 
 def test_backoff_grows_to_its_limit_and_is_spread_by_a_quarter() -> None:

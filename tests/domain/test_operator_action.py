@@ -122,6 +122,7 @@ def test_retry_resets_the_waits_but_not_the_attempts() -> None:
     retried = act(replace(silent, status=RefundStatus.NEEDS_ATTENTION, legs=(leg,)), Action.RETRY).after
     kept = retried.legs[0]
     assert (kept.retry_count, kept.attempt, kept.sends, kept.lookup_required) == (0, 2, 3, True)
+    assert kept.unanswered, "a retry answers no call"
     missed = found(retried, Found(()), START + 11).after.legs[0]
     assert (missed.status, missed.attempt) == (LegStatus.UNKNOWN, 2)
 

@@ -1573,14 +1573,21 @@ DEFECTS = (
     Defect(
         "a retry by hand forgets that an answer is missing",
         DOMAIN + "operator_action.py",
-        "                in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=refusal),",
-        "                in_doubt=Doubt.of(lookup_required=True, refusal=refusal),",
+        "Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)",
+        "Doubt.of(lookup_required=required, refusal=leg.refusal)",
     ),
     Defect(
         "what waits for approval reserves nothing",
         ENGINE + "refunds/accept.py",
         "        self._reserve(decision)\n",
         "        if decision.after.due_at is not None:\n            self._reserve(decision)\n",
+        (LIMITS + "batch_counts_what_waits_for_approval",),
+    ),
+    Defect(
+        "a refund that waits for approval leaves the credits in the account",
+        DOMAIN + "acceptance.py",
+        "        customer=reservation.customer,",
+        "        customer=AccountDelta() if needs_approval else reservation.customer,",
         (LIMITS + "what_waits_for_approval_is_reserved_like_everything_else",),
     ),
     # --- concurrency

@@ -19,7 +19,7 @@ from refund_worker.domain.refund import RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.file_import import submit_requests, try_requests
 from refund_worker.engine.intake.file_reader import read_refund_requests
-from refund_worker.engine.refunds.accept import request_refunds
+from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
 from refund_worker.store.refunds import Filters, find_ids, load
@@ -245,6 +245,13 @@ def test_what_waits_for_approval_is_reserved_like_everything_else(world: World) 
     perform_action(world.context, refund_id, Action.APPROVE, actor="boss", reason="fine")
     world.work()
     assert world.processor.paid_minor() == 8_000
+
+
+def test_batch_counts_what_waits_for_approval(world: World) -> None:
+    limited(world, Limits(approval_threshold_minor=1_000))
+    first, second = request_refunds(world.context, [withdrawal(800, "a"), withdrawal(201, "b")])
+    assert isinstance(first, Accepted)
+    assert isinstance(second, ExceedsRefundable)
 
 
 def test_two_approvals_at_once_count_once(world: World) -> None:
