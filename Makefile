@@ -22,7 +22,7 @@ dev: runtime-installed ## everything in one place on http://127.0.0.1:8000, unti
 	@.venv/bin/refund-worker dev
 
 test: dev-installed ## all tests, on SQLite and on a real Postgres and Valkey; ARGS="-k word" narrows
-	@.venv/bin/pytest -q -n 2 --dist loadgroup --durations 15 --durations-min 10 $(ARGS)
+	@.venv/bin/pytest -q -n 3 --dist loadgroup --durations 15 --durations-min 10 $(ARGS)
 
 quick: dev-installed ## domain, layout and units, in under a minute
 	@.venv/bin/pytest -q -n 2 tests/domain tests/engine/views tests/test_layout.py tests/test_single_places.py \

@@ -38,6 +38,18 @@ def pytest_configure() -> None:
         time.tzset()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name the group in the ids of grouped tests, so that one process runs them all.
+
+    pytest-xdist 3.8 means to do it, but it sets an attribute that pytest 9.2 does not read any more.
+    """
+    if not config.getoption("loadgroup", default=False):
+        return
+    for item in items:
+        if (group := item.get_closest_marker("xdist_group")) and "@" not in item.nodeid.rpartition("]")[2]:
+            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     summarise(terminalreporter)
 
