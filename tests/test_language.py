@@ -6,6 +6,7 @@ It reads the docstrings and comments of the folders in `CLEAN`. Add a folder the
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import re
 import tokenize
@@ -29,6 +30,9 @@ IDIOMS = re.compile(
     r"|given up|by hand)\b",
     re.IGNORECASE,
 )
+# A name in backticks that only code writes so: it has an underscore. `ch_NAME` and the like are patterns of ids.
+NAMED = re.compile(r"`(?:\w+\.)*([a-z][a-z0-9]*_\w+|_\w+)(?:\([^`]*\))?`")
+NOT_OURS = frozenset({"ch_X", "pi_X", "ch_NAME", "raw_request"})
 NO_PROSE = ("# noqa", "# type:", "#!", "# ---", "# pragma", "# fmt:")
 HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -101,3 +105,31 @@ def test_fault_in_the_prose_is_found(source: str) -> None:
 )
 def test_plain_prose_and_strings_have_no_fault(source: str) -> None:
     assert faults_of(source) == []
+
+
+def names_of(source: str) -> Iterator[str]:
+    """Yield every word of the code, its texts included, but not of its docstrings and comments."""
+    prose = set(docstrings_of(source))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        is_prose = token.type == tokenize.STRING and inspect.cleandoc(token.string.strip("\"'r")) in prose
+        if token.type != tokenize.COMMENT and not is_prose:
+            yield from re.findall(r"\w+", token.string)
+
+
+def test_names_in_docstrings_and_comments_exist() -> None:
+    """A rename that forgets a docstring leaves a name that nobody can look up."""
+    sources = {
+        file: file.read_text("utf-8")
+        for folder in ("src", "client/src", "tests")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+    }
+    known = {name for source in sources.values() for name in names_of(source)} | NOT_OURS
+    known |= {file.stem for file in sources}
+    unknown = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file, source in sources.items()
+        for text in (*docstrings_of(source), *comments_of(source))
+        for name in NAMED.findall(text)
+        if name not in known
+    ]
+    assert unknown == []

@@ -832,7 +832,7 @@ DEFECTS = (
     Defect(
         "a fault of everybody puts everybody aside",
         ENGINE + "refunds/quarantine.py",
-        "    if len(broken) == of >= SYSTEMIC_FAILURES_MIN:",
+        "    if len(broken) == attempted >= SYSTEMIC_FAILURES_MIN:",
         "    if False:",
         ASIDE,
     ),

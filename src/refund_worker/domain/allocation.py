@@ -47,7 +47,7 @@ class RefundablePayment:
         return max(0, self.amount_minor - self.money_taken) - self.money_left
 
     def after_refunds_elsewhere(self, captured_minor: int | None, refunded_minor: int) -> RefundablePayment:
-        """Return the payment with less left: less was captured, or `gone_minor` went back elsewhere.
+        """Return the payment with less left: less was captured, or `refunded_minor` went back elsewhere.
 
         The money that went back takes its share of the credits with it. Money captured beyond the amount paid for
         something else.

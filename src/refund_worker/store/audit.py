@@ -238,7 +238,7 @@ def lines(
 ) -> list[RowMapping]:
     """Return rows of a covered table that have the values of `equal`, the newest first.
 
-    Only the last `look_back` rows before `before` are searched, unless a refund or a customer is given.
+    Only the last `lookback` rows before `before` are searched, unless a refund or a customer is given.
     """
     t = _TABLES[table]
     query = select(t).order_by(t.c.seq.desc()).limit(limit)

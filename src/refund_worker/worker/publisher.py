@@ -88,10 +88,10 @@ def make_publisher(settings: Settings) -> Callable[[Sequence[str], bool], None]:
 
     It never raises, never waits for long, and starts no broker.
     """
-    return _Publish(settings)
+    return _LazyPublisher(settings)
 
 
-class _Publish:
+class _LazyPublisher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()

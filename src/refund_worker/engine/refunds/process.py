@@ -120,7 +120,7 @@ def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk:
             broken[refund_id] = claim
         else:
             _call_and_record(context, claim, began)
-    quarantine(context, broken, of=len(ids))
+    quarantine(context, broken, attempted=len(ids))
     return len(ids)
 
 

@@ -39,15 +39,20 @@ def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Excep
 
 
 def quarantine(
-    context: Context, broken: Mapping[str, Exception], *, of: int, lease_token: str | None = None, postpone: bool = True
+    context: Context,
+    broken: Mapping[str, Exception],
+    *,
+    attempted: int,
+    lease_token: str | None = None,
+    postpone: bool = True,
 ) -> None:
     """Alert a person about these refunds, and postpone each by the longest wait (`retry_max_seconds`).
 
-    `of` is how many refunds were tried. If all of them failed and they are at least `SYSTEMIC_FAILURES_MIN`, none is
-    quarantined and the first exception is raised. `lease_token` is the lease under which the refunds are held, if they
-    are. `postpone=False` postpones none: the replies that failed were not about the work that is due.
+    `attempted` is how many refunds were tried. If all of them failed and they are at least `SYSTEMIC_FAILURES_MIN`,
+    none is quarantined and the first exception is raised. `lease_token` is the lease under which the refunds are held,
+    if they are. `postpone=False` postpones none: the replies that failed were not about the work that is due.
     """
-    if len(broken) == of >= SYSTEMIC_FAILURES_MIN:
+    if len(broken) == attempted >= SYSTEMIC_FAILURES_MIN:
         raise next(iter(broken.values()))
     for refund_id, error in broken.items():
         _quarantine_one(context, refund_id, error, lease_token, postpone)

@@ -59,7 +59,7 @@ def record_replies(
         else:
             _log_alarms(its)
             done.extend(its)
-    quarantine(context, broken, of=len(grouped), lease_token=lease_token, postpone=lease_token is not None)
+    quarantine(context, broken, attempted=len(grouped), lease_token=lease_token, postpone=lease_token is not None)
     return RecordResult(done, frozenset(broken))
 
 
