@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import AfterValidator
 
-from refund_worker.domain.ids import spelled
 from refund_worker.engine.audit import log
 from refund_worker.engine.audit.row_snapshots import LINKS
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.snapshots import COVERED
 from refund_worker.web.authorised import verify_audit
 from refund_worker.web.console.pages import RowNumber, ThePage
+from refund_worker.web.console.query import SearchText
 
 router = APIRouter()
 PAGE = 50
@@ -22,17 +21,16 @@ PAGE = 50
 LATEST_SEALS = 20
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/audit")
 def show_audit(
     page: ThePage,
-    of: Text = "timeline",
-    refund_id: Text = "",
-    customer_id: Text = "",
-    actor: Text = "",
-    kind: Text = "",
+    of: SearchText = "timeline",
+    refund_id: SearchText = "",
+    customer_id: SearchText = "",
+    actor: SearchText = "",
+    kind: SearchText = "",
     alarm: bool = False,
     before: RowNumber | None = None,
 ) -> HTMLResponse:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import FINAL
@@ -12,16 +12,16 @@ from refund_worker.engine.intake.batches import batch_view, status_of
 from refund_worker.engine.views import api_objects
 from refund_worker.store import batches, refunds
 from refund_worker.web.console.pages import ThePage
+from refund_worker.web.console.query import ShortText
 
 router = APIRouter()
 PAGE, REJECTS = 50, 200
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/batches")
-def list_batches(page: ThePage, starting_after: Text | None = None) -> HTMLResponse:
+def list_batches(page: ThePage, starting_after: ShortText | None = None) -> HTMLResponse:
     """List the batches, newest first."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
@@ -32,7 +32,7 @@ def list_batches(page: ThePage, starting_after: Text | None = None) -> HTMLRespo
 
 
 @router.get("/batches/{batch_id}")
-def one_batch(page: ThePage, batch_id: str, status: Text = "") -> HTMLResponse:
+def one_batch(page: ThePage, batch_id: str, status: ShortText = "") -> HTMLResponse:
     """Show a batch: its progress, its refunds (of one status if the address names one), and its refused rows."""
     with page.context.database.read() as connection:
         batch = batch_view(

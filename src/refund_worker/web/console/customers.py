@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
-from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.api_schema import Refund
-from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.intake.schemas import CorrectionSchema, parse_schema
 from refund_worker.engine.refunds.preview import preview
@@ -23,17 +21,17 @@ from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import Page, RowNumber, ThePage
+from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
 
 router = APIRouter()
 PAGE = 50
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/customers")
-def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> HTMLResponse:
+def manage_customers(page: ThePage, q: SearchText = "", after: SearchText | None = None) -> HTMLResponse:
     """List the customers by id; the plus button opens the form that corrects the balance."""
     with page.context.database.read() as connection:
         rows = console_queries.customers_like(connection, q.strip(), limit=PAGE, after=after)
@@ -41,7 +39,7 @@ def manage_customers(page: ThePage, q: Text = "", after: Text | None = None) -> 
 
 
 @router.get("/customer")
-def one_customer(page: ThePage, id: Text = "") -> Response:
+def one_customer(page: ThePage, id: SearchText = "") -> Response:
     """Show one customer: balance, payments, corrections and refunds."""
     if not id:
         return page.go("/customers")
@@ -70,7 +68,7 @@ class Line:
 
 @router.get("/transactions")
 def transactions(
-    page: ThePage, customer: Text = "", after: Text | None = None, before: RowNumber | None = None
+    page: ThePage, customer: SearchText = "", after: SearchText | None = None, before: RowNumber | None = None
 ) -> HTMLResponse:
     """List the changes of balances, newest first, of one customer or of all."""
     customer = customer.strip()
@@ -132,7 +130,7 @@ def _line(
 
 
 @router.get("/delete-transaction")
-def ask_to_delete(page: ThePage, id: Text = "") -> Response:
+def ask_to_delete(page: ThePage, id: SearchText = "") -> Response:
     """Show the effect of Delete, or why it is not possible."""
     if not id:
         return page.go("/transactions")
@@ -169,7 +167,7 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
 
 
 @router.get("/add-credits")
-def ask_to_add_credits(page: ThePage, customer: Text = "") -> Response:
+def ask_to_add_credits(page: ThePage, customer: SearchText = "") -> Response:
     """Show the form with the balance and the recent corrections."""
     if not customer:
         return page.go("/customers")
@@ -220,7 +218,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 
 
 @router.get("/return-money")
-def ask_to_return_money(page: ThePage, id: Text = "", currency: Text = "") -> Response:
+def ask_to_return_money(page: ThePage, id: SearchText = "", currency: SearchText = "") -> Response:
     """Show the payments that the money of a negative correction would go back through."""
     if not id:
         return page.go("/transactions")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.domain.refund import FINAL
@@ -20,9 +18,9 @@ from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import key_of, required_text, whole
 from refund_worker.web.console.pages import Page, RowNumber, ThePage, new_request_id
+from refund_worker.web.console.query import ShortText
 
 router = APIRouter()
-Text = Annotated[str, Query(max_length=200)]
 REFUSED = 20
 # Enough for the events of one bulk retry, which lie between the two numbers in the address.
 EVENTS_MAX = 20 * bulk_retry.PRESS_MAX
@@ -40,7 +38,7 @@ def show_failures(page: ThePage) -> HTMLResponse:
 
 
 @router.get("/failures/retry")
-def ask_to_retry(page: ThePage, code: Text = "") -> HTMLResponse:
+def ask_to_retry(page: ThePage, code: ShortText = "") -> HTMLResponse:
     """Show the refunds that would be retried, and the effect of the retry."""
     return _retry_page(page, code)
 
@@ -77,7 +75,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
 
 
 @router.get("/failures/watch")
-def watch(page: ThePage, first: RowNumber, last: RowNumber, by: Text) -> HTMLResponse:
+def watch(page: ThePage, first: RowNumber, last: RowNumber, by: ShortText) -> HTMLResponse:
     """Show the progress of the refunds that one bulk retry released."""
     with page.context.database.read() as connection:
         last = min(last, first + EVENTS_MAX)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
-from pydantic import AfterValidator
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
@@ -19,18 +17,22 @@ from refund_worker.store import ledger, refunds
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.console.forms import required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial, was_sent
 
 router = APIRouter()
 EARLIER = 20
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
 
 
 @router.get("/refund-transaction")
 def refund_panel(
-    page: ThePage, id: Text = "", credits: Text | None = None, to: Text = "balance", currency: Text = ""
+    page: ThePage,
+    id: SearchText = "",
+    credits: SearchText | None = None,
+    to: SearchText = "balance",
+    currency: SearchText = "",
 ) -> Response:
     """Show the panel with a preview; without `credits`, for everything that is left to refund."""
     if not id:
@@ -40,7 +42,7 @@ def refund_panel(
 
 
 @router.get("/refund-transaction/preview")
-def back_to_panel(page: ThePage, id: Text = "") -> Response:
+def back_to_panel(page: ThePage, id: SearchText = "") -> Response:
     """Redirect a preview's address that was opened again to the panel, since the form's input is not in it."""
     return page.go("/refund-transaction", id=id)
 

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
-from pydantic import AfterValidator
 
 from refund_worker import api_schema
-from refund_worker.domain.ids import spelled
 from refund_worker.domain.refund import (
     FAILED_TO_PAY_ALL,
     FINAL,
@@ -38,6 +36,7 @@ from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
+from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
 from refund_worker.web.schemas import ResolveBody
 
@@ -53,16 +52,15 @@ GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
 }
 
 Json = dict[str, Any]
-Text = Annotated[str, Query(max_length=200), AfterValidator(spelled)]
-Texts = Annotated[list[Text], Query(max_length=20)]
+Texts = Annotated[list[SearchText], Query(max_length=20)]
 
 
 async def _chosen(
     status: Texts = [],  # noqa: B006 - FastAPI makes a new one
-    customer_id: Text = "",
-    failure_code: Text = "",
-    created_gte: Text = "",
-    idempotency_key: Text = "",
+    customer_id: SearchText = "",
+    failure_code: SearchText = "",
+    created_gte: SearchText = "",
+    idempotency_key: SearchText = "",
 ) -> Json:
     """Return the filter, with the parameter names of the API and the command line."""
     return {
@@ -78,7 +76,7 @@ Chosen = Annotated[Json, Depends(_chosen)]
 
 
 @router.get("/refunds")
-def list_refunds(page: ThePage, chosen: Chosen, starting_after: Text | None = None) -> HTMLResponse:
+def list_refunds(page: ThePage, chosen: Chosen, starting_after: SearchText | None = None) -> HTMLResponse:
     """List refunds; the filter is in the address, so that it can be shared."""
     error = None
     found: api_schema.Page[api_schema.Refund] = {"data": [], "has_more": False}
