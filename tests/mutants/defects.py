@@ -865,6 +865,27 @@ DEFECTS = (
         ("tests/domain/test_processor_rules.py",),
     ),
     Defect(
+        "a command tells no worker of the refund it accepted",
+        "src/refund_worker/cli/runtime.py",
+        "    return make_publisher\n",
+        "    return None\n",
+        ("tests/cli/test_publishing.py",),
+    ),
+    Defect(
+        "the web server tells no worker of the refunds it accepts",
+        "src/refund_worker/cli/run.py",
+        "workers, runtime.publisher_factory()",
+        "workers",
+        ("tests/cli/test_publishing.py",),
+    ),
+    Defect(
+        "the console finds no id that is typed in another spelling",
+        "src/refund_worker/web/console/query.py",
+        "Annotated[ShortText, AfterValidator(spelled)]",
+        "ShortText",
+        ("tests/web/console/test_customer_screens.py",),
+    ),
+    Defect(
         "the refusal of a repeat settles an unanswered send whose absence is not proved",
         DOMAIN + "handle_reply.py",
         "    if leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):",

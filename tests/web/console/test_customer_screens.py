@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
-from tests.web.client import Web
+from tests.web.client import PAYMENT, Web
 from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
 from refund_worker.engine.refunds.process import process_until_idle
@@ -42,6 +43,15 @@ def test_refund_from_transactions_adds_entry_naming_the_transaction(web: Web, an
     after = text_of(anna.get("/transactions", customer="cust-1"))
     assert "Refund of 20 credits for transaction tx-1" in after
     assert balance(web) == 170
+
+
+def test_customer_is_found_by_an_id_in_another_spelling(web: Web, anna: Visitor) -> None:
+    """A browser or a copied text may give a letter and its accent as two characters."""
+    stored, typed = (unicodedata.normalize(form, "zoë-7") for form in ("NFC", "NFD"))
+    payment = PAYMENT | {"payment_id": "p-7", "processor_payment_id": "ch_7", "customer_id": stored}
+    assert web.call("POST", "/v1/payments", payment).status_code == 201
+    assert stored in text_of(anna.get("/customer", id=typed))
+    assert stored in text_of(anna.get("/customers", q=typed))
 
 
 def test_the_same_form_sent_twice_is_one_refund(web: Web, anna: Visitor) -> None:
