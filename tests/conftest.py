@@ -7,6 +7,7 @@ TEST_DATABASE_URL (a user who may create databases) and TEST_BROKER_URL name oth
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import zoneinfo
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if (group := item.get_closest_marker("xdist_group")) and "@" not in item.nodeid.rpartition("]")[2]:
             item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
+
+
+def pytest_collection_finish() -> None:
+    """Freeze the loaded modules and tests, because collecting them again and again takes a good part of a slow test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
