@@ -139,12 +139,18 @@ def test_every_import_goes_down() -> None:
     assert violations(ROOT / "src") == []
 
 
-def test_each_logger_is_below_the_programs_own() -> None:
-    """Another logger reaches none of the handlers: its messages are lost."""
-    named = re.compile(r"getLogger\(f?\"([^\"]*)")
-    for file in sorted(Path(refund_worker.__file__).parent.rglob("*.py")):
-        for name in named.findall(file.read_text("utf-8")):
-            assert name == "stripe" or name == PACKAGE or name.startswith(f"{PACKAGE}."), f"{file}: {name}"
+def test_logger_is_named_after_its_module() -> None:
+    """A name of its own goes out of date, and one that is not below the program's reaches none of its handlers."""
+    others = {
+        '"refund_worker.web.access"',  # its lines are the access log, which is filtered by this name
+        '"refund_worker.worker.celery_app.child_process"',  # the module runs as `__main__`
+        '"stripe"',
+        "name",  # the loggers that `log_to_stderr` makes quieter
+        "",
+    }
+    sources = [file.read_text("utf-8") for file in Path(refund_worker.__file__).parent.rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r"getLogger\(([^)]*)\)", source)}
+    assert named == others | {"__name__"}
 
 
 def test_only_the_agreed_names_lie_at_the_top() -> None:

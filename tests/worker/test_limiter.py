@@ -173,7 +173,7 @@ def test_no_accepted_broker_url_makes_a_slot_fail(
             await limiter.acquire("stripe")
         await limiter.close()
 
-    with caplog.at_level(logging.INFO, logger="refund_worker.limiter"):
+    with caplog.at_level(logging.INFO, logger="refund_worker.worker.limiter"):
         asyncio.run(turns())
     # Each slot tried Redis again, and one line in the log is enough.
     assert len(caplog.records) == (1 if url.startswith("redis") else 0), caplog.text
@@ -213,7 +213,7 @@ def test_shared_limit_is_used_again_when_the_broker_is_back(
         await limiter.acquire("stripe")
         await limiter.close()
 
-    with caplog.at_level(logging.INFO, logger="refund_worker.limiter"):
+    with caplog.at_level(logging.INFO, logger="refund_worker.worker.limiter"):
         asyncio.run(turns())
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 

@@ -160,7 +160,7 @@ def test_log_record_is_one_line_of_json() -> None:
 import logging
 from refund_worker.worker.logs import log_to_stderr
 log_to_stderr()
-log = logging.getLogger("refund_worker.worker")
+log = logging.getLogger("refund_worker.worker.tasks")
 log.debug("of no concern")
 log.info("the worker is ready")
 """

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from refund_worker.web.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem, problem_fields
 
-log = logging.getLogger("refund_worker.web")
+log = logging.getLogger(__name__)
 
 HEALTH = b"/healthz"
 # Bytes given to the parser at a time; the limit of a head is accurate to this many bytes.

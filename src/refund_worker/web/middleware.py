@@ -18,7 +18,7 @@ from refund_worker.web.cookies import taken_apart
 from refund_worker.web.paths import routed
 from refund_worker.web.problems import internal_problem, problem_of
 
-log = logging.getLogger("refund_worker.web")
+log = logging.getLogger(__name__)
 access_log = logging.getLogger("refund_worker.web.access")
 
 # The console keeps ids out of its paths.

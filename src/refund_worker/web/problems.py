@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from refund_worker.errors import InvalidRequest, KeyReused, NotFound, RefundWorkerError, Refusal, VelocityExceeded
 from refund_worker.redaction import to_redacted
 
-log = logging.getLogger("refund_worker.web")
+log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1

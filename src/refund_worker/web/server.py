@@ -23,7 +23,7 @@ from refund_worker.web.app import create_app
 from refund_worker.web.dependencies import Publish
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
-log = logging.getLogger("refund_worker.web")
+log = logging.getLogger(__name__)
 
 # Exit code of a process of Uvicorn's whose application did not start; the name of it moved between versions.
 STARTUP_FAILURE = 3

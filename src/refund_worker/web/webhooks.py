@@ -24,7 +24,7 @@ from refund_worker.web.openapi import webhook_document
 from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
-log = logging.getLogger("refund_worker.web.webhooks")
+log = logging.getLogger(__name__)
 
 
 def make_router() -> APIRouter:

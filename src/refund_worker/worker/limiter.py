@@ -19,7 +19,7 @@ from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import url_if_running
 
-log = logging.getLogger("refund_worker.limiter")
+log = logging.getLogger(__name__)
 
 # No process reserves a slot further ahead, so that a newcomer competes with those who wait and a dead process wastes
 # few slots.

@@ -17,7 +17,7 @@ from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
 from refund_worker.worker.queues import ADVANCE, queue_of
 
-log = logging.getLogger("refund_worker.wake")
+log = logging.getLogger(__name__)
 
 # The number of ids that one claim takes: a message is one round of work.
 IDS_PER_MESSAGE = 50

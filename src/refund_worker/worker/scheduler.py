@@ -27,7 +27,7 @@ from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
 from refund_worker.worker.publisher import BrokerUnavailable, Publisher
 from refund_worker.worker.tasks import WorkerRuntime
 
-log = logging.getLogger("refund_worker.scheduler")
+log = logging.getLogger(__name__)
 
 # Messages per sweep and priority. A queue that is longer already gets nothing more: the workers are busy.
 MESSAGES_MAX = 40

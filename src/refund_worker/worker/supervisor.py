@@ -22,7 +22,7 @@ from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, Embedd
 from refund_worker.worker.logs import log_to_stderr
 from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES
 
-log = logging.getLogger("refund_worker.supervisor")
+log = logging.getLogger(__name__)
 
 CONCURRENCY = 2
 CHILD = "refund_worker.worker.celery_app.child_process"

@@ -30,7 +30,7 @@ from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
 from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
 
-log = logging.getLogger("refund_worker.tasks")
+log = logging.getLogger(__name__)
 
 IDS_MAX = 500
 ID_LENGTH_MAX = 200

@@ -16,7 +16,7 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.store import processors, refunds
 
-log = logging.getLogger("refund_worker.clock")
+log = logging.getLogger(__name__)
 
 
 def handle_clock_rollback(context: Context) -> int:

@@ -13,7 +13,7 @@ from refund_worker.engine.context import Context
 from refund_worker.store import dead_letters, inbox, outbox
 from refund_worker.store.access import console_users
 
-log = logging.getLogger("refund_worker.prune")
+log = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400
 # As long as processors keep their events: a receiver that lost some notices within a month and can request them again.

@@ -19,7 +19,7 @@ from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Po
 from refund_worker.settings import Settings
 from refund_worker.store import outbox
 
-log = logging.getLogger("refund_worker.deliver")
+log = logging.getLogger(__name__)
 
 BATCH = 50
 # With the default waits, from 2 s doubling to an hour, these tries take about a day.

@@ -34,7 +34,7 @@ from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
 from refund_worker.store.reporting.reconciliation import known_statuses
 
-log = logging.getLogger("refund_worker.restored")
+log = logging.getLogger(__name__)
 
 RESTORED = "restored_backup"
 SYNC_SECONDS_MIN = 5.0

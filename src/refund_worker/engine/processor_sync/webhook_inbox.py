@@ -18,7 +18,7 @@ from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, is_plain_id
 from refund_worker.store import inbox, refund_objects, refunds
 
-log = logging.getLogger("refund_worker.inbox")
+log = logging.getLogger(__name__)
 
 # An event with a refund object that cannot be fetched is tried this often, for most of a day with the default waits. No
 # poll follows a refund that has succeeded: only the hourly listing would find a later change.

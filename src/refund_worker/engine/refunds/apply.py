@@ -12,7 +12,7 @@ from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision,
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 
-log = logging.getLogger("refund_worker.apply")
+log = logging.getLogger(__name__)
 
 # Sending is tried again and again while a cause lasts. One alarm a day for each cause is enough.
 ALARM_AGAIN_SECONDS = 86_400.0

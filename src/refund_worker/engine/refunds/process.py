@@ -35,7 +35,7 @@ from refund_worker.processors.unsupported import UnsupportedProcessor, UnusableP
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.installation import installation_id
 
-log = logging.getLogger("refund_worker.advance")
+log = logging.getLogger(__name__)
 
 # No call begins after this share of the lease: the rest is for the call itself.
 LEASE_SHARE = 0.5

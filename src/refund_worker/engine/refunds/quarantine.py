@@ -19,7 +19,7 @@ BROKE = "internal_error"
 # If this many fail and none succeeds, the cause is systemic (for example a schema older than the code).
 SYSTEMIC_FAILURES_MIN = 10
 
-log = logging.getLogger("refund_worker.put_aside")
+log = logging.getLogger(__name__)
 
 
 def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Exception:

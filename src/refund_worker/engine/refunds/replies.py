@@ -21,7 +21,7 @@ from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.store import attempts, refunds
 
-log = logging.getLogger("refund_worker.evidence")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from refund_worker.domain.processor_replies import Answer, Unanswered
 from refund_worker.engine.context import Context
 
-log = logging.getLogger("refund_worker.calls")
+log = logging.getLogger(__name__)
 
 
 async def call_safely(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:

@@ -30,7 +30,7 @@ from refund_worker.processors.sandbox.faults import Faults
 from refund_worker.processors.sandbox.service import Sent, Service, Wait
 from refund_worker.processors.sandbox.webhooks import Webhooks
 
-log = logging.getLogger("refund_worker.sandbox")
+log = logging.getLogger(__name__)
 
 HEAD_BYTES_MAX = 64 * 1024
 # One request can register tens of thousands of payments.

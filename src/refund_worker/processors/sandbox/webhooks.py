@@ -21,7 +21,7 @@ from refund_worker.processors.sandbox.refunds import Notice, charge_object
 if TYPE_CHECKING:
     import aiohttp
 
-log = logging.getLogger("refund_worker.sandbox.webhooks")
+log = logging.getLogger(__name__)
 
 API_VERSION = "2026-10-28.endive"
 # Events of one refund share a lane and so keep their order. Several lanes, so that one slow answer cannot delay all.

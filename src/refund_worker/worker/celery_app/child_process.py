@@ -28,7 +28,7 @@ from refund_worker.worker.heartbeat import Heartbeat
 from refund_worker.worker.logs import log_to_stderr
 from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
-log = logging.getLogger("refund_worker.worker")
+log = logging.getLogger("refund_worker.worker.celery_app.child_process")  # it runs as __main__
 
 
 def end_with_parent(parent: int) -> None:

@@ -15,7 +15,7 @@ from celery.worker import consumer, state
 
 from refund_worker.worker.celery_app.messages import JSON, UTF_8, NotOurs, bound_compression, cleaned
 
-log = logging.getLogger("refund_worker.worker")
+log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS_MAX = 3
 

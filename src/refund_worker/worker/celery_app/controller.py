@@ -14,7 +14,7 @@ from celery import Celery
 from celery.apps import worker
 from celery.worker import state
 
-log = logging.getLogger("refund_worker.worker")
+log = logging.getLogger(__name__)
 
 
 class Worker(worker.Worker):

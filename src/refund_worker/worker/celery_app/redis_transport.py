@@ -19,7 +19,7 @@ from redis.exceptions import DataError
 
 from refund_worker.worker.celery_app.messages import cleaned_envelope
 
-log = logging.getLogger("refund_worker.worker")
+log = logging.getLogger(__name__)
 
 
 class QoS(kombu_redis.QoS):

@@ -21,7 +21,7 @@ from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker import server_process
 from refund_worker.worker.runtime_dir import made, runtime_folder
 
-log = logging.getLogger("refund_worker.broker")
+log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 MEMORY = "memory://"
