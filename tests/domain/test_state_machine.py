@@ -158,7 +158,10 @@ def test_combined_outcome_of_legs(statuses: str, to_return: int, expected: str) 
 
 
 def test_leg_that_needs_a_person_outweighs_all_others() -> None:
-    assert combined_outcome([a_leg(attention_code="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7) is RefundOutcome.STUCK
+    assert (
+        combined_outcome([a_leg(attention_code="x"), a_leg(2, status=LegStatus.UNKNOWN)], 7)
+        is RefundOutcome.NEEDS_ATTENTION
+    )
 
 
 def test_replacement_legs_ask_for_no_new_money() -> None:

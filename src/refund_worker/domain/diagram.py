@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
-from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome
+from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome, RefundOutcome
+
+
+def _state(status: StrEnum, outcome: LegOutcome | RefundOutcome) -> str:
+    """Return a state's line in a box. The outcome that leads to it is named unless it has the same name."""
+    label = _label(outcome)
+    return f"        {status} : {status}" + (f" ({label})" if label != status else "")
+
+
+def _label(outcome: LegOutcome | RefundOutcome) -> str:
+    """Return today's name: some values are older words that are stored."""
+    return outcome.name.lower()
 
 
 def refund_diagram() -> str:
@@ -13,11 +26,11 @@ def refund_diagram() -> str:
     lines = ["stateDiagram-v2", "    [*] --> queued", "    [*] --> awaiting_approval : above the threshold"]
     for status, row in REFUND_TABLE.items():
         if status not in shared:
-            lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items()]
+            lines += [f"    {status} --> {to} : {_label(outcome)}" for outcome, to in row.items()]
     lines.append("    state by_the_legs {")
     assert set(by_the_legs.values()) == set(shared)
     lines.append("        direction LR")
-    lines += [f"        {to} : {to} ({outcome})" for outcome, to in by_the_legs.items()]
+    lines += [_state(to, outcome) for outcome, to in by_the_legs.items()]
     lines.append("    }")
     lines += [f"    {status} --> [*]" for status in ENDED_UNSENT]
     return "\n".join(lines)
@@ -38,11 +51,15 @@ def leg_diagram() -> str:
     }
     lines = ["stateDiagram-v2", "    [*] --> planned"]
     for status, row in LEG_TABLE.items():
-        lines += [f"    {status} --> {to} : {outcome}" for outcome, to in row.items() if outcome not in reported]
+        lines += [
+            f"    {status} --> {to} : {_label(outcome)}" for outcome, to in row.items() if outcome not in reported
+        ]
     lines.append("    state reported_by_processor {")
     lines.append("        direction LR")
     lines += [
-        f"        {to} : {to} ({outcome})" for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in reported
+        f"        {to} : {to} ({_label(outcome)})"
+        for outcome, to in LEG_TABLE[min(LEG_TABLE)].items()
+        if outcome in reported
     ]
     lines.append("    }")
     lines.append("    sending --> reported_by_processor")

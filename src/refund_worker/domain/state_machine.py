@@ -35,7 +35,7 @@ class LegOutcome(StrEnum):
 
 
 class RefundOutcome(StrEnum):
-    """The events that move a refund."""
+    """The events that move a refund. The values are stored and stay; the names are today's."""
 
     CREDITED = "credited"  # to balance: the entry is posted, and nothing else follows
     POSTED = "posted"  # to source: the entries are posted, money is asked for
@@ -43,13 +43,13 @@ class RefundOutcome(StrEnum):
     REJECTED = "rejected"
     CANCELED = "canceled"
     # The outcome of the legs together; the first that applies:
-    STUCK = "stuck"
-    ASKING = "asking"
-    WAITING = "waiting"
-    RETURNING = "returning"
+    NEEDS_ATTENTION = "stuck"
+    IN_PROGRESS = "asking"
+    PENDING = "waiting"
+    REVERSING = "returning"
     PAID = "paid"
     PAID_IN_PART = "paid_in_part"
-    PAID_NOTHING = "paid_nothing"
+    NOT_PAID = "paid_nothing"
 
 
 class ImpossibleMove(RefundWorkerError):
@@ -119,13 +119,13 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
 }
 
 _BY_THE_LEGS = {
-    _RO.STUCK: _R.NEEDS_ATTENTION,
-    _RO.ASKING: _R.SENDING,
-    _RO.WAITING: _R.PENDING,
-    _RO.RETURNING: _R.REVERSING,
+    _RO.NEEDS_ATTENTION: _R.NEEDS_ATTENTION,
+    _RO.IN_PROGRESS: _R.SENDING,
+    _RO.PENDING: _R.PENDING,
+    _RO.REVERSING: _R.REVERSING,
     _RO.PAID: _R.SUCCEEDED,
     _RO.PAID_IN_PART: _R.PARTIALLY_SUCCEEDED,
-    _RO.PAID_NOTHING: _R.FAILED,
+    _RO.NOT_PAID: _R.FAILED,
 }
 
 REFUND_TABLE: Mapping[RefundStatus, Mapping[RefundOutcome, RefundStatus]] = {
@@ -219,16 +219,16 @@ def combined_outcome(legs: Iterable[Leg], credits_to_reverse: int) -> RefundOutc
     legs = tuple(legs)
     waiting_for = {leg.status for leg in legs if leg.status in ACTIVE or not _is_settled(leg)}
     if any(leg.attention_code for leg in legs):
-        return RefundOutcome.STUCK
+        return RefundOutcome.NEEDS_ATTENTION
     if waiting_for - {_L.PENDING, _L.REQUIRES_ACTION}:
-        return RefundOutcome.ASKING
+        return RefundOutcome.IN_PROGRESS
     if waiting_for:
-        return RefundOutcome.WAITING
+        return RefundOutcome.PENDING
     if credits_to_reverse:
-        return RefundOutcome.RETURNING
+        return RefundOutcome.REVERSING
     paid = sum(leg.amount_minor for leg in legs if leg.status is _L.SUCCEEDED)
     if paid == 0:
-        return RefundOutcome.PAID_NOTHING
+        return RefundOutcome.NOT_PAID
     return RefundOutcome.PAID if paid >= asked_minor(legs) else RefundOutcome.PAID_IN_PART
 
 
