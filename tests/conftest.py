@@ -19,6 +19,7 @@ import redis
 from hypothesis import settings as hypothesis_settings
 
 from tests.support.memory_folder import use_memory_folder
+from tests.support.password_hashes import use_cheap_hashes, use_costly_hashes
 from tests.support.servers import PostgresDatabases, PostgresServer, ValkeyServer
 from tests.support.skipped import THIRD_PARTY, leave_out, summarise
 from tests.support.stripe_mock import ThirdPartyMissing, ThirdPartyStripe
@@ -59,6 +60,17 @@ def pytest_collection_finish() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     summarise(terminalreporter)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_password_hashes() -> None:
+    use_cheap_hashes()
+
+
+@pytest.fixture
+def costly_password_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Password checks take as long as for users, for a test of requests that arrive during a check."""
+    use_costly_hashes(monkeypatch)
 
 
 @pytest.fixture(scope="session")

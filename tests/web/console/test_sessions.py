@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from argon2 import Type, extract_parameters
+from sqlalchemy import select
 from tests.web.client import Web
 from tests.web.console.session import shift_times
 from tests.web.console.visitor import PASSWORD, Visitor, form_on, text_of, visitor
@@ -151,6 +153,17 @@ def test_passwords_and_cookies_are_not_in_the_database(web: Web) -> None:
     assert "$argon2id$" in stored
     assert PASSWORD not in stored
     assert cookie not in stored
+
+
+@pytest.mark.usefixtures("costly_password_hashes")
+def test_password_hash_costs_what_rfc_9106_recommends(web: Web) -> None:
+    console_users.create_user(web.context, name="anna", role="viewer", password=PASSWORD)
+    with web.context.database.read() as connection:
+        (stored,) = connection.scalars(select(users_table.c.password_hash))
+    cost = extract_parameters(stored)
+    assert cost.type is Type.ID
+    assert cost.memory_cost >= 64 * 1024
+    assert cost.time_cost >= 3
 
 
 @pytest.mark.parametrize("next", ["https://evil.example/", "//evil.example/", "/console//evil.example", "/console/\\x"])

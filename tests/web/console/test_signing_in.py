@@ -80,6 +80,7 @@ def test_right_passwords_from_one_address_are_never_throttled(web: Web) -> None:
     assert tries_counted(web) == 0
 
 
+@pytest.mark.usefixtures("costly_password_hashes")
 def test_simultaneous_right_passwords_all_succeed(web: Web) -> None:
     user(web)
 
@@ -90,6 +91,7 @@ def test_simultaneous_right_passwords_all_succeed(web: Web) -> None:
         assert len(set(pool.map(come_in, range(10)))) == 10
 
 
+@pytest.mark.usefixtures("costly_password_hashes")
 def test_simultaneous_guesses_are_throttled_after_the_free_ones(web: Web) -> None:
     user(web)
 
