@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import ref
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Select, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -51,7 +51,7 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": pool_seconds}
-        self.engine = _sqlite_engine(url, pool) if self.is_sqlite else _postgres_engine(url, pool)
+        self.engine = _sqlite_engine(url, pool) if self.is_sqlite else _postgres_engine(self.url, pool)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -180,7 +180,7 @@ def _is_our_fault(error: OperationalError) -> bool:
     return "no such" in str(error.orig)
 
 
-def _postgres_engine(url: str, pool: Mapping[str, Any]) -> Engine:
+def _postgres_engine(url: URL, pool: Mapping[str, Any]) -> Engine:
     limits = {
         "statement_timeout": STATEMENT_SECONDS,
         "lock_timeout": LOCK_SECONDS,
@@ -188,6 +188,8 @@ def _postgres_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     }
     options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
     arguments = {"options": options, "connect_timeout": CONNECT_SECONDS, **TCP}
+    # Before SQLAlchemy 2.1, postgresql:// without a driver means psycopg2.
+    url = url.set(drivername="postgresql+psycopg")
     return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments, hide_parameters=True)
 
 

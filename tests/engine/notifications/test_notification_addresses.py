@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 
 import pytest
@@ -82,9 +83,9 @@ def test_in_production_nothing_is_sent_to_this_machine(world: World, receiver: R
     deliverer = Deliverer(settings(url, ENVIRONMENT="production"), seconds_max=2, **options)  # type: ignore[arg-type]
     assert deliverer.deliver(world.context) == 0
     assert receiver.received == []
-    # aiohttp does not even accept a number instead of a host as a URL.
-    told = "not reached (InvalidUrlClientError)" if how == "in other words" else "not public"
-    assert told in stored(world)[0]["last_error"]
+    # Some versions of aiohttp do not even accept a number instead of a host as a URL.
+    said = r"not public|not reached \(InvalidUrlClientError\)" if how == "in other words" else "not public"
+    assert re.search(said, stored(world)[0]["last_error"])
 
 
 # Spellings of this machine's address, or of another internal one, that a library may accept. The port is appended.
