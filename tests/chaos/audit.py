@@ -69,7 +69,7 @@ def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Finding
         mismatch = [*_money(connection, things), *_sums(connection)]
         clearing = int(_rows(connection, CLEARING)[0][0])
     attention = {refund_id: why for refund_id, why, _ in asked_a_person}
-    by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["status"] not in VOID}
+    by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["was_live"]}
     parked = {r for r, why, payment in asked_a_person if why in EXPLAINED and payment in by_others}
     open_ = [f"{r} is {s} ({attention.get(r)})" for r, s in statuses.items() if s not in ENDS and r not in parked]
     lost = [f"{key} was promised {r}, there is {keys.get(key)}" for key, r in promises.items() if keys.get(key) != r]
@@ -79,19 +79,23 @@ def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Finding
 
 
 def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the refunds in the sandbox's file, and each case of two valid refunds for one leg at the same time."""
+    """Return the refunds in the sandbox's file, and each case of two valid refunds for one leg at the same time.
+
+    `was_live` is True for a refund that was not failed or canceled at some time: whoever saw it then asked a person.
+    """
     things: dict[str, dict[str, Any]] = {}
     standing: defaultdict[str, set[str]] = defaultdict(set)
     double: dict[str, str] = {}
     for line in path.read_bytes().splitlines(keepends=True):
         for record in json.loads(line) if line.endswith(b"\n") else []:
             if record["kind"] == "refund":
-                things[record["refund"]["id"]] = thing = dict(record["refund"])
+                things[record["refund"]["id"]] = thing = dict(record["refund"], was_live=False)
             elif record["kind"] == "changed":
                 thing = things[record["id"]]
                 thing.update(record["set"])
             else:
                 continue
+            thing["was_live"] |= thing["status"] not in VOID
             leg = _leg_of(thing)
             if not leg:
                 continue

@@ -45,6 +45,7 @@ class Books:
                             "id": thing.processor_refund_id,
                             "status": thing.status,
                             "amount": thing.amount_minor,
+                            "charge": "ch",
                             "metadata": {"refund_worker_leg": thing.leg_id},
                         },
                     }
@@ -53,6 +54,23 @@ class Books:
             for thing in self.world.processor.objects.values()
         ]
         self.book.write_text("".join(line + "\n" for line in lines))
+
+    def stop_for_a_refund_of_others(self, before: str, now: str) -> str:
+        """Let a refund stop for another one over its payment, whose status was `before` and is `now`. Return its id."""
+        refund_id = self.promises["k4"] = self.world.withdraw(50, "k4")
+        with self.world.database.write() as connection:
+            connection.execute(
+                text("UPDATE refunds SET status = 'needs_attention' WHERE refund_id = :id"), {"id": refund_id}
+            )
+            stopped = text(
+                "UPDATE legs SET attention = 'refunded_elsewhere' WHERE refund_id = :id RETURNING processor_payment_id"
+            )
+            payment = connection.scalar(stopped, {"id": refund_id})
+        made = {"id": "re_others", "status": before, "amount": 1, "charge": payment, "metadata": {}}
+        with self.book.open("a") as file:
+            file.write(json.dumps([{"kind": "refund", "refund": made}]) + "\n")
+            file.write(json.dumps([{"kind": "changed", "id": "re_others", "set": {"status": now}}]) + "\n")
+        return refund_id
 
     def audit(self) -> Findings:
         """Return the audit's findings."""
@@ -124,3 +142,15 @@ def test_credits_posted_twice_are_a_mismatch(books: Books, key: str) -> None:
 def test_refund_in_progress_is_open(books: Books) -> None:
     refund_id = books.promises["k4"] = books.world.withdraw(50, "k4")
     assert only(books.audit(), "open") == f"{refund_id} is queued (None)"
+
+
+@pytest.mark.parametrize(("before", "now"), [("succeeded", "succeeded"), ("pending", "canceled")])
+def test_refund_that_others_refunds_stopped_is_explained(books: Books, before: str, now: str) -> None:
+    """Also if the other refund was canceled since: a person was asked, and decides."""
+    books.stop_for_a_refund_of_others(before, now)
+    assert books.audit() == CLEAN
+
+
+def test_refund_of_others_that_never_was_live_explains_nothing(books: Books) -> None:
+    refund_id = books.stop_for_a_refund_of_others("failed", "failed")
+    assert only(books.audit(), "open") == f"{refund_id} is needs_attention (refunded_elsewhere)"

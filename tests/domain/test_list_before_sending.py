@@ -10,7 +10,6 @@ from tests.domain.builders import (
     POLICY,
     START,
     a_leg,
-    a_refund,
     an_object,
     answer,
     apply_reply,
@@ -21,7 +20,7 @@ from tests.domain.builders import (
     sent_again,
     the_call,
 )
-from tests.domain.outside import EMPTY, LATER, assert_stopped, blocked, list_read, listing, outside_refund, retried
+from tests.domain.outside import EMPTY, LATER, assert_stopped, blocked, list_read, listing, outside_refund
 
 from refund_worker.domain.decision import SendBlock
 from refund_worker.domain.next_step import next_step
@@ -29,7 +28,7 @@ from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import LookUp, Send
 from refund_worker.domain.processor_replies import (
     Busy,
-    Denied,
+    Found,
     NotSent,
     SearchReply,
     Unanswered,
@@ -224,60 +223,20 @@ def test_unanswered_send_is_kept_if_the_next_one_never_began() -> None:
     assert (reported.status, reported.unanswered, reported.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
-def test_clock_rollback_requires_a_look_up_before_a_repeat() -> None:
-    waiting = answer(begun(), Busy("rate_limit", 20)).after
-    call = the_call(next_step(waiting, START - 5_000, POLICY))
+def test_list_is_read_after_a_repeat_that_never_began() -> None:
+    """Otherwise a repeat that gets no slot, again and again, would put off the list for hours."""
+    silent = answer(begun(), Unanswered("timeout")).after
+    again = next_step(due(silent, START + 10), START + 10, POLICY).after
+    reported = answer(again, NotSent("its turn did not come", begun=False), START + 11).after
+    call = the_call(next_step(due(reported, START + 20), START + 20, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending
 
 
-def test_key_over_an_outside_refunded_payment_needs_a_look_up() -> None:
-    waiting = answer(begun(), Busy("rate_limit")).after
-    at = waiting.due_at or 0.0
-    assert isinstance(the_call(next_step(waiting, at, POLICY)), Send)
-    assert isinstance(the_call(next_step(waiting, at, POLICY, suspect={"pay1"})), LookUp)
-
-
-def test_same_key_is_repeated_after_the_quiet_window_too() -> None:
-    """A new key would forget what the old one still proves."""
+def test_list_that_shows_an_object_failed_for_funds_sends_nothing_at_once() -> None:
+    """The list that is read before a repeat finds our own object. The next attempt waits for funds."""
     silent = answer(begun(), Unanswered("timeout")).after
-    at = START + 1_100
-    assert at > START + POLICY.lease_seconds + POLICY.quiet_seconds
-    send = the_call(sent_again(due(silent, at), at))
-    assert isinstance(send, Send)
-    assert send.key == "r-1:1"
-
-
-def test_refused_credentials_require_a_look_up_before_a_repeat() -> None:
-    denied = answer(begun(), Denied("api_key_expired", "no")).after
-    soon = START + POLICY.lease_seconds / 2
-    assert isinstance(the_call(next_step(due(denied, soon), soon, POLICY)), LookUp)
-
-
-def test_first_attempt_is_looked_up_only_over_a_suspect_payment() -> None:
-    assert isinstance(the_call(next_step(a_refund(), START, POLICY, suspect={"pay9"})), Send)
-    refund = next_step(a_refund(), START, POLICY, suspect={"pay1"})
-    call = the_call(refund)
-    assert isinstance(call, LookUp)
-    stopped = apply_reply(
-        refund.after, "r-1", call, listing(outside_refund(at=START - 9_999)), START, POLICY, asked_at=START
-    )
-    assert_stopped(stopped, "re_x")
-    allowed = apply_reply(refund.after, "r-1", call, NOTHING, START, POLICY, asked_at=START).after
-    assert isinstance(the_call(next_step(allowed, START, POLICY, suspect={"pay1"})), Send)
-    silent = apply_reply(refund.after, "r-1", call, Unanswered("timeout"), START, POLICY, asked_at=START).after
-    assert silent.due_at is not None
-    assert silent.due_at > START
-    assert next_step(silent, START, POLICY, suspect={"pay1"}).calls == ()
-    # Nothing was sent under the first key: it is as good as new.
-    continued = found(retried(stopped.after), listing(outside_refund(at=START - 9_999)), LATER).after
-    send = the_call(next_step(continued, LATER, POLICY, suspect={"pay1"}))
-    assert isinstance(send, Send)
-    assert send.key == "r-1:1"
-
-
-def test_list_read_before_a_retry_allows_nothing() -> None:
-    refund = blocked()
-    held_back = {"status": LegStatus.WAITING, "attention_code": "payment_mismatch", "next_at": None, "listed_at": LATER}
-    leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
-    assert isinstance(the_call(next_step(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
+    own = an_object("failed", failure_code="insufficient_funds")
+    read = list_read(silent, Found((own,)), START + 100).after
+    assert (read.legs[0].status, read.legs[0].attempt) == (LegStatus.BLOCKED, 2)
+    assert read.due_at == START + 100 + POLICY.retry_max_seconds

@@ -22,6 +22,7 @@ from tests.domain.builders import (
 from tests.domain.outside import LATER
 
 from refund_worker.domain.handle_reply import apply_replies
+from refund_worker.domain.ledger import MANUAL
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import LookUp, RecordedReply
@@ -102,6 +103,38 @@ def test_failed_own_object_leaves_the_manual_payment(order: tuple[str, ...]) -> 
     refund = apply_replies(paid_manually(), reported, LATER, POLICY).after
     assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
     assert refund.legs[0].attention_code is None
+
+
+@pytest.mark.parametrize("decided", [False, True], ids=["at once", "after a person's decision"])
+def test_manual_payment_counts_again_once_our_own_object_has_failed(decided: bool) -> None:
+    """The customer keeps the manual payment, so no credits go back. An alarm follows if a person has decided."""
+    twice = report(paid_manually(), an_object())
+    assert twice.after.legs[0].processor_refund_id == "re_1"
+    seen = apply_action(twice.after, Action.RETRY, START + 90, POLICY, actor="op", reason="claimed back").after
+    failed = report(seen if decided else twice.after, an_object("failed"), LATER)
+    refund = failed.after
+    assert (refund.status, refund.legs[0].processor_refund_id) == (RefundStatus.SUCCEEDED, "manual:bank-1")
+    assert (refund.legs[0].attention_code, refund.reversed_credits, failed.customer.balance) == (None, 0, 0)
+    assert any(event.alarm for event in failed.events) is decided
+    moved = sum(e.amount for p in failed.postings for e in p.entries if e.account == MANUAL)
+    assert moved == -1_000, "the manual payment is in the ledger again"
+
+
+def test_each_posting_of_changing_payments_has_an_id_of_its_own() -> None:
+    refund, ids = paid_manually(), list[str]()
+    for name, status in [("re_1", "succeeded"), ("re_1", "failed"), ("re_2", "succeeded"), ("re_2", "failed")]:
+        decision = report(refund, an_object(status, name), LATER)
+        refund, ids = decision.after, [*ids, *(posting.transaction_id for posting in decision.postings)]
+    assert refund.legs[0].processor_refund_id == "manual:bank-1"
+    assert len(set(ids)) == len(ids) == 8
+
+
+def test_object_that_the_reference_named_and_that_failed_is_no_manual_payment() -> None:
+    """After it has failed, another object of ours that fails leaves nothing that pays the leg."""
+    refund = report(paid_manually("re_1"), an_object("failed")).after
+    for status in ("succeeded", "failed"):
+        refund = report(refund, an_object(status, "re_2"), LATER).after
+    assert refund.status is RefundStatus.REVERSING
 
 
 def test_manual_payment_that_names_our_object_is_that_object() -> None:

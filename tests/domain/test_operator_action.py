@@ -10,7 +10,7 @@ from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, ans
 from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
-from refund_worker.domain.processor_replies import Answered, Blocked, Found, Unanswered
+from refund_worker.domain.processor_replies import Answered, Blocked, Found, KeyConflict, Unanswered
 from refund_worker.domain.refund import Kind, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.errors import ActionNotAllowed
@@ -113,6 +113,17 @@ def test_retry_never_sends_without_a_look_up() -> None:
     assert status_of(retried) is LegStatus.UNKNOWN
     assert retried.after.legs[0].lookup_required
     assert retried.after.legs[0].attempt == 1
+
+
+def test_retry_after_a_key_conflict_never_makes_a_new_key() -> None:
+    """Another body was sent under our key, perhaps by a copy of this database. A retry only searches."""
+    conflict = answer(begun(), KeyConflict("used with other parameters")).after
+    assert (conflict.status, conflict.failure_code) == (RefundStatus.NEEDS_ATTENTION, "idempotency_key_conflict")
+    searched = found(act(conflict, Action.RETRY).after, Found(()), START + 50_000).after
+    assert (searched.status, searched.failure_code) == (RefundStatus.NEEDS_ATTENTION, "idempotency_key_conflict")
+    assert (searched.legs[0].attempt, searched.due_at) == (1, None)
+    paid = found(act(conflict, Action.RETRY).after, Found((an_object(),)), START + 50_000).after
+    assert paid.status is RefundStatus.SUCCEEDED
 
 
 def test_retry_resets_the_waits_but_not_the_attempts() -> None:

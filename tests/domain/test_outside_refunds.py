@@ -22,6 +22,7 @@ from tests.domain.builders import (
 from tests.domain.outside import EMPTY, LATER, assert_stopped, blocked, list_read, listing, outside_refund, retried
 
 from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.payment_check import PaymentFacts, proved_by, with_sent
 from refund_worker.domain.processor_calls import LookUp
@@ -32,6 +33,8 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
 )
 from refund_worker.domain.refund import LegStatus, RefundStatus
+from refund_worker.domain.state_machine import Action
+from refund_worker.errors import ActionNotAllowed
 
 
 def test_repeated_send_takes_no_money_twice() -> None:
@@ -96,9 +99,25 @@ def test_leg_in_doubt_is_stopped_once_nothing_can_land(reply: SearchReply) -> No
     assert_stopped(found(early, listing(outside_refund()), START + 1_501), "re_x")
 
 
-def test_outside_refund_explains_a_miss_after_the_key_life() -> None:
+def test_outside_refund_stops_a_leg_whose_own_outcome_stays_unknown() -> None:
+    """After the key's life our own send may have paid too. A retry asks about it before a new key is possible."""
+    at = START + 20_000
     silent = answer(begun(), Unanswered("timeout")).after
-    assert_stopped(found(silent, listing(outside_refund()), START + 20_000), "re_x")
+    stopped = found(silent, listing(outside_refund()), at)
+    assert_stopped(stopped, "re_x")
+    with pytest.raises(ActionNotAllowed, match="the processor may still pay"):
+        apply_action(stopped.after, Action.RESOLVE, at, POLICY, actor="op", reason="x")
+    again = found(retried(stopped.after), listing(outside_refund()), at + 10).after
+    assert (again.status, again.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
+    assert again.legs[0].attempt == 1
+
+
+def test_outside_refund_stops_a_leg_whose_own_outcome_is_known() -> None:
+    silent = answer(begun(), Unanswered("timeout")).after
+    stopped = found(silent, listing(outside_refund()), START + 2_000).after
+    assert not stopped.legs[0].unanswered
+    reverse = apply_action(stopped, Action.RESOLVE, START + 2_001, POLICY, actor="op", reason="x")
+    assert reverse.after.status is RefundStatus.REVERSING
 
 
 def test_own_object_takes_precedence_over_outside_refunds() -> None:

@@ -17,6 +17,7 @@ from tests.domain.builders import (
     REFUSED,
     START,
     a_leg,
+    a_refund,
     an_object,
     answer,
     apply_reply,
@@ -36,8 +37,11 @@ from refund_worker.domain.processor_calls import Fetch, RecordedReply, Send
 from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
+    Busy,
     Found,
     RefundObject,
+    Refused,
+    Reply,
     Unanswered,
 )
 from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus
@@ -157,6 +161,15 @@ def test_two_live_objects_need_a_person() -> None:
     assert twice.postings == ()
 
 
+def test_object_of_a_leg_that_another_one_replaced_needs_a_person() -> None:
+    """The processor refused the first leg for good, and pays it nevertheless after the second one has paid."""
+    first = a_leg(status=LegStatus.FAILED, reallocated=True, failure_code="declined")
+    second = a_leg(2, status=LegStatus.SUCCEEDED, replaces="r-1", processor_refund_id="re_2")
+    refund = a_refund(first, second, status=RefundStatus.SUCCEEDED, ledger_posted=True)
+    twice = report(refund, an_object())
+    assert (twice.after.status, twice.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
+
+
 def test_posted_one_of_two_live_objects_stays_in_any_order() -> None:
     paid = answer(begun(), Answered(an_object())).after
     twice = report(paid, an_object(name="re_2", attempt=None)).after
@@ -165,6 +178,19 @@ def test_posted_one_of_two_live_objects_stays_in_any_order() -> None:
     third = report(swapped, an_object("pending", name="re_3", attempt=None))
     assert third.postings == ()
     assert third.after.legs[0].processor_refund_id == "re_1"
+
+
+LATE = [NO_ANSWER, Refused("declined", "no"), Blocked("balance_insufficient", "not now"), Busy("rate_limit")]
+
+
+@pytest.mark.parametrize("reply", LATE, ids=lambda reply: type(reply).__name__)
+@pytest.mark.parametrize(("state", "code"), [("pending", None), ("failed", "insufficient_funds")])
+def test_late_answer_to_a_send_decides_nothing(state: str, code: str | None, reply: Reply) -> None:
+    refund = begun()
+    reported = report(refund, an_object(state, failure_code=code)).after
+    late = apply_reply(reported, "r-1", send_of(refund), reply, START + 9, POLICY)
+    assert late.after.legs == reported.legs
+    assert late.after.status is reported.status
 
 
 def test_late_answer_after_a_webhook_event_changes_nothing() -> None:

@@ -42,6 +42,7 @@ def a_leg_without_defaults() -> Leg:
         first_sent_at=1.25,
         last_sent_at=2.5,
         times_restored=2,
+        manual_reference="bank-4711",
         in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
         failure_code="code",
         failure_message="message",

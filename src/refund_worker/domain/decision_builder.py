@@ -267,8 +267,8 @@ class DecisionBuilder:
             *transfer(source, REFUNDS, leg.currency, sign * leg.amount_minor),
         )
         kind, verb = (EntryKind.PAYOUT, "paid") if sign > 0 else (EntryKind.PAYOUT_REVERSAL, "came back")
-        # A zero-amount leg can be abandoned and restored. Every other payout has an object of its own.
-        which = paid_by if leg.amount_minor else f"{paid_by}-{leg.times_restored}"
+        # The same payout can count again: a zero-amount leg's, and a manual one after our own object has failed.
+        which = f"{paid_by}-{leg.times_restored}" if leg.times_restored or not leg.amount_minor else paid_by
         suffix = f"{kind}-{leg_number(leg)}-{which}"
         text = f"{as_text(leg.amount_minor, leg.currency)} {verb}: {paid_by}"
         self.post_entry(suffix, kind, 0, entries, text, leg.leg_id)

@@ -20,6 +20,7 @@ from refund_worker.domain.outside_refunds import block_for_outside_refunds, bloc
 from refund_worker.domain.payment_check import hold_for_payment
 from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
+    KEY_CONFLICT,
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answer,
@@ -86,13 +87,15 @@ def apply_replies(
                 _handle_payment_reply(builder, leg, reply)
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
                 _handle_send_reply(builder, leg, reply)
+            case _ if isinstance(call, Send):
+                pass  # it is late: the leg is not sending any more, and has its next step
             case _:
                 _handle_no_result(builder, leg, reply)
     return builder.build()
 
 
 def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """Apply the processor's record of the payment, read before the first send. Without it nothing is sent."""
+    """Apply the processor's record of the payment. The leg waits until it is read, or is known to be unreadable."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
         builder.readings[leg.payment_id] = reply
     if leg.status not in TO_BE_SENT or waits_for_person(leg):
@@ -131,7 +134,7 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
         case UnknownRefusal(code=code, message=message):
             _handle_refusal(builder, leg, RefusalKind.UNKNOWN, UNKNOWN_REFUSAL, f"{code}: {message}")
         case KeyConflict(message=message):
-            _handle_refusal(builder, leg, RefusalKind.KEY_CONFLICT, "idempotency_key_conflict", message)
+            _handle_refusal(builder, leg, RefusalKind.KEY_CONFLICT, KEY_CONFLICT, message)
         case Unanswered(reason=reason, server_error=server_error):
             required = leg.lookup_required or server_error
             in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
@@ -159,10 +162,7 @@ def _wait_for_access(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None
 
 
 def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
-    """Ask again later: the reply to a look-up or a poll says nothing about the leg.
-
-    The reply to a send comes here if it is late, when the leg is not sending any more. It then decides nothing.
-    """
+    """Ask again later: the reply to a look-up or a poll says nothing about the leg."""
     if is_watched(leg):
         waits = replace(leg, retry_count=leg.retry_count + 1)
         builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
@@ -190,9 +190,14 @@ def _attention_without_answer(leg: Leg) -> str | None:
 
 
 def _without_unbegun_send(leg: Leg) -> Leg:
-    """Return the leg as it was before a send that was recorded and not begun: a first send never happened."""
+    """Undo a send that was recorded and not begun. A first send never happened.
+
+    A later one leaves the time of its intent, so the list is read before the next: others may have paid meanwhile.
+    """
     is_the_first = leg.attempt == 1 and leg.first_sent_at == leg.last_sent_at
-    return replace(leg, first_sent_at=None, last_sent_at=None) if is_the_first and not leg.unanswered else leg
+    if is_the_first and not leg.unanswered:
+        return replace(leg, first_sent_at=None, last_sent_at=None)
+    return replace(leg, held=True)
 
 
 def _retry_unexecuted(
@@ -239,7 +244,7 @@ def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, co
 
 
 def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> None:
-    """Let the refusal take effect. Nothing exists but for `ANSWER_MISMATCH` and `OUTCOME_UNKNOWN`: a person decides."""
+    """Let the refusal take effect. After `ANSWER_MISMATCH` or `OUTCOME_UNKNOWN` an object may still exist."""
     if refusal is RefusalKind.REFUSED:
         builder.transition_leg(
             leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
@@ -290,15 +295,17 @@ class _Proof(Enum):
     NOTHING_CAN_LAND = auto()  # nothing of the leg is listed, and no call can land any more
 
 
-def _proof_of(leg: Leg, listing: _Listing, policy: Policy) -> _Proof:
+def _proof_of(leg: Leg, listing: _Listing, now: float, policy: Policy) -> _Proof:
     """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
 
     1. A leg that was never sent, or whose last call certainly created nothing, needs no proof of absence.
-    2. A leg without an answer whose key may be sent again does not need it either: the key prevents a second refund.
+    2. A leg without an answer does not need it either if its key may be sent again: the next step checks the key's age.
     3. While an unanswered call may still land, absence is not proved.
     4. After that, an empty list proves absence, unless `_why_unproved` says why not.
     """
-    if listing.before_sending and leg.status in TO_BE_SENT and leg.next_at is not None:
+    # A leg that is due only later has come to wait for something else meanwhile, for example for funds.
+    is_due = leg.next_at is not None and leg.next_at <= now
+    if listing.before_sending and leg.status in TO_BE_SENT and (is_due or listing.mismatched):
         return _Proof.SEND_ALLOWED
     if leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
         return _Proof.NOTHING
@@ -322,7 +329,7 @@ def _handle_search_result(
         outside=blocking_refunds(leg, found, nothing_left=leg.refusal in REFUSALS_NEEDING_LIST),
         before_sending=before_sending,
     )
-    match _proof_of(leg, listing, builder.policy):
+    match _proof_of(leg, listing, builder.now, builder.policy):
         case _Proof.NOTHING:
             pass
         case _Proof.SEND_ALLOWED:
@@ -342,7 +349,9 @@ def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
     if listing.mismatched:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif listing.outside:
-        block_for_outside_refunds(builder, leg, listing.outside)
+        # Where the list proves no absence, our own send may have paid too: a retry asks about that next.
+        unknown = _why_unproved(leg, builder.now, builder.policy) is not None
+        block_for_outside_refunds(builder, leg, listing.outside, unanswered=unknown)
     return not listing.is_clear
 
 
@@ -363,7 +372,7 @@ def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> 
 
     Where the list proves no absence, an unanswered call keeps its unknown outcome, whatever a later call was answered.
     """
-    if leg.unanswered and (unproved := _why_unproved(leg, builder.now, builder.policy)):
+    if unproved := _why_unproved(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     elif leg.refusal is RefusalKind.OVER_REFUND:
@@ -380,7 +389,9 @@ def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> 
 
 
 def _why_unproved(leg: Leg, now: float, policy: Policy) -> str | None:
-    """Return why an empty list leaves the outcome of an unanswered call unknown, or None if it proves absence."""
+    """Return why a list without an object leaves the outcome of an earlier call unknown, or None if none is unknown."""
+    if not leg.unanswered:
+        return None
     if not key_lives(leg, now, policy):
         return "nothing found after the key's life"
     if not policy.rules_of(leg.processor).list_proves_absence:

@@ -210,7 +210,7 @@ def _plan_call(
 
 
 def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, facts: PaymentFacts | None) -> bool:
-    """Return True if the same call may be sent again under its key, instead of a look-up."""
+    """Return True if the same call may be sent again, instead of a look-up, once nothing blocks sending."""
     if leg.lookup_required or not may_replay(leg, builder.now, builder.policy):
         return False
     if block is not None and block.lookups_allowed:
@@ -229,7 +229,7 @@ def _send(builder: DecisionBuilder, leg: Leg) -> None:
         first_intent_at=builder.now if leg.first_intent_at is None else leg.first_intent_at,
         first_sent_at=builder.now if first or leg.first_sent_at is None else leg.first_sent_at,
         last_sent_at=builder.now,
-        next_at=builder.now + builder.policy.lease_seconds,  # an outcome that is not recorded by then never will be
+        next_at=builder.now + builder.policy.lease_seconds,  # this call's answer is not accepted later
         in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=leg.lookup_required),
         held=False,
         listed_at=None,

@@ -15,6 +15,7 @@ from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX
 from refund_worker.domain.legs import lists_before_sending
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
+from refund_worker.domain.processor_replies import KEY_CONFLICT
 from refund_worker.domain.refund import (
     Doubt,
     Leg,
@@ -34,6 +35,10 @@ from refund_worker.domain.state_machine import (
     is_allowed,
 )
 from refund_worker.errors import ActionNotAllowed
+
+# After an object that differs from what was asked for, or a key that was used with another body, no retry sends again:
+# it only searches for the right object.
+_NEVER_SENT_AGAIN = {ANSWER_MISMATCH: RefusalKind.ANSWER_MISMATCH, KEY_CONFLICT: RefusalKind.KEY_CONFLICT}
 
 
 def apply_action(
@@ -95,9 +100,7 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
         if leg.attention_code in STOPS:
             builder.read_again[leg.payment_id] = Reread(leg.attention_code != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
-            # After an object that differs from what was asked for, nothing new is ever sent: the retry only searches
-            # for the right one.
-            refusal = RefusalKind.ANSWER_MISMATCH if leg.failure_code == ANSWER_MISMATCH else None
+            refusal = _NEVER_SENT_AGAIN.get(leg.failure_code or "")
             seen_now = leg.blocked_by if takes_as_seen else ()
             seen = tuple(dict.fromkeys((*leg.acknowledged_outside, *seen_now)))
             builder.transition_leg(
@@ -135,6 +138,7 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 LegOutcome.PAID_MANUALLY,
                 reason=reason,
                 processor_refund_id=MANUAL_PREFIX + reference,
+                manual_reference=reference,
                 in_doubt=Doubt.of(unanswered=True, refusal=leg.refusal) if leg.unanswered else None,
                 next_at=builder.now if leg.unanswered else None,
             )

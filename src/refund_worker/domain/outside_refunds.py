@@ -8,7 +8,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_replies import Found, RefundObject
-from refund_worker.domain.refund import UNPAID_OBJECT_STATES, Leg, LegStatus
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES, Doubt, Leg, LegStatus
 from refund_worker.domain.state_machine import LegOutcome
 
 REFUNDED_ELSEWHERE = "refunded_elsewhere"
@@ -52,10 +52,13 @@ def blocking_refunds(leg: Leg, found: Found, *, nothing_left: bool = False) -> t
     return ()
 
 
-def block_for_outside_refunds(builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject, ...]) -> Leg:
+def block_for_outside_refunds(
+    builder: DecisionBuilder, leg: Leg, refund_objects: tuple[RefundObject, ...], *, unanswered: bool = False
+) -> Leg:
     """Block the leg for a person, and return it. Nothing more happens automatically.
 
-    Retry accepts these refunds as seen; resolve records how the leg ended.
+    Retry accepts these refunds as seen; resolve records how the leg ended. `unanswered`: the outcome of an earlier call
+    of ours stays unknown, so the credits can't be given back before a retry has asked about it.
     """
     described = ", ".join(
         f"{t.processor_refund_id} of {as_text(t.amount_minor, t.currency)}" for t in refund_objects[:DESCRIBED_MAX]
@@ -72,7 +75,7 @@ def block_for_outside_refunds(builder: DecisionBuilder, leg: Leg, refund_objects
         failure_message=f"refunded by others over the same payment: {described}{more}",
         blocked_by=tuple(item.processor_refund_id for item in refund_objects),
         next_at=None,
-        in_doubt=None,
+        in_doubt=Doubt.of(unanswered=unanswered),
         held=False,
         listed_at=None,
     )

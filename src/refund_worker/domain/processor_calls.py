@@ -74,7 +74,7 @@ class RecordedReply:
     """A processor's reply about one leg: the answer to `call`, or a report that it made unasked.
 
     `asked_at` (epoch seconds) is the time of the question: the quiet window is measured against it, never against the
-    time of the answer. A webhook event, a poll or a reconciliation has no `call`.
+    time of the answer. A report from a webhook or a listing has no `call`.
     """
 
     refund_id: str

@@ -135,7 +135,7 @@ class Misconfigured:
     replayed: bool = False
 
 
-UNKNOWN_REFUSAL = "unknown_refusal"
+UNKNOWN_REFUSAL, KEY_CONFLICT = "unknown_refusal", "idempotency_key_conflict"
 
 
 @dataclass(frozen=True, slots=True)

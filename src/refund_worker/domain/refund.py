@@ -58,7 +58,7 @@ class LegStatus(StrEnum):
     PLANNED = "planned"
     SENDING = "sending"  # the intent is committed; a call may be under way
     WAITING = "waiting"  # proved not executed: to be sent again
-    UNKNOWN = "unknown"  # to be looked up: `Leg.in_doubt` says which question is open
+    UNKNOWN = "unknown"  # the outcome is open: the same key again, or a look-up; `Leg.in_doubt` says which
     BLOCKED = "blocked"  # no call is under way: it waits for a later try or a person
     PENDING = "pending"
     REQUIRES_ACTION = "requires_action"
@@ -147,7 +147,7 @@ class Doubt:
     """The open questions about the calls that were made for a leg. A leg without any has no doubt."""
 
     unanswered: bool = False  # the outcome of an earlier call is not known: it may still land
-    lookup_required: bool = False  # the same key would only replay an error: list what exists before anything else
+    lookup_required: bool = False  # the key is not sent again: a look-up, and then a new key, an end or a person
     refusal: RefusalKind | None = None  # takes effect once it is certain that nothing exists
 
     @classmethod
@@ -163,9 +163,9 @@ class Leg:
     """The part of a refund that goes back over one payment.
 
     `credits` are the refund's credits that it carries, `payment_credits` the credits that it takes of the payment.
-    `attempt` is the number of the current or next attempt; `sends` counts the calls made under its key. `last_sent_at`
-    says if the leg was ever sent, over all attempts. `retry_count` says how long to wait next, when a person is alerted
-    and when tries end. They are two numbers, never one.
+    `attempt` is the number of the current or next attempt; `sends` counts the intents to send that were committed under
+    its key, and `last_sent_at` is the time of the last one, over all attempts. `retry_count` is about waiting: how long
+    to wait next, when a person is alerted and when tries end.
     """
 
     leg_id: str
@@ -185,13 +185,14 @@ class Leg:
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
     in_doubt: Doubt | None = None
-    times_restored: int = 0  # how often a zero-amount leg was restored; part of its payout's id
+    times_restored: int = 0  # how often the same payout counted again; part of its posting's id
     failure_code: str | None = None
     failure_message: str | None = None
     attention_code: str | None = None  # why a person is needed
-    processor_refund_id: str | None = None
+    processor_refund_id: str | None = None  # what pays the leg: its object, or "manual:" and a reference
+    manual_reference: str | None = None  # of the payment that a person recorded for the leg, if it still counts
     reallocated: bool = False  # it is decided where a failed leg's money goes instead
-    reversed_credits: int = 0  # credits to return to the balance for it
+    reversed_credits: int = 0  # credits that go back to the balance for it; `Refund.reversed_credits` went already
     replaces: str | None = None  # the failed leg that it replaces
     next_at: float | None = None
     listed_at: float | None = None  # time of the list that shows nothing against the next send
@@ -208,7 +209,7 @@ class Leg:
 
     @property
     def lookup_required(self) -> bool:
-        """Return True if the list must be read before the key is used again."""
+        """Return True if the same key must not be sent again: the payment's refunds are looked up instead."""
         return self.in_doubt is not None and self.in_doubt.lookup_required
 
     @property
@@ -223,7 +224,7 @@ class Leg:
 
     @property
     def attempts(self) -> int:
-        """Return the number of attempts that were really begun."""
+        """Return the number of attempts for which an intent to send was committed."""
         return self.attempt if self.sends else self.attempt - 1
 
 
@@ -245,6 +246,7 @@ class LegChanges(TypedDict, total=False):
     failure_message: str | None
     attention_code: str | None
     processor_refund_id: str | None
+    manual_reference: str | None
     reallocated: bool
     reversed_credits: int
     next_at: float | None

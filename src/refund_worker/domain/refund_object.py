@@ -1,7 +1,8 @@
 """Apply the reports of one refund object at the processor to its leg.
 
 Reports of an object may come late, twice or in any order. A state of an object replaces only a state of lower
-`OBJECT_RANK`, so the leg ends the same in whatever order the reports come. An object that is not what the leg asked for
+`OBJECT_RANK`, so an object ends the same in whatever order its reports come. Among several objects of a leg, one that
+may pay outweighs the others. An object that is not what the leg asked for
 is never believed: a person decides.
 """
 
@@ -37,7 +38,7 @@ from refund_worker.domain.refund import (
     LegStatus,
     ObjectState,
 )
-from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome, asked_minor
 from refund_worker.domain.timing import POLL_SECONDS_MAX
 
 REFUNDED_TWICE = "refunded_twice"
@@ -78,7 +79,7 @@ def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject
 
 
 def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:
-    """Return True if no object of the leg is live and this one belongs to an attempt before the current one."""
+    """Return True if no object of the leg is live and this one belongs to another attempt than the current one."""
     return not _live(leg.objects) and refund_object.attempt not in (None, leg.attempt) and leg.status in ACTIVE
 
 
@@ -95,8 +96,8 @@ class _Meaning:
     """The common meaning of the objects of a leg.
 
     `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one in addition
-    to a manual payment. `late`: the leg had succeeded and is not paid any more. `disputed`: a dispute returns the
-    money.
+    to a manual payment or to the legs that replaced this one. `late`: the leg had succeeded and is not paid any more.
+    `disputed`: a dispute returns the money.
     """
 
     outcome: LegOutcome
@@ -127,11 +128,18 @@ def _meaning(
     return _Meaning(
         outcome=outcome,
         live=best,
-        twice=len(live) > 1 or paid_manually,
+        twice=len(live) > 1 or paid_manually or (best is not None and _is_paid_by_others(builder, leg)),
         paid_manually=paid_manually,
         late=late,
         disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
     )
+
+
+def _is_paid_by_others(builder: DecisionBuilder, leg: Leg) -> bool:
+    """Return True if, with this leg, more is paid than was asked for: other legs have replaced it meanwhile."""
+    others = (other for other in builder.legs.values() if other.leg_id != leg.leg_id)
+    paid_minor = sum(other.amount_minor for other in others if other.status in {LegStatus.SUCCEEDED, *POLLED})
+    return paid_minor + leg.amount_minor > asked_minor(builder.legs.values())
 
 
 def _apply_state(
@@ -177,6 +185,7 @@ def _values_of(
     if meaning.live is None:
         values["failure_code"] = failure or str(state)
         values["failure_message"] = f"the processor says {state}: {failure or 'no reason given'}"
+        values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": leg.credits}
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
@@ -214,9 +223,7 @@ def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
 
 def _is_paid_manually(leg: Leg, object_id: str) -> bool:
     """Return True if a person recorded another payment than this object for the leg."""
-    paid_by = leg.processor_refund_id or ""
-    is_manual = leg.status is LegStatus.SUCCEEDED and paid_by.startswith(MANUAL_PREFIX)
-    return is_manual and paid_by != MANUAL_PREFIX + object_id
+    return leg.status is LegStatus.SUCCEEDED and leg.manual_reference not in (None, object_id)
 
 
 def _keep_manual_payment(
@@ -225,13 +232,32 @@ def _keep_manual_payment(
     """Keep a manual payment. A failed object does not contradict it; one that may still pay needs a person."""
     object_id = refund_object.processor_refund_id
     if live is None:
-        builder.record_event("paid_by_hand_stands", leg=leg, processor_refund_id=object_id, state=refund_object.status)
-        return builder.update_leg(leg, attention_code=None) if leg.attention_code == REFUNDED_TWICE else leg
+        return _return_to_manual_payment(builder, leg, refund_object)
     if leg.attention_code != REFUNDED_TWICE:
         builder.record_event(
             REFUNDED_TWICE, alarm=True, leg=leg, processor_refund_id=object_id, state=refund_object.status
         )
     return builder.update_leg(leg, attention_code=REFUNDED_TWICE, in_doubt=leg.doubt_once_answered, next_at=None)
+
+
+def _return_to_manual_payment(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
+    """Let the manual payment be the only one again: no object of ours pays the leg any more.
+
+    An alarm follows if the object had paid and a person has decided about the two payments since: perhaps they claimed
+    the manual payment back.
+    """
+    paid_by = f"{MANUAL_PREFIX}{leg.manual_reference}"
+    had_paid, undecided = leg.processor_refund_id != paid_by, leg.attention_code == REFUNDED_TWICE
+    builder.record_event(
+        "paid_by_hand_stands",
+        alarm=had_paid and not undecided,
+        leg=leg,
+        processor_refund_id=refund_object.processor_refund_id,
+        state=refund_object.status,
+    )
+    if had_paid:
+        leg = builder.update_leg(leg, processor_refund_id=paid_by, times_restored=leg.times_restored + 1, next_at=None)
+    return builder.update_leg(leg, attention_code=None) if undecided else leg
 
 
 # --- a live object for a leg that had ended unpaid --------------------------------------------------------------------

@@ -27,7 +27,7 @@ class LegOutcome(StrEnum):
     BLOCKED = "blocked"  # for now, and nothing exists
     UNFUNDED = "unfunded"  # the object failed because our balance at the processor was too low
     NOT_EXECUTED = "not_executed"
-    NO_ANSWER = "silence"  # no answer, a dead worker, or a refusal that does not answer an earlier call
+    NO_ANSWER = "silence"  # the outcome is open: no answer, a dead worker, a refusal to check first, a person's retry
     NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
@@ -172,7 +172,7 @@ ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
 FINAL_LEGS = (_L.SUCCEEDED, _L.FAILED, _L.CANCELED)
 ACTIVE = frozenset(_L) - frozenset(FINAL_LEGS)
 UNPAID_FINAL = frozenset({_L.FAILED, _L.CANCELED})
-# A call was sent for the leg, and its outcome is not known yet.
+# A call is under way for the leg, or its outcome is open.
 AWAITING_ANSWER = frozenset({_L.SENDING, _L.UNKNOWN})
 # The leg has an open object at the processor, which is asked for until it is final.
 POLLED = frozenset({_L.PENDING, _L.REQUIRES_ACTION})
@@ -264,6 +264,7 @@ def is_allowed(action: Action, refund: Refund) -> bool:
 def answer_is_missing(refund: Refund) -> bool:
     """Return True if an answer of the processor is missing.
 
-    A person may then say that they paid, but not that no money was paid.
+    A person may then say that they paid, but not that no money was paid. A leg that is blocked by refunds of others can
+    have an unanswered call of ours too.
     """
-    return any(leg.status is _L.UNKNOWN for leg in refund.legs)
+    return any(leg.status is _L.UNKNOWN or (leg.status is _L.BLOCKED and leg.unanswered) for leg in refund.legs)

@@ -297,6 +297,7 @@ legs = Table(
     _ids("seen_elsewhere"),
     _amount("unreturnable_minor", server_default="0"),
     _count("times_restored"),
+    Column("manual_reference", Text),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
     # With the columns that sums over many refunds need.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),

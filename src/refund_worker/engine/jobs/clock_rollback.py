@@ -2,7 +2,7 @@
 
 Leases, waits and the age of keys are differences between times of the database. After the clock went back by a day,
 a crashed worker's lease would last a day. Then a key that is a day older than it appears would be sent again. A row
-written at a future time reveals the step. Each decision corrects the times that it finds (`domain.draft`). This job
+written at a future time reveals the step. Each decision corrects the times that it finds (`DecisionBuilder`). This job
 re-queues the refunds that would otherwise wait until the old times are reached again.
 """
 

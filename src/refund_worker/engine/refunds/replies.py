@@ -69,7 +69,7 @@ def write_replies(
     """Combine the replies with what is known, write the decisions that follow, and return them.
 
     With `lease_token`, only refunds still leased under it are changed, and their lease ends. A worker that slept past
-    its lease writes nothing: the worker that holds the refund now asks the processor again under the same key.
+    its lease writes nothing: its answer is dropped, and the next worker that claims the refund finds out what happened.
     """
     now = context.clock(connection)
     by_refund = _by_refund(replies)
