@@ -78,14 +78,19 @@ def returned_earlier(connection: Connection, payment_id: str) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
-def paid_manually(connection: Connection, payment_id: str, prefix: str) -> dict[str, int]:
-    """Return the minor units, by reference, that persons paid manually for refunds over this payment."""
-    query = select(legs.c.processor_refund_id, legs.c.amount_minor).where(
+def paid_manually(connection: Connection, payment_id: str) -> dict[str, int]:
+    """Return the minor units, by reference, that persons paid manually for refunds over this payment.
+
+    A reference that names the object of ours that pays the leg is no payment beside it.
+    """
+    reference = legs.c.manual_reference
+    query = select(reference, legs.c.amount_minor).where(
         legs.c.payment_id == payment_id,
         legs.c.status == LegStatus.SUCCEEDED,
-        legs.c.processor_refund_id.startswith(prefix, autoescape=True),
+        reference.is_not(None),
+        reference != legs.c.processor_refund_id,
     )
     found: defaultdict[str, int] = defaultdict(int)
-    for reference, amount_minor in connection.execute(query):
-        found[reference.removeprefix(prefix)] += amount_minor
+    for name, amount_minor in connection.execute(query):
+        found[name] += amount_minor
     return dict(found)

@@ -15,6 +15,7 @@ from refund_worker.engine.refunds.bulk_retry import retry_all
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import ActionNotAllowed
+from refund_worker.store import object_ownership
 
 # --- outside refunds that a person has seen ---------------------------------------------------------------------------
 
@@ -177,3 +178,17 @@ def test_an_object_of_ours_that_fails_after_a_payment_by_hand_leaves_it_as_it_is
     world.work_for(DAY)
     assert (world.refund(in_doubt).status, world.account.balance) == (RefundStatus.SUCCEEDED, 0)
     assert leg_of(world, in_doubt).processor_refund_id == "manual:bank-1"
+
+
+def test_manual_payment_explains_its_refund_also_if_our_object_pays(world: World, in_doubt: str) -> None:
+    """The dashboard refund that a person named as their payment stops no other refund over the same payment."""
+    made = world.refund_in_the_dashboard(400)
+    world.command(in_doubt, Action.RESOLVE, made.processor_refund_id)
+    marks = {"leg_id": f"{in_doubt}-1", "attempt": 1, "installation": world.installation}
+    world.refund_in_the_dashboard(1_000, processor_refund_id="re_late", **marks)
+    world.work_for(DAY)
+    assert world.refund(in_doubt).failure_code == "refunded_twice"
+    leg = leg_of(world, in_doubt)
+    assert (leg.processor_refund_id, leg.manual_reference) == ("re_late", made.processor_refund_id)
+    with world.database.read() as connection:
+        assert object_ownership.paid_manually(connection, leg.payment_id) == {made.processor_refund_id: 1_000}

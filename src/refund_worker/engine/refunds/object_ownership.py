@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import Found, RefundObject
 from refund_worker.domain.refund import Leg
 from refund_worker.store import object_ownership as store
@@ -131,7 +130,7 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
     if not others:
         return Found(tuple(own))
     before = store.returned_earlier(connection, leg.payment_id)
-    by_hand = store.paid_manually(connection, leg.payment_id, MANUAL_PREFIX)
+    by_hand = store.paid_manually(connection, leg.payment_id)
     named = {t.processor_refund_id for t in others if t.amount_minor <= by_hand.get(t.processor_refund_id, 0)}
     outside = tuple(item for item in others if item.processor_refund_id not in named)
     return Found(tuple(own), outside, before + sum(minor for name, minor in by_hand.items() if name not in named))
