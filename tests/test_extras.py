@@ -248,7 +248,7 @@ def test_what_a_part_imports_is_in_the_base_or_in_its_extra(part: str | None) ->
 
 
 @pytest.mark.parametrize("extra", sorted(PACKAGES))
-def test_the_packages_that_are_asked_for_are_those_that_the_part_imports(extra: str) -> None:
+def test_packages_of_extra_are_those_its_parts_import(extra: str) -> None:
     base = modules_of(frozenset(canonicalize_name(each.name) for each in direct(None)))
     used = {top for part, by in PARTS.items() if by == extra for top in needs_of(part)}
     # Not imported by us: the protocol of uvicorn's that `web` builds on, and what `testing` wires by the settings.

@@ -33,6 +33,7 @@ IDIOMS = re.compile(
 # A name in backticks that only code writes so: it has an underscore. `ch_NAME` and the like are patterns of ids.
 NAMED = re.compile(r"`(?:\w+\.)*([a-z][a-z0-9]*_\w+|_\w+)(?:\([^`]*\))?`")
 NOT_OURS = frozenset({"ch_X", "pi_X", "ch_NAME", "raw_request"})
+TEST_NAME, TEST_NAME_MAX = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE), 65
 NO_PROSE = ("# noqa", "# type:", "#!", "# ---", "# pragma", "# fmt:")
 HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -133,3 +134,8 @@ def test_names_in_docstrings_and_comments_exist() -> None:
         if name not in known
     ]
     assert unknown == []
+
+
+def test_names_of_tests_are_short() -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert [name for source in sources for name in TEST_NAME.findall(source) if len(name) > TEST_NAME_MAX] == []

@@ -163,7 +163,7 @@ def test_json_lines_are_submitted_too(shop: Cli) -> None:
     assert (refund["metadata"], refund["client"]) == ({"ticket": "7"}, "cli")
 
 
-def test_dry_run_counts_earlier_rows_across_batches_and_stores_nothing(shop: Cli) -> None:
+def test_dry_run_counts_earlier_batches_and_stores_nothing(shop: Cli) -> None:
     # t1 has 400 credits left. 250 requests fill the first batch, and the second batch must count their credits.
     file = put(REQUESTS + "".join(REQUEST.format(n=n, credits=1) for n in range(410)))
     before = stored()

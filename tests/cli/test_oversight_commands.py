@@ -80,7 +80,7 @@ def test_audit_status_shows_the_state_of_the_chain(stuck: Cli, become: Become) -
     assert "anna" in stuck("audit", "status").out
 
 
-def test_audit_list_shows_a_customers_ledger_and_refuses_unknown_lists(stuck: Cli) -> None:
+def test_audit_list_shows_customer_ledger_and_refuses_bad_lists(stuck: Cli) -> None:
     entries = stuck("audit", "list", "--of", "ledger", "--customer-id", "ann", "-o", "json").json["data"]
     assert {entry["kind"] for entry in entries} == {"purchase", "spend"}
     assert stuck("audit", "list", "--of", "nothing").code == 2

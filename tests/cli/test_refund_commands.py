@@ -37,7 +37,7 @@ def test_create_prints_the_http_object_and_the_generated_key(shop: Cli) -> None:
     assert refund["actor"].startswith("cli:")
 
 
-def test_repeated_key_gives_the_same_refund_and_another_body_a_conflict(shop: Cli) -> None:
+def test_repeated_key_gives_same_refund_but_other_body_conflicts(shop: Cli) -> None:
     first = refund_of(create(shop, "--credits", "100", "--idempotency-key", "k1"))
     again = refund_of(create(shop, "--credits", "100", "--idempotency-key", "k1"))
     other = create(shop, "--credits", "101", "--idempotency-key", "k1")
@@ -89,7 +89,7 @@ def test_preview_of_a_refused_request_shows_the_cause_and_exits_0(shop: Cli) -> 
     assert (unknown.json["balance_before"], unknown.json["maximum_credits"]) == (None, 0)
 
 
-def test_preview_of_a_credit_refund_raises_the_balance_only_to_balance(shop: Cli) -> None:
+def test_credit_refund_preview_raises_balance_only_if_to_balance(shop: Cli) -> None:
     spend = ("--kind", "credit_refund", "--customer", "ann", "--transaction", "t1")
     to_balance = shop("refunds", "preview", *spend, "--to", "balance", "-o", "json").json
     to_source = shop("refunds", "preview", *spend, "--to", "source", "-o", "json").json

@@ -30,7 +30,7 @@ def test_the_client_makes_no_key_of_its_own(client: Client, key: Any) -> None:
     assert count(client, customer_id="ann") == before
 
 
-def test_a_signed_key_serves_whoever_has_its_secret_and_each_try_is_signed(worker: RefundWorker) -> None:
+def test_signed_key_needs_its_secret_and_each_attempt_is_signed(worker: RefundWorker) -> None:
     worker.add_payment("signed", amount_minor=100, credits=10)
     with worker.http(signed=True) as api, Line(api.url, 503) as line:
         for secret in (None, "rws_wrong"):

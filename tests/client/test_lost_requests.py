@@ -13,7 +13,7 @@ from refund_worker.testing import RefundWorker, ServedApi
 
 
 @pytest.mark.parametrize("trouble", ["lose the answer", "lose the request", 500, 502, 503, 429])
-def test_a_request_whose_answer_is_lost_is_repeated_under_its_key_and_makes_one_refund(
+def test_request_with_lost_answer_is_repeated_and_refunds_once(
     worker: RefundWorker, api: ServedApi, trouble: str | int
 ) -> None:
     customer = f"lost-{trouble}".replace(" ", "-")
@@ -44,7 +44,7 @@ def test_a_server_that_hangs_is_given_up_in_bounded_time(worker: RefundWorker, a
         assert api.key not in str(error.value)
 
 
-def test_a_wait_that_the_server_asks_for_is_kept_and_one_of_hours_is_not_begun() -> None:
+def test_short_retry_after_is_obeyed_and_long_one_ends_retries() -> None:
     retries = Retries(base=0.01, longest=20.0)
     assert retries.wait_seconds(1, "7") == 7
     assert retries.wait_seconds(1, "86400") is None

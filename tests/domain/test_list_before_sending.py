@@ -233,7 +233,7 @@ def test_list_is_read_after_a_repeat_that_never_began() -> None:
     assert call.before_sending
 
 
-def test_list_that_shows_an_object_failed_for_funds_sends_nothing_at_once() -> None:
+def test_list_with_object_failed_for_funds_sends_nothing_at_once() -> None:
     """The list that is read before a repeat finds our own object. The next attempt waits for funds."""
     silent = answer(begun(), Unanswered("timeout")).after
     own = an_object("failed", failure_code="insufficient_funds")

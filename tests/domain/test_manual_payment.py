@@ -129,7 +129,7 @@ def test_each_posting_of_changing_payments_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids) == 8
 
 
-def test_object_that_the_reference_named_and_that_failed_is_no_manual_payment() -> None:
+def test_failed_object_named_as_reference_is_no_manual_payment() -> None:
     """After it has failed, another object of ours that fails leaves nothing that pays the leg."""
     refund = report(paid_manually("re_1"), an_object("failed")).after
     for status in ("succeeded", "failed"):

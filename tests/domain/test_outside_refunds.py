@@ -142,7 +142,7 @@ def test_retry_accepts_seen_refunds_and_newer_ones_stop_it() -> None:
 
 
 @pytest.mark.parametrize("code", ["amount_exceeds_unrefunded", "charge_already_refunded"])
-def test_seen_refunds_stop_the_leg_if_nothing_is_left_at_the_processor(code: str) -> None:
+def test_seen_refunds_stop_leg_if_processor_has_nothing_left(code: str) -> None:
     again = retried(list_read(blocked(), listing(outside_refund())).after)
     sent = next_step(found(again, listing(outside_refund()), LATER).after, LATER, POLICY).after
     refused = answer(sent, Refused("amount_exceeds_unrefunded", "no", more_than_left=True), LATER + 1).after

@@ -65,7 +65,7 @@ def test_refund_not_found_after_its_key_was_forgotten_needs_a_person() -> None:
     assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
 
 
-def test_refund_not_found_is_sent_again_only_if_the_list_proves_absence() -> None:
+def test_refund_not_found_is_sent_only_if_list_proves_absence() -> None:
     assert status_of(not_found(policy_of(list_proves_absence=True), LATER)) is LegStatus.WAITING
     decision = not_found(policy_of(list_proves_absence=False), LATER)
     assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")

@@ -122,7 +122,7 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, claim.now)",
         "RecordedReply(q.refund_id, q.call.leg_id, q.call, answer, None)",
-        (ADVANCE_ANSWERS + "a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it",),
+        (ADVANCE_ANSWERS + "list_read_before_quiet_window_ends_proves_no_absence",),
     ),
     Defect(
         "a timeout taken for a refusal",
@@ -333,14 +333,14 @@ DEFECTS = (
         DOMAIN + "refund_object.py",
         "disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes",
         "disputed=False",
-        (ADVANCE_ANSWERS + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+        (ADVANCE_ANSWERS + "dispute_on_pending_refund_needs_a_person_despite_retry",),
     ),
     Defect(
         "a retry pays beside a dispute",
         DOMAIN + "operator_action.py",
         "elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:",
         "elif leg.attention_code:",
-        (ADVANCE_ANSWERS + "a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says",),
+        (ADVANCE_ANSWERS + "dispute_on_pending_refund_needs_a_person_despite_retry",),
     ),
     Defect(
         "a disputed charge taken for a refusal for good",
@@ -402,14 +402,14 @@ DEFECTS = (
         ENGINE + "refunds/apply.py",
         "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if False:",
-        (ADVANCE_ANSWERS + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+        (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
         "a pause for a fault of ours is told at each try",
         ENGINE + "refunds/apply.py",
         "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
         "        if True:",
-        (ADVANCE_ANSWERS + "a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once",),
+        (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
         "an empty balance told as a failed object ends the leg",
@@ -602,7 +602,7 @@ DEFECTS = (
         STORE + "payment_readings.py",
         '(bindparam("as_seen", type_=Boolean), payments.c.word_outside)',
         "(payments.c.word_outside >= 0, payments.c.word_outside)",
-        (BOTH + "a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells",),
+        (BOTH + "bulk_retry_accepts_no_refund_seen_only_in_reading",),
     ),
     Defect(
         "elsewhere: what a person has seen in the list stops the leg by the word",
@@ -616,7 +616,7 @@ DEFECTS = (
         DOMAIN + "payment_check.py",
         "passes = objection.passes and _can_be_read(facts, builder.policy)",
         "passes = objection.passes",
-        (BOTH + "where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop",),
+        (BOTH + "disputed_payment_is_no_hot_loop_once_readings_are_off",),
     ),
     Defect(
         "elsewhere: a key refused for our credentials is sent again without a look",
@@ -663,7 +663,7 @@ DEFECTS = (
         ENGINE + "processor_sync/sync.py",
         "    if found.elsewhere:",
         "    if False:",
-        (OTHERS + "the_first_attempt_over_a_payment_that_others_refunded_looks_first",),
+        (OTHERS + "first_attempt_after_an_outside_refund_reads_list_first",),
     ),
     Defect(
         "elsewhere: a refund without its marks is taken for another's",
@@ -691,7 +691,7 @@ DEFECTS = (
         ENGINE + "refunds/object_ownership.py",
         "not refund_object.payment_refs or asked.processor_payment_id in refund_object.payment_refs",
         "True",
-        (OTHERS_COUNTED + "the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours",),
+        (OTHERS_COUNTED + "marks_of_leg_over_another_payment_leave_refund_foreign",),
     ),
     Defect(
         "elsewhere: a key that waited longer than a lease is sent again without a look",
@@ -782,7 +782,7 @@ DEFECTS = (
         ENGINE + "refunds/payment_facts.py",
         "for leg in refund.legs if leg.status in MAY_BE_SENT}",
         'for leg in refund.legs if leg.status == "planned"}',
-        (OTHERS + "a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_hand",),
+        (OTHERS + "key_is_not_sent_again_if_listing_shows_dashboard_refund",),
     ),
     Defect(
         "payment check: two refunds in one claim are both cut down to the whole rest",
@@ -803,14 +803,14 @@ DEFECTS = (
         ENGINE + "refunds/object_ownership.py",
         "        elif refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:",
         "        elif False:",
-        (OTHERS_COUNTED + "what_gave_the_customer_nothing_over_this_payment_does_not_count",),
+        (OTHERS_COUNTED + "failed_canceled_or_other_payments_refund_does_not_count",),
     ),
     Defect(
         "elsewhere: what was told of another's refund is taken in as ours",
         ENGINE + "refunds/replies.py",
         "                elif item.call is not None:",
         "                else:",
-        (OTHERS_COUNTED + "a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice",),
+        (OTHERS_COUNTED + "webhook_of_foreign_refund_with_our_leg_changes_nothing",),
     ),
     Defect(
         "elsewhere: after a payment by hand nobody looks any more",
@@ -1012,14 +1012,14 @@ DEFECTS = (
         ENGINE + "refunds/accept.py",
         "taken=transaction.taken + decision.transaction_credits",
         "taken=transaction.taken",
-        (INTAKE + "two_in_one_batch_that_together_exceed_the_transaction_are_not_both_accepted",),
+        (INTAKE + "batch_refuses_credit_refund_exceeding_its_transaction",),
     ),
     Defect(
         "what is in flight does not count against the payment",
         ENGINE + "refunds/accept.py",
         "its_payments[payment_id] = its_payments[payment_id].after_reserving(delta.credits, delta.minor)",
         "pass",
-        (INTAKE + "in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments",),
+        (INTAKE + "batch_requests_use_what_earlier_ones_left_of_payments",),
     ),
     Defect(
         "a failed leg keeps its payment's room",
@@ -1070,35 +1070,35 @@ DEFECTS = (
         DOMAIN + "payment_check.py",
         "    return facts is not None and facts.readable and facts.reading is None",
         "    return False",
-        (OTHERS + "a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first",),
+        (OTHERS + "list_is_read_before_first_send_over_unreadable_payment",),
     ),
     Defect(
         "who decided about one refund has decided about all others over the payment",
         DOMAIN + "next_step.py",
         "or is_outside(known) or is_unread(known)",
         "or is_unread(known)",
-        (BOTH + "who_decided_about_one_refund_has_decided_about_no_other_over_the_payment",),
+        (BOTH + "outside_refund_accepted_for_one_refund_blocks_next_one",),
     ),
     Defect(
         "a look from before a pause ended is as good as one from after it",
         STORE + "processors.py",
         '            and_(until <= bindparam("now"), _listed_at < until)',
         '            and_(until <= bindparam("now"), _listed_at < 0)',
-        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "dashboard_refund_before_a_pause_ends_is_not_paid_again",),
     ),
     Defect(
         "the end of a person's pause is forgotten",
         STORE + "processors.py",
         '"paused_until": now, "code"',
         '"paused_until": None, "code"',
-        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "dashboard_refund_before_a_pause_ends_is_not_paid_again",),
     ),
     Defect(
         "the end of the pause of all of them is forgotten",
         STORE + "processors.py",
         "(processors.c.paused_until, _all_paused_until)",
         "(processors.c.paused_until,)",
-        (OTHERS_PAUSED + "what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again",),
+        (OTHERS_PAUSED + "dashboard_refund_before_a_pause_ends_is_not_paid_again",),
     ),
     Defect(
         "sends wait for the next look however long that is away",
@@ -1141,7 +1141,7 @@ DEFECTS = (
         "        if paid_by.get(refund_object.leg_id) != MANUAL_PREFIX + refund_object.processor_refund_id:",
         "        if True:",
         (
-            "tests/engine/processor_sync/test_reconciliation.py::test_what_a_person_named_before_our_books_knew_of_it_is_no_difference",
+            "tests/engine/processor_sync/test_reconciliation.py::test_unanswered_send_named_as_paid_manually_is_no_difference",
         ),
     ),
     Defect(
@@ -1192,7 +1192,7 @@ DEFECTS = (
         STORE + "payment_readings.py",
         "_is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)",
         "_is_proved = payments.c.word.in_((PROVED, DOUBTED))",
-        (BOTH + "the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once",),
+        (BOTH + "readings_of_both_payments_are_kept_and_dropped_together",),
     ),
     Defect(
         "an inquiry holds a refund back",
@@ -1298,9 +1298,7 @@ DEFECTS = (
         ENGINE + "refunds/actions.py",
         "        links = persons.links(connection) if action is Action.APPROVE else ()",
         "        links = ()",
-        (
-            "tests/engine/access/test_persons.py::test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before",
-        ),
+        ("tests/engine/access/test_persons.py::test_later_link_also_prevents_approval_of_earlier_request",),
     ),
     Defect(
         "a link is kept in the capitals that it was typed in",
@@ -1314,10 +1312,7 @@ DEFECTS = (
         ENGINE + "audit/row_snapshots.py",
         """    for link in sorted(current_rows - recorded.keys()):""",
         """    for link in list[persons.Link]():""",
-        (
-            "tests/engine/audit/test_row_snapshots.py"
-            "::test_a_link_that_another_hand_took_away_or_put_in_is_named_until_a_person_says_it_anew",
-        ),
+        ("tests/engine/audit/test_row_snapshots.py::test_directly_edited_person_link_is_named_until_corrected",),
     ),
     Defect(
         "two console users are one in one direction only",
@@ -1338,37 +1333,28 @@ DEFECTS = (
         ENGINE + "jobs/prune.py",
         """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),""",
         """        (console_users.delete_old_tries, 0),""",
-        (
-            "tests/engine/access/test_password_attempts.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
-        ),
+        ("tests/engine/access/test_password_attempts.py::test_pruning_deletes_only_attempt_counters_older_than_a_day",),
     ),
     Defect(
         "wrong passwords are kept for ever",
         ENGINE + "jobs/prune.py",
         """        (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),\n""",
         "",
-        (
-            "tests/engine/access/test_password_attempts.py::test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in",
-        ),
+        ("tests/engine/access/test_password_attempts.py::test_pruning_deletes_only_attempt_counters_older_than_a_day",),
     ),
     Defect(
         "a first send relies on a look older than POLL_SECONDS",
         ENGINE + "refunds/send_gate.py",
         "    return processors.listed_before(connection, now - context.policy.poll_seconds, now)",
         "    return frozenset()",
-        (
-            "tests/engine/refunds/test_outside_refunds.py"
-            "::test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_that_is",
-        ),
+        ("tests/engine/refunds/test_outside_refunds.py::test_first_send_relies_on_no_listing_older_than_poll_seconds",),
     ),
     Defect(
         "reconciliation tells of what a person has resolved",
         ENGINE + "processor_sync/reconciliation.py",
         "\n            or refund_object.processor_refund_id in resolved",
         "",
-        (
-            "tests/engine/processor_sync/test_reconciliation.py::test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks",
-        ),
+        ("tests/engine/processor_sync/test_reconciliation.py::test_mismatch_known_when_resolving_is_no_difference",),
     ),
     Defect(
         "a person's resolution explains what came after it",
@@ -1376,7 +1362,7 @@ DEFECTS = (
         "            e.at >= o.seen_at,\n",
         "",
         (
-            "tests/engine/processor_sync/test_reconciliation.py::test_a_strange_object_that_came_after_the_person_resolved_is_a_difference",
+            "tests/engine/processor_sync/test_reconciliation.py::test_mismatch_that_came_after_resolving_is_a_difference",
         ),
     ),
     Defect(
@@ -1398,10 +1384,7 @@ DEFECTS = (
         ENGINE + "refunds/payment_facts.py",
         """    return ahead | {payment""",
         """    return ahead or {payment""",
-        (
-            "tests/engine/refunds/test_payment_check.py"
-            "::test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it",
-        ),
+        ("tests/engine/refunds/test_payment_check.py::test_replacement_payment_is_read_first_in_a_shared_claim",),
     ),
     Defect(
         "a formula behind a quotation mark is calculated",
@@ -1422,9 +1405,7 @@ DEFECTS = (
         ENGINE + "access/persons.py",
         """            _note(connection, persons.LINKED, link, now, by)""",
         "            pass",
-        (
-            "tests/engine/access/test_persons.py::test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail",
-        ),
+        ("tests/engine/access/test_persons.py::test_removed_link_counts_no_more_and_both_changes_are_logged",),
     ),
     Defect(
         "a key that never was is linked",
@@ -1648,7 +1629,7 @@ DEFECTS = (
         ENGINE + "refunds/limit_usage.py",
         "        locks.acquire_for_actors(connection, actors)\n",
         "",
-        (LIMITS + "of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows",),
+        (LIMITS + "simultaneous_requests_pass_exactly_up_to_the_limit",),
     ),
     Defect(
         "401 fails the refund instead of pausing the processor",
@@ -1717,7 +1698,7 @@ DEFECTS = (
         STORE + "accounts.py",
         "rows = connection.execute(locked(connection, _CUSTOMERS), ",
         "rows = connection.execute(_CUSTOMERS, ",
-        (INTAKE + "in_every_race_of_two_that_together_exceed_the_balance_exactly_one_passes",),
+        (INTAKE + "race_of_two_exceeding_the_balance_accepts_exactly_one",),
     ),
     Defect(
         "a lease that has passed still writes",
@@ -1771,7 +1752,7 @@ DEFECTS = (
         ENGINE + "refunds/process.py",
         "            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)",
         "            body = _body(context, call, installation)",
-        (ADVANCE_ANSWERS + "another_version_of_the_program_sends_the_body_as_it_was_frozen",),
+        (ADVANCE_ANSWERS + "other_program_version_repeats_the_frozen_body",),
     ),
     Defect(
         "another body under the same key is answered as if it were the same",
@@ -2185,7 +2166,7 @@ DEFECTS = (
         ENGINE + "notifications/http_post.py",
         "        if not is_allowed(str(address), loopback=self._loopback):\n",
         "        if False:\n",
-        (NOTIFY + "what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for",),
+        (NOTIFY + "socket_address_is_checked_if_name_check_is_bypassed",),
     ),
     Defect(
         "the simulation sees a key replayed hours after its life",
@@ -2309,7 +2290,7 @@ DEFECTS = (
         ENGINE + "audit/seals.py",
         "    if form == 1 or not texts:",
         "    if not texts:",
-        (TEXTS + "a_chain_of_the_version_before_goes_on_verifying_and_goes_on_in_the_new_form",),
+        (TEXTS + "old_chain_still_verifies_and_continues_in_new_form",),
     ),
     Defect(
         "STRICT refuses nothing",
@@ -2459,21 +2440,21 @@ DEFECTS = (
         ENGINE + "audit/seals.py",
         " or row != row | audit.ERASED[table]:",
         ":",
-        (TEXTS + "no_record_explains_another_text_in_the_place_of_an_erased_one",),
+        (TEXTS + "erasure_record_does_not_explain_replacement_text",),
     ),
     Defect(
         "a line about our own people can be erased",
         ENGINE + "audit/seals.py",
         '    return row["refund_id"] is not None and (form',
         "    return (form",
-        (TEXTS + "a_line_about_our_own_people_and_switches_can_not_be_erased_at_all",),
+        (TEXTS + "events_about_users_links_and_pauses_can_not_be_erased",),
     ),
     Defect(
         "who approved by a line of the old form can be erased",
         ENGINE + "audit/seals.py",
         ' and (form != 1 or row["kind"] != audit.APPROVED)',
         "",
-        (TEXTS + "who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure",),
+        (TEXTS + "old_form_event_can_not_become_approval_by_erasure",),
     ),
     Defect(
         "what was sent without an approval is no finding",
@@ -2494,6 +2475,6 @@ DEFECTS = (
         STORE + "audit.py",
         '(APPROVED, "posted_after_all")',
         "(APPROVED,)",
-        (SENDS + "nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup",),
+        (SENDS + "refund_sent_before_backup_was_restored_is_no_finding",),
     ),
 )

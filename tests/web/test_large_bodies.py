@@ -63,7 +63,7 @@ def empty_batch(size: int) -> bytes:
     return b'{"refunds": [' + b" " * (size - 15) + b"]}"
 
 
-def test_four_large_batches_use_the_memory_of_two_and_all_are_answered(api: ServedApi) -> None:
+def test_four_large_batches_use_memory_of_two_and_get_answers(api: ServedApi) -> None:
     api.listed()
     before = highest = api.resident_bytes()
     statuses: list[int] = []

@@ -33,7 +33,7 @@ def test_five_are_free_and_then_the_wait_doubles_up_to_half_a_minute(world: Worl
     assert world.context.database.run(work) == [0, 0, 0, 0, 1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_the_wait_ends_and_what_was_not_looked_at_does_not_lengthen_it(world: World) -> None:
+def test_wait_ends_and_attempts_during_it_do_not_lengthen_it(world: World) -> None:
     def work(connection: Connection) -> list[float]:
         wrong(connection, HERE, 7)
         return [tries_of.seconds_to_wait(connection, HERE, NOW + passed) for passed in (0, 1, 1, 3.5, 4, 5)]
@@ -65,13 +65,11 @@ def test_a_name_is_held_back_only_where_its_wrong_passwords_came_from(world: Wor
         ("unknown", "unknown"),
     ],
 )
-def test_an_address_of_ipv6_is_at_the_place_of_its_network_and_one_of_ipv4_at_its_own_in_any_spelling(
-    address: str, place: str
-) -> None:
+def test_ipv6_counts_by_network_and_ipv4_by_address_in_any_form(address: str, place: str) -> None:
     assert tries_of.place_of(address) == place
 
 
-def test_one_name_from_many_addresses_is_looked_at_once_a_second_by_those_who_used_up_their_five(world: World) -> None:
+def test_name_guessed_from_many_addresses_gets_one_try_a_second(world: World) -> None:
     places = [tries_of.of_sign_in("ivy", f"203.0.113.{n}") for n in range(20)]
 
     def work(connection: Connection) -> None:
@@ -88,7 +86,7 @@ def test_one_name_from_many_addresses_is_looked_at_once_a_second_by_those_who_us
     world.context.database.run(work)
 
 
-def test_a_live_session_that_goes_on_guessing_waits_up_to_a_quarter_of_an_hour(world: World) -> None:
+def test_live_session_that_keeps_guessing_waits_up_to_15_minutes(world: World) -> None:
     mine, other = tries_of.of_session("a" * 64), tries_of.of_session("b" * 64)
 
     def work(connection: Connection) -> list[float]:
@@ -98,7 +96,7 @@ def test_a_live_session_that_goes_on_guessing_waits_up_to_a_quarter_of_an_hour(w
     assert world.context.database.run(work) == [900, 0, 0]
 
 
-def test_a_day_without_a_wrong_password_forgets_and_so_does_the_right_one(world: World) -> None:
+def test_wrong_passwords_are_forgotten_after_a_day_or_right_one(world: World) -> None:
     day = tries_of.TRIES_FORGOTTEN_SECONDS
 
     def work(connection: Connection) -> None:
@@ -114,7 +112,7 @@ def test_a_day_without_a_wrong_password_forgets_and_so_does_the_right_one(world:
     world.context.database.run(work)
 
 
-def test_tidying_up_takes_away_only_what_is_a_day_old_though_nobody_signs_in(world: World) -> None:
+def test_pruning_deletes_only_attempt_counters_older_than_a_day(world: World) -> None:
     guessers = [tries_of.of_sign_in("anna", f"192.0.2.{n}") for n in range(5)]
 
     def guess(connection: Connection) -> None:
@@ -154,7 +152,7 @@ def test_whom_a_count_is_for(one: tuple[str, str], other: tuple[str, str], same:
     assert len(first.own) < 200
 
 
-def test_unlocking_forgets_everything_of_this_user_and_nothing_of_another(world: World) -> None:
+def test_unlocking_forgets_all_attempts_of_only_that_user(world: World) -> None:
     others = [tries_of.of_sign_in(name, "192.0.2.1") for name in ("a-b", "axb", "a_b2", "a")]
     mine = [tries_of.of_sign_in("A_b", f"192.0.2.{n}") for n in range(3)] + [tries_of.of_session("c" * 64)]
 

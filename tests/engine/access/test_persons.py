@@ -62,14 +62,14 @@ def test_link_to_celery_stays_when_its_clients_are_declared(world: World, client
     assert approve(world, refund_id, "console/anna") == "queued"
 
 
-def test_who_is_linked_to_one_client_of_the_celery_door_approves_for_the_others(world: World) -> None:
+def test_user_linked_to_one_celery_client_approves_for_others(world: World) -> None:
     link_person(world.context, "boss", "actor:celery:shop", by=BY)
     with pytest.raises(ActionNotAllowed, match="linked to the same person"):
         approve(world, waiting(world, "celery:shop"), "console/boss")
     assert approve(world, waiting(world, "celery:games"), "console/boss") == "queued"
 
 
-def test_what_is_linked_later_keeps_the_person_from_approving_what_was_asked_for_before(world: World) -> None:
+def test_later_link_also_prevents_approval_of_earlier_request(world: World) -> None:
     first, second = waiting(world, "backend/boss"), waiting(world, "backend/boss-2")
     link_person(world.context, "boss", "key:backend/boss", by=BY)
     with pytest.raises(ActionNotAllowed, match="backend/boss asked for this refund, and is linked to the same person"):
@@ -86,7 +86,7 @@ def test_no_key_acts_under_a_name_that_reads_as_a_console_users(world: World, cl
         create_key(world.context, name="boss", client=client, role="approver")
 
 
-def test_a_link_that_is_taken_back_counts_no_more_and_both_stand_in_the_trail(world: World) -> None:
+def test_removed_link_counts_no_more_and_both_changes_are_logged(world: World) -> None:
     refund_id = waiting(world, "backend/boss")
     assert link_person(world.context, "boss", "backend/boss", by=BY)["linked"] is True
     assert link_person(world.context, "boss", "key:backend/boss", by=BY)["linked"] is False

@@ -69,7 +69,7 @@ def test_one_payment_of_the_processor_is_not_recorded_under_two_ids(world: World
     assert world.account.balance == 200
 
 
-def test_the_same_spend_again_changes_nothing_and_another_body_is_refused(world: World) -> None:
+def test_spend_sent_again_changes_nothing_and_changed_is_refused(world: World) -> None:
     world.pay()
     record = world.spend("t", 50)
     answers = record_spends(world.context, [record, replace(record, credits=49), replace(record, description="x")])
@@ -124,7 +124,7 @@ def test_a_correction_takes_no_more_than_is_available(world: World) -> None:
         correct(world.context, customer_id="x", credits=1, reason="", client="c", idempotency_key="k", actor="anna")
 
 
-def test_deleting_a_correction_twice_gives_the_same_entry_and_moves_the_credits_once(world: World) -> None:
+def test_deleting_correction_twice_moves_credits_once(world: World) -> None:
     world.pay()
     made = correction(world, 30)
     entry = reverse_transaction(world.context, made, actor="anna")
@@ -143,7 +143,7 @@ def test_deleting_credits_that_are_spent_is_refused(world: World) -> None:
     assert world.account.balance == 29
 
 
-def test_deleting_a_credit_refund_takes_the_credits_back_and_frees_the_room(world: World) -> None:
+def test_deleting_credit_refund_takes_credits_and_allows_new_one(world: World) -> None:
     world.pay()
     world.spend("t", 50)
     refund_id = world.request(credit_refund(50)).refund_id
@@ -177,7 +177,7 @@ def test_deleting_what_is_not_there_says_so(world: World) -> None:
         reverse_transaction(world.context, "nothing", actor="anna")
 
 
-def test_a_correction_that_is_being_paid_out_can_not_be_deleted_until_that_is_called_off(world: World) -> None:
+def test_correction_in_payout_can_be_deleted_only_after_cancel(world: World) -> None:
     world.pay()
     made = correction(world, -30)
     payout = world.request(withdrawal(None, "w", transaction_id=made)).refund_id
@@ -217,7 +217,7 @@ def test_what_the_worker_gave_back_was_not_deleted_by_anybody(world: World) -> N
     assert world.account.balance == 100
 
 
-def test_an_entry_of_another_clients_refund_is_not_there_to_be_deleted(world: World) -> None:
+def test_credit_of_other_clients_refund_is_not_found_to_delete(world: World) -> None:
     world.pay()
     world.spend("t", 50)
     refund_id = world.request(credit_refund(20, client="shop")).refund_id

@@ -46,12 +46,12 @@ def owing(world: World) -> World:
 
 
 @pytest.mark.parametrize("credits", [1, 20, 479, 480, 1_000])
-def test_a_positive_correction_is_entered_however_far_below_zero_the_balance_is(owing: World, credits: int) -> None:
+def test_positive_correction_is_accepted_on_negative_balance(owing: World, credits: int) -> None:
     assert change(owing, credits)["credits"] == credits
     assert owing.account.balance == -480 + credits
 
 
-def test_a_negative_one_is_deleted_however_far_below_zero_the_balance_is(world: World) -> None:
+def test_negative_correction_can_be_deleted_on_negative_balance(world: World) -> None:
     world.pay()
     entered = change(world, -30)
     posting = ledger.correction(

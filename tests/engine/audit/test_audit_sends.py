@@ -89,7 +89,7 @@ def test_another_refunds_approval_does_not_cover_it(world: World) -> None:
     assert [found.what for found in findings(world)] == [f"sent while awaiting_approval: {refund_id}"]
 
 
-def test_what_was_approved_tried_again_and_placed_elsewhere_is_as_it_should_be(world: World) -> None:
+def test_approved_retried_and_rerouted_sends_give_no_finding(world: World) -> None:
     world.processor.script("ch_2", Refused("charge_expired", "no"), Refused("charge_expired", "no"))
     small, large = world.withdraw(10, "small"), world.withdraw(50, "large")
     world.command(large, Action.APPROVE)
@@ -101,7 +101,7 @@ def test_what_was_approved_tried_again_and_placed_elsewhere_is_as_it_should_be(w
     assert findings(world) == []
 
 
-def test_nor_is_what_a_database_had_let_go_of_which_this_one_is_a_backup(world: World) -> None:
+def test_refund_sent_before_backup_was_restored_is_no_finding(world: World) -> None:
     refund_id = world.withdraw(50)
     refund_object = made_lately(world, payment=world.refund(refund_id).legs[0].processor_payment_id)
     refund_object = replace(refund_object, leg_id=f"{refund_id}-1", amount_minor=500, status="pending")

@@ -63,7 +63,7 @@ def erase(world: World, table: str, seq: int, *, and_also: str = "", record: boo
 
 
 @pytest.mark.parametrize("table", PLACES)
-def test_a_text_erased_with_a_record_leaves_the_chain_whole_and_is_nowhere_left(world: World, table: str) -> None:
+def test_recorded_erasure_keeps_chain_whole_and_leaves_no_text(world: World, table: str) -> None:
     seq = place(world, table)
     erase(world, table, seq)
     assert findings(world) == []
@@ -132,7 +132,7 @@ def forge(world: World, table: str, seq: int, changes: dict[str, str | None]) ->
         ("events", {"reason": ""}),
     ],
 )
-def test_no_record_explains_another_text_in_the_place_of_an_erased_one(
+def test_erasure_record_does_not_explain_replacement_text(
     world: World, tmp_path: Path, table: str, changes: dict[str, str | None]
 ) -> None:
     seq = place(world, table)
@@ -161,7 +161,7 @@ def test_a_link_between_persons_is_never_rewritten_as_an_erasure(world: World, t
     assert findings(world, tmp_path / "anchor") == [Finding("events", seq, seq, "changed")]
 
 
-def test_a_line_about_our_own_people_and_switches_can_not_be_erased_at_all(world: World) -> None:
+def test_events_about_users_links_and_pauses_can_not_be_erased(world: World) -> None:
     create_user(world.context, name="anna", role="approver", password="four words in a row", actor="cli:root")
     set_role(world.context, "anna", role="viewer", actor="cli:root")
     link_person(world.context, "anna", "cli:anna", by="cli:root")
@@ -256,7 +256,7 @@ def old(database_url: str) -> Iterator[World]:
     world.close()
 
 
-def test_a_chain_of_the_version_before_goes_on_verifying_and_goes_on_in_the_new_form(old: World) -> None:
+def test_old_chain_still_verifies_and_continues_in_new_form(old: World) -> None:
     assert verify(old.context).whole
     assert seal(old) == 2, "the event that was not sealed, and the snapshot of the refund that the upgrade took"
     assert verify(old.context).whole
@@ -283,7 +283,7 @@ def test_a_seal_can_not_be_passed_off_as_one_of_the_other_form(old: World) -> No
     assert Finding("audit_seals", 1, 1, "changed") in findings(old)
 
 
-def test_a_row_of_the_old_form_is_verified_by_the_record_of_its_erasure(old: World) -> None:
+def test_old_form_row_is_verified_by_its_erasure_record(old: World) -> None:
     erase(old, "events", 2)
     assert findings(old) == []
     seal(old)
@@ -292,12 +292,12 @@ def test_a_row_of_the_old_form_is_verified_by_the_record_of_its_erasure(old: Wor
     assert findings(old) == [Finding("events", 2, 2, "changed")]
 
 
-def test_who_approved_by_a_line_of_the_old_form_can_not_be_rewritten_as_an_erasure(old: World) -> None:
+def test_old_form_event_can_not_become_approval_by_erasure(old: World) -> None:
     forge(old, "events", 2, {"kind": "refund_approved", "actor": "boss", "reason": "", "detail": "{}"})
     assert findings(old) == [Finding("events", 2, 2, "changed")]
 
 
-def test_rows_forged_below_one_before_the_upgrade_do_not_stop_it_and_are_named(database_url: str) -> None:
+def test_row_forged_below_one_does_not_stop_upgrade_and_is_named(database_url: str) -> None:
     world = World(database_url)
     with world.database.write() as connection:
         command.upgrade(schema.alembic_config(connection), "0002")

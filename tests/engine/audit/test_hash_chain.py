@@ -182,7 +182,7 @@ def test_a_seal_that_was_deleted_is_named(world: World) -> None:
     assert findings(world) == [Finding("audit_seals", 2, 2, "missing")]
 
 
-def test_rows_and_seals_cut_off_together_are_found_by_the_anchor_outside(world: World, tmp_path: Path) -> None:
+def test_rows_and_seals_cut_off_together_are_found_by_anchor(world: World, tmp_path: Path) -> None:
     seal(world)
     before = count(world, "events")
     note_something(world)
@@ -195,7 +195,7 @@ def test_rows_and_seals_cut_off_together_are_found_by_the_anchor_outside(world: 
     assert findings(world, anchor) == [Finding("audit_seals", 5, 5, "missing, but in the anchor file")]
 
 
-def test_a_chain_made_anew_over_changed_rows_is_found_by_the_anchor_outside(world: World, tmp_path: Path) -> None:
+def test_chain_rebuilt_over_changed_rows_is_found_by_anchor(world: World, tmp_path: Path) -> None:
     seal(world)
     anchor = tmp_path / "anchor"
     write_anchor(world.context, anchor)
@@ -262,7 +262,7 @@ def test_a_row_committed_late_with_a_low_number_is_waited_for(world: World, migr
     assert verify(world.context).unsealed == 0
 
 
-def test_the_latest_seals_can_be_verified_alone_and_an_older_change_is_not_seen_then(world: World) -> None:
+def test_verify_of_latest_seals_sees_only_changes_they_cover(world: World) -> None:
     seal(world)
     for number in range(3, 6):
         world.withdraw(10, f"k{number}")
@@ -294,7 +294,7 @@ def test_who_verified_and_anchored_is_kept_with_what_came_of_it(world: World, tm
     assert (finding["table"], finding["first_seq"], finding["what"]) == ("events", 1, "changed")
 
 
-def test_entries_are_found_by_who_what_and_which_and_a_filter_they_have_not_is_refused(world: World) -> None:
+def test_audit_entries_are_filtered_and_wrong_filter_is_refused(world: World) -> None:
     first = world.withdraw(10, "by-hand")
     with world.database.read() as connection:
         assert [e["refund_id"] for e in entries(connection, refund_id=first)["data"]] == [first]
@@ -316,7 +316,7 @@ def status_of(world: World) -> dict[str, Any]:
         return status(connection)
 
 
-def test_who_stopped_sending_and_why_stands_in_the_trail_and_is_sealed(world: World) -> None:
+def test_pause_and_resume_are_logged_with_actor_and_reason(world: World) -> None:
     pause_processor(world.context, "stripe", actor="anna", reason="refunds fail there")
     assert resume_processor(world.context, "stripe", actor="bert", reason="they work again")
     assert not resume_processor(world.context, "stripe", actor="bert", reason="again")

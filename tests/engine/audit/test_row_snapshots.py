@@ -95,7 +95,7 @@ def test_a_row_that_another_hand_put_in_or_took_away_is_named(world: World) -> N
     assert "eve" in findings(world)[1].what
 
 
-def test_a_link_that_another_hand_took_away_or_put_in_is_named_until_a_person_says_it_anew(world: World) -> None:
+def test_directly_edited_person_link_is_named_until_corrected(world: World) -> None:
     for name, identity in (("anna", "key:backend/anna"), ("bert", "cli:bert"), ("bert", "key:backend/bert")):
         link_person(world.context, name, identity, by="cli:root")
     unlink_person(world.context, "bert", "cli:bert", by="cli:root")
@@ -127,7 +127,7 @@ def test_what_our_own_programs_change_is_no_finding(world: World) -> None:
     assert findings(world) == []
 
 
-def test_a_change_is_also_seen_when_only_the_latest_seals_are_looked_at(world: World) -> None:
+def test_direct_change_is_seen_if_only_latest_seals_are_verified(world: World) -> None:
     seal(world)
     world.withdraw(10, "later")
     seal(world)
@@ -165,7 +165,7 @@ def test_a_snapshot_holds_no_text_of_people_and_no_password(world: World) -> Non
         assert secret not in states
 
 
-def test_every_function_of_the_store_that_writes_a_covered_table_appends_a_snapshot() -> None:
+def test_store_functions_writing_covered_table_append_snapshots() -> None:
     """A function that changes none of the covered columns is listed here by name."""
     harmless = {
         *("put_off", "requeue_waiting_for", "requeue_written_after"),

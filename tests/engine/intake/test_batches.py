@@ -59,7 +59,7 @@ def figures(view: dict[str, Any]) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("place", "done"), [("dies_after", 1), *(("dies_before", n) for n in range(2, 7)), ("dies_after", 3)]
 )
-def test_a_batch_that_died_is_shown_as_stopped_and_the_same_call_goes_on_where_it_ended(
+def test_dead_batch_is_shown_as_stopped_and_same_call_resumes_it(
     world: World, asked: Rows, place: str, done: int
 ) -> None:
     setattr(world.database, place, done)
@@ -80,7 +80,7 @@ def test_a_batch_that_died_is_shown_as_stopped_and_the_same_call_goes_on_where_i
     assert world.account.held == (ROWS - 2) * 10
 
 
-def test_a_batch_that_may_still_be_under_way_is_left_alone_and_its_rows_are_replayed(world: World, asked: Rows) -> None:
+def test_batch_that_may_still_run_is_not_resumed_but_replayed(world: World, asked: Rows) -> None:
     world.database.dies_before = 3
     with pytest.raises(Died):
         take(world, asked)
@@ -104,7 +104,7 @@ def test_another_clients_or_another_batch_is_not_gone_on_with(
     assert take(world, asked[:1], **others)["batch_id"] != stopped
 
 
-def test_whoever_was_frozen_in_mid_batch_changes_nothing_when_it_goes_on(world: World, asked: Rows) -> None:
+def test_process_frozen_mid_batch_changes_nothing_on_resuming(world: World, asked: Rows) -> None:
     def frozen() -> Iterator[RefundRequest | Refusal]:
         yield from asked[:5]
         world.pass_time(STOPPED_SECONDS)
@@ -116,7 +116,7 @@ def test_whoever_was_frozen_in_mid_batch_changes_nothing_when_it_goes_on(world: 
     assert world.account.held == (ROWS - 2) * 10
 
 
-def test_a_complete_batch_sent_again_is_a_batch_of_its_own_in_which_all_is_replayed(world: World, asked: Rows) -> None:
+def test_complete_batch_sent_again_is_new_batch_of_replays(world: World, asked: Rows) -> None:
     first = take(world, asked)
     world.pass_time(STOPPED_SECONDS)
     again = take(world, asked)

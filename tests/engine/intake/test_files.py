@@ -57,7 +57,7 @@ def test_a_payment_is_read_with_the_number_of_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "captured", "refunded"), [("900,100", 900, 100), (",", None, 0), (",5", None, 5), ("900,", 900, 0)]
 )
-def test_what_was_captured_and_returned_before_may_follow_a_payments_columns(
+def test_payment_file_may_add_captured_and_refunded_columns(
     tmp_path: Path, cells: str, captured: int | None, refunded: int
 ) -> None:
     header, row = PAYMENTS.strip() + ",captured_minor,refunded_minor\n", PAYMENT.strip() + f",{cells}\n"
@@ -67,15 +67,13 @@ def test_what_was_captured_and_returned_before_may_follow_a_payments_columns(
 
 
 @pytest.mark.parametrize("cells", ["1001.0,", "0,", ",-1", "900,901", ",1001", "x,"])
-def test_a_payment_that_was_captured_or_returned_in_a_way_that_makes_no_sense_is_refused(
-    tmp_path: Path, cells: str
-) -> None:
+def test_payment_with_impossible_captured_or_refunded_is_refused(tmp_path: Path, cells: str) -> None:
     header, row = PAYMENTS.strip() + ",captured_minor,refunded_minor\n", PAYMENT.strip() + f",{cells}\n"
     ((_, wrong),) = read_payments(written(tmp_path, header + row))
     assert isinstance(wrong, InvalidRequest)
 
 
-def test_bom_crlf_blank_lines_and_another_order_of_columns_change_nothing(tmp_path: Path) -> None:
+def test_bom_crlf_blank_lines_and_column_order_change_nothing(tmp_path: Path) -> None:
     content = "\ufeffkind,transaction_id,customer_id,credits,description,occurred_at\r\n\r\n"
     content += 'spend,t1,c1,7,"a, ""b""\nand more",2026-01-01T01:00:00+01:00\r\n'
     content += "spend,t2,c1,8,,2026-01-01T00:00:00Z"
@@ -198,7 +196,7 @@ def test_a_file_that_changed_since_it_was_looked_at_gives_nothing(tmp_path: Path
     "bad",
     ["-5", "0", "1.5", "1e3", "+5", " 5", "5 ", "1_000", "1,000", "٥", "0x10", "", "NaN", "9" * 13, "9" * 6000, "--5"],
 )
-def test_credits_that_are_no_positive_integer_make_an_error_of_their_row_alone(tmp_path: Path, bad: str) -> None:
+def test_invalid_credits_are_an_error_of_their_row_alone(tmp_path: Path, bad: str) -> None:
     content = PAYMENTS + PAYMENT + f'p2,c1,stripe,ch_2,1000,GBP,"{bad}",2026-01-01T00:00:00Z\n' + PAYMENT
     good, (line, wrong), also_good = read_payments(written(tmp_path, content))
     assert line == 3
@@ -292,7 +290,7 @@ PYTHONS_WORDS = ("sys.", "recursion", "digits)", "Value should", "Dictionary sho
         ('"note": x', "not a JSON object: Expecting value"),
     ],
 )
-def test_what_is_wrong_with_a_json_line_is_told_in_no_words_of_pythons(tmp_path: Path, more: str, told: str) -> None:
+def test_errors_of_json_lines_contain_no_python_wording(tmp_path: Path, more: str, told: str) -> None:
     whole = {"idempotency_key": "k", "kind": "withdrawal", "to": "source", "customer_id": "c", "reason": "asked"}
     line = f"{json.dumps(whole)[:-1]}, {more}}}"
     (bad, good) = requests(written(tmp_path, f"{line}\n{json.dumps(whole)}\n", "file.jsonl"))

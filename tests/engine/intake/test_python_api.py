@@ -73,7 +73,7 @@ def stored(engine: Engine) -> tuple[int, int, int]:
 NOTHING = (0, 0, 0)
 
 
-def test_the_callers_code_says_who_acts_and_whose_word_stands_beside_it(engine: Engine) -> None:
+def test_actor_is_stored_as_requester_and_requested_by_as_note(engine: Engine) -> None:
     request = RefundRequest(
         idempotency_key="k",
         kind=Kind.WITHDRAWAL,
@@ -115,7 +115,7 @@ def test_a_session_closed_without_a_commit_leaves_no_refund(engine: Engine) -> N
     assert stored(engine) == NOTHING
 
 
-def test_a_rollback_leaves_no_refund_where_the_caller_read_before_and_wrote_after(engine: Engine) -> None:
+def test_rollback_leaves_no_refund_if_caller_read_and_wrote(engine: Engine) -> None:
     with Session(engine) as session:
         session.execute(READ).all()
         ask(session)
@@ -142,7 +142,7 @@ def test_a_commit_stores_the_callers_own_row_and_two_refunds(engine: Engine) -> 
     assert stored(engine) == (2, 20, 1)
 
 
-def test_a_refusal_takes_back_nothing_that_the_caller_did_and_nothing_else_is_stored(engine: Engine) -> None:
+def test_refusal_keeps_callers_work_and_stores_nothing_else(engine: Engine) -> None:
     with Session(engine) as session:
         ask(session, "k1")
         session.execute(HIS_OWN)
@@ -155,7 +155,7 @@ def test_a_refusal_takes_back_nothing_that_the_caller_did_and_nothing_else_is_st
     assert stored(engine) == (1, 10, 1)
 
 
-def test_a_session_asks_again_after_its_rollback_and_only_that_is_stored(engine: Engine) -> None:
+def test_session_reused_after_rollback_stores_only_its_commit(engine: Engine) -> None:
     with Session(engine) as session:
         ask(session, "k1")
         session.rollback()
@@ -167,7 +167,7 @@ def test_a_session_asks_again_after_its_rollback_and_only_that_is_stored(engine:
 
 
 @pytest.mark.parametrize("commits", [False, True])
-def test_a_plain_connection_commits_or_rolls_back_what_was_asked_on_it(engine: Engine, commits: bool) -> None:
+def test_plain_connection_commits_or_rolls_back_its_request(engine: Engine, commits: bool) -> None:
     with engine.connect() as connection:
         ask(connection)
         if commits:
@@ -176,7 +176,7 @@ def test_a_plain_connection_commits_or_rolls_back_what_was_asked_on_it(engine: E
 
 
 @pytest.mark.parametrize("commits", [False, True])
-def test_a_session_that_joins_a_connection_goes_the_way_of_that_connection(engine: Engine, commits: bool) -> None:
+def test_joined_session_commits_or_rolls_back_with_connection(engine: Engine, commits: bool) -> None:
     with engine.connect() as connection, connection.begin() as outer:
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             ask(session, "k1")
@@ -187,7 +187,7 @@ def test_a_session_that_joins_a_connection_goes_the_way_of_that_connection(engin
     assert stored(engine) == ((2, 20, 0) if commits else NOTHING)
 
 
-def test_a_savepoint_after_the_first_request_is_the_callers_to_roll_back(engine: Engine) -> None:
+def test_savepoint_after_first_request_can_be_rolled_back(engine: Engine) -> None:
     with Session(engine) as session:
         ask(session, "k1")
         with session.begin_nested() as savepoint:
@@ -219,7 +219,7 @@ def test_released_savepoints_are_committed_with_the_rest(says_begin: Engine) -> 
     assert stored(says_begin) == (1, 10, 1)
 
 
-def test_a_savepoint_that_may_be_outermost_is_refused_and_nothing_is_stored(engine: Engine) -> None:
+def test_unsafe_outer_savepoint_is_refused_and_stores_nothing(engine: Engine) -> None:
     with Session(engine) as session:
         if engine.dialect.name == "sqlite":
             with pytest.raises(UnsafeSavepoint, match="say BEGIN itself"), session.begin_nested():

@@ -17,7 +17,7 @@ from refund_worker.worker.scheduler import jobs_of
 DAY = 86_400.0
 
 
-def test_a_dead_workers_refund_is_looked_up_within_minutes_although_the_processor_forgot_its_key(world: World) -> None:
+def test_dead_workers_refund_is_looked_up_after_clock_rollback(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "pays_and_dies")
     refund_id = world.withdraw(60)
@@ -33,7 +33,7 @@ def test_a_dead_workers_refund_is_looked_up_within_minutes_although_the_processo
     assert "clock_went_back" in world.events(refund_id)
 
 
-def test_a_send_that_was_not_answered_is_not_replayed_when_its_old_time_comes_again(world: World) -> None:
+def test_unanswered_send_is_not_repeated_after_clock_rollback(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw(60)
@@ -47,7 +47,7 @@ def test_a_send_that_was_not_answered_is_not_replayed_when_its_old_time_comes_ag
     assert len(world.processor.sends) == 1
 
 
-def test_a_worker_whose_lease_was_ended_by_it_writes_nothing_and_its_call_is_looked_up(world: World) -> None:
+def test_worker_whose_lease_rollback_ended_writes_nothing(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(60)
 

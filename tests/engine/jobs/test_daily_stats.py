@@ -55,7 +55,7 @@ def sums(world: World, *names: str) -> dict[tuple[str, int, str], int]:
         return {slot: value for slot, value in daily_stats.tallied(connection, names, 0).items() if value}
 
 
-def test_refunds_are_counted_by_the_day_they_came_and_the_state_they_have_now(world: World) -> None:
+def test_refunds_are_counted_by_request_day_and_current_status(world: World) -> None:
     world.withdraw(10, "one")
     count(world)
     assert sums(world, BY_STATUS, ASKED) == {(BY_STATUS, TODAY, "queued"): 1, (ASKED, TODAY, "USD"): 100}
@@ -66,7 +66,7 @@ def test_refunds_are_counted_by_the_day_they_came_and_the_state_they_have_now(wo
     assert sums(world, PAID) == {(PAID, TODAY + 86_400, "USD"): 100}, "by the day the processor said so"
 
 
-def test_nothing_is_counted_twice_and_what_a_death_undid_is_counted_again(world: World) -> None:
+def test_crash_while_counting_neither_loses_nor_doubles_counts(world: World) -> None:
     world.withdraw(10, "one")
     world.work()
     sealer = Sealer()
@@ -91,7 +91,7 @@ def test_a_line_that_is_not_sealed_yet_waits(world: World) -> None:
     assert sums(world, BY_STATUS) == {}
 
 
-def test_time_is_counted_from_the_request_to_the_processors_first_and_last_word(world: World) -> None:
+def test_time_is_counted_from_request_to_first_and_final_status(world: World) -> None:
     world.processor.script("ch_1", "pending")
     refund_id = world.withdraw(10, "one")
     world.pass_time(5)
@@ -104,7 +104,7 @@ def test_time_is_counted_from_the_request_to_the_processors_first_and_last_word(
     assert _seconds(world, TO_CONFIRMED) == pytest.approx(605, rel=0.1)
 
 
-def test_a_send_without_answer_that_had_paid_is_a_second_payment_prevented(world: World) -> None:
+def test_unanswered_send_that_paid_counts_as_prevented_duplicate(world: World) -> None:
     world.processor.script("ch_1", "pays_silently")
     world.withdraw(10, "one")
     world.work_for(100)

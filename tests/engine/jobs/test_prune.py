@@ -61,7 +61,7 @@ def test_only_notifications_that_were_taken_long_ago_are_deleted(world: World) -
     assert prune(world.context) == 0
 
 
-def test_refusals_are_deleted_when_nobody_has_sent_them_again_for_long(world: World) -> None:
+def test_refused_requests_are_deleted_when_long_not_repeated(world: World) -> None:
     def refuse(key: str) -> None:
         keep_refused(world.context, "celery", {"client": "shop", "idempotency_key": key}, UnknownCustomer("who?"))
 

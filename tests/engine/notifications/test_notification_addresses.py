@@ -65,7 +65,7 @@ def test_a_public_address_is_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_in_development_this_machine_is_allowed_and_nothing_else_of_the_inside(address: str) -> None:
+def test_development_allows_only_loopback_of_internal_addresses(address: str) -> None:
     here = address in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1")
     assert is_allowed(address, loopback=True) == here
 
@@ -165,7 +165,7 @@ def test_what_is_no_url_of_a_server_is_refused_in_words(url: str) -> None:
     assert asyncio.run(post())
 
 
-def test_what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for(receiver: Receiver) -> None:
+def test_socket_address_is_checked_if_name_check_is_bypassed(receiver: Receiver) -> None:
     """The check also holds if the check of the name is bypassed, for example by a spelling that we did not expect."""
 
     async def post() -> str | None:
@@ -184,7 +184,7 @@ def test_what_is_looked_at_last_is_the_address_that_the_socket_is_opened_for(rec
     assert receiver.received == []
 
 
-def test_a_name_is_looked_up_once_and_the_connection_goes_where_it_led_then(world: World, receiver: Receiver) -> None:
+def test_host_name_is_resolved_once_a_round_and_result_is_used(world: World, receiver: Receiver) -> None:
     looked_up = []
 
     async def lookup(host: str, port: int) -> list[str]:

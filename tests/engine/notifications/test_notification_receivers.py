@@ -35,7 +35,7 @@ def test_a_receiver_that_hangs_costs_a_bounded_time_and_no_refund(world: World) 
     assert {message["last_error"] for message in stored(world)} == {None, "no answer within 0.5 s"}
 
 
-def test_a_receiver_that_answers_a_byte_at_a_time_costs_a_bounded_time(world: World) -> None:
+def test_receiver_answering_byte_by_byte_costs_bounded_time(world: World) -> None:
     world.withdraw(10)
     with Receiver(drips=True) as receiver:
         began = time.monotonic()

@@ -105,7 +105,7 @@ def test_a_changed_body_and_another_secret_are_not_verified(world: World, receiv
         Webhook(base64.b64encode(b"x" * 32).decode()).verify(received.body, received.headers)
 
 
-def test_what_is_refused_is_sent_again_under_the_same_id_after_growing_waits(world: World, receiver: Receiver) -> None:
+def test_failed_notification_is_retried_with_same_id_and_backoff(world: World, receiver: Receiver) -> None:
     world.withdraw(10)
     receiver.status = 500
     waits = []
@@ -139,7 +139,7 @@ def test_only_the_latest_try_says_what_became_of_a_message(world: World) -> None
     assert stored(world)[0]["state"] == "delivered"
 
 
-def test_what_can_not_be_delivered_is_given_up_shown_and_sent_again_when_asked(
+def test_abandoned_notification_is_listed_and_resent_on_request(
     world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.withdraw(10)

@@ -35,7 +35,7 @@ def refunded_before(world: World, minor: int = 300) -> str:
     return refund_object.processor_refund_id
 
 
-def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(asked: World) -> None:
+def test_one_retry_suffices_if_list_and_reading_show_same_refund(asked: World) -> None:
     asked.pay()
     by_hand = refunded_before(asked)
     refund_id = asked.withdraw(50)
@@ -50,9 +50,7 @@ def test_one_retry_is_enough_where_the_list_and_the_word_name_the_same_money(ask
 
 
 @pytest.mark.parametrize("is_seen_by_a_look", [True, False])
-def test_who_decided_about_one_refund_has_decided_about_no_other_over_the_payment(
-    asked: World, is_seen_by_a_look: bool
-) -> None:
+def test_outside_refund_accepted_for_one_refund_blocks_next_one(asked: World, is_seen_by_a_look: bool) -> None:
     """Found by the simulation (seed 9047254): the outside refund may have been meant for the second refund."""
     asked.pay()
     by_hand = refunded_before(asked)
@@ -74,7 +72,7 @@ def test_who_decided_about_one_refund_has_decided_about_no_other_over_the_paymen
     assert asked.refund(second).status is RefundStatus.SUCCEEDED
 
 
-def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_a_person(asked: World) -> None:
+def test_retry_sends_what_outside_refund_left_rest_needs_person(asked: World) -> None:
     asked.pay()
     refund_id = asked.withdraw(100)
     refunded_before(asked)
@@ -89,7 +87,7 @@ def test_after_the_list_stopped_it_what_is_left_is_sent_and_the_rest_stays_with_
     assert len(asked.processor.sends) == 1
 
 
-def test_a_retry_reads_the_word_again_and_believes_the_list_that_the_person_saw(asked: World) -> None:
+def test_retry_rereads_payment_and_sends_only_what_list_leaves(asked: World) -> None:
     """The first reading of the payment was made before any outside refund."""
     asked.pay()
     asked.processor.payments["ch_1"] = WORD
@@ -111,7 +109,7 @@ def test_a_retry_reads_the_word_again_and_believes_the_list_that_the_person_saw(
     assert asked.refund(refund_id).failure_code == REFUNDED_ELSEWHERE, "the rest is with a person"
 
 
-def test_a_retry_of_many_takes_nothing_as_seen_that_only_the_word_tells(asked: World) -> None:
+def test_bulk_retry_accepts_no_refund_seen_only_in_reading(asked: World) -> None:
     asked.pay()
     asked.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
     refund_id = asked.withdraw(50)
@@ -176,7 +174,7 @@ def test_what_was_recorded_as_returned_before_is_no_news_in_the_list(
     assert world.refund(again).failure_code == code
 
 
-def test_where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop(asked: World) -> None:
+def test_disputed_payment_is_no_hot_loop_once_readings_are_off(asked: World) -> None:
     asked.pay()
     asked.processor.payments["ch_1"] = replace(WORD, disputed=True)
     refund_id = asked.withdraw(50)
@@ -191,7 +189,7 @@ def test_where_nothing_is_read_any_more_a_disputed_word_is_no_hot_loop(asked: Wo
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_the_words_on_both_payments_of_a_refund_are_kept_and_forgotten_at_once(asked: World) -> None:
+def test_readings_of_both_payments_are_kept_and_dropped_together(asked: World) -> None:
     asked.pay(1)
     asked.pay(2)
     refund_id = asked.withdraw(200)
@@ -221,7 +219,7 @@ def test_what_was_recorded_as_returned_before_is_not_left_either(asked: World) -
     assert [leg.amount_minor for leg in asked.refund(refund_id).legs] == [500, 300]
 
 
-def test_a_dispute_that_is_over_concerns_nobody_any_more_while_the_send_is_unanswered(asked: World) -> None:
+def test_ended_dispute_needs_no_person_while_send_is_unanswered(asked: World) -> None:
     asked.pay()
     asked.processor.payments["ch_1"] = replace(WORD, disputed=True)
     refund_id = asked.withdraw(50)
@@ -234,7 +232,7 @@ def test_a_dispute_that_is_over_concerns_nobody_any_more_while_the_send_is_unans
     assert asked.refund(refund_id).status is RefundStatus.SENDING
 
 
-def test_a_refund_of_ours_that_failed_explains_nothing_that_others_refunded(asked: World) -> None:
+def test_our_failed_refund_does_not_explain_an_outside_refund(asked: World) -> None:
     """This happens after an upgrade: the first reading of the payment follows a refund of ours that failed."""
     on, off = asked.context, replace(asked.context, policy=replace(asked.context.policy, verify_payments=False))
     asked.context = off

@@ -36,7 +36,7 @@ class Lagging(ScriptedProcessor):
         return shown
 
 
-def test_what_a_list_does_not_show_yet_is_asked_for_by_itself_and_no_difference(world: World) -> None:
+def test_paid_refund_missing_in_lagging_list_is_no_difference(world: World) -> None:
     world.pay()
     world.withdraw(20, "k1")
     world.withdraw(20, "k2")
@@ -46,7 +46,7 @@ def test_what_a_list_does_not_show_yet_is_asked_for_by_itself_and_no_difference(
     assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
 
 
-def test_what_the_processor_has_not_is_a_difference_whatever_its_list_shows(world: World) -> None:
+def test_failed_refund_missing_in_lagging_list_is_a_difference(world: World) -> None:
     world.pay()
     world.withdraw(20, "k1")
     refund_id = world.withdraw(20, "k2")
@@ -76,15 +76,13 @@ def strange(world: World, **changes: object) -> str:
 
 
 @pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
-def test_what_a_person_named_as_their_payment_by_hand_is_no_difference(
-    world: World, changes: dict[str, object]
-) -> None:
+def test_mismatch_named_as_manual_payment_is_no_difference(world: World, changes: dict[str, object]) -> None:
     refund_id = strange(world, **changes)
     world.command(refund_id, Action.RESOLVE, "re_1")
     assert reconcile(world.context, "stripe").differences == ()
 
 
-def test_what_a_person_named_before_our_books_knew_of_it_is_no_difference(world: World) -> None:
+def test_unanswered_send_named_as_paid_manually_is_no_difference(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw(20)
@@ -105,7 +103,7 @@ def test_the_same_figure_in_another_currency_is_a_difference(world: World) -> No
 
 @pytest.mark.parametrize("reference", ["bank transfer 7", None], ids=["paid_manually", "reverse"])
 @pytest.mark.parametrize("changes", [{"currency": "HUF"}, {"amount_minor": 201}])
-def test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for_weeks(
+def test_mismatch_known_when_resolving_is_no_difference(
     world: World, changes: dict[str, object], reference: str | None
 ) -> None:
     refund_id = strange(world, **changes)
@@ -114,7 +112,7 @@ def test_a_person_who_resolved_knowing_of_a_strange_object_is_not_told_of_it_for
     assert (report.differences, report.resolved) == ((), 1)
 
 
-def test_a_strange_object_that_came_after_the_person_resolved_is_a_difference(world: World) -> None:
+def test_mismatch_that_came_after_resolving_is_a_difference(world: World) -> None:
     refund_id = strange(world, amount_minor=201)
     world.command(refund_id, Action.RESOLVE, "bank transfer 7")
     world.pass_time(60)
@@ -138,7 +136,7 @@ def test_credits_on_their_way_back_are_no_difference(world: World) -> None:
     assert (world.refund(refund_id).status, reconcile(world.context, "stripe").differences) == (RefundStatus.FAILED, ())
 
 
-def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_often_it_is_listed(world: World) -> None:
+def test_unknown_status_of_finished_refund_is_recorded_only_once(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(20)
     world.work()
@@ -154,7 +152,7 @@ def test_a_word_that_nobody_knows_about_a_finished_refund_is_told_once_however_o
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
 
-def test_two_refund_objects_for_one_leg_are_a_difference_that_names_both_counts(world: World) -> None:
+def test_difference_of_two_refunds_for_one_leg_names_both_counts(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(20)
     world.work()
@@ -192,7 +190,7 @@ def test_a_mark_that_was_edited_makes_ours_no_difference(world: World, mark: dic
     assert report.processor_minor == 200
 
 
-def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: World) -> None:
+def test_our_refund_unknown_to_our_books_is_a_difference(world: World) -> None:
     world.pay()
     world.withdraw(20)
     world.work()
@@ -203,7 +201,7 @@ def test_money_of_ours_that_our_books_do_not_know_is_a_difference_still(world: W
     ]
 
 
-def test_a_refund_with_our_installation_but_no_leg_is_a_persons_and_no_other_installations(world: World) -> None:
+def test_refund_of_ours_without_leg_counts_as_outside_refund(world: World) -> None:
     world.pay()
     world.withdraw(20)
     world.work()

@@ -80,9 +80,7 @@ def pause_of(world: World) -> dict[str, Any]:
     return dict(row)
 
 
-def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
-    world: World, back_up: Callable[[], Restore]
-) -> None:
+def test_refund_sent_after_backup_is_adopted_before_any_send(world: World, back_up: Callable[[], Restore]) -> None:
     world.pay()
     refund_id = world.withdraw(50)
     restore = back_up()
@@ -104,9 +102,7 @@ def test_what_was_sent_after_the_backup_is_adopted_before_anything_is_sent(
     assert_books_balance(restored.database)
 
 
-def test_refunds_that_the_backup_does_not_know_stop_all_sending_until_a_person_has_heard_of_them(
-    world: World, back_up: Callable[[], Restore]
-) -> None:
+def test_refund_unknown_to_backup_stops_sends_until_resumed(world: World, back_up: Callable[[], Restore]) -> None:
     world.pay()
     restore = back_up()
     forgotten = world.withdraw(50, "k1")
@@ -164,9 +160,7 @@ def test_unknown_refunds_made_after_a_person_resumed_stop_it_again(
     assert pause_of(restored)["code"] == RESTORED
 
 
-def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_watch(
-    world: World, back_up: Callable[[], Restore]
-) -> None:
+def test_unknown_refund_listed_late_stops_sends_at_full_listing(world: World, back_up: Callable[[], Restore]) -> None:
     world.pay()
     restore = back_up()
     world.withdraw(50, "k1")
@@ -184,7 +178,7 @@ def test_what_a_list_showed_too_late_for_any_look_stops_all_sending_at_the_next_
     assert pause_of(restored)["paused_at"] == since, "a person is told once"
 
 
-def test_a_watch_is_no_look_and_finds_nothing_strange_in_what_is_known(world: World) -> None:
+def test_full_listing_of_known_refunds_pauses_and_frees_no_sends(world: World) -> None:
     world.pay()
     world.withdraw(50)
     world.work()
@@ -206,7 +200,7 @@ def test_refunds_that_others_made_at_the_processor_stop_nothing(world: World) ->
     assert pause_of(world)["paused_by"] is None
 
 
-def test_a_look_in_time_lets_everything_go_on_and_a_late_one_wakes_what_waited(world: World) -> None:
+def test_timely_listing_allows_sends_and_late_one_requeues_them(world: World) -> None:
     world.pay()
     first = world.withdraw(20, "k1")
     world.pass_time(stale_seconds(POLICY) - 1)
@@ -245,7 +239,7 @@ def test_what_was_put_off_while_a_look_was_under_way_is_woken_by_it(world: World
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_a_look_is_made_at_once_where_sends_wait_for_it_and_else_every_so_often(world: World) -> None:
+def test_listing_is_immediate_if_sends_wait_and_else_periodic(world: World) -> None:
     seconds, lookout = [0.0], RecentSync()
     context = replace(world.context, monotonic=lambda: seconds[0])
 
@@ -263,7 +257,7 @@ def test_a_look_is_made_at_once_where_sends_wait_for_it_and_else_every_so_often(
     assert [looked() for _ in range(3)] == [True, False, False]
 
 
-def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(world: World) -> None:
+def test_unanswered_listing_is_not_retried_sooner_for_sends(world: World) -> None:
     seconds, lookout = [0.0], RecentSync()
     silent = replace(world.context, processors={"stripe": SilentList()}, monotonic=lambda: seconds[0])
     tried = []
@@ -277,7 +271,7 @@ def test_a_list_that_is_not_answered_is_asked_for_no_sooner_because_sends_wait(w
     assert tried == [0, 20, 40]
 
 
-def test_what_was_put_off_while_the_news_of_a_look_was_taken_in_is_woken_by_it(world: World) -> None:
+def test_refund_postponed_while_listing_is_recorded_is_requeued(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(20)
     world.refund_in_the_dashboard(1, 2)
@@ -329,7 +323,7 @@ def test_where_nobody_ever_looked_nothing_is_held_back(migrated_url: str) -> Non
     fresh.close()
 
 
-def test_refunds_of_another_installation_on_the_same_account_stop_nothing(world: World) -> None:
+def test_refunds_of_other_installation_on_account_stop_nothing(world: World) -> None:
     world.pay()
     world.withdraw(50)
     world.work()

@@ -69,7 +69,7 @@ def test_a_late_failure_told_by_an_id_alone_is_fetched_and_applied(world: World,
 
 
 @pytest.mark.parametrize("event", [THIN, {"type": "refund.created", "data": {"object": {"id": "re_1"}}}])
-def test_one_that_comes_before_the_answer_finds_its_leg_by_what_the_processor_says(world: World, event: Any) -> None:
+def test_webhook_event_before_answer_finds_leg_by_fetched_refund(world: World, event: Any) -> None:
     refund_id = paid(world, "pays_silently")
     assert world.refund(refund_id).status is not RefundStatus.SUCCEEDED
     assert told(world, event) == "taken in"
@@ -77,7 +77,7 @@ def test_one_that_comes_before_the_answer_finds_its_leg_by_what_the_processor_sa
     assert len(world.processor.objects) == 1
 
 
-def test_one_about_a_refund_that_is_not_ours_is_asked_about_once_and_left_to_reconciliation(world: World) -> None:
+def test_webhook_event_of_outside_refund_is_looked_up_only_once(world: World) -> None:
     paid(world)
     foreign = replace(world.processor.objects["re_1"], processor_refund_id="re_9", leg_id=None, installation=None)
     world.processor.objects["re_9"] = foreign
@@ -139,7 +139,7 @@ _THINGS = st.recursive(
 
 
 @given(event=_THINGS, kind=st.sampled_from(("v1.refund.failed", "refund.updated", "charge.refunded", "x")))
-def test_no_event_whatever_breaks_the_reading_and_what_is_asked_for_is_a_plain_id(event: object, kind: str) -> None:
+def test_any_webhook_event_gives_no_error_and_only_a_plain_id(event: object, kind: str) -> None:
     found = refund_named(event, kind)
     if found is not None:
         identifier, refund_object = found

@@ -44,7 +44,7 @@ def count_refunds(world: World) -> int:
         return int(connection.execute(select(func.count()).select_from(refunds)).scalar_one())
 
 
-def test_the_same_request_again_is_answered_with_the_same_refund_and_reserves_nothing_more(world: World) -> None:
+def test_same_request_again_gets_same_refund_and_holds_no_more(world: World) -> None:
     world.pay()
     first = world.request(withdrawal(60))
     again = world.request(withdrawal(60, actor="somebody_else", requested_at=7.0))
@@ -95,7 +95,7 @@ def test_a_refused_request_is_stored_nowhere_and_leaves_its_key_free(world: Worl
     assert world.withdraw(100)
 
 
-def test_two_requests_that_together_exceed_the_payment_are_not_both_accepted(world: World) -> None:
+def test_two_requests_exceeding_payment_are_not_both_accepted(world: World) -> None:
     world.pay()
     world.withdraw(60, "one")
     with pytest.raises(ExceedsRefundable):
@@ -103,7 +103,7 @@ def test_two_requests_that_together_exceed_the_payment_are_not_both_accepted(wor
     assert world.withdraw(40, "three")
 
 
-def test_a_batch_is_answered_in_its_order_and_each_counts_what_the_earlier_ones_took(world: World) -> None:
+def test_batch_is_answered_in_order_and_counts_earlier_requests(world: World) -> None:
     world.pay()
     batch = [
         withdrawal(60, "a"),
@@ -121,7 +121,7 @@ def test_a_batch_is_answered_in_its_order_and_each_counts_what_the_earlier_ones_
     assert world.account.held == 100
 
 
-def test_in_a_batch_each_goes_over_what_the_earlier_ones_left_of_the_payments(world: World) -> None:
+def test_batch_requests_use_what_earlier_ones_left_of_payments(world: World) -> None:
     world.pay(1)
     world.pay(2)
     answers = request_refunds(world.context, [withdrawal(60, "a"), withdrawal(60, "b")])
@@ -188,7 +188,7 @@ def race(world: World, customers: list[str]) -> list[list[str]]:
         return [sorted(pool.map(ask, [customer, customer], "ab")) for customer in customers]
 
 
-def test_in_every_race_of_two_that_together_exceed_the_payment_exactly_one_passes(world: World) -> None:
+def test_race_of_two_exceeding_the_payment_accepts_exactly_one(world: World) -> None:
     races = RACES_MORE if world.database.is_sqlite else RACES
     customers = [f"c{number}" for number in range(races)]
     paid = world.pay(0, customer_id="c0")
@@ -201,7 +201,7 @@ def test_in_every_race_of_two_that_together_exceed_the_payment_exactly_one_passe
     assert count_refunds(world) == races
 
 
-def test_in_every_race_of_two_that_together_exceed_the_balance_exactly_one_passes(world: World) -> None:
+def test_race_of_two_exceeding_the_balance_accepts_exactly_one(world: World) -> None:
     """The payments have room for both withdrawals. Only the lock on the customer prevents the second."""
     customers = [f"c{number}" for number in range(RACES_MORE)]
     for number, customer in enumerate(customers):
@@ -247,7 +247,7 @@ def test_payments_with_no_room_left_are_named_as_the_reason(world: World) -> Non
         world.request(withdrawal(150, currency="EUR"))
 
 
-def test_two_in_one_batch_that_together_exceed_the_transaction_are_not_both_accepted(world: World) -> None:
+def test_batch_refuses_credit_refund_exceeding_its_transaction(world: World) -> None:
     """Each request gets its own refusal, also in a dry run. The table constraint would refuse the whole batch."""
     world.pay()
     world.spend("t", 60)
@@ -260,7 +260,7 @@ def test_two_in_one_batch_that_together_exceed_the_transaction_are_not_both_acce
     assert_books_balance(world.database)
 
 
-def test_a_dry_run_of_a_long_file_holds_up_no_writer_and_comes_out_as_the_file_will(world: World) -> None:
+def test_long_dry_run_holds_up_no_writer_and_predicts_result(world: World) -> None:
     """Another writer locks the customer between rows. Limits, refundable amounts and keys count across chunks."""
     world.context = replace(world.context, batches=Batches(intake=3), limits=Limits(velocity_count=9))
     world.pay(credits=100)

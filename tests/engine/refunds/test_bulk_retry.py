@@ -42,7 +42,7 @@ def test_all_that_the_person_saw_are_retried(world: World) -> None:
     assert all("retry_requested" in world.events(refund_id) for refund_id in ids)
 
 
-def test_as_many_refunds_that_are_others_than_the_person_saw_are_not_retried(world: World) -> None:
+def test_bulk_retry_refuses_other_refunds_than_the_person_saw(world: World) -> None:
     first = stop(world, 1)
     mark = seen(world).mark
     second = stop(world, 2)

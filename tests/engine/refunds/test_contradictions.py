@@ -50,7 +50,7 @@ def given_up(world: World) -> str:
     return refund_id
 
 
-def test_a_payment_that_is_used_twice_over_counts_as_full_until_both_uses_have_ended(world: World) -> None:
+def test_payment_used_twice_counts_as_full_until_both_uses_end(world: World) -> None:
     first = given_up(world)
     second = world.withdraw(100, "b")
     marks = {"leg_id": f"{first}-1", "installation": world.installation}
@@ -109,7 +109,7 @@ def awaiting(world: World) -> str:
 
 
 @pytest.mark.parametrize("waiting", ["queued", "awaiting"])
-def test_what_was_paid_already_can_be_neither_called_off_nor_paid_again(
+def test_refund_found_paid_cannot_be_canceled_or_paid_again(
     world: World, waiting: str, request: pytest.FixtureRequest
 ) -> None:
     refund_id = request.getfixturevalue(waiting)
@@ -125,7 +125,7 @@ def test_what_was_paid_already_can_be_neither_called_off_nor_paid_again(
 
 
 @pytest.mark.parametrize("waiting", ["queued", "awaiting"])
-def test_what_is_pending_already_is_asked_about_and_no_more_often_than_that(
+def test_refund_found_pending_is_polled_once_per_interval(
     world: World, waiting: str, request: pytest.FixtureRequest
 ) -> None:
     refund_id = request.getfixturevalue(waiting)
@@ -141,7 +141,7 @@ def test_what_is_pending_already_is_asked_about_and_no_more_often_than_that(
 
 
 @pytest.mark.parametrize(("waiting", "action"), [("queued", Action.CANCEL), ("awaiting", Action.REJECT)])
-def test_what_was_called_off_here_and_paid_all_the_same_is_taken_off_the_balance(
+def test_canceled_refund_found_paid_is_taken_off_the_balance(
     world: World, waiting: str, action: Action, request: pytest.FixtureRequest
 ) -> None:
     refund_id = request.getfixturevalue(waiting)
@@ -179,7 +179,7 @@ def test_of_what_was_called_off_only_what_was_paid_is_taken(world: World) -> Non
     assert reconcile(world.context, "stripe").agrees
 
 
-def test_a_credit_refund_to_the_source_that_was_called_off_and_paid_is_booked_whole(world: World) -> None:
+def test_canceled_credit_refund_to_source_found_paid_is_booked(world: World) -> None:
     world.pay()
     world.spend()
     pause_processor(world.context, "stripe", actor="op", reason="restored")
@@ -196,7 +196,7 @@ def test_a_credit_refund_to_the_source_that_was_called_off_and_paid_is_booked_wh
 # --- unexpected answers, and none -------------------------------------------------------------------------------------
 
 
-def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_look(world: World) -> None:
+def test_mismatch_on_a_finished_refund_is_recorded_only_once(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(50)
     world.work()
@@ -210,7 +210,7 @@ def test_a_strange_object_of_a_finished_refund_is_told_once_and_not_at_every_loo
     assert not reconcile(world.context, "stripe").agrees
 
 
-def test_an_object_that_was_strange_only_once_is_believed_when_it_is_right(world: World) -> None:
+def test_object_that_mismatched_once_is_believed_when_correct(world: World) -> None:
     """Found by the simulation (seed 1010360): after a wrong answer, the later correct status must count as new."""
     world.pay()
     refund_id = world.withdraw(50)
@@ -260,7 +260,7 @@ class Deaf(ScriptedProcessor):
 
 
 @pytest.mark.parametrize("first", ["pending", Unanswered("HTTP 500", server_error=True)], ids=str)
-def test_who_answers_no_question_any_more_is_a_persons_concern_until_it_does(world: World, first: str | Reply) -> None:
+def test_refund_needs_a_person_until_look_ups_are_answered(world: World, first: str | Reply) -> None:
     processor = world.processor = Deaf()
     world.context = replace(world.context, processors={"stripe": processor})
     world.pay()

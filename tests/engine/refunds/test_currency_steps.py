@@ -30,7 +30,7 @@ def sent_amounts(world: World) -> list[int]:
 
 
 @pytest.mark.parametrize(("payment", "returned", "rest"), [(ISK, 4_000, 10), (KWD, 5_120, 4)], ids=["ISK", "KWD"])
-def test_a_whole_old_charge_returns_what_the_step_allows_and_shows_the_rest(
+def test_full_refund_of_off_step_charge_shows_unreturnable_rest(
     world: World, payment: dict[str, Any], returned: int, rest: int
 ) -> None:
     world.pay(**payment)
@@ -48,7 +48,7 @@ def test_a_whole_old_charge_returns_what_the_step_allows_and_shows_the_rest(
 
 
 @pytest.mark.parametrize(("payment", "returned", "rest"), [(ISK, 4_000, 10), (KWD, 5_120, 4)], ids=["ISK", "KWD"])
-def test_in_parts_the_same_is_returned_and_only_the_last_part_shows_the_rest(
+def test_only_the_last_partial_refund_shows_unreturnable_rest(
     world: World, payment: dict[str, Any], returned: int, rest: int
 ) -> None:
     world.pay(**payment)
@@ -65,7 +65,7 @@ def test_in_parts_the_same_is_returned_and_only_the_last_part_shows_the_rest(
     ("paid", "before", "returned", "rest"),
     [(4_010, 1_010, 3_000, 0), (5_000, 1_050, 3_900, 50), (5_000, 1_000, 4_000, 0), (4_010, 1_000, 3_000, 10)],
 )
-def test_beside_fractions_that_went_back_before_the_rest_is_what_the_step_takes_of_it(
+def test_unreturnable_rest_accounts_for_earlier_refunds(
     world: World, paid: int, before: int, returned: int, rest: int
 ) -> None:
     world.pay(currency="ISK", amount_minor=paid, credits=paid // 10, refunded_minor=before)
@@ -75,7 +75,7 @@ def test_beside_fractions_that_went_back_before_the_rest_is_what_the_step_takes_
     assert world.refund(refund_id).legs[0].unreturnable_minor == rest
 
 
-def test_a_leg_that_stands_in_keeps_the_step_and_the_good_payment_pays(world: World) -> None:
+def test_replacement_leg_keeps_the_currency_step_and_pays(world: World) -> None:
     """faults 10: 4010 moved to a good payment of 1,000.00 ISK, and Stripe refused that amount too."""
     world.pay(1, currency="ISK", amount_minor=100_000, credits=10_000, captured_at=1.0)
     world.pay(2, **ISK, captured_at=2.0)
@@ -97,7 +97,7 @@ STEPS = {"ISK": 100, "UGX": 100, **dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "T
 
 
 @pytest.mark.parametrize("allocation", ["newest_first", "oldest_first", "pro_rata"])
-def test_no_amount_that_is_frozen_for_stripe_breaks_its_currencys_step_in_any_currency(allocation: str) -> None:
+def test_amounts_frozen_for_stripe_keep_every_currencys_step(allocation: str) -> None:
     """No other check of the amount follows before the send: Stripe would refuse it."""
     adapter = StripeProcessor("sk_test_steps")
     for currency in sorted(CURRENCIES):

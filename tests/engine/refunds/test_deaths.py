@@ -38,7 +38,7 @@ def count(world: World, table: Table) -> int:
 # --- accepting requests -----------------------------------------------------------------------------------------------
 
 
-def test_a_request_that_dies_before_its_commit_leaves_nothing_and_is_accepted_when_asked_again(world: World) -> None:
+def test_repeat_of_request_that_died_before_commit_is_accepted(world: World) -> None:
     world.pay()
     before = world.account
     world.database.dies_before = 1
@@ -48,7 +48,7 @@ def test_a_request_that_dies_before_its_commit_leaves_nothing_and_is_accepted_wh
     assert not world.request(withdrawal()).replayed
 
 
-def test_a_request_that_dies_after_its_commit_is_the_same_refund_when_asked_again(world: World) -> None:
+def test_repeat_of_request_that_died_after_commit_is_replayed(world: World) -> None:
     world.pay()
     world.database.dies_after = 1
     with pytest.raises(Died):
@@ -89,7 +89,7 @@ def test_a_commit_that_was_done_and_not_answered_is_found_by_its_key(world: Worl
     assert (count(world, tables.refunds), world.account.held) == (1, 100)
 
 
-def test_a_commit_that_was_neither_done_nor_answered_is_made_once_when_asked_again(world: World) -> None:
+def test_unanswered_commit_that_failed_is_made_once_on_repeat(world: World) -> None:
     world.pay()
     before = world.account
     with commit_without_an_answer(world, applied=False):
@@ -103,7 +103,7 @@ def _with_publish(world: World, publish: Callable[[Sequence[str], bool], None]) 
     world.context = replace(world.context, publish=publish)
 
 
-def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(world: World) -> None:
+def test_refund_whose_wake_up_was_never_sent_is_found_by_sweep(world: World) -> None:
     world.pay()
 
     def dies(refund_ids: Sequence[str], bulk: bool) -> None:
@@ -117,7 +117,7 @@ def test_a_refund_whose_requester_died_before_the_wake_up_is_found_by_the_sweep(
     assert world.refund(due).status is RefundStatus.SUCCEEDED
 
 
-def test_a_wake_up_that_comes_twice_because_its_sender_died_after_it_pays_once(world: World) -> None:
+def test_repeated_wake_up_after_its_sender_died_pays_once(world: World) -> None:
     world.pay()
     messages: list[list[str]] = []
 
@@ -153,9 +153,7 @@ def test_messages_in_any_order_and_days_late_come_to_the_same_end(world: World, 
 
 @pytest.mark.parametrize("transaction", [1, 2, 3])
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])
-def test_a_file_of_payments_whose_import_dies_midway_is_completed_by_running_it_again(
-    world: World, transaction: int, when: str
-) -> None:
+def test_payment_import_dying_midway_completes_when_run_again(world: World, transaction: int, when: str) -> None:
     world.context = replace(world.context, batches=Batches(intake=1))
     payment = world.pay(1)
     rows = [
@@ -172,9 +170,7 @@ def test_a_file_of_payments_whose_import_dies_midway_is_completed_by_running_it_
 
 @pytest.mark.parametrize("transaction", [1, 2, 3])
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])
-def test_a_file_of_requests_whose_submission_dies_midway_is_completed_by_running_it_again(
-    world: World, transaction: int, when: str
-) -> None:
+def test_request_file_dying_midway_completes_when_run_again(world: World, transaction: int, when: str) -> None:
     world.context = replace(world.context, batches=Batches(intake=1))
     world.pay()
     requests: list[tuple[int, RefundRequest]] = [(n, withdrawal(20, f"k{n}")) for n in (1, 2, 3)]
@@ -187,7 +183,7 @@ def test_a_file_of_requests_whose_submission_dies_midway_is_completed_by_running
     assert (count(world, tables.refunds), world.account.held) == (3, 60)
 
 
-def test_a_batch_that_dies_between_its_chunks_and_their_notes_is_replayed_whole(world: World) -> None:
+def test_batch_that_dies_before_noting_progress_is_replayed(world: World) -> None:
     world.context = replace(world.context, batches=Batches(intake=1))
     world.pay()
     requests = [withdrawal(20, f"k{n}") for n in (1, 2)]
@@ -238,7 +234,7 @@ class OutForAWhile(ScriptedProcessor):
         return await super().fetch(processor_refund_id) if self.back else Unanswered("HTTP 503", server_error=True)
 
 
-def test_news_that_comes_during_an_outage_of_hours_is_taken_in_when_it_is_over(world: World) -> None:
+def test_webhook_event_during_an_outage_is_applied_after_it(world: World) -> None:
     """A succeeded refund is not polled: only this webhook event or the hourly full sync reports its failure."""
     out = OutForAWhile()
     out.objects = world.processor.objects
@@ -273,7 +269,7 @@ def test_an_event_that_names_no_id_is_put_aside_and_holds_up_no_other(world: Wor
     assert world.refund(refund_id).status is RefundStatus.FAILED
 
 
-def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counted_by_reconciliation(
+def test_webhook_event_of_an_outside_refund_changes_nothing(
     world: World,
 ) -> None:
     """A person refunded the rest of the payment in the processor's dashboard."""
@@ -300,7 +296,7 @@ def test_news_of_a_refund_that_is_not_ours_is_kept_changes_nothing_and_is_counte
 
 
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])
-def test_a_reconciliation_that_dies_midway_says_and_does_the_same_when_run_again(world: World, when: str) -> None:
+def test_full_sync_dying_midway_completes_when_run_again(world: World, when: str) -> None:
     world.pay()
     world.spend(credits=20)
     world.withdraw(50, "late")

@@ -47,7 +47,7 @@ def stored(world: World) -> int:
         return len(find_ids(connection, Filters(customer_id="c")))
 
 
-def test_velocity_is_counted_in_the_database_whoever_takes_the_next_request_in(world: World, migrated_url: str) -> None:
+def test_velocity_is_counted_in_the_database_for_all_processes(world: World, migrated_url: str) -> None:
     limits = Limits(velocity_count=2)
     limited(world, limits)
     world.withdraw(1, "a")
@@ -81,9 +81,7 @@ def at_once(world: World, requests: Sequence[RefundRequest]) -> list[str]:
 
 @pytest.mark.parametrize("limits", [Limits(velocity_count=PASS), Limits(velocity_amount_minor=PASS * 100)])
 @pytest.mark.parametrize("whose", ["actor", "customer"])
-def test_of_many_at_the_same_moment_exactly_as_many_pass_as_the_limit_allows(
-    world: World, limits: Limits, whose: str
-) -> None:
+def test_simultaneous_requests_pass_exactly_up_to_the_limit(world: World, limits: Limits, whose: str) -> None:
     """One actor requests for many customers, which share no row; or many actors request for one customer."""
     limited(world, limits)
     for number in range(RACERS):
@@ -108,9 +106,7 @@ def test_velocity_is_held_across_a_wiped_broker(world: World, redis_url: str) ->
 
 
 @pytest.mark.parametrize("limits", [Limits(velocity_count=2), Limits(velocity_amount_minor=20)])
-def test_who_is_refused_hears_when_the_oldest_leaves_the_window_and_is_accepted_then(
-    world: World, limits: Limits
-) -> None:
+def test_velocity_refusal_says_when_a_request_is_accepted_again(world: World, limits: Limits) -> None:
     limited(world, limits)
     world.withdraw(1, "a")
     world.pass_time(1_000)
@@ -127,7 +123,7 @@ def test_who_is_refused_hears_when_the_oldest_leaves_the_window_and_is_accepted_
     assert world.withdraw(1, "c")
 
 
-def test_splitting_does_not_get_round_the_threshold_and_nothing_of_it_is_sent(world: World) -> None:
+def test_splitting_a_refund_does_not_avoid_approval_threshold(world: World) -> None:
     limited(world, Limits(approval_threshold_minor=1_000))
     first, second = world.withdraw(100, "a"), world.withdraw(1, "b")
     world.work()
@@ -162,7 +158,7 @@ def test_the_legs_of_one_refund_are_added_up(world: World) -> None:
     assert (over.status, [leg.amount_minor for leg in over.legs]) == ("awaiting_approval", [1_000, 1_000, 510])
 
 
-def test_the_charge_and_the_intent_of_one_payment_recorded_apart_do_not_split_a_threshold(world: World) -> None:
+def test_charge_and_intent_of_one_payment_share_a_threshold(world: World) -> None:
     """The books do not show that both are one payment, so the total of the customer decides."""
     limited(world, Limits(approval_threshold_minor=1_500))
     world.pay(2, amount_minor=1_000, credits=100, processor_payment_id="ch_9")
@@ -204,7 +200,7 @@ def test_another_currency_is_counted_for_itself(world: World) -> None:
     assert asked(world, "c", 1, currency="USD") == "awaiting_approval"
 
 
-def test_several_keys_of_one_client_share_what_a_customer_may_be_refunded(world: World) -> None:
+def test_keys_of_one_client_share_the_customers_velocity_limit(world: World) -> None:
     """Each key has its own limit. A customer has one limit for all keys."""
     limited(world, Limits(velocity_count=2))
     for number in (2, 3, 4):
@@ -220,7 +216,7 @@ def test_several_keys_of_one_client_share_what_a_customer_may_be_refunded(world:
     assert asked(world, "6", 1, keys[1], customer_id="c3") == "queued"
 
 
-def test_a_files_rows_are_counted_for_who_submits_it_whoever_they_say_has_asked(world: World, tmp_path: Path) -> None:
+def test_file_rows_count_for_the_submitter_not_the_requester(world: World, tmp_path: Path) -> None:
     limited(world, Limits(velocity_count=3))
     lines = ["idempotency_key,kind,to,customer_id,transaction_id,credits,reason,note,requested_by,requested_at"]
     for number in range(2, 7):

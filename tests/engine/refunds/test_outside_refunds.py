@@ -19,7 +19,7 @@ from refund_worker.engine.processor_sync.sync import sync_recent
 # --- each new attempt -------------------------------------------------------------------------------------------------
 
 
-def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(world: World) -> None:
+def test_dashboard_refund_after_a_server_error_is_not_paid_again(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", ERROR)
     refund_id = world.withdraw()
@@ -32,9 +32,7 @@ def test_after_an_error_that_made_nothing_a_refund_by_hand_is_not_paid_again(wor
 
 
 @pytest.mark.parametrize(("age", "is_read"), [(9, False), (11, True)])
-def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_that_is(
-    world: World, age: int, is_read: bool
-) -> None:
+def test_first_send_relies_on_no_listing_older_than_poll_seconds(world: World, age: int, is_read: bool) -> None:
     world.context = replace(world.context, policy=replace(world.context.policy, poll_seconds=10))
     world.pay()
     sync_recent(world.context, "stripe")
@@ -49,7 +47,7 @@ def test_a_first_send_relies_on_no_look_older_than_poll_seconds_however_short_th
         assert_stopped(world, refund_id, by_hand)
 
 
-def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(world: World) -> None:
+def test_list_is_read_before_first_send_over_unreadable_payment(world: World) -> None:
     """The listing of all recent objects skipped those older than the payment's record."""
     listed = world.processor.recent
 
@@ -74,7 +72,7 @@ def test_a_payment_whose_word_nobody_could_read_is_looked_up_in_its_list_first(w
 
 
 @pytest.mark.parametrize("hours", [0.02, 1, 7, 19])
-def test_what_a_dead_worker_had_begun_is_not_paid_beside_a_refund_by_hand(world: World, hours: float) -> None:
+def test_dashboard_refund_after_worker_death_is_not_paid_again(world: World, hours: float) -> None:
     """The worker recorded the send and died before the call. All workers were down for hours."""
     world.pay()
     refund_id = world.withdraw()
@@ -87,7 +85,7 @@ def test_what_a_dead_worker_had_begun_is_not_paid_beside_a_refund_by_hand(world:
     assert world.processor.paid_minor() == 1_000
 
 
-def test_what_a_dead_worker_had_begun_is_sent_after_one_look_under_its_key(world: World) -> None:
+def test_dead_workers_send_keeps_its_key_after_one_look_up(world: World) -> None:
     world.pay()
     refund_id = world.withdraw()
     begin_and_die(world, refund_id)
@@ -98,7 +96,7 @@ def test_what_a_dead_worker_had_begun_is_sent_after_one_look_under_its_key(world
 
 
 @pytest.mark.parametrize("answer", [Busy("rate_limit", 20), Unanswered("timeout")], ids=["busy", "no answer"])
-def test_a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_hand(world: World, answer: Any) -> None:
+def test_key_is_not_sent_again_if_listing_shows_dashboard_refund(world: World, answer: Any) -> None:
     world.pay()
     world.processor.script("ch_1", answer)
     refund_id = world.withdraw()
@@ -110,7 +108,7 @@ def test_a_key_is_not_sent_again_even_soon_where_a_look_has_seen_a_refund_by_han
     assert len(world.processor.sends) == 1
 
 
-def test_the_hourly_retry_of_what_an_empty_balance_blocked_looks_first(world: World) -> None:
+def test_hourly_retry_after_empty_balance_reads_the_list_first(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", EMPTY)
     refund_id = world.withdraw()
@@ -121,7 +119,7 @@ def test_the_hourly_retry_of_what_an_empty_balance_blocked_looks_first(world: Wo
     assert len(world.processor.sends) == 1
 
 
-def test_without_a_refund_elsewhere_the_hourly_retry_pays_and_asks_the_list_once_each_time(world: World) -> None:
+def test_hourly_retry_reads_the_list_once_each_time_and_pays(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", EMPTY, EMPTY)
     refund_id = world.withdraw()
@@ -143,7 +141,7 @@ def test_a_persons_retry_after_a_refund_by_hand_pays_nothing(world: World) -> No
     assert world.processor.paid_minor() == 1_000
 
 
-def test_another_installations_refund_of_the_payment_stops_it_and_no_other_payment_is_paid(world: World) -> None:
+def test_other_installations_refund_stops_leg_and_replacement(world: World) -> None:
     """Refused as more than is left: the customer has the money, so their other payment must not be refunded instead."""
     world.pay(1, amount_minor=5_000, credits=500)
     world.pay(2, amount_minor=5_000, credits=500)
@@ -158,7 +156,7 @@ def test_another_installations_refund_of_the_payment_stops_it_and_no_other_payme
 
 
 @pytest.mark.parametrize("answer", [TOO_MUCH, AlreadyRefunded("nothing left")], ids=["too much", "already refunded"])
-def test_where_the_processor_has_nothing_left_even_what_was_seen_stops_it(world: World, answer: Any) -> None:
+def test_seen_outside_refund_stops_retry_if_nothing_is_left(world: World, answer: Any) -> None:
     world.pay()
     world.processor.script("ch_1", EMPTY, answer)
     refund_id = world.withdraw()
@@ -174,7 +172,7 @@ def test_where_the_processor_has_nothing_left_even_what_was_seen_stops_it(world:
 # --- the first attempt ------------------------------------------------------------------------------------------------
 
 
-def test_the_first_attempt_over_a_payment_that_others_refunded_looks_first(world: World) -> None:
+def test_first_attempt_after_an_outside_refund_reads_list_first(world: World) -> None:
     world.pay()
     by_hand = world.refund_in_the_dashboard(300)
     world.pass_time(3_600)
@@ -190,7 +188,7 @@ def test_the_first_attempt_over_a_payment_that_others_refunded_looks_first(world
     assert [key for key, _ in world.processor.sends] == [f"{refund_id}-1:1"]
 
 
-def test_a_payment_that_stands_in_for_another_is_looked_at_in_the_same_way(world: World) -> None:
+def test_replacement_payment_with_outside_refund_is_stopped_too(world: World) -> None:
     world.pay(1)
     world.pay(2)
     by_hand = world.refund_in_the_dashboard(300, 1)

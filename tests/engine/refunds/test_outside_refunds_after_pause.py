@@ -21,7 +21,7 @@ from refund_worker.store.processors import ALL
 
 @pytest.mark.parametrize("paused", ["stripe", ALL])
 @pytest.mark.parametrize("first", [None, NotSent("paused while it waited for its turn", begun=False)])
-def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
+def test_dashboard_refund_before_a_pause_ends_is_not_paid_again(
     world: World, paused: str, first: NotSent | None
 ) -> None:
     """Listings continue during the pause. The manual refund follows the last of them."""
@@ -48,7 +48,7 @@ def test_what_was_paid_by_hand_just_before_a_pause_ended_is_not_paid_again(
     assert world.processor.paid_minor() == 1_000
 
 
-def test_what_was_paid_by_hand_just_before_a_programs_pause_ended_is_not_paid_again(world: World) -> None:
+def test_dashboard_refund_in_automatic_pause_is_not_paid_again(world: World) -> None:
     world.pay()
     sync_recent(world.context, "stripe")
     with world.database.write() as connection:
@@ -82,7 +82,7 @@ def test_a_pause_that_ended_holds_nothing_once_its_refunds_are_listed(world: Wor
 
 
 @pytest.mark.parametrize("answer", [Busy("rate_limit", 7_200), NotSent("refused")], ids=["busy", "not sent"])
-def test_what_waited_long_for_the_processor_is_not_paid_beside_a_refund_by_hand(world: World, answer: Any) -> None:
+def test_dashboard_refund_during_a_long_wait_is_not_paid_again(world: World, answer: Any) -> None:
     world.pay()
     world.processor.script("ch_1", *([answer] * (1 if isinstance(answer, Busy) else 40)))
     refund_id = world.withdraw()
@@ -104,7 +104,7 @@ def wait_through_a_pause(world: World, answer: Any) -> str:
 
 
 @pytest.mark.parametrize("answer", [Busy("rate_limit"), "timeout"], ids=["not executed", "silence"])
-def test_the_same_key_is_sent_again_after_a_pause_only_when_the_list_shows_nothing(world: World, answer: Any) -> None:
+def test_key_is_not_sent_again_after_pause_if_list_shows_refund(world: World, answer: Any) -> None:
     refund_id = wait_through_a_pause(world, answer)
     by_hand = world.refund_in_the_dashboard()
     resume_processor(world.context, "stripe", actor="op", reason="go on")
@@ -114,7 +114,7 @@ def test_the_same_key_is_sent_again_after_a_pause_only_when_the_list_shows_nothi
 
 
 @pytest.mark.parametrize("answer", [Busy("rate_limit"), "timeout"], ids=["not executed", "silence"])
-def test_after_a_pause_the_same_key_is_sent_at_once_when_nothing_was_made_meanwhile(world: World, answer: Any) -> None:
+def test_key_is_sent_again_after_a_pause_if_list_shows_nothing(world: World, answer: Any) -> None:
     refund_id = wait_through_a_pause(world, answer)
     asked = len(world.processor.asked)
     resume_processor(world.context, "stripe", actor="op", reason="go on")
@@ -137,7 +137,7 @@ def test_a_leg_that_slept_through_the_whole_pause_looks_first_too(world: World) 
     assert_stopped(world, refund_id, by_hand)
 
 
-def test_after_refused_credentials_the_list_is_read_before_the_key_is_sent_again(world: World) -> None:
+def test_list_is_read_before_sending_after_refused_credentials(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", Denied("api_key_expired", "expired"))
     refund_id = world.withdraw()
@@ -172,7 +172,7 @@ def test_a_replay_after_mere_silence_needs_no_list(world: World) -> None:
     assert world.processor.asked == []
 
 
-def test_a_list_that_is_not_to_be_had_sends_nothing_and_is_asked_ever_less_often(world: World) -> None:
+def test_unavailable_list_sends_nothing_and_is_asked_less_often(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", EMPTY)
     refund_id = world.withdraw()

@@ -43,7 +43,7 @@ def test_all_that_stands_counts_whenever_it_was_made(world: World, seconds: floa
     ],
     ids=["failed", "canceled", "another payment's"],
 )
-def test_what_gave_the_customer_nothing_over_this_payment_does_not_count(
+def test_failed_canceled_or_other_payments_refund_does_not_count(
     world: World, change: Callable[[RefundObject], RefundObject]
 ) -> None:
     refund_id = blocked_once(world)
@@ -99,9 +99,7 @@ def test_marks_that_were_edited_away_make_no_refund_of_ours_foreign(world: World
 
 
 @pytest.mark.parametrize("installation", ["inst_other", None])
-def test_a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice(
-    world: World, installation: str | None
-) -> None:
+def test_webhook_of_foreign_refund_with_our_leg_changes_nothing(world: World, installation: str | None) -> None:
     world.pay()
     refund_id = world.withdraw(30)
     world.work()
@@ -120,7 +118,7 @@ def test_a_webhook_of_anothers_refund_that_bears_our_leg_pays_no_leg_twice(
     assert refund.legs[0].processor_refund_id == "re_1"
 
 
-def test_a_late_failure_of_a_refund_without_its_marks_is_found_and_it_is_no_difference(world: World) -> None:
+def test_refund_without_marks_is_ours_and_its_failure_is_found(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(30)
     world.work()
@@ -134,7 +132,7 @@ def test_a_late_failure_of_a_refund_without_its_marks_is_found_and_it_is_no_diff
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.FAILED, 100)
 
 
-def test_marks_copied_from_one_refund_of_ours_to_another_change_nothing(world: World) -> None:
+def test_marks_copied_between_our_own_refunds_change_nothing(world: World) -> None:
     world.pay()
     both = [world.withdraw(30, "k1"), world.withdraw(40, "k2")]
     world.work()
@@ -178,7 +176,7 @@ def test_no_mark_makes_a_foreign_refund_ours(world: World, marks: dict[str, Any]
     assert world.refund(first).status is RefundStatus.SUCCEEDED
 
 
-def test_the_marks_of_a_leg_over_another_payment_make_a_foreign_refund_not_ours(world: World) -> None:
+def test_marks_of_leg_over_another_payment_leave_refund_foreign(world: World) -> None:
     """This holds also for the same amount: the leg's money never came from this payment."""
     world.pay(1, amount_minor=5_000, credits=500)
     world.pay(2)
@@ -213,7 +211,7 @@ def test_a_look_makes_suspect_what_bears_copied_marks(world: World, first: Any) 
     assert world.processor.paid_minor() == 2_000
 
 
-def test_of_equal_refunds_over_one_payment_none_is_another_ones_foreign_money(world: World) -> None:
+def test_our_refund_naming_no_payment_does_not_stop_an_equal_one(world: World) -> None:
     """The object names no payment, and it is ours anyway."""
     world.pay()
     paid = world.withdraw(30, "k1")

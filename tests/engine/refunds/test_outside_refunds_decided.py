@@ -80,7 +80,7 @@ def test_resolving_says_which_refund_was_the_payment(world: World, stopped: str)
     assert world.refund(other).status is RefundStatus.SUCCEEDED
 
 
-def test_a_payment_by_hand_does_not_account_for_a_larger_refund_that_it_names(world: World) -> None:
+def test_manual_payment_does_not_explain_larger_refund_it_names(world: World) -> None:
     refund_id = blocked_once(world)
     by_hand = world.refund_in_the_dashboard(301)
     world.work_for(DAY)
@@ -92,7 +92,7 @@ def test_a_payment_by_hand_does_not_account_for_a_larger_refund_that_it_names(wo
     assert_stopped(world, other, by_hand)
 
 
-def test_a_payment_by_hand_in_our_books_explains_as_much_made_before_and_no_more(world: World, stopped: str) -> None:
+def test_manual_payment_explains_refunds_only_up_to_its_amount(world: World, stopped: str) -> None:
     world.command(stopped, Action.RESOLVE, "in the dashboard, by ann")
     for key, more_minor in (("k2", 0), ("k3", 1)):
         if more_minor:
@@ -119,9 +119,7 @@ def in_doubt(world: World) -> str:
     return refund_id
 
 
-def test_what_was_paid_by_hand_while_in_doubt_is_never_sent_again_and_looked_for_to_the_end(
-    world: World, in_doubt: str
-) -> None:
+def test_unknown_outcome_paid_manually_is_looked_up_and_not_sent(world: World, in_doubt: str) -> None:
     assert available_actions(world.refund(in_doubt)) == (Action.RESOLVE,)
     with pytest.raises(ActionNotAllowed, match="cannot be given back yet"):
         world.command(in_doubt, Action.RESOLVE)
@@ -139,9 +137,7 @@ def test_what_was_paid_by_hand_while_in_doubt_is_never_sent_again_and_looked_for
 
 
 @pytest.mark.parametrize("status", ["succeeded", "pending", "in_review"])
-def test_a_refund_of_ours_that_lands_after_a_payment_by_hand_is_refunded_twice(
-    world: World, in_doubt: str, status: str
-) -> None:
+def test_own_refund_after_manual_payment_alarms_refunded_twice(world: World, in_doubt: str, status: str) -> None:
     world.command(in_doubt, Action.RESOLVE, "bank-1")
     world.work()
     marks = {"leg_id": f"{in_doubt}-1", "attempt": 1, "installation": world.installation}
@@ -167,7 +163,7 @@ def test_a_payment_by_hand_that_names_our_own_refund_is_that_refund(world: World
     assert leg_of(world, refund_id).processor_refund_id == "re_1"
 
 
-def test_an_object_of_ours_that_fails_after_a_payment_by_hand_leaves_it_as_it_is(world: World, in_doubt: str) -> None:
+def test_own_object_failing_after_manual_payment_leaves_it_paid(world: World, in_doubt: str) -> None:
     world.command(in_doubt, Action.RESOLVE, "bank-1")
     marks = {"leg_id": f"{in_doubt}-1", "attempt": 1, "installation": world.installation}
     world.refund_in_the_dashboard(1_000, status="pending", processor_refund_id="re_late", **marks)

@@ -30,7 +30,7 @@ def test_a_payment_is_read_once_and_before_the_first_send_over_it(asked: World) 
     assert shown(asked)["processor_says"]["captured_minor"] == 1_000
 
 
-def test_many_refunds_over_one_payment_read_it_once_and_those_over_others_side_by_side(asked: World) -> None:
+def test_many_refunds_over_one_payment_read_it_only_once(asked: World) -> None:
     paid_in(asked, 1)
     paid_in(asked, 2)
     for number in range(20):
@@ -69,7 +69,7 @@ def test_many_refunds_over_one_payment_read_it_once_and_those_over_others_side_b
         ({"captured_minor": 700}, {"captured_minor": 1_000}, ("7.00 USD", "10.00 USD")),
     ],
 )
-def test_what_does_not_agree_stops_before_any_money_moves_and_tells_both_sides(
+def test_payment_mismatch_stops_sending_and_shows_both_values(
     asked: World, recorded: dict[str, Any], said: dict[str, Any], words: tuple[str, str]
 ) -> None:
     asked.pay(**recorded)
@@ -82,7 +82,7 @@ def test_what_does_not_agree_stops_before_any_money_moves_and_tells_both_sides(
     assert asked.processor.read == ["ch_1"], "what waits for a person asks nobody"
 
 
-def test_every_other_refund_over_that_payment_stops_too_and_others_go_on(asked: World) -> None:
+def test_mismatch_stops_every_refund_over_that_payment_only(asked: World) -> None:
     asked.pay(1, captured_at=9.0)
     says(asked, captured_minor=100)
     paid_in(asked, 2)
@@ -130,7 +130,7 @@ def test_a_person_can_end_it_in_another_way(
     assert asked.processor.sends == []
 
 
-def test_what_was_captured_for_less_agrees_where_it_is_recorded_so_and_no_more_is_returned(asked: World) -> None:
+def test_payment_captured_for_less_agrees_and_returns_no_more(asked: World) -> None:
     asked.pay(captured_minor=700)
     says(asked, captured_minor=700)
     refund_id = asked.withdraw(100)
@@ -140,7 +140,7 @@ def test_what_was_captured_for_less_agrees_where_it_is_recorded_so_and_no_more_i
     assert (shown(asked)["captured_minor"], shown(asked)["amount_minor"]) == (700, 1_000)
 
 
-def test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_beside_it(asked: World) -> None:
+def test_replacement_payment_is_read_first_in_a_shared_claim(asked: World) -> None:
     for number, customer in ((1, "c"), (2, "c"), (3, "d")):
         paid_in(asked, number, customer_id=customer)
     asked.processor.script("ch_2", Refused("expired_or_canceled_card", "no"))
@@ -160,9 +160,7 @@ def test_a_stand_in_payment_is_read_first_also_where_another_refund_is_claimed_b
 
 
 @pytest.mark.parametrize("resolved", [None, "by bank"])
-def test_after_a_refund_in_another_currency_nothing_more_goes_over_that_payment_and_its_id_is_shown(
-    world: World, resolved: str | None
-) -> None:
+def test_refund_in_another_currency_stops_sends_over_its_payment(world: World, resolved: str | None) -> None:
     """The payment could not be read. The first refund proves that its currency is another."""
     world.pay(currency="EUR")
     first = world.withdraw(10, "a")

@@ -14,7 +14,7 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.refunds.process import process_due
 
 
-def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a_person(asked: World) -> None:
+def test_lasting_dispute_ends_readings_and_needs_a_person(asked: World) -> None:
     paid_in(asked)
     says(asked, disputed=True)
     refund_id = asked.withdraw(100)
@@ -27,7 +27,7 @@ def test_a_payment_that_stays_disputed_is_read_again_so_often_and_then_left_to_a
     assert asked.processor.sends == []
 
 
-def test_a_disputed_payment_blocks_and_goes_on_by_itself_when_the_dispute_is_over(asked: World) -> None:
+def test_disputed_payment_blocks_until_the_dispute_is_over(asked: World) -> None:
     asked.pay()
     says(asked, disputed=True)
     refund_id = asked.withdraw(100)
@@ -41,7 +41,7 @@ def test_a_disputed_payment_blocks_and_goes_on_by_itself_when_the_dispute_is_ove
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_a_person_may_send_over_a_payment_that_was_disputed_once_and_the_processor_decides(asked: World) -> None:
+def test_retry_sends_over_a_payment_that_still_shows_disputed(asked: World) -> None:
     """At Stripe `disputed` stays true on a charge whose dispute was won."""
     asked.pay()
     says(asked, disputed=True)
@@ -52,7 +52,7 @@ def test_a_person_may_send_over_a_payment_that_was_disputed_once_and_the_process
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_money_refunded_before_stops_the_leg_takes_the_room_and_goes_on_when_a_person_says_so(asked: World) -> None:
+def test_outside_refund_takes_room_and_stops_leg_until_a_retry(asked: World) -> None:
     asked.pay()
     says(asked, refunded_minor=300)
     refund_id = asked.withdraw(50, "a")
@@ -87,7 +87,7 @@ def test_what_goes_back_elsewhere_after_the_retry_stops_it_again(asked: World) -
     ("reference", "end", "balance"),
     [(None, RefundStatus.PARTIALLY_SUCCEEDED, 30), ("re_by_hand", RefundStatus.SUCCEEDED, 0)],
 )
-def test_after_a_retry_what_is_left_there_is_sent_and_the_rest_stays_with_a_person(
+def test_retry_sends_what_is_left_and_the_rest_needs_a_person(
     asked: World, reference: str | None, end: RefundStatus, balance: int
 ) -> None:
     asked.pay()
@@ -145,7 +145,7 @@ def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> N
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_what_was_returned_before_takes_its_room_and_its_share_of_the_credits(asked: World) -> None:
+def test_recorded_earlier_refund_takes_its_room_and_its_credits(asked: World) -> None:
     asked.pay(refunded_minor=400)
     says(asked, refunded_minor=400)
     assert asked.request_or_code(61, "too many") == "no_refundable_payment"

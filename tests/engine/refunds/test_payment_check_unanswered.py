@@ -21,9 +21,7 @@ from refund_worker.engine.refunds.process import process_due
     [Unanswered("timeout"), NotSent("refused"), Busy("rate_limit", 30.0), Unanswered("HTTP 500", server_error=True)],
     ids=str,
 )
-def test_while_the_reading_is_not_answered_nothing_is_sent_and_it_is_asked_again_later(
-    asked: World, answer: Unanswered | NotSent | Busy
-) -> None:
+def test_unanswered_reading_sends_nothing_and_is_asked_again(asked: World, answer: Unanswered | NotSent | Busy) -> None:
     paid_in(asked)
     asked.processor.readings.extend([answer] * 3)
     refund_id = asked.withdraw(100)
@@ -36,7 +34,7 @@ def test_while_the_reading_is_not_answered_nothing_is_sent_and_it_is_asked_again
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_a_reading_that_is_never_answered_becomes_a_persons_concern_and_never_a_hot_loop(asked: World) -> None:
+def test_reading_never_answered_needs_a_person_and_slows_down(asked: World) -> None:
     paid_in(asked)
     asked.processor.readings.extend([Unanswered("timeout")] * 200)
     refund_id = asked.withdraw(100)
@@ -74,7 +72,7 @@ def test_while_a_processor_is_paused_no_payment_is_read_there(asked: World) -> N
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
-def test_where_payments_can_not_be_read_the_refund_goes_on_and_the_payment_shows_it(asked: World) -> None:
+def test_unreadable_payment_is_refunded_and_shown_as_unverified(asked: World) -> None:
     asked.pay()
     asked.processor.readings.append(PaymentUnreadable("HTTP 404"))
     refund_id = asked.withdraw(100)
@@ -96,7 +94,7 @@ def test_several_payments_that_can_not_be_read_are_noted_in_one_go(asked: World)
     assert [shown(asked, f"pay{number}")["verified"] for number in (1, 2, 3)] == [False] * 3
 
 
-def test_that_a_payment_is_not_known_is_said_of_no_other_refusal_to_tell_of_it(asked: World) -> None:
+def test_unknown_refusal_of_reading_is_not_payment_not_found(asked: World) -> None:
     asked.pay()
     asked.processor.readings.append(Misconfigured("unknown_refusal", "odd_code: no"))
     refund_id = asked.withdraw(100)
@@ -106,7 +104,7 @@ def test_that_a_payment_is_not_known_is_said_of_no_other_refusal_to_tell_of_it(a
     assert "payment_not_found" not in asked.events(refund_id)
 
 
-def test_a_payment_that_is_not_there_is_shown_to_a_person_and_a_retry_looks_again(asked: World) -> None:
+def test_missing_payment_needs_a_person_and_retry_reads_it_again(asked: World) -> None:
     asked.pay()
     asked.processor.readings.append(Misconfigured("resource_missing", "No such charge: ch_1"))
     refund_id = asked.withdraw(100)

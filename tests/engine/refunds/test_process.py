@@ -18,7 +18,7 @@ from refund_worker.engine.refunds.process import claim_due, process_due
 from refund_worker.engine.refunds.replies import write_replies
 
 
-def test_a_withdrawal_takes_the_credits_and_then_pays_the_money_back_once(world: World) -> None:
+def test_withdrawal_takes_credits_then_pays_money_back_once(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(60)
     assert (world.account.balance, world.account.held) == (100, 60)
@@ -61,7 +61,7 @@ def test_a_declined_leg_goes_over_the_customers_other_payment(world: World) -> N
     assert (world.account.balance, world.processor.paid_minor()) == (100, 1_000)
 
 
-def test_when_every_payment_declines_the_credits_go_back_and_no_money_is_out(world: World) -> None:
+def test_credits_returned_and_no_money_paid_if_all_decline(world: World) -> None:
     world.pay(1)
     world.pay(2)
     world.processor.script("ch_2", REFUSED)
@@ -107,7 +107,7 @@ def test_a_pending_refund_is_polled_until_it_is_final(world: World) -> None:
     assert len(world.processor.sends) == 1
 
 
-def test_a_refund_that_fails_weeks_later_is_reversed_once_with_an_alarm(world: World) -> None:
+def test_refund_failing_weeks_later_is_reversed_once_with_alarm(world: World) -> None:
     world.pay()
     refund_id = world.withdraw(60)
     world.work()
@@ -145,7 +145,7 @@ def test_the_kill_switch_stops_new_sends_while_look_ups_go_on(world: World, swit
     assert not pause.resume_processor(world.context, switch)
 
 
-def test_a_refund_over_a_processor_that_is_not_configured_waits_and_is_not_failed(world: World) -> None:
+def test_refund_waits_while_its_processor_is_not_configured(world: World) -> None:
     world.pay()
     world.context = replace(world.context, processors={})
     refund_id = world.withdraw(60)

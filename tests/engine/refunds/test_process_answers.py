@@ -24,7 +24,7 @@ from refund_worker.engine.refunds.process import process_due
 from refund_worker.store import processors, refunds
 
 
-def test_a_send_that_paid_without_answering_is_replayed_and_makes_one_object(world: World) -> None:
+def test_repeat_of_unanswered_send_that_paid_makes_one_object(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw(60)
@@ -38,7 +38,7 @@ def test_a_send_that_paid_without_answering_is_replayed_and_makes_one_object(wor
     assert len(set(world.processor.sends)) == 1, "the same key with the same body, to the byte"
 
 
-def test_another_version_of_the_program_sends_the_body_as_it_was_frozen(world: World) -> None:
+def test_other_program_version_repeats_the_frozen_body(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", "pays_silently")
     refund_id = world.withdraw(60)
@@ -50,7 +50,7 @@ def test_another_version_of_the_program_sends_the_body_as_it_was_frozen(world: W
     assert len(set(world.processor.sends)) == 1
 
 
-def test_a_server_error_is_looked_up_and_sent_anew_only_after_the_quiet_window(world: World) -> None:
+def test_server_error_gets_new_key_only_after_the_quiet_window(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", Unanswered("500", server_error=True))
     refund_id = world.withdraw(60)
@@ -64,9 +64,7 @@ def test_a_server_error_is_looked_up_and_sent_anew_only_after_the_quiet_window(w
 
 
 @pytest.mark.parametrize("code", ["charge_disputed", "refund_disputed_payment"])
-def test_a_disputed_payment_is_a_persons_concern_and_neither_another_payment_nor_the_credits_stand_in(
-    world: World, code: str
-) -> None:
+def test_disputed_payment_needs_a_person_and_nothing_replaces_it(world: World, code: str) -> None:
     """The dispute process returns the money. Any refund in addition would pay it twice."""
     world.pay(1)
     world.pay(2)
@@ -79,9 +77,7 @@ def test_a_disputed_payment_is_a_persons_concern_and_neither_another_payment_nor
 
 
 @pytest.mark.parametrize("payments", [1, 2])
-def test_a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_retry_says(
-    world: World, payments: int
-) -> None:
+def test_dispute_on_pending_refund_needs_a_person_despite_retry(world: World, payments: int) -> None:
     for number in range(1, payments + 1):
         world.pay(number)
     world.processor.script(f"ch_{payments}", "pending")
@@ -102,7 +98,7 @@ def test_a_dispute_that_ends_a_pending_refund_leaves_it_to_a_person_whatever_a_r
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.SUCCEEDED, balance)
 
 
-def test_a_blocked_refund_waits_with_a_person_told_and_then_pays_under_a_new_key(world: World) -> None:
+def test_blocked_refund_needs_a_person_then_pays_under_new_key(world: World) -> None:
     world.pay()
     world.processor.script("ch_1", Blocked("balance_insufficient", "not now"))
     refund_id = world.withdraw(60)
@@ -124,7 +120,7 @@ def test_what_was_not_executed_is_sent_again_under_the_same_key(world: World, re
     assert [key for key, _ in world.processor.sends] == [f"{refund_id}-1:1"] * 3
 
 
-def test_denied_pauses_the_processor_fails_nothing_and_is_tried_again_later(world: World) -> None:
+def test_refused_credentials_pause_processor_and_fail_no_refund(world: World) -> None:
     world.pay(1)
     world.pay(2)
     world.processor.script("ch_2", Denied("authentication_error", "bad key"))
@@ -140,7 +136,7 @@ def test_denied_pauses_the_processor_fails_nothing_and_is_tried_again_later(worl
     assert {world.refund(r).status for r in (first, second)} == {RefundStatus.SUCCEEDED}
 
 
-def test_a_cause_that_lasts_is_told_once_a_day_and_another_one_at_once(world: World) -> None:
+def test_lasting_cause_alarms_once_a_day_and_a_new_cause_at_once(world: World) -> None:
     def alarms() -> list[str | None]:
         with world.database.read() as connection:
             told = connection.exec_driver_sql("SELECT reason FROM events WHERE alarm AND kind = 'processor_paused'")
@@ -183,7 +179,7 @@ def test_what_only_a_person_can_mend_waits_for_one_and_moves_nothing(
     assert world.account.balance == 100
 
 
-def test_a_list_read_inside_the_quiet_window_proves_nothing_though_its_answer_comes_after_it(world: World) -> None:
+def test_list_read_before_quiet_window_ends_proves_no_absence(world: World) -> None:
     """The quiet window ends between the read of the list and its answer, and an effect may occur in that time."""
     world.pay()
     world.processor.script("ch_1", Unanswered("500", server_error=True))

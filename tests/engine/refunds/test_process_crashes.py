@@ -35,7 +35,7 @@ CRASHES = ["before_claim", "after_claim", "in_call", "after_paying", "before_rec
 
 
 @pytest.mark.parametrize("crash", CRASHES)
-def test_a_process_that_dies_anywhere_pays_once_and_the_next_one_finishes(world: World, crash: str) -> None:
+def test_crash_at_any_step_pays_once_and_next_process_finishes(world: World, crash: str) -> None:
     world.pay()
     refund_id = world.withdraw(60)
     match crash:
@@ -66,9 +66,7 @@ def test_a_process_that_dies_anywhere_pays_once_and_the_next_one_finishes(world:
 
 @pytest.mark.parametrize("step", range(1, 8))
 @pytest.mark.parametrize("when", ["dies_before", "dies_after"])
-def test_a_process_that_dies_around_any_commit_of_a_compensation_compensates_once(
-    world: World, when: str, step: int
-) -> None:
+def test_crash_around_any_compensation_commit_compensates_once(world: World, when: str, step: int) -> None:
     world.pay(1, amount_minor=300, credits=30)
     world.pay(2)
     world.processor.script("ch_2", REFUSED)

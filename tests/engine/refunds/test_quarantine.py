@@ -70,7 +70,7 @@ def two_withdrawals(world: World) -> tuple[str, str]:
     return first, world.withdraw(key="k2")
 
 
-def test_an_answer_that_can_not_be_stored_costs_no_other_refund_its_own(world: World, garbling: Garbling) -> None:
+def test_unstorable_answer_loses_no_answer_of_other_refunds(world: World, garbling: Garbling) -> None:
     broken, sound = two_withdrawals(world)
     garbling.garbled = {"re_1"}
     assert process_due(world.context) == 2
@@ -103,9 +103,7 @@ def test_a_row_that_can_not_be_read_holds_up_no_other(world: World, garbling: Ga
     assert garbling.paid_minor() == 2_000
 
 
-def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_stops_sending(
-    world: World, garbling: Garbling
-) -> None:
+def test_unstorable_object_in_a_listing_holds_up_nothing_else(world: World, garbling: Garbling) -> None:
     broken, failed = two_withdrawals(world)
     sync_recent(world.context, "stripe")
     world.work()
@@ -136,7 +134,7 @@ def test_a_word_in_the_list_that_can_not_be_stored_neither_hides_the_others_nor_
     assert world.refund(broken).status is RefundStatus.FAILED
 
 
-def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world: World, garbling: Garbling) -> None:
+def test_webhook_event_with_unstorable_answer_holds_up_no_other(world: World, garbling: Garbling) -> None:
     broken, failed = two_withdrawals(world)
     world.work()
     for name in ("re_1", "re_2"):
@@ -159,9 +157,7 @@ def test_news_that_can_not_be_stored_are_tried_again_and_hold_up_no_other(world:
     assert world.now < START + HOUR
 
 
-def test_what_the_list_says_and_can_not_be_stored_does_not_keep_the_refunds_own_work_waiting(
-    world: World, garbling: Garbling
-) -> None:
+def test_unstorable_object_in_full_sync_delays_no_other_leg(world: World, garbling: Garbling) -> None:
     """The first payment is refunded and the answer for the second is missing. Every full sync fails on the first."""
     garbling.script("ch_1", "timeout")
     refund_id = world.withdraw(150)

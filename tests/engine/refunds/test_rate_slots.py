@@ -28,7 +28,7 @@ class Slow:
             await asyncio.sleep(TURN_SECONDS)
 
 
-def test_no_question_waits_so_long_for_its_turn_that_the_answers_of_its_batch_are_lost(world: World) -> None:
+def test_calls_without_a_rate_slot_lose_no_answers_of_the_batch(world: World) -> None:
     for number in range(CALLS):
         world.pay(number)
     refunds = [world.withdraw(100, f"k{number}") for number in range(CALLS)]

@@ -89,7 +89,7 @@ def deployment(world: World) -> Iterator[Deployment]:
         made.close()
 
 
-def test_a_fault_of_the_requests_form_pauses_with_one_alarm_and_all_are_paid_once_it_is_gone(
+def test_unknown_parameter_pauses_with_one_alarm_until_fixed(
     deployment: Deployment,
 ) -> None:
     world = deployment.world
@@ -113,7 +113,7 @@ def test_a_fault_of_the_requests_form_pauses_with_one_alarm_and_all_are_paid_onc
     assert deployment.amounts() == [1_000, 1_000, 1_000]
 
 
-def test_a_lost_answer_before_such_a_fault_is_looked_up_and_never_paid_anew(deployment: Deployment) -> None:
+def test_lost_answer_before_unknown_parameter_is_paid_once(deployment: Deployment) -> None:
     world = deployment.world
     deployment.pay(1, "c")
     deployment.sandbox.add_fault({"reset": "after"}, match={"path_kind": "create", "nth": 1})
@@ -131,7 +131,7 @@ def test_a_lost_answer_before_such_a_fault_is_looked_up_and_never_paid_anew(depl
         (CHARGED_BACK, f"invalid_request_error: {CHARGED_BACK['message']}"),
     ],
 )
-def test_a_word_that_nobody_knows_goes_to_a_person_with_both_acts_and_moves_nothing(
+def test_unknown_refusal_needs_a_person_and_moves_nothing(
     deployment: Deployment, refuse: dict[str, Any], message: str
 ) -> None:
     world = deployment.world
@@ -156,7 +156,7 @@ def test_a_word_that_nobody_knows_goes_to_a_person_with_both_acts_and_moves_noth
     assert deployment.amounts() == [1_000]
 
 
-def test_a_word_that_nobody_knows_gives_the_credits_back_only_by_a_persons_word(deployment: Deployment) -> None:
+def test_credits_after_unknown_refusal_return_only_by_a_person(deployment: Deployment) -> None:
     world = deployment.world
     deployment.pay(1, "c")
     deployment.break_with({"status": 400, "code": "a_code_of_next_year"})
@@ -170,9 +170,7 @@ def test_a_word_that_nobody_knows_gives_the_credits_back_only_by_a_persons_word(
 
 @pytest.mark.parametrize("by_a_person", [True, False])
 @pytest.mark.parametrize("first", ["failed", "pending"])
-def test_an_empty_balance_told_as_a_failed_object_blocks_and_goes_on_after_a_top_up(
-    deployment: Deployment, first: str, by_a_person: bool
-) -> None:
+def test_object_failed_for_funds_blocks_until_a_top_up(deployment: Deployment, first: str, by_a_person: bool) -> None:
     world = deployment.world
     deployment.pay(1, "c")
     deployment.pay(2, "c")
@@ -200,7 +198,7 @@ def test_an_empty_balance_told_as_a_failed_object_blocks_and_goes_on_after_a_top
     assert deployment.amounts() == [1_000]
 
 
-def test_a_balance_that_stays_empty_is_tried_so_often_told_once_and_then_left_to_a_person(
+def test_balance_that_stays_empty_alarms_once_and_needs_a_person(
     deployment: Deployment,
 ) -> None:
     world = deployment.world
@@ -214,7 +212,7 @@ def test_a_balance_that_stays_empty_is_tried_so_often_told_once_and_then_left_to
     assert deployment.alarms() == ["leg_unfunded"]
 
 
-def test_a_refund_that_had_succeeded_and_fails_for_want_of_balance_comes_back_like_any_late_failure(
+def test_succeeded_refund_failing_for_funds_is_a_late_failure(
     deployment: Deployment,
 ) -> None:
     world = deployment.world

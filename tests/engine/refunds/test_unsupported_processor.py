@@ -76,7 +76,7 @@ def test_it_holds_up_nothing_else(world: World) -> None:
     }
 
 
-def test_a_worker_that_dies_over_it_leaves_it_to_a_person_all_the_same(world: World) -> None:
+def test_unsupported_processor_needs_a_person_after_worker_dies(world: World) -> None:
     world.pay(9, processor="paypal", processor_payment_id="PAYID-9")
     refund_id = world.withdraw(60)
     world.database.dies_after = 1
@@ -98,7 +98,7 @@ def test_a_later_version_that_serves_it_pays_on_retry(world: World) -> None:
     assert paypal.paid_minor() == 600
 
 
-def test_what_a_version_that_served_it_has_sent_is_never_taken_for_unsent(world: World) -> None:
+def test_unanswered_send_pays_once_across_downgrade_and_upgrade(world: World) -> None:
     """After a downgrade to a version without the adapter and an upgrade back there is one payment, at any time."""
     paypal = ScriptedProcessor("paypal")
     paypal.script("PAYID-9", "pays_silently")

@@ -43,7 +43,7 @@ def test_other_text_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("separator", [";", "|", "\t"])
 @pytest.mark.parametrize("text", FORMULAS)
-def test_no_cell_of_a_written_file_begins_a_formula_however_it_is_read(text: str, separator: str) -> None:
+def test_written_file_has_no_formula_cell_under_any_separator(text: str, separator: str) -> None:
     file = io.StringIO()
     csv.writer(file).writerow(["a", harmless(f'x{separator}{text}{separator}"y"'), "b"])
     for row in csv.reader(io.StringIO(file.getvalue(), newline=""), delimiter=separator):

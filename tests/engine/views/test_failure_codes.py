@@ -43,7 +43,7 @@ def of_a_call() -> list[tuple[str, Reply]]:
     return [*known, ("charge_already_refunded", AlreadyRefunded("no")), ("idempotency_key_conflict", KeyConflict("no"))]
 
 
-def test_every_code_of_a_refusal_has_an_explanation_that_suits_what_can_be_done() -> None:
+def test_every_refusal_code_has_advice_that_fits_allowed_actions() -> None:
     for code, reply in of_a_call():
         decision = answer(begun(), reply)
         if isinstance(reply, AlreadyRefunded):

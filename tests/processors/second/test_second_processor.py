@@ -125,7 +125,7 @@ def test_refund_is_paid_once_and_both_books_agree(shop: Shop) -> None:
     assert (report.agrees, report.processor_minor, report.ledger_minor) == (True, 1_250, 1_250)
 
 
-def test_lost_answer_is_found_in_the_list_and_the_key_is_not_sent_again(shop: Shop) -> None:
+def test_lost_answer_is_found_in_list_and_key_not_sent_again(shop: Shop) -> None:
     """The key lives an hour and the quiet window is six: a repeated key could arrive after it is forgotten."""
     refund_id, payment_id = shop.withdraw()
     shop.server.faults[payment_id].append("reset")

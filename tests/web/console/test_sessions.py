@@ -87,7 +87,7 @@ def test_only_a_persons_request_keeps_the_session_alive(web: Web) -> None:
     assert person.get("/").status_code == 303
 
 
-def test_form_sent_after_the_session_ended_does_nothing_and_leads_back(web: Web) -> None:
+def test_form_after_session_end_does_nothing_and_asks_to_sign_in(web: Web) -> None:
     person = visitor(web, "admin", "anna")
     form = form_on(person.get("/add-credits", customer="cust-1"), "/console/add-credits")
     person.cookies.clear()
