@@ -39,10 +39,12 @@ from refund_worker.domain.processor_replies import (
     Blocked,
     Busy,
     Found,
+    Misconfigured,
     RefundObject,
     Refused,
     Reply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectState, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
@@ -178,6 +180,27 @@ def test_posted_one_of_two_live_objects_stays_in_any_order() -> None:
     third = report(swapped, an_object("pending", name="re_3", attempt=None))
     assert third.postings == ()
     assert third.after.legs[0].processor_refund_id == "re_1"
+
+
+POLL_TROUBLE = [Misconfigured("not_found", "gone"), UnknownRefusal("odd", ""), Answered(an_object("in_review"))]
+
+
+@pytest.mark.parametrize("trouble", POLL_TROUBLE, ids=lambda reply: type(reply).__name__)
+def test_pending_refund_needs_no_person_once_a_poll_is_answered(trouble: Reply) -> None:
+    answered = Answered(an_object("pending"))
+    refund = answer(begun(), answered).after
+    for reply, status in ((trouble, RefundStatus.NEEDS_ATTENTION), (answered, RefundStatus.PENDING)):
+        at = refund.due_at or 0.0
+        refund = apply_reply(refund, "r-1", the_call(next_step(refund, at, POLICY)), reply, at, POLICY).after
+        assert refund.status is status
+    assert refund.legs[0].attention_code is None
+
+
+def test_answered_poll_does_not_hide_a_second_refund() -> None:
+    refund = answer(begun(), Answered(an_object("pending"))).after
+    twice = report(refund, an_object("pending", name="re_2", attempt=None)).after
+    again = report(twice, an_object("pending"), START + 9).after
+    assert again.failure_code == "refunded_twice"
 
 
 LATE = [NO_ANSWER, Refused("declined", "no"), Blocked("balance_insufficient", "not now"), Busy("rate_limit")]

@@ -280,6 +280,20 @@ DEFECTS = (
         ("tests/domain/test_manual_payment.py",),
     ),
     Defect(
+        "a refund needs a person although the processor answers well again",
+        DOMAIN + "refund_object.py",
+        "builder.update_leg(_without_poll_trouble(leg), ",
+        "builder.update_leg(leg, ",
+        ("tests/domain/test_refund_object.py",),
+    ),
+    Defect(
+        "an answered poll hides that a leg was refunded twice",
+        DOMAIN + "refund_object.py",
+        "leg.attention_code in (None, REFUNDED_TWICE, ANSWER_MISMATCH)",
+        "leg.attention_code in (None, ANSWER_MISMATCH)",
+        ("tests/domain/test_refund_object.py",),
+    ),
+    Defect(
         "a leg paid beside the one that replaced it passes unnoticed",
         DOMAIN + "refund_object.py",
         " or (best is not None and _is_paid_by_others(builder, leg))",

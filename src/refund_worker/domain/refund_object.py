@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from refund_worker.domain.credit_postings import post_after_all
 from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
+    ANSWER_MISMATCH,
     BLOCKED_TRIES,
     MANUAL_PREFIX,
     DecisionBuilder,
 )
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
 from refund_worker.domain.legs import (
-    clear_unreachable,
     credits_to_reverse,
     fresh_attempt,
     is_watched,
@@ -314,11 +314,18 @@ def _restore_zero_amount_legs(builder: DecisionBuilder) -> None:
 def _apply_repeat(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Apply a report that brings no new state: it still answers a poll or a call without an answer."""
     if leg.status in POLLED:
-        return builder.update_leg(clear_unreachable(leg), next_at=_next_poll(builder, leg), retry_count=0)
+        return builder.update_leg(_without_poll_trouble(leg), next_at=_next_poll(builder, leg), retry_count=0)
     if leg.status in AWAITING_ANSWER and refund_object.attempt in (None, leg.attempt):
         known = next(k for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id)
         return _apply_state(builder, leg, refund_object, known.state)
     return leg
+
+
+def _without_poll_trouble(leg: Leg) -> Leg:
+    """Clear what needed a person only because a poll was not answered well: it is answered well now."""
+    if leg.attention_code in (None, REFUNDED_TWICE, ANSWER_MISMATCH):
+        return leg
+    return replace(leg, attention_code=None, failure_code=None, failure_message=None)
 
 
 def _next_poll(builder: DecisionBuilder, leg: Leg) -> float:
