@@ -113,8 +113,11 @@ class KeyReused(Refusal):
 
     code, exit_code = "idempotency_key_reused", 5
 
-    def __init__(self, message: str, *, fields: tuple[str, ...]) -> None:
-        super().__init__(message, field=fields[0] if fields else None)
+    def __init__(self, key: str, fields: tuple[str, ...]) -> None:
+        differs = f"another value of {', '.join(fields)}" if fields else "another request"
+        super().__init__(
+            f"the idempotency key {key} was used before with {differs}", field=fields[0] if fields else None
+        )
         self.fields = fields
 
 

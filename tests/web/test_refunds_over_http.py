@@ -33,6 +33,7 @@ def test_the_same_key_with_another_body_is_refused_naming_the_fields(web: Web) -
     web.refund("k-1")
     answer = web.refund("k-1", credits=11, note="more")
     assert is_problem(answer, 422, "idempotency_key_reused")
+    assert "was used before with another value of " in answer.json()["detail"]
     assert answer.json()["fields"] == ["credits", "note"]
     assert len(web.call("GET", "/v1/refunds").json()["data"]) == 1
 

@@ -109,7 +109,7 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 def _report_usage(error: typer.TyperException, invocation: Invocation) -> int:
     where = getattr(getattr(error, "ctx", None), "command_path", "refund-worker")
-    message = plain(error.format_message()).rstrip(".")
+    message = plain(error.format_message()).replace(": Value error, ", ": ").rstrip(".")
     if hasattr(error, "possibilities"):  # the option is unknown
         message += " (put -- before an id that begins with a dash)"
     print_error(InvalidRequest(f"{message}: see {where} --help"), invocation.output)

@@ -25,10 +25,7 @@ def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, o
     """Raise `KeyReused` if the act that is stored under the key (`earlier`) differs from this one (`body`)."""
     different = tuple(name for name in body if body[name] != earlier.get(name))
     if different or body.keys() != earlier.keys():
-        raise KeyReused(
-            f"the idempotency key {key} was used before with another {', '.join(different) or 'request'}",
-            fields=different,
-        )
+        raise KeyReused(key, different)
 
 
 def run_again_once(context: Context, work: Callable[[Connection], T]) -> T:

@@ -204,10 +204,7 @@ def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str,
     earlier = json.loads(earlier_body)
     different = tuple(name for name in BODY_FIELDS if body[name] != earlier[name])
     if different:
-        raise KeyReused(
-            f"the idempotency key {request.idempotency_key} was used before with another {', '.join(different)}",
-            fields=different,
-        )
+        raise KeyReused(request.idempotency_key, different)
     return Accepted(refund_id, replayed=True)
 
 
