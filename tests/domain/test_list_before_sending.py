@@ -10,6 +10,7 @@ from tests.domain.builders import (
     POLICY,
     START,
     a_leg,
+    a_refund,
     an_object,
     answer,
     apply_reply,
@@ -20,7 +21,7 @@ from tests.domain.builders import (
     sent_again,
     the_call,
 )
-from tests.domain.outside import EMPTY, LATER, assert_stopped, blocked, list_read, listing, outside_refund
+from tests.domain.outside import EMPTY, LATER, assert_stopped, blocked, list_read, listing, outside_refund, retried
 
 from refund_worker.domain.decision import SendBlock
 from refund_worker.domain.next_step import next_step
@@ -28,6 +29,7 @@ from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import LookUp, Send
 from refund_worker.domain.processor_replies import (
     Busy,
+    Denied,
     Found,
     NotSent,
     SearchReply,
@@ -240,3 +242,62 @@ def test_list_with_object_failed_for_funds_sends_nothing_at_once() -> None:
     read = list_read(silent, Found((own,)), START + 100).after
     assert (read.legs[0].status, read.legs[0].attempt) == (LegStatus.BLOCKED, 2)
     assert read.due_at == START + 100 + POLICY.retry_max_seconds
+
+
+def test_clock_rollback_requires_a_look_up_before_a_repeat() -> None:
+    waiting = answer(begun(), Busy("rate_limit", 20)).after
+    call = the_call(next_step(waiting, START - 5_000, POLICY))
+    assert isinstance(call, LookUp)
+    assert call.before_sending
+
+
+def test_key_over_an_outside_refunded_payment_needs_a_look_up() -> None:
+    waiting = answer(begun(), Busy("rate_limit")).after
+    at = waiting.due_at or 0.0
+    assert isinstance(the_call(next_step(waiting, at, POLICY)), Send)
+    assert isinstance(the_call(next_step(waiting, at, POLICY, suspect={"pay1"})), LookUp)
+
+
+def test_same_key_is_repeated_after_the_quiet_window_too() -> None:
+    """A new key would forget what the old one still proves."""
+    silent = answer(begun(), Unanswered("timeout")).after
+    at = START + 1_100
+    assert at > START + POLICY.lease_seconds + POLICY.quiet_seconds
+    send = the_call(sent_again(due(silent, at), at))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1"
+
+
+def test_refused_credentials_require_a_look_up_before_a_repeat() -> None:
+    denied = answer(begun(), Denied("api_key_expired", "no")).after
+    soon = START + POLICY.lease_seconds / 2
+    assert isinstance(the_call(next_step(due(denied, soon), soon, POLICY)), LookUp)
+
+
+def test_first_attempt_is_looked_up_only_over_a_suspect_payment() -> None:
+    assert isinstance(the_call(next_step(a_refund(), START, POLICY, suspect={"pay9"})), Send)
+    refund = next_step(a_refund(), START, POLICY, suspect={"pay1"})
+    call = the_call(refund)
+    assert isinstance(call, LookUp)
+    stopped = apply_reply(
+        refund.after, "r-1", call, listing(outside_refund(at=START - 9_999)), START, POLICY, asked_at=START
+    )
+    assert_stopped(stopped, "re_x")
+    allowed = apply_reply(refund.after, "r-1", call, NOTHING, START, POLICY, asked_at=START).after
+    assert isinstance(the_call(next_step(allowed, START, POLICY, suspect={"pay1"})), Send)
+    silent = apply_reply(refund.after, "r-1", call, Unanswered("timeout"), START, POLICY, asked_at=START).after
+    assert silent.due_at is not None
+    assert silent.due_at > START
+    assert next_step(silent, START, POLICY, suspect={"pay1"}).calls == ()
+    # Nothing was sent under the first key: it is as good as new.
+    continued = found(retried(stopped.after), listing(outside_refund(at=START - 9_999)), LATER).after
+    send = the_call(next_step(continued, LATER, POLICY, suspect={"pay1"}))
+    assert isinstance(send, Send)
+    assert send.key == "r-1:1"
+
+
+def test_list_read_before_a_retry_allows_nothing() -> None:
+    refund = blocked()
+    held_back = {"status": LegStatus.WAITING, "attention_code": "payment_mismatch", "next_at": None, "listed_at": LATER}
+    leg = replace(refund.legs[0], attempt=2, sends=0, **held_back)
+    assert isinstance(the_call(next_step(retried(replace(refund, legs=(leg,))), LATER, POLICY)), LookUp)
