@@ -56,11 +56,7 @@ def leg_diagram() -> str:
         ]
     lines.append("    state reported_by_processor {")
     lines.append("        direction LR")
-    lines += [
-        f"        {to} : {to} ({_label(outcome)})"
-        for outcome, to in LEG_TABLE[min(LEG_TABLE)].items()
-        if outcome in reported
-    ]
+    lines += [_state(to, outcome) for outcome, to in LEG_TABLE[min(LEG_TABLE)].items() if outcome in reported]
     lines.append("    }")
     lines.append("    sending --> reported_by_processor")
     return "\n".join(lines)
