@@ -296,6 +296,6 @@ def test_no_proxy_is_trusted_by_default() -> None:
      ("127.0.0.1:80", 1), ("[::1]", 1), ("10.0.0.0/8 192.0.2.1", 1), ("010.0.0.1", 1)],
 )  # fmt: skip
 def test_invalid_network_is_refused_by_its_position(given: str, part: int) -> None:
-    with pytest.raises(BadSettings, match=rf"^REFUND_WORKER_TRUSTED_PROXIES: its part {part} is no") as caught:
+    with pytest.raises(BadSettings, match=rf"^REFUND_WORKER_TRUSTED_PROXIES: entry {part} is no") as caught:
         load_settings({"REFUND_WORKER_TRUSTED_PROXIES": given})
     assert given.strip() == "" or given not in str(caught.value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from http import HTTPStatus
+from typing import Any, ClassVar
 
 
 class RefundWorkerError(Exception):
@@ -179,3 +180,25 @@ class LostRace(RefundWorkerError):
     """A guarded write found another version than the one it had read: another process acted first."""
 
     code, status, retryable, exit_code = "lost_race", 409, True, 5
+
+
+def fields_of(error: RefundWorkerError) -> tuple[str, ...]:
+    """Return the names of the wrong fields of the request, in order."""
+    if isinstance(error, KeyReused):
+        return error.fields
+    return (error.field,) if error.field else ()
+
+
+def problem_object(
+    status: int, code: str, detail: str, *, retryable: bool = False, fields: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return a problem as RFC 9457 describes it; `fields` are the wrong fields, and `field` is the first of them."""
+    body = {
+        "type": f"urn:refund-worker:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+    }
+    return body | ({"field": fields[0], "fields": list(fields)} if fields else {})

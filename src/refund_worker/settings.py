@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Settings:
         key = self.stripe_api_key.get_secret_value() if self.stripe_api_key else ""
         if "_live_" in key and self.environment != "production":
-            raise ValueError("STRIPE_API_KEY is a live key: it starts only with REFUND_WORKER_ENVIRONMENT=production")
+            raise ValueError("STRIPE_API_KEY is a live key: it needs REFUND_WORKER_ENVIRONMENT=production")
         if "_live_" in key and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
         if self.notify_url is not None and self.notify_secret is None:
@@ -269,9 +269,9 @@ def _read_networks(text: str) -> tuple[Network, ...]:
             network = ip_network(part, strict=False)
         except ValueError:
             what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
-            raise ValueError(f"its part {number} is no network: {what}") from None
+            raise ValueError(f"entry {number} is not a network: write one {what}") from None
         if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
-            raise ValueError(f"its part {number} is not the first address of its network: write {network}")
+            raise ValueError(f"entry {number} is not the first address of its network: write {network}")
         found.append(network)
     return tuple(found)
 
@@ -333,7 +333,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             values[field[:-5]] = _read_secret(name, value)
         else:
             raise BadSettings(
-                f"{name} is not a setting of refund-worker: check its spelling, see `refund-worker config show`"
+                f"{name} is not a setting of refund-worker: correct its name, or remove it (see docs/configuration.md)"
             )
     both = [f for f in values if env.get(PREFIX + f.upper()) and PREFIX + f.upper() + "_FILE" in env]
     if both:

@@ -199,7 +199,7 @@ def test_full_withdrawal_takes_what_payments_in_one_currency_have() -> None:
 def test_used_up_currency_differs_from_one_never_paid_in(credits: int | None) -> None:
     used_up = a_payment(2, currency="EUR", credits_taken=100, money_taken=1_000)
     dollars = [a_payment(1), a_payment(3)]
-    with pytest.raises(NoRefundablePayment, match="payments in EUR have no room"):
+    with pytest.raises(NoRefundablePayment, match="payments in EUR have too little left"):
         take(replace(WITHDRAWAL, credits=credits, currency="EUR"), payments=[*dollars, used_up])
     with pytest.raises(CurrencyMismatch, match="no payment in EUR: there are USD"):
         take(replace(WITHDRAWAL, credits=credits, currency="EUR"), payments=dollars)

@@ -69,7 +69,7 @@ def test_refund_not_found_is_sent_only_if_list_proves_absence() -> None:
     assert status_of(not_found(policy_of(list_proves_absence=True), LATER)) is LegStatus.WAITING
     decision = not_found(policy_of(list_proves_absence=False), LATER)
     assert (decision.after.status, decision.after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "outcome_unknown")
-    assert "proves no absence" in (decision.after.failure_message or "")
+    assert "list may be incomplete" in (decision.after.failure_message or "")
 
 
 REFUSALS = [Refused("declined", "no"), Refused("too_much", "no", more_than_left=True), Blocked("balance_low", "empty")]

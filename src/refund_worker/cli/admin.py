@@ -144,8 +144,9 @@ def _add_processors(app: typer.Typer) -> None:
     def status(output: OutputOption = Output.TABLE) -> None:
         """Show the state of each processor.
 
-        The state is sending, paused by a person, open (paused by the program, which tries again by a timer) or stale
-        (the processor's recent refunds were not read). A wide terminal also shows the rate.
+        A state is sending, paused, open or stale. Nothing is sent to a paused processor until it is resumed. An open
+        one was stopped after a fault of our set-up, and is tried again every five minutes. A stale one waits until
+        its refunds are listed again. A wide terminal also shows the rate.
         """
         switches = _status()
         if output is Output.JSON:

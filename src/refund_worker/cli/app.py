@@ -30,9 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 internal error, 2 wrong usage or unreadable file (nothing stored), 3 request refused "
-    "or some rows rejected (the rest is stored), 4 not found, 5 conflict. Settings: refund-worker config show. "
-    "Example: refund-worker demo",
+    epilog="Exit codes: 0 done, 1 internal error or failed check, 2 wrong usage or unreadable file (nothing stored), "
+    "3 request refused or some rows rejected (the rest is stored), 4 not found, 5 conflict or differences found. "
+    "Settings: refund-worker config show. Example: refund-worker demo",
 )
 for part in (run, health, files, refunds, customers, failures, admin, notifications, audit, keys, users):
     part.add_to(app)

@@ -78,7 +78,7 @@ def examine() -> Iterator[Finding]:
     try:
         settings = runtime.settings()
     except RefundWorkerError as error:
-        yield Finding("settings", Verdict.FAIL, error.message, "correct or remove it")
+        yield Finding("settings", Verdict.FAIL, error.message, "correct or remove this setting")
         return
     variables = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
     yield Finding("settings", Verdict.OK, f"{settings.environment}, {variables} variables REFUND_WORKER_…")
@@ -209,7 +209,7 @@ def _is_set(secret: SecretStr | None) -> bool:
 def _stripe_key(settings: Settings) -> Finding:
     if not _is_set(settings.stripe_api_key):
         todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
-        return Finding("stripe key", Verdict.WARN, "not set: payments at stripe cannot be refunded", todo)
+        return Finding("stripe key", Verdict.WARN, "not set: nothing is sent to Stripe, and its refunds wait", todo)
     assert settings.stripe_api_key is not None
     try:
         require("stripe")

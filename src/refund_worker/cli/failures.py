@@ -80,7 +80,7 @@ def _add_retry(app: typer.Typer) -> None:
             str, typer.Argument(metavar="CODE", help="the failure code, as failures list shows it")
         ],
         expected: Annotated[
-            int, typer.Option("--expected", min=1, help="how many need attention, as failures list shows")
+            int, typer.Option("--expected", min=1, help="how many need attention, as failures list shows; 500 if more")
         ],
         reason: ReasonOption,
         output: OutputOption = Output.TABLE,

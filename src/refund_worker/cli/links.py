@@ -15,7 +15,8 @@ COLUMNS = (Column("user"), Column("identity"), Column("linked (UTC)"), Column("b
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the console user, active or disabled")]
 IdentityArgument = Annotated[
-    str, typer.Argument(metavar="IDENTITY", help="key:CLIENT/NAME, console/NAME or cli:NAME of the same person")
+    str,
+    typer.Argument(metavar="IDENTITY", help="key:CLIENT/NAME, console/NAME, cli:NAME or actor:NAME of the same person"),
 ]
 
 

@@ -48,7 +48,7 @@ def acting_user() -> str:
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for people or json for programs")]
 ClientOption = Annotated[str, typer.Option("--client", help="the client that owns the idempotency keys")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; kept in the timeline")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; kept in the audit trail")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
 
 

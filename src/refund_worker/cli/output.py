@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from refund_worker.errors import RefundWorkerError
+from refund_worker.errors import RefundWorkerError, fields_of, problem_object
 from refund_worker.redaction import to_redacted
 
 if TYPE_CHECKING:
@@ -160,16 +160,8 @@ def print_error(error: RefundWorkerError, output: Output) -> None:
 
 
 def problem(error: RefundWorkerError, message: str) -> Json:
-    """Return an error as the RFC 9457 problem object that the HTTP API would answer."""
-    result: Json = {
-        "type": "about:blank",
-        "title": error.code.replace("_", " "),
-        "status": error.status,
-        "detail": message,
-        "code": error.code,
-        "retryable": error.retryable,
-    }
-    return result | ({"field": error.field} if error.field else {})
+    """Return an error as the RFC 9457 problem object that the HTTP API answers."""
+    return problem_object(error.status, error.code, message, retryable=error.retryable, fields=fields_of(error))
 
 
 def print_line(line: str) -> None:

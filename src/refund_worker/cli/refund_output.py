@@ -93,7 +93,7 @@ def show_refund(refund: Refund, output: Output) -> None:
             ("reason", refund["reason"]),
             ("note", refund["note"]),
             ("requested by", f"{refund['actor']} ({refund['client']})"),
-            ("on behalf of", refund["requested_by"]),
+            ("stated requester", refund["requested_by"]),
             ("idempotency key", refund["idempotency_key"]),
             ("created", f"{moment(refund['created_at'])} UTC"),
             ("updated", f"{moment(refund['updated_at'])} UTC, version {refund['version']}"),

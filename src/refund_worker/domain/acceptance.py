@@ -109,7 +109,7 @@ def accept(
     _check_transaction(request, transaction)
     credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
-        raise InsufficientBalance(f"{credits} credits asked, {customer.available} available on the balance")
+        raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
     shares = _shares(request, credits, payments, allocation) if request.to is To.SOURCE else ()
     return Refund(
         refund_id=refund_id,
@@ -272,7 +272,7 @@ def _credits_of_balance(
 ) -> int:
     at_most = customer.payable_at_most
     if at_most == 0 or (request.credits is not None and request.credits > at_most):
-        raise ExceedsRefundable(f"{at_most} credits that were paid for are left to pay out")
+        raise ExceedsRefundable(f"only {at_most} credits can be paid out")
     asked = request.credits
     credits = asked if asked is not None else _all_credits(request, customer.payable, payments)
     if credits <= 0:
@@ -307,7 +307,7 @@ def _payments_to_use(
 ) -> list[RefundablePayment]:
     refundable = [p for p in payments if p.credits_left > 0]
     if sum(p.credits_left for p in refundable) < credits:
-        raise NoRefundablePayment(f"the customer's payments have no room for {credits} credits")
+        raise NoRefundablePayment(f"the customer's payments have too little left to refund {credits} credits")
     currencies = sorted({p.currency for p in refundable})
     if request.currency is None:
         if len(currencies) > 1:
@@ -319,7 +319,9 @@ def _payments_to_use(
         raise CurrencyMismatch(f"no payment in {request.currency}: there are {', '.join(currencies)}", field="currency")
     fitting = [p for p in refundable if p.currency == request.currency]
     if sum(p.credits_left for p in fitting) < credits:
-        raise NoRefundablePayment(f"the customer's payments in {request.currency} have no room for {credits} credits")
+        raise NoRefundablePayment(
+            f"the customer's payments in {request.currency} have too little left to refund {credits} credits"
+        )
     return fitting
 
 

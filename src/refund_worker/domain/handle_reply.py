@@ -393,7 +393,7 @@ def _why_unproved(leg: Leg, now: float, policy: Policy) -> str | None:
     if not leg.unanswered:
         return None
     if not key_lives(leg, now, policy):
-        return "nothing found after the key's life"
+        return "no refund was found, and the key is too old to be sent again"
     if not policy.rules_of(leg.processor).list_proves_absence:
-        return "nothing found, but this processor's list proves no absence"
+        return "no refund was found, but this processor's list may be incomplete"
     return None

@@ -85,7 +85,9 @@ def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits:
     """
     passes_at = usage.oldest.get(subject, refund.created_at) + limits.window_seconds
     wait = min(max(1, math.ceil(passes_at - refund.created_at)), math.ceil(limits.window_seconds))
-    return VelocityExceeded(f"{_named(subject)}: more than {most} in the window", retry_after_seconds=wait)
+    return VelocityExceeded(
+        f"{_named(subject)}: more than {most} within {limits.window_seconds:.0f} s", retry_after_seconds=wait
+    )
 
 
 def needs_approval(refund: Refund, usage: Usage, limits: Limits) -> bool:

@@ -131,8 +131,8 @@ def _refunded_elsewhere(facts: PaymentFacts, reading: PaymentReading) -> str:
     known = as_text(there - facts.outside_minor, reading.currency)
     left = as_text(max(0, facts.expected_minor - there), reading.currency)
     return (
-        f"the processor has refunded {as_text(there, reading.currency)} of the payment, our books know of {known}: "
-        f"{as_text(facts.outside_minor, reading.currency)} went back elsewhere, {left} is left there"
+        f"the processor has refunded {as_text(there, reading.currency)} of the payment, our ledger has {known}: "
+        f"{as_text(facts.outside_minor, reading.currency)} was refunded elsewhere, {left} can still be refunded"
     )
 
 
@@ -177,7 +177,7 @@ def _cut_down(builder: DecisionBuilder, leg: Leg, left_minor: int) -> Leg | None
     rest may have reached the customer already, so its credits are not returned automatically.
     """
     rest_minor = leg.amount_minor - left_minor
-    problem = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment is not there any more"
+    problem = f"nothing was sent: {as_text(rest_minor, leg.currency)} of the payment was already refunded"
     if left_minor == 0:
         hold_for_payment(builder, leg, REFUNDED_ELSEWHERE, problem)
         return None

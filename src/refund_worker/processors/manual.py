@@ -18,7 +18,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.processors.base import Capabilities, ProcessorEntry
 
-PAY_MANUALLY = Blocked("manual_processor", "pay it back by hand, then resolve with paid_manually and the reference")
+PAY_MANUALLY = Blocked("manual_processor", "pay it back manually, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
 
 

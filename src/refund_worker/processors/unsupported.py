@@ -38,8 +38,8 @@ class UnsupportedProcessor:
     def __init__(self, name: str, frozen: str = "") -> None:
         self.name = name
         self._was_sent = not _is_ours(frozen)
-        self._blocked = Blocked(UNKNOWN, f"this version can't pay over {name}: pay it back by hand, then resolve")
-        self._no_access = Misconfigured(UNKNOWN, f"this version can't ask {name}: look there")
+        self._blocked = Blocked(UNKNOWN, f"this version cannot pay over {name}: pay it back manually, then resolve")
+        self._no_access = Misconfigured(UNKNOWN, f"this version cannot read {name}: check the refund there")
 
     def freeze(self, order: RefundInstruction) -> str:
         """Return the manual payment to make, marked as never sent."""
@@ -61,7 +61,7 @@ class UnsupportedProcessor:
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """Return `PaymentUnreadable`."""
-        return PaymentUnreadable("this version can't ask there")
+        return PaymentUnreadable("this version cannot read it there")
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Return `Misconfigured`: the list cannot be read."""
@@ -83,7 +83,9 @@ class UnusablePayment(UnsupportedProcessor):
         self._blocked = Blocked(
             UNUSABLE, f"the payment was recorded under an id that {name} does not have: pay it back there, then resolve"
         )
-        self._no_access = Misconfigured(UNUSABLE, f"{name} can't be asked under the payment's recorded id: look there")
+        self._no_access = Misconfigured(
+            UNUSABLE, f"{name} cannot be asked under the payment's recorded id: check the refund there"
+        )
 
     def freeze(self, order: RefundInstruction) -> str:
         """Return the body without the payment's id: it may be a client secret."""

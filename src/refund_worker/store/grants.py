@@ -37,7 +37,7 @@ def _check(connection: Connection, role: str) -> None:
         raise NotFound(f"there is no role {role}: make it first, CREATE ROLE … LOGIN PASSWORD …")
     owns = "SELECT count(*) FROM pg_tables WHERE tableowner = :role AND schemaname = current_schema()"
     if found or connection.execute(text(owns), {"role": role}).scalar_one():
-        raise Conflict(f"{role} is a superuser or owns the tables: no right can be kept from it, take another role")
+        raise Conflict(f"{role} is a superuser or owns the tables: its rights cannot be limited, so use another role")
 
 
 def _statements(role: str, quote: Callable[[str], str]) -> list[str]:

@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from refund_worker.dangers import is_this_machine, without_port
 from refund_worker.engine.access.api_keys import Identity, authenticate
-from refund_worker.engine.access.permissions import Act, may
+from refund_worker.engine.access.permissions import Act, may, why_not
 from refund_worker.engine.context import Context
 from refund_worker.processors import registry
 from refund_worker.web.dependencies import AppState
@@ -134,7 +134,7 @@ async def guard(request: Request) -> None:
         return
     identity = await _identified(request)
     if isinstance(rule, Act) and not may(identity.role, rule):
-        raise Forbidden(f"the role {identity.role} may not do this")
+        raise Forbidden(why_not(identity.role, rule))
     request.state.identity = identity
 
 
@@ -172,7 +172,7 @@ def _checked_identity(context: Context, presented: str) -> Identity:
     with context.database.read() as connection:
         identity = authenticate(connection, presented)
     if identity is None:
-        raise Unauthenticated("the API key is not known, revoked or expired")
+        raise Unauthenticated("the API key is unknown, revoked or expired: use a valid key")
     return identity
 
 

@@ -15,7 +15,7 @@ from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import Identity
-from refund_worker.engine.access.permissions import ACT_OF, Act, may
+from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
 from refund_worker.engine.accounts import corrections
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
@@ -33,7 +33,7 @@ from refund_worker.web.problems import Forbidden
 def check(who: Identity, act: Act) -> None:
     """Check that the role of `who` may do `act`. Raises `Forbidden` otherwise."""
     if not may(who.role, act):
-        raise Forbidden(f"the role {who.role} may not do this")
+        raise Forbidden(why_not(who.role, act))
 
 
 def request_refund(context: Context, who: Identity, body: RefundSchema, *, idempotency_key: str) -> accept.Accepted:

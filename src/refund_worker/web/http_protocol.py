@@ -22,7 +22,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from refund_worker.web.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem, problem_fields
+from refund_worker.errors import problem_object
+from refund_worker.web.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +306,7 @@ async def _answer_crowded(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _raw_problem(status: int, code: str, detail: str) -> bytes:
     """Return a complete answer as bytes, for connections without a request that the application could answer."""
-    body = json.dumps(problem_fields(status, code, detail)).encode()
+    body = json.dumps(problem_object(status, code, detail)).encode()
     head = STATUS_LINE[HTTPStatus(status)] + (
         f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
     )

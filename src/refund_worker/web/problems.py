@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from refund_worker.errors import InvalidRequest, KeyReused, NotFound, RefundWorkerError, Refusal, VelocityExceeded
+from refund_worker.errors import (
+    InvalidRequest,
+    NotFound,
+    RefundWorkerError,
+    Refusal,
+    VelocityExceeded,
+    fields_of,
+    problem_object,
+)
 from refund_worker.redaction import to_redacted
 
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-INTERNAL = "an internal error occurred; nothing is known to be wrong with the request"
+INTERNAL = "an internal error occurred: repeat the request with the same idempotency key, and report it if it stays"
 
 
 class KeyMissing(Refusal):
@@ -86,33 +93,17 @@ class BadSignature(Refusal):
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def problem_fields(status: int, code: str, detail: str, *, retryable: bool = False) -> dict[str, Any]:
-    """Return the fields that every problem has."""
-    return {
-        "type": f"urn:refund-worker:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "retryable": retryable,
-    }
-
-
 def problem(
     status: int,
     code: str,
     detail: str,
     *,
     retryable: bool = False,
-    field: str | None = None,
     fields: tuple[str, ...] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return a problem as an answer; `field` is the wrong field, `fields` are all of them."""
-    body = problem_fields(status, code, detail, retryable=retryable)
-    named = fields or ((field,) if field else ())
-    if named:
-        body |= {"field": named[0], "fields": list(named)}
+    """Return a problem as an answer; `fields` are the wrong fields of the request."""
+    body = problem_object(status, code, detail, retryable=retryable, fields=fields)
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
 
 
@@ -132,8 +123,7 @@ def problem_of(error: RefundWorkerError) -> JSONResponse:
         error.code,
         error.message,
         retryable=error.retryable,
-        field=error.field,
-        fields=error.fields if isinstance(error, KeyReused) else (),
+        fields=fields_of(error),
         headers=headers,
     )
 

@@ -42,7 +42,7 @@ def check_signature(request: Request, secret: str) -> None:
     # Check the age last: the answer must not reveal whether an old signature was right.
     if abs(time.time() - at) > TOLERANCE_SECONDS:
         raise SignatureStale(
-            "the signature is too old or in the future: is a clock wrong, or was an old request sent again?"
+            "the signature is too old or in the future: check the clocks, and sign each request again before it is sent"
         )
     request.state.body_sha256 = sha256
 

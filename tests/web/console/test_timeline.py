@@ -33,7 +33,7 @@ SENT = {"last_sent_at": 1.0}
         (a_leg(status=LegStatus.PENDING, **SENT), ("on", "yes")),
         (a_leg(status=LegStatus.UNKNOWN, **SENT), ("part", "unknown")),
         (a_leg(status=LegStatus.BLOCKED, failure_code="outcome_unknown", **SENT), ("part", "unknown")),
-        (a_leg(status=LegStatus.BLOCKED, failure_code="balance_insufficient", **SENT), ("off", "refused for now")),
+        (a_leg(status=LegStatus.BLOCKED, failure_code="balance_insufficient", **SENT), ("off", "stopped")),
         (a_leg(status=LegStatus.WAITING, **SENT), ("off", "will be sent again")),
         (a_leg(status=LegStatus.FAILED, **SENT), ("off", "refused")),
     ],

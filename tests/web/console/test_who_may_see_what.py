@@ -111,7 +111,7 @@ def test_console_roles_do_exactly_what_the_table_allows(web: Web, role: ConsoleR
         answer = call_page(person, method, path, _fields(path, things) | {"token": token}, things)
         if role not in {LETTERS[letter] for letter in letters.strip("*")}:
             assert answer.status_code == 403, (method, path, text_of(answer))
-            assert f"Your role, {role}, may not do this" in text_of(answer), (method, path)
+            assert f"The role {role} may not do this" in text_of(answer), (method, path)
             assert everything(web) == before, (method, path)
         elif given == "long ago" and letters.endswith("*"):
             assert answer.status_code == 403, (method, path, text_of(answer))
@@ -195,4 +195,4 @@ def test_refused_user_sees_which_roles_may(web: Web) -> None:
     person = visitor(web, "support")
     assert "Approve (needs the role approver or admin)" in text_of(person.get(f"/refunds/{refund_id}"))
     refused = person.post(f"/refunds/{refund_id}/approve", {"token": token_of(person), "reason": "mine"})
-    assert "Your role, support, may not do this. Roles that may: approver, admin" in text_of(refused)
+    assert "The role support may not do this. Roles that may: approver, admin" in text_of(refused)

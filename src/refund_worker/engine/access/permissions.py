@@ -87,10 +87,11 @@ ACT_OF: Mapping[Action, Act] = {
 
 # Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
-    ConsoleRole.VIEWER: "sees everything and changes nothing",
-    ConsoleRole.SUPPORT: "sees everything; refunds credits, corrects balances, returns money, deletes entries",
-    ConsoleRole.OPERATOR: "does all that support does; retries and resolves refunds, pauses and resumes processors",
-    ConsoleRole.APPROVER: "sees everything; approves and rejects large refunds",
+    ConsoleRole.VIEWER: "sees all pages but Webhooks and Settings, and changes nothing",
+    ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
+    ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
+    "verifies the audit chain, sees Webhooks and Settings",
+    ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
     ConsoleRole.ADMIN: "does everything that the other roles do",
 }
 
@@ -102,6 +103,12 @@ def may(role: Role | ConsoleRole, act: Act) -> bool:
         return False
     # Decide by type: both kinds of role compare equal to their text.
     return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
+
+
+def why_not(role: Role | ConsoleRole, act: Act) -> str:
+    """Return the error text for a role that may not do `act`: it names the roles of the same kind that may."""
+    others = ", ".join(other for other in type(role) if may(other, act))
+    return f"the role {role} may not do this. Roles that may: {others or 'none'}"
 
 
 def users_who_may(act: Act) -> list[ConsoleRole]:

@@ -57,7 +57,7 @@ def entries(
     with seq, customer_id and actor). Raises `InvalidRequest` for a filter that this kind does not have.
     """
     if of not in TABLES:
-        raise InvalidRequest(f"there are entries of {', '.join(TABLES)}", field="of")
+        raise InvalidRequest(f"the value is one of {', '.join(TABLES)}", field="of")
     equal = {name: value for name, value in wanted.items() if value not in (None, "", False)}
     unknown = [name for name in equal if name not in FILTERS[of]]
     if unknown:

@@ -201,7 +201,8 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
     reason = (
         f"{len(unknown)} refunds of ours at {processor} are missing in this database, the newest is "
         f"{newest.processor_refund_id} for {newest.leg_id}: the database was restored from an older backup, "
-        "or a copy of it sends too"
+        "or a copy of it sends too. Do not resume before you have followed the section Restore of the operations "
+        "page: the missing refunds could be paid twice"
     )
     log.error("alarm: nothing more is sent to %s: %s", processor, reason)
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)

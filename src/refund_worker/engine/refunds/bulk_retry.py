@@ -88,7 +88,10 @@ def retry_all(
             return Retried(*json.loads(earlier["result_id"])), ()
         still = [refund for refund in found if refund.status is RefundStatus.NEEDS_ATTENTION]
         if len(still) != expected or mark not in (None, stuck.mark):
-            raise SetChanged(f"you saw {expected} refunds, now there are {len(still)}: check the list, then retry")
+            most = f" (at most {PRESS_MAX} are retried at once)" if len(still) == PRESS_MAX else ""
+            raise SetChanged(
+                f"you saw {expected} refunds, now there are {len(still)}{most}: check the list, then retry"
+            )
         decisions = [
             apply_action(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
             for refund in still

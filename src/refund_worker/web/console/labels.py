@@ -20,8 +20,8 @@ STATUS_LABELS: Mapping[str, str] = {
     # of legs
     "planned": "planned",
     "waiting": "waiting to send again",
-    "unknown": "no answer yet",
-    "blocked": "refused for now",
+    "unknown": "result unknown",
+    "blocked": "stopped",
     "requires_action": "waits for the customer",
 }
 
@@ -55,7 +55,7 @@ ACTION_LABELS: Mapping[str, tuple[str, str]] = {
         "Releases the refund: credits are posted and the money is sent. Its requester cannot approve it.",
     ),
     "reject": ("Reject", "Ends the refund for good. Everything it reserved is released; no money moves."),
-    "cancel": ("Cancel", "Ends the refund before anything is sent. Everything it reserved is released."),
+    "cancel": ("Cancel", "Ends the refund while it is queued or awaits approval. Everything it reserved is released."),
     "retry": (
         "Retry",
         "Asks the processor first whether a refund exists. A new attempt is made only if there is none.",
@@ -69,10 +69,16 @@ EVENT_LABELS: Mapping[str, str] = {
     "retry_requested": "Retry requested",
     "leg_replaced": "Another payment is used instead",
     "processor_contradicts": "The processor reports a different result",
-    "posted_after_all": "Posted after all: the processor has this refund",
+    "posted_after_all": "Ledger entries posted late: the processor already has this refund",
     "paid_by_hand_stands": "Failed at the processor; the manual payment still counts",
-    "quiet_begins_anew": "Checked late: the quiet window starts again",
+    "quiet_begins_anew": "Checked late: the wait for a delayed refund starts again",
     "answer_mismatch": "The answer does not match the request",
+    "payment_mismatch": "The payment differs from its record",
+    "payment_not_read": "The processor did not show the payment",
+    "payment_not_found": "The processor does not know the payment",
+    "refunded_elsewhere": "The payment was refunded outside this program",
+    "refunded_twice": "The processor shows two refunds",
+    "charge_disputed": "The payment is disputed",
     "clock_went_back": "The database clock moved back",
     "unknown_status": "Unknown status at the processor",
     "internal_error": "Internal error in this program",
@@ -95,7 +101,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "leg_object_failed": "Failed at the processor",
     "leg_object_canceled": "Canceled at the processor",
     "leg_refused": "Refused for good",
-    "leg_blocked": "Refused for now; no refund was made",
+    "leg_blocked": "Stopped until the cause is gone or a person decides",
     "leg_unfunded": "Failed for lack of funds; will be tried again",
     "leg_not_executed": "Not executed; will be sent again",
     "leg_silence": "Result unknown: checked before any new attempt",
@@ -130,6 +136,14 @@ OUTCOME_LABELS: Mapping[str, str] = {
     "KeyConflict": "the key was used with another request",
 }
 
+# Result of a webhook event, by the stored text.
+WEBHOOK_RESULT_LABELS: Mapping[str, str] = {
+    "taken in": "processed",
+    "unknown refund: left to reconciliation": "the refund is unknown here: reconciliation checks it",
+    "this program broke on it: left to polling": "internal error: the next poll finds the change",
+    "the processor did not answer: left to polling": "the processor did not answer: the next poll finds the change",
+}
+
 # Failure codes whose message this program writes; the message of any other code is the processor's.
 OUR_CODES = frozenset(
     {
@@ -138,6 +152,7 @@ OUR_CODES = frozenset(
         "refunded_elsewhere",
         "refunded_twice",
         "answer_mismatch",
+        "payment_mismatch",
         "processor_unknown",
         "payment_id_unusable",
         "manual_processor",

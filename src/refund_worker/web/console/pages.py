@@ -29,6 +29,7 @@ from refund_worker.web.console.labels import (
     KIND_LABELS,
     STATUS_LABELS,
     STATUS_TONES,
+    WEBHOOK_RESULT_LABELS,
     Done,
     message_label,
 )
@@ -168,6 +169,7 @@ _environment.globals.update(
     kind_labels=KIND_LABELS,
     action_labels=ACTION_LABELS,
     event_labels=EVENT_LABELS,
+    webhook_result_labels=WEBHOOK_RESULT_LABELS,
     message_label=message_label,
 )
 

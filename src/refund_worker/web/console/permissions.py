@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.access import console_users, permissions
 from refund_worker.engine.access.console_users import ConsoleSession
-from refund_worker.engine.access.permissions import Act, users_who_may
+from refund_worker.engine.access.permissions import Act
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
@@ -146,8 +146,7 @@ async def console_guard(request: Request) -> None:
     request.state.session = session
     request.state.identity = session.identity
     if not permissions.may(session.identity.role, rule):
-        others = ", ".join(users_who_may(rule))
-        raise Forbidden(f"your role, {session.identity.role}, may not do this. Roles that may: {others}")
+        raise Forbidden(permissions.why_not(session.identity.role, rule))
     _refuse_nul(request)
     if request.method == "POST":
         form = request.state.form

@@ -71,7 +71,7 @@ def _sent(refund: Refund) -> tuple[str, str]:
 
 def _refused(statuses: set[LegStatus]) -> str:
     if LegStatus.BLOCKED in statuses:
-        return "refused for now"
+        return "stopped"
     return "will be sent again" if LegStatus.WAITING in statuses else "refused"
 
 
