@@ -203,7 +203,7 @@ def test_send_that_never_began_needs_no_list() -> None:
     """The send gets no slot, again and again: the rate limit allows one call, not two."""
     refund, at = begun(), START
     for _ in range(3):
-        refund = answer(refund, NotSent("its turn did not come", begun=False), at + 30).after
+        refund = answer(refund, NotSent("its turn did not come", attempted=False), at + 30).after
         at += 500
         decision = next_step(due(refund, at), at, POLICY)
         send = the_call(decision)
@@ -214,14 +214,14 @@ def test_send_that_never_began_needs_no_list() -> None:
     refund = answer(refund, Busy("rate_limit"), at + 1).after
     late = at + POLICY.lease_seconds
     again = sent_again(due(refund, late), late).after
-    refund = answer(again, NotSent("its turn did not come", begun=False), late + 1).after
+    refund = answer(again, NotSent("its turn did not come", attempted=False), late + 1).after
     assert isinstance(the_call(next_step(due(refund, late + 500), late + 500, POLICY)), LookUp), "it was sent once"
 
 
 def test_unanswered_send_is_kept_if_the_next_one_never_began() -> None:
     silent = answer(begun(), Unanswered("timeout")).after
     again = next_step(due(silent, START + 10), START + 10, POLICY).after
-    reported = answer(again, NotSent("paused", begun=False), START + 11).after.legs[0]
+    reported = answer(again, NotSent("paused", attempted=False), START + 11).after.legs[0]
     assert (reported.status, reported.unanswered, reported.last_sent_at) == (LegStatus.UNKNOWN, True, START + 10)
 
 
@@ -229,7 +229,7 @@ def test_list_is_read_after_a_repeat_that_never_began() -> None:
     """Otherwise a repeat that gets no slot, again and again, would put off the list for hours."""
     silent = answer(begun(), Unanswered("timeout")).after
     again = next_step(due(silent, START + 10), START + 10, POLICY).after
-    reported = answer(again, NotSent("its turn did not come", begun=False), START + 11).after
+    reported = answer(again, NotSent("its turn did not come", attempted=False), START + 11).after
     call = the_call(next_step(due(reported, START + 20), START + 20, POLICY))
     assert isinstance(call, LookUp)
     assert call.before_sending

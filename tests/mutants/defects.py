@@ -741,7 +741,7 @@ DEFECTS = (
     Defect(
         "elsewhere: a send that was never begun counts as one",
         DOMAIN + "handle_reply.py",
-        "leg if begun else _without_unbegun_send(leg)",
+        "leg if attempted else _without_untried_send(leg)",
         "leg",
         ELSEWHERE,
     ),
@@ -2008,7 +2008,7 @@ DEFECTS = (
     Defect(
         "the simulation sees a failed connection taken for a refusal for good",
         DOMAIN + "handle_reply.py",
-        "_retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)",
+        "_retry_unexecuted(builder, leg if attempted else _without_untried_send(leg), reason, None, counts=attempted)",
         '_handle_refusal(builder, leg, "refused", "not_sent", reason)',
         SCHEDULES,
     ),

@@ -141,8 +141,8 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
             _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
         case Busy(code=code, retry_after_seconds=seconds):
             _retry_unexecuted(builder, leg, code, seconds)
-        case NotSent(reason=reason, begun=begun):
-            _retry_unexecuted(builder, leg if begun else _without_unbegun_send(leg), reason, None, counts=begun)
+        case NotSent(reason=reason, attempted=attempted):
+            _retry_unexecuted(builder, leg if attempted else _without_untried_send(leg), reason, None, counts=attempted)
         case Denied():
             _wait_for_access(builder, replace(leg, held=True), reply)
         case _:
@@ -182,15 +182,15 @@ def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None
 
 def _was_asked(reply: Answer) -> bool:
     """Return True if the call began: only then is the missing result a sign that the processor cannot be reached."""
-    return not isinstance(reply, NotSent) or reply.begun
+    return not isinstance(reply, NotSent) or reply.attempted
 
 
 def _attention_without_answer(leg: Leg) -> str | None:
     return leg.attention_code or (UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
 
 
-def _without_unbegun_send(leg: Leg) -> Leg:
-    """Undo a send that was recorded and not begun. A first send never happened.
+def _without_untried_send(leg: Leg) -> Leg:
+    """Undo a send that was recorded and not attempted. A first send never happened.
 
     A later one leaves the time of its intent, so the list is read before the next: others may have paid meanwhile.
     """

@@ -90,11 +90,11 @@ class Busy:
 class NotSent:
     """Proof that nothing was executed: no connection was made, so no byte of the request left.
 
-    `begun` is False if the call was not even tried (it got no slot): that says nothing about the processor.
+    `attempted` is False if the call was not even tried (it got no slot): that says nothing about the processor.
     """
 
     reason: str
-    begun: bool = True
+    attempted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from refund_worker.store.processors import ALL
 
 
 @pytest.mark.parametrize("paused", ["stripe", ALL])
-@pytest.mark.parametrize("first", [None, NotSent("paused while it waited for its turn", begun=False)])
+@pytest.mark.parametrize("first", [None, NotSent("paused while it waited for its turn", attempted=False)])
 def test_dashboard_refund_before_a_pause_ends_is_not_paid_again(
     world: World, paused: str, first: NotSent | None
 ) -> None:

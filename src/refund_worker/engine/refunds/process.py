@@ -256,10 +256,10 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     slot = reading_slot(name) if isinstance(question.call, Verify) else name
     has_slot = await _has_slot(context, slot, began)
     if has_slot and isinstance(question.call, Send) and switch.stops(name):
-        return NotSent(f"not sent: {name} was paused while this call waited", begun=False)
+        return NotSent(f"not sent: {name} was paused while this call waited", attempted=False)
     # Check the deadline last: reading the switch takes time too, and a worker may be frozen in it for any time.
     if not has_slot or _seconds_left(context, began) <= 0:
-        return NotSent("not sent: no slot was free within the lease", begun=False)
+        return NotSent("not sent: no slot was free within the lease", attempted=False)
     return await call_safely(context, name, _call(processor, question))
 
 

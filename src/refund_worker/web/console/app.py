@@ -100,13 +100,13 @@ def _install(app: FastAPI) -> None:
     async def sign_in(request: Request, error: SignInNeeded) -> Response:
         if request.method == "POST":
             # The input of the form is lost with the session, but its page can be opened again after signing in.
-            return Page(request).go("/sign-in", next=came_from(request), done="ended")
+            return Page(request).redirect("/sign-in", next=came_from(request), done="ended")
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return Page(request).go("/sign-in", next=wanted)
+        return Page(request).redirect("/sign-in", next=wanted)
 
     @app.exception_handler(PasswordNeeded)
     async def confirm(request: Request, error: PasswordNeeded) -> HTMLResponse:
-        return Page(request).show("confirm.html", 403, fields=Page(request).form, why=error.why)
+        return Page(request).render("confirm.html", 403, fields=Page(request).form, why=error.why)
 
     @app.exception_handler(RefundWorkerError)
     async def ours(request: Request, error: RefundWorkerError) -> HTMLResponse:
@@ -148,4 +148,4 @@ def came_from(request: Request) -> str | None:
 
 
 def _error(request: Request, status: int, code: str, message: str) -> HTMLResponse:
-    return Page(request).show("error.html", status, code=code, message=sentence(message), status_code=status)
+    return Page(request).render("error.html", status, code=code, message=sentence(message), status_code=status)

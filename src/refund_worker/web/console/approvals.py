@@ -22,4 +22,4 @@ def approvals(page: ThePage) -> HTMLResponse:
     with page.context.database.read() as connection:
         found = api_objects.list_refunds(connection, wanted)
         why_not = why_not_approve(connection, page.identity.actor, {refund["actor"] for refund in found["data"]})
-    return page.show("approvals.html", found=found, why_not=why_not)
+    return page.render("approvals.html", found=found, why_not=why_not)

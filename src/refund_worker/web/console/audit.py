@@ -48,11 +48,11 @@ def show_audit(
     values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}
     # A finding in these tables names the row itself; its number is the number of a snapshot.
     values["covered"] = {*COVERED, LINKS}
-    return page.show("audit.html", 422 if error else 200, error=error, **values)
+    return page.render("audit.html", 422 if error else 200, error=error, **values)
 
 
 @router.post("/audit/verify")
 def verify_latest(page: ThePage) -> RedirectResponse:
     """Verify the latest rows against their seals; record and show the result."""
     report = verify_audit(page.context, page.identity, latest=LATEST_SEALS)
-    return page.go("/audit", done="verified" if report.whole else "differs")
+    return page.redirect("/audit", done="verified" if report.whole else "differs")

@@ -28,7 +28,7 @@ def list_batches(page: ThePage, starting_after: ShortText | None = None) -> HTML
         found = batches.latest_batches(connection, limit=PAGE + 1, client=page.identity.sees, after=starting_after)
         rows = [dict(row) | {"status": status_of(row, now)} for row in found]
     more = rows[PAGE - 1]["batch_id"] if len(rows) > PAGE else None
-    return page.show("batches.html", rows=rows[:PAGE], more=more)
+    return page.render("batches.html", rows=rows[:PAGE], more=more)
 
 
 @router.get("/batches/{batch_id}")
@@ -55,4 +55,4 @@ def one_batch(page: ThePage, batch_id: str, status: ShortText = "") -> HTMLRespo
         "total": sum(counts.values()),
         "finished": sum(count for status, count in counts.items() if status in FINAL),
     }
-    return page.show("batch.html", **values)
+    return page.render("batch.html", **values)

@@ -95,7 +95,7 @@ def show_figures(page: ThePage) -> HTMLResponse:
         "causes": causes,
         "longest": max([count for *_, count in causes], default=0),
     }
-    return page.show("figures.html", **values)
+    return page.render("figures.html", **values)
 
 
 def _day(at: float) -> str:

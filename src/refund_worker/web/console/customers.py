@@ -35,20 +35,20 @@ def manage_customers(page: ThePage, q: SearchText = "", after: SearchText | None
     """List the customers by id; the plus button opens the form that corrects the balance."""
     with page.context.database.read() as connection:
         rows = console_queries.customers_like(connection, q.strip(), limit=PAGE, after=after)
-    return page.show("customers.html", q=q, rows=rows[:PAGE], more=rows[PAGE - 1] if len(rows) > PAGE else None)
+    return page.render("customers.html", q=q, rows=rows[:PAGE], more=rows[PAGE - 1] if len(rows) > PAGE else None)
 
 
 @router.get("/customer")
 def one_customer(page: ThePage, id: SearchText = "") -> Response:
     """Show one customer: balance, payments, corrections and refunds."""
     if not id:
-        return page.go("/customers")
+        return page.redirect("/customers")
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id)
         paid = console_queries.latest_payments(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
-    return page.show("customer.html", customer=customer, payments=paid, refunds=found)
+    return page.render("customer.html", customer=customer, payments=paid, refunds=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def transactions(
         lines = _lines(connection, found[:PAGE])
     more = found[PAGE - 1] if len(found) > PAGE else None
     shown: Json = {"lines": lines, "more": more, "customer": customer, "account": account, "waiting": waiting}
-    return page.show("transactions.html", 404 if customer and account is None else 200, **shown)
+    return page.render("transactions.html", 404 if customer and account is None else 200, **shown)
 
 
 def _lines(connection: Connection, entries: Collection[RowMapping]) -> list[Line]:
@@ -133,7 +133,7 @@ def _line(
 def ask_to_delete(page: ThePage, id: SearchText = "") -> Response:
     """Show the effect of Delete, or why it is not possible."""
     if not id:
-        return page.go("/transactions")
+        return page.redirect("/transactions")
     return _delete_page(page, id)
 
 
@@ -149,7 +149,7 @@ def delete_transaction(page: ThePage) -> Response:
         raise
     except RefundWorkerError as error:
         return _delete_page(page, id, error)
-    return page.go("/transactions", customer=entry["customer_id"], done="deleted")
+    return page.redirect("/transactions", customer=entry["customer_id"], done="deleted")
 
 
 def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
@@ -160,7 +160,7 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
         (line,) = _lines(connection, [entry])
         account = accounts.find_customer(connection, entry["customer_id"])
     values: Json = {"line": line, "account": account, "reason": page.form.get("reason", ""), "error": error}
-    return page.show("delete_transaction.html", error.status if error else 200, **values)
+    return page.render("delete_transaction.html", error.status if error else 200, **values)
 
 
 # --- Add credits to customer's account -------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def _delete_page(page: Page, id: str, error: RefundWorkerError | None = None) ->
 def ask_to_add_credits(page: ThePage, customer: SearchText = "") -> Response:
     """Show the form with the balance and the recent corrections."""
     if not customer:
-        return page.go("/customers")
+        return page.redirect("/customers")
     return _credits_page(page, {"customer": customer})
 
 
@@ -193,7 +193,7 @@ def add_credits(page: ThePage) -> Response:
         raise
     except RefundWorkerError as error:
         return _credits_page(page, form, error)
-    return page.go("/add-credits", customer=form["customer"], done="corrected")
+    return page.redirect("/add-credits", customer=form["customer"], done="corrected")
 
 
 def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
@@ -211,7 +211,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         "request_id": form_id(form, error),
         "error": error,
     }
-    return page.show("add_credits.html", error.status if error else 200, **values)
+    return page.render("add_credits.html", error.status if error else 200, **values)
 
 
 # --- Return money through the paying system --------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 def ask_to_return_money(page: ThePage, id: SearchText = "", currency: SearchText = "") -> Response:
     """Show the payments that the money of a negative correction would go back through."""
     if not id:
-        return page.go("/transactions")
+        return page.redirect("/transactions")
     return _money_page(page, {"id": id, "currency": currency})
 
 
@@ -243,7 +243,7 @@ def return_money(page: ThePage) -> Response:
         refund_id = ask(page, fields)
     except RefundWorkerError as error:
         return _money_page(page, form, error)
-    return page.go(f"/refunds/{refund_id}", done=accepted(page, refund_id))
+    return page.redirect(f"/refunds/{refund_id}", done=accepted(page, refund_id))
 
 
 def _correction(page: Page, transaction_id: str) -> RowMapping:
@@ -273,4 +273,4 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         "request_id": form_id(form, error),
         "error": error,
     }
-    return page.show("return_money.html", error.status if error else 200, **values)
+    return page.render("return_money.html", error.status if error else 200, **values)

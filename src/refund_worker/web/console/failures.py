@@ -34,7 +34,7 @@ def show_failures(page: ThePage) -> HTMLResponse:
         refused = refused_requests(connection, REFUSED)
     # Causes that a person can act on come first; the sort is stable, so the most frequent stay first in each part.
     groups.sort(key=lambda group: not group["needs_attention"])
-    return page.show("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
+    return page.render("failures.html", groups=groups, refused=refused, failed_at_most=FAILED_AT_MOST)
 
 
 @router.get("/failures/retry")
@@ -61,7 +61,7 @@ def retry(page: ThePage) -> Response:
     except RefundWorkerError as error:
         return _retry_page(page, code, error)
     bounds = {"first": retried.first_event, "last": retried.last_event, "by": page.identity.actor}
-    return page.go("/failures/watch", **bounds)
+    return page.redirect("/failures/watch", **bounds)
 
 
 def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -> HTMLResponse:
@@ -71,7 +71,7 @@ def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -
         group = next((g for g in failures(connection, failed_at_most=0) if g["failure_code"] == (code or None)), None)
     values: Json = {"code": code, "stuck": stuck, "shown": [api_objects.refund_view(r) for r in shown], "group": group}
     values |= {"request_id": new_request_id(), "reason": page.form.get("reason", "")}
-    return page.show("retry.html", error.status if error else 200, error=error, **values)
+    return page.render("retry.html", error.status if error else 200, error=error, **values)
 
 
 @router.get("/failures/watch")
@@ -83,4 +83,4 @@ def watch(page: ThePage, first: RowNumber, last: RowNumber, by: ShortText) -> HT
         counts = console_queries.statuses_of(connection, ids)
         found = [api_objects.refund_view(refund) for refund in refunds.load(connection, ids)]
     finished = sum(count for status, count in counts.items() if status in FINAL)
-    return page.show("watch.html", counts=counts, refunds=found, finished=finished, by=by)
+    return page.render("watch.html", counts=counts, refunds=found, finished=finished, by=by)

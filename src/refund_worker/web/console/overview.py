@@ -33,7 +33,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "groups": failures(connection, failed_at_most=0),
             "paused": [switch for switch in stored_switches(connection, page.context) if switch["paused"]],
         }
-    return page.show("overview.html", **values)
+    return page.render("overview.html", **values)
 
 
 @router.get("/webhooks")
@@ -42,16 +42,16 @@ def webhooks(page: ThePage) -> HTMLResponse:
     with page.context.database.read() as connection:
         rows = console_queries.latest_events(connection, LATEST)
         waiting = metrics.count_waiting_events(connection)
-    return page.show("webhooks.html", rows=rows, waiting=waiting)
+    return page.render("webhooks.html", rows=rows, waiting=waiting)
 
 
 @router.get("/settings")
 def settings(page: ThePage) -> HTMLResponse:
     """Show every setting, with secrets hidden."""
-    return page.show("settings.html", settings=page.settings.redacted())
+    return page.render("settings.html", settings=page.settings.redacted())
 
 
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
     """Show the staff's two procedures, the roles, and the meaning of every failure code."""
-    return page.show("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())
+    return page.render("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())

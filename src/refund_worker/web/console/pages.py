@@ -195,7 +195,7 @@ class Page:
         """Return True if the signed-in user may use this route."""
         return may(self.session, method, path)
 
-    def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def render(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Return the rendered page; on top a message of `DONE` if the address names one for this page."""
         path = self.request.url.path.removeprefix(PREFIX) or "/"
         shared: dict[str, Any] = {
@@ -217,7 +217,7 @@ class Page:
         route = self.request.scope.get("route")
         return done if done and route is not None and route.path_format == done.page else None
 
-    def go(self, path: str, **query: object) -> RedirectResponse:
+    def redirect(self, path: str, **query: object) -> RedirectResponse:
         """Redirect with 303 after a form, so that a reload of the next page does not send the form again."""
         return RedirectResponse(link(path, **query), 303, headers=HEADERS)
 

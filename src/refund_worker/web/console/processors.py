@@ -33,7 +33,7 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
         found = switches(connection, page.context, others=counts, rates=registry.rates(page.settings))
     values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
-    return page.show("processors.html", error.status if error else 200, error=error, **values)
+    return page.render("processors.html", error.status if error else 200, error=error, **values)
 
 
 @router.post("/processors/pause", response_model=None)
@@ -59,7 +59,7 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
         raise
     except RefundWorkerError as error:
         return _processors_page(page, error)
-    return page.go("/processors", done=done)
+    return page.redirect("/processors", done=done)
 
 
 def _known(page: Page, name: str) -> str:

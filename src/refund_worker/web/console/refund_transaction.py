@@ -36,7 +36,7 @@ def refund_panel(
 ) -> Response:
     """Show the panel with a preview; without `credits`, for everything that is left to refund."""
     if not id:
-        return page.go("/transactions")
+        return page.redirect("/transactions")
     amount = {} if credits is None else {"credits": credits}
     return _panel(page, {"id": id, "to": to, "currency": currency} | amount)
 
@@ -44,7 +44,7 @@ def refund_panel(
 @router.get("/refund-transaction/preview")
 def back_to_panel(page: ThePage, id: SearchText = "") -> Response:
     """Redirect a preview's address that was opened again to the panel, since the form's input is not in it."""
-    return page.go("/refund-transaction", id=id)
+    return page.redirect("/refund-transaction", id=id)
 
 
 @router.post("/refund-transaction/preview")
@@ -79,8 +79,8 @@ def refund_transaction(page: ThePage) -> Response:
     except RefundWorkerError as error:
         return _panel(page, form, error)
     if fields["to"] == To.BALANCE:
-        return page.go("/transactions", customer=entry["customer_id"], done="refunded")
-    return page.go(f"/refunds/{refund_id}", done=accepted(page, refund_id))
+        return page.redirect("/transactions", customer=entry["customer_id"], done="refunded")
+    return page.redirect(f"/refunds/{refund_id}", done=accepted(page, refund_id))
 
 
 def _check_as_seen(form: Mapping[str, str], left: int) -> None:
@@ -158,7 +158,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
         "note": form.get("note", ""),
         "error": error,
     }
-    return page.show("refund_transaction.html", error.status if error else 200, **values)
+    return page.render("refund_transaction.html", error.status if error else 200, **values)
 
 
 def _earlier(connection: Connection, page: Page, entry: RowMapping) -> list[Json]:

@@ -86,7 +86,7 @@ def list_refunds(page: ThePage, chosen: Chosen, starting_after: SearchText | Non
     except InvalidRequest as wrong:
         error = wrong
     shown: Json = {"found": found, "chosen": chosen, "groups": GROUPS, "statuses": list(RefundStatus)}
-    return page.show("refunds.html", 422 if error else 200, error=error, **shown)
+    return page.render("refunds.html", 422 if error else 200, error=error, **shown)
 
 
 @router.get("/refunds.csv")
@@ -160,7 +160,7 @@ def _retry_page(
         "reason": form.get("reason", ""),
         "error": error,
     }
-    return page.show("retry_one.html", error.status if error else 200, **values)
+    return page.render("retry_one.html", error.status if error else 200, **values)
 
 
 @router.get("/refunds/{refund_id}")
@@ -199,7 +199,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "request_id": new_request_id(),
         "error": error,
     }
-    return page.show("refund.html", error.status if error else 200, **values)
+    return page.render("refund.html", error.status if error else 200, **values)
 
 
 def _add_act(action: Action) -> None:
@@ -233,7 +233,7 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
         if action is Action.RETRY:
             return _retry_page(page, refund_id, form, error)
         return _refund_page(page, refund_id, error)
-    return page.go(f"/refunds/{refund_id}", done=str(action))
+    return page.redirect(f"/refunds/{refund_id}", done=str(action))
 
 
 def _reference(form: Mapping[str, str], reason: str) -> str | None:

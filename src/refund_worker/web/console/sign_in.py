@@ -64,7 +64,7 @@ def sign_out(page: ThePage) -> RedirectResponse:
     """End the session in the database and delete its cookie."""
     assert page.session is not None
     console_users.sign_out(page.context, page.session)
-    answer = page.go("/sign-in", done="signed_out")
+    answer = page.redirect("/sign-in", done="signed_out")
     answer.delete_cookie(cookie_name(page.request), secure=is_secure(page.request), httponly=True, samesite="lax")
     return answer
 
@@ -77,7 +77,7 @@ def _form(
 ) -> HTMLResponse:
     token = cookie_of(page.request, _form_cookie(page)) or secrets.token_urlsafe(24)
     status = error.status if error else 200
-    answer = page.show(
+    answer = page.render(
         "sign_in.html", status, token=token, next=next, name=name, roles=CONSOLE_ROLES.items(), error=error
     )
     _set_cookie(page, answer, _form_cookie(page), token, strict=True)
