@@ -2491,4 +2491,25 @@ DEFECTS = (
         "(APPROVED,)",
         (SENDS + "refund_sent_before_backup_was_restored_is_no_finding",),
     ),
+    Defect(
+        "a manual payment over a payment that is reserved again is a server error",
+        ENGINE + "refunds/actions.py",
+        "paid = reference is not None",
+        "paid = False",
+        (ADVANCE_ANSWERS + "disputed_refund_is_resolved_if_its_payment_is_taken_again",),
+    ),
+    Defect(
+        "a replacement goes over a paused processor",
+        ENGINE + "refunds/process.py",
+        ".union(ahead.values())",
+        "",
+        ("tests/engine/refunds/test_send_gate.py::test_replacement_over_a_paused_processor_waits_for_resume",),
+    ),
+    Defect(
+        "a frozen process accepts rows of its batch that another one rejected",
+        ENGINE + "intake/batches.py",
+        "if next_row > first:",
+        "if next_row < first:",
+        ("tests/engine/intake/test_batches.py::test_frozen_process_accepts_no_rows_that_another_one_rejected",),
+    ),
 )

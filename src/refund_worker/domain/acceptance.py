@@ -32,7 +32,10 @@ from refund_worker.errors import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerAccount:
-    """A customer's credits. `held` is reserved for accepted withdrawals; `withdrawn` includes it."""
+    """A customer's credits. `held` is reserved for accepted withdrawals.
+
+    `withdrawn` includes `held`, reserved payouts of corrections, and credit refunds that went back as money.
+    """
 
     customer_id: str
     balance: int = 0

@@ -24,7 +24,7 @@ STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
 class PaymentFacts:
     """A payment as recorded here, and the processor's record of it. Amounts are in minor units.
 
-    `is_read` is False while the processor's record is still to be read; `word` is that record, if there is one.
+    `is_read` is False while the processor's record is still to be read; `reading` is that record, if there is one.
     `outside_minor` was refunded at the processor and is not in our records; a person has accepted `seen_minor` of it.
     `readable`: the processor can be asked about its payments at all. `read_at` is in epoch seconds.
     """

@@ -24,7 +24,7 @@ _ACCOUNT = (
     customers.c.net_spent,
     customers.c.withdrawn,
 )
-_TRANSACTION = (
+_PAYMENT = (
     payments.c.payment_id,
     payments.c.processor,
     payments.c.processor_payment_id,
@@ -68,7 +68,7 @@ def find_customer(connection: Connection, customer_id: str) -> CustomerAccount |
 
 # The amounts of a payment that can no longer be refunded: see `RefundablePayment.after_refunds_elsewhere`.
 _NOT_REFUNDABLE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
-_PAYMENTS = select(payments.c.customer_id, *_NOT_REFUNDABLE, *_TRANSACTION).where(
+_PAYMENTS = select(payments.c.customer_id, *_NOT_REFUNDABLE, *_PAYMENT).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
 )
 
@@ -90,7 +90,7 @@ def refundable_payments(connection: Connection, customer_ids: Collection[str]) -
 
 
 def _payment(values: list[object]) -> RefundablePayment:
-    return RefundablePayment(**{column.name: value for column, value in zip(_TRANSACTION, values, strict=True)})  # type: ignore[arg-type]
+    return RefundablePayment(**{column.name: value for column, value in zip(_PAYMENT, values, strict=True)})  # type: ignore[arg-type]
 
 
 _TRANSACTIONS = select(transaction_rooms).where(

@@ -35,7 +35,7 @@ def take_over(
 
 
 def next_row(connection: Connection, batch_id: str) -> int:
-    """Return the index of the next row to accept: rows are accepted in order, so it is the number of accepted rows."""
+    """Return the index of the next row: rows are stored in order, so it is the number of stored rows."""
     last = select(func.max(refund_batch_rows.c.row)).where(refund_batch_rows.c.batch_id == batch_id)
     found = connection.execute(last).scalar()
     return 0 if found is None else int(found) + 1

@@ -406,14 +406,15 @@ installation = Table(
     CheckConstraint("row_number = 1", name="one_row"),
 )
 
-# One row for each keyed act that is not a refund (a correction): a repeated act finds its result here.
+# One row for each keyed act that is no refund request (a correction, an action, a pause, a retry of many): a repeated
+# act finds its result here.
 keyed_acts = Table(
     "keyed_acts",
     metadata,
     Column("client", Text, primary_key=True),
     Column("idempotency_key", Text, primary_key=True),
     Column("body", Text, nullable=False),
-    # The transaction that the act made.
+    # The id of what the act made or changed, or its result as JSON.
     Column("result_id", Text, nullable=False, index=True),
     Column("created_at", Double, nullable=False),
 )

@@ -116,6 +116,23 @@ def test_process_frozen_mid_batch_changes_nothing_on_resuming(world: World, aske
     assert world.account.held == (ROWS - 2) * 10
 
 
+def test_frozen_process_accepts_no_rows_that_another_one_rejected(world: World) -> None:
+    """Its refund would be paid although the batch says rejected; the caller may have requested it again."""
+    rows = [withdrawal(100, f"row{number}") for number in range(3)]
+    world.pay(1)
+
+    def frozen() -> Iterator[RefundRequest | Refusal]:
+        yield from rows[:1]
+        world.pass_time(STOPPED_SECONDS)
+        assert figures(take(world, rows)) == ("complete", 1, 0, [1, 2])
+        world.pay(2)
+        yield from rows[1:]
+
+    world.context = replace(world.context, batches=replace(world.context.batches, intake=1))
+    assert figures(take(world, frozen())) == ("complete", 1, 0, [1, 2])
+    assert (only(world)["refunds_by_status"], world.account.held) == ({"queued": 1}, 100)
+
+
 def test_complete_batch_sent_again_is_new_batch_of_replays(world: World, asked: Rows) -> None:
     first = take(world, asked)
     world.pass_time(STOPPED_SECONDS)

@@ -21,7 +21,7 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.store import processors, refunds
+from refund_worker.store import accounts, processors, refunds
 
 
 def test_repeat_of_unanswered_send_that_paid_makes_one_object(world: World) -> None:
@@ -96,6 +96,28 @@ def test_dispute_on_pending_refund_needs_a_person_despite_retry(world: World, pa
         world.work_for(DAY)
     world.command(refund_id, Action.RESOLVE, "dispute du_1")
     assert (world.refund(refund_id).status, world.account.balance) == (RefundStatus.SUCCEEDED, balance)
+
+
+def test_disputed_refund_is_resolved_if_its_payment_is_taken_again(world: World) -> None:
+    """The failed leg released the payment, and the customer's next refund has reserved all of it."""
+    world.pay(1)
+    world.pay(2)
+    world.processor.script("ch_2", "pending")
+    disputed = world.withdraw(100)
+    world.work()
+    ended = replace(world.processor.become("re_1", "failed"), failure_code="charge_for_pending_refund_disputed")
+    world.processor.objects["re_1"] = ended
+    tell(world, disputed, ended)
+    world.processor.script("ch_2", "pending")
+    second = world.withdraw(100, "second")
+    world.work()
+    assert world.refund(second).legs[0].payment_id == "pay2"
+    world.command(disputed, Action.RESOLVE, "dispute du_1")
+    assert (world.refund(disputed).status, world.account.balance) == (RefundStatus.SUCCEEDED, 0)
+    with world.database.read() as connection:
+        found = accounts.refundable_payments(connection, ["c"])["c"]
+    (taken,) = (payment for payment in found if payment.payment_id == "pay2")
+    assert (taken.credits_taken, taken.money_taken) == (100, 1_000)
 
 
 def test_blocked_refund_needs_a_person_then_pays_under_new_key(world: World) -> None:

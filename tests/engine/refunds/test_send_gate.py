@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 from tests.support.engine_world import World
+from tests.support.scripted_processor import ScriptedProcessor
 
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.refunds.process import process_due
@@ -56,6 +58,24 @@ def test_pause_stops_sends_within_seconds_and_all_go_after_it(world: World, swit
     assert {world.refund(refund_id).status for refund_id in refunds} == {RefundStatus.SUCCEEDED}
     assert world.processor.paid_minor() == CALLS * 1_000
     assert len(world.processor.sends) == CALLS
+
+
+@pytest.mark.parametrize("switch", ["paypal", "all"])
+def test_replacement_over_a_paused_processor_waits_for_resume(world: World, switch: str) -> None:
+    """The refund was over another processor when it was claimed, so the pause of this one had to be read as well."""
+    paypal = ScriptedProcessor("paypal")
+    world.context = replace(world.context, processors={"stripe": world.processor, "paypal": paypal})
+    world.pay(1, processor="paypal", processor_payment_id="PAYID-1")
+    world.pay(2)
+    world.processor.script("ch_2", Refused("charge_not_refundable", "no"))
+    world.processor.while_sending = lambda: pause_processor(world.context, switch, actor="op", reason="fire")
+    refund_id = world.withdraw(100)
+    world.work_for(600)
+    assert (len(world.processor.sends), paypal.sends) == (1, [])
+    assert world.refund(refund_id).status is RefundStatus.SENDING
+    resume_processor(world.context, switch)
+    world.work_for(4_000)
+    assert (world.refund(refund_id).status, paypal.paid_minor()) == (RefundStatus.SUCCEEDED, 1_000)
 
 
 def test_worker_frozen_at_the_switch_does_not_send_on_waking(world: World) -> None:

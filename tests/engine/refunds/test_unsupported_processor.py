@@ -29,7 +29,7 @@ def test_it_goes_to_a_person_with_a_code_and_plain_words(world: World) -> None:
     view = refund_view(world.refund(refund_id))
     assert (view["status"], view["failure_code"]) == ("needs_attention", UNKNOWN)
     assert "paypal" in view["failure_message"]
-    assert "by hand" in view["failure_message"]
+    assert "manually" in view["failure_message"]
     assert view["available_actions"] == ["retry", "resolve"]
     with world.database.read() as connection:
         (group,) = failures(connection)

@@ -153,8 +153,10 @@ def _check_reversible(connection: Connection, row: RowMapping) -> None:
     refundable = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if refundable is not None and refundable.taken:
         if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
-            raise MoneyMoved(f"correction {transaction_id} was already paid out")
-        raise ActionNotAllowed(f"a withdrawal of correction {transaction_id} is waiting: cancel it first")
+            raise MoneyMoved(
+                f"a payout of correction {transaction_id} was sent: the correction cannot be deleted any more"
+            )
+        raise ActionNotAllowed(f"correction {transaction_id} has a payout that is not canceled: cancel it first")
 
 
 def _transaction(connection: Connection, transaction_id: str) -> RowMapping:

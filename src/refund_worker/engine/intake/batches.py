@@ -24,8 +24,11 @@ from refund_worker.times import iso
 TAKING_IN: Final = "taking_in"
 COMPLETE: Final = "complete"
 STOPPED: Final = "stopped"
-# No chunk takes this long, even if every attempt waits for the database as long as it may.
+# A chunk takes seconds. A process that is slower than this finds that another one has continued.
 STOPPED_SECONDS = 180.0
+
+# The index of a row in its batch, and its request, or the refusal of a row that could not be read.
+_NumberedRow = tuple[int, RefundRequest | Refusal]
 
 
 def accept_batch(
@@ -44,9 +47,10 @@ def accept_batch(
     batch_id, first = context.database.run(
         lambda connection: _begun(connection, context, client=client, actor=actor, body_sha256=body_sha256)
     )
-    for chunk in batched(islice(requests, first, None), context.batches.intake):
-        _accept_chunk(context, batch_id, first, chunk)
-        first += len(chunk)
+    for chunk in batched(islice(enumerate(requests), first, None), context.batches.intake):
+        missing: Sequence[_NumberedRow] = chunk
+        while missing and (stored := _accept_chunk(context, batch_id, missing)):
+            missing = [(row, request) for row, request in missing if row >= stored]
     context.database.run(
         lambda connection: batches.touch(connection, batch_id, status=COMPLETE, now=context.clock(connection))
     )
@@ -69,14 +73,37 @@ def _begun(
     return batch_id, 0
 
 
-def _accept_chunk(context: Context, batch_id: str, first: int, chunk: Sequence[RefundRequest | Refusal]) -> None:
+class _AlreadyStored(Exception):
+    """Another process has stored the batch's rows before `next_row` meanwhile."""
+
+    def __init__(self, next_row: int) -> None:
+        super().__init__(next_row)
+        self.next_row = next_row
+
+
+def _accept_chunk(context: Context, batch_id: str, chunk: Sequence[_NumberedRow]) -> int | None:
+    """Accept the rows of the chunk in one commit. Return None, or the batch's next row if some are stored already.
+
+    Then nothing is accepted here. A process that was frozen finds that another one has continued its batch: a row that
+    was rejected there must not be accepted now.
+    """
+    first = chunk[0][0]
+
     def keep(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
-        all_answers = _answers(chunk, iter(answers))
+        # This takes the lock of the batch: the next row is read after the commit of any other process that stores rows.
+        batches.touch(connection, batch_id, status=TAKING_IN, now=context.clock(connection))
+        next_row = batches.next_row(connection, batch_id)
+        if next_row > first:
+            raise _AlreadyStored(next_row)
+        all_answers = _answers([request for _, request in chunk], iter(answers))
         rows = [{"row": first + place, **_row(answer)} for place, answer in enumerate(all_answers)]
         batches.insert_rows(connection, batch_id, rows)
-        batches.touch(connection, batch_id, status=TAKING_IN, now=context.clock(connection))
 
-    request_refunds(context, [row for row in chunk if isinstance(row, RefundRequest)], keep)
+    try:
+        request_refunds(context, [request for _, request in chunk if isinstance(request, RefundRequest)], keep)
+    except _AlreadyStored as stored:
+        return stored.next_row
+    return None
 
 
 def _answers(

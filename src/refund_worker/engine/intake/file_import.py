@@ -107,8 +107,9 @@ def submit_requests(
 def try_requests(
     context: Context, rows: Iterable[Row[RefundRequest]], progress: Callable[[int], None] = no_progress
 ) -> Submitted:
-    """Return the result that `submit_requests` would have now. Nothing is stored, no task is woken, no writer is
-    blocked.
+    """Return the result that `submit_requests` would have now. Nothing is stored, and no wake-up is published.
+
+    The customers of a batch are locked while the batch is checked.
 
     Each request sees the effects of those before it. Batches are read one after the other, as a submission does, so
     concurrent changes affect the later ones.

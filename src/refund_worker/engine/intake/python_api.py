@@ -40,7 +40,7 @@ def request_refund(
     session: Session | Connection, request: RefundRequest, *, settings: Settings | None = None
 ) -> Accepted:
     """Accept `request` in the transaction of `session` and return the refund's id; processing starts after the
-    commit.
+    commit. The customer is locked until then (on SQLite all of the database), so call it late in your transaction.
 
     The caller's code is trusted. `request.actor` is recorded as given, counts against the limits, and cannot
     approve. `request.requested_by` is only a note. The same key and body again returns the same refund, with

@@ -27,7 +27,8 @@ from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
-# Two requests are the same if these fields are equal. The person who asked and the time are not compared.
+# Two requests are the same if these fields are equal. The person who asked is not compared. The time is only checked
+# and not stored.
 BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata")
 
 
@@ -128,7 +129,7 @@ class DryRun:
     def accept_requests(
         self, connection: Connection, context: Terms, requests: Sequence[RefundRequest]
     ) -> list[Accepted | Refusal]:
-        """Return the answers as of now, in order. A read-only transaction is enough."""
+        """Return the answers as of now, in order. Nothing is written, and the customers stay locked."""
         now = context.clock(connection)
         self._accounts.load(connection, requests, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}

@@ -58,7 +58,9 @@ def perform_action(
         )
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = decided.released()
-        apply(connection, [decision], now, notify=context.notify)
+        # A manual payment has happened, even if other refunds have taken all of the payment since.
+        paid = reference is not None
+        apply(connection, [decision], now, money_went_out=paid, notify=context.notify)
         if key is not None:
             idempotency.insert_act(connection, *key, json.dumps(act), refund_id, now)
         return decision.after

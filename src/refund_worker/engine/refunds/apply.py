@@ -28,8 +28,8 @@ def apply(
 ) -> None:
     """Write everything that the decisions contain, at `now` (epoch seconds).
 
-    `money_went_out` is for a processor's replies: what they report has happened, even if the payment's reservation was
-    released before. `notify` also stores the notifications for the admin backend.
+    `money_went_out` is for a processor's replies and for manual payments: what they report has happened, even if the
+    payment's reservation was released before. `notify` also stores the notifications for the admin backend.
 
     Raises `LostRace` if a refund has changed since the decision about it.
     """
@@ -81,7 +81,7 @@ def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:
 
 
 def _change_payments(connection: Connection, decisions: Sequence[Decision], money_went_out: bool) -> None:
-    """Reserve by subtraction, guarded by the table's constraint. Recount released or paid-out amounts from the legs."""
+    """Add reservations, guarded by the table's constraint. Recount released or paid-out amounts from the legs."""
     changes: defaultdict[str, PaymentDelta] = defaultdict(PaymentDelta)
     for d in decisions:
         for payment_id, delta in d.payments.items():

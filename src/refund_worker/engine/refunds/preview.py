@@ -18,7 +18,7 @@ from refund_worker.store import accounts
 
 
 def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
-    """Return the outcome of this request if it were made now. Nothing is stored or reserved, and no row is locked.
+    """Return the outcome of this request if it were made now. Nothing is stored or reserved.
 
     {would_be: "accepted" or {code, message}, credits, maximum_credits, legs[{payment_id, processor, amount_minor,
     currency, credits, unreturnable_minor (where there is any)}], amounts[] as a refund's, balance_before, balance_after

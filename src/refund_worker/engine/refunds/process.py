@@ -150,12 +150,14 @@ def claim_due(
     claimed = refunds.load(connection, ids)
     if not claimed:
         return Claim(token, 0, now, ())
-    paused = send_blocks(connection, context, now, {leg.processor for refund in claimed for leg in refund.legs})
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
     refundable = accounts.refundable_payments(connection, stranded) if stranded else {}
     ahead = payments_ahead(claimed, refundable)
+    # A leg that replaces a failed one may go over another processor, which can be paused too.
+    named = {leg.processor for refund in claimed for leg in refund.legs}.union(ahead.values())
+    paused = send_blocks(connection, context, now, named)
     unsynced = unsynced_processors(connection, context, now)
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)

@@ -22,9 +22,10 @@ STALE_SECONDS_MIN = 60.0
 
 
 class KillSwitch:
-    """The kill switch during a batch: as the claim found it at `began` (monotonic seconds), read again once a second.
+    """The kill switch during a batch, read once a second. `began` is the time of the claim in monotonic seconds.
 
-    If the database cannot be read, all sends are stopped.
+    Nothing counts as paused in the first second: the claim left out the processors that were paused. If the database
+    cannot be read, all sends are stopped.
     """
 
     def __init__(self, context: Context, began: float) -> None:
@@ -50,7 +51,8 @@ class KillSwitch:
 def stale_seconds(policy: Policy) -> float:
     """Return the maximum age of the last listing, in seconds.
 
-    A restored backup that is younger is safe: frozen keys and the next listing cover the difference.
+    A restored backup that is younger sends no refund twice that it knows: frozen keys and the next listing cover the
+    difference. A refund that was accepted since the backup, and is requested again, can be paid twice until then.
     """
     return max(STALE_SECONDS_MIN, policy.poll_seconds)
 
@@ -59,7 +61,7 @@ def stale_processors(connection: Connection, context: Context, now: float) -> fr
     """Return the processors that may have made refunds unknown here: nothing is sent there until they are listed.
 
     Their last listing is older than `stale_seconds`, or a pause has ended since: a person may have paid manually during
-    the pause. `now` is in epoch seconds.
+    the pause. A processor that was never listed is not among them. `now` is in epoch seconds.
     """
     return processors.listed_before(connection, now - stale_seconds(context.policy), now)
 
