@@ -221,7 +221,8 @@ def _lose_track(shop: Shop, refund_id: str) -> None:
     with shop.context.database.write() as connection:
         from refund_worker.store.tables import legs, refunds
 
-        told = {"failure_code": "outcome_unknown", "failure_message": "nothing found after the key's life"}
+        why = "no refund was found, and the key is too old to be sent again"
+        told = {"failure_code": "outcome_unknown", "failure_message": why}
         connection.execute(
             legs.update().where(legs.c.refund_id == refund_id).values(
                 status="blocked", attention="outcome_unknown", next_at=None, look_first=False, doubtful=False, **told

@@ -189,7 +189,7 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "amount_exceeds_unrefunded": Explanation(
             "More than is left of the payment",
             "Part of the payment was refunded outside this program, so less is left than we expected.",
-            "Check the payment at the processor, run `refund-worker reconcile`, and request a refund of what is left.",
+            "Check the payment at the processor, run refund-worker reconcile, and request a refund of what is left.",
         ),
         "processor_unreachable": Explanation(
             "The processor does not answer",
