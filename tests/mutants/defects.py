@@ -2512,4 +2512,25 @@ DEFECTS = (
         "if next_row < first:",
         ("tests/engine/intake/test_batches.py::test_frozen_process_accepts_no_rows_that_another_one_rejected",),
     ),
+    Defect(
+        "a replacement goes out although the processor pays the leg that it replaces",
+        DOMAIN + "next_step.py",
+        "if _is_due(leg, now) and not _release_unneeded(builder, leg):",
+        "if _is_due(leg, now):",
+        ("tests/domain/test_replacements.py",),
+    ),
+    Defect(
+        "an unanswered replacement is repeated although the processor pays the leg that it replaces",
+        DOMAIN + "next_step.py",
+        "    if is_no_longer_needed(leg, builder.legs):\n        return False",
+        "",
+        ("tests/domain/test_replacements.py",),
+    ),
+    Defect(
+        "only the leg that is replaced directly is looked at",
+        DOMAIN + "legs.py",
+        "    while leg.replaces is not None:",
+        "    if leg.replaces is not None:",
+        ("tests/domain/test_replacements.py",),
+    ),
 )

@@ -20,6 +20,7 @@ from refund_worker.domain.ledger import (
 from refund_worker.domain.legs import (
     credits_to_reverse,
     fresh_attempt,
+    is_no_longer_needed,
     is_watched,
     leg_id_of,
     lists_before_sending,
@@ -44,7 +45,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, POLLED, TO_BE_SENT, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
@@ -100,12 +101,23 @@ def next_step(
     _replace_failed_legs(builder, payments)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
-            if _is_due(leg, now):
+            if _is_due(leg, now) and not _release_unneeded(builder, leg):
                 known = facts.get(leg.payment_id)
                 doubted = leg.payment_id in suspect or is_outside(known) or is_unread(known)
                 _plan_call(builder, leg, paused, known, suspect=doubted)
                 facts = with_sent(facts, (leg,), (builder.legs[leg.leg_id],))
     return builder.build()
+
+
+def _release_unneeded(builder: DecisionBuilder, leg: Leg) -> bool:
+    """Cancel a leg that waits for a send and is no longer needed; return True if it was canceled. No credits return."""
+    if leg.status not in TO_BE_SENT or leg.unanswered or not is_no_longer_needed(leg, builder.legs):
+        return False
+    reason = "the processor has a refund for the leg that this one replaces"
+    builder.transition_leg(
+        leg, LegOutcome.ABANDONED, reason=reason, reallocated=True, attention_code=None, in_doubt=None, next_at=None
+    )
+    return True
 
 
 def _unanswered(leg: Leg) -> Doubt | None:
@@ -212,6 +224,8 @@ def _plan_call(
 def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, facts: PaymentFacts | None) -> bool:
     """Return True if the same call may be sent again, instead of a look-up, once nothing blocks sending."""
     if leg.lookup_required or not may_replay(leg, builder.now, builder.policy):
+        return False
+    if is_no_longer_needed(leg, builder.legs):
         return False
     if block is not None and block.lookups_allowed:
         return False
