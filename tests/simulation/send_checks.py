@@ -85,14 +85,17 @@ def _check_others(watch: Watched, leg_id: str, attempt: int, key: str) -> None:
 def _is_explained(watch: Watched, leg: Row, others: Collection[str]) -> bool:
     """Return True if the refunds that others made are explained by reported manual payments.
 
-    Only refunds from before this leg's first intent can be explained.
+    Only refunds from before this leg's first intent can be explained. A manual payment also counts if an object of ours
+    pays the leg beside it; a reference that names this object is none.
     """
     begun, dated = watch.intents[leg["leg_id"], 1]
     refund_objects = [item for item in watch.bank.refund_objects if item.id in others]
     by_hand = sum(
         other["amount_minor"]
         for other in watch.legs.values()
-        if other["payment_id"] == leg["payment_id"] and str(other["processor_refund_id"]).startswith("manual:")
+        if other["payment_id"] == leg["payment_id"]
+        and other["status"] == "succeeded"
+        and other["manual_reference"] not in (None, other["processor_refund_id"])
     )
     newer = begun == dated and any(item.created > begun for item in refund_objects)
     return not newer and sum(item.amount for item in refund_objects) <= by_hand
