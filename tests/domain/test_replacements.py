@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.domain.builders import (
     NO_ANSWER,
     POLICY,
     START,
+    a_leg,
     an_object,
     answer,
     apply_reply,
@@ -16,14 +19,23 @@ from tests.domain.builders import (
 )
 from tests.domain.test_allocation import a_payment
 
-from refund_worker.domain.decision import Decision, PaymentDelta, SendBlock
+from refund_worker.domain.decision import PaymentDelta, SendBlock
 from refund_worker.domain.next_step import next_step
+from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.processor_calls import Send
-from refund_worker.domain.processor_replies import Blocked, Found, Refused
-from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
+from refund_worker.domain.processor_replies import Blocked, Found, Misconfigured, RefundObject, Refused, Reply
+from refund_worker.domain.refund import Leg, LegStatus, Refund, RefundStatus
+from refund_worker.domain.replacements import returned_too_much, uncovered
+from refund_worker.domain.state_machine import POLLED, Action
 
 REFUSED = Refused("declined", "no")
 EMPTY = Blocked("balance_insufficient", "not now")
+PAID = {LegStatus.SUCCEEDED, *POLLED}
+
+
+def second_object(status: str = "succeeded") -> RefundObject:
+    """Return an object for the second leg."""
+    return an_object(status, name="re_9", number=2, payment_refs=("ch_9",))
 
 
 def replaced() -> Refund:
@@ -33,20 +45,40 @@ def replaced() -> Refund:
     return sent
 
 
-def after_all(refund: Refund, status: str = "succeeded") -> Decision:
-    """Report an object for the refused leg, and return the next step once the second leg is due."""
-    paid = report(refund, an_object(status)).after
-    decision = next_step(paid, (paid.legs[1].next_at or START + 5) + 1, POLICY)
-    assert not [call for call in decision.calls if isinstance(call, Send)]
-    return decision
+def replied(reply: Reply) -> Refund:
+    """Return the same refund after this reply to the second leg's send."""
+    return answer(replaced(), reply, START + 3, number=2).after
 
 
-@pytest.mark.parametrize(("status", "ends"), [("succeeded", RefundStatus.SUCCEEDED), ("pending", RefundStatus.PENDING)])
-def test_replacement_is_canceled_if_the_replaced_leg_is_paid(status: str, ends: RefundStatus) -> None:
-    decision = after_all(answer(replaced(), EMPTY, START + 3, number=2).after, status)
-    assert (decision.after.legs[1].status, decision.after.status) == (LegStatus.CANCELED, ends)
-    assert (decision.postings, decision.after.reversed_credits) == ((), 0)
-    assert decision.payments == {"pay9": PaymentDelta(-100, -1_000)}
+def run(refund: Refund, *, payments: int = 0) -> Refund:
+    """Run the refund until nothing is due; its sends get no answer, and its look-ups find nothing."""
+    for _ in range(100):
+        due_at = min((leg.next_at for leg in refund.legs if leg.next_at is not None), default=refund.updated_at)
+        others = [a_payment(20 + number) for number in range(payments)]
+        decision = next_step(refund, max(due_at, refund.updated_at) + 1, POLICY, payments=others)
+        refund = decision.after
+        if [call for call in decision.calls if isinstance(call, Send)]:
+            return refund
+        if refund.status in (RefundStatus.SUCCEEDED, RefundStatus.FAILED, RefundStatus.PENDING):
+            return refund
+    return refund
+
+
+def total(refund: Refund) -> int:
+    """Return the credits that are paid, may be paid, or went back to the balance."""
+    live = sum(leg.credits for leg in refund.legs if leg.status not in (LegStatus.FAILED, LegStatus.CANCELED))
+    return live + sum(leg.reversed_credits for leg in refund.legs)
+
+
+@pytest.mark.parametrize("reply", [EMPTY, Misconfigured("resource_missing", "no such payment")])
+@pytest.mark.parametrize("status", ["succeeded", "pending", "requires_action"])
+def test_replacement_is_canceled_if_the_replaced_leg_is_paid(status: str, reply: Reply) -> None:
+    decision = report(replied(reply), an_object(status))
+    refund = decision.after
+    assert (refund.legs[1].status, refund.legs[1].failure_code) == (LegStatus.CANCELED, None)
+    assert refund.status is (RefundStatus.SUCCEEDED if status == "succeeded" else RefundStatus.PENDING)
+    assert (total(refund), refund.reversed_credits) == (100, 0)
+    assert decision.payments == {"pay1": PaymentDelta(100, 1_000), "pay9": PaymentDelta(-100, -1_000)}
 
 
 def test_replacement_that_was_never_sent_is_canceled() -> None:
@@ -54,21 +86,40 @@ def test_replacement_that_was_never_sent_is_canceled() -> None:
     paused = {"stripe": SendBlock(START + 100)}
     waiting = next_step(refused, START + 2, POLICY, payments=[a_payment(9)], paused=paused).after
     assert waiting.legs[1].status is LegStatus.PLANNED
-    assert after_all(waiting).after.legs[1].status is LegStatus.CANCELED
+    assert report(waiting, an_object()).after.legs[1].status is LegStatus.CANCELED
 
 
 def test_replacement_of_a_replacement_is_canceled_too() -> None:
-    refused = answer(replaced(), REFUSED, START + 3, number=2).after
-    third = next_step(refused, START + 4, POLICY, payments=[a_payment(8)]).after
+    third = next_step(replied(REFUSED), START + 4, POLICY, payments=[a_payment(8)]).after
     assert third.legs[2].replaces == "r-2"
-    blocked = answer(third, EMPTY, START + 5, number=3).after
-    paid = report(blocked, an_object()).after
-    ended = next_step(paid, (paid.legs[2].next_at or 0.0) + 1, POLICY).after
-    assert (ended.legs[2].status, ended.status) == (LegStatus.CANCELED, RefundStatus.SUCCEEDED)
+    refund = report(answer(third, EMPTY, START + 5, number=3).after, an_object()).after
+    assert (refund.legs[2].status, refund.status, total(refund)) == (LegStatus.CANCELED, RefundStatus.SUCCEEDED, 100)
+
+
+def test_replacement_refused_for_now_after_the_report_is_canceled() -> None:
+    paid = report(replaced(), an_object()).after
+    refund = run(answer(paid, EMPTY, START + 6, number=2).after)
+    assert (refund.legs[1].status, refund.status, total(refund)) == (LegStatus.CANCELED, RefundStatus.SUCCEEDED, 100)
+
+
+def test_leg_and_its_replacement_are_never_both_sent_again() -> None:
+    pending = report(replaced(), an_object("pending")).after
+    unfunded = report(pending, an_object("failed", failure_code="insufficient_funds")).after
+    both = answer(unfunded, EMPTY, START + 7, number=2).after
+    assert [leg.status for leg in both.legs] == [LegStatus.BLOCKED, LegStatus.BLOCKED]
+    refund = run(both)
+    refund = next_step(refund, (refund.legs[1].next_at or refund.updated_at) + 1, POLICY).after
+    assert (refund.legs[1].status, total(refund)) == (LegStatus.CANCELED, 100)
+
+
+def test_refused_replacement_of_a_paid_leg_returns_no_credits() -> None:
+    paid = report(replaced(), an_object()).after
+    refund = run(answer(paid, REFUSED, START + 6, number=2).after, payments=1)
+    assert (len(refund.legs), refund.status, total(refund)) == (2, RefundStatus.SUCCEEDED, 100)
 
 
 def test_unanswered_replacement_is_looked_up_and_not_repeated() -> None:
-    refund = report(answer(replaced(), NO_ANSWER, START + 3, number=2).after, an_object()).after
+    refund = report(replied(NO_ANSWER), an_object()).after
     while refund.status is RefundStatus.SENDING:
         at = refund.legs[1].next_at or 0.0
         decision = next_step(refund, at, POLICY)
@@ -80,9 +131,73 @@ def test_unanswered_replacement_is_looked_up_and_not_repeated() -> None:
     assert at > START + POLICY.quiet_seconds, "absence needs the quiet window"
 
 
-def test_replacement_continues_if_the_late_object_fails() -> None:
-    blocked = answer(replaced(), EMPTY, START + 3, number=2).after
-    pending = report(blocked, an_object("pending")).after
-    failed = report(pending, an_object("failed")).after
-    decision = next_step(failed, (failed.legs[1].next_at or 0.0) + 1, POLICY)
-    assert decision.after.legs[1].status is not LegStatus.CANCELED
+@pytest.mark.parametrize("payments", [0, 1])
+@pytest.mark.parametrize("reply", [EMPTY, NO_ANSWER])
+def test_late_object_that_fails_pays_and_returns_nothing_twice(reply: Reply, payments: int) -> None:
+    pending = report(replied(reply), an_object("pending")).after
+    refund = run(report(pending, an_object("failed")).after, payments=payments)
+    assert total(refund) == 100
+    assert sum(leg.amount_minor for leg in refund.legs if leg.status in {*PAID, LegStatus.SENDING}) <= 1_000
+
+
+@pytest.mark.parametrize("payments", [0, 1])
+@pytest.mark.parametrize(("first", "second"), [("pending", "succeeded"), ("succeeded", "succeeded")])
+def test_surplus_object_that_is_canceled_pays_and_returns_nothing(first: str, second: str, payments: int) -> None:
+    """The console's advice for `refunded_twice`: cancel the surplus refund at the processor."""
+    twice = report(report(replaced(), second_object(second)).after, an_object(first)).after
+    assert (twice.status, twice.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
+    refund = run(report(twice, an_object("canceled")).after, payments=payments)
+    assert (len(refund.legs), refund.status, total(refund)) == (2, RefundStatus.SUCCEEDED, 100)
+
+
+def test_later_loss_of_the_replacement_returns_nothing_either() -> None:
+    twice = report(report(replaced(), second_object()).after, an_object()).after
+    refund = run(report(twice, second_object("failed")).after)
+    assert total(refund) == 100
+
+
+def test_giving_credits_back_beside_a_paid_leg_returns_nothing() -> None:
+    unknown = answer(
+        report(replaced(), an_object()).after, Misconfigured("resource_missing", "no"), START + 6, number=2
+    )
+    assert unknown.after.status is RefundStatus.NEEDS_ATTENTION
+    ended = apply_action(unknown.after, Action.RESOLVE, START + 9, POLICY, actor="op", reason="paid already").after
+    assert (ended.status, total(ended)) == (RefundStatus.SUCCEEDED, 100)
+
+
+def test_credits_returned_for_the_replacement_are_taken_again() -> None:
+    returned = run(replied(REFUSED))
+    assert (returned.status, returned.reversed_credits) == (RefundStatus.FAILED, 100)
+    decision = report(returned, an_object())
+    assert (decision.after.status, decision.after.reversed_credits) == (RefundStatus.SUCCEEDED, 0)
+    assert (decision.customer.balance, total(decision.after)) == (-100, 100)
+
+
+def family(*members: tuple[LegStatus, int, int]) -> dict[str, Leg]:
+    """Return legs of which all but the first replace the first, as (status, credits, returned credits)."""
+    found = {}
+    for number, (status, credits, returned) in enumerate(members, 1):
+        leg = a_leg(number, status=status, credits=credits, amount_minor=10 * credits)
+        parent = "r-1" if number > 1 else None
+        found[leg.leg_id] = replace(leg, replaces=parent, reversed_credits=returned, reallocated=True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], (1_000, 100)),
+        ([(LegStatus.SENDING, 60, 0)], (400, 40)),
+        ([(LegStatus.FAILED, 60, 60)], (400, 40)),
+        ([(LegStatus.PENDING, 60, 0), (LegStatus.CANCELED, 40, 40)], (0, 0)),
+        ([(LegStatus.SUCCEEDED, 100, 0), (LegStatus.SUCCEEDED, 100, 0)], (0, 0)),
+    ],
+)
+def test_uncovered_is_what_no_other_leg_pays_or_has_returned(
+    others: list[tuple[LegStatus, int, int]], expected: tuple[int, int]
+) -> None:
+    legs = family((LegStatus.FAILED, 100, 0), *others)
+    assert uncovered(legs["r-1"], legs) == expected
+    returned = sum(back for _, _, back in others)
+    live = sum(credits for status, credits, _ in others if status is not LegStatus.FAILED and not _)
+    assert returned_too_much(legs["r-1"], legs) == min(returned, live + returned)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
-from refund_worker.domain.state_machine import POLLED, TO_BE_SENT, UNPAID_FINAL
+from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 
 UNREACHABLE = "processor_unreachable"
 
@@ -34,15 +33,6 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     return tuple(
         leg for leg in refund.legs if leg.status in UNPAID_FINAL and not leg.reallocated and not leg.attention_code
     )
-
-
-def is_no_longer_needed(leg: Leg, legs: Mapping[str, Leg]) -> bool:
-    """Return True if a leg that this one replaces is paid after all, or may be: the processor has an object for it."""
-    while leg.replaces is not None:
-        leg = legs[leg.replaces]
-        if leg.status in {LegStatus.SUCCEEDED, *POLLED}:
-            return True
-    return False
 
 
 def is_watched(leg: Leg) -> bool:

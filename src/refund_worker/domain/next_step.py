@@ -20,7 +20,6 @@ from refund_worker.domain.ledger import (
 from refund_worker.domain.legs import (
     credits_to_reverse,
     fresh_attempt,
-    is_no_longer_needed,
     is_watched,
     leg_id_of,
     lists_before_sending,
@@ -45,7 +44,8 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.state_machine import ACTIVE, POLLED, TO_BE_SENT, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.replacements import is_no_longer_needed, release_unneeded, uncovered
+from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
@@ -101,23 +101,12 @@ def next_step(
     _replace_failed_legs(builder, payments)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
-            if _is_due(leg, now) and not _release_unneeded(builder, leg):
+            if _is_due(leg, now) and not release_unneeded(builder, leg):
                 known = facts.get(leg.payment_id)
                 doubted = leg.payment_id in suspect or is_outside(known) or is_unread(known)
                 _plan_call(builder, leg, paused, known, suspect=doubted)
                 facts = with_sent(facts, (leg,), (builder.legs[leg.leg_id],))
     return builder.build()
-
-
-def _release_unneeded(builder: DecisionBuilder, leg: Leg) -> bool:
-    """Cancel a leg that waits for a send and is no longer needed; return True if it was canceled. No credits return."""
-    if leg.status not in TO_BE_SENT or leg.unanswered or not is_no_longer_needed(leg, builder.legs):
-        return False
-    reason = "the processor has a refund for the leg that this one replaces"
-    builder.transition_leg(
-        leg, LegOutcome.ABANDONED, reason=reason, reallocated=True, attention_code=None, in_doubt=None, next_at=None
-    )
-    return True
 
 
 def _unanswered(leg: Leg) -> Doubt | None:
@@ -164,14 +153,18 @@ def _return_credits(builder: DecisionBuilder) -> None:
 def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
     by_id = {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
+        minor, credits = uncovered(leg, builder.legs)
+        if not minor and not credits:
+            builder.update_leg(leg, reallocated=True)
+            continue
         # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
-        refused = {other.payment_id for other in builder.legs.values() if other.status in UNPAID_FINAL}
+        refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
         usable = [
             payment
             for payment in by_id.values()
             if payment.currency == leg.currency and payment.payment_id not in refused
         ]
-        shares, unplaced = replace_share(leg.amount_minor, leg.credits, usable, builder.policy.allocation)
+        shares, unplaced = replace_share(minor, credits, usable, builder.policy.allocation)
         for share in shares:
             other = Leg(
                 leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
@@ -192,6 +185,11 @@ def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[Refundable
                 "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
             )
         builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)
+
+
+def _has_failed(leg: Leg) -> bool:
+    """Return True if the leg's payment did not take the money back. One that was only released may still take it."""
+    return leg.status in UNPAID_FINAL and not (leg.status is LegStatus.CANCELED and not leg.objects)
 
 
 def _plan_call(

@@ -24,6 +24,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     RefusalKind,
 )
+from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.state_machine import (
     ACTIVE,
     POLLED,
@@ -143,14 +144,15 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 next_at=builder.now if leg.unanswered else None,
             )
         elif stranded:
-            builder.update_leg(_without_attention(leg), reallocated=True, reversed_credits=leg.credits)
+            credits = uncovered(leg, builder.legs)[1]
+            builder.update_leg(_without_attention(leg), reallocated=True, reversed_credits=credits)
         else:
             builder.transition_leg(
                 _without_attention(leg),
                 LegOutcome.ABANDONED,
                 reason=reason,
                 reallocated=True,
-                reversed_credits=leg.credits,
+                reversed_credits=uncovered(leg, builder.legs)[1],
             )
 
 

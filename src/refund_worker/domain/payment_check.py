@@ -131,7 +131,7 @@ def _refunded_elsewhere(facts: PaymentFacts, reading: PaymentReading) -> str:
     known = as_text(there - facts.outside_minor, reading.currency)
     left = as_text(max(0, facts.expected_minor - there), reading.currency)
     return (
-        f"the processor has refunded {as_text(there, reading.currency)} of the payment, our ledger has {known}: "
+        f"the processor has refunded {as_text(there, reading.currency)} of the payment, our records have {known}: "
         f"{as_text(facts.outside_minor, reading.currency)} was refunded elsewhere, {left} can still be refunded"
     )
 

@@ -38,6 +38,7 @@ from refund_worker.domain.refund import (
     LegStatus,
     ObjectState,
 )
+from refund_worker.domain.replacements import others_of_family, release_unneeded, returned_too_much, uncovered
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome, asked_minor
 from refund_worker.domain.timing import POLL_SECONDS_MAX
 
@@ -156,9 +157,10 @@ def _apply_state(
     failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
     if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
         return _wait_for_funds(builder, leg, refund_object)
+    was_unpaid = leg.status in UNPAID_FINAL
     if meaning.live:
         leg = _reopen(builder, leg)
-    return builder.transition_leg(
+    leg = builder.transition_leg(
         leg,
         meaning.outcome,
         reason=refund_object.failure_code,
@@ -166,6 +168,10 @@ def _apply_state(
         detail={"processor_refund_id": refund_object.processor_refund_id},
         **_values_of(builder, leg, refund_object, state, meaning),
     )
+    if was_unpaid and meaning.live:
+        for other in others_of_family(leg, builder.legs):
+            release_unneeded(builder, other)
+    return leg
 
 
 def _values_of(
@@ -187,7 +193,7 @@ def _values_of(
         values["failure_message"] = f"the processor says {state}: {failure or 'no reason given'}"
         values["manual_reference"] = None
         if meaning.late:
-            values |= {"reallocated": True, "reversed_credits": leg.credits}
+            values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
@@ -276,11 +282,20 @@ def _reopen(builder: DecisionBuilder, leg: Leg) -> Leg:
 
 
 def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
-    """Take back the credits that were returned for the leg, and alert a person: the money did go out."""
+    """Take back the credits that were returned for the leg, and alert a person: the money did go out.
+
+    They may have been returned for a leg that replaced it.
+    """
     refund = builder.refund
-    builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=leg.reversed_credits)
+    too_much = returned_too_much(leg, builder.legs)
+    builder.record_event("processor_contradicts", alarm=True, leg=leg, credits=too_much)
     not_yet_returned = credits_to_reverse(replace(refund, legs=tuple(builder.legs.values())))
-    returned = max(0, leg.reversed_credits - not_yet_returned)
+    returned = max(0, too_much - not_yet_returned)
+    for other in (leg, *others_of_family(leg, builder.legs)):
+        taken = min(other.reversed_credits, too_much)
+        too_much -= taken
+        if taken:
+            builder.update_leg(other, reversed_credits=other.reversed_credits - taken)
     if returned:
         builder.account += AccountDelta(balance=-returned, withdrawn=returned)
         customer = customer_account(refund.customer_id)
@@ -293,7 +308,7 @@ def _undo_abandonment(builder: DecisionBuilder, leg: Leg) -> Leg:
             f"{refund.refund_id}-reversal-{refund.reversal_count}",
         )
         builder.refund = replace(refund, reversed_credits=refund.reversed_credits - returned)
-    return builder.update_leg(leg, reallocated=False, reversed_credits=0)
+    return builder.update_leg(builder.legs[leg.leg_id], reallocated=False)
 
 
 def _restore_zero_amount_legs(builder: DecisionBuilder) -> None:

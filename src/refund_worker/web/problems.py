@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
-INTERNAL = "an internal error occurred: repeat the request with the same idempotency key, and report it if it stays"
+INTERNAL = "an internal error occurred: repeat the request (with the same idempotency key), and report it if it stays"
 
 
 class KeyMissing(Refusal):

@@ -133,6 +133,24 @@ def test_frozen_process_accepts_no_rows_that_another_one_rejected(world: World) 
     assert (only(world)["refunds_by_status"], world.account.held) == ({"queued": 1}, 100)
 
 
+def test_frozen_process_continues_within_a_chunk(world: World, asked: Rows) -> None:
+    """The other process died after two rows of this one's next chunk: the rest is still to be accepted."""
+    whole = world.context
+
+    def frozen() -> Iterator[RefundRequest | Refusal]:
+        yield from asked[:4]
+        world.pass_time(STOPPED_SECONDS)
+        world.context = replace(whole, batches=replace(whole.batches, intake=1))
+        world.database.dies_before = 4  # after two rows
+        with pytest.raises(Died):
+            take(world, asked)
+        yield from asked[4:]
+
+    world.context = replace(whole, batches=replace(whole.batches, intake=4))
+    assert figures(take(world, frozen())) == ("complete", ROWS - 2, 0, [2, 9])
+    assert world.account.held == (ROWS - 2) * 10
+
+
 def test_complete_batch_sent_again_is_new_batch_of_replays(world: World, asked: Rows) -> None:
     first = take(world, asked)
     world.pass_time(STOPPED_SECONDS)

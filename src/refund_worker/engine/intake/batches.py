@@ -24,7 +24,7 @@ from refund_worker.times import iso
 TAKING_IN: Final = "taking_in"
 COMPLETE: Final = "complete"
 STOPPED: Final = "stopped"
-# A chunk takes seconds. A process that is slower than this finds that another one has continued.
+# A chunk takes seconds. A process that is slower than this may find that another one has continued.
 STOPPED_SECONDS = 180.0
 
 # The index of a row in its batch, and its request, or the refusal of a row that could not be read.

@@ -209,8 +209,9 @@ FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
         "outcome_unknown": Explanation(
             "It is not known whether it was paid",
             "A send got no answer, no refund was found at the processor, and its key is too old to be sent again.",
-            "Retry: the worker looks the refund up again. If it is there, it is recorded; if not, it is sent again. If "
-            "you have paid in another way, resolve as paid manually with the reference.",
+            "Check the payment at the processor first. If no refund is there, retry: the worker looks it up again, and "
+            "sends it with a new key. If one is there, retry records it. If you have paid in another way, resolve as "
+            "paid manually with the reference.",
             retry_helps=True,
             at_end=_PAY_OUT_AGAIN,
         ),

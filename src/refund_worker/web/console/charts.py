@@ -87,7 +87,7 @@ def show_figures(page: ThePage) -> HTMLResponse:
         "days": DAYS,
         "states": _states(sums),
         "oldest": _oldest(sums, now),
-        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to the processor's first answer"),
+        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to accepted by the processor"),
         "confirmed": _times(sums, daily_stats.TO_CONFIRMED, "From request to confirmed"),
         "amounts": _amounts(sums),
         "prevented": _prevented(sums),

@@ -77,7 +77,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "payment_not_read": "The processor did not show the payment",
     "payment_not_found": "The processor does not know the payment",
     "refunded_elsewhere": "The payment was refunded outside this program",
-    "refunded_twice": "The processor shows two refunds",
+    "refunded_twice": "The processor has a refund beside the manual payment",
     "charge_disputed": "The payment is disputed",
     "clock_went_back": "The database clock moved back",
     "unknown_status": "Unknown status at the processor",
