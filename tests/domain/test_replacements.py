@@ -184,20 +184,102 @@ def family(*members: tuple[LegStatus, int, int]) -> dict[str, Leg]:
 
 
 @pytest.mark.parametrize(
-    ("others", "expected"),
+    ("others", "expected", "too_much"),
     [
-        ([], (1_000, 100)),
-        ([(LegStatus.SENDING, 60, 0)], (400, 40)),
-        ([(LegStatus.FAILED, 60, 60)], (400, 40)),
-        ([(LegStatus.PENDING, 60, 0), (LegStatus.CANCELED, 40, 40)], (0, 0)),
-        ([(LegStatus.SUCCEEDED, 100, 0), (LegStatus.SUCCEEDED, 100, 0)], (0, 0)),
+        ([], (1_000, 100), 0),
+        ([(LegStatus.SENDING, 60, 0)], (400, 40), 0),
+        ([(LegStatus.FAILED, 60, 60)], (400, 40), 60),
+        ([(LegStatus.PENDING, 60, 0), (LegStatus.CANCELED, 40, 40)], (0, 0), 40),
+        ([(LegStatus.SUCCEEDED, 100, 0), (LegStatus.SUCCEEDED, 100, 0)], (0, 0), 0),
     ],
 )
 def test_uncovered_is_what_no_other_leg_pays_or_has_returned(
-    others: list[tuple[LegStatus, int, int]], expected: tuple[int, int]
+    others: list[tuple[LegStatus, int, int]], expected: tuple[int, int], too_much: int
 ) -> None:
     legs = family((LegStatus.FAILED, 100, 0), *others)
     assert uncovered(legs["r-1"], legs) == expected
-    returned = sum(back for _, _, back in others)
-    live = sum(credits for status, credits, _ in others if status is not LegStatus.FAILED and not _)
-    assert returned_too_much(legs["r-1"], legs) == min(returned, live + returned)
+    assert returned_too_much(legs["r-1"], legs) == too_much
+
+
+# --- splits: the first leg is refused, and its money goes over two payments ------------------------------------------
+
+
+def split_over(*parts: tuple[int, int], first: tuple[int, int] = (1_000, 100)) -> Refund:
+    """Return a refund whose first leg, of (minor units, credits), was refused and replaced over such payments."""
+    leg = a_leg(amount_minor=first[0], credits=first[1], payment_credits=first[1])
+    others = [a_payment(20 + number, minor, credits) for number, (minor, credits) in enumerate(parts)]
+    return next_step(answer(begun(leg), REFUSED).after, START + 2, POLICY, payments=others).after
+
+
+def numbered(refund: Refund, amount_minor: int) -> int:
+    """Return the number of the replacement of this amount."""
+    return next(n for n, leg in enumerate(refund.legs, 1) if n > 1 and leg.amount_minor == amount_minor)
+
+
+def of_leg(number: int, amount_minor: int, status: str, **changes: object) -> RefundObject:
+    """Return an object for a leg."""
+    values = {"name": f"re_{number}", "amount_minor": amount_minor, "payment_refs": (), **changes}
+    return an_object(status, number=number, **values)  # type: ignore[arg-type]
+
+
+def test_credits_worth_less_than_a_minor_unit_are_returned() -> None:
+    refund = split_over((4, 1_000), first=(5, 7))
+    assert (refund.legs[1].credits, refund.legs[0].reversed_credits) == (6, 1)
+    pending = report(refund, of_leg(1, 5, "pending")).after
+    failed = next_step(report(pending, of_leg(1, 5, "failed")).after, START + 9, POLICY).after
+    assert (total(failed), failed.legs[0].reversed_credits) == (7, 1)
+
+
+def test_money_of_an_uneven_split_is_replaced_whole() -> None:
+    refund = split_over((501, 100), (499, 100), first=(1_000, 3))
+    pending = report(refund, of_leg(1, 1_000, "pending")).after
+    refused = answer(pending, REFUSED, START + 6, number=numbered(refund, 499)).after
+    settled = next_step(refused, START + 7, POLICY).after
+    again = next_step(
+        report(settled, of_leg(1, 1_000, "failed")).after, START + 9, POLICY, payments=[a_payment(8, 9_999, 100)]
+    ).after
+    live = [leg for leg in again.legs if leg.status not in (LegStatus.FAILED, LegStatus.CANCELED)]
+    assert (sorted(leg.amount_minor for leg in live), total(again)) == ([499, 501], 3)
+
+
+def test_leg_that_pays_again_has_no_returned_credits() -> None:
+    refund = split_over((400, 40), (600, 60))
+    small, large = numbered(refund, 400), numbered(refund, 600)
+    returned = next_step(answer(refund, REFUSED, START + 3, number=small).after, START + 4, POLICY).after
+    assert returned.legs[small - 1].reversed_credits == 40
+    refused = answer(returned, REFUSED, START + 5, number=large).after
+    pending = report(refused, of_leg(small, 400, "pending")).after
+    assert pending.legs[small - 1].reversed_credits == 0
+    paid = report(next_step(pending, START + 6, POLICY).after, of_leg(small, 400, "succeeded")).after
+    lost = run(report(next_step(paid, START + 8, POLICY).after, of_leg(small, 400, "failed")).after)
+    assert (lost.status, lost.reversed_credits) == (RefundStatus.FAILED, 100)
+
+
+def test_credits_of_a_leg_that_stays_unpaid_stay_returned() -> None:
+    """The second replacement is canceled because the first one pays: only that one counts."""
+    refund = split_over((600, 60))
+    third = next_step(
+        answer(refund, REFUSED, START + 3, number=2).after, START + 4, POLICY, payments=[a_payment(8, 600, 60)]
+    ).after
+    missing = Misconfigured("resource_missing", "no such payment")
+    stopped = answer(third, missing, START + 5, number=3).after
+    paid = report(stopped, of_leg(2, 600, "succeeded")).after
+    assert [leg.reversed_credits for leg in paid.legs] == [40, 0, 0]
+    assert (paid.legs[2].status, total(paid)) == (LegStatus.CANCELED, 100)
+
+
+def test_one_manual_payment_is_counted_once() -> None:
+    pending = report(replaced(), an_object("pending")).after
+    unfunded = report(pending, an_object("failed", failure_code="insufficient_funds")).after
+    both = answer(unfunded, EMPTY, START + 7, number=2).after
+    decision = apply_action(both, Action.RESOLVE, START + 9, POLICY, actor="op", reason="paid", reference="bank1")
+    assert (len(decision.postings), total(decision.after)) == (1, 100)
+    assert decision.after.status is RefundStatus.SUCCEEDED
+
+
+def test_family_paid_twice_needs_a_person_beside_an_unpaid_one() -> None:
+    refund = answer(answer(begun(a_leg(), a_leg(2)), REFUSED).after, REFUSED, number=2).after
+    third = next_step(refund, START + 2, POLICY, payments=[a_payment(9)]).after
+    paid = report(third, of_leg(3, 1_000, "succeeded")).after
+    twice = report(next_step(paid, START + 4, POLICY).after, an_object()).after
+    assert (twice.status, twice.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")

@@ -127,6 +127,8 @@ def replace_share(
     The credits of the failed leg follow the money by largest remainder. All payments have the same currency. Less than
     a step of it cannot be placed: an earlier version planned such amounts.
     """
+    if not amount_minor:  # a few credits can be worth less than a minor unit
+        return (), credits
     ordered = [p for p in in_order(payments, allocation) if p.money_left > 0 and p.credits_left > 0]
     in_steps = down_to_step(amount_minor, ordered[0].step) if ordered else 0
     parts = _one_after_another_up_to(in_steps, [p.money_left for p in ordered])

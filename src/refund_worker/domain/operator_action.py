@@ -28,6 +28,7 @@ from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.state_machine import (
     ACTIVE,
     POLLED,
+    TO_BE_SENT,
     UNPAID_FINAL,
     Action,
     LegOutcome,
@@ -133,6 +134,12 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
         stranded = leg.status in UNPAID_FINAL and not leg.reallocated
         if leg.status not in ACTIVE and not stranded:
             builder.update_leg(leg, attention_code=None)
+        elif reference is not None and uncovered(leg, builder.legs) == (0, 0):
+            # Another leg of its family pays its money: one manual payment is not counted twice.
+            if stranded:
+                builder.update_leg(_without_attention(leg), reallocated=True)
+            elif leg.status in TO_BE_SENT and not leg.unanswered:
+                builder.transition_leg(_without_attention(leg), LegOutcome.ABANDONED, reason=reason, reallocated=True)
         elif reference is not None:
             builder.transition_leg(
                 _without_attention(leg),

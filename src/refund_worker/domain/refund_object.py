@@ -38,8 +38,14 @@ from refund_worker.domain.refund import (
     LegStatus,
     ObjectState,
 )
-from refund_worker.domain.replacements import others_of_family, release_unneeded, returned_too_much, uncovered
-from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome, asked_minor
+from refund_worker.domain.replacements import (
+    first_of_family,
+    others_of_family,
+    release_unneeded,
+    returned_too_much,
+    uncovered,
+)
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX
 
 REFUNDED_TWICE = "refunded_twice"
@@ -137,10 +143,10 @@ def _meaning(
 
 
 def _is_paid_by_others(builder: DecisionBuilder, leg: Leg) -> bool:
-    """Return True if, with this leg, more is paid than was asked for: other legs have replaced it meanwhile."""
-    others = (other for other in builder.legs.values() if other.leg_id != leg.leg_id)
+    """Return True if, with this leg, its family pays more than was asked for: other legs have replaced it meanwhile."""
+    others = others_of_family(leg, builder.legs)
     paid_minor = sum(other.amount_minor for other in others if other.status in {LegStatus.SUCCEEDED, *POLLED})
-    return paid_minor + leg.amount_minor > asked_minor(builder.legs.values())
+    return paid_minor + leg.amount_minor > first_of_family(leg, builder.legs).amount_minor
 
 
 def _apply_state(

@@ -32,38 +32,45 @@ def others_of_family(leg: Leg, legs: Mapping[str, Leg]) -> tuple[Leg, ...]:
 
 
 def uncovered(leg: Leg, legs: Mapping[str, Leg]) -> tuple[int, int]:
-    """Return (minor units, credits) of an unpaid leg that no other leg of its family pays, may pay or has returned."""
+    """Return (minor units, credits) of an unpaid leg that no other leg of its family pays, may pay or has returned.
+
+    Returned credits are worth their share of the money that was first asked for.
+    """
     first, others = first_of_family(leg, legs), others_of_family(leg, legs)
     live = [other for other in others if other.status not in UNPAID_FINAL]
     returned = sum(other.reversed_credits for other in others)
-    minor = min(leg.amount_minor, max(0, first.amount_minor - sum(other.amount_minor for other in live)))
+    worth = first.amount_minor * returned // first.credits if first.credits else 0
+    minor = min(leg.amount_minor, max(0, first.amount_minor - sum(other.amount_minor for other in live) - worth))
     credits = min(leg.credits, max(0, first.credits - sum(other.credits for other in live) - returned))
-    if leg.amount_minor and (not minor or (leg.credits and not credits)):
-        return 0, 0
-    if credits < leg.credits:
-        minor = min(minor, leg.amount_minor * credits // leg.credits)
-    return minor, credits
+    return (0, 0) if leg.credits and not credits else (minor, credits)
 
 
 def returned_too_much(leg: Leg, legs: Mapping[str, Leg]) -> int:
-    """Return the credits that the family returns too much once `leg`, which had ended unpaid, is paid after all."""
+    """Return the credits that the family returns too much once `leg`, which had ended unpaid, is paid after all.
+
+    Legs that are canceled then, because they are no longer needed, pay nothing. A leg that may pay returns nothing.
+    """
     first, others = first_of_family(leg, legs), others_of_family(leg, legs)
-    live = leg.credits + sum(other.credits for other in others if other.status not in UNPAID_FINAL)
+    live = [o for o in others if o.status not in UNPAID_FINAL and not _is_released(o, legs, paid=leg.leg_id)]
     returned = sum(one.reversed_credits for one in (leg, *others))
-    return min(returned, max(0, live + returned - first.credits))
+    too_much = leg.credits + sum(other.credits for other in live) + returned - first.credits
+    return min(returned, max(leg.reversed_credits, too_much))
 
 
-def is_no_longer_needed(leg: Leg, legs: Mapping[str, Leg]) -> bool:
+def is_no_longer_needed(leg: Leg, legs: Mapping[str, Leg], *, paid: str | None = None) -> bool:
     """Return True if the family would pay more than was asked for if this leg were sent.
 
-    Counted are the legs that have paid or may have, and those before this one that are to be sent again.
+    Counted are the legs that have paid or may have, those before this one that are to be sent again, and `paid`, the
+    id of a leg that is about to count as paid.
     """
     first, others = first_of_family(leg, legs), others_of_family(leg, legs)
     older = _ids_before(leg, legs)
     counted = [
         other
         for other in others
-        if other.status in MAY_HAVE_PAID or (other.leg_id in older and other.status not in UNPAID_FINAL)
+        if other.status in MAY_HAVE_PAID
+        or other.leg_id == paid
+        or (other.leg_id in older and other.status not in UNPAID_FINAL)
     ]
     return sum(other.amount_minor for other in counted) + leg.amount_minor > first.amount_minor
 
@@ -73,7 +80,7 @@ def release_unneeded(builder: DecisionBuilder, leg: Leg) -> bool:
 
     Another payment is sought for the money that no other leg covers, as for a failed leg.
     """
-    if leg.status not in TO_BE_SENT or leg.unanswered or not is_no_longer_needed(leg, builder.legs):
+    if not _is_released(leg, builder.legs):
         return False
     builder.transition_leg(
         leg,
@@ -88,6 +95,10 @@ def release_unneeded(builder: DecisionBuilder, leg: Leg) -> bool:
         blocked_by=(),
     )
     return True
+
+
+def _is_released(leg: Leg, legs: Mapping[str, Leg], *, paid: str | None = None) -> bool:
+    return leg.status in TO_BE_SENT and not leg.unanswered and is_no_longer_needed(leg, legs, paid=paid)
 
 
 def _ids_before(leg: Leg, legs: Mapping[str, Leg]) -> frozenset[str]:
