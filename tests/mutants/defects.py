@@ -2543,8 +2543,8 @@ DEFECTS = (
     Defect(
         "a failed leg is replaced or returned although another one pays its money",
         DOMAIN + "next_step.py",
-        "if not minor and not credits:",
-        "if False:",
+        "minor, credits = uncovered(leg, builder.legs)",
+        "minor, credits = leg.amount_minor, leg.credits",
         ("tests/domain/test_replacements.py",),
     ),
     Defect(

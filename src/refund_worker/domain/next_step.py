@@ -154,9 +154,6 @@ def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[Refundable
     by_id = {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
         minor, credits = uncovered(leg, builder.legs)
-        if not minor and not credits:
-            builder.update_leg(leg, reallocated=True)
-            continue
         # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
         refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
         usable = [
