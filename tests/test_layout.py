@@ -5,6 +5,7 @@ web, worker, cli → engine → {store, processors} → domain; settings, errors
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.support.imports import PACKAGE, imported_modules
 from tests.support.pages import ROOT
 
 LEAVES = {"api_schema", "batching", "dangers", "errors", "extras", "settings", "redaction", "strict_json", "times"}
+LINES_MAX = 50
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
@@ -151,6 +153,20 @@ def test_logger_is_named_after_its_module() -> None:
     sources = [file.read_text("utf-8") for file in Path(refund_worker.__file__).parent.rglob("*.py")]
     named = {name for source in sources for name in re.findall(r"getLogger\(([^)]*)\)", source)}
     assert named == others | {"__name__"}
+
+
+def test_functions_fit_a_screen() -> None:
+    """Migrations are exempt: each is one long list."""
+    source = Path(refund_worker.__file__).parent
+    files = [path for path in source.rglob("*.py") if "migrations" not in path.parts]
+    functions = [
+        (f"{path.relative_to(source)} {node.name}", (node.end_lineno or 0) - node.lineno + 1)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(functions) > 1_000
+    assert [name for name, lines in functions if lines > LINES_MAX] == []
 
 
 def test_only_the_agreed_names_lie_at_the_top() -> None:

@@ -2494,8 +2494,8 @@ DEFECTS = (
     Defect(
         "a manual payment over a payment that is reserved again is a server error",
         ENGINE + "refunds/actions.py",
-        "paid = reference is not None",
-        "paid = False",
+        "money_went_out=reference is not None",
+        "money_went_out=False",
         (ADVANCE_ANSWERS + "disputed_refund_is_resolved_if_its_payment_is_taken_again",),
     ),
     Defect(

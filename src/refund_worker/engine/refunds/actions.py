@@ -58,9 +58,7 @@ def perform_action(
         )
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = decided.released()
-        # A manual payment has happened, even if other refunds have taken all of the payment since.
-        paid = reference is not None
-        apply(connection, [decision], now, money_went_out=paid, notify=context.notify)
+        apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
         if key is not None:
             idempotency.insert_act(connection, *key, json.dumps(act), refund_id, now)
         return decision.after

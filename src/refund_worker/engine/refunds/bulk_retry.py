@@ -88,10 +88,7 @@ def retry_all(
             return Retried(*json.loads(earlier["result_id"])), ()
         still = [refund for refund in found if refund.status is RefundStatus.NEEDS_ATTENTION]
         if len(still) != expected or mark not in (None, stuck.mark):
-            most = f" (at most {PRESS_MAX} are retried at once)" if len(still) == PRESS_MAX else ""
-            raise SetChanged(
-                f"you saw {expected} refunds, now there are {len(still)}{most}: check the list, then retry"
-            )
+            raise _set_changed(expected, len(still))
         decisions = [
             apply_action(refund, Action.RETRY, now, context.policy, actor=actor, reason=reason, one_by_one=False)
             for refund in still
@@ -109,3 +106,8 @@ def retry_all(
     if ids:
         context.publish(list(ids), True)
     return retried
+
+
+def _set_changed(expected: int, found: int) -> SetChanged:
+    most = f" (at most {PRESS_MAX} are retried at once)" if found == PRESS_MAX else ""
+    return SetChanged(f"you saw {expected} refunds, now there are {found}{most}: check the list, then retry")
