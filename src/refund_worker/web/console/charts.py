@@ -87,7 +87,7 @@ def show_figures(page: ThePage) -> HTMLResponse:
         "days": DAYS,
         "states": _states(sums),
         "oldest": _oldest(sums, now),
-        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to accepted by the processor"),
+        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to accepted"),
         "confirmed": _times(sums, daily_stats.TO_CONFIRMED, "From request to confirmed"),
         "amounts": _amounts(sums),
         "prevented": _prevented(sums),
@@ -134,7 +134,7 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
         (_day(day), [daily_stats.percentile(sums.of(name, day), share) for share in SHARES.values()])
         for day in sums.days
     ]
-    answer = "processor's first answer" if name == daily_stats.TO_ACCEPTED else "processor's final result"
+    answer = "processor's acceptance" if name == daily_stats.TO_ACCEPTED else "processor's final result"
     note = (
         f"Time to the {answer}: 50 %, 95 % and 99 % of the day's refunds took at most this long (accurate to 10 %, "
         "approval time included). Logarithmic."
