@@ -45,7 +45,7 @@ from refund_worker.domain.refund import (
     To,
 )
 from refund_worker.domain.replacements import is_no_longer_needed, release_unneeded, uncovered
-from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, POLLED, LegOutcome
 from refund_worker.domain.timing import may_replay
 
 SYSTEM = "refund-worker"
@@ -186,7 +186,7 @@ def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[Refundable
 
 def _has_failed(leg: Leg) -> bool:
     """Return True if the leg's payment did not take the money back. One that was only released may still take it."""
-    return leg.status in UNPAID_FINAL and not (leg.status is LegStatus.CANCELED and not leg.objects)
+    return leg.status is LegStatus.FAILED or (leg.status is LegStatus.CANCELED and bool(leg.objects))
 
 
 def _plan_call(

@@ -132,9 +132,10 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
         if leg.status in POLLED:
             continue
         stranded = leg.status in UNPAID_FINAL and not leg.reallocated
+        minor, credits = uncovered(leg, builder.legs)
         if leg.status not in ACTIVE and not stranded:
             builder.update_leg(leg, attention_code=None)
-        elif reference is not None and uncovered(leg, builder.legs) == (0, 0):
+        elif reference is not None and not minor and not credits:
             # Another leg of its family pays its money: one manual payment is not counted twice.
             if stranded:
                 builder.update_leg(_without_attention(leg), reallocated=True)
@@ -151,7 +152,6 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 next_at=builder.now if leg.unanswered else None,
             )
         elif stranded:
-            credits = uncovered(leg, builder.legs)[1]
             builder.update_leg(_without_attention(leg), reallocated=True, reversed_credits=credits)
         else:
             builder.transition_leg(
@@ -159,7 +159,7 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 LegOutcome.ABANDONED,
                 reason=reason,
                 reallocated=True,
-                reversed_credits=uncovered(leg, builder.legs)[1],
+                reversed_credits=credits,
             )
 
 

@@ -16,11 +16,18 @@ from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL, WITH_PR
 MAY_HAVE_PAID = WITH_PROCESSOR | {LegStatus.SUCCEEDED}
 
 
-def first_of_family(leg: Leg, legs: Mapping[str, Leg]) -> Leg:
-    """Return the leg that the request itself made: `leg`, or the one that it replaces in the end."""
+def _replaced_by(leg: Leg, legs: Mapping[str, Leg]) -> tuple[Leg, ...]:
+    """Return the legs that this one replaces, directly and through others, the nearest first."""
+    found: list[Leg] = []
     while leg.replaces is not None and leg.replaces in legs:
         leg = legs[leg.replaces]
-    return leg
+        found.append(leg)
+    return tuple(found)
+
+
+def first_of_family(leg: Leg, legs: Mapping[str, Leg]) -> Leg:
+    """Return the leg that the request itself made: `leg`, or the one that it replaces in the end."""
+    return (leg, *_replaced_by(leg, legs))[-1]
 
 
 def others_of_family(leg: Leg, legs: Mapping[str, Leg]) -> tuple[Leg, ...]:
@@ -64,13 +71,13 @@ def is_no_longer_needed(leg: Leg, legs: Mapping[str, Leg], *, paid: str | None =
     id of a leg that is about to count as paid.
     """
     first, others = first_of_family(leg, legs), others_of_family(leg, legs)
-    older = _ids_before(leg, legs)
+    older = _replaced_by(leg, legs)
     counted = [
         other
         for other in others
         if other.status in MAY_HAVE_PAID
         or other.leg_id == paid
-        or (other.leg_id in older and other.status not in UNPAID_FINAL)
+        or (other in older and other.status not in UNPAID_FINAL)
     ]
     return sum(other.amount_minor for other in counted) + leg.amount_minor > first.amount_minor
 
@@ -99,11 +106,3 @@ def release_unneeded(builder: DecisionBuilder, leg: Leg) -> bool:
 
 def _is_released(leg: Leg, legs: Mapping[str, Leg], *, paid: str | None = None) -> bool:
     return leg.status in TO_BE_SENT and not leg.unanswered and is_no_longer_needed(leg, legs, paid=paid)
-
-
-def _ids_before(leg: Leg, legs: Mapping[str, Leg]) -> frozenset[str]:
-    ids = set()
-    while leg.replaces is not None and leg.replaces in legs:
-        leg = legs[leg.replaces]
-        ids.add(leg.leg_id)
-    return frozenset(ids)

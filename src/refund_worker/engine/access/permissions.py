@@ -105,15 +105,15 @@ def may(role: Role | ConsoleRole, act: Act) -> bool:
     return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
 
 
+def roles_who_may(kind: type[Role] | type[ConsoleRole], act: Act) -> list[Role | ConsoleRole]:
+    """Return the roles of this kind that may do `act`, in their order."""
+    return [role for role in kind if may(role, act)]
+
+
 def why_not(role: Role | ConsoleRole, act: Act) -> str:
     """Return the error text for a role that may not do `act`: it names the roles of the same kind that may."""
-    others = ", ".join(other for other in type(role) if may(other, act))
+    others = ", ".join(roles_who_may(type(role), act))
     return f"the role {role} may not do this. Roles that may: {others or 'none'}"
-
-
-def users_who_may(act: Act) -> list[ConsoleRole]:
-    """Return the roles of console users that may do `act`, in the order of `ConsoleRole`."""
-    return [role for role in ConsoleRole if may(role, act)]
 
 
 def needs_password(act: Act) -> bool:

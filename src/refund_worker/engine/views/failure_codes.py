@@ -26,6 +26,7 @@ _PAY_OUT_AGAIN = (
     "The refund has ended, and the credits of what was not paid are back on the balance. Once the cause is gone, pay "
     "them out with a new withdrawal (in the console: Add credits with a negative amount, then Return money)."
 )
+_OTHERS_TRIED = "Other payments of the customer were tried. "
 _CREDITS_ARE_BACK = (
     "The credits of what was not paid are back on the balance. To pay the customer in another way, take these credits "
     "off with a correction first."
@@ -49,8 +50,8 @@ _DISPUTED = Explanation(
 _CARD_GONE = Explanation(
     "The card is expired or closed",
     "The card has expired or was closed, and its bank has no other way to the customer.",
-    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
-    at_end="Other payments of the customer were tried. " + _CREDITS_ARE_BACK,
+    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
+    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
 )
 _DECLINED = Explanation(
     "The bank declined the refund",
@@ -68,14 +69,14 @@ _UNKNOWN_THERE = Explanation(
 _REFUSED_FOR_GOOD = Explanation(
     "The payment cannot be refunded any more",
     "The processor says so about this payment. No refund was made.",
-    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
-    at_end="Other payments of the customer were tried. " + _CREDITS_ARE_BACK,
+    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
+    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
 )
 _BANK_GONE = Explanation(
     "The bank account is closed or unknown",
     "The bank account behind the payment is closed or cannot be found.",
-    "Other payments of the customer were tried. Pay manually, or leave the credits on the customer's balance.",
-    at_end="Other payments of the customer were tried. " + _CREDITS_ARE_BACK,
+    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
+    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
 )
 _WRONG_AMOUNT = Explanation(
     "The amount does not suit the payment",

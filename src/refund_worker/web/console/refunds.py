@@ -21,7 +21,8 @@ from refund_worker.domain.refund import (
     RefundStatus,
 )
 from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.engine.access.permissions import ACT_OF, may, users_who_may
+from refund_worker.engine.access.api_keys import ConsoleRole
+from refund_worker.engine.access.permissions import ACT_OF, may, roles_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
@@ -180,11 +181,12 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
     view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
+    barred_actions = [a for a in view["available_actions"] if a not in allowed]
     actions = [a for a in allowed if not (barred and a == "approve")]
     values = {
         "refund": view,
         "actions": actions,
-        "not_allowed": [(a, users_who_may(ACT_OF[Action(a)])) for a in view["available_actions"] if a not in allowed],
+        "not_allowed": [(action, roles_who_may(ConsoleRole, ACT_OF[Action(action)])) for action in barred_actions],
         "why_not_approve": barred if "approve" in allowed else None,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
