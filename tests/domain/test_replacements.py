@@ -283,3 +283,13 @@ def test_family_paid_twice_needs_a_person_beside_an_unpaid_one() -> None:
     paid = report(third, of_leg(3, 1_000, "succeeded")).after
     twice = report(next_step(paid, START + 4, POLICY).after, an_object()).after
     assert (twice.status, twice.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
+
+
+def test_payment_of_a_canceled_replacement_can_be_used_again() -> None:
+    pending = report(replied(EMPTY), an_object("pending")).after
+    failed = report(pending, an_object("failed")).after
+    refund = next_step(failed, START + 9, POLICY, payments=[a_payment(9)]).after
+    assert [(leg.payment_id, leg.status) for leg in refund.legs[1:]] == [
+        ("pay9", LegStatus.CANCELED),
+        ("pay9", LegStatus.SENDING),
+    ]
