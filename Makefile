@@ -67,7 +67,7 @@ chaos: dev-installed ## harm a whole deployment on real servers, then compare th
 
 lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade takes the newest)
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(LOCK) --group dev -o requirements-dev.lock
+	@$(LOCK) --extra otel --group dev -o requirements-dev.lock
 	@$(LOCK) --constraints requirements-dev.lock -o requirements.lock
 	@$(COMPILE) --group mutation -o requirements-mutation.lock
 

@@ -299,3 +299,78 @@ def test_invalid_network_is_refused_by_its_position(given: str, part: int) -> No
     with pytest.raises(BadSettings, match=rf"^REFUND_WORKER_TRUSTED_PROXIES: entry {part} is no") as caught:
         load_settings({"REFUND_WORKER_TRUSTED_PROXIES": given})
     assert given.strip() == "" or given not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "8000"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("PORT", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("WEB_SERVICE_HOST", "10.0.0.1"),
+        ("WEB_PORT", "udp://10.0.0.1:53"),
+        ("WEB_PORT_53_UDP_PROTO", "udp"),
+        ("DATABASE_URL_SERVICE_HOST", "10.0.0.1"),
+    ],
+)
+def test_variables_of_kubernetes_services_are_ignored(name: str, value: str) -> None:
+    assert settings(**{name: value}) == settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "8000"), ("WEB_PORT", ""), ("SERVICE", "x"), ("HOST", "10.0.0.1")]
+)
+def test_a_name_that_kubernetes_does_not_make_is_still_refused(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match="is not a setting"):
+        settings(**{name: value})
+
+
+def test_short_postgres_address_means_our_driver() -> None:
+    url = settings(DATABASE_URL="postgres://user:pass@host:5432/name?sslmode=require").database_url
+    assert url.get_secret_value() == "postgresql+psycopg://user:pass@host:5432/name?sslmode=require"
+
+
+@pytest.mark.parametrize("name", ["refunds", "_r2", "a" * 63])
+def test_a_schema_is_a_plain_name(name: str) -> None:
+    assert settings(DATABASE_SCHEMA=name).database_schema == name
+
+
+@pytest.mark.parametrize("name", ["Refunds", "1a", "a-b", 'a"b', "a" * 64, "pg_x", "information_schema", "a b"])
+def test_a_schema_that_needs_quotation_marks_is_refused(name: str) -> None:
+    with pytest.raises(BadSettings, match=f"{PREFIX}DATABASE_SCHEMA: must be"):
+        settings(DATABASE_SCHEMA=name)
+
+
+@pytest.mark.parametrize("text", ["-a", "a b", "a" * 51, "ä", "a*"])
+def test_a_broker_prefix_is_short_and_plain(text: str) -> None:
+    assert settings(BROKER_PREFIX="prod.refunds:").broker_prefix == "prod.refunds:"
+    with pytest.raises(BadSettings, match=f"{PREFIX}BROKER_PREFIX: must be"):
+        settings(BROKER_PREFIX=text)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "https://dashboard.example/x",
+        "ftp://h/{id}",
+        "https://{id}/",
+        "https://h/{id}/{name}",
+        "javascript:{id}",
+        "{id}",
+    ],
+)
+def test_a_link_without_a_place_for_the_id_is_refused(template: str) -> None:
+    good = "https://dashboard.example/payments/{id}?a={id}"
+    assert settings(PROCESSOR_URL_TEMPLATE=good).processor_url_template == good
+    for name in ("PROCESSOR_URL_TEMPLATE", "CUSTOMER_URL_TEMPLATE"):
+        with pytest.raises(BadSettings, match=f"{PREFIX}{name}: must"):
+            settings(**{name: template})
+
+
+def test_levels_and_formats_of_the_log_are_taken_in_any_case() -> None:
+    assert (settings(LOG_LEVEL="WARNING").log_level, settings(LOG_FORMAT="Text").log_format) == ("warning", "text")
+    with pytest.raises(BadSettings, match="LOG_LEVEL"):
+        settings(LOG_LEVEL="loud")

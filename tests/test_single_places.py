@@ -150,6 +150,7 @@ MAY_NAME_STRIPE = {
     "processors/registry.py": "its line in the registry",
     "extras.py": "its packages",
     "settings.py": "its settings",
+    "setting_values.py": "its settings",
     "dangers.py": "its settings",
     "domain/money.py": "amounts in the books are in its minor units",
     "web/api/payments.py": "the example in the description of the API",

@@ -5,72 +5,42 @@ The documentation promises the names and defaults. Durations are in seconds, so 
 
 from __future__ import annotations
 
-import base64
 import os
-import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refund_worker.dangers import dangers_of
 from refund_worker.errors import BadSettings
 from refund_worker.redaction import url_without_password
+from refund_worker.setting_values import (
+    Integer,
+    Network,
+    Number,
+    check_broker,
+    check_client_names,
+    check_signing_secret,
+    check_stripe_key,
+    check_webhook_secrets,
+    checked_database,
+    checked_http_url,
+    checked_prefix,
+    checked_schema,
+    checked_url_template,
+    is_made_by_kubernetes,
+    listed,
+    read_networks,
+)
 
 PREFIX = "REFUND_WORKER_"
 SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url")
-# The length that Standard Webhooks requires of a signing secret.
-NOTIFY_SECRET_BYTES_MIN, NOTIFY_SECRET_BYTES_MAX = 24, 64
-LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
-BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
-TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
-CERT_REQS = {"required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE"}
-DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 # As in domain/money.py, which this leaf does not import: no amount is larger.
 AMOUNT_MAX = 10**12
 COUNT_MAX = 10**9
 YEAR_SECONDS = 366 * 86_400
-
-# The text after `://` as SQLAlchemy reads it: user, password, host, port.
-_PLACE = re.compile(
-    r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
-    re.DOTALL,
-)
-# Keys, and the id of an endpoint: people paste them instead of an endpoint's signing secret.
-_NO_SIGNING_SECRETS = ("sk_", "rk_", "pk_", "we_")
-# Other keys of Stripe, and why they cannot work here. The error gives the reason, and never shows the key.
-_OTHER_KEYS = {
-    "sk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
-    "rk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
-    "pk_": "a publishable key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
-    "ek_": "an ephemeral key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
-    "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
-}
-_STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
-_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
-_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-
-
-def _digits(value: object) -> object:
-    """Accept text as an integer only in digits: not 1.0, 1_000 or the digits of another script."""
-    if isinstance(value, str) and not re.fullmatch("[0-9]{1,20}", value):
-        raise ValueError("must be an integer in digits only")
-    return value
-
-
-def _number(value: object) -> object:
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        raise ValueError("must be a number in digits, such as 30 or 0.5")
-    return value
-
-
-Network = IPv4Network | IPv6Network
-Integer = Annotated[int, BeforeValidator(_digits)]
-Number = Annotated[float, BeforeValidator(_number)]
 
 
 class Settings(BaseSettings):
@@ -81,7 +51,13 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr = SecretStr("sqlite:///.refund-worker/refunds.db")
+    # The Postgres schema that holds all tables of refund-worker, and the table of their version.
+    database_schema: str = "public"
     broker_url: SecretStr = SecretStr("embedded")
+    # Comes before the name of every queue and every key at the broker, so that others can use the same broker.
+    broker_prefix: str | None = None
+    # Heartbeats, locks and the embedded broker's files; the default depends on the database (worker/runtime_dir.py).
+    runtime_dir: str | None = None
     environment: Literal["development", "production"] = "development"
     # In production, "on" refuses to start with dangerous settings. "off" only warns.
     strict: Literal["on", "off"] = "off"
@@ -118,89 +94,81 @@ class Settings(BaseSettings):
 
     trusted_proxies: str | None = None
 
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+    # Links of the console: {id} is replaced by the id at the processor, or by the customer's id.
+    processor_url_template: str | None = None
+    customer_url_template: str | None = None
+
     @field_validator("stripe_api_base", "notify_url")
     @classmethod
     def _an_http_url(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = _split(value)
-            if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-                raise ValueError("must be an http:// or https:// URL without a user name")
-        return value.rstrip("/") if value else None
+        return None if value is None else checked_http_url(value)
+
+    @field_validator("processor_url_template", "customer_url_template")
+    @classmethod
+    def _a_template(cls, value: str | None) -> str | None:
+        return None if value is None else checked_url_template(value)
 
     @field_validator("database_url")
     @classmethod
     def _a_database(cls, value: SecretStr) -> SecretStr:
-        scheme, apart, rest = value.get_secret_value().partition("://")
-        if not apart or scheme not in DATABASES:
-            raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
-        if scheme.startswith("sqlite"):
-            return value
-        place = _PLACE.fullmatch(rest)
-        if place is None or not _is_port(place["port"]):
-            raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
-        if "@" in place["host"]:
-            raise ValueError("must have each @ of its password written as %40")
+        return SecretStr(checked_database(value.get_secret_value()))
+
+    @field_validator("database_schema")
+    @classmethod
+    def _a_schema(cls, value: str) -> str:
+        return checked_schema(value)
+
+    @field_validator("broker_url")
+    @classmethod
+    def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
+        check_broker(value.get_secret_value())
         return value
+
+    @field_validator("broker_prefix")
+    @classmethod
+    def _a_prefix(cls, value: str | None) -> str | None:
+        return None if value is None else checked_prefix(value)
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("stripe_api_key")
     @classmethod
     def _a_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
-        key = value.get_secret_value() if value is not None else ""
-        for prefix, why in _OTHER_KEYS.items():
-            if key.startswith(prefix):
-                raise ValueError(f"is {why}")
-        if value is not None and not _STRIPE_KEY.fullmatch(key):
-            raise ValueError("must be a secret or a restricted key of Stripe: sk_… or rk_…, without blanks")
+        if value is not None:
+            check_stripe_key(value.get_secret_value())
         return value
 
     @field_validator("stripe_webhook_secret")
     @classmethod
     def _a_secret_in_it(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _listed(value.get_secret_value()):
-            raise ValueError("must have a secret between its commas")
-        if value is not None and any(s.startswith(_NO_SIGNING_SECRETS) for s in _listed(value.get_secret_value())):
-            raise ValueError("must be the endpoint's signing secret, whsec_…, and no key and no endpoint's id")
+        if value is not None:
+            check_webhook_secrets(value.get_secret_value())
         return value
 
     @field_validator("notify_secret")
     @classmethod
     def _a_signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        text = value.get_secret_value().removeprefix("whsec_")
-        try:
-            secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except ValueError:
-            secret = b""
-        if not NOTIFY_SECRET_BYTES_MIN <= len(secret) <= NOTIFY_SECRET_BYTES_MAX:
-            raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
+        if value is not None:
+            check_signing_secret(value.get_secret_value())
         return value
 
     @field_validator("celery_clients")
     @classmethod
     def _client_names(cls, value: str | None) -> str | None:
-        for name in _listed(value or ""):
-            if not _CLIENT.fullmatch(name) or name.casefold() == "console":
-                raise ValueError(
-                    "must be client names of 1 to 100 letters, digits or . _ @ + - with commas between them,"
-                    " and not console, which is the console's own"
-                )
-        if value is not None and not _listed(value):
-            raise ValueError("must have a client's name between its commas")
+        if value is not None:
+            check_client_names(value)
         return value
 
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str | None) -> str | None:
-        return None if value is None else ",".join(str(network) for network in _read_networks(value))
-
-    @field_validator("broker_url")
-    @classmethod
-    def _a_safe_broker(cls, value: SecretStr) -> SecretStr:
-        url = value.get_secret_value()
-        if url != "embedded":
-            _check_broker(url)
-        return value
+        return None if value is None else ",".join(str(network) for network in read_networks(value))
 
     @model_validator(mode="after")
     def _safe_together(self) -> Settings:
@@ -227,86 +195,23 @@ class Settings(BaseSettings):
     @property
     def declared_clients(self) -> frozenset[str] | None:
         """Return the clients that the Celery task accepts, or None for any."""
-        return None if self.celery_clients is None else frozenset(_listed(self.celery_clients))
+        return None if self.celery_clients is None else frozenset(listed(self.celery_clients))
 
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
         """Return the accepted webhook secrets, several during a rotation; empty if none is set."""
         if self.stripe_webhook_secret is None:
             return ()
-        return tuple(_listed(self.stripe_webhook_secret.get_secret_value()))
+        return tuple(listed(self.stripe_webhook_secret.get_secret_value()))
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
         """Return the networks whose X-Forwarded-For and X-Forwarded-Proto are believed; empty if none is set."""
-        return () if self.trusted_proxies is None else _read_networks(self.trusted_proxies)
+        return () if self.trusted_proxies is None else read_networks(self.trusted_proxies)
 
     def redacted(self) -> dict[str, str]:
         """Return every setting as text for people, secrets hidden. URLs lose only the password."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
-
-
-def _listed(text: str) -> list[str]:
-    """Return the parts between the commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL, or None if its port or address is wrong or it holds a blank."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.port != 0 and re.search(r"[\s\x00-\x1f]", url) is None
-    except ValueError:
-        return None
-    return parts if usable else None
-
-
-def _read_networks(text: str) -> tuple[Network, ...]:
-    """Return comma-separated networks and single addresses. Raises `ValueError` naming the wrong part."""
-    found: list[Network] = []
-    for number, part in enumerate((part.strip() for part in text.split(",")), 1):
-        try:
-            network = ip_network(part, strict=False)
-        except ValueError:
-            what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
-            raise ValueError(f"entry {number} is not a network: write one {what}") from None
-        if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
-            raise ValueError(f"entry {number} is not the first address of its network: write {network}")
-        found.append(network)
-    return tuple(found)
-
-
-def _is_port(text: str | None) -> bool:
-    return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= 65_535)
-
-
-def _check_broker(url: str) -> None:
-    """Raise `ValueError` for a missing broker, for several brokers, or for a remote one that is open to anyone."""
-    # Celery treats each part of such a list as a separate broker, wherever the semicolon is. Two brokers would be two
-    # rate limits, and Celery reads the second one without the guards that we put around the first.
-    if ";" in url:
-        raise ValueError(
-            "must be one address, not several: for failover name a proxy that leads to the broker in charge"
-            " (a ; in a password is written %3B)"
-        )
-    parts = _split(url)
-    if "@" in url and (parts is None or "@" not in parts.netloc):
-        raise ValueError("must have each / ? and # of its password written as %2F %3F %23")
-    if parts is None:
-        raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
-    if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
-        raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
-    options = parse_qs(parts.query, keep_blank_values=True)
-    if "ssl" in options:
-        raise ValueError("must ask for TLS by rediss:// or amqps://, and not by ssl=")
-    unknown = sorted(name for name in options if name.startswith("ssl_") and name not in TLS_OPTIONS)
-    if parts.scheme == "amqps" and (unknown or not set(options.get("ssl_cert_reqs", [])) <= CERT_REQS):
-        raise ValueError(
-            f"must have no TLS options except {', '.join(TLS_OPTIONS)}, with ssl_cert_reqs required or none"
-        )
-    loopback = (parts.hostname or "") in LOOPBACK
-    if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
-        raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")
 
 
 def _redact(name: str, value: Any) -> str:
@@ -323,7 +228,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if environ is None else environ
     values: dict[str, str] = {}
     for name, value in env.items():
-        if not name.upper().startswith(PREFIX):
+        if not name.upper().startswith(PREFIX) or is_made_by_kubernetes(name.upper(), value):
             continue
         field = name[len(PREFIX) :].lower()
         if field in Settings.model_fields:

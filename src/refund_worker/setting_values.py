@@ -1,0 +1,228 @@
+"""The forms of settings' values: numbers, URLs, networks, keys. Each check raises `ValueError` saying what is right.
+
+`settings.py` names the settings; these functions know nothing of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from pydantic import BeforeValidator
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
+BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
+TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
+CERT_REQS = {"required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE"}
+# `postgres://` is what Heroku, Render and Railway set.
+POSTGRES_SHORT, POSTGRES = "postgres", "postgresql+psycopg"
+DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+# The text after `://` as SQLAlchemy reads it: user, password, host, port.
+_PLACE = re.compile(
+    r"(?:[^:/]*(?::(?P<password>[^@]*))?@)?(?P<host>\[[^\[\]/?]+\]|[^\[\]/:?]*)(?::(?P<port>[^/?]*))?(?:[/?].*)?",
+    re.DOTALL,
+)
+# The length that Standard Webhooks requires of a signing secret.
+NOTIFY_SECRET_BYTES_MIN, NOTIFY_SECRET_BYTES_MAX = 24, 64
+# Keys, and the id of an endpoint: people paste them instead of an endpoint's signing secret.
+_NO_SIGNING_SECRETS = ("sk_", "rk_", "pk_", "we_")
+# Other keys of Stripe, and why they cannot work here. The error gives the reason, and never shows the key.
+_OTHER_KEYS = {
+    "sk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
+    "rk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
+    "pk_": "a publishable key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "ek_": "an ephemeral key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
+    "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
+}
+_STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+_SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,49}")
+# Kubernetes sets these in every pod of a namespace for a Service whose name begins with refund-worker.
+_KUBERNETES = re.compile(r"REFUND_WORKER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+)")
+_KUBERNETES_PORT = re.compile(r"REFUND_WORKER_(\w+_)?PORT")
+_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+def _digits(value: object) -> object:
+    """Accept text as an integer only in digits: not 1.0, 1_000 or the digits of another script."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,20}", value):
+        raise ValueError("must be an integer in digits only")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError("must be a number in digits, such as 30 or 0.5")
+    return value
+
+
+Network = IPv4Network | IPv6Network
+Integer = Annotated[int, BeforeValidator(_digits)]
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+def listed(text: str) -> list[str]:
+    """Return the parts between the commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL, or None if its port or address is wrong or it holds a blank."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0 and re.search(r"[\s\x00-\x1f]", url) is None
+    except ValueError:
+        return None
+    return parts if usable else None
+
+
+def read_networks(text: str) -> tuple[Network, ...]:
+    """Return comma-separated networks and single addresses. Raises `ValueError` naming the wrong part."""
+    found: list[Network] = []
+    for number, part in enumerate((part.strip() for part in text.split(",")), 1):
+        try:
+            network = ip_network(part, strict=False)
+        except ValueError:
+            what = "such as 10.0.0.0/8, 192.0.2.7 or fd00::/8, separated by commas"
+            raise ValueError(f"entry {number} is not a network: write one {what}") from None
+        if "/" in part and ip_network(part.partition("/")[0]).network_address != network.network_address:
+            raise ValueError(f"entry {number} is not the first address of its network: write {network}")
+        found.append(network)
+    return tuple(found)
+
+
+def _is_port(text: str | None) -> bool:
+    return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= 65_535)
+
+
+def checked_http_url(url: str) -> str | None:
+    """Return the URL without its last slashes, or None if it is empty."""
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ValueError("must be an http:// or https:// URL without a user name")
+    return url.rstrip("/") or None
+
+
+def checked_url_template(url: str) -> str:
+    """Return the template of a link: an http URL with `{id}` in its path or query."""
+    parts = _split(url)
+    placed = "{id}" in url and parts is not None and "{id}" not in parts.netloc
+    if not placed or re.search("[{}]", url.replace("{id}", "")):
+        raise ValueError("must have {id} once or more after the host, and no other braces: https://host/customers/{id}")
+    checked_http_url(url.replace("{id}", "id"))
+    return url
+
+
+def checked_database(url: str) -> str:
+    """Return the database's URL, with `postgres://` written as SQLAlchemy knows it."""
+    scheme, apart, rest = url.partition("://")
+    if scheme == POSTGRES_SHORT:
+        scheme, url = POSTGRES, f"{POSTGRES}{apart}{rest}"
+    if not apart or scheme not in DATABASES:
+        raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+    if scheme.startswith("sqlite"):
+        return url
+    place = _PLACE.fullmatch(rest)
+    if place is None or not _is_port(place["port"]):
+        raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
+    if "@" in place["host"]:
+        raise ValueError("must have each @ of its password written as %40")
+    return url
+
+
+def checked_schema(name: str) -> str:
+    """Return the name of a Postgres schema that needs no quotation marks."""
+    if not _SCHEMA.fullmatch(name) or name.startswith("pg_") or name == "information_schema":
+        raise ValueError(
+            "must be 1 to 63 small letters, digits or _, not begin with a digit or pg_, and be no system schema"
+        )
+    return name
+
+
+def checked_prefix(text: str) -> str:
+    """Return the prefix of queues and keys at the broker."""
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("must be 1 to 50 letters, digits or . _ : - and begin with a letter or a digit")
+    return text
+
+
+def is_made_by_kubernetes(name: str, value: str) -> bool:
+    """Return True for the variables that Kubernetes makes for a Service, such as REFUND_WORKER_SERVICE_HOST."""
+    if _KUBERNETES.fullmatch(name):
+        return True
+    return _KUBERNETES_PORT.fullmatch(name) is not None and value.startswith(("tcp://", "udp://", "sctp://"))
+
+
+def check_stripe_key(key: str) -> None:
+    """Check a key of Stripe. Raises `ValueError` with the reason, which never shows the key."""
+    for prefix, why in _OTHER_KEYS.items():
+        if key.startswith(prefix):
+            raise ValueError(f"is {why}")
+    if not _STRIPE_KEY.fullmatch(key):
+        raise ValueError("must be a secret or a restricted key of Stripe: sk_… or rk_…, without blanks")
+
+
+def check_webhook_secrets(text: str) -> None:
+    """Check signing secrets of webhooks. Raises `ValueError` for none, and for a key or an id."""
+    if not listed(text):
+        raise ValueError("must have a secret between its commas")
+    if any(secret.startswith(_NO_SIGNING_SECRETS) for secret in listed(text)):
+        raise ValueError("must be the endpoint's signing secret, whsec_…, and no key and no endpoint's id")
+
+
+def check_signing_secret(text: str) -> None:
+    """Check a signing secret of Standard Webhooks. Raises `ValueError` if its length or form is wrong."""
+    text = text.removeprefix("whsec_")
+    try:
+        secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        secret = b""
+    if not NOTIFY_SECRET_BYTES_MIN <= len(secret) <= NOTIFY_SECRET_BYTES_MAX:
+        raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
+
+
+def check_client_names(text: str) -> None:
+    """Check the names of clients. Raises `ValueError` for a name that cannot be one, and for none."""
+    for name in listed(text):
+        if not _CLIENT.fullmatch(name) or name.casefold() == "console":
+            raise ValueError(
+                "must be client names of 1 to 100 letters, digits or . _ @ + - with commas between them,"
+                " and not console, which is the console's own"
+            )
+    if not listed(text):
+        raise ValueError("must have a client's name between its commas")
+
+
+def check_broker(url: str) -> None:
+    """Raise `ValueError` for a missing broker, for several brokers, or for a remote one that is open to anyone."""
+    if url == "embedded":
+        return
+    # Celery treats each part of such a list as a separate broker, wherever the semicolon is. Two brokers would be two
+    # rate limits, and Celery reads the second one without the guards that we put around the first.
+    if ";" in url:
+        raise ValueError(
+            "must be one address, not several: for failover name a proxy that leads to the broker in charge"
+            " (a ; in a password is written %3B)"
+        )
+    parts = _split(url)
+    if "@" in url and (parts is None or "@" not in parts.netloc):
+        raise ValueError("must have each / ? and # of its password written as %2F %3F %23")
+    if parts is None:
+        raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
+    if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError("must be embedded, redis://, rediss://, amqp:// or amqps://")
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if "ssl" in options:
+        raise ValueError("must ask for TLS by rediss:// or amqps://, and not by ssl=")
+    unknown = sorted(name for name in options if name.startswith("ssl_") and name not in TLS_OPTIONS)
+    if parts.scheme == "amqps" and (unknown or not set(options.get("ssl_cert_reqs", [])) <= CERT_REQS):
+        raise ValueError(
+            f"must have no TLS options except {', '.join(TLS_OPTIONS)}, with ssl_cert_reqs required or none"
+        )
+    loopback = (parts.hostname or "") in LOOPBACK
+    if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
+        raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")
