@@ -445,9 +445,9 @@ DEFECTS = (
     ),
     Defect(
         "an organisation's key starts",
-        "src/refund_worker/settings.py",
-        "            if key.startswith(prefix):",
-        "            if False:",
+        "src/refund_worker/setting_values.py",
+        "        if key.startswith(prefix):",
+        "        if False:",
         ("tests/test_settings.py",),
     ),
     Defect(
@@ -1724,14 +1724,14 @@ DEFECTS = (
     Defect(
         "one answer that can't be stored costs the whole batch its own",
         ENGINE + "refunds/replies.py",
-        '    log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)\n',
+        "    done: list[Decision] = []\n",
         "    raise decisions\n",
         ASIDE,
     ),
     Defect(
         "one refund that can't be claimed holds up all others",
         ENGINE + "refunds/process.py",
-        '        log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)\n',
+        "        return _process_one_by_one(context, only, bulk=bulk, limit=limit)\n",
         "        raise claim\n",
         ASIDE,
     ),
@@ -2086,7 +2086,7 @@ DEFECTS = (
     ),
     Defect(
         "a URL says by ssl= that no certificate is looked at",
-        "src/refund_worker/settings.py",
+        "src/refund_worker/setting_values.py",
         '    if "ssl" in options:\n',
         "    if False:\n",
         ("tests/worker/test_broker_certificates.py",),

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.redaction import to_redacted
 from refund_worker.web.cookies import taken_apart
@@ -76,7 +77,14 @@ class Edge:
         except Exception as error:
             if status:
                 raise
-            log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=without_values(error))
+            raise_alarm(
+                log,
+                Alarm.REQUEST_FAILED,
+                "request %s failed: %s",
+                request_id,
+                type(error).__name__,
+                error=without_values(error),
+            )
             answer = problem_of(error) if isinstance(error, RefundWorkerError) else internal_problem()
             await answer(scope, receive, send_with_headers)
         finally:

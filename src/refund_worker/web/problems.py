@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.errors import (
     InvalidRequest,
     NotFound,
@@ -110,7 +111,7 @@ def problem(
 def problem_of(error: RefundWorkerError) -> JSONResponse:
     """Return the problem for an error of this program; internal errors are logged and hidden."""
     if error.status >= 500 and not error.retryable:
-        log.error("internal error %s: %s", error.code, to_redacted(error.message))
+        raise_alarm(log, Alarm.REQUEST_FAILED, "internal error %s: %s", error.code, to_redacted(error.message))
         return problem(500, "internal", INTERNAL)
     headers = {}
     if error.status == 401:

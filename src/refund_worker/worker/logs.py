@@ -19,7 +19,10 @@ QUIET_LOGGERS = {
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as JSON: `time`, `level`, `logger`, `process`, `message`, and `error` for an exception."""
+    """Formats a record as JSON: `time`, `level`, `logger`, `process`, `message`, and `error` for an exception.
+
+    An alarm also has its fields `alarm` and `runbook`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON, with secrets redacted."""
@@ -30,6 +33,7 @@ class JsonLines(logging.Formatter):
             "process": record.process,
             "message": to_redacted(record.getMessage()),
         }
+        line |= {name: getattr(record, name) for name in ("alarm", "runbook") if hasattr(record, name)}
         if record.exc_info:
             line["error"] = to_redacted(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
@@ -133,8 +134,8 @@ class Scheduler:
             self.sweep(runtime)
         except Unavailable as error:
             self._warn(f"the sweep waits: {error.message}")
-        except Exception:
-            log.exception("alarm: a sweep failed")
+        except Exception:  # noqa: BLE001 - an alarm, and the next sweep tries again
+            raise_alarm(log, Alarm.SWEEP_FAILED, "a sweep failed", error=True)
 
     def sweep(self, runtime: WorkerRuntime) -> None:
         """Publish due refunds; without a broker, process some of them here. Raises `Unavailable` without a database."""
@@ -180,8 +181,8 @@ class Scheduler:
                 job.work(runtime.open())
             except RefundWorkerError as error:
                 self._warn(f"the job {job.name} waits: {error.message}")
-            except Exception:
-                log.exception("alarm: the job %s failed", job.name)
+            except Exception:  # noqa: BLE001 - an alarm, and the job runs again
+                raise_alarm(log, Alarm.JOB_FAILED, "the job %s failed", job.name, error=True)
         runtime.close()
 
     def _warn(self, text: str) -> None:

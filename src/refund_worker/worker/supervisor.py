@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.dangers import warn_of_dangers
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.settings import PREFIX, Settings
@@ -83,7 +84,7 @@ def _url(settings: Settings, embedded: EmbeddedBroker | None) -> str:
     try:
         return embedded.url
     except Unavailable as error:
-        log.error("alarm: %s", error.message)
+        raise_alarm(log, Alarm.EMBEDDED_BROKER_FAILED, "%s", error.message)
         return MEMORY
 
 
@@ -123,7 +124,9 @@ class _Supervisor:
                 if self._is_stopping():
                     return max(code, 0)
                 pause = PAUSE_SECONDS_MIN if time.monotonic() - began > STEADY_SECONDS else pause
-                log.error("alarm: the worker ended unexpectedly (code %s) and is started again", code)
+                raise_alarm(
+                    log, Alarm.WORKER_RESTARTED, "the worker ended unexpectedly (code %s) and is started again", code
+                )
                 self._wait(pause)
                 pause = min(pause * 2, PAUSE_SECONDS_MAX)
         return 0
@@ -141,7 +144,7 @@ class _Supervisor:
             with child.stdin as stdin:
                 stdin.write(order(self._settings, self._url, self._queues, self._concurrency))
         except BrokenPipeError:
-            log.error("the worker ended before it read its configuration")
+            raise_alarm(log, Alarm.WORKER_RESTARTED, "the worker ended before it read its configuration")
         if self._is_stopping():  # the signal came before the child existed
             self._pass_on()
         return self._watch(child)

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.persons import CELERY
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.refund import RefundRequest
@@ -119,7 +120,11 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
     except Unavailable as error:
         log.warning("not possible now, the sweep tries again: %s", error.message)
     except SoftTimeLimitExceeded:
-        log.error("alarm: a round took too long and was interrupted; its refunds come again when their lease ends")
+        raise_alarm(
+            log,
+            Alarm.ROUND_INTERRUPTED,
+            "a round took too long and was interrupted; its refunds come again when their lease ends",
+        )
         worker_runtime.close()
 
 

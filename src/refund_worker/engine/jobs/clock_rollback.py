@@ -12,6 +12,7 @@ import logging
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.store import processors, refunds
@@ -32,7 +33,10 @@ def handle_clock_rollback(context: Context) -> int:
         return requeued
 
     requeued = context.database.run(work)
-    log.error(
-        "alarm: the database's clock went back: %d refunds are processed now, each looked up before any send", requeued
+    raise_alarm(
+        log,
+        Alarm.CLOCK_WENT_BACK,
+        "the database's clock went back: %d refunds are processed now, each looked up before any send",
+        requeued,
     )
     return requeued

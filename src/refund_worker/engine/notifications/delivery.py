@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 from standardwebhooks import Webhook
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Poster, resolve_host
 from refund_worker.settings import Settings
@@ -92,7 +93,14 @@ class Deliverer:
 def _failed(context: Context, row: RowMapping, error: str, now: float) -> dict[str, Any]:
     given_up = row["tries"] >= TRIES_MAX
     if given_up:
-        log.error("alarm: notification %s was not delivered after %d tries: %s", row["message_id"], row["tries"], error)
+        raise_alarm(
+            log,
+            Alarm.NOTIFICATION_GIVEN_UP,
+            "notification %s was not delivered after %d tries: %s",
+            row["message_id"],
+            row["tries"],
+            error,
+        )
     return {
         "id": row["message_id"],
         "try": row["tries"],

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.batching import batched
 from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_status
@@ -204,8 +205,9 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
         "or a copy of it sends too. Do not resume before you have followed the section Restore of the operations "
         "page: the missing refunds could be paid twice"
     )
-    log.error("alarm: nothing more is sent to %s: %s", processor, reason)
+    raise_alarm(log, Alarm.RESTORED_BACKUP, "nothing more is sent to %s: %s", processor, reason, code=RESTORED)
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
-    event = Event("processor_paused", "refund-worker", reason=reason, detail={"processor": processor}, alarm=True)
+    detail = {"processor": processor, "code": RESTORED}
+    event = Event("processor_paused", "refund-worker", reason=reason, detail=detail, alarm=True)
     timeline.insert_events(connection, [(None, event)], now)
     processors.set_alerted(connection, processor, newest.created_at.timestamp())

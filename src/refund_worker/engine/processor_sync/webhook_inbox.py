@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answer, Answered, Misconfigured
 from refund_worker.engine.context import Context
@@ -101,8 +102,15 @@ def _read(row: RowMapping) -> EventHint | None:
         return None
     try:
         hint = entry.webhooks.event_hint(row["kind"], row["body"])
-    except Exception:  # one event must not keep all others from being read
-        log.exception("event %s of %s cannot be read", row["event_id"], row["processor"])
+    except Exception:  # noqa: BLE001 - one event must not keep all others from being read
+        raise_alarm(
+            log,
+            Alarm.WEBHOOK_UNREADABLE,
+            "event %s of %s cannot be read",
+            row["event_id"],
+            row["processor"],
+            error=True,
+        )
         return None
     return hint if hint is not None and is_plain_id(hint.processor_refund_id) else None
 

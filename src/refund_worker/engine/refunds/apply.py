@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
@@ -57,7 +58,15 @@ def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float
     """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
     for pause in pauses:
         if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
-            log.error("alarm: nothing more is sent to %s: %s: %s", pause.processor, pause.code, pause.message)
+            raise_alarm(
+                log,
+                Alarm.SENDING_STOPPED,
+                "nothing more is sent to %s: %s: %s",
+                pause.processor,
+                pause.code,
+                pause.message,
+                code=pause.code,
+            )
             detail = {"processor": pause.processor, "code": pause.code}
             event = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
             timeline.insert_events(connection, [(None, event)], now)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.legs import unplaced_legs
@@ -77,7 +78,9 @@ def process_due(
     began = context.monotonic()
     claim = run_or_error(context, lambda connection: claim_due(connection, context, only, bulk=bulk, limit=limit))
     if isinstance(claim, Exception):
-        log.error("a batch of refunds could not be claimed: trying them one by one", exc_info=claim)
+        raise_alarm(
+            log, Alarm.BATCH_FAILED, "a batch of refunds could not be claimed: trying them one by one", error=claim
+        )
         return _process_one_by_one(context, only, bulk=bulk, limit=limit)
     _call_and_record(context, claim, began)
     return claim.claimed

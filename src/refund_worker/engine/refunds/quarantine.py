@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import Event
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
@@ -61,7 +62,7 @@ def quarantine(
 def _quarantine_one(
     context: Context, refund_id: str, error: Exception, lease_token: str | None, postpone: bool
 ) -> None:
-    log.error("alarm: refund %s cannot be processed", refund_id, exc_info=error)
+    raise_alarm(log, Alarm.INTERNAL_ERROR, "refund %s cannot be processed", refund_id, error=error, refund_id=refund_id)
     wait = context.policy.retry_max_seconds
     reason = type(error).__name__
 

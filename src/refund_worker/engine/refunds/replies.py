@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import RecordedReply, Send
@@ -48,7 +49,9 @@ def record_replies(
     if not isinstance(decisions, Exception):
         _log_alarms(decisions)
         return RecordResult(decisions)
-    log.error("a batch of answers could not be recorded: trying them one by one", exc_info=decisions)
+    raise_alarm(
+        log, Alarm.BATCH_FAILED, "a batch of answers could not be recorded: trying them one by one", error=decisions
+    )
     done: list[Decision] = []
     broken: dict[str, Exception] = {}
     grouped = _by_refund(replies)
@@ -171,4 +174,13 @@ def _log_alarms(decisions: Iterable[Decision]) -> None:
     for decision in decisions:
         for event in decision.events:
             if event.alarm:
-                log.error("alarm: %s on refund %s", event.kind, decision.after.refund_id)
+                raise_alarm(
+                    log,
+                    alarm_of_event(event.kind, event.from_status),
+                    "%s on refund %s",
+                    event.kind,
+                    decision.after.refund_id,
+                    refund_id=decision.after.refund_id,
+                    leg_id=event.leg_id,
+                    code=event.reason,
+                )

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.errors import RefundWorkerError
 from refund_worker.web.console import (
     approvals,
@@ -83,7 +84,13 @@ class _LastResort:
         except Exception as error:
             if begun or scope["type"] != "http":
                 raise
-            log.error("a page of the console failed: %s", type(error).__name__, exc_info=without_values(error))
+            raise_alarm(
+                log,
+                Alarm.REQUEST_FAILED,
+                "a page of the console failed: %s",
+                type(error).__name__,
+                error=without_values(error),
+            )
             request = Request(scope, receive)
             if not hasattr(request.state, "session"):
                 request.state.session = None
@@ -111,7 +118,7 @@ def _install(app: FastAPI) -> None:
     @app.exception_handler(RefundWorkerError)
     async def ours(request: Request, error: RefundWorkerError) -> HTMLResponse:
         if error.status >= 500 and not error.retryable:
-            log.error("internal error %s: %s", error.code, error.message)
+            raise_alarm(log, Alarm.REQUEST_FAILED, "internal error %s: %s", error.code, error.message)
             return _error(request, 500, "internal", INTERNAL)
         return _error(request, error.status, error.code, error.message)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from celery.worker import consumer, state
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.worker.celery_app.messages import JSON, UTF_8, NotOurs, bound_compression, cleaned
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ class Consumer(consumer.Consumer):
                 raise
             except NotOurs as why:
                 return self._discard(message, str(why))
-            except Exception:
-                log.exception("alarm: a message that cannot be read is dropped")
+            except Exception:  # noqa: BLE001 - foreign bytes can raise anything
+                raise_alarm(log, Alarm.MESSAGE_DROPPED, "a message that cannot be read is dropped", error=True)
                 return message.reject_log_error(log, broker_errors)
 
         return handle_safely
@@ -101,5 +102,5 @@ class Consumer(consumer.Consumer):
         self._discard(message, "it names a task that is not ours")
 
     def _discard(self, message: Any, why: str) -> None:
-        log.error("alarm: a message is dropped: %s", why)
+        raise_alarm(log, Alarm.MESSAGE_DROPPED, "a message is dropped: %s", why)
         message.reject_log_error(log, self.connection_errors)

@@ -14,6 +14,8 @@ from celery import Celery
 from celery.apps import worker
 from celery.worker import state
 
+from refund_worker.alarms import Alarm, raise_alarm
+
 log = logging.getLogger(__name__)
 
 
@@ -24,7 +26,12 @@ class Worker(worker.Worker):
         try:
             super()._process_task(request)
         except Exception as error:  # noqa: BLE001 - foreign arguments can raise anything
-            log.error("alarm: a task cannot be passed to a process and is dropped (%s)", type(error).__name__)
+            raise_alarm(
+                log,
+                Alarm.MESSAGE_DROPPED,
+                "a task cannot be passed to a process and is dropped (%s)",
+                type(error).__name__,
+            )
             self._drop(request)
 
     def _drop(self, request: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import DataError
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.worker.celery_app.messages import cleaned_envelope
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,12 @@ class QoS(kombu_redis.QoS):
         except (*broker.connection_errors, *broker.channel_errors):
             raise
         except Exception as error:  # noqa: BLE001 - foreign bytes can raise anything
-            log.error("alarm: a message to be put back cannot be read and is dropped (%s)", type(error).__name__)
+            raise_alarm(
+                log,
+                Alarm.MESSAGE_DROPPED,
+                "a message to be put back cannot be read and is dropped (%s)",
+                type(error).__name__,
+            )
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
 
 
@@ -75,7 +81,9 @@ class Channel(kombu_redis.Channel):
 
     def _discard(self, error: Exception) -> None:
         """Log an alarm without the error's text, which may hold anything."""
-        log.error("alarm: a message whose envelope cannot be read is dropped (%s)", type(error).__name__)
+        raise_alarm(
+            log, Alarm.MESSAGE_DROPPED, "a message whose envelope cannot be read is dropped (%s)", type(error).__name__
+        )
 
 
 class Transport(kombu_redis.Transport):

@@ -1,0 +1,101 @@
+"""The alarms of the program: the one list of their names, and the one way to raise one.
+
+An alarm is a log line at level `error` that begins with `alarm:` and carries two fields: `alarm`, a name that stays the
+same in all versions, and `runbook`, the place that says what to do. `docs/runbook.md` has a heading for each name.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+
+RUNBOOK = "docs/runbook.md"
+
+
+class Alarm(StrEnum):
+    """The names of all alarms."""
+
+    # Nothing is sent to a processor.
+    SENDING_STOPPED = "sending_stopped"
+    RESTORED_BACKUP = "restored_backup"
+    # One refund needs a person, or its money went another way than was recorded.
+    REFUND_STOPPED = "refund_stopped"
+    LATE_FAILURE = "late_failure"
+    PROCESSOR_CONTRADICTS = "processor_contradicts"
+    POSTED_AFTER_ALL = "posted_after_all"
+    REFUNDED_TWICE = "refunded_twice"
+    REFUNDED_ELSEWHERE = "refunded_elsewhere"
+    MANUAL_PAYMENT_COUNTS_AGAIN = "manual_payment_counts_again"
+    PAYMENT_MISMATCH = "payment_mismatch"
+    PAYMENT_NOT_READ = "payment_not_read"
+    PAYMENT_NOT_FOUND = "payment_not_found"
+    ANSWER_MISMATCH = "answer_mismatch"
+    UNKNOWN_STATUS = "unknown_status"
+    CLOCK_WENT_BACK = "clock_went_back"
+    # A fault of this program.
+    INTERNAL_ERROR = "internal_error"
+    BATCH_FAILED = "batch_failed"
+    ADAPTER_FAILED = "adapter_failed"
+    REQUEST_FAILED = "request_failed"
+    SWEEP_FAILED = "sweep_failed"
+    JOB_FAILED = "job_failed"
+    # A fault of a process, or of something that this program depends on.
+    WORKER_RESTARTED = "worker_restarted"
+    ROUND_INTERRUPTED = "round_interrupted"
+    EMBEDDED_BROKER_FAILED = "embedded_broker_failed"
+    MESSAGE_DROPPED = "message_dropped"
+    WEBHOOK_UNREADABLE = "webhook_unreadable"
+    NOTIFICATION_GIVEN_UP = "notification_given_up"
+
+
+# The alarms of a refund's timeline whose name is not that of the event.
+_OF_EVENTS = {
+    "processor_paused": Alarm.SENDING_STOPPED,
+    "leg_blocked": Alarm.REFUND_STOPPED,
+    "leg_unfunded": Alarm.REFUND_STOPPED,
+    # More than one refund pays the leg: the processor accepted or paid another one.
+    "leg_accepted": Alarm.REFUNDED_TWICE,
+    "leg_asks_customer": Alarm.REFUNDED_TWICE,
+    "leg_paid": Alarm.REFUNDED_TWICE,
+    "paid_by_hand_stands": Alarm.MANUAL_PAYMENT_COUNTS_AGAIN,
+}
+_ENDED_WITHOUT_MONEY = ("leg_object_failed", "leg_object_canceled")
+_SUCCEEDED = "succeeded"
+
+
+def alarm_of_event(kind: str, from_status: str | None = None, code: str | None = None) -> Alarm:
+    """Return the alarm of an event that is marked as one. `from_status` is the leg's status before it.
+
+    `code` is why a processor was paused.
+    """
+    if code == Alarm.RESTORED_BACKUP:
+        return Alarm.RESTORED_BACKUP
+    if kind in _ENDED_WITHOUT_MONEY:
+        return Alarm.LATE_FAILURE if from_status == _SUCCEEDED else Alarm.REFUND_STOPPED
+    return _OF_EVENTS.get(kind) or Alarm(kind)
+
+
+def anchor_of(name: str) -> str:
+    """Return the anchor of an alarm or a failure code: in docs/runbook.md, and on the console's help page."""
+    return name.replace("_", "-")
+
+
+def runbook_link(name: str) -> str:
+    """Return the place in the documentation that explains an alarm or a failure code."""
+    return f"{RUNBOOK}#{anchor_of(name)}"
+
+
+def raise_alarm(
+    log: logging.Logger,
+    alarm: Alarm,
+    message: str,
+    *arguments: object,
+    error: BaseException | bool | None = None,
+    **fields: str | None,
+) -> None:
+    """Log an alarm. `arguments` fill the placeholders of `message`; `error` adds a traceback (True: the current one's).
+
+    `fields` are more fields of the line.
+    """
+    extra = {"alarm": alarm.value, "runbook": runbook_link(alarm)} | fields
+    log.error("alarm: " + message, *arguments, exc_info=error, extra=extra, stacklevel=2)
