@@ -9,7 +9,7 @@ import pytest
 from refund_worker.domain import money
 from refund_worker.errors import BadSettings
 from refund_worker.runtime import policy_of
-from refund_worker.settings import AMOUNT_MAX, PREFIX, Settings, load_settings
+from refund_worker.settings import AMOUNT_MAX, PREFIX, SECRETS, Settings, load_settings
 from refund_worker.worker.runtime_dir import folder_of
 
 # Written in two parts, so that no scanner mistakes it for a real one.
@@ -220,6 +220,20 @@ def test_empty_variable_does_not_hide_its_file(tmp_path: Path) -> None:
         assert key.get_secret_value() == "sk_test_fromAFile"
     with pytest.raises(BadSettings, match="are both set"):
         settings(STRIPE_API_KEY="sk_test_other", **file)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_empty_name_of_a_secret_file_counts_as_unset(name: str) -> None:
+    empty = {f"{name.upper()}_FILE": ""}
+    assert settings(**empty) == settings()
+    assert settings(STRIPE_API_KEY="sk_test_x", STRIPE_API_KEY_FILE="") == settings(STRIPE_API_KEY="sk_test_x")
+
+
+def test_secret_and_its_file_in_other_capitals_are_both_set(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sk_test_fromAFile\n")
+    both = {"refund_worker_stripe_api_key": "sk_test_x", f"{PREFIX}STRIPE_API_KEY_FILE": str(tmp_path / "secret")}
+    with pytest.raises(BadSettings, match="are both set"):
+        load_settings(both)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "  \n"])

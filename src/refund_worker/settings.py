@@ -223,26 +223,31 @@ def _redact(name: str, value: Any) -> str:
     return "(set, hidden)" if isinstance(value, SecretStr) else text
 
 
+def given_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with our prefix, in any case, without those that Kubernetes makes for a Service."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.upper().startswith(PREFIX) and not is_made_by_kubernetes(name.upper(), value)
+    }
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings from the environment (`…_FILE` variants read a file). Raises `BadSettings` with the fault."""
-    env = os.environ if environ is None else environ
     values: dict[str, str] = {}
-    for name, value in env.items():
-        if not name.upper().startswith(PREFIX) or is_made_by_kubernetes(name.upper(), value):
-            continue
+    for name, value in given_settings(os.environ if environ is None else environ).items():
         field = name[len(PREFIX) :].lower()
-        if field in Settings.model_fields:
-            if value:  # an empty variable counts as not set: Compose cannot leave one out
-                values[field] = value
-        elif field.endswith("_file") and field[:-5] in SECRETS:
-            values[field[:-5]] = _read_secret(name, value)
-        else:
+        is_file = field.endswith("_file") and field.removesuffix("_file") in SECRETS
+        if not is_file and field not in Settings.model_fields:
             raise BadSettings(
                 f"{name} is not a setting of refund-worker: correct its name, or remove it (see docs/configuration.md)"
             )
-    both = [f for f in values if env.get(PREFIX + f.upper()) and PREFIX + f.upper() + "_FILE" in env]
-    if both:
-        raise BadSettings(f"{PREFIX}{both[0].upper()} and its _FILE variant are both set: keep one")
+        field = field.removesuffix("_file") if is_file else field
+        if not value:  # an empty variable counts as not set: Compose cannot leave one out
+            continue
+        if field in values:
+            raise BadSettings(f"{PREFIX}{field.upper()} and its _FILE variant are both set: keep one")
+        values[field] = _read_secret(name, value) if is_file else value
     try:
         return _FromMapping(**values)  # type: ignore[arg-type]
     except ValidationError as error:

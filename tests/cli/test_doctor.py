@@ -99,3 +99,22 @@ def test_doctor_reports_dangers_and_what_approval_covers(cli: Cli, monkeypatch: 
     assert "https://" in found["production"]["do"]
     assert "5000" in found["approval"]["found"]
     assert "not refunds to a balance, and not corrections" in found["approval"]["found"]
+
+
+def test_doctor_counts_only_settings_that_have_a_value(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted() -> str:
+        (line,) = [line for line in cli("doctor", "-o", "json").json["data"] if line["check"] == "settings"]
+        return str(line["found"])
+
+    before = counted()
+    for name, value in {
+        "REFUND_WORKER_SERVICE_HOST": "10.0.0.1",
+        "REFUND_WORKER_PORT": "tcp://10.0.0.1:80",
+        "REFUND_WORKER_WEB_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "REFUND_WORKER_NOTIFY_URL": "",
+        "REFUND_WORKER_NOTIFY_SECRET_FILE": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert counted() == before
+    monkeypatch.setenv("REFUND_WORKER_POLL_SECONDS", "60")
+    assert counted() != before

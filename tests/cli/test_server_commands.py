@@ -105,3 +105,13 @@ def test_dev_uses_a_secret_from_a_file_and_adds_none_of_its_own(tmp_path: Path) 
     assert exports == ["export REFUND_WORKER_STRIPE_API_BASE=http://127.0.0.1:9"]
     assert len(dev._exports(stack, {})) == 2
     stack.stop()
+
+
+def test_dev_ignores_empty_settings_and_those_of_kubernetes() -> None:
+    environ = {
+        "REFUND_WORKER_STRIPE_API_KEY_FILE": "",
+        "REFUND_WORKER_NOTIFY_URL": "",
+        "REFUND_WORKER_PORT": "tcp://10.0.0.1:80",
+        "refund_worker_poll_seconds": "5",
+    }
+    assert dev._settings_in(environ, load_settings(environ)) == {"REFUND_WORKER_POLL_SECONDS": "5"}

@@ -13,23 +13,19 @@ from types import FrameType
 
 from rich.console import Console
 
-from refund_worker.cli.options import acting_user
+from refund_worker.cli.dev_login import login
 from refund_worker.cli.stack import Stack
-from refund_worker.engine.access.api_keys import create_key
-from refund_worker.engine.access.console_users import create_user, disable_user, list_users
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.runtime import build_runtime
-from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.settings import PREFIX, Settings, given_settings, load_settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
 START_SECONDS_MAX = 30.0
-# Long enough for a working day. Each start makes a new key, and a new console user that replaces the last one.
-KEY_SECONDS = 12 * 3600.0
 
 
-def run_dev(console: Console, port: int = 8000) -> int:
-    """Run until Ctrl-C or SIGTERM, and return 0.
+def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
+    """Run until Ctrl-C or SIGTERM, and return 0. Only API and console listen on `host`, the rest on this machine alone.
 
     Raises `BadSettings` if the port is in use or the environment is production, and `Unavailable` if a process does not
     start or ends unexpectedly.
@@ -43,7 +39,7 @@ def run_dev(console: Console, port: int = 8000) -> int:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise BadSettings(f"port {port} is in use: choose another with --port")
     stopped = _Stopped()
-    stack = Stack(FOLDER, settings=chosen, web_port=port, learn=True)
+    stack = Stack(FOLDER, settings=chosen, web_port=port, web_host=host, learn=True)
     with console.status("starting sandbox, broker, worker, scheduler and web…"):
         stack.start()
     try:
@@ -65,10 +61,10 @@ def _settings_in(environ: Mapping[str, str], settings: Settings) -> dict[str, st
     Otherwise the stack would add its own secret under the other name, and both would be set.
     """
     chosen = {}
-    for name, value in environ.items():
-        if name.startswith(PREFIX):
-            plain = name.removesuffix("_FILE")
-            is_file = plain != name
+    for name, value in given_settings(environ).items():
+        plain = name.upper().removesuffix("_FILE")
+        is_file = plain != name.upper()
+        if value:
             chosen[plain] = (
                 getattr(settings, plain.removeprefix(PREFIX).lower()).get_secret_value() if is_file else value
             )
@@ -113,17 +109,11 @@ def _wait_until_ready(stack: Stack, port: int, stopped: _Stopped) -> None:
 def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str]) -> None:
     settings = load_settings(stack.environment)
     with build_runtime(settings, processors=False) as runtime:
-        now = time.time()
-        name = f"dev-{int(now)}"
-        key = create_key(runtime.context, name=name, client="dev", role="admin", expires_at=now + KEY_SECONDS)
-        for user in list_users(runtime.context):
-            if user["name"].startswith("dev-") and not user["disabled_at"]:
-                disable_user(runtime.context, user["name"], actor=acting_user())
-        password = create_user(runtime.context, name=name, role="admin", actor=acting_user())
+        name, password, key = login(runtime.context, FOLDER)
     lines = [
         f"[bold]refund-worker[/bold] on http://127.0.0.1:{port} (Ctrl-C stops it)",
         f"  console: http://127.0.0.1:{port}/console/ user [bold]{name}[/bold], password [bold]{password}[/bold]",
-        f"  API key (admin, client dev, 12 hours): [bold]{key}[/bold]",
+        f"  API key (admin, client dev): [bold]{key}[/bold]",
     ]
     # Only the embedded broker's URL is printed. Another broker's URL is known, and may contain a password.
     if settings.broker_url.get_secret_value() == EMBEDDED:

@@ -80,8 +80,7 @@ def examine() -> Iterator[Finding]:
     except RefundWorkerError as error:
         yield Finding("settings", Verdict.FAIL, error.message, "correct or remove this setting")
         return
-    variables = sum(1 for name in os.environ if name.startswith("REFUND_WORKER_"))
-    yield Finding("settings", Verdict.OK, f"{settings.environment}, {variables} variables REFUND_WORKER_…")
+    yield Finding("settings", Verdict.OK, f"{settings.environment}, {_variables()} variables REFUND_WORKER_…")
     yield from _dangers(settings)
     yield _approval(settings)
     yield _database(settings)
@@ -91,6 +90,13 @@ def examine() -> Iterator[Finding]:
     yield _stripe_server(settings)
     yield _webhook_secret(settings)
     yield from _payments(settings)
+
+
+def _variables() -> int:
+    """Count the variables of ours that have a value, without those that Kubernetes makes."""
+    from refund_worker.settings import given_settings
+
+    return sum(1 for value in given_settings(os.environ).values() if value)
 
 
 def _dangers(settings: Settings) -> Iterator[Finding]:

@@ -43,6 +43,9 @@ def _add_all_in_one(app: typer.Typer) -> None:
     @command(app, "dev", "dev --port 8000")
     def dev(
         port: Annotated[int, typer.Option("--port", min=1, max=65535, help="the port of API and console")] = 8000,
+        host: Annotated[
+            str, typer.Option("--host", help="the address of API and console; 0.0.0.0 in a container")
+        ] = "127.0.0.1",
     ) -> None:
         """Run everything on this machine until Ctrl-C.
 
@@ -52,7 +55,7 @@ def _add_all_in_one(app: typer.Typer) -> None:
         require(*EVERYTHING)
         from refund_worker.cli.dev import run_dev
 
-        raise typer.Exit(run_dev(console(), port))
+        raise typer.Exit(run_dev(console(), port, host))
 
 
 def _add_workers(app: typer.Typer) -> None:

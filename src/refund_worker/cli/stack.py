@@ -35,10 +35,11 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         faults: Mapping[str, Any] | None = None,
         web_port: int | None = None,
+        web_host: str = "127.0.0.1",
         learn: bool = False,
     ) -> None:
         self.folder = folder
-        self.web_port = web_port
+        self.web_port, self._web_host = web_port, web_host
         self.environment = dict(settings or {})
         self.environment.setdefault(PREFIX + "DATABASE_URL", f"sqlite:///{folder / 'refunds.db'}")
         # A new key for the sandbox alone. The sandbox accepts any test key, and this one is valid nowhere else.
@@ -72,7 +73,7 @@ class Stack:
             self._begin("worker")
             self._begin("scheduler")
             if self.web_port:
-                self._begin("web", "--port", str(self.web_port))
+                self._begin("web", "--host", self._web_host, "--port", str(self.web_port))
         except BaseException:
             self.stop()
             raise

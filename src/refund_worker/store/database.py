@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import ref
@@ -193,11 +194,18 @@ def _postgres_engine(url: URL, pool: Mapping[str, Any]) -> Engine:
     return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments, hide_parameters=True)
 
 
+def _make_private(path: Path) -> None:
+    """Create a missing database file for its owner alone. SQLite gives its log and index the same rights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # if it exists, its rights are its owner's choice; SQLite reports every other error
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
 def _sqlite_engine(url: str, pool: Mapping[str, Any]) -> Engine:
     path = make_url(url).database
     in_a_file = bool(path) and path != ":memory:"
     if path and in_a_file:
-        Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(path).expanduser())
     arguments = {"timeout": BUSY_SECONDS, "check_same_thread": False}
     # Errors quote the parameters of their statement; customers' texts must not get into a log.
     engine = create_engine(url, **(pool if in_a_file else {}), connect_args=arguments, hide_parameters=True)

@@ -22,6 +22,7 @@ from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
 from refund_worker.web.dependencies import AppState, Publish
+from refund_worker.web.front_page import front_page
 from refund_worker.web.middleware import Edge
 from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
@@ -77,6 +78,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
         app.include_router(router)
     # The console has its own guard: sessions instead of keys.
     app.add_route(CONSOLE, to_console, include_in_schema=False)
+    app.add_route("/", front_page, include_in_schema=False)
     app.mount(CONSOLE, console)
     app.add_middleware(Edge, production=settings.environment == "production")
     app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last one added is the outermost
