@@ -54,7 +54,7 @@ def build_runtime(
 
     `processors=False` leaves the payment processors out, for entry points that only accept requests.
     """
-    database = Database(settings.database_url.get_secret_value())
+    database = open_database(settings)
     ensure_schema(database)
     loop = asyncio.new_event_loop()
 
@@ -74,6 +74,11 @@ def build_runtime(
         interrupts=interrupts,
     )
     return Runtime(settings, database, context, loop)
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of the settings; it connects when it is first used."""
+    return Database(settings.database_url.get_secret_value())
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -1357,6 +1357,20 @@ DEFECTS = (
         ("tests/engine/access/test_password_attempts.py::test_pruning_deletes_only_attempt_counters_older_than_a_day",),
     ),
     Defect(
+        "a worker whose event loop stands still is reported as alive",
+        WORKER + "process_reports.py",
+        "            lived = self._is_alive() or lived",
+        "            lived = True",
+        ("tests/worker/test_process_reports.py::test_silent_event_loop_makes_the_report_old",),
+    ),
+    Defect(
+        "pruning deletes the last report of a kind of process",
+        STORE + "processes.py",
+        "p.seen_at < before, p.seen_at < last",
+        "p.seen_at < before",
+        ("tests/worker/test_process_reports.py::test_prune_keeps_the_last_report_of_each_kind",),
+    ),
+    Defect(
         "a first send relies on a look older than POLL_SECONDS",
         ENGINE + "refunds/send_gate.py",
         "    return processors.listed_before(connection, now - context.policy.poll_seconds, now)",

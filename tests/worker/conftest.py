@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer, TcpFakeServer
+from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template  # noqa: F401
 
 from refund_worker.worker import limiter
 

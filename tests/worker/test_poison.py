@@ -199,12 +199,12 @@ def bare_start_seconds(running: Deployment) -> float:
 
 
 def rows(database: Database) -> dict[str, int]:
-    """Return the number of rows of each table, without those that the scheduler's seals and sums add."""
+    """Return the number of rows of each table, without seals, sums and reports of processes."""
     with database.read() as connection:
         return {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in metadata.sorted_tables
-            if table.name not in ("audit_seals", "tallies")
+            if table.name not in ("audit_seals", "tallies", "processes")
         }
 
 

@@ -11,6 +11,7 @@ from tests.support.deployment import Deployment, wait_until
 
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX
+from refund_worker.store import processes
 from refund_worker.worker.embedded_broker.broker import EmbeddedBroker, running_url
 from refund_worker.worker.runtime_dir import runtime_folder
 
@@ -35,6 +36,8 @@ def test_stopped_worker_finishes_its_call_and_leaves_no_process(tmp_path: Path) 
         assert not [process for process in family if process.is_running()]
         assert not deployment.is_alive("worker")
         assert not deployment.is_alive("scheduler")
+        with deployment.runtime.database.read() as connection:
+            assert processes.reports(connection) == []
 
 
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:

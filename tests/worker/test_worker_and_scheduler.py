@@ -13,6 +13,7 @@ from celery import Celery
 from tests.support.deployment import CONCURRENCY, STRIPE_KEY, Deployment, wait_until
 from tests.support.servers import ValkeyServer
 
+from refund_worker.store import processes
 from refund_worker.store.refunds import Filters, find_ids
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.heartbeat import check_heartbeat
@@ -44,6 +45,15 @@ def test_refunds_without_a_wake_up_message_are_settled(running: Deployment) -> N
     paid = running.paid_minor()
     running.settle(running.ask(count=3) + running.ask(count=120, bulk=True))
     assert running.paid_minor() - paid == 123 * 500
+
+
+def test_running_worker_and_scheduler_report_in_the_database(running: Deployment) -> None:
+    def reported() -> dict[str, tuple[str, str | None]]:
+        with running.runtime.database.read() as connection:
+            return {row["kind"]: (row["queues"], row["broker"]) for row in processes.reports(connection)}
+
+    wanted = {"worker": (",".join(QUEUES), None), "scheduler": ("", "reachable")}
+    wait_until(lambda: reported() == wanted)
 
 
 def test_wake_up_message_is_processed_before_the_next_sweep(tmp_path: Path) -> None:

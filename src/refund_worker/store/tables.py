@@ -650,5 +650,32 @@ repeated_requests = Table(
     Column("times", Integer, nullable=False),
 )
 
+# The running workers and schedulers. Each renews its own row and deletes it when it stops in an orderly way.
+processes = Table(
+    "processes",
+    metadata,
+    Column("process_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # Separated by commas; empty for a scheduler.
+    Column("queues", Text, nullable=False, server_default=""),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    # The state of the broker as a scheduler last found it. It is NULL for a worker: its reports end with the broker.
+    Column("broker", Text),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+# The latest comparison with each processor's records.
+last_reconciliations = Table(
+    "last_reconciliations",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("differences", BigInteger, nullable=False),
+)
+
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.
 APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks, snapshots, erasures)

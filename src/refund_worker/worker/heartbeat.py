@@ -6,6 +6,7 @@ This module imports nothing heavy: a health check runs every few seconds, in its
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,15 +32,29 @@ class Heartbeat:
     Workers of different queues have different files, so that one that hangs is not hidden by one that does other work.
     """
 
-    def __init__(self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = ()) -> None:
+    def __init__(
+        self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = (), *, pipe: int | None = None
+    ) -> None:
+        """Each beat is also written to `pipe`, a file descriptor, if there is one."""
         folder = folder_of(settings.database_url.get_secret_value())
         self.path: Path = folder / f"{'-'.join((kind, *queues))}{ALIVE}"
+        self._pipe = pipe
+        self._beaten = False
 
     def beat(self) -> None:
         """Touch the file. A full disk must not stop the process that reports itself as alive."""
+        self._beaten = True
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):  # full, or its reader is gone
+                os.write(self._pipe, b".")
         with contextlib.suppress(OSError):
             made(self.path.parent)
             self.path.touch(mode=0o600)
+
+    def beaten(self) -> bool:
+        """Return True if there was a beat since the last call."""
+        beaten, self._beaten = self._beaten, False
+        return beaten
 
     def end(self) -> None:
         """Delete the file when the process stops in an orderly way."""

@@ -99,7 +99,9 @@ class Scheduler:
         self.stop = threading.Event()
         self._settings = settings
         self._jobs = jobs_of(settings) if jobs is None else jobs
-        self._heartbeat = Heartbeat("scheduler", settings)
+        self.heartbeat = Heartbeat("scheduler", settings)
+        # The result of the last sweep: "reachable", "unreachable", or "none" without a broker that processes share.
+        self.broker_state: str | None = None
         self._broker = _Broker(settings)
         self._published = {bulk: Published(SWEEPS_REMEMBERED * settings.sweep_seconds) for bulk in (False, True)}
         self._warned_at: dict[str, float] = {}
@@ -113,7 +115,7 @@ class Scheduler:
         try:
             while not self.stop.is_set():
                 began = time.monotonic()
-                self._heartbeat.beat()
+                self.heartbeat.beat()
                 self._sweep_safely(runtime)
                 self._rest(self._settings.sweep_seconds - (time.monotonic() - began))
         finally:
@@ -122,12 +124,12 @@ class Scheduler:
             self._broker.close()
             for worker in workers:
                 worker.join()
-            self._heartbeat.end()
+            self.heartbeat.end()
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self.stop.wait(min(left, BEAT_SECONDS)):
-            self._heartbeat.beat()
+            self.heartbeat.beat()
 
     def _sweep_safely(self, runtime: WorkerRuntime) -> None:
         try:
@@ -145,8 +147,11 @@ class Scheduler:
             if publisher is not None:
                 for bulk in (False, True):
                     self._publish(context, publisher, bulk)
+                self.broker_state = "reachable"
                 return
+            self.broker_state = "none"
         except BrokerUnavailable as error:
+            self.broker_state = "unreachable"
             self._broker.lost()
             self._warn(f"the broker cannot be reached ({error}): the scheduler does the work itself")
         self._work(context)
@@ -169,7 +174,7 @@ class Scheduler:
     def _work(self, context: Context) -> None:
         until = time.monotonic() + OWN_WORK_SECONDS
         while not self.stop.is_set() and time.monotonic() < until and process_due(context):
-            self._heartbeat.beat()
+            self.heartbeat.beat()
 
     def _repeat(self, job: Job) -> None:
         """Run one job periodically with its own runtime, so that a slow processor does not delay the sweep."""

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ from refund_worker.settings import PREFIX, Settings
 from refund_worker.worker.celery_app.child_config import order
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.logs import log_to_stderr
+from refund_worker.worker.process_reports import BeatPipe, ProcessReports
 from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,10 @@ def run_scheduler(settings: Settings) -> int:
     if settings.broker_url.get_secret_value().startswith(MEMORY):
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
     scheduler = Scheduler(settings)
-    with _on_stop(lambda *_: scheduler.stop.set()):
+    reports = ProcessReports(
+        settings, "scheduler", is_alive=scheduler.heartbeat.beaten, broker=lambda: scheduler.broker_state
+    )
+    with _on_stop(lambda *_: scheduler.stop.set()), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     return 0
@@ -113,11 +117,13 @@ class _Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._url = ""
         self._stops = 0
+        self._pipe = BeatPipe()
 
     def run(self) -> int:
         """Run the child until a signal; return its exit code."""
         pause = PAUSE_SECONDS_MIN
-        with _on_stop(self._on_signal):
+        reports = ProcessReports(self._settings, "worker", self._queues, is_alive=self._pipe.beaten)
+        with closing(self._pipe), _on_stop(self._on_signal), reports:
             while not self._is_stopping():
                 began = time.monotonic()
                 code = self._run_child()
@@ -137,12 +143,16 @@ class _Supervisor:
             return 1  # the embedded broker has not restarted yet
         ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         child = self._child = subprocess.Popen(
-            [sys.executable, "-m", CHILD], stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env=ours
+            [sys.executable, "-m", CHILD],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            env=ours,
+            pass_fds=[self._pipe.write_end],
         )
         assert child.stdin is not None
         try:
             with child.stdin as stdin:
-                stdin.write(order(self._settings, self._url, self._queues, self._concurrency))
+                stdin.write(order(self._settings, self._url, self._queues, self._concurrency, self._pipe.write_end))
         except BrokenPipeError:
             raise_alarm(log, Alarm.WORKER_RESTARTED, "the worker ended before it read its configuration")
         if self._is_stopping():  # the signal came before the child existed

@@ -17,6 +17,7 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.store.reporting import reconciliation
 
 REFUSED = Refused("expired_or_canceled_card", "no")
 
@@ -44,6 +45,19 @@ def test_paid_refund_missing_in_lagging_list_is_no_difference(world: World) -> N
     world.withdraw(20, "k3")  # paid while the list is read
     report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}), "stripe")
     assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
+
+
+def test_time_and_result_of_the_last_comparison_are_recorded(world: World) -> None:
+    world.pay()
+    world.withdraw(20, "k1")
+    world.work()
+    assert reconcile(world.context, "stripe").agrees
+    world.processor.become("re_1", "failed")
+    assert len(reconcile(world.context, "stripe").differences) == 1
+    with world.database.read() as connection:
+        latest = reconciliation.latest(connection)
+        assert {name: (row["compared"], row["differences"]) for name, row in latest.items()} == {"stripe": (1, 1)}
+        assert abs(latest["stripe"]["at"] - world.context.clock(connection)) < 60
 
 
 def test_failed_refund_missing_in_lagging_list_is_a_difference(world: World) -> None:

@@ -1,5 +1,5 @@
 """Deletes old rows: delivered notifications, processed events, requests that the Celery task refused, expired
-wrong-password counts.
+wrong-password counts, processes that ended without notice.
 
 Nothing of the ledger, of a refund or of its timeline is ever deleted, nor an undelivered notification.
 """
@@ -10,7 +10,7 @@ import logging
 
 from refund_worker.engine.access.password_attempts import TRIES_FORGOTTEN_SECONDS
 from refund_worker.engine.context import Context
-from refund_worker.store import dead_letters, inbox, outbox
+from refund_worker.store import dead_letters, inbox, outbox, processes
 from refund_worker.store.access import console_users
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ DELIVERED_SECONDS = 30 * DAY_SECONDS
 REFUSED_SECONDS = 100 * DAY_SECONDS
 # A dispute about a refund can last a quarter; the effect of an event stays in the refund's timeline permanently.
 PROCESSED_KEPT_SECONDS = 100 * DAY_SECONDS
+# A process that ended without notice is shown for a day, for the person who looks for the cause.
+SILENT_PROCESS_SECONDS = DAY_SECONDS
 # A transaction of milliseconds: it blocks no writer.
 BATCH = 500
 # Limit of one run; the next run deletes the rest.
@@ -36,6 +38,7 @@ def prune(context: Context) -> int:
         (dead_letters.delete_refused, REFUSED_SECONDS),
         (inbox.delete_processed, PROCESSED_KEPT_SECONDS),
         (console_users.delete_old_tries, TRIES_FORGOTTEN_SECONDS),
+        (processes.delete_silent, SILENT_PROCESS_SECONDS),
     ):
         for _ in range(BATCHES_MAX):
             deleted = context.database.run(lambda c, d=delete, s=seconds: d(c, context.clock(c) - s, BATCH))  # type: ignore[misc]
@@ -43,5 +46,5 @@ def prune(context: Context) -> int:
             if deleted < BATCH:
                 break
     if total:
-        log.info("pruned %d old notifications, dead letters, webhook events and failed sign-ins", total)
+        log.info("pruned %d old notifications, dead letters, webhook events, failed sign-ins and processes", total)
     return total

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import Answer, Answered, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, list_recent
 from refund_worker.engine.refunds.object_ownership import sort_by_owner
+from refund_worker.errors import Unavailable
 from refund_worker.store import ledger
 from refund_worker.store.object_ownership import references_of
 from refund_worker.store.reporting import reconciliation
@@ -65,8 +69,21 @@ def reconcile(context: Context, processor: str, days: float = DAYS) -> Report:
     """Compare our ledger with the processor's records, leg by leg, for the last `days`.
 
     Lists lag, and work continues meanwhile: objects of a differing leg that the list does not show are asked for one by
-    one. Raises `Unavailable` if the processor's list cannot be read to its end.
+    one. The time and the result are recorded. Raises `Unavailable` if the processor's list cannot be read to its end.
     """
+    report = _reconcile(context, processor, days)
+    # A reader's right, or a standby, is enough for a comparison: its result is worth more than its record.
+    with contextlib.suppress(Unavailable, DBAPIError):
+        context.database.run(partial(_record, context, processor, report))
+    return report
+
+
+def _record(context: Context, processor: str, report: Report, connection: Connection) -> None:
+    now = context.clock(connection)
+    reconciliation.record(connection, processor, now, compared=report.compared, differences=len(report.differences))
+
+
+def _reconcile(context: Context, processor: str, days: float) -> Report:
     since, refund_objects = list_recent(context, processor, days)
     listed = {item.processor_refund_id for item in refund_objects}
     with context.database.read() as connection:

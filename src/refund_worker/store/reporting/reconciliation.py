@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, RowMapping, func, select
 
 from refund_worker.batching import batched
 from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
 from refund_worker.domain.refund import POSTED_UNENDED
 from refund_worker.domain.state_machine import FINAL_LEGS, LegOutcome
-from refund_worker.store.database import IDS_AT_ONCE
+from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.tables import (
     customers,
     events,
+    last_reconciliations,
     ledger_entries,
     ledger_transactions,
     legs,
@@ -23,6 +24,19 @@ from refund_worker.store.tables import (
 )
 
 ENDED_BY_A_PERSON = (f"leg_{LegOutcome.PAID_MANUALLY}", f"leg_{LegOutcome.ABANDONED}")
+
+
+def record(connection: Connection, processor: str, at: float, *, compared: int, differences: int) -> None:
+    """Record the latest comparison with the records of `processor`."""
+    values = {"at": at, "compared": compared, "differences": differences}
+    insert = insert_into(connection, last_reconciliations).values(processor=processor, **values)
+    connection.execute(insert.on_conflict_do_update(index_elements=["processor"], set_=values))
+
+
+def latest(connection: Connection) -> dict[str, RowMapping]:
+    """Return the latest comparison of each processor (at, compared, differences), by the processor's name."""
+    query = select(last_reconciliations)
+    return {row["processor"]: row for row in connection.execute(query).mappings()}
 
 
 def money_by_leg(connection: Connection, since: float) -> dict[tuple[str, str], int]:

@@ -42,13 +42,13 @@ def end_with_parent(parent: int) -> None:
         sys.exit("the supervisor ended before its worker began")
 
 
-def work(settings: Settings, queues: list[str], concurrency: int) -> int:
+def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | None) -> int:
     """Run the worker until it is stopped; return its exit code."""
     registry.preload_adapters(settings)  # once and shared: a new process of the pool then starts, and stops, at once
     runtime = WorkerRuntime(settings)
     app = make_app(settings)
     add_tasks(app, runtime)
-    heartbeat = Heartbeat("worker", settings, queues)
+    heartbeat = Heartbeat("worker", settings, queues, pipe=pipe)
     add_heartbeat(app, heartbeat)
     _connect_signals(runtime)
     _log_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
@@ -102,7 +102,8 @@ def main() -> int:
     log_to_stderr()
     # Containers run as root. Celery's danger with root is pickle, and only JSON is accepted.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    return work(load_settings(configuration["settings"]), configuration["queues"], configuration["concurrency"])
+    settings = load_settings(configuration["settings"])
+    return work(settings, *(configuration[name] for name in ("queues", "concurrency", "pipe")))
 
 
 if __name__ == "__main__":

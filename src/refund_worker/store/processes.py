@@ -1,0 +1,48 @@
+"""The reports of workers and schedulers that they are alive, which processes on other machines can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, select
+
+from refund_worker.store.database import insert_into
+from refund_worker.store.tables import processes
+
+
+def report(connection: Connection, row: Mapping[str, Any], now: float) -> None:
+    """Store that this process is alive at `now`.
+
+    The row has process_id, kind, queues, host, pid, version and broker. A process that ran earlier under the same
+    process number on the same host has ended, and its row goes.
+    """
+    p = processes.c
+    earlier = (p.kind == row["kind"], p.host == row["host"], p.pid == row["pid"], p.process_id != row["process_id"])
+    connection.execute(delete(processes).where(*earlier))
+    insert = insert_into(connection, processes).values(**row, started_at=now, seen_at=now)
+    renewed = {"seen_at": now, "broker": row["broker"]}
+    connection.execute(insert.on_conflict_do_update(index_elements=["process_id"], set_=renewed))
+
+
+def forget(connection: Connection, process_id: str) -> None:
+    """Delete the row of a process that stops in an orderly way."""
+    connection.execute(delete(processes).where(processes.c.process_id == process_id))
+
+
+def reports(connection: Connection) -> list[RowMapping]:
+    """Return the rows of all processes, by kind, those that reported most recently first."""
+    query = select(processes).order_by(processes.c.kind, processes.c.seen_at.desc(), processes.c.process_id)
+    return list(connection.execute(query).mappings())
+
+
+def delete_silent(connection: Connection, before: float, limit: int) -> int:
+    """Delete at most `limit` processes that have not reported since `before`; return how many.
+
+    The last report of each kind stays: it says since when there is no such process.
+    """
+    p, same_kind = processes.c, processes.alias()
+    last = select(func.max(same_kind.c.seen_at)).where(same_kind.c.kind == p.kind).scalar_subquery()
+    old = select(p.process_id).where(p.seen_at < before, p.seen_at < last).order_by(p.seen_at).limit(limit)
+    ids = list(connection.execute(old).scalars())
+    return connection.execute(delete(processes).where(p.process_id.in_(ids))).rowcount if ids else 0

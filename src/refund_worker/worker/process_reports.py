@@ -1,0 +1,135 @@
+"""Reports to the database that this process is alive, for the pages and metrics of other machines.
+
+The heartbeat file serves health checks on the same machine. This report needs the database, and never stops a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from refund_worker.errors import Unavailable
+from refund_worker.worker.heartbeat import WorkerKind
+
+if TYPE_CHECKING:
+    from refund_worker.settings import Settings
+    from refund_worker.store.database import Database
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 10.0
+CHECK_SECONDS = 0.5
+# Seconds. A database that does not answer must not hold up the end of the process.
+STOP_SECONDS_MAX = 3.0
+
+
+class BeatPipe:
+    """A pipe through which the worker's event loop shows its supervisor that it turns."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self.write_end, False)  # a full pipe must not stop the worker
+
+    def beaten(self) -> bool:
+        """Return True if there was a beat since the last call."""
+        found = False
+        try:
+            while os.read(self._read_end, 4096):
+                found = True
+        except BlockingIOError:
+            return found
+        return found
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._read_end)
+        os.close(self.write_end)
+
+
+class ProcessReports:
+    """A thread that stores a row for this process, renewed while `is_alive` says that it works.
+
+    `is_alive` is called from this thread twice a second; `broker` returns what the process knows of its broker.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        kind: WorkerKind,
+        queues: Sequence[str] = (),
+        *,
+        is_alive: Callable[[], bool],
+        broker: Callable[[], str | None] = lambda: None,
+        report_seconds: float = REPORT_SECONDS,
+    ) -> None:
+        self._settings, self._is_alive, self._broker = settings, is_alive, broker
+        self._report_seconds = report_seconds
+        self._row: dict[str, Any] = {
+            "process_id": secrets.token_hex(8),
+            "kind": kind,
+            "queues": ",".join(queues),
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "version": version("refund-worker"),
+        }
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="process-reports", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Delete the row: a process that stopped in an orderly way is not missed."""
+        self._stop.set()
+        self._thread.join(STOP_SECONDS_MAX)
+
+    def _run(self) -> None:
+        from refund_worker.runtime import open_database  # heavy: imported while the process already starts its work
+
+        database: Database | None = None
+        reported_at: float | None = None
+        lived = False
+        while not self._stop.wait(min(CHECK_SECONDS, self._report_seconds)):
+            lived = self._is_alive() or lived
+            due = reported_at is None or time.monotonic() - reported_at >= self._report_seconds
+            if lived and due:
+                database = database or open_database(self._settings)
+                self._safely(database, self._report)
+                reported_at, lived = time.monotonic(), False
+        if database is not None:
+            if reported_at is not None:
+                self._safely(database, self._forget)
+            database.close()
+
+    def _report(self, database: Database) -> None:
+        from refund_worker.store import processes
+        from refund_worker.store.database import now
+        from refund_worker.store.schema import ensure_schema
+
+        ensure_schema(database)
+        row = self._row | {"broker": self._broker()}
+        database.run(lambda connection: processes.report(connection, row, now(connection)))
+
+    def _forget(self, database: Database) -> None:
+        from refund_worker.store import processes
+
+        database.run(lambda connection: processes.forget(connection, self._row["process_id"]))
+
+    def _safely(self, database: Database, act: Callable[[Database], None]) -> None:
+        try:
+            act(database)
+        except Unavailable as error:
+            log.debug("the report of this process is not stored: %s", error.message)
+        except Exception as error:  # noqa: BLE001 - whatever happens to a report, the work goes on
+            log.warning("the report of this process is not stored: %s", type(error).__name__)
