@@ -13,7 +13,7 @@ import pytest
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
 from refund_worker.domain import mismatch, outside_refunds, payment_check, refund_object
 from refund_worker.domain.state_machine import LegOutcome
-from refund_worker.worker.logs import JsonLines
+from refund_worker.logs import JsonLines
 from tests.support.imports import PACKAGE
 from tests.support.pages import ROOT
 
@@ -115,7 +115,7 @@ def test_an_event_has_the_alarm_of_its_cause(
 def test_the_line_of_an_alarm_carries_its_name_and_its_place(caplog: pytest.LogCaptureFixture) -> None:
     raise_alarm(logging.getLogger("refund_worker.x"), Alarm.SWEEP_FAILED, "a sweep failed after %d s", 3)
     (record,) = caplog.records
-    line = json.loads(JsonLines().format(record))
+    line = json.loads(JsonLines("worker").format(record))
     assert (line["level"], line["message"]) == ("error", "alarm: a sweep failed after 3 s")
     assert (line["alarm"], line["runbook"]) == ("sweep_failed", "docs/runbook.md#sweep-failed")
     assert record.filename == Path(__file__).name

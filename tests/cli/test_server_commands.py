@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -50,7 +51,8 @@ def test_web_prints_its_address_even_on_a_free_port(cli: Cli, workers: str) -> N
         try:
             assert process.stderr is not None
             line = process.stderr.readline()
-            place = re.fullmatch(r"refund-worker web listens on (http://127\.0\.0\.1:[1-9]\d*)\n", line)
+            message = json.loads(line)["message"]
+            place = re.fullmatch(r"refund-worker web listens on (http://127\.0\.0\.1:[1-9]\d*)", message)
             assert place is not None, line
             with urllib.request.urlopen(f"{place[1]}/healthz", timeout=60) as answer:
                 assert answer.status == 200

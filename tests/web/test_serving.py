@@ -74,7 +74,8 @@ def test_server_shuts_down_quickly_and_in_order(migrated_sqlite_url: str, how: s
         server.stop()
         assert time.monotonic() - started < 5
         assert "Traceback" not in server.log
-        assert server.log == f"refund-worker web listens on {server.url}\n"
+        (line,) = map(json.loads, server.log.splitlines())
+        assert line["message"] == f"refund-worker web listens on {server.url}"
         with socket.socket() as listener:
             listener.settimeout(2)
             assert listener.connect_ex(("127.0.0.1", server.port)) != 0

@@ -158,8 +158,8 @@ def test_any_broker_error_becomes_broker_unavailable() -> None:
 def test_log_record_is_one_line_of_json() -> None:
     say = """
 import logging
-from refund_worker.worker.logs import log_to_stderr
-log_to_stderr()
+from refund_worker.logs import set_up_logging
+set_up_logging("info", "json", "scheduler")
 log = logging.getLogger("refund_worker.worker.tasks")
 log.debug("of no concern")
 log.info("the worker is ready")

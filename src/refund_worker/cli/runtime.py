@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from refund_worker.errors import BadSettings
 from refund_worker.extras import MissingExtra
+from refund_worker.logs import set_up_logging
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
@@ -44,6 +46,7 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
     from refund_worker.runtime import build_runtime
 
     loaded = settings()
+    _set_up_logging(loaded)
 
     @cache
     def publisher() -> Callable[[Sequence[str], bool], None]:
@@ -60,6 +63,13 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
         built = build_runtime(loaded, publish=publish, processors=processors)
     with built:
         yield built
+
+
+def _set_up_logging(loaded: Settings) -> None:
+    """Let commands log warnings only, and at a terminal as text, unless the settings say otherwise."""
+    chosen = loaded.model_fields_set
+    form = "text" if sys.stderr.isatty() and "log_format" not in chosen else loaded.log_format
+    set_up_logging(loaded.log_level if "log_level" in chosen else "warning", form, "cli")
 
 
 @contextmanager

@@ -38,6 +38,7 @@ IDS_AT_ONCE = 5_000
 
 T = TypeVar("T")
 _WRITE = "refund_worker_write"
+_AFTER_COMMIT = "refund_worker_after_commit"
 _BEGUN = "refund_worker_begun"
 
 
@@ -60,12 +61,15 @@ class Database:
 
         Raises `Unavailable` if the database cannot be used or is locked for too long.
         """
+        acts: list[Callable[[], None]] = []
         with (
             _as_unavailable(),
             self.engine.connect() as connection,
-            connection.execution_options(**{_WRITE: True}).begin(),
+            connection.execution_options(**{_WRITE: True, _AFTER_COMMIT: acts}).begin(),
         ):
             yield connection
+        for act in acts:
+            act()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -94,6 +98,16 @@ class Database:
 
 class TryAgain(Unavailable):
     """The database asks to run the whole transaction again after a deadlock or serialisation failure."""
+
+
+def after_commit(connection: Connection, act: Callable[[], None]) -> None:
+    """Call `act` once this transaction of `Database.write` is committed, and never if it is rolled back.
+
+    In a caller's own transaction it is never called, because this program does not see the commit.
+    """
+    acts = connection.get_execution_options().get(_AFTER_COMMIT)
+    if acts is not None:
+        acts.append(act)
 
 
 def now(connection: Connection) -> float:

@@ -22,6 +22,7 @@ from refund_worker.dangers import is_this_machine, without_port
 from refund_worker.engine.access.api_keys import Identity, authenticate
 from refund_worker.engine.access.permissions import Act, may, why_not
 from refund_worker.engine.context import Context
+from refund_worker.logs import add_log_field
 from refund_worker.processors import registry
 from refund_worker.web.dependencies import AppState
 from refund_worker.web.problems import Forbidden, Unauthenticated
@@ -136,6 +137,7 @@ async def guard(request: Request) -> None:
     if isinstance(rule, Act) and not may(identity.role, rule):
         raise Forbidden(why_not(identity.role, rule))
     request.state.identity = identity
+    add_log_field("actor", identity.actor)
 
 
 def _is_from_this_machine(request: Request) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
@@ -14,13 +13,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.redaction import to_redacted
+from refund_worker.logs import log_fields
+from refund_worker.web.access_log import log_access
 from refund_worker.web.cookies import taken_apart
 from refund_worker.web.paths import routed
 from refund_worker.web.problems import internal_problem, problem_of
 
 log = logging.getLogger(__name__)
-access_log = logging.getLogger("refund_worker.web.access")
 
 # The console keeps ids out of its paths.
 API = b"/v1/"
@@ -39,11 +38,7 @@ STRICT_TRANSPORT = "max-age=31536000"
 
 
 class Edge:
-    """ASGI middleware around the whole application.
-
-    The log has the caller, method, path without query, status and time. It has no body, and no header except the
-    client's address as trusted proxies report it.
-    """
+    """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, *, production: bool) -> None:
         self.app = app
@@ -55,6 +50,10 @@ class Edge:
             return
         scope = _as_meant(scope)
         request_id = _request_id(scope)
+        with log_fields(request_id=request_id):
+            await self._handle(scope, receive, send, request_id)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = time.perf_counter()
         status = 0
 
@@ -88,7 +87,7 @@ class Edge:
             answer = problem_of(error) if isinstance(error, RefundWorkerError) else internal_problem()
             await answer(scope, receive, send_with_headers)
         finally:
-            access_log.info(_line(scope, request_id, status, time.perf_counter() - started))
+            log_access(scope, request_id, status, time.perf_counter() - started)
 
 
 def _as_meant(scope: Scope) -> Scope:
@@ -125,18 +124,3 @@ def without_values(error: Exception) -> Exception:
     if hasattr(error, "hide_parameters"):
         error.hide_parameters = True
     return error
-
-
-def _line(scope: Scope, request_id: str, status: int, seconds: float) -> str:
-    identity = scope.get("state", {}).get("identity")
-    return json.dumps(
-        {
-            "method": scope["method"],
-            "path": to_redacted(scope["path"][:200]),
-            "status": status,
-            "ms": round(seconds * 1000, 1),
-            "request_id": request_id,
-            "actor": identity.actor if identity else None,
-            "address": scope["client"][0] if scope.get("client") else None,
-        }
-    )

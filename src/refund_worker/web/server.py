@@ -7,7 +7,6 @@ import functools
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -17,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 
 from refund_worker.dangers import is_this_machine, warn_of_dangers
 from refund_worker.errors import BadSettings
+from refund_worker.logs import set_up_logging
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web.app import create_app
@@ -49,6 +49,7 @@ def run_web(
     without it workers get no hints. Raises `BadSettings`, also if the address cannot be listened on, or `Unavailable`
     if the database cannot be used.
     """
+    set_up_logging(settings.log_level, settings.log_format, "web")
     warn_of_dangers(settings, log)
     if settings.environment == "development" and not is_this_machine(host):
         log.warning(
@@ -63,7 +64,7 @@ def run_web(
     if workers > 1:
         for listener in sockets:
             listener.listen(config.backlog)  # clients that connect before the first process is ready wait for it
-        _print_addresses(sockets)
+        _log_addresses(sockets)
         supervisor = Multiprocess(config, sockets=sockets)
         supervisor.run()
         return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
@@ -85,7 +86,7 @@ def _config(
     workers: int,
 ) -> uvicorn.Config:
     return uvicorn.Config(
-        functools.partial(_app, settings, make_publisher, logging.getLogger().getEffectiveLevel()),
+        functools.partial(_app, settings, make_publisher),
         factory=True,
         host=host,
         port=port,
@@ -106,12 +107,12 @@ def _config(
 
 
 class _Server(uvicorn.Server):
-    """Server that prints its address once it listens."""
+    """Server that logs its address once it listens."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening and print the address."""
+        """Start listening and log the address."""
         await super().startup(sockets)
-        _print_addresses(sockets or ())
+        _log_addresses(sockets or ())
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:
@@ -152,11 +153,10 @@ def _why_not_bound(error: OSError, host: str, port: int) -> str:
     return f"{host} is not an address of this machine: choose another with --host"
 
 
-def _print_addresses(sockets: Sequence[socket.socket]) -> None:
+def _log_addresses(sockets: Sequence[socket.socket]) -> None:
     for listener in sockets:
         host, port = listener.getsockname()[:2]
-        sys.stderr.write(f"refund-worker web listens on http://{f'[{host}]' if ':' in host else host}:{port}\n")
-    sys.stderr.flush()
+        log.info("refund-worker web listens on http://%s:%s", f"[{host}]" if ":" in host else host, port)
 
 
 def _take_signals_as_done() -> None:
@@ -166,7 +166,6 @@ def _take_signals_as_done() -> None:
             signal.signal(each, lambda *_: None)
 
 
-def _app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None, level: int) -> FastAPI:
-    if not logging.getLogger().handlers:
-        logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def _app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None) -> FastAPI:
+    set_up_logging(settings.log_level, settings.log_format, "web")  # this may be a process of its own
     return create_app(settings, make_publisher)

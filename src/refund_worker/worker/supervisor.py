@@ -17,10 +17,10 @@ from typing import Any
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.dangers import warn_of_dangers
 from refund_worker.errors import BadSettings, Unavailable
+from refund_worker.logs import set_up_logging
 from refund_worker.settings import PREFIX, Settings
 from refund_worker.worker.celery_app.child_config import order
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
-from refund_worker.worker.logs import log_to_stderr
 from refund_worker.worker.process_reports import BeatPipe, ProcessReports
 from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES
 
@@ -44,7 +44,7 @@ def run_worker(settings: Settings, queues: list[str] | None = None, concurrency:
     Celery stops on some messages; the supervisor starts it again. Without a broker that processes can share, this
     process works as a scheduler. Raises `BadSettings` for an unknown queue.
     """
-    log_to_stderr()
+    set_up_logging(settings.log_level, settings.log_format, "worker")
     warn_of_dangers(settings, log)
     queues = queues or list(QUEUES)
     unknown = set(queues) - set(QUEUES)
@@ -68,7 +68,7 @@ def run_scheduler(settings: Settings) -> int:
     """Run the scheduler until TERM or INT; return the exit code."""
     from refund_worker.worker.scheduler import Scheduler  # the supervisor does not import the engine, which is heavy
 
-    log_to_stderr()
+    set_up_logging(settings.log_level, settings.log_format, "scheduler")
     warn_of_dangers(settings, log)
     if settings.broker_url.get_secret_value().startswith(MEMORY):
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
@@ -79,6 +79,7 @@ def run_scheduler(settings: Settings) -> int:
     with _on_stop(lambda *_: scheduler.stop.set()), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
+    log.info("the scheduler has stopped")
     return 0
 
 
@@ -128,6 +129,7 @@ class _Supervisor:
                 began = time.monotonic()
                 code = self._run_child()
                 if self._is_stopping():
+                    log.info("the worker has stopped")
                     return max(code, 0)
                 pause = PAUSE_SECONDS_MIN if time.monotonic() - began > STEADY_SECONDS else pause
                 raise_alarm(

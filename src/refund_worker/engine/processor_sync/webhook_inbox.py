@@ -15,6 +15,7 @@ from refund_worker.domain.processor_replies import Answer, Answered, Misconfigur
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
+from refund_worker.logs import log_fields
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, is_plain_id
 from refund_worker.store import inbox, refund_objects, refunds
@@ -128,7 +129,9 @@ async def _fetch_all(context: Context, events: Sequence[InboxEvent]) -> list[Ans
         if processor is None or event.object_id is None:
             return Misconfigured("processor_not_configured", "no access is configured")
         await context.limiter.acquire(processor.name)
-        return await call_safely(context, processor.name, processor.fetch(event.object_id))
+        refund_id, leg_id = event.place or (None, None)
+        with log_fields(refund_id=refund_id, leg_id=leg_id):
+            return await call_safely(context, processor.name, "fetch", processor.fetch(event.object_id))
 
     return list(await asyncio.gather(*(fetch(event) for event in events)))
 

@@ -6,6 +6,7 @@ The customers' rows are locked first, so that two requests that together exceed 
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,8 @@ from refund_worker.errors import KeyReused, Refusal
 from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
+
+log = logging.getLogger(__name__)
 
 # Two requests are the same if these fields are equal. The person who asked is not compared. The time is only checked
 # and not stored.
@@ -69,10 +72,21 @@ def request_refunds(
             continue
     else:
         answers = context.database.run(work)
-    new = [answer.refund_id for answer in answers if isinstance(answer, Accepted) and not answer.replayed]
+    new = _log_accepted(requests, answers)
     if new:
         context.publish(new, any(request.bulk for request in requests))
     return answers
+
+
+def _log_accepted(requests: Iterable[RefundRequest], answers: Iterable[Accepted | Refusal]) -> list[str]:
+    """Log one line for each new refund; return their ids."""
+    new = []
+    for request, answer in zip(requests, answers, strict=True):
+        if isinstance(answer, Accepted) and not answer.replayed:
+            new.append(answer.refund_id)
+            fields = {"refund_id": answer.refund_id, "actor": request.actor, "client": request.client}
+            log.info("refund accepted", extra=fields)
+    return new
 
 
 class Terms(Protocol):

@@ -10,8 +10,10 @@ from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
+from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
+from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,18 @@ def apply(
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
     _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
+    after_commit(connection, lambda: _log_ends(decisions))
+
+
+def _log_ends(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        refund = decision.after
+        has_ended = refund.status not in NON_FINAL
+        if has_ended and decision.before is not None and decision.before.status != refund.status:
+            log.info(
+                "refund ended",
+                extra={"refund_id": refund.refund_id, "status": str(refund.status), "code": refund.failure_code},
+            )
 
 
 def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float) -> None:

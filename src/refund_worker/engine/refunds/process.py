@@ -29,6 +29,7 @@ from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
+from refund_worker.logs import log_fields
 from refund_worker.processors import registry
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
@@ -38,6 +39,7 @@ from refund_worker.store.installation import installation_id
 
 log = logging.getLogger(__name__)
 
+NAMES = {Send: "send", LookUp: "look_up", Fetch: "fetch", Verify: "verify"}
 # No call begins after this share of the lease: the rest is for the call itself.
 LEASE_SHARE = 0.5
 
@@ -265,7 +267,9 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     # Check the deadline last: reading the switch takes time too, and a worker may be frozen in it for any time.
     if not has_slot or _seconds_left(context, began) <= 0:
         return NotSent("not sent: no slot was free within the lease", attempted=False)
-    return await call_safely(context, name, _call(processor, question))
+    attempt = question.call.attempt if isinstance(question.call, Send) else None
+    with log_fields(refund_id=question.refund_id, leg_id=question.call.leg_id, attempt=attempt):
+        return await call_safely(context, name, NAMES[type(question.call)], _call(processor, question))
 
 
 async def _has_slot(context: Context, slot: str, began: float) -> bool:

@@ -1,26 +1,55 @@
-"""Call processors safely, whatever their adapters do."""
+"""Call processors safely, whatever their adapters do, and log each call and its answer."""
 
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Awaitable
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.domain.processor_replies import Answer, Unanswered
+from refund_worker.domain.processor_replies import Answer, Answered, Found, NotSent, PaymentRead, Unanswered
 from refund_worker.engine.context import Context
 
 log = logging.getLogger(__name__)
 
+# A pending refund is fetched again and again, and each payment is read: their usual answers are logged at `debug`.
+FREQUENT = frozenset({"fetch", "verify"})
 
-async def call_safely(context: Context, processor: str, call: Awaitable[Answer]) -> Answer:
+
+async def call_safely(context: Context, processor: str, name: str, call: Awaitable[Answer]) -> Answer:
     """Return the answer, or `Unanswered` if the adapter raises: adapters promise not to, so the outcome is unknown.
 
-    An interrupt from outside (`context.interrupts`, for example a time limit) is raised.
+    `name` is the kind of call, such as `send`. An interrupt from outside (`context.interrupts`, for example a time
+    limit) is raised.
     """
+    fields = {"processor": processor, "call": name}
+    log.log(logging.DEBUG if name in FREQUENT else logging.INFO, "call sent", extra=fields)
+    began = time.monotonic()
     try:
-        return await call
+        answer = await call
     except context.interrupts:
         raise
     except Exception as error:  # noqa: BLE001 - an alarm, and an answer that decides nothing
-        raise_alarm(log, Alarm.ADAPTER_FAILED, "the %s adapter raised an exception", processor, error=error)
-        return Unanswered(f"the adapter raised {type(error).__name__}")
+        raise_alarm(log, Alarm.ADAPTER_FAILED, "the %s adapter raised an exception", processor, error=error, **fields)
+        answer = Unanswered(f"the adapter raised {type(error).__name__}")
+    _log_answer(name, answer, {**fields, "duration_ms": round((time.monotonic() - began) * 1000, 1)})
+    return answer
+
+
+def outcome_of(answer: Answer) -> tuple[str, str | None]:
+    """Return the class of an answer, such as `not_sent`, and its code: the processor's, or its refund's status."""
+    outcome = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(answer).__name__).lower()
+    return outcome, answer.object.status if isinstance(answer, Answered) else getattr(answer, "code", None)
+
+
+def _log_answer(name: str, answer: Answer, fields: dict[str, object]) -> None:
+    outcome, code = outcome_of(answer)
+    usual = name in FREQUENT and isinstance(answer, Answered | Found | PaymentRead)
+    reason = f": {answer.reason}" if isinstance(answer, NotSent | Unanswered) else ""
+    log.log(
+        logging.DEBUG if usual else logging.INFO,
+        "call answered%s",
+        reason,
+        extra={**fields, "outcome": outcome, "code": code},
+    )

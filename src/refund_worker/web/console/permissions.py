@@ -18,6 +18,7 @@ from refund_worker.engine.access import console_users, permissions
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import Act
 from refund_worker.errors import InvalidRequest, RefundWorkerError
+from refund_worker.logs import add_log_field
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.password_hashing import Hashing
@@ -145,6 +146,7 @@ async def console_guard(request: Request) -> None:
         raise SignInNeeded("sign in first")
     request.state.session = session
     request.state.identity = session.identity
+    add_log_field("actor", session.identity.actor)
     if not permissions.may(session.identity.role, rule):
         raise Forbidden(permissions.why_not(session.identity.role, rule))
     _refuse_nul(request)

@@ -19,13 +19,13 @@ from typing import Any
 from celery import signals
 
 from refund_worker.errors import Unavailable
+from refund_worker.logs import set_up_logging
 from refund_worker.processors import registry
 from refund_worker.settings import Settings, load_settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import make_worker
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.heartbeat import Heartbeat
-from refund_worker.worker.logs import log_to_stderr
 from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
 log = logging.getLogger("refund_worker.worker.celery_app.child_process")  # it runs as __main__
@@ -99,10 +99,10 @@ def main() -> int:
     """Read the configuration from standard input and run the worker; return its exit code."""
     configuration: Mapping[str, Any] = json.loads(sys.stdin.buffer.read())
     end_with_parent(configuration["parent"])
-    log_to_stderr()
+    settings = load_settings(configuration["settings"])
+    set_up_logging(settings.log_level, settings.log_format, "worker")
     # Containers run as root. Celery's danger with root is pickle, and only JSON is accepted.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
-    settings = load_settings(configuration["settings"])
     return work(settings, *(configuration[name] for name in ("queues", "concurrency", "pipe")))
 
 

@@ -51,6 +51,10 @@ class Worker(worker.Worker):
 
 
 def make_worker(app: Celery, **options: Any) -> Worker:
-    """Return the application's worker, of our class; `options` are Celery's."""
+    """Return the application's worker, of our class; `options` are Celery's.
+
+    Celery tells about signals in plain lines on stdout, past the log: it is silenced, and the supervisor logs the end.
+    """
+    vars(worker)["safe_say"] = lambda *_arguments, **_named: None
     made: Worker = app.subclass_with_self(Worker)(**options)
     return made
