@@ -194,4 +194,4 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    log.critical("an exception was not caught", exc_info=error)
+    log.log(logging.CRITICAL, "an exception was not caught", exc_info=error)
