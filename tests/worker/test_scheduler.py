@@ -123,7 +123,7 @@ class Counted:
 def test_scheduler_beats_between_rare_sweeps(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "BEAT_SECONDS", 0.01)
     scheduler, counted = Scheduler(settings, []), Counted()
-    scheduler._heartbeat = counted  # type: ignore[assignment]
+    scheduler.heartbeat = counted  # type: ignore[assignment]
     scheduler._rest(0.5)
     assert counted.beats > 3
 
