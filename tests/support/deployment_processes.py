@@ -79,6 +79,7 @@ class Parts:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # so that a test can signal its whole process group
             )
         part.dead_since, part.starts = 0.0, part.starts + 1
 

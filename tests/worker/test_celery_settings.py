@@ -10,11 +10,11 @@ import pytest
 from celery import Celery, Task
 from celery.app.defaults import NAMESPACES, flatten
 from celery.backends.base import DisabledBackend
-from kombu.transport.redis import Channel
 
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker.celery_app import app as celery_application
 from refund_worker.worker.celery_app.app import REDIS_TRANSPORT, VISIBILITY_SECONDS, make_app
+from refund_worker.worker.celery_app.redis_transport import Channel
 from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, TASKS
 from refund_worker.worker.supervisor import STOP_SECONDS_MAX
 from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS, WorkerRuntime, add_tasks
@@ -123,7 +123,7 @@ def test_worker_waits_for_its_broker_and_a_publisher_tries_once(app: Celery) -> 
 def test_celery_knows_every_setting_by_name(app: Celery) -> None:
     known = {name for name, _ in flatten(NAMESPACES)}
     url = app.conf.broker_url
-    assert set(celery_application._settings(url, celery_application.SOCKET_SECONDS, None)) <= known
+    assert set(celery_application._settings(url, list(QUEUES), celery_application.SOCKET_SECONDS, None)) <= known
 
 
 def test_redis_uses_our_transport_with_known_options() -> None:

@@ -23,6 +23,7 @@ from tests.support.processes import free_port
 
 from refund_worker.errors import Unavailable
 from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.stop_signals import on_signals
 from refund_worker.worker import scheduler as scheduler_module
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.celery_app.redis_transport import QoS
@@ -30,7 +31,7 @@ from refund_worker.worker.embedded_broker import broker as embedded_module
 from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
 from refund_worker.worker.publisher import BrokerUnavailable, Publisher
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
-from refund_worker.worker.supervisor import _on_stop, _Supervisor, _url
+from refund_worker.worker.supervisor import STOPS, _Supervisor, _url
 
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
 
@@ -173,7 +174,7 @@ def test_worker_can_run_in_a_thread_without_signals() -> None:
     calls: list[str] = []
 
     def run() -> None:
-        with _on_stop(lambda *_: None):
+        with on_signals(lambda *_: None, STOPS):
             calls.append("ran")
 
     before = signal.getsignal(signal.SIGTERM)
@@ -181,7 +182,7 @@ def test_worker_can_run_in_a_thread_without_signals() -> None:
     thread.start()
     thread.join(30)
     assert (calls, signal.getsignal(signal.SIGTERM)) == (["ran"], before)
-    with _on_stop(calls.append):  # type: ignore[arg-type]
+    with on_signals(calls.append, STOPS):  # type: ignore[arg-type]
         assert signal.getsignal(signal.SIGTERM) == calls.append
     assert signal.getsignal(signal.SIGTERM) == before
 

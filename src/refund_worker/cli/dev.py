@@ -18,6 +18,7 @@ from refund_worker.cli.stack import Stack
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, Settings, given_settings, load_settings
+from refund_worker.stop_signals import treat_hang_up_as_term
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
@@ -25,7 +26,7 @@ START_SECONDS_MAX = 30.0
 
 
 def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
-    """Run until Ctrl-C or SIGTERM, and return 0. Only API and console listen on `host`, the rest on this machine alone.
+    """Run until Ctrl-C, SIGTERM or SIGHUP, and return 0. Only API and console listen on `host`, the rest on 127.0.0.1.
 
     Raises `BadSettings` if the port is in use or the environment is production, and `Unavailable` if a process does not
     start or ends unexpectedly.
@@ -72,12 +73,13 @@ def _settings_in(environ: Mapping[str, str], settings: Settings) -> dict[str, st
 
 
 class _Stopped:
-    """A flag that becomes true with the first SIGINT or SIGTERM."""
+    """A flag that becomes true with the first SIGINT, SIGTERM or SIGHUP."""
 
     def __init__(self) -> None:
         self._received = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
+        treat_hang_up_as_term()
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         self._received = True

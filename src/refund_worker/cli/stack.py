@@ -91,6 +91,7 @@ class Stack:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # a signal to our group is for us: we stop the parts in order
         )
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from refund_worker.errors import BadSettings
 from refund_worker.logs import set_up_logging
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
+from refund_worker.stop_signals import is_hang_up_ignored, treat_hang_up_as_term
 from refund_worker.web.app import create_app
 from refund_worker.web.dependencies import Publish
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
@@ -43,7 +44,7 @@ def run_web(
     make_publisher: Callable[[Settings], Publish] | None = None,
     limits: Limits = Limits(),
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then finish the requests in progress. Return the exit code.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then finish the requests in progress. Return the exit code.
 
     `limits` apply to each process. `make_publisher` is called in each process and must be a function of a module;
     without it workers get no hints. Raises `BadSettings`, also if the address cannot be listened on, or `Unavailable`
@@ -65,7 +66,7 @@ def run_web(
         for listener in sockets:
             listener.listen(config.backlog)  # clients that connect before the first process is ready wait for it
         _log_addresses(sockets)
-        supervisor = Multiprocess(config, sockets=sockets)
+        supervisor = _Processes(config, sockets=sockets)
         supervisor.run()
         return int(any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes))
     server = _Server(config)
@@ -104,6 +105,19 @@ def _config(
         ws="none",
         timeout_keep_alive=IDLE_SECONDS,
     )
+
+
+class _Processes(Multiprocess):
+    """Uvicorn's processes; a hang-up stops them in order, where Uvicorn would restart them."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        self._survives_hang_up = is_hang_up_ignored()  # Uvicorn then takes every signal
+        super().__init__(config, sockets)
+
+    def handle_hup(self) -> None:
+        """Stop as on TERM, unless the hang-up was ignored when this process started."""
+        if not self._survives_hang_up:
+            self.handle_term()
 
 
 class _Server(uvicorn.Server):
@@ -168,4 +182,5 @@ def _take_signals_as_done() -> None:
 
 def _app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None) -> FastAPI:
     set_up_logging(settings.log_level, settings.log_format, "web")  # this may be a process of its own
+    treat_hang_up_as_term()
     return create_app(settings, make_publisher)

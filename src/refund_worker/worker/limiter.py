@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import url_if_running
+from refund_worker.worker.queues import name_at_broker
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ AHEAD_SECONDS = 1.0
 GUESSED_PROCESSES = 4
 REDIS_SECONDS = 1.0
 LOOK_AGAIN_SECONDS = 5.0
+# The processor's name comes behind it.
+TURNS = "refund-worker:turn:"
 
 # KEYS[1]: the time of the next slot, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
 # Returns the wait until our slot; below zero means: no slot is ours, ask again after that time.
@@ -76,8 +79,9 @@ class SharedLimiter:
     An intent is committed before the wait for its slot, so no error of the limiter may be raised.
     """
 
-    def __init__(self, url: str, rate: float, alone: LocalLimiter) -> None:
+    def __init__(self, url: str, rate: float, alone: LocalLimiter, key: str = TURNS) -> None:
         self.url = url
+        self._key = key
         self._redis: Redis | None = None
         self._interval_us = math.ceil(1_000_000 / rate)
         self._ahead_us = max(int(AHEAD_SECONDS * 1_000_000), self._interval_us)
@@ -124,7 +128,7 @@ class SharedLimiter:
             url = for_redis_py(self.url)
             self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
         take_turn = self._redis.register_script(_TAKE_SLOT)
-        return int(await take_turn(keys=[f"refund-worker:turn:{processor}"], args=[self._interval_us, self._ahead_us]))
+        return int(await take_turn(keys=[self._key + processor], args=[self._interval_us, self._ahead_us]))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -155,10 +159,13 @@ class BrokerLimiter:
         if url is None or not url.startswith(("redis://", "rediss://")):
             return None
         if self._shared is None or self._shared.url != url:
-            earlier, self._shared = self._shared, SharedLimiter(url, self._rate, self._alone)
+            earlier, self._shared = self._shared, self._made(url)
             if earlier is not None:
                 await earlier.close()
         return self._shared
+
+    def _made(self, url: str) -> SharedLimiter:
+        return SharedLimiter(url, self._rate, self._alone, name_at_broker(self._settings, TURNS))
 
     async def close(self) -> None:
         """Close the connection to the broker."""

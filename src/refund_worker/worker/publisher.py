@@ -15,7 +15,7 @@ from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
-from refund_worker.worker.queues import ADVANCE, queue_of
+from refund_worker.worker.queues import ADVANCE, name_at_broker, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,18 @@ class Publisher:
         self.url = url
         self.ids_per_message = ids_per_message(settings)
         self._app = make_app(settings, url, socket_seconds=socket_seconds, tries=0)
+        self._queues = {bulk: name_at_broker(settings, queue_of(bulk)) for bulk in (False, True)}
 
     def publish(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
         """Publish ids to the queue of their priority. Raises `BrokerUnavailable`."""
         with _away():
             for batch in batched(refund_ids, self.ids_per_message):
-                self._app.send_task(ADVANCE, args=[batch], queue=queue_of(bulk), retry=False, ignore_result=True)
+                self._app.send_task(ADVANCE, args=[batch], queue=self._queues[bulk], retry=False, ignore_result=True)
 
     def waiting(self, *, bulk: bool) -> int:
         """Return how many messages wait in the queue of this priority. Raises `BrokerUnavailable`."""
         with _away():
-            return _length(self._app, queue_of(bulk))
+            return _length(self._app, self._queues[bulk])
 
     def close(self) -> None:
         """Close the connections to the broker."""

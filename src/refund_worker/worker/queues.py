@@ -5,6 +5,11 @@ The supervisor and the entry points need them without importing Celery.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refund_worker.settings import Settings
+
 # Interactive requests before bulk work: the transport reads the queues in this order.
 QUEUES = ("refunds", "bulk")
 
@@ -25,3 +30,8 @@ HARD_LIMIT_SECONDS = 120.0
 def queue_of(bulk: bool) -> str:
     """Return the queue for work of this priority."""
     return QUEUES[1] if bulk else QUEUES[0]
+
+
+def name_at_broker(settings: Settings, name: str) -> str:
+    """Return the name that a queue or a key has at the broker: behind the prefix of this deployment, if it has one."""
+    return (settings.broker_prefix or "") + name

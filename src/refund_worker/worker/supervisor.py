@@ -7,18 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from types import FrameType
-from typing import Any
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.dangers import warn_of_dangers
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.logs import set_up_logging
 from refund_worker.settings import PREFIX, Settings
+from refund_worker.stop_signals import on_signals
 from refund_worker.worker.celery_app.child_config import order
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.process_reports import BeatPipe, ProcessReports
@@ -34,12 +32,14 @@ BROKER_CHECK_SECONDS = 2.0
 # pause applies again.
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, STEADY_SECONDS = 0.2, 3.0, 30.0
 STOP_SECONDS_MAX = HARD_LIMIT_SECONDS + 30
-
-_Handler = Callable[[int, FrameType | None], Any]
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# Celery's pool then ends a process with QUIT, and its processes ignore TERM: a TERM to all processes of a service would
+# otherwise end each in the middle of its call.
+CHILD_ENVIRONMENT = {"REMAP_SIGTERM": "SIGQUIT"}
 
 
 def run_worker(settings: Settings, queues: list[str] | None = None, concurrency: int | None = None) -> int:
-    """Run the worker until TERM or INT and return the exit code. A second signal interrupts the running tasks.
+    """Run the worker until TERM, INT or HUP and return the exit code. A second TERM or INT interrupts running tasks.
 
     Celery stops on some messages; the supervisor starts it again. Without a broker that processes can share, this
     process works as a scheduler. Raises `BadSettings` for an unknown queue.
@@ -65,7 +65,7 @@ def run_worker(settings: Settings, queues: list[str] | None = None, concurrency:
 
 
 def run_scheduler(settings: Settings) -> int:
-    """Run the scheduler until TERM or INT; return the exit code."""
+    """Run the scheduler until TERM, INT or HUP; return the exit code."""
     from refund_worker.worker.scheduler import Scheduler  # the supervisor does not import the engine, which is heavy
 
     set_up_logging(settings.log_level, settings.log_format, "scheduler")
@@ -76,7 +76,7 @@ def run_scheduler(settings: Settings) -> int:
     reports = ProcessReports(
         settings, "scheduler", is_alive=scheduler.heartbeat.beaten, broker=lambda: scheduler.broker_state
     )
-    with _on_stop(lambda *_: scheduler.stop.set()), reports:
+    with on_signals(lambda *_: scheduler.stop.set(), STOPS), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     log.info("the scheduler has stopped")
@@ -91,20 +91,6 @@ def _url(settings: Settings, embedded: EmbeddedBroker | None) -> str:
     except Unavailable as error:
         raise_alarm(log, Alarm.EMBEDDED_BROKER_FAILED, "%s", error.message)
         return MEMORY
-
-
-@contextmanager
-def _on_stop(handler: _Handler) -> Iterator[None]:
-    """Send TERM, INT and QUIT to the handler; only the main thread can receive signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 class _Supervisor:
@@ -124,7 +110,7 @@ class _Supervisor:
         """Run the child until a signal; return its exit code."""
         pause = PAUSE_SECONDS_MIN
         reports = ProcessReports(self._settings, "worker", self._queues, is_alive=self._pipe.beaten)
-        with closing(self._pipe), _on_stop(self._on_signal), reports:
+        with closing(self._pipe), on_signals(self._on_signal, STOPS), reports:
             while not self._is_stopping():
                 began = time.monotonic()
                 code = self._run_child()
@@ -148,7 +134,7 @@ class _Supervisor:
             [sys.executable, "-m", CHILD],
             stdin=subprocess.PIPE,
             stdout=sys.stderr.fileno(),
-            env=ours,
+            env=ours | CHILD_ENVIRONMENT,
             pass_fds=[self._pipe.write_end],
         )
         assert child.stdin is not None
@@ -183,6 +169,8 @@ class _Supervisor:
         return self._stops > 0  # a signal may change it between any two statements
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self._stops:
+            return  # a service manager may send it right behind TERM, which does not mean hurry
         self._stops += 2 if number == signal.SIGQUIT else 1
         self._pass_on()
 

@@ -86,7 +86,12 @@ class Sandbox:
         command = [sys.executable, "-m", self._program, "--until-stdin-closes"]
         command += ["--port", str(self.port), "--book", str(self.book_path), *self._options]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            start_new_session=True,  # a Ctrl-C is for the process that started it, which still needs its answers
         )
         assert process.stdout is not None
         alarm = threading.Timer(START_SECONDS_MAX, process.kill)

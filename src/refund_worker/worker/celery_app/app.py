@@ -11,7 +11,7 @@ from kombu import entity
 from refund_worker.settings import Settings
 from refund_worker.worker.broker_tls import celery_tls
 from refund_worker.worker.embedded_broker.broker import url_if_running
-from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS
+from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_SECONDS, name_at_broker
 
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 600.0
@@ -45,11 +45,14 @@ def make_app(
     """
     url = url or url_if_running(settings) or "memory://"
     app = Application("refund_worker", set_as_current=False, fixups=[])
-    app.conf.update(_settings(url, socket_seconds, tries))
+    queues = [name_at_broker(settings, name) for name in QUEUES]
+    app.conf.update(_settings(url, queues, socket_seconds, tries))
+    if url.startswith(("redis://", "rediss://")):
+        app.conf.broker_transport_options |= {"our_queues": tuple(queues)} | _own_keys(settings)
     return app
 
 
-def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, Any]:
+def _settings(url: str, queues: list[str], socket_seconds: float, tries: int | None) -> dict[str, Any]:
     is_amqp = url.startswith("amqp")
     url, tls = celery_tls(url)
     return {
@@ -68,11 +71,11 @@ def _settings(url: str, socket_seconds: float, tries: int | None) -> dict[str, A
         "result_serializer": "json",
         "result_backend": None,
         "task_ignore_result": True,
-        "task_queues": [_queue(name, is_amqp) for name in QUEUES],
-        "task_default_queue": QUEUES[0],
-        "task_default_exchange": QUEUES[0],
+        "task_queues": [_queue(name, queues[0], is_amqp) for name in queues],
+        "task_default_queue": queues[0],
+        "task_default_exchange": queues[0],
         "task_default_exchange_type": "topic" if is_amqp else "direct",
-        "task_default_routing_key": QUEUES[0],
+        "task_default_routing_key": queues[0],
         "task_create_missing_queues": False,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -100,11 +103,11 @@ Exchange: Any = entity.Exchange
 Queue: Any = entity.Queue
 
 
-def _queue(name: str, is_amqp: bool) -> Any:
+def _queue(name: str, exchange_name: str, is_amqp: bool) -> Any:
     if not is_amqp:
         return Queue(name, Exchange(name, type="direct"), routing_key=name)
     # For quorum queues Celery sets up delayed delivery, which needs a topic exchange.
-    exchange = Exchange(QUEUES[0], type="topic")
+    exchange = Exchange(exchange_name, type="topic")
     # No limit on deliveries: a request that waits for the database is delivered again and again, and RabbitMQ 4 deletes
     # a message after twenty deliveries. Unreadable messages are not put back, so none circulates for ever.
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
@@ -126,6 +129,22 @@ def _redis_options(socket_seconds: float) -> dict[str, Any]:
         "retry_on_timeout": False,
         "max_retries": 0,
     }
+
+
+def _own_keys(settings: Settings) -> dict[str, str]:
+    """Return the names of the keys that kombu shares between all applications of a Redis database.
+
+    Its own `global_keyprefix` is not used: Celery callers need it as well, and on RabbitMQ there is none.
+    """
+    names = {
+        "unacked_key": "unacked",
+        "unacked_index_key": "unacked_index",
+        "unacked_mutex_key": "unacked_mutex",
+        "keyprefix_queue": "_kombu.binding.%s",
+        "keyprefix_binding_deadlines": "_kombu.binding_deadlines",
+        "keyprefix_binding_permanent": "_kombu.binding_permanent.%s",
+    }
+    return {option: name_at_broker(settings, name) for option, name in names.items()}
 
 
 def _keepalive() -> dict[int, int]:

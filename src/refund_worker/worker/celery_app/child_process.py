@@ -26,6 +26,7 @@ from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import make_worker
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.heartbeat import Heartbeat
+from refund_worker.worker.queues import name_at_broker
 from refund_worker.worker.tasks import WorkerRuntime, add_tasks
 
 log = logging.getLogger("refund_worker.worker.celery_app.child_process")  # it runs as __main__
@@ -54,7 +55,7 @@ def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | No
     _log_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
     worker = make_worker(
         app,
-        queues=queues,
+        queues=[name_at_broker(settings, queue) for queue in queues],
         concurrency=concurrency,
         pool="prefork",
         hostname=f"refund-worker-{os.getpid()}@{os.uname().nodename}",
@@ -75,6 +76,8 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
         return None
 
     def open_runtime(**_named: Any) -> None:
+        # TERM is ignored here already (supervisor.py, CHILD_ENVIRONMENT); the main process ends the pool in order.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             runtime.open()
         except Unavailable as error:

@@ -1,4 +1,6 @@
-"""Celery's worker, which frees the pool slot of a task that could not be passed to a process.
+"""Celery's worker, which stops in order and frees the pool slot of a task that could not be passed to a process.
+
+The supervisor may share its process group, so a signal can come twice: to the group, and passed on by the supervisor.
 
 Celery reserves a slot in the pool first and then passes the task on. If that raises, for example because arguments
 cannot be pickled, Celery keeps the slot reserved for ever. A worker has only one or two slots, and its heartbeat
@@ -8,6 +10,7 @@ continues. If the task had to wait for a slot, the same error stops the whole wo
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any
 
 from celery import Celery
@@ -21,6 +24,15 @@ log = logging.getLogger(__name__)
 
 class Worker(worker.Worker):
     """Celery's worker; a task that cannot be passed on is dropped with an alarm, and its slot is free again."""
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Install the handlers of signals: TERM, INT and HUP, however often, finish what was begun; QUIT interrupts.
+
+        Celery's own handler of HUP starts the program again, and its second INT interrupts.
+        """
+        super().install_platform_tweaks(worker)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _finish)
 
     def _process_task(self, request: Any) -> None:
         try:
@@ -48,6 +60,10 @@ class Worker(worker.Worker):
         for job in list(jobs.values()):
             if job.correlation_id == request.id and not hasattr(job, "_payload"):
                 job.discard()
+
+
+def _finish(_number: int, _frame: object) -> None:
+    state.should_stop = 0
 
 
 def make_worker(app: Celery, **options: Any) -> Worker:

@@ -75,6 +75,13 @@ def cleaned(headers: object, body: object, content_type: object, content_encodin
     return Cleaned(_headers(name, fields), _written([args, kwargs, {}]))
 
 
+def names_another_task(envelope: object) -> bool:
+    """Return True if the envelope of a message on Redis names a task of another application."""
+    headers = envelope.get("headers") if isinstance(envelope, dict) else None
+    name = headers.get("task") if isinstance(headers, dict) else None
+    return isinstance(name, str) and name not in TASKS
+
+
 def _headers(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     task_id, retries = fields.get("id"), fields.get("retries")
     if not isinstance(task_id, str) or not _is_plain(task_id):

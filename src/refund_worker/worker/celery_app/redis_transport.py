@@ -6,6 +6,10 @@ worker. A popped message is no longer in Redis, so dropping it loses nothing tha
 kombu also keeps counting a message as being worked on if it could not be acknowledged. If the broker dies while every
 process of a worker is busy, all acknowledgements fail and no slot is ever free again. A worker without a free slot does
 not read: it never notices that its connection is dead, while its heartbeat continues.
+
+Another application may use the same Redis. kombu puts back every message that was not acknowledged in time, the other
+application's too, although that one may still be working on it. And a task of that application may be in a queue of
+ours. It was already popped, so it is kept in a list beside the queue.
 """
 
 from __future__ import annotations
@@ -15,12 +19,27 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
+from kombu.utils import json as kombu_json
 from redis.exceptions import DataError
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.worker.celery_app.messages import cleaned_envelope
+from refund_worker.worker.celery_app.messages import cleaned_envelope, names_another_task
 
 log = logging.getLogger(__name__)
+
+# Other applications' tasks are kept in the list "<queue>.not-ours", up to this number for each queue.
+NOT_OURS = ".not-ours"
+NOT_OURS_MAX = 1000
+
+json: Any = kombu_json  # kombu has only partial types
+
+
+class _AnotherTask(Exception):
+    """A queue of ours holds another application's task."""
+
+    def __init__(self, envelope: object, queue: str) -> None:
+        super().__init__(queue)
+        self.envelope, self.queue = envelope, queue
 
 
 class QoS(kombu_redis.QoS):
@@ -46,9 +65,14 @@ class QoS(kombu_redis.QoS):
             raise
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put back a message that was not acknowledged in time; drop an entry of that list that others wrote."""
+        """Put back a message that was not acknowledged in time.
+
+        An entry of another application is left alone; one that nobody can read is dropped.
+        """
         broker = self.channel.connection
         try:
+            if self._is_of_others(tag, client):
+                return
             super().restore_by_tag(tag, client=client, leftmost=leftmost)  # type: ignore[no-untyped-call]
         except (*broker.connection_errors, *broker.channel_errors):
             raise
@@ -61,15 +85,35 @@ class QoS(kombu_redis.QoS):
             )
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
 
+    def _is_of_others(self, tag: Any, client: Any) -> bool:
+        with self.channel.conn_or_acquire(client) as redis:
+            text = redis.hget(self.unacked_key, tag)
+        entry = json.loads(text.decode()) if text else None
+        if not isinstance(entry, list) or len(entry) != 3:
+            return False
+        envelope, _, queue = entry
+        return isinstance(envelope, dict) and (queue not in self.channel.our_queues or names_another_task(envelope))
+
 
 class Channel(kombu_redis.Channel):
     """A channel that drops, with an alarm, a message with an unreadable envelope or impossible fields."""
 
     QoS = QoS
+    # The transport's options may name these keys too (app.py).
+    from_transport_options = (  # type: ignore[assignment]
+        *kombu_redis.Channel.from_transport_options,
+        "keyprefix_queue",
+        "keyprefix_binding_deadlines",
+        "keyprefix_binding_permanent",
+        "our_queues",
+    )
+    our_queues: tuple[str, ...] = ()
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except _AnotherTask as found:
+            self._keep(found)
         except (KeyError, DataError) as error:
             # kombu takes both for failures of the server; here only the message's own fields can raise them.
             self._discard(error)
@@ -78,6 +122,22 @@ class Channel(kombu_redis.Channel):
         except Exception as error:  # noqa: BLE001 - foreign bytes can raise anything
             self._discard(error)
         return True
+
+    def _keep(self, found: _AnotherTask) -> None:
+        key = found.queue + NOT_OURS
+        try:
+            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+                pipe.lpush(key, json.dumps(found.envelope)).ltrim(key, 0, NOT_OURS_MAX - 1).execute()
+        except self.connection.channel_errors as error:  # for example a full Redis
+            self._discard(error)
+        else:
+            raise_alarm(
+                log,
+                Alarm.TASK_NOT_OURS,
+                "the queue %s has a task that is not ours: it is kept in the list %s",
+                found.queue,
+                key,
+            )
 
     def _discard(self, error: Exception) -> None:
         """Log an alarm without the error's text, which may hold anything."""
@@ -92,4 +152,6 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str) -> Any:
+        if names_another_task(message):
+            raise _AnotherTask(message, queue)
         return super()._deliver(cleaned_envelope(message, queue), queue)  # type: ignore[no-untyped-call]

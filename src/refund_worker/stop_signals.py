@@ -1,0 +1,42 @@
+"""Signals that stop a process: TERM, INT and a hang-up, each sent to the process alone or to all of its group.
+
+A hang-up (HUP) comes when a terminal closes, and from `systemctl reload`. Without a handler it kills the process in the
+middle of its work.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+def is_hang_up_ignored() -> bool:
+    """Return True if the process was started to survive its terminal, as by nohup."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@contextmanager
+def on_signals(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Send these signals to the handler, and a hang-up unless it is ignored; only a main thread can receive them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = [*numbers, *(() if is_hang_up_ignored() else (signal.SIGHUP,))]
+    before = {number: signal.signal(number, handler) for number in received}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def treat_hang_up_as_term() -> None:
+    """Let a hang-up stop this process as TERM does, unless it is ignored."""
+    if threading.current_thread() is threading.main_thread() and not is_hang_up_ignored():
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))

@@ -1,0 +1,133 @@
+"""A Redis that others use too: two deployments with prefixes, and a host application with queues of the same names."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from kombu import Queue
+from tests.support.brokers import RedisServer
+from tests.support.deployment import Deployment, wait_until
+from tests.support.servers import ValkeyServer
+
+from refund_worker.settings import PREFIX, load_settings
+from refund_worker.worker.celery_app.app import VISIBILITY_SECONDS, make_app
+from refund_worker.worker.celery_app.redis_transport import NOT_OURS_MAX
+
+pytestmark = pytest.mark.slow
+
+STAGING, PRODUCTION = "staging:", "production:"
+
+
+@pytest.fixture(params=[ValkeyServer, RedisServer], ids=["valkey", "redis"])
+def shared(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    with request.param() as server, client_of(server.url) as client:
+        yield client
+
+
+def client_of(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=5)
+
+
+def url_of(client: redis.Redis) -> str:
+    options = client.get_connection_kwargs()
+    return f"redis://{options['host']}:{options['port']}/0"
+
+
+def host_task(queue: str, tag: str) -> str:
+    """Return a message of the host's own task, as its Celery writes it."""
+    properties = {
+        "correlation_id": "1",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": tag,
+    }
+    message = {"body": "W1tdLHt9LHt9XQ==", "content-encoding": "utf-8", "content-type": "application/json"}
+    return json.dumps(message | {"headers": {"task": "shop.mail", "id": "1"}, "properties": properties})
+
+
+def begin_host_task(client: redis.Redis, queue: str) -> None:
+    """Store a task of the host as begun before our visibility timeout: its own timeout may be an hour."""
+    client.hset("unacked", queue, json.dumps([json.loads(host_task(queue, queue)), "", queue]))
+    client.zadd("unacked_index", {queue: time.time() - VISIBILITY_SECONDS - 60})
+
+
+def request(deployment: Deployment, queue: str) -> None:
+    """Send a refund request over Celery, as docs/api.md says."""
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": "nobody", "credits": 1, "reason": "asked"}
+    with Celery(broker=deployment.settings.broker_url.get_secret_value(), set_as_current=False) as app:
+        kwargs = fields | {"idempotency_key": "1", "client": "shop"}
+        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs)
+
+
+def work_and_refuse(deployment: Deployment) -> None:
+    """Let a worker refuse a request over Celery and pay refunds of both queues."""
+    deployment.celery()
+    request(deployment, f"{deployment.settings.broker_prefix}refunds")
+    wait_until(lambda: "a request from the broker is refused" in deployment.log("worker"))
+    deployment.settle([*deployment.ask(publish=True), *deployment.ask(publish=True, bulk=True)])
+
+
+def test_deployments_with_prefixes_and_a_host_share_one_redis(shared: redis.Redis, tmp_path: Path) -> None:
+    shared.rpush("bulk", host_task("bulk", "waiting"))
+    begin_host_task(shared, "bulk")
+    host = {key: shared.dump(key) for key in shared.scan_iter()}
+    deployments = []
+    for prefix in (STAGING, PRODUCTION):
+        (tmp_path / prefix).mkdir()
+        clocks = {"BROKER_PREFIX": prefix, "STRIPE_RATE_PER_SECOND": "50", "SWEEP_SECONDS": "3600"}
+        deployments.append(Deployment(tmp_path / prefix, clocks, broker_url=url_of(shared)))
+    with deployments[0] as staging, deployments[1] as production:
+        for deployment in (staging, production):
+            deployment.start("worker")
+        for deployment in (staging, production):
+            work_and_refuse(deployment)
+        assert all("client 'shop'" in each.log("worker") for each in (staging, production))
+        assert all(each.log("worker").count("is refused") == 1 for each in (staging, production))
+        prefixes = (STAGING.encode(), PRODUCTION.encode())
+        # Exactly the host's keys are left, unchanged, although its begun task is older than our visibility timeout.
+        others = {key: shared.dump(key) for key in shared.scan_iter() if not key.startswith(prefixes)}
+        assert others == host
+        assert [key for key in shared.scan_iter() if key.startswith(b"staging:_kombu")]
+        assert "alarm" not in staging.log("worker") + production.log("worker")
+
+
+def test_without_a_prefix_tasks_of_a_host_are_kept_and_not_begun_again(redis_url: str, tmp_path: Path) -> None:
+    with client_of(redis_url) as client, Deployment(tmp_path, broker_url=redis_url) as ours:
+        # One was begun by the host from a queue with the name of ours, one from another queue.
+        begin_host_task(client, "bulk")
+        begin_host_task(client, "mail")
+        begun = client.hgetall("unacked")
+        for number in range(3):
+            client.lpush("bulk", host_task("bulk", str(number)))
+        waiting = client.lrange("bulk", 0, -1)
+        ours.start("worker")
+        wait_until(lambda: client.llen("bulk.not-ours") == 3)
+        ours.settle(ours.ask(publish=True, bulk=True))
+        kept = client.lrange("bulk.not-ours", 0, -1)
+        assert [json.loads(text) for text in kept] == [json.loads(text) for text in waiting]
+        wait_until(lambda: client.hgetall("unacked") == begun)
+        assert client.llen("mail") == client.llen("bulk") == 0
+        assert ours.log("worker").count("it is kept in the list bulk.not-ours") == 3
+
+
+def test_kept_tasks_of_others_do_not_fill_the_broker(redis_url: str) -> None:
+    settings = load_settings({PREFIX + "BROKER_URL": redis_url})
+    with client_of(redis_url) as client:
+        client.lpush("bulk.not-ours", *("x" for _ in range(NOT_OURS_MAX)))
+        client.lpush("bulk", host_task("bulk", "newest"))
+        with (
+            make_app(settings) as app,
+            app.connection_for_read() as connection,
+            connection.Consumer(list(app.conf.task_queues), accept=["json"]),
+        ):
+            connection.drain_events(timeout=5)
+        assert client.llen("bulk.not-ours") == NOT_OURS_MAX
+        assert b"shop.mail" in (client.lindex("bulk.not-ours", 0) or b"")
