@@ -29,6 +29,7 @@ LEAVES = {
     "settings",
     "redaction",
     "strict_json",
+    "stop_signals",
     "times",
 }
 LINES_MAX = 50
@@ -50,6 +51,7 @@ MAY_IMPORT = {
     "redaction": set[str](),
     "logs": {"redaction"},
     "strict_json": set[str](),
+    "stop_signals": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
     "client": {"extras"},  # the names of the distribution in client/, for a backend that only speaks HTTP to us

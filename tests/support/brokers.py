@@ -118,7 +118,7 @@ class RabbitServer(ServerProcess):
         return made
 
     def names(self, kind: str) -> set[str]:
-        """Return the names of all `queues` or `exchanges` (`list_queues`, `list_exchanges` of its own command)."""
+        """Return the names of all "queues" or "exchanges"."""
         done = subprocess.run(
             [str(self._program.with_name("rabbitmqctl")), "--quiet", f"list_{kind}", "name"],
             env=dict(self.environment()),

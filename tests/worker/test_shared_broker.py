@@ -99,7 +99,7 @@ def test_deployments_with_prefixes_and_a_host_share_one_redis(shared: redis.Redi
         assert "alarm" not in staging.log("worker") + production.log("worker")
 
 
-def test_without_a_prefix_tasks_of_a_host_are_kept_and_not_begun_again(redis_url: str, tmp_path: Path) -> None:
+def test_without_a_prefix_a_hosts_tasks_are_kept_and_not_begun_again(redis_url: str, tmp_path: Path) -> None:
     with client_of(redis_url) as client, Deployment(tmp_path, broker_url=redis_url) as ours:
         # One was begun by the host from a queue with the name of ours, one from another queue.
         begin_host_task(client, "bulk")

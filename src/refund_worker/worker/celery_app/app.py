@@ -134,7 +134,7 @@ def _redis_options(socket_seconds: float) -> dict[str, Any]:
 def _own_keys(settings: Settings) -> dict[str, str]:
     """Return the names of the keys that kombu shares between all applications of a Redis database.
 
-    Its own `global_keyprefix` is not used: Celery callers need it as well, and on RabbitMQ there is none.
+    Kombu's option for a prefix of all keys is not used: it would be needed in each Celery caller too.
     """
     names = {
         "unacked_key": "unacked",

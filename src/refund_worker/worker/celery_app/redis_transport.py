@@ -65,9 +65,9 @@ class QoS(kombu_redis.QoS):
             raise
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put back a message that was not acknowledged in time.
+        """Put back a message that was not acknowledged in time, unless it belongs to another application.
 
-        An entry of another application is left alone; one that nobody can read is dropped.
+        An unreadable entry is dropped.
         """
         broker = self.channel.connection
         try:
