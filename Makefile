@@ -10,7 +10,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --extra all --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test quick check bench simulate crashes interleavings mutants mutation chaos lock clean runtime-installed dev-installed
+.PHONY: help demo dev test quick check bench simulate crashes interleavings mutants mutation chaos image lock clean runtime-installed dev-installed
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -65,6 +65,9 @@ SECONDS ?= 60
 chaos: dev-installed ## harm a whole deployment on real servers, then compare the books; SECONDS=n SEED=s
 	@.venv/bin/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(MUTANT),--mutant $(MUTANT))
 
+image: dev-installed ## run the steps of deploy/Dockerfile in a clean Debian, then a refund in it; needs root; 3 minutes
+	@.venv/bin/python -m tests.image
+
 lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade takes the newest)
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(LOCK) --extra otel --group dev -o requirements-dev.lock
@@ -72,7 +75,7 @@ lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade
 	@$(COMPILE) --group mutation -o requirements-mutation.lock
 
 clean: ## remove everything that the targets above have made
-	@rm -rf .venv .refund-worker .mutation .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules
+	@rm -rf .venv .refund-worker .mutation .image .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime-installed:

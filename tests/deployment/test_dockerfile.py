@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import version
 
-from tests.deployment.dockerfile import FILE, Instruction, instructions_of
+from tests.image.dockerfile import FILE, Instruction, instructions_of
 from tests.support.pages import ROOT
 
 INSTRUCTIONS = instructions_of(FILE.read_text("utf-8"))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from tests.support.deployment import wait_until
+from tests.support.http_refund import READY_SECONDS_MAX, Api, refund_one
 from tests.support.processes import free_port
 from tests.support.servers import PostgresDatabases
 
@@ -26,7 +24,6 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
-READY_SECONDS_MAX = 90.0
 LONG_RUNNING = ("web", "worker", "bulk", "scheduler")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -89,13 +86,7 @@ def test_release_web_worker_bulk_and_scheduler_settle_a_refund(
         web = Api(port, key)
         wait_until(lambda: web.ask("GET", "/readyz") or running.poll() is not None, READY_SECONDS_MAX)
         assert running.poll() is None, (tmp_path / "honcho.log").read_text()[-3000:]
-        sandbox.register_payment("ch_1", 1_000)
-        assert web.ask("POST", "/v1/payments", PAYMENT)
-        asked = web.ask("POST", "/v1/refunds", REFUND, key="k1")
-        assert asked
-        path = f"/v1/refunds/{asked['id']}"
-        wait_until(lambda: (web.ask("GET", path) or {}).get("status") == "succeeded", READY_SECONDS_MAX)
-        assert [refund["amount"] for refund in sandbox.refunds()] == [400]
+        refund_one(web, sandbox)
         for kind in ("worker", "scheduler"):
             assert health(tmp_path, settings, kind) == 0
         assert health(tmp_path, settings, "web", "--port", str(port)) == 0
@@ -110,40 +101,6 @@ def test_release_web_worker_bulk_and_scheduler_settle_a_refund(
     for process in alive:
         process.kill()
     assert alive == []
-
-
-PAYMENT = {
-    "payment_id": "p1",
-    "customer_id": "ann",
-    "processor": "stripe",
-    "processor_payment_id": "ch_1",
-    "amount_minor": 1_000,
-    "currency": "GBP",
-    "credits": 100,
-    "captured_at": "2026-11-01T00:00:00Z",
-}
-REFUND = {"kind": "withdrawal", "to": "source", "customer_id": "ann", "credits": 40, "reason": "asked"}
-
-
-class Api:
-    """The HTTP API over a socket."""
-
-    def __init__(self, port: int, key: str) -> None:
-        self._base, self._key = f"http://127.0.0.1:{port}", key
-
-    def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> dict[str, Any] | None:
-        """Return the JSON of a 2xx answer, or None."""
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        if key:
-            headers["Idempotency-Key"] = key
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._base + path, data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                document: dict[str, Any] = json.load(answer)
-                return document
-        except OSError:
-            return None
 
 
 def health(folder: Path, environment: dict[str, str], *arguments: str) -> int:
