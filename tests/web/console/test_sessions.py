@@ -104,7 +104,7 @@ def test_form_after_session_end_does_nothing_and_asks_to_sign_in(web: Web) -> No
     ("referer", "back"),
     [
         ("http://elsewhere/console/settings", None),
-        ("https://api.test/console/settings", None),
+        ("https://api.test/console/settings", "/console/settings"),
         ("http://api.test/v1/refunds", "/console/"),
         ("http://api.test/console/refunds/rf_1/approve", "/console/refunds/rf_1"),
         ("http://api.test/console/refunds/rf_1/retry", "/console/refunds/rf_1/retry"),
@@ -117,6 +117,15 @@ def test_only_console_pages_are_returned_to_after_signing_in(web: Web, referer: 
     asked = person.follow(person.post("/add-credits", {"credits": "7"}, Referer=referer))
     fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
     assert person.post("/sign-in", fields).headers["location"] == (back or "/console/")
+
+
+def test_browsers_own_word_counts_where_a_proxy_changes_the_host(web: Web) -> None:
+    person = visitor(web, "admin", "anna")
+    person.cookies.clear()
+    sent_from = {"Referer": "https://refunds.example/console/settings", "Sec-Fetch-Site": "same-origin"}
+    asked = person.follow(person.post("/add-credits", {"credits": "7"}, **sent_from))
+    fields = form_on(asked, "/console/sign-in") | {"name": "anna", "password": PASSWORD}
+    assert person.post("/sign-in", fields).headers["location"] == "/console/settings"
 
 
 def test_money_acts_ask_for_the_password_again_and_keep_the_input(web: Web) -> None:
@@ -166,7 +175,24 @@ def test_password_hash_costs_what_rfc_9106_recommends(web: Web) -> None:
     assert cost.time_cost >= 3
 
 
-@pytest.mark.parametrize("next", ["https://evil.example/", "//evil.example/", "/console//evil.example", "/console/\\x"])
+@pytest.mark.parametrize(
+    "next",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/console//evil.example",
+        "/console/\\x",
+        "/console/../evil",
+        "/console/%2e%2e/evil",
+        "/console/.%2E/evil",
+        "/console/%252e%252e/evil",
+        "/console/x/..",
+        "/console/./x",
+        "/console/..%2fevil",
+        "/console/%5c..%5cevil",
+        "/consoleevil",
+    ],
+)
 def test_signing_in_leads_only_to_the_console(web: Web, next: str) -> None:
     console_users.create_user(web.context, name="anna", role="viewer", password=PASSWORD)
     person = Visitor(web)

@@ -141,9 +141,13 @@ def _install(app: FastAPI) -> None:
 
 
 def came_from(request: Request) -> str | None:
-    """Return the console page that sent the form, from the Referer header, or None if none can be reopened."""
+    """Return the console page that sent the form, from the Referer header, or None if none can be reopened.
+
+    The schemes differ behind a proxy that ends TLS, and so may the hosts: then the browser's own word counts.
+    """
     referer = urlsplit(request.headers.get("referer", ""))
-    if (referer.scheme, referer.netloc) != (request.url.scheme, request.url.netloc):
+    same_origin = request.headers.get("sec-fetch-site") == "same-origin"
+    if not same_origin and referer.netloc != request.url.netloc:
         return None
     path = referer.path.removeprefix(PREFIX)
     # The page after a refused `approve` or similar has no GET route of its own: return the refund's page.

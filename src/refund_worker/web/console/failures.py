@@ -60,8 +60,8 @@ def retry(page: ThePage) -> Response:
         )
     except RefundWorkerError as error:
         return _retry_page(page, code, error)
-    bounds = {"first": retried.first_event, "last": retried.last_event, "by": page.identity.actor}
-    return page.redirect("/failures/watch", **bounds)
+    first, last = retried.first_event, retried.last_event
+    return page.redirect("/failures/watch", first=first, last=last, by=page.identity.actor)
 
 
 def _retry_page(page: Page, code: str, error: RefundWorkerError | None = None) -> HTMLResponse:

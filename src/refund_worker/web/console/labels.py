@@ -172,39 +172,33 @@ def message_label(failure_code: str | None, message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Message about a finished action, shown only on `page`, the page that follows; `tone` is its colour."""
+    """Message about a finished act, shown once on the page that follows; `tone` is its colour."""
 
-    page: str
     text: str
     tone: str = "good"
 
 
 _ENDED = "Your session had ended. Nothing was done; sign in and try again."
-_ONE = "/refunds/{refund_id}"
 DONE: Mapping[str, Done] = {
-    "signed_out": Done("/sign-in", "You are signed out."),
-    "ended": Done("/sign-in", _ENDED, "warn"),
+    "signed_out": Done("You are signed out."),
+    "ended": Done(_ENDED, "warn"),
     "refunded": Done(
-        "/transactions",
         "The refund is accepted. Its entry appears below as soon as it is posted, usually within a second.",
     ),
-    "deleted": Done("/transactions", "Deleted: a reversal entry takes it back. Nothing is erased."),
-    "corrected": Done("/add-credits", "The correction was added."),
-    "asked": Done(_ONE, "Accepted: the progress is shown below."),
-    "approval": Done(_ONE, "Accepted; a second person must approve it first."),
-    "approve": Done(_ONE, "Approved: the refund now continues automatically."),
-    "reject": Done(_ONE, "Rejected: nothing was paid."),
-    "cancel": Done(_ONE, "Canceled: nothing was paid."),
-    "retry": Done(_ONE, "Retry requested: the processor is asked first whether a refund exists."),
-    "resolve": Done(_ONE, "Resolved."),
-    "verified": Done("/audit", "The latest entries are unchanged."),
+    "deleted": Done("Deleted: a reversal entry takes it back. Nothing is erased."),
+    "corrected": Done("The correction was added."),
+    "asked": Done("Accepted: the progress is shown below."),
+    "approval": Done("Accepted; a second person must approve it first."),
+    "approve": Done("Approved: the refund now continues automatically."),
+    "reject": Done("Rejected: nothing was paid."),
+    "cancel": Done("Canceled: nothing was paid."),
+    "retry": Done("Retry requested: the processor is asked first whether a refund exists."),
+    "resolve": Done("Resolved."),
+    "verified": Done("The latest entries are unchanged."),
     "differs": Done(
-        "/audit",
         "Some entries were altered: see below, and inform the person responsible for the database.",
         "bad",
     ),
-    "paused": Done(
-        "/processors", "Paused: nothing more is sent to this processor. Refunds already sent are still looked up."
-    ),
-    "resumed": Done("/processors", "Resumed: waiting refunds are sent at once."),
+    "paused": Done("Paused: nothing more is sent to this processor. Refunds already sent are still looked up."),
+    "resumed": Done("Resumed: waiting refunds are sent at once."),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -33,12 +34,15 @@ from refund_worker.web.console.labels import (
     Done,
     message_label,
 )
-from refund_worker.web.console.permissions import may
+from refund_worker.web.console.permissions import REFRESH, is_secure, may
 from refund_worker.web.console.timeline import in_money
+from refund_worker.web.cookies import cookie_of
 from refund_worker.web.dependencies import AppState
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
+# A message about a finished act is for the page that follows at once.
+FLASH_SECONDS = 60
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -209,17 +213,44 @@ class Page:
             "environment": self.settings.environment,
         }
         text = _environment.get_template(template).render(shared | values)
-        return HTMLResponse(text, status, headers=HEADERS)
+        answer = HTMLResponse(text, status, headers=HEADERS)
+        if shared["done"]:
+            answer.delete_cookie(self._flash_cookie, secure=is_secure(self.request), httponly=True, samesite="strict")
+        return answer
 
     def _done(self) -> Done | None:
-        """Return the message that the address names, if it belongs on this page."""
-        done = DONE.get(self.request.query_params.get("done", ""))
-        route = self.request.scope.get("route")
-        return done if done and route is not None and route.path_format == done.page else None
+        """Return the message that the redirect to this address left, once and only in the session that acted.
 
-    def redirect(self, path: str, **query: object) -> RedirectResponse:
-        """Redirect with 303 after a form, so that a reload of the next page does not send the form again."""
-        return RedirectResponse(link(path, **query), 303, headers=HEADERS)
+        A page that refreshes itself takes no message away.
+        """
+        if REFRESH in self.request.headers:
+            return None
+        name, _, seal = cookie_of(self.request, self._flash_cookie).partition(".")
+        here = self.request.url.path + (f"?{self.request.url.query}" if self.request.url.query else "")
+        return DONE.get(name) if name and hmac.compare_digest(seal.encode(), self._seal(name, here).encode()) else None
+
+    @property
+    def _flash_cookie(self) -> str:
+        return ("__Host-" if is_secure(self.request) else "") + "refund_worker_done"
+
+    def _seal(self, name: str, address: str) -> str:
+        """Bind a message to the session and to the address that shows it: no link and no other page can."""
+        key = self.session.form_token if self.session else ""
+        return hmac.new(key.encode(), f"{name} {address}".encode(), "sha256").hexdigest()
+
+    def redirect(self, path: str, *, done: str | None = None, **query: object) -> RedirectResponse:
+        """Redirect with 303 after a form, so that a reload of the next page does not send the form again.
+
+        `done` is the key of the message in `DONE` that the next page shows once.
+        """
+        address = link(path, **query)
+        answer = RedirectResponse(address, 303, headers=HEADERS)
+        if done is not None:
+            value, secure = f"{done}.{self._seal(done, address)}", is_secure(self.request)
+            answer.set_cookie(
+                self._flash_cookie, value, FLASH_SECONDS, path="/", secure=secure, httponly=True, samesite="strict"
+            )
+        return answer
 
 
 async def _page(request: Request) -> Page:

@@ -81,33 +81,60 @@ async function fetchPage(address, headers = {}) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-const FOCUSABLE = "a[href], [tabindex]";
+const FOCUSABLE = "a[href], button, summary, [tabindex]";
+// The HTML of each live part as the server sent it.
+const shown = new Map();
+
+// What identifies an element in the next version of its part: never its place, where another row may be by then.
+function keyOf(element) {
+  const row = element.closest("tr[id], li[id], section[id]")?.id ?? "";
+  const name = element.getAttribute("href") ?? element.id;
+  return name || element.getAttribute("aria-label") ? [element.tagName, row, name, element.getAttribute("aria-label")].join(" ") : null;
+}
 
 // Focus and scroll position are kept in the part that replaces the old one.
 function replaceById(page, id) {
   const fresh = page.getElementById(id);
   const present = document.getElementById(id);
-  if (!fresh || !present || fresh.innerHTML === present.dataset.html) return;
-  const focused = all(FOCUSABLE, present).indexOf(document.activeElement);
+  if (!fresh || !present || fresh.innerHTML === shown.get(id)) return;
+  const focused = present.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   const scrolled = all(".scroll", present).map((part) => [part.scrollLeft, part.scrollTop]);
-  const html = fresh.innerHTML;
+  shown.set(id, fresh.innerHTML);
   present.replaceWith(fresh);
-  fresh.dataset.html = html;
   dress(fresh);
   all(".scroll", fresh).forEach((part, n) => scrolled[n] && part.scrollTo(...scrolled[n]));
-  if (focused >= 0) all(FOCUSABLE, fresh)[focused]?.focus({ preventScroll: true });
+  if (focused) all(FOCUSABLE, fresh).find((element) => keyOf(element) === focused)?.focus({ preventScroll: true });
 }
 
 // Live parts are fetched again every few seconds while the page is visible, except where the reader is typing or clicking.
 const PAUSE = 3000;
 const HANDS = "input, select, textarea, button, summary";
+const canHover = matchMedia("(hover: hover)").matches;
 const lives = all("[data-live]").map((part) => part.id);
+for (const id of lives) shown.set(id, document.getElementById(id).innerHTML);
 let fresh = new Date();
 let next;
 
+// A row must not move away under the pointer or the focus: Enter or a click would then act on another one.
 function isBusy(part) {
   const focused = document.activeElement;
-  return (part.contains(focused) && focused.matches(HANDS)) || part.querySelector("details[open]") !== null;
+  if (part.contains(focused) && (focused.matches(HANDS) || focused.closest("tbody, .holds"))) return true;
+  return part.querySelector("details[open]") !== null || (canHover && part.querySelector("tbody:hover, .holds:hover") !== null);
+}
+
+// The reader learns that a part waits. The note lies above the page, so that it moves nothing either.
+function tellHeld(waits) {
+  const told = document.getElementById("held");
+  if (!waits || told) {
+    if (!waits) told?.remove();
+    return;
+  }
+  const note = document.createElement("p");
+  note.id = "held";
+  note.className = "notice warn";
+  note.setAttribute("role", "status");
+  note.textContent = "This page has changed. The new version appears when the pointer and the focus leave the list.";
+  document.body.append(note);
 }
 
 // The reader must not take an old page for the present state.
@@ -142,10 +169,13 @@ async function refresh() {
     // This request does not keep the session alive: the page may be open with no one reading it.
     const page = await fetchPage(location.href, { "X-Refresh": "1" });
     fresh = new Date();
+    let waits = false;
     for (const id of lives) {
       const part = document.getElementById(id);
-      if (part && !isBusy(part)) replaceById(page, id);
+      if (!part || !isBusy(part)) replaceById(page, id);
+      else waits ||= (page.getElementById(id)?.innerHTML ?? shown.get(id)) !== shown.get(id);
     }
+    tellHeld(waits);
     tellFreshness("");
   } catch (error) {
     tellFreshness(error.message);
@@ -245,13 +275,6 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => delete form.dataset.sent, 5000);
 });
 window.addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => delete form.dataset.sent));
-
-// The message about a finished action is shown once: not again on a reload, or to a person who gets the address.
-const address = new URL(location.href);
-if (address.searchParams.has("done")) {
-  address.searchParams.delete("done");
-  history.replaceState(history.state, "", address);
-}
 
 document.documentElement.classList.add("script");
 dress(document);
