@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.server
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,17 +89,22 @@ def test_check_uses_the_default_database_url_of_the_settings() -> None:
     assert Settings.model_fields["database_url"].default.get_secret_value() == DATABASE_URL_DEFAULT
 
 
-@pytest.fixture
-def port_that_answers(request: pytest.FixtureRequest) -> Iterator[int]:
+@contextmanager
+def answering(host: str, status: int) -> Iterator[int]:
+    """Serve `/healthz` on this address alone, and yield the port."""
+
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(request.param if self.path == "/healthz" else 404)
+            self.send_response(status if self.path == "/healthz" else 404)
             self.end_headers()
 
         def log_message(self, *_arguments: object) -> None:
             return None
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+    class Server(http.server.HTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    server = Server((host, 0), Answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server.server_address[1]
@@ -106,9 +113,35 @@ def port_that_answers(request: pytest.FixtureRequest) -> Iterator[int]:
     server.server_close()
 
 
-@pytest.mark.parametrize(("port_that_answers", "code"), [(200, 0), (503, 1)], indirect=["port_that_answers"])
-def test_web_process_is_alive_if_healthz_answers_200(cli: Cli, port_that_answers: int, code: int) -> None:
-    assert cli("health", "web", "--port", str(port_that_answers)).code == code
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_web_process_is_alive_if_healthz_answers_200(cli: Cli, status: int, code: int) -> None:
+    with answering("127.0.0.1", status) as port:
+        assert cli("health", "web", "--port", str(port)).code == code
+
+
+@pytest.mark.parametrize(
+    ("listens", "options"),
+    [
+        ("127.0.0.1", ()),
+        ("127.0.0.1", ("--host", "0.0.0.0")),
+        ("::1", ()),
+        ("::1", ("--host", "::")),
+        ("::1", ("--host", "::1")),
+        ("::1", ("--host", "[::1]")),
+        ("127.0.0.2", ("--host", "127.0.0.2")),
+    ],
+)
+def test_web_process_is_found_at_its_address(cli: Cli, listens: str, options: tuple[str, ...]) -> None:
+    with answering(listens, 200) as port:
+        assert cli("health", "web", "--port", str(port), *options).code == 0
+        assert alone("health", "web", *options, "--port", str(port)).returncode == 0
+
+
+def test_web_process_of_another_address_is_not_taken_for_this_one(cli: Cli) -> None:
+    with answering("127.0.0.2", 200) as port:
+        assert cli("health", "web", "--port", str(port)).code == 1
+        ran = cli("health", "web", "--port", str(port), "--host", "127.0.0.3")
+        assert (ran.code, "127.0.0.3" in ran.err) == (1, True)
 
 
 def test_web_process_that_is_down_is_not_alive(cli: Cli) -> None:

@@ -136,7 +136,7 @@ class Deployment:
 
     def is_alive(self, kind: WorkerKind) -> bool:
         """Return True if a process of this kind has touched its heartbeat file recently."""
-        return check_heartbeat(kind, self.settings.database_url.get_secret_value())[0]
+        return check_heartbeat(kind, runtime_folder(self.settings))[0]
 
     def processes(self) -> list[psutil.Process]:
         """Return every process of this deployment, including the embedded broker's."""

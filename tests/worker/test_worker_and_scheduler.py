@@ -18,6 +18,7 @@ from refund_worker.store.refunds import Filters, find_ids
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.heartbeat import check_heartbeat
 from refund_worker.worker.queues import QUEUES
+from refund_worker.worker.runtime_dir import runtime_folder
 
 pytestmark = pytest.mark.slow
 
@@ -200,6 +201,5 @@ def test_no_secret_is_in_the_process_list_or_in_a_log(running: Deployment) -> No
 def test_worker_and_scheduler_are_healthy_while_they_run(running: Deployment) -> None:
     running.celery()
     assert running.is_alive("worker")
-    database_url = running.settings.database_url.get_secret_value()
-    assert all(check_heartbeat("worker", database_url, queue)[0] for queue in QUEUES)
+    assert all(check_heartbeat("worker", runtime_folder(running.settings), queue)[0] for queue in QUEUES)
     assert running.is_alive("scheduler")

@@ -85,6 +85,7 @@ def examine() -> Iterator[Finding]:
     yield _approval(settings)
     yield _database(settings)
     yield _broker(settings)
+    yield _runtime_folder(settings)
     yield _celery_clients(settings)
     yield _stripe_key(settings)
     yield _stripe_server(settings)
@@ -178,6 +179,18 @@ def _why_no_broker(settings: Settings, scheme: str, url: str) -> str | None:
     if scheme == "amqps":
         return why_no_amqps(settings, CONNECT_SECONDS)
     return why_no_redis(url, CONNECT_SECONDS)
+
+
+def _runtime_folder(settings: Settings) -> Finding:
+    from refund_worker.worker.runtime_dir import runtime_folder
+
+    folder = runtime_folder(settings)
+    nearest = next(each for each in (folder, *folder.parents) if each.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("runtime folder", Verdict.OK, str(folder))
+    verdict = Verdict.FAIL if settings.broker_url.get_secret_value() == "embedded" else Verdict.WARN
+    found = f"{folder} cannot be written to: health checks find neither worker nor scheduler"
+    return Finding("runtime folder", verdict, found, "set RUNTIME_DIR to a folder where this user may write")
 
 
 def _celery_clients(settings: Settings) -> Finding:

@@ -40,9 +40,12 @@ def add_to(app: typer.Typer) -> None:
         port: Annotated[
             int, typer.Option("--port", min=1, max=65535, help="the port that the web process listens on")
         ] = healthcheck.WEB_PORT_DEFAULT,
+        host: Annotated[
+            str, typer.Option("--host", help="the address that it listens on; without it 127.0.0.1 and ::1 are tried")
+        ] = "",
     ) -> None:
         """Check that the web process answers."""
-        _end(healthcheck.web(port))
+        _end(healthcheck.web(port, host))
 
 
 def _end(health: healthcheck.Health) -> None:

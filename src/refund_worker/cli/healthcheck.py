@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 # The same as in settings.py, which takes longer to import than the rest of a check.
 DATABASE_URL = "REFUND_WORKER_DATABASE_URL"
 DATABASE_URL_DEFAULT = "sqlite:///.refund-worker/refunds.db"
+DATABASE_SCHEMA = "REFUND_WORKER_DATABASE_SCHEMA"
+RUNTIME_DIR = "REFUND_WORKER_RUNTIME_DIR"
 WEB_PORT_DEFAULT = 8000
 ANSWER_SECONDS_MAX = 5.0
+HERE = ("127.0.0.1", "::1")
+EVERY_ADDRESS = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - what `web --host` was given
 
 
 class Health(NamedTuple):
@@ -30,7 +34,7 @@ class Health(NamedTuple):
 
 
 def plain_check(arguments: Sequence[str]) -> Health | None:
-    """Run the check `worker`, `worker --queues A,B`, `scheduler`, `web` or `web --port N`: the forms that machines use.
+    """Run the check `worker`, `worker --queues A,B`, `scheduler` or `web`: the forms that machines use.
 
     Return None for everything else (help, wrong options, unreadable settings). The whole command line explains those.
     """
@@ -42,13 +46,28 @@ def plain_check(arguments: Sequence[str]) -> Health | None:
                 return worker(queue_names(queues))
             case ["scheduler"]:
                 return heartbeat("scheduler")
-            case ["web"]:
-                return web(WEB_PORT_DEFAULT)
-            case ["web", "--port", port] if port.isascii() and port.isdecimal() and 0 < int(port) <= 65535:
-                return web(int(port))
+            case ["web", *options]:
+                return _plain_web(options)
     except BadSettings:
         return None
     return None
+
+
+def _plain_web(options: Sequence[str]) -> Health | None:
+    match options:
+        case []:
+            return web(WEB_PORT_DEFAULT)
+        case ["--port", port] if _is_port(port):
+            return web(int(port))
+        case ["--host", host] if host:
+            return web(WEB_PORT_DEFAULT, host)
+        case ["--port", port, "--host", host] | ["--host", host, "--port", port] if host and _is_port(port):
+            return web(int(port), host)
+    return None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) <= 65535
 
 
 def queue_names(queues: str) -> list[str]:
@@ -68,8 +87,10 @@ def heartbeat(kind: WorkerKind, queue: str | None = None) -> Health:
     Raises `BadSettings` if the file with the database URL cannot be read.
     """
     from refund_worker.worker.heartbeat import check_heartbeat
+    from refund_worker.worker.runtime_dir import SCHEMA_DEFAULT, folder_of
 
-    return Health(*check_heartbeat(kind, _database_url(), queue))
+    schema, runtime_dir = os.environ.get(DATABASE_SCHEMA) or SCHEMA_DEFAULT, os.environ.get(RUNTIME_DIR)
+    return Health(*check_heartbeat(kind, folder_of(_database_url(), schema, runtime_dir), queue))
 
 
 def _database_url() -> str:
@@ -83,16 +104,33 @@ def _database_url() -> str:
         raise BadSettings(f"{DATABASE_URL}_FILE: cannot read the file ({type(error).__name__})") from None
 
 
-def web(port: int) -> Health:
-    """Check the web process on this machine by a request to its `/healthz`."""
+def web(port: int, host: str | None = None) -> Health:
+    """Check the web process by a request to its `/healthz`.
+
+    `host` is the address that it listens on. Without one, or with one that means every address, it is asked on this
+    machine, by IPv4 or IPv6.
+    """
+    hosts = HERE if host in (None, *EVERY_ADDRESS) else (host.strip("[]"),)
+    status, why = None, ""
+    for each in hosts:
+        status, why = _status_at(each, port)
+        if why != ConnectionRefusedError.__name__:
+            break
+    place = f"port {port}" if hosts == HERE else f"{hosts[0]}, port {port}"
+    if status is None:
+        return Health(False, f"nothing answers on {place}: {why}")
+    return Health(status == 200, f"the web process on {place} answers {status}")
+
+
+def _status_at(host: str, port: int) -> tuple[int | None, str]:
+    """Return the status of the answer, or None and the reason."""
     from http.client import HTTPConnection, HTTPException
 
-    connection = HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS_MAX)
+    connection = HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
     try:
         connection.request("GET", "/healthz")
-        status = connection.getresponse().status
+        return connection.getresponse().status, ""
     except (OSError, HTTPException) as error:
-        return Health(False, f"nothing answers on port {port}: {type(error).__name__}")
+        return None, type(error).__name__
     finally:
         connection.close()
-    return Health(status == 200, f"the web process on port {port} answers {status}")

@@ -6,16 +6,19 @@ This module imports nothing heavy: a health check runs every few seconds, in its
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from refund_worker.worker.runtime_dir import folder_of, made
+from refund_worker.worker.runtime_dir import made, runtime_folder
 
 if TYPE_CHECKING:
     from refund_worker.settings import Settings
+
+log = logging.getLogger(__name__)
 
 WorkerKind = Literal["worker", "scheduler"]
 
@@ -36,8 +39,8 @@ class Heartbeat:
         self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = (), *, pipe: int | None = None
     ) -> None:
         """Each beat is also written to `pipe`, a file descriptor, if there is one."""
-        folder = folder_of(settings.database_url.get_secret_value())
-        self.path: Path = folder / f"{'-'.join((kind, *queues))}{ALIVE}"
+        self.path: Path = runtime_folder(settings) / f"{'-'.join((kind, *queues))}{ALIVE}"
+        self._is_written = True
         self._pipe = pipe
         self._beaten = False
 
@@ -47,9 +50,19 @@ class Heartbeat:
         if self._pipe is not None:
             with contextlib.suppress(OSError):  # full, or its reader is gone
                 os.write(self._pipe, b".")
-        with contextlib.suppress(OSError):
+        try:
             made(self.path.parent)
             self.path.touch(mode=0o600)
+            self._is_written = True
+        except OSError as error:
+            if self._is_written:
+                log.warning(
+                    "the heartbeat cannot be written to %s (%s), so health checks find no process here: set "
+                    "REFUND_WORKER_RUNTIME_DIR to a folder where this user may write",
+                    self.path.parent,
+                    error.strerror,
+                )
+            self._is_written = False
 
     def beaten(self) -> bool:
         """Return True if there was a beat since the last call."""
@@ -62,16 +75,15 @@ class Heartbeat:
             self.path.unlink()
 
 
-def check_heartbeat(kind: WorkerKind, database_url: str, queue: str | None = None) -> tuple[bool, str]:
+def check_heartbeat(kind: WorkerKind, folder: Path, queue: str | None = None) -> tuple[bool, str]:
     """Return (True if a process of this kind is alive here, a line that says so).
 
-    With `queue`, only a worker of this queue counts.
+    `folder` is the deployment's runtime folder. With `queue`, only a worker of this queue counts.
     """
-    folder = folder_of(database_url)
     who = f"{kind} of {queue}" if queue else kind
     last_beat = max((_beat_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
     if not last_beat:
-        return False, f"no {who} runs here"
+        return False, f"no {who} runs here: there is no heartbeat in {folder}"
     age = time.time() - last_beat
     if age > AGE_SECONDS_MAX[kind]:
         return False, f"the {who} last reported {age:.0f} seconds ago: it hangs or has ended"

@@ -110,6 +110,7 @@ class SharedLimiter:
             except SoftTimeLimitExceeded:  # Celery raises it in any code that runs at the moment
                 raise
             except Exception as error:  # noqa: BLE001
+                await self._forget()
                 self._away_until = time.monotonic() + LOOK_AGAIN_SECONDS
                 if not self._is_away:
                     log.warning(
@@ -130,11 +131,19 @@ class SharedLimiter:
         take_turn = self._redis.register_script(_TAKE_SLOT)
         return int(await take_turn(keys=[self._key + processor], args=[self._interval_us, self._ahead_us]))
 
+    async def _forget(self) -> None:
+        """Close the connection, so that the next call finds the server that has the broker's name by then.
+
+        After a failover the old primary lives on as a replica, and its connections stay open.
+        """
+        client, self._redis = self._redis, None
+        if client is not None:
+            with contextlib.suppress(redis.RedisError, OSError, RuntimeError):  # it is dropped in any case
+                await client.aclose()
+
     async def close(self) -> None:
         """Close the connection."""
-        if self._redis is not None:
-            with contextlib.suppress(redis.RedisError, OSError, RuntimeError):  # it is dropped in any case
-                await self._redis.aclose()
+        await self._forget()
 
 
 class BrokerLimiter:

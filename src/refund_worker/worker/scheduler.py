@@ -107,7 +107,8 @@ class Scheduler:
         self._warned_at: dict[str, float] = {}
 
     def run(self) -> None:
-        """Sweep and run the jobs until `stop` is set, through every outage."""
+        """Sweep and run the jobs until `stop` is set, through every outage. Raises `BadSettings` before it begins."""
+        self._broker.join()
         workers = [threading.Thread(target=self._repeat, args=[job], name=job.name) for job in self._jobs]
         for worker in workers:
             worker.start()
@@ -221,6 +222,11 @@ class _Broker:
             self.lost()
             self._publisher = Publisher(self._settings, url, socket_seconds=SOCKET_SECONDS)
         return self._publisher
+
+    def join(self) -> None:
+        """Take a share in an embedded broker. Raises `BadSettings` if its folder cannot be written to."""
+        if self._embedded is not None:
+            self._embedded.join()
 
     def lost(self) -> None:
         """Drop the publisher after a failure, so that the next call makes a new one."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from refund_worker.errors import Unavailable
-from refund_worker.settings import Settings
+from refund_worker.errors import BadSettings, Unavailable
+from refund_worker.settings import PREFIX, Settings
 from refund_worker.worker.embedded_broker import server_process
 from refund_worker.worker.runtime_dir import made, runtime_folder
 
@@ -56,18 +56,27 @@ class EmbeddedBroker:
 
     @property
     def url(self) -> str:
-        """The broker's URL; the broker is started if it does not run. Raises `Unavailable` if it does not start.
+        """The broker's URL; the broker is started if it does not run.
 
+        Raises `BadSettings` if its folder cannot be written to, and `Unavailable` if it does not start. It is
         "memory://" on platforms without a wheel, where nothing can be shared.
         """
         if self._program is None:
             return MEMORY
-        self._join()
+        self.join()
         return running_url(self.folder) or self._start(self._program)
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Take a share, without starting the broker. Raises `BadSettings` if its folder cannot be written to."""
         if self._share is None:
-            self._share = server_process.opened(made(self.folder) / server_process.USERS)
+            try:
+                self._share = server_process.opened(made(self.folder) / server_process.USERS)
+            except OSError as error:
+                raise BadSettings(
+                    f"{PREFIX}BROKER_URL=embedded keeps its files in {self.folder}, which cannot be written to "
+                    f"({error.strerror}): set {PREFIX}RUNTIME_DIR to a folder where this user may write, or another "
+                    "broker"
+                ) from None
             fcntl.flock(self._share, fcntl.LOCK_SH)  # waits while an unused broker is being ended
 
     def _start(self, program: Path) -> str:
