@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -48,10 +49,27 @@ class Refusal(RefundWorkerError):
     status, exit_code = 422, 3
 
 
+@dataclass(frozen=True, slots=True)
+class WrongField:
+    """One wrong field of a request: what is wrong with it, and for a body its place as a JSON pointer."""
+
+    field: str
+    detail: str
+    pointer: str | None = None
+
+    def as_json(self) -> dict[str, str]:
+        """Return the field as an entry of a problem's `errors`."""
+        return {"field": self.field, "detail": self.detail} | ({"pointer": self.pointer} if self.pointer else {})
+
+
 class InvalidRequest(Refusal):
-    """A field of the request is missing or wrong."""
+    """A field of the request is missing or wrong. `errors` has every wrong field; message and `field` are the first."""
 
     code, exit_code = "invalid_request", 2
+
+    def __init__(self, message: str, *, field: str | None = None, errors: tuple[WrongField, ...] = ()) -> None:
+        super().__init__(message, field=field)
+        self.errors = errors
 
 
 class UnknownCustomer(Refusal):
@@ -186,13 +204,24 @@ def fields_of(error: RefundWorkerError) -> tuple[str, ...]:
     """Return the names of the wrong fields of the request, in order."""
     if isinstance(error, KeyReused):
         return error.fields
+    if isinstance(error, InvalidRequest) and error.errors:
+        return tuple(dict.fromkeys(each.field for each in error.errors))
     return (error.field,) if error.field else ()
 
 
 def problem_object(
-    status: int, code: str, detail: str, *, retryable: bool = False, fields: tuple[str, ...] = ()
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    fields: tuple[str, ...] = (),
+    errors: tuple[WrongField, ...] = (),
 ) -> dict[str, Any]:
-    """Return a problem as RFC 9457 describes it; `fields` are the wrong fields, and `field` is the first of them."""
+    """Return a problem as RFC 9457 describes it.
+
+    `fields` are the wrong fields, `field` is the first of them, and `errors` says of each what is wrong.
+    """
     body = {
         "type": f"urn:refund-worker:problem:{code}",
         "title": HTTPStatus(status).phrase,
@@ -201,4 +230,15 @@ def problem_object(
         "code": code,
         "retryable": retryable,
     }
-    return body | ({"field": fields[0], "fields": list(fields)} if fields else {})
+    body |= {"field": fields[0], "fields": list(fields)} if fields else {}
+    return body | ({"errors": [each.as_json() for each in errors]} if errors else {})
+
+
+def problem_of_error(error: RefundWorkerError, message: str) -> dict[str, Any]:
+    """Return the problem of an error of this program, with `message` as its detail."""
+    errors = error.errors if isinstance(error, InvalidRequest) else ()
+    if not errors and error.field and isinstance(error, InvalidRequest):
+        errors = (WrongField(error.field, message.removeprefix(f"{error.field}: ")),)
+    return problem_object(
+        error.status, error.code, message, retryable=error.retryable, fields=fields_of(error), errors=errors
+    )

@@ -5,9 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
+def to_millisecond(seconds: float) -> float:
+    """Return epoch seconds without what is smaller than a millisecond: exactly the time that `iso` shows."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000).timestamp()
+
+
 def iso(seconds: float) -> str:
     """Return epoch seconds as ISO 8601 in UTC, to the millisecond if there is a fraction."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    moment = datetime.fromtimestamp(to_millisecond(seconds), UTC)
     spec = "milliseconds" if moment.microsecond else "seconds"
     return moment.isoformat(timespec=spec).replace("+00:00", "Z")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,49 @@ def test_every_command_has_help_with_an_example(
     ran = cli(*path, "--help")
     assert ran.code == 0
     assert f"Example: refund-worker {' '.join(path)}" in " ".join(ran.out.split())
+
+
+def groups(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the names of the program itself, which are none, and of each group of commands."""
+    yield path
+    for name, inner in getattr(group, "commands", {}).items():
+        if hasattr(inner, "commands"):
+            yield from groups(inner, (*path, name))
+
+
+GROUPS = list(groups(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=lambda path: " ".join(path) or "alone")
+def test_a_group_alone_prints_its_help_and_exits_with_2(path: tuple[str, ...], cli: Cli) -> None:
+    alone, asked = cli(*path), cli(*path, "--help")
+    assert (alone.code, asked.code) == (2, 0)
+    assert alone.out == asked.out
+    assert alone.err == ""
+    assert alone.out.startswith(f"Usage: {' '.join(('refund-worker', *path))} [OPTIONS] COMMAND [ARGS]...\n")
+    assert "\nCommands:\n" in alone.out
+
+
+def test_version_is_that_of_the_package(cli: Cli) -> None:
+    ran = cli("--version")
+    assert (ran.code, ran.out, ran.err) == (0, f"refund-worker {version('refund-worker')}\n", "")
+
+
+def test_the_installed_program_alone_prints_help(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "refund_worker"]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert ran.stdout.startswith("Usage: refund-worker [OPTIONS]")
+
+
+def test_every_wrong_field_is_told_in_one_line(shop: Cli) -> None:
+    ran = shop(
+        "refunds", "create", "--kind", "withdrawal", "--to", "source", "--customer", " ann", "--reason", "\u200b"
+    )
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) == 2, ran.err
+    assert "customer_id: " in ran.err
+    assert "reason: " in ran.err
 
 
 def test_promised_commands_exist() -> None:

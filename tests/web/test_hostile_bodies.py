@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import time
 import tracemalloc
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.web.client import Web, is_problem
+from tests.web.roles_of_routes import everything
 
 from refund_worker.errors import InvalidRequest
 from refund_worker.strict_json import DEPTH_MAX
@@ -130,7 +132,8 @@ def test_a_field_that_is_missing_is_named(web: Web) -> None:
         b'{"reason": "\\ud800"}',
         b'{"\\ud800": 1}',
         b'{"a": 1} {"b": 2}',
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        gzip.compress(b"{}"),
         b'{"reason": "a\nb"}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
@@ -162,6 +165,61 @@ def test_only_json_bodies_are_accepted(web: Web, media_type: str | None) -> None
 @pytest.mark.parametrize("media_type", ["application/json", "Application/JSON;charset=UTF-8"])
 def test_every_spelling_of_json_is_accepted(web: Web, media_type: str) -> None:
     assert send(web, json.dumps(REFUND).encode(), media_type=media_type).status_code == 202
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip", "deflate", "x"])
+@pytest.mark.parametrize(
+    "path", ["/v1/refunds", "/v1/refund-batches", "/webhooks/stripe", "/v1/processors/stripe/pause"]
+)
+def test_a_compressed_body_is_refused_and_told_what_is_taken(web: Web, path: str, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1", "Content-Encoding": coding}
+    answer = web.call("POST", path, headers=headers, content=gzip.compress(json.dumps(REFUND).encode()))
+    assert is_problem(answer, 415, "unsupported_media_type")
+    assert answer.headers["accept-encoding"] == "identity"
+    assert nothing_is_stored(web)
+
+
+def test_a_byte_order_mark_and_identity_change_nothing(web: Web) -> None:
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1", "Content-Encoding": "Identity"}
+    body = b"\xef\xbb\xbf" + json.dumps(REFUND).encode()
+    assert web.call("POST", "/v1/refunds", headers=headers, content=body).status_code == 202
+    batch = b"\xef\xbb\xbf" + json.dumps({"refunds": [REFUND | {"idempotency_key": "k-2"}]}).encode()
+    taken = web.call("POST", "/v1/refund-batches", headers={"Content-Type": "application/json"}, content=batch)
+    assert (taken.status_code, taken.json()["accepted"]) == (202, 1)
+
+
+# Blanks, and characters that are drawn as nothing.
+BLANK = [" ", "\t \n", "\u00a0", "\u3000", "\u200b", "\u2060 \ufeff", "\u3164", "\u2800", "\u00ad", "\u180b\ufe0f"]
+
+
+@pytest.mark.parametrize("reason", BLANK)
+def test_a_reason_in_which_nothing_can_be_read_is_refused(web: Web, reason: str) -> None:
+    refund = web.refund("earlier").json()["id"]
+    key = {"Idempotency-Key": "k-1"}
+    before = everything(web)
+    for path, body in (
+        ("/v1/refunds", REFUND),
+        ("/v1/customers/cust-1/corrections", {"credits": 5}),
+        (f"/v1/refunds/{refund}/cancel", {}),
+        (f"/v1/refunds/{refund}/resolve", {"outcome": "reverse"}),
+    ):
+        answer = web.call("POST", path, {**body, "reason": reason}, headers=key)
+        assert is_problem(answer, 422, "invalid_request"), path
+        assert answer.json()["field"] == "reason"
+    assert everything(web) == before
+    batch = web.call("POST", "/v1/refund-batches", {"refunds": [{**REFUND, "reason": reason, "idempotency_key": "b"}]})
+    assert [row["code"] for row in batch.json()["rejected"]] == ["invalid_request"]
+
+
+def test_a_blank_reason_that_is_optional_is_none(web: Web) -> None:
+    for reason in BLANK:
+        paused = web.call("POST", "/v1/processors/stripe/pause", {"reason": reason})
+        assert paused.json()["reason"] == "paused manually"
+    assert web.call("POST", "/v1/refunds/preview", REFUND | {"reason": " "}).status_code == 200
+
+
+def test_a_reason_keeps_its_blanks_between_words(web: Web) -> None:
+    assert web.refund("k-1", reason=" the chat\nbroke off ").json()["reason"] == " the chat\nbroke off "
 
 
 def test_too_large_body_is_refused_before_it_is_fully_read(web: Web) -> None:

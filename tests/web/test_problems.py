@@ -131,6 +131,46 @@ def test_access_log_has_the_caller_but_no_key_and_no_query(web: Web, caplog: pyt
     assert all(secret not in line for line in lines for secret in (key, "hush"))
 
 
+def test_every_wrong_field_is_told_at_once(web: Web) -> None:
+    body = {"kind": "withdraw", "credits": 0, "metadata": {"a/b~c": 1.5}, "colour": "red"}
+    answer = web.call("POST", "/v1/refunds", body, headers={"Idempotency-Key": "k-1"})
+    assert is_problem(answer, 422, "invalid_request")
+    told = answer.json()
+    assert {(each["field"], each["pointer"]) for each in told["errors"]} == {
+        ("kind", "#/kind"),
+        ("to", "#/to"),
+        ("customer_id", "#/customer_id"),
+        ("credits", "#/credits"),
+        ("reason", "#/reason"),
+        ("metadata.a/b~c", "#/metadata/a~1b~0c"),
+        ("colour", "#/colour"),
+    }
+    assert told["fields"] == [each["field"] for each in told["errors"]]
+    first = told["errors"][0]
+    assert (told["field"], told["detail"]) == (first["field"], f"{first['field']}: {first['detail']}")
+
+
+def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:
+    answer = web.call("GET", "/v1/refunds?limit=0&status=paid&created_gte=yesterday&colour=red")
+    assert is_problem(answer, 422, "invalid_request")
+    assert [each["field"] for each in answer.json()["errors"]] == ["limit", "status.0", "created_gte", "colour"]
+    assert not any("pointer" in each for each in answer.json()["errors"])
+
+
+def test_a_body_of_wrong_fields_gets_a_short_answer(web: Web) -> None:
+    body = {f"{number}-4242 4242 4242 4242": 1 for number in range(5000)}
+    answer = web.call("POST", "/v1/refunds", body, headers={"Idempotency-Key": "k-1"})
+    assert is_problem(answer, 422, "invalid_request")
+    assert 5 < len(answer.json()["errors"]) <= 50
+    assert "4242 4242" not in answer.text
+
+
+def test_an_error_beyond_the_schema_names_its_field_in_errors_too(web: Web) -> None:
+    answer = web.call("POST", "/v1/refunds", {}, headers={"Idempotency-Key": "k" * 256})
+    assert is_problem(answer, 422, "invalid_request")
+    assert [each["field"] for each in answer.json()["errors"]] == [answer.json()["field"]] == ["idempotency_key"]
+
+
 def test_description_is_complete_with_an_example_for_every_body(web: Web) -> None:
     described = web.call("GET", "/openapi.json", key=None).json()
     assert described == create_app(settings_for("sqlite://")).openapi()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from tests.web.client import PAYMENT, SPEND, Web, is_problem
 
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.intake.file_reader import read_payments
 from refund_worker.errors import InvalidRequest
+from refund_worker.store import tables
 
 UNUSABLE = [
     "0001-01-01T00:00:00+14:00",
@@ -70,3 +72,31 @@ def test_row_with_an_unusable_time_is_rejected_and_the_next_is_read(tmp_path: Pa
     path.write_text("\n".join([columns, *rows]), "utf-8")
     found = [type(row) for _, row in read_payments(path)]
     assert found == [InvalidRequest] * len(times) + [PaymentRecord] * len(USABLE)
+
+
+@pytest.mark.parametrize("time", ["2026-11-01T09:00:00.123456Z", "2026-11-01T09:00:00.0004+01:00", *USABLE])
+def test_an_answer_that_is_sent_again_is_the_same_body(web: Web, time: str) -> None:
+    asked = PAYMENT | {"payment_id": "p", "processor_payment_id": "ch_p", "captured_at": time}
+    first = web.call("POST", "/v1/payments", asked)
+    assert web.call("GET", "/v1/payments/p").json()["captured_at"] == first.json()["captured_at"]
+    for body in (asked, first.json()):
+        again = web.call("POST", "/v1/payments", body)
+        assert (again.status_code, again.json()) == (200, first.json())
+    spend = SPEND | {"transaction_id": "s", "occurred_at": time}
+    spent = web.call("POST", "/v1/transactions", spend).json()
+    for at in (time, spent["occurred_at"]):
+        again = web.call("POST", "/v1/transactions", spend | {"occurred_at": at})
+        assert (again.status_code, again.json()) == (200, spent)
+
+
+def test_a_time_that_an_earlier_version_stored_exactly_is_the_same(web: Web) -> None:
+    """It stored 0.123456 s and showed 0.123 s; the backend may send either again."""
+    with web.context.database.write() as connection:
+        connection.execute(update(tables.payments).values(captured_at=1_793_523_600.123456))
+        connection.execute(update(tables.ledger_transactions).values(occurred_at=1_793_523_600.123456))
+    for part in (".123456", ".123"):
+        paid = web.call("POST", "/v1/payments", PAYMENT | {"captured_at": f"2026-11-01T09:00:00{part}Z"})
+        spent = web.call("POST", "/v1/transactions", SPEND | {"occurred_at": f"2026-11-01T09:00:00{part}Z"})
+        assert (paid.status_code, spent.status_code) == (200, 200)
+    other = web.call("POST", "/v1/payments", PAYMENT | {"captured_at": "2026-11-01T09:00:00.124Z"})
+    assert is_problem(other, 409, "already_recorded")

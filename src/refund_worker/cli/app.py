@@ -11,24 +11,25 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
 from refund_worker.cli import admin, audit, customers, failures, files, health, keys, notifications, refunds, run, users
-from refund_worker.cli.options import Invocation
+from refund_worker.cli.options import EXIT_USAGE, Invocation, print_help_alone
 from refund_worker.cli.output import Output, plain, print_error, print_line
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.redaction import to_redacted
 
-EXIT_INTERNAL, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_INTERNAL, EXIT_INTERRUPTED = 1, 130
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = "interrupted: changes that were already stored are kept"
 
 app = typer.Typer(
     name="refund-worker",
     rich_markup_mode=None,
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 internal error or failed check, 2 wrong usage or unreadable file (nothing stored), "
     "3 request refused or some rows rejected (the rest is stored), 4 not found, 5 conflict or differences found. "
@@ -38,14 +39,26 @@ for part in (run, health, files, refunds, customers, failures, admin, notificati
     part.add_to(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"refund-worker {version('refund-worker')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", callback=_print_version, is_eager=True)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="print the traceback of an internal error")] = False,
 ) -> None:
     """Process refunds as queued tasks: first the customer's credits, then the money, exactly once."""
     if isinstance(context.obj, Invocation):
         context.obj.debug = debug
+    print_help_alone(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,9 +114,9 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
     They are not parsed, so that a command with other, wrong arguments still gets its error as JSON.
     """
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(
-        (name in ("-o", "--output") and value == "json") or name in ("-ojson", "--output=json") for name, value in pairs
+    followed = pairwise(arguments)
+    return not {"-ojson", "--output=json"}.isdisjoint(arguments) or any(
+        name in ("-o", "--output") and value == "json" for name, value in followed
     )
 
 

@@ -16,6 +16,7 @@ from refund_worker.errors import InvalidRequest
 
 # The same as over HTTP: web/api/queries.py has it too, but takes too long to import for --help.
 LIMIT_DEFAULT = 20
+EXIT_USAGE = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,21 +76,30 @@ def checked_reason(reason: str) -> str:
 
     Raises `InvalidRequest` if it is empty, too long, or contains data that must not be stored.
     """
-    from refund_worker.engine.intake.schemas import Schema, Text, parse_schema
+    from refund_worker.domain.ids import is_readable
+    from refund_worker.engine.intake import schemas
 
-    class Reason(Schema):
-        reason: Text
+    class Why(schemas.Schema):
+        reason: schemas.Reason
 
-    if not reason.strip():
+    if not is_readable(reason):
         raise InvalidRequest("--reason is missing: say why", field="reason")
-    return parse_schema(Reason, {"reason": reason}).reason
+    return schemas.parse_schema(Why, {"reason": reason}).reason
 
 
 def group(name: str, help: str, app: typer.Typer) -> typer.Typer:
-    """Add a group of commands to `app` and return it."""
-    inner = typer.Typer(name=name, help=help, rich_markup_mode=None, no_args_is_help=True)
+    """Add a group of commands to `app` and return it. The group alone prints its help."""
+    inner = typer.Typer(name=name, help=help, rich_markup_mode=None, invoke_without_command=True)
+    inner.callback()(print_help_alone)
     app.add_typer(inner)
     return inner
+
+
+def print_help_alone(context: typer.Context) -> None:
+    """Print the help and end as wrong usage if the command line names no command."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(EXIT_USAGE)
 
 
 class Command(TyperCommand):

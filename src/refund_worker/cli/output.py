@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from refund_worker.errors import RefundWorkerError, fields_of, problem_object
+from refund_worker.errors import InvalidRequest, RefundWorkerError, problem_of_error
 from refund_worker.redaction import to_redacted
 
 if TYPE_CHECKING:
@@ -154,14 +154,16 @@ def moment(iso: str | None) -> str:
 def print_error(error: RefundWorkerError, output: Output) -> None:
     """Print an error as one line on stderr, and with JSON output also as a problem object on a second line."""
     message = to_redacted(plain(error.message))
-    print_line(f"error: {message} ({error.code})")
+    others = error.errors[1:] if isinstance(error, InvalidRequest) else ()
+    every = "; ".join([message, *(to_redacted(plain(f"{other.field}: {other.detail}")) for other in others)])
+    print_line(f"error: {every} ({error.code})")
     if output is Output.JSON:
         print_line(json.dumps(problem(error, message)))
 
 
 def problem(error: RefundWorkerError, message: str) -> Json:
     """Return an error as the RFC 9457 problem object that the HTTP API answers."""
-    return problem_object(error.status, error.code, message, retryable=error.retryable, fields=fields_of(error))
+    return problem_of_error(error, message)
 
 
 def print_line(line: str) -> None:

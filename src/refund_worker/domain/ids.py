@@ -15,6 +15,7 @@ _LENGTH_BEFORE_COMPOSING_MAX = 4 * ID_LENGTH_MAX
 INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_BRAILLE_BLANK = "\u2800"
 # Browsers and other clients resolve these as "here" and "one level up" before they send a path. They treat a
 # backslash as a slash.
 _DOTS = frozenset({".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"})
@@ -49,6 +50,16 @@ def known_id(value: str) -> str:
 def checked_reference(value: str) -> str:
     """Return a payment's name in another system, without the blanks around it. Raises `ValueError` with the rule."""
     return _printable_id(value.strip())
+
+
+def is_readable(text: str) -> bool:
+    """Return True if a person sees anything in the text: a sign that is neither blank nor drawn as nothing."""
+    return any(sign.isprintable() and not is_unseen(sign) for sign in text)
+
+
+def is_unseen(sign: str) -> bool:
+    """Return True if the character is a blank, or is drawn as nothing."""
+    return sign.isspace() or sign == _BRAILLE_BLANK or INVISIBLE.match(sign) is not None
 
 
 def spelled(value: str) -> str:

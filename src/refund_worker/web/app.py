@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
@@ -17,14 +17,16 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web import problems
 from refund_worker.web.api import make_routers
-from refund_worker.web.auth import KeyCache, check_guarded, guard
+from refund_worker.web.auth import KeyCache, check_guarded, guard, lines_of
+from refund_worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
 from refund_worker.web.dependencies import AppState, Publish
 from refund_worker.web.front_page import front_page
+from refund_worker.web.methods import Methods
 from refund_worker.web.middleware import Edge
-from refund_worker.web.openapi import PROBLEM_SCHEMA, forbid_other_fields
+from refund_worker.web.openapi import PROBLEM_SCHEMA, WRONG_FIELD_SCHEMA, forbid_other_fields
 from refund_worker.web.proxies import TrustedProxies
 from refund_worker.web.request_body import BodyMemory
 
@@ -80,10 +82,17 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     app.add_route(CONSOLE, to_console, include_in_schema=False)
     app.add_route("/", front_page, include_in_schema=False)
     app.mount(CONSOLE, console)
+    app.add_middleware(Methods, lines=_lines(routers))
     app.add_middleware(Edge, production=settings.environment == "production")
     app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last one added is the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _lines(routers: Iterable[APIRouter]) -> list[tuple[str, str]]:
+    """Return (method, path) of every route of the API and of the console."""
+    pages = [(method, CONSOLE + path) for router in CONSOLE_ROUTERS for method, path in lines_of(router)]
+    return [line for router in routers for line in lines_of(router)] + pages + [("GET", CONSOLE), ("GET", "/")]
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = schema.setdefault("components", {})
         forbid_other_fields(components.setdefault("schemas", {}))
-        components["schemas"]["Problem"] = PROBLEM_SCHEMA
+        components["schemas"] |= {"Problem": PROBLEM_SCHEMA, "WrongField": WRONG_FIELD_SCHEMA}
         components["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer"},
             "signature": {"type": "apiKey", "in": "header", "name": HEADER, "description": SIGNATURE},

@@ -31,6 +31,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "retryable": {"type": "boolean"},
         "field": {"type": "string"},
         "fields": {"type": "array", "items": {"type": "string"}},
+        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/WrongField"}},
     },
     "example": {
         "type": "urn:refund-worker:problem:exceeds_refundable",
@@ -39,6 +40,19 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "detail": "30 of 50 credits of tx-1 are left to refund",
         "code": "exceeds_refundable",
         "retryable": False,
+    },
+}
+
+
+WRONG_FIELD_SCHEMA: dict[str, Any] = {
+    "title": "WrongField",
+    "description": "One wrong field of the request.",
+    "type": "object",
+    "required": ["field", "detail"],
+    "properties": {
+        "field": {"type": "string", "description": "The name of the field or of the parameter of the query."},
+        "detail": {"type": "string", "description": "What is wrong with it, for people."},
+        "pointer": {"type": "string", "description": "Its place in the body, a JSON pointer such as #/customer_id."},
     },
 }
 

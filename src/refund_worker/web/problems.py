@@ -12,14 +12,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.engine.intake.schemas import WRONG_FIELDS_MAX, shown_name
 from refund_worker.errors import (
     InvalidRequest,
     NotFound,
     RefundWorkerError,
     Refusal,
     VelocityExceeded,
-    fields_of,
+    WrongField,
     problem_object,
+    problem_of_error,
 )
 from refund_worker.redaction import to_redacted
 
@@ -84,6 +86,10 @@ class NotJson(Refusal):
     code, status = "unsupported_media_type", 415
 
 
+class Encoded(NotJson):
+    """The body has a Content-Encoding: it is compressed."""
+
+
 class BadSignature(Refusal):
     """The event is not signed with one of our secrets, or not recently."""
 
@@ -95,16 +101,10 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def problem(
-    status: int,
-    code: str,
-    detail: str,
-    *,
-    retryable: bool = False,
-    fields: tuple[str, ...] = (),
-    headers: Mapping[str, str] | None = None,
+    status: int, code: str, detail: str, *, retryable: bool = False, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """Return a problem as an answer; `fields` are the wrong fields of the request."""
-    body = problem_object(status, code, detail, retryable=retryable, fields=fields)
+    """Return a problem as an answer."""
+    body = problem_object(status, code, detail, retryable=retryable)
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=PROBLEM_JSON)
 
 
@@ -113,20 +113,19 @@ def problem_of(error: RefundWorkerError) -> JSONResponse:
     if error.status >= 500 and not error.retryable:
         raise_alarm(log, Alarm.REQUEST_FAILED, "internal error %s: %s", error.code, to_redacted(error.message))
         return problem(500, "internal", INTERNAL)
-    headers = {}
+    body = problem_of_error(error, error.message)
+    return JSONResponse(body, error.status, headers=_headers_of(error), media_type=PROBLEM_JSON)
+
+
+def _headers_of(error: RefundWorkerError) -> dict[str, str]:
     if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    elif error.retryable:
-        seconds = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
-        headers["Retry-After"] = str(seconds)
-    return problem(
-        error.status,
-        error.code,
-        error.message,
-        retryable=error.retryable,
-        fields=fields_of(error),
-        headers=headers,
-    )
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, Encoded):
+        return {"Accept-Encoding": "identity"}
+    if not error.retryable:
+        return {}
+    seconds = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
+    return {"Retry-After": str(seconds)}
 
 
 def internal_problem() -> JSONResponse:
@@ -155,13 +154,16 @@ def install(app: FastAPI) -> None:
 
 
 def _invalid(error: RequestValidationError) -> RefundWorkerError:
-    """Return the first error of the query or the path, in one line."""
-    first = error.errors()[0]
-    place, *names = first["loc"]
-    if place == "path":
-        return NotFound("there is nothing at this path")
-    field = ".".join(str(name) for name in names) or str(place)
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "this parameter is not known"
-    return InvalidRequest(f"{field}: {message}", field=field)
+    """Return the errors of the query, or that of the path."""
+    wrong: list[WrongField] = []
+    for each in error.errors()[:WRONG_FIELDS_MAX]:
+        place, *names = each["loc"]
+        if place == "path":
+            return NotFound("there is nothing at this path")
+        message = str(each["msg"]).removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            message = "this parameter is not known"
+        field = ".".join(shown_name(name) for name in names) or str(place)
+        wrong.append(WrongField(field, message))
+    first = wrong[0]
+    return InvalidRequest(f"{first.field}: {first.detail}", field=first.field, errors=tuple(wrong))

@@ -18,7 +18,7 @@ from refund_worker import strict_json
 from refund_worker.engine.intake.schemas import SomeBody, parse_schema
 from refund_worker.errors import InvalidRequest
 from refund_worker.strict_json import DEPTH_MAX, MalformedJson, TooDeep, is_shallow
-from refund_worker.web.problems import BodyTooLarge, Crowded, NotJson
+from refund_worker.web.problems import BodyTooLarge, Crowded, Encoded, NotJson
 from refund_worker.web.request_signatures import check_body
 
 BODY_BYTES_MAX = 1 << 20
@@ -102,8 +102,9 @@ async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytear
     """Give the raw body and release its memory at the end; every route reads its body through this function.
 
     Raises `BodyTooLarge` as soon as that is known, by the header Content-Length first. Raises `Crowded` if there is no
-    memory for it, and `SignatureInvalid` if another body was signed.
+    memory for it, `Encoded` if it is compressed, and `SignatureInvalid` if another body was signed.
     """
+    _refuse_encoded(request)
     memory = body_memory_of(request)
     budget = memory.bodies if bytes_max <= BODY_BYTES_MAX else memory.batches
     declared = request.headers.get("content-length", "")
@@ -128,14 +129,23 @@ async def limited_body(request: Request, bytes_max: int) -> AsyncIterator[bytear
         budget.give_back(taken)
 
 
+def _refuse_encoded(request: Request) -> None:
+    """Refuse a compressed body. Raises `Encoded`: one of a few bytes can unfold to gigabytes."""
+    codings = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    if {coding.strip() for coding in codings} - {"", "identity"}:
+        raise Encoded("send the body as it is, without a Content-Encoding such as gzip")
+
+
 def _too_large(bytes_max: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body may have at most {bytes_max} bytes")
 
 
 def decoded(raw: bytes | bytearray) -> str:
-    """Return the body as text. Raises `InvalidRequest` if it is not UTF-8."""
+    """Return the body as text, without a byte order mark (RFC 8259 lets a reader ignore it). Raises `InvalidRequest`
+    if it is not UTF-8.
+    """
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not UTF-8") from None
 
@@ -155,7 +165,7 @@ def rows_of(raw: bytes | bytearray, name: str) -> Iterator[dict[str, Any] | Inva
     A wrong row is yielded as its error. Raises `InvalidRequest` if the bytes themselves are broken; the rows before
     them have been yielded by then.
     """
-    begin = re.match(rb'\s*{\s*"%s"\s*:\s*\[\s*' % name.encode("ascii"), raw)
+    begin = re.match(rb'(?:\xef\xbb\xbf)?\s*{\s*"%s"\s*:\s*\[\s*' % name.encode("ascii"), raw)
     if begin is None:
         raise InvalidRequest(f'the body must be {{"{name}": [{{…}}, …]}} and nothing else', field=name)
     place, count = begin.end(), 0

@@ -13,6 +13,7 @@ import time
 from fastapi import Request
 
 from refund_worker.request_signing import HEADER, SIGNED_HEADERS, signature
+from refund_worker.web.methods import SENT_METHOD
 from refund_worker.web.problems import SignatureInvalid, SignatureMissing, SignatureStale
 
 # Tolerance in both directions, for clocks that differ and calls that wait.
@@ -32,7 +33,7 @@ def check_signature(request: Request, secret: str) -> None:
     expected = signature(
         secret,
         at=at,
-        method=request.method,
+        method=request.scope.get(SENT_METHOD, request.method),
         target=_target(request),
         headers=tuple(", ".join(request.headers.getlist(name)) for name in SIGNED_HEADERS),
         body_sha256=sha256,

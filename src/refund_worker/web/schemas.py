@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from refund_worker.engine.intake.schemas import Reference, RefundSchema, Schema, Text
+from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema
 
 
 class ActBody(Schema):
     """The reason of an action."""
 
-    reason: Annotated[Text, Field(min_length=1)]
+    reason: Reason
 
 
 class ResolveBody(ActBody):
@@ -33,13 +33,13 @@ class ResolveBody(ActBody):
 class SwitchBody(Schema):
     """The reason to pause or resume; optional."""
 
-    reason: Text = ""
+    reason: OptionalReason = ""
 
 
 class PreviewBody(RefundSchema):
     """A request to preview; the reason is optional."""
 
-    reason: Text = "preview"
+    reason: OptionalReason = "preview"
 
 
 class BatchRow(RefundSchema):

@@ -85,6 +85,33 @@ def test_bom_crlf_blank_lines_and_column_order_change_nothing(tmp_path: Path) ->
     assert (second, two.credits, two.description) == (5, 8, "")
 
 
+def test_what_a_spreadsheet_adds_to_a_table_changes_nothing(tmp_path: Path) -> None:
+    """Rows of commas, capitals and blanks in the header, columns without a name, cells behind the last column."""
+    header = " Payment_ID,CUSTOMER_ID ,processor,,processor_payment_id,amount_minor,currency,Credits,captured_at,,\n"
+    first = "p1,c1,stripe,,ch_1,1000,GBP,500,2026-01-01T00:00:00Z,,\n"
+    second = "p2,c1,stripe, ,ch_2,1000,GBP,500,2026-01-01T00:00:00Z,,,,\n"
+    empty = ",,,,,,,,,,\n , ,\t,,,,,,,,\n"
+    rows = read_payments(written(tmp_path, header + empty + first + empty + second + empty))
+    assert [(line, type(row), getattr(row, "payment_id", row)) for line, row in rows] == [
+        (4, PaymentRecord, "p1"),
+        (7, PaymentRecord, "p2"),
+    ]
+    assert rows.count == 2
+
+
+def test_a_value_without_a_column_is_an_error_of_its_row(tmp_path: Path) -> None:
+    content = PAYMENTS.strip() + ",\n" + PAYMENT.strip() + ",7\n" + PAYMENT.strip() + ",,7\n" + PAYMENT.strip() + ",\n"
+    ((_, nameless), (_, surplus), (_, right)) = read_payments(written(tmp_path, content))
+    assert isinstance(nameless, InvalidRequest)
+    assert isinstance(surplus, InvalidRequest)
+    assert isinstance(right, PaymentRecord)
+
+
+def test_a_column_in_two_spellings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="repeated column"):
+        read_payments(written(tmp_path, PAYMENTS.strip() + ",Credits\n" + PAYMENT.strip() + ",9\n"))
+
+
 def test_a_request_says_who_asked_and_empty_cells_say_nothing(tmp_path: Path) -> None:
     rows = requests(written(tmp_path, REQUESTS + REQUEST + "k2,withdrawal,source,c1,,,asked,,,\n"))
     (_, first), (_, second) = rows

@@ -18,6 +18,7 @@ from refund_worker.errors import (
 )
 from refund_worker.store import accounts, payments
 from refund_worker.store import ledger as ledger_store
+from refund_worker.times import to_millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWor
 
 def _with_defaults(record: PaymentRecord) -> PaymentRecord:
     """Return the record with the default of `captured_minor` filled in, so that both spellings of one body compare
-    equal.
+    equal. Earlier versions stored a time more exactly than they showed it.
     """
-    return replace(record, captured_minor=record.captured_minor or record.amount_minor)
+    captured_minor = record.captured_minor or record.amount_minor
+    return replace(record, captured_minor=captured_minor, captured_at=to_millisecond(record.captured_at))
 
 
 def _purchase(record: PaymentRecord) -> Posting:

@@ -24,6 +24,7 @@ from refund_worker.errors import (
 )
 from refund_worker.store import accounts
 from refund_worker.store import ledger as ledger_store
+from refund_worker.times import to_millisecond
 
 
 def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
@@ -70,7 +71,9 @@ def _check_spend(
     record: SpendRecord, known: dict[str, SpendRecord | None], customers: dict[str, CustomerAccount]
 ) -> Recorded | RefundWorkerError:
     if record.transaction_id in known:
-        if known[record.transaction_id] == record:
+        # Earlier versions stored a time more exactly than they showed it.
+        shown = replace(record, occurred_at=to_millisecond(record.occurred_at))
+        if known[record.transaction_id] in (record, shown):
             return Recorded(new=False)
         return AlreadyRecorded(f"transaction {record.transaction_id} is already recorded with another body")
     if record.transaction_id.startswith(ledger.MADE_HERE):
@@ -93,7 +96,7 @@ def _spend_of(row: RowMapping) -> SpendRecord | None:
         customer_id=row["customer_id"],
         credits=-row["credits"],
         description=row["description"],
-        occurred_at=row["occurred_at"],
+        occurred_at=to_millisecond(row["occurred_at"]),
     )
 
 

@@ -254,15 +254,22 @@ def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], 
 
     def row(raw: tuple[list[str], list[str]]) -> T:
         columns, cells = raw
-        if len(cells) != len(columns):
+        surplus = cells[len(columns) :]
+        if len(cells) < len(columns) or any(cell.strip() for cell in surplus):
             raise InvalidRequest(f"{len(cells)} fields where the header has {len(columns)}")
-        return parse({name: _cell(name, text) for name, text in zip(columns, cells, strict=True)})
+        named = [(name, text) for name, text in zip(columns, cells, strict=False) if name]
+        if nameless := [text for name, text in zip(columns, cells, strict=False) if not name and text.strip()]:
+            raise InvalidRequest(f"{len(nameless)} values in columns that have no name in the header")
+        return parse({name: _cell(name, text) for name, text in named})
 
     return _read_in_two_passes(path, records, row)
 
 
 def _csv_records(lines: LineReader) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of its first line, fields) for each record that is not an empty line."""
+    """Yield (number of its first line, fields) for each record with something in it.
+
+    A spreadsheet writes the empty rows below its table as lines of commas.
+    """
     reader = csv.reader(lines, strict=True)
     while True:
         line = lines.record_begins()
@@ -276,26 +283,30 @@ def _csv_records(lines: LineReader) -> Iterator[tuple[int, list[str]]]:
             ) from None
         if cells is None:
             return
-        if cells:
+        if any(cell.strip() for cell in cells):
             yield line, cells
 
 
 def _checked_header(
     lines: LineReader, columns: list[str], required: tuple[str, ...], optional: tuple[str, ...]
 ) -> list[str]:
-    """Return the columns: each is known and named once, and none is missing. Raises `UnreadableFile` otherwise."""
-    expected = f"the columns are {','.join(required)}"
+    """Return the columns: each is known and named once, and none is missing. Raises `UnreadableFile` otherwise.
+
+    Blanks around a name and capital letters do not count. A column without a name has the name "".
+    """
+    expected, known = f"the columns are {','.join(required)}", required + optional
     if len(columns) == 1 and any(other in columns[0] for other in ";\t|"):
         raise lines.unreadable(f"the fields are not separated by commas: {expected}")
+    named = [name.strip().lower() for name in columns]
     for problem, names in (
-        ("unknown", [name for name in columns if name not in required + optional]),
-        ("repeated", [name for place, name in enumerate(columns) if name in columns[:place]]),
-        ("missing", [name for name in required if name not in columns]),
+        ("unknown", [written for written, name in zip(columns, named, strict=True) if name not in ("", *known)]),
+        ("repeated", [name for place, name in enumerate(named) if name and name in named[:place]]),
+        ("missing", [name for name in required if name not in named]),
     ):
         if names:
             shown = ", ".join(json.dumps(name[:60], ensure_ascii=False) for name in names[:5])
             raise lines.unreadable(f"{problem} column {shown} in the header: {expected}")
-    return columns
+    return named
 
 
 def _cell(name: str, text: str) -> str | int | None:

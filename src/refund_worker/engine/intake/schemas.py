@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -28,14 +29,20 @@ from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.intake.currencies import CURRENCIES
-from refund_worker.errors import InvalidRequest
+from refund_worker.errors import InvalidRequest, WrongField
 from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
 from refund_worker.redaction import has_card_number, to_redacted
+from refund_worker.times import to_millisecond
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 CLIENT_LENGTH_MAX = 200
 METADATA_KEYS_MAX = 20
 METADATA_NAME_LENGTH_MAX = 40
 _NAME_SHOWN_MAX = 60
+# A body of a megabyte can have a hundred thousand unknown fields.
+WRONG_FIELDS_MAX = 50
 # No payment or key has a time outside this range; every time inside it can be displayed in any time zone.
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
 TIME_EXAMPLE = "2026-11-23T09:00:00Z"
@@ -53,6 +60,12 @@ def _no_card_number(value: str) -> str:
     return value
 
 
+def _readable(value: str) -> str:
+    if not ids.is_readable(value):
+        raise ValueError("must not be blank: say why in a few words")
+    return value
+
+
 def _timestamp(value: object) -> float:
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         raise ValueError(f"must be an ISO 8601 time such as {TIME_EXAMPLE}")
@@ -66,7 +79,8 @@ def _timestamp(value: object) -> float:
     seconds = parsed.timestamp()
     if not EARLIEST <= seconds < LATEST:
         raise ValueError("must be from 1970 on and before 2200")
-    return seconds
+    # Stored as it is shown: an answer that is sent again must be the same body.
+    return to_millisecond(seconds)
 
 
 def _known_currency(value: str) -> str:
@@ -98,6 +112,10 @@ ID_SCHEMA: dict[str, Any] = {
 Id = Annotated[str, AfterValidator(ids.checked_id), WithJsonSchema(ID_SCHEMA)]
 KnownId = Annotated[str, AfterValidator(ids.known_id), WithJsonSchema(ID_SCHEMA)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_no_card_number)]
+# The reason of an act: a text in which something can be read.
+Reason = Annotated[Text, Field(min_length=1), AfterValidator(_readable)]
+# The same where a reason is not required: a blank one counts as missing.
+OptionalReason = Annotated[Text, AfterValidator(lambda value: value if ids.is_readable(value) else "")]
 # Reference of a manual payment. It is compared with ids of refund objects, so an extra blank must not hide a match.
 Reference = Annotated[
     str,
@@ -197,7 +215,7 @@ class CorrectionSchema(Schema):
     """Credits put on a balance, or with a negative figure taken off."""
 
     credits: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
-    reason: Annotated[Text, Field(min_length=1)]
+    reason: Reason
 
     @model_validator(mode="after")
     def _not_zero(self) -> CorrectionSchema:
@@ -215,7 +233,7 @@ class RefundSchema(Schema):
     transaction_id: KnownId | None = None
     credits: Positive | None = None
     currency: Currency | None = None
-    reason: Annotated[Text, Field(min_length=1)]
+    reason: Reason
     note: Text | None = None
     requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     metadata: Metadata = {}
@@ -284,7 +302,7 @@ SomeBody = TypeVar("SomeBody", bound=Schema)
 
 
 def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
-    """Return the validated body. Raises `InvalidRequest` naming the first wrong field and what it should be."""
+    """Return the validated body. Raises `InvalidRequest` naming every wrong field and what it should be."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -292,20 +310,34 @@ def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
 
 
 def invalid(error: ValidationError) -> InvalidRequest:
-    """Return the first error as an `InvalidRequest`, in one line."""
-    first = error.errors()[0]
-    field = _shown(first["loc"])
-    message = _own_message(first["type"], first.get("ctx", {})) or first["msg"].removeprefix("Value error, ")
-    return InvalidRequest(f"{field}: {message}" if field else message, field=field)
+    """Return the errors as one `InvalidRequest`; its message is the first of them, in one line."""
+    found = [(_shown(each["loc"]), _message(each)) for each in error.errors()[:WRONG_FIELDS_MAX]]
+    names, message = found[0]
+    field = ".".join(names) or None
+    wrong = tuple(WrongField(".".join(names) or "body", text, _pointer(names)) for names, text in found)
+    return InvalidRequest(f"{field}: {message}" if field else message, field=field, errors=wrong)
 
 
-def _shown(place: tuple[int | str, ...]) -> str | None:
+def _message(error: ErrorDetails) -> str:
+    return _own_message(error["type"], error.get("ctx", {})) or error["msg"].removeprefix("Value error, ")
+
+
+def _shown(place: tuple[int | str, ...]) -> tuple[str, ...]:
     """Return the path of the wrong field. Names in metadata and unknown fields are caller text and may be a card
     number.
     """
-    names = [to_redacted(str(part))[:_NAME_SHOWN_MAX] for part in place if part != "[key]"]
-    shown = ".".join("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name) for name in names)
-    return shown or None
+    return tuple(shown_name(part) for part in place if part != "[key]")
+
+
+def shown_name(part: object) -> str:
+    """Return the name of a field that a caller chose, as it may be shown: short, printable and redacted."""
+    name = to_redacted(str(part))[:_NAME_SHOWN_MAX]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _pointer(names: tuple[str, ...]) -> str:
+    """Return the path as a JSON pointer in the form of a URI fragment (RFC 6901)."""
+    return "#" + "".join("/" + quote(name.replace("~", "~0").replace("/", "~1"), safe="~") for name in names)
 
 
 def _own_message(kind: str, context: Mapping[str, Any]) -> str | None:

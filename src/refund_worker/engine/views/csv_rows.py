@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 from refund_worker.api_schema import Refund
+from refund_worker.domain.ids import is_unseen
 
 PLAIN = ("id", "status", "kind", "to", "customer_id", "transaction_id", "credits")
 MONEY = ("currency", "requested_minor", "succeeded_minor")
@@ -55,4 +56,4 @@ def _calculates(part: str) -> bool:
 
 
 def _is_unseen(sign: str) -> bool:
-    return sign.isspace() or sign == '"' or unicodedata.category(sign) in ("Cc", "Cf", "Zs")
+    return is_unseen(sign) or sign == '"' or unicodedata.category(sign) in ("Cc", "Cf", "Mn", "Zs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from refund_worker.engine.intake.schemas import Schema, Text
+from refund_worker.engine.intake.schemas import Reason, Schema
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
@@ -29,7 +29,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 class Why(Schema):
     """The reason of an action, validated like the API's."""
 
-    reason: Text
+    reason: Reason
 
 
 def whole(values: Mapping[str, str], name: str, label: str) -> int:
