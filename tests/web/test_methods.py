@@ -24,7 +24,7 @@ FILLED = {
     "{batch_id}": "batch_none",
     "{code}": "not_found",
 }
-PAGES = ("/console", "/console/", "/console/sign-in", "/console/customers", "/console/static/console.css")
+PAGES = ("/", "/console", "/console/", "/console/sign-in", "/console/customers", "/console/static/console.css")
 
 
 def filled(path: str) -> str:
