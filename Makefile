@@ -73,9 +73,11 @@ lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade
 	@$(LOCK) --extra otel --group dev -o requirements-dev.lock
 	@$(LOCK) --constraints requirements-dev.lock -o requirements.lock
 	@$(COMPILE) --group mutation -o requirements-mutation.lock
+	@$(COMPILE) --group openapi-client -o requirements-openapi-client.lock
 
 clean: ## remove everything that the targets above have made
-	@rm -rf .venv .refund-worker .mutation .image .mypy_cache .ruff_cache .pytest_cache .hypothesis dist tests/thirdparty/node_modules
+	@rm -rf .venv .refund-worker .mutation .openapi-client .image .mypy_cache .ruff_cache .pytest_cache .hypothesis dist \
+		tests/thirdparty/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime-installed:

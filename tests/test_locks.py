@@ -66,9 +66,10 @@ def test_each_lock_file_meets_pyproject(lock_file: str, groups: list[str]) -> No
     assert len(locked(text)) > len(declared(*groups))
 
 
-def test_the_lock_file_of_make_mutation_meets_its_group() -> None:
-    text = (ROOT / "requirements-mutation.lock").read_text(encoding="utf-8")
-    assert complaints([Requirement(line) for line in PROJECT["dependency-groups"]["mutation"]], text) == []
+@pytest.mark.parametrize("group", ["mutation", "openapi-client"])
+def test_the_lock_file_of_an_environment_of_its_own_meets_its_group(group: str) -> None:
+    text = (ROOT / f"requirements-{group}.lock").read_text(encoding="utf-8")
+    assert complaints([Requirement(line) for line in PROJECT["dependency-groups"][group]], text) == []
 
 
 def test_both_lock_files_pin_the_same_versions() -> None:

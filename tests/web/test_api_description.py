@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -124,7 +125,12 @@ def served(web: Web, path: str) -> Iterator[Served]:
 
 
 def operations(web: Web) -> list[APIOperation]:
-    schema = schemathesis.openapi.from_dict(web.app.openapi())
+    """Return all operations, with answers that may have no other fields: those are described for later versions."""
+    document = deepcopy(web.app.openapi())
+    for described in document["components"]["schemas"].values():
+        if described.get("type") == "object":
+            described.setdefault("additionalProperties", False)
+    schema = schemathesis.openapi.from_dict(document)
     return [found.ok() for found in schema.get_all_operations()]
 
 

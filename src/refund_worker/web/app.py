@@ -12,7 +12,6 @@ from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import no_publish
-from refund_worker.request_signing import HEADER
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web import problems
@@ -26,18 +25,11 @@ from refund_worker.web.dependencies import AppState, Publish
 from refund_worker.web.front_page import front_page
 from refund_worker.web.methods import Methods
 from refund_worker.web.middleware import Edge
-from refund_worker.web.openapi import PROBLEM_SCHEMA, WRONG_FIELD_SCHEMA, forbid_other_fields
+from refund_worker.web.openapi_document import finished
 from refund_worker.web.proxies import TrustedProxies
 from refund_worker.web.request_body import BodyMemory
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
-
-SIGNATURE = (
-    "Required with keys created with --signed: t=SECONDS,sha256=BODY_HASH,v1=SIGNATURE. It is HMAC-SHA256 in "
-    "hexadecimal, under the signing secret's text, of six lines joined by a line feed: the seconds since the epoch, "
-    "the method, the path with its query as sent, Idempotency-Key, If-Match (each empty where it is not sent), and the "
-    "SHA-256 of the body in hexadecimal."
-)
 
 
 def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None = None) -> FastAPI:
@@ -98,13 +90,5 @@ def _lines(routers: Iterable[APIRouter]) -> list[tuple[str, str]]:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        components = schema.setdefault("components", {})
-        forbid_other_fields(components.setdefault("schemas", {}))
-        components["schemas"] |= {"Problem": PROBLEM_SCHEMA, "WrongField": WRONG_FIELD_SCHEMA}
-        components["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer"},
-            "signature": {"type": "apiKey", "in": "header", "name": HEADER, "description": SIGNATURE},
-        }
-        schema["security"] = [{"key": []}, {"key": [], "signature": []}]
-        app.openapi_schema = schema
+        app.openapi_schema = finished(schema)
     return app.openapi_schema

@@ -21,9 +21,8 @@ PROBLEM_SCHEMA: dict[str, Any] = {
     "description": "What went wrong (RFC 9457). `code` is stable; `retryable` says if the same call can succeed later.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "retryable"],
-    "additionalProperties": False,
     "properties": {
-        "type": {"type": "string", "format": "uri"},
+        "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
@@ -69,17 +68,6 @@ class Health(TypedDict):
     status: Literal["ok"]
 
 
-# FastAPI adds these for its own 422, which no route of ours answers.
-_OF_FASTAPI = {"HTTPValidationError", "ValidationError"}
-
-
-def forbid_other_fields(schemas: Mapping[str, dict[str, Any]]) -> None:
-    """Say in each answer's schema that it has the listed fields and no other. A `TypedDict` cannot say that itself."""
-    for name, schema in schemas.items():
-        if name not in _OF_FASTAPI and schema.get("type") == "object":
-            schema["additionalProperties"] = False
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """Description of a route for FastAPI: `extra` is its body, `responses` its answers by status."""
@@ -106,6 +94,40 @@ HEADER_VERSION = {
 }
 
 
+def _header(description: str, example: object, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}, "example": example}
+
+
+# Headers of answers, by name.
+HEADERS: dict[str, Any] = {
+    "Accept-Encoding": _header("The encoding of a body that is taken.", "identity"),
+    "ETag": _header("The refund's version, for If-Match.", '"3"'),
+    "Idempotent-Replayed": _header("true if the same key and body were known: nothing new was done.", "true"),
+    "Location": _header("The path of what was created.", f"/v1/refunds/{REFUND_ID}"),
+    "RateLimit": _header(
+        "What is left of the velocity limit (draft-ietf-httpapi-ratelimit-headers): `r` refunds within the next `t` "
+        "seconds.",
+        '"refunds";r=9;t=86400',
+    ),
+    "RateLimit-Policy": _header(
+        "The velocity limit, if one is set: `q` refunds within `w` seconds, for each actor, customer and payment.",
+        '"refunds";q=10;w=86400',
+    ),
+    "Retry-After": _header("Seconds until the same call may succeed.", 1, "integer"),
+    "WWW-Authenticate": _header("How to authenticate.", "Bearer"),
+    "X-Request-ID": _header("The request's id in our log; a request may bring its own.", "6f1c0a9be2d34c7788a1b2c3"),
+}
+_OF_EVERY_ANSWER = ("X-Request-ID",)
+LIMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+_OF_PROBLEMS: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    409: ("Retry-After",),
+    415: ("Accept-Encoding",),
+    429: ("Retry-After", *LIMIT_HEADERS),
+    503: ("Retry-After",),
+}
+
+
 def document(
     answers: Mapping[int, Any],
     problems: Iterable[int] = (),
@@ -114,38 +136,63 @@ def document(
     schema: dict[str, Any] | None = None,
     example: Any = None,
     parameters: Iterable[Mapping[str, Any]] = (),
+    headers: Mapping[int, Iterable[str]] | None = None,
     body_required: bool = True,
     guarded: bool = True,
 ) -> Document:
-    """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503."""
+    """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503.
+
+    `headers` names the headers of each answer, in addition to those that every answer or problem has.
+    """
     statuses = set(problems) | {503} | ({401, 403} if guarded else set())
     extra: dict[str, Any] = {} if guarded else {"security": []}
     if body is not None or schema is not None:
-        shape = schema or (body.model_json_schema(mode="validation") if body else {})
+        shape = schema or (schema_of(body) if body else {})
         content = {"schema": shape} | ({"example": example} if example is not None else {})
         extra["requestBody"] = {"required": body_required, "content": {"application/json": content}}
         statuses |= {413, 415, 422}
     if parameters:
         extra["parameters"] = [dict(parameter) for parameter in parameters]
     found: dict[int | str, dict[str, Any]] = {
-        status: {"model": shape, "description": HTTPStatus(status).phrase} for status, shape in answers.items()
+        status: {
+            "model": shape,
+            "description": HTTPStatus(status).phrase,
+            "headers": _headers((headers or {}).get(status, ())),
+        }
+        for status, shape in answers.items()
     }
     return Document(extra, found | {status: _problem(status) for status in sorted(statuses)})
 
 
+def schema_of(body: type[Schema]) -> dict[str, Any]:
+    """Return the schema of a request's body under its public name, such as RefundRequest."""
+    name = body.__name__.removesuffix("Schema").removesuffix("Body") + "Request"
+    return body.model_json_schema(mode="validation") | {"title": name}
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in sorted((*_OF_EVERY_ANSWER, *names))}
+
+
 def _problem(status: int) -> dict[str, Any]:
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {"description": HTTPStatus(status).phrase, "content": content}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "headers": _headers(_OF_PROBLEMS.get(status, ())),
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
 
 
-def webhook_document(webhooks: Webhooks) -> Document:
+def webhook_document(processor: str, webhooks: Webhooks) -> Document:
     """Return the description of the route that takes a processor's webhook events."""
     signature = {
         "name": webhooks.signature_header,
         "in": "header",
         "required": True,
         "schema": {"type": "string"},
+        "description": "The processor's signature of the body.",
         "example": webhooks.signature_example,
     }
-    schema = dict(webhooks.event_schema)
+    name = processor.capitalize()
+    text = f"An event of {name}. Only its name and kind are read; then the worker asks {name} what happened."
+    schema = {**webhooks.event_schema, "title": f"{name}Event", "description": text}
     return document({200: Received}, (400, 413), schema=schema, parameters=(signature,), guarded=False)

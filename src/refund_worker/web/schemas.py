@@ -9,13 +9,13 @@ from pydantic import model_validator
 from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema
 
 
-class ActBody(Schema):
+class ActionBody(Schema):
     """The reason of an action."""
 
     reason: Reason
 
 
-class ResolveBody(ActBody):
+class ResolveBody(ActionBody):
     """The outcome of a refund that needs a person: paid manually, with a reference, or credits given back."""
 
     outcome: Literal["paid_manually", "reverse"]
@@ -42,7 +42,7 @@ class PreviewBody(RefundSchema):
     reason: OptionalReason = "preview"
 
 
-class BatchRow(RefundSchema):
+class BatchRefundBody(RefundSchema):
     """A request with its own idempotency key."""
 
     idempotency_key: str

@@ -37,7 +37,7 @@ def make_router() -> APIRouter:
 
 
 def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
-    described = webhook_document(webhooks)
+    described = webhook_document(processor, webhooks)
 
     async def take_event(request: Request, state: TheAppState) -> JSONResponse:
         """Store an event and answer; the same event again is answered and not stored."""

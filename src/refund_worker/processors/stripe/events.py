@@ -21,7 +21,10 @@ SIGNATURES_MAX: Final = 10
 EVENT_SCHEMA: Final[Mapping[str, Any]] = {
     "type": "object",
     "required": ["id", "type"],
-    "properties": {"id": {"type": "string"}, "type": {"type": "string"}},
+    "properties": {
+        "id": {"type": "string", "description": "The event's id, evt_…"},
+        "type": {"type": "string", "description": "The kind of event."},
+    },
 }
 
 # Also matches newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. It does not match

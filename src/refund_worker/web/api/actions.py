@@ -17,16 +17,17 @@ from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import HEADER_VERSION, document
 from refund_worker.web.request_body import json_body
-from refund_worker.web.schemas import ActBody, ResolveBody
+from refund_worker.web.schemas import ActionBody, ResolveBody
 
-router = APIRouter(tags=["acts"])
+router = APIRouter(tags=["actions"])
 
 _ACT = document(
     {200: Refund},
     (404, 409, 412),
-    body=ActBody,
+    body=ActionBody,
     example={"reason": "agreed with the customer"},
     parameters=(HEADER_VERSION,),
+    headers={200: ("ETag",)},
 )
 _RESOLVE = document(
     {200: Refund},
@@ -34,10 +35,11 @@ _RESOLVE = document(
     body=ResolveBody,
     example={"reason": "paid by bank transfer", "outcome": "paid_manually", "reference": "transfer 2026-118"},
     parameters=(HEADER_VERSION,),
+    headers={200: ("ETag",)},
 )
 
 # An empty body is answered as a missing reason, whatever its Content-Type is.
-Reason = Annotated[ActBody, Depends(json_body(ActBody, may_be_empty=True))]
+Reason = Annotated[ActionBody, Depends(json_body(ActionBody, may_be_empty=True))]
 
 
 @router.post("/v1/refunds/{refund_id}/approve", responses=_ACT.responses, openapi_extra=_ACT.extra)
@@ -82,7 +84,7 @@ def _done(
     caller: Caller,
     refund_id: str,
     version: int | None,
-    body: ActBody,
+    body: ActionBody,
     action: Action,
     reference: str | None = None,
 ) -> JSONResponse:

@@ -20,9 +20,9 @@ from refund_worker.web.api.refunds import REFUND_EXAMPLE
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import accept_batch
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import document
+from refund_worker.web.openapi import document, schema_of
 from refund_worker.web.request_body import check_is_json, limited_body, rows_of
-from refund_worker.web.schemas import BatchRow
+from refund_worker.web.schemas import BatchRefundBody
 
 router = APIRouter(tags=["batches"])
 
@@ -31,12 +31,19 @@ ROWS_MAX = 100_000
 ROWS = "refunds"
 
 _SCHEMA: dict[str, Any] = {
+    "title": "BatchRequest",
+    "description": "Up to 100,000 requests.",
     "type": "object",
     "required": [ROWS],
     "additionalProperties": False,
-    "properties": {ROWS: {"type": "array", "items": BatchRow.model_json_schema(), "maxItems": ROWS_MAX}},
+    "properties": {ROWS: {"type": "array", "items": schema_of(BatchRefundBody), "maxItems": ROWS_MAX}},
 }
-_CREATE = document({202: Batch}, schema=_SCHEMA, example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]})
+_CREATE = document(
+    {202: Batch},
+    schema=_SCHEMA,
+    example={ROWS: [{"idempotency_key": "order-1001", **REFUND_EXAMPLE}]},
+    headers={202: ("Location",)},
+)
 _SHOW = document({200: Batch}, (404,))
 
 
@@ -80,7 +87,7 @@ def _requests(raw: bytearray, caller: Identity) -> Iterator[RefundRequest | Refu
 
 def _request(row: dict[str, Any], caller: Identity) -> RefundRequest | Refusal:
     try:
-        checked = parse_schema(BatchRow, row)
+        checked = parse_schema(BatchRefundBody, row)
         body = RefundSchema.model_construct(**checked.model_dump(exclude={"idempotency_key"}))
         return body.request(
             idempotency_key=checked.idempotency_key, client=caller.client, actor=caller.actor, bulk=True

@@ -28,6 +28,7 @@ _CORRECTION = document(
     body=CorrectionSchema,
     example={"credits": -150, "reason": "withdrawal agreed by phone"},
     parameters=(HEADER_KEY,),
+    headers={200: ("Idempotent-Replayed",)},
 )
 
 

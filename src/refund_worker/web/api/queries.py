@@ -35,7 +35,8 @@ def _trimmed(value: object) -> object:
 
 
 Key = Annotated[str, BeforeValidator(_trimmed), Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern="^[ -~]+$")]
-Limit = Annotated[int, BeforeValidator(_digits, json_schema_input_type=int), Field(ge=1, le=LIMIT_MAX)]
+_InRange = Annotated[int, Field(ge=1, le=LIMIT_MAX)]
+Limit = Annotated[_InRange, BeforeValidator(_digits, json_schema_input_type=_InRange)]
 Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
 
 

@@ -16,7 +16,7 @@ from refund_worker.web.api.queries import RefundQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import request_refund
 from refund_worker.web.dependencies import TheContext
-from refund_worker.web.openapi import HEADER_KEY, document
+from refund_worker.web.openapi import HEADER_KEY, LIMIT_HEADERS, document
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import PreviewBody
 
@@ -36,9 +36,13 @@ _CREATE = document(
     body=RefundSchema,
     example=REFUND_EXAMPLE,
     parameters=(HEADER_KEY,),
+    headers={
+        202: ("ETag", "Location", *LIMIT_HEADERS),
+        200: ("ETag", "Idempotent-Replayed", "Location", "RateLimit-Policy"),
+    },
 )
 _PREVIEW = document({200: Preview}, body=PreviewBody, example=REFUND_EXAMPLE)
-_SHOW = document({200: Refund}, (404,))
+_SHOW = document({200: Refund}, (404,), headers={200: ("ETag",)})
 _EVENTS = document({200: Page[Event]}, (404,))
 _LIST = document({200: Page[Refund]}, (422,))
 
