@@ -114,17 +114,33 @@ class AmountTooSmall(Refusal):
     code = "amount_too_small"
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The unused part of one velocity limit, `remaining` of `limit` within the window.
+
+    `limit` counts refunds, or minor units where `is_money`. After `reset_seconds` the oldest counted request leaves the
+    window.
+    """
+
+    limit: int
+    window_seconds: float
+    remaining: int
+    reset_seconds: int
+    is_money: bool
+
+
 class VelocityExceeded(Refusal):
     """Too many or too large refunds within the window.
 
-    After `retry_after_seconds` the oldest counted request leaves the window.
+    After `retry_after_seconds` the oldest counted request leaves the window. `quotas` has what is left of each limit.
     """
 
     code, status, retryable = "velocity_exceeded", 429, True
 
-    def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
+    def __init__(self, message: str, *, retry_after_seconds: int = 1, quotas: tuple[Quota, ...] = ()) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.quotas = quotas
 
 
 class KeyReused(Refusal):

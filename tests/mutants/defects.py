@@ -2771,4 +2771,11 @@ DEFECTS = (
         "return name in TIMES",
         ("tests/web/test_openapi_document.py::test_every_time_of_an_answer_is_a_date_time",),
     ),
+    Defect(
+        "the most that is left of a limit is told, not the least",
+        DOMAIN + "limits.py",
+        "most, subject = max(used)",
+        "most, subject = min(used)",
+        ("tests/web/test_rate_limit_headers.py",),
+    ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from refund_worker.domain.refund import Refund
-from refund_worker.errors import VelocityExceeded
+from refund_worker.errors import Quota, VelocityExceeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +83,32 @@ def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits:
 
     If nothing is counted yet, this refund alone is too much. No wait helps then, and the error gives the whole window.
     """
-    passes_at = usage.oldest.get(subject, refund.created_at) + limits.window_seconds
-    wait = min(max(1, math.ceil(passes_at - refund.created_at)), math.ceil(limits.window_seconds))
     return VelocityExceeded(
-        f"{_named(subject)}: more than {most} within {limits.window_seconds:.0f} s", retry_after_seconds=wait
+        f"{_named(subject)}: more than {most} within {limits.window_seconds:.0f} s",
+        retry_after_seconds=_reset_seconds(subject, refund, usage, limits),
+        quotas=quotas(refund, usage, limits),
     )
+
+
+def _reset_seconds(subject: Subject, refund: Refund, usage: Usage, limits: Limits) -> int:
+    passes_at = usage.oldest.get(subject, refund.created_at) + limits.window_seconds
+    return min(max(1, math.ceil(passes_at - refund.created_at)), math.ceil(limits.window_seconds))
+
+
+def quotas(refund: Refund, usage: Usage, limits: Limits) -> tuple[Quota, ...]:
+    """Return what is left of each velocity limit that is set, for the actor, customer or payment with the least."""
+    counted = [(usage.requests[subject], subject) for subject in _subjects(refund)]
+    money = [(usage.money[subject, currency], subject) for subject, currency, _ in _money(refund)]
+    found = []
+    for limit, used, is_money in (
+        (limits.velocity_count, counted, False),
+        (limits.velocity_amount_minor, money, True),
+    ):
+        if limit is not None and used:
+            most, subject = max(used)
+            reset = _reset_seconds(subject, refund, usage, limits)
+            found.append(Quota(limit, limits.window_seconds, max(0, limit - most), reset, is_money))
+    return tuple(found)
 
 
 def needs_approval(refund: Refund, usage: Usage, limits: Limits) -> bool:

@@ -105,13 +105,14 @@ HEADERS: dict[str, Any] = {
     "Idempotent-Replayed": _header("true if the same key and body were known: nothing new was done.", "true"),
     "Location": _header("The path of what was created.", f"/v1/refunds/{REFUND_ID}"),
     "RateLimit": _header(
-        "What is left of the velocity limit (draft-ietf-httpapi-ratelimit-headers): `r` refunds within the next `t` "
-        "seconds.",
+        "What is left of each velocity limit that is set (draft-ietf-httpapi-ratelimit-headers): `r`, until after `t` "
+        "seconds some of it is free again.",
         '"refunds";r=9;t=86400',
     ),
     "RateLimit-Policy": _header(
-        "The velocity limit, if one is set: `q` refunds within `w` seconds, for each actor, customer and payment.",
-        '"refunds";q=10;w=86400',
+        "The velocity limits that are set, for each actor, customer and payment: `q` within `w` seconds. `refunds` "
+        "counts refunds, `amount` the minor units of a currency.",
+        '"refunds";q=10;w=86400, "amount";q=50000;w=86400;qu="minor-units"',
     ),
     "Retry-After": _header("Seconds until the same call may succeed.", 1, "integer"),
     "WWW-Authenticate": _header("How to authenticate.", "Bearer"),

@@ -24,6 +24,7 @@ from refund_worker.errors import (
     problem_of_error,
 )
 from refund_worker.redaction import to_redacted
+from refund_worker.web.rate_limit import quota_headers
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +125,9 @@ def _headers_of(error: RefundWorkerError) -> dict[str, str]:
         return {"Accept-Encoding": "identity"}
     if not error.retryable:
         return {}
-    seconds = error.retry_after_seconds if isinstance(error, VelocityExceeded) else RETRY_AFTER_SECONDS
-    return {"Retry-After": str(seconds)}
+    if isinstance(error, VelocityExceeded):
+        return {"Retry-After": str(error.retry_after_seconds), **quota_headers(error.quotas)}
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 def internal_problem() -> JSONResponse:

@@ -18,12 +18,12 @@ from sqlalchemy.exc import IntegrityError
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy
-from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval
+from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
-from refund_worker.errors import KeyReused, Refusal
+from refund_worker.errors import KeyReused, Quota, Refusal
 from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
@@ -37,10 +37,14 @@ BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "curren
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The refund that answers a request; `replayed` is True if an earlier request under the same key made it."""
+    """The refund that answers a request; `replayed` is True if an earlier request under the same key made it.
+
+    `quotas` has what is left of each velocity limit after a new refund.
+    """
 
     refund_id: str
     replayed: bool
+    quotas: tuple[Quota, ...] = ()
 
 
 def nothing_more(connection: Connection, answers: Sequence[Accepted | Refusal]) -> None:
@@ -182,7 +186,8 @@ def _answered(
         refund_id = decision.after.refund_id
         taken[_key_of(request)] = (refund_id, text)
         decisions.append(decision)
-        answers.append(Accepted(refund_id, replayed=False))
+        left = quotas(decision.after, batch.usage, context.limits)
+        answers.append(Accepted(refund_id, replayed=False, quotas=left))
     return answers, decisions
 
 

@@ -17,6 +17,7 @@ from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import request_refund
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import HEADER_KEY, LIMIT_HEADERS, document
+from refund_worker.web.rate_limit import policy_headers, quota_headers
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import PreviewBody
 
@@ -60,7 +61,9 @@ def create_refund(
         refund = api_objects.find_refund(connection, answer.refund_id)
     headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)
     if answer.replayed:
-        headers["Idempotent-Replayed"] = "true"
+        headers |= {"Idempotent-Replayed": "true"} | policy_headers(context.limits)
+    else:
+        headers |= quota_headers(answer.quotas)
     return JSONResponse(api_objects.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
 
 
