@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
 from tests.web.client import PAYMENT, SPEND, Web, is_problem
 
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.accounts.payments import record_payments
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.file_reader import read_payments
+from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
 from refund_worker.errors import InvalidRequest
-from refund_worker.store import tables
 
 UNUSABLE = [
     "0001-01-01T00:00:00+14:00",
@@ -91,12 +94,15 @@ def test_an_answer_that_is_sent_again_is_the_same_body(web: Web, time: str) -> N
 
 def test_a_time_that_an_earlier_version_stored_exactly_is_the_same(web: Web) -> None:
     """It stored 0.123456 s and showed 0.123 s; the backend may send either again."""
-    with web.context.database.write() as connection:
-        connection.execute(update(tables.payments).values(captured_at=1_793_523_600.123456))
-        connection.execute(update(tables.ledger_transactions).values(occurred_at=1_793_523_600.123456))
+    paid = PAYMENT | {"payment_id": "p", "processor_payment_id": "ch_p"}
+    spent = SPEND | {"transaction_id": "s"}
+    exactly = datetime(2026, 11, 1, 9, 0, 0, 123456, UTC).timestamp()
+    record_payments(web.context, [replace(PaymentSchema(**paid).record(), captured_at=exactly)])
+    record_spends(web.context, [replace(SpendSchema(**spent).record(), occurred_at=exactly)])
     for part in (".123456", ".123"):
-        paid = web.call("POST", "/v1/payments", PAYMENT | {"captured_at": f"2026-11-01T09:00:00{part}Z"})
-        spent = web.call("POST", "/v1/transactions", SPEND | {"occurred_at": f"2026-11-01T09:00:00{part}Z"})
-        assert (paid.status_code, spent.status_code) == (200, 200)
-    other = web.call("POST", "/v1/payments", PAYMENT | {"captured_at": "2026-11-01T09:00:00.124Z"})
-    assert is_problem(other, 409, "already_recorded")
+        time = f"2026-11-01T09:00:00{part}Z"
+        assert web.call("POST", "/v1/payments", paid | {"captured_at": time}).status_code == 200
+        assert web.call("POST", "/v1/transactions", spent | {"occurred_at": time}).status_code == 200
+    time = "2026-11-01T09:00:00.124Z"
+    assert is_problem(web.call("POST", "/v1/payments", paid | {"captured_at": time}), 409, "already_recorded")
+    assert is_problem(web.call("POST", "/v1/transactions", spent | {"occurred_at": time}), 409, "already_recorded")
