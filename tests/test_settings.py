@@ -349,7 +349,33 @@ def test_short_postgres_address_means_our_driver() -> None:
 
 @pytest.mark.parametrize("name", ["refunds", "_r2", "a" * 63])
 def test_a_schema_is_a_plain_name(name: str) -> None:
-    assert settings(DATABASE_SCHEMA=name).database_schema == name
+    assert settings(DATABASE_URL="postgresql://db/x", DATABASE_SCHEMA=name).database_schema == name
+
+
+def test_sqlite_has_no_schemas() -> None:
+    assert settings(DATABASE_SCHEMA="public").database_schema == "public"
+    with pytest.raises(BadSettings, match=r"DATABASE_SCHEMA is for Postgres: .* remove it"):
+        settings(DATABASE_SCHEMA="refunds")
+
+
+def test_a_search_path_in_the_url_names_the_setting_instead() -> None:
+    for options in ("-csearch_path%3Drefunds", "-c%20search_path=x", "-c+statement_timeout=5s+-c+search_path=x"):
+        with pytest.raises(BadSettings, match=r"no search_path .* set REFUND_WORKER_DATABASE_SCHEMA"):
+            settings(DATABASE_URL=f"postgresql://db/x?options={options}")
+    url = "postgresql://db/x?options=-c%20geqo%3Doff"
+    assert settings(DATABASE_URL=url).database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("hosts", ["h1:5432,h2:5432", "h1,h2", "[::1]:5432,h2:1"])
+def test_several_postgres_hosts_are_taken(hosts: str) -> None:
+    url = f"postgresql+psycopg://me:a,b%40@{hosts}/db"
+    assert settings(DATABASE_URL=url).database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize("hosts", ["h1:5432,h2:x", "h1:70000,h2", "h1,,h2", "h1,"])
+def test_each_of_several_postgres_hosts_is_checked(hosts: str) -> None:
+    with pytest.raises(BadSettings, match="DATABASE_URL: must have a host, and a port"):
+        settings(DATABASE_URL=f"postgresql://me:secret@{hosts}/db")
 
 
 @pytest.mark.parametrize("name", ["Refunds", "1a", "a-b", 'a"b', "a" * 64, "pg_x", "information_schema", "a b"])

@@ -24,6 +24,11 @@ class RefundWorkerError(Exception):
         self.message = message
         self.field = field
 
+    @property
+    def explained(self) -> str:
+        """Return the text for logs and the command line, which may say more than the message for callers."""
+        return self.message
+
 
 class BadSettings(RefundWorkerError):
     """A setting is missing, unknown or wrong."""
@@ -205,9 +210,21 @@ class NotFound(RefundWorkerError):
 
 
 class Unavailable(RefundWorkerError):
-    """The database or the broker cannot be used just now; nothing was done."""
+    """The database or the broker cannot be used just now; nothing was done.
+
+    `cause` is for operators and not for callers over HTTP: it may name hosts, users and settings.
+    """
 
     code, status, retryable = "unavailable", 503, True
+
+    def __init__(self, message: str, *, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+    @property
+    def explained(self) -> str:
+        """Return the cause, or the message if no cause is known."""
+        return self.cause or self.message
 
 
 class LostRace(RefundWorkerError):

@@ -78,7 +78,7 @@ def build_runtime(
 
 def open_database(settings: Settings) -> Database:
     """Return the database of the settings; it connects when it is first used."""
-    return Database(settings.database_url.get_secret_value())
+    return Database(settings.database_url.get_secret_value(), schema=settings.database_schema)
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -126,12 +126,23 @@ def checked_database(url: str) -> str:
         raise ValueError("must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
     if scheme.startswith("sqlite"):
         return url
-    place = _PLACE.fullmatch(rest)
-    if place is None or not _is_port(place["port"]):
-        raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
-    if "@" in place["host"]:
-        raise ValueError("must have each @ of its password written as %40")
+    _check_places(rest)
+    if any("search_path" in options for options in parse_qs(rest.partition("?")[2]).get("options", [])):
+        raise ValueError("must have no search_path in its options: set REFUND_WORKER_DATABASE_SCHEMA to the schema")
     return url
+
+
+def _check_places(rest: str) -> None:
+    """Check the text after `://`: a user, and one host or several, separated by commas, each with a port or none."""
+    start = re.match(r"[^:/?]*(?::[^@]*)?@", rest)
+    first = rest[start.end() :] if start else rest
+    hosts = re.split("[/?]", first, maxsplit=1)[0].split(",")
+    for host in hosts:
+        place = _PLACE.fullmatch(f"{start.group() if start else ''}{host}")
+        if place is None or not _is_port(place["port"]) or (len(hosts) > 1 and not place["host"]):
+            raise ValueError("must have a host, and a port of 1 to 65535 in digits or none")
+        if "@" in place["host"]:
+            raise ValueError("must have each @ of its password written as %40")
 
 
 def checked_schema(name: str) -> str:

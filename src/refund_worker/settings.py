@@ -172,6 +172,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_together(self) -> Settings:
+        if self.database_schema != "public" and self.database_url.get_secret_value().startswith("sqlite"):
+            raise ValueError("DATABASE_SCHEMA is for Postgres: an SQLite file has no schemas, so remove it")
         key = self.stripe_api_key.get_secret_value() if self.stripe_api_key else ""
         if "_live_" in key and self.environment != "production":
             raise ValueError("STRIPE_API_KEY is a live key: it needs REFUND_WORKER_ENVIRONMENT=production")

@@ -115,7 +115,7 @@ def test_every_connection_has_time_limits(database: Database) -> None:
         for name, value in wanted.items():
             assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
         info = connection.connection.dbapi_connection.info  # type: ignore[union-attr]
-    assert info.get_parameters()["tcp_user_timeout"] == "30000"
+    assert info.get_parameters()["tcp_user_timeout"] == "10000"
     assert info.get_parameters()["connect_timeout"] == "5"
 
 
@@ -206,7 +206,7 @@ def read_only(database: Database) -> Iterator[None]:
     """A database that refuses writes, as a standby or a write-protected disk does."""
 
     def begin(connection: Connection) -> None:
-        statement = "PRAGMA query_only = ON" if database.is_sqlite else "SET TRANSACTION READ ONLY"
+        statement = "PRAGMA query_only = ON" if database.is_sqlite else "SET default_transaction_read_only = on"
         connection.exec_driver_sql(statement)
 
     event.listen(database.engine, "begin", begin)

@@ -8,14 +8,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 from tests.support.engine_world import World, assert_books_balance
 from tests.support.migrated import migrate
 from tests.support.servers import PostgresDatabases
 
 from refund_worker.cli.app import run_command
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from refund_worker.store.database import Database
 from refund_worker.store.grants import grant_least_rights
 from refund_worker.store.tables import APPEND_ONLY, metadata
@@ -59,8 +58,10 @@ def test_application_works_under_the_role(owner: Database, app_url: str) -> None
 
 def test_role_without_the_grant_can_do_nothing(owner: Database, app_url: str) -> None:
     database = Database(app_url)
-    with pytest.raises(ProgrammingError, match="permission denied"), database.read() as connection:
+    with pytest.raises(Unavailable) as raised, database.read() as connection:
         connection.execute(text("SELECT count(*) FROM refunds"))
+    assert "permission denied for" in raised.value.explained
+    assert "run `refund-worker db grant" in raised.value.explained
     database.close()
 
 
@@ -82,8 +83,9 @@ def test_role_cannot_change_written_rows(owner: Database, app_url: str, table: s
     grant_least_rights(owner, ROLE)
     database = Database(app_url)
     # The right is missing; no trigger is reached.
-    with pytest.raises(ProgrammingError, match="permission denied"), database.write() as connection:
+    with pytest.raises(Unavailable) as raised, database.write() as connection:
         connection.execute(text(act.format(table)))
+    assert "permission denied for table" in raised.value.explained
     database.close()
 
 

@@ -8,12 +8,13 @@ from sqlalchemy import func, select
 
 from refund_worker.store import payments, processors, tables
 from refund_worker.store.database import Database, now
+from refund_worker.store.installation import server_of
 
 
 def test_repeated_listing_adds_no_second_snapshot(database: Database) -> None:
     for at in (1.0, 2.0, 3.0):
         with database.write() as connection:
-            processors.record_listing(connection, "stripe", at)
+            processors.record_listing(connection, "stripe", at, server_of(connection))
     with database.read() as connection:
         assert processors.last_listing(connection, "stripe") == (3.0, None)
         of_it = tables.snapshots.c.table_name == "processors"

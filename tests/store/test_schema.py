@@ -27,6 +27,7 @@ from refund_worker.domain.refund import RefundStatus
 from refund_worker.errors import Unavailable
 from refund_worker.store import schema
 from refund_worker.store.database import Database
+from refund_worker.store.namespace import VERSION_TABLE
 from refund_worker.store.tables import APPEND_ONLY, metadata
 
 CURRENT_SECONDS_MAX = 0.005
@@ -44,7 +45,11 @@ def test_migrated_schema_equals_the_tables(database: Database) -> None:
     with database.read() as connection:
         # On SQLite Alembic cannot distinguish an empty default text from no default; the migration is the same for
         # both.
-        options: Any = {"compare_type": True, "compare_server_default": not database.is_sqlite}
+        options: Any = {
+            "compare_type": True,
+            "compare_server_default": not database.is_sqlite,
+            "version_table": VERSION_TABLE,
+        }
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         assert found == []
         inspector = inspect(connection)
@@ -67,16 +72,13 @@ def described(database: Database) -> set[tuple[str, ...]]:
                     "WHERE connamespace = 'public'::regnamespace"
                 )
             )
-            return {tuple(row) for row in found if row[0] != "alembic_version"}
+            return {tuple(row) for row in found if row[0] != VERSION_TABLE}
         stored = connection.execute(
             text("SELECT tbl_name, name, sql FROM sqlite_master WHERE type IN ('table', 'index')")
         )
         # The order of columns and constraints does not matter.
         return {
-            (table, name, part)
-            for table, name, sql in stored
-            if table != "alembic_version"
-            for part in parts_of(sql or "")
+            (table, name, part) for table, name, sql in stored if table != VERSION_TABLE for part in parts_of(sql or "")
         }
 
 
@@ -114,7 +116,7 @@ def test_downgrade_removes_all_and_upgrade_restores_it(database: Database) -> No
     with database.write() as connection:
         command.downgrade(schema.alembic_config(connection), "base")
     with database.read() as connection:
-        assert inspect(connection).get_table_names() == ["alembic_version"]
+        assert inspect(connection).get_table_names() == [VERSION_TABLE]
         if not database.is_sqlite:
             left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
             assert connection.execute(text(left)).scalar() == 0
@@ -169,7 +171,7 @@ def test_unmigrated_postgres_names_the_command_and_is_unchanged(postgres_url: st
 def test_database_newer_than_the_program_is_unchanged(database: Database) -> None:
     schema.upgrade(database)
     with database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE refund_worker_version SET version_num = '9999'"))
     schema.ensure_schema(database)
     schema.upgrade(database)
     assert schema.current(database) == "9999"
@@ -245,7 +247,7 @@ def test_killed_migration_leaves_nothing_and_the_next_one_completes(database_url
         assert inspect(connection).get_table_names() == []
     schema.upgrade(database)
     with database.read() as connection:
-        assert set(inspect(connection).get_table_names()) == {"alembic_version", *metadata.tables}
+        assert set(inspect(connection).get_table_names()) == {VERSION_TABLE, *metadata.tables}
     database.close()
 
 
@@ -256,7 +258,7 @@ NEXT_VERSION = (
     "ALTER TABLE events ADD COLUMN new_note TEXT",
     "CREATE INDEX refunds_new_word ON refunds (new_word)",
     "CREATE TABLE new_things (thing_id TEXT PRIMARY KEY, refund_id TEXT REFERENCES refunds (refund_id))",
-    "UPDATE alembic_version SET version_num = '9999'",
+    "UPDATE refund_worker_version SET version_num = '9999'",
 )
 
 

@@ -30,6 +30,7 @@ from refund_worker.engine.processor_sync.pause import pause_processor, resume_pr
 from refund_worker.store import schema
 from refund_worker.store.audit import COLUMNS
 from refund_worker.store.database import Database
+from refund_worker.store.namespace import VERSION_TABLE
 from refund_worker.store.refunds import Filters, find_ids
 
 VERSION = "0002"
@@ -88,7 +89,7 @@ def upgraded(database_url: str, made: World) -> Iterator[tuple[World, str]]:
     world = World(database_url)
     with world.database.write() as connection:
         command.upgrade(schema.alembic_config(connection), VERSION)
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == VERSION
+        assert connection.execute(text("SELECT version_num FROM refund_worker_version")).scalar_one() == VERSION
     with world.database.write() as connection:
         _fill(connection, _rows(made.database))
         for statement in OF_BEFORE:
@@ -119,7 +120,7 @@ def _fill(connection: Connection, rows: Mapping[str, Sequence[Mapping[str, Any]]
     tables.reflect(connection)
     connection.execute(tables.tables["installation"].delete())
     for table in tables.sorted_tables:
-        if table.name in ("alembic_version", "audit_seals", "audit_checks"):
+        if table.name in (VERSION_TABLE, "audit_seals", "audit_checks"):
             continue
         names = {column.name for column in table.columns if column.name != "seq"}
         for row in rows[table.name]:

@@ -17,7 +17,8 @@ from refund_worker.store.database import Database
 
 def run() -> int:
     """Run the sandbox's command line with the payments of our database, and return its exit code."""
-    database = Database(load_settings().database_url.get_secret_value())
+    settings = load_settings()
+    database = Database(settings.database_url.get_secret_value(), schema=settings.database_schema)
 
     def find_payment(reference: str) -> dict[str, Any] | None:
         with database.read() as connection:

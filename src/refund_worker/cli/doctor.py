@@ -121,8 +121,8 @@ def _database(settings: Settings) -> Finding:
     try:
         return _check_database(settings)
     except (RefundWorkerError, SQLAlchemyError) as error:
-        why = error.message if isinstance(error, RefundWorkerError) else type(error).__name__
-        return Finding("database", Verdict.FAIL, why, "start the database, or correct DATABASE_URL")
+        why = error.explained if isinstance(error, RefundWorkerError) else type(error).__name__
+        return Finding("database", Verdict.FAIL, why, "start the database, or correct REFUND_WORKER_DATABASE_URL")
 
 
 def _check_database(settings: Settings) -> Finding:

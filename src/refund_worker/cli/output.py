@@ -153,7 +153,7 @@ def moment(iso: str | None) -> str:
 
 def print_error(error: RefundWorkerError, output: Output) -> None:
     """Print an error as one line on stderr, and with JSON output also as a problem object on a second line."""
-    message = to_redacted(plain(error.message))
+    message = to_redacted(plain(error.explained))
     others = error.errors[1:] if isinstance(error, InvalidRequest) else ()
     every = "; ".join([message, *(to_redacted(plain(f"{other.field}: {other.detail}")) for other in others)])
     print_line(f"error: {every} ({error.code})")

@@ -88,7 +88,8 @@ def database() -> Iterator[Database]:
     from refund_worker.store.database import Database
 
     with _usable_database():
-        opened = Database(settings().database_url.get_secret_value())
+        loaded = settings()
+        opened = Database(loaded.database_url.get_secret_value(), schema=loaded.database_schema)
     try:
         with _usable_database():
             yield opened

@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import ref
 
-from sqlalchemy import URL, Connection, Engine, Select, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from refund_worker.errors import Unavailable, UnsafeSavepoint
+from refund_worker.store import postgres
+from refund_worker.store.connection_errors import cause_of, is_permission_denied
 
 # Seconds for which a writer waits for another one before the caller gets 503.
 BUSY_SECONDS = 30
-# Postgres ends a statement, a wait for a lock, or an idle transaction after these seconds.
-STATEMENT_SECONDS, LOCK_SECONDS, IDLE_SECONDS = 30, 10, 30
-# Seconds of waiting for a connection of this process's pool, and for a server that does not answer.
+# Seconds of waiting for a connection of this process's pool.
 POOL_SECONDS = 5.0
-CONNECT_SECONDS = 5
-# A server that has disappeared is noticed after these times, also during a wait for it (names of libpq).
-TCP = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 # recursive_triggers: only with it does SQLite run the delete trigger for a row that REPLACE deletes.
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "recursive_triggers=ON")
 # SQLSTATEs of deadlocks and serialisation failures: the database asks to run the transaction again.
@@ -32,9 +29,11 @@ TRIES = 5
 RETRY_STATES = frozenset({"40001", "40P01"})
 # SQLSTATEs that are temporary, although SQLAlchemy does not class them as operational errors: a read-only server (a
 # standby, or a write-protected disk), and a transaction that was idle for too long.
-PASSING_STATES = frozenset({"25006", "25P03"})
+PASSING_STATES = frozenset({postgres.READ_ONLY_STATE, "25P03"})
 # Ids of one statement: fewer than either database takes as parameters.
 IDS_AT_ONCE = 5_000
+
+UNUSABLE = "the database cannot be used just now: try again"
 
 T = TypeVar("T")
 _WRITE = "refund_worker_write"
@@ -45,15 +44,19 @@ _BEGUN = "refund_worker_begun"
 class Database:
     """One engine, created after the fork. `write()` and `read()` are the only ways to open a transaction."""
 
-    def __init__(self, url: str, *, pool_size: int = 5, pool_seconds: float = POOL_SECONDS) -> None:
-        """Make the engine with up to twice `pool_size` connections.
+    def __init__(
+        self, url: str, *, schema: str = "public", pool_size: int = 5, pool_seconds: float = POOL_SECONDS
+    ) -> None:
+        """Make the engine with up to twice `pool_size` connections. `schema` holds our tables on Postgres.
 
-        A caller that gets no connection within `pool_seconds` gets `Unavailable`.
+        A caller that gets no connection within `pool_seconds` gets `Unavailable`. Raises `BadSettings` for a parameter
+        of the URL that Postgres does not know.
         """
-        self.url = make_url(url)
+        self.url = postgres.parsed_url(url)
+        self.schema = schema
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": pool_seconds}
-        self.engine = _sqlite_engine(url, pool) if self.is_sqlite else _postgres_engine(self.url, pool)
+        self.engine = _sqlite_engine(url, pool) if self.is_sqlite else postgres.make_engine(self.url, schema, pool)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -63,7 +66,7 @@ class Database:
         """
         acts: list[Callable[[], None]] = []
         with (
-            _as_unavailable(),
+            self._as_unavailable(),
             self.engine.connect() as connection,
             connection.execution_options(**{_WRITE: True, _AFTER_COMMIT: acts}).begin(),
         ):
@@ -74,7 +77,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads. Raises `Unavailable` if the database does not answer."""
-        with _as_unavailable(), self.engine.connect() as connection, connection.begin():
+        with self._as_unavailable(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def run(self, work: Callable[[Connection], T]) -> T:
@@ -94,6 +97,26 @@ class Database:
     def close(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
+
+    @contextmanager
+    def _as_unavailable(self) -> Iterator[None]:
+        """Convert temporary errors of both databases to `Unavailable`; nothing was written then.
+
+        Its message names neither the SQL nor its parameters, and its `cause` is for operators only.
+        """
+        try:
+            yield
+        except PoolTimeout:
+            raise Unavailable("all database connections are busy: try again") from None
+        except DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state in RETRY_STATES:
+                raise TryAgain("the database is busy: try again") from error
+            passes = state in PASSING_STATES or error.connection_invalidated or is_permission_denied(error)
+            if passes or (isinstance(error, OperationalError) and not _is_our_fault(error)):
+                cause = f"the database cannot be used: {cause_of(error, self.url)}"
+                raise Unavailable(UNUSABLE, cause=cause) from error
+            raise
 
 
 class TryAgain(Unavailable):
@@ -165,47 +188,29 @@ def begin_for_real(connection: Connection) -> None:
             )
 
 
+@contextmanager
+def in_schema(connection: Connection, schema: str) -> Iterator[None]:
+    """Let the statements of the block find our tables in a caller's transaction, and then the caller's own again.
+
+    Use it inside a savepoint: the end of a failed one restores the caller's search_path. SQLite has no schemas.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    set_path = text("SELECT current_setting('search_path'), set_config('search_path', :path, true)")
+    before, _ = connection.execute(set_path, {"path": f'"{schema}"'}).one()
+    yield
+    connection.execute(set_path, {"path": before})
+
+
 def _begins_late(driver: Any) -> bool:
     """Return True if the driver decides when to say BEGIN: sqlite3's legacy mode, the only one in Python 3.11."""
     return driver.isolation_level is not None and getattr(driver, "autocommit", -1) == -1
 
 
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    """Convert temporary errors of both databases to `Unavailable`; nothing was written then.
-
-    The text names neither the SQL nor its parameters.
-    """
-    try:
-        yield
-    except PoolTimeout:
-        raise Unavailable("all database connections are busy: try again") from None
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)
-        if state in RETRY_STATES:
-            raise TryAgain("the database is busy: try again") from error
-        passes = state in PASSING_STATES or error.connection_invalidated
-        if passes or (isinstance(error, OperationalError) and not _is_our_fault(error)):
-            raise Unavailable("the database cannot be used just now: try again") from error
-        raise
-
-
 def _is_our_fault(error: OperationalError) -> bool:
     """Return True for a missing table or column: that is not an outage."""
     return "no such" in str(error.orig)
-
-
-def _postgres_engine(url: URL, pool: Mapping[str, Any]) -> Engine:
-    limits = {
-        "statement_timeout": STATEMENT_SECONDS,
-        "lock_timeout": LOCK_SECONDS,
-        "idle_in_transaction_session_timeout": IDLE_SECONDS,
-    }
-    options = " ".join(f"-c {name}={seconds}s" for name, seconds in limits.items())
-    arguments = {"options": options, "connect_timeout": CONNECT_SECONDS, **TCP}
-    # Before SQLAlchemy 2.1, postgresql:// without a driver means psycopg2.
-    url = url.set(drivername="postgresql+psycopg")
-    return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments, hide_parameters=True)
 
 
 def _make_private(path: Path) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import BindParameter, Connection, bindparam, text
 
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
 from refund_worker.store.database import Database
+from refund_worker.store.namespace import VERSION_TABLE
 from refund_worker.store.tables import APPEND_ONLY, metadata
 
-VERSION_TABLE = "alembic_version"
+_NAMES: BindParameter[str] = bindparam("names", expanding=True)
+_OWNED = text(
+    "SELECT count(*) FROM pg_tables WHERE tableowner = :role AND schemaname = current_schema() AND tablename IN :names"
+).bindparams(_NAMES)
+# Only our own: other programs may have sequences in the same schema.
+_SEQUENCES = text(
+    "SELECT s.relname FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.classid = 'pg_class'::regclass "
+    "JOIN pg_class t ON t.oid = d.refobjid WHERE s.relkind = 'S' AND s.relnamespace = current_schema()::regnamespace "
+    "AND t.relname IN :names ORDER BY s.relname"
+).bindparams(_NAMES)
 
 
 def grant_least_rights(database: Database, role: str) -> None:
@@ -25,7 +35,10 @@ def grant_least_rights(database: Database, role: str) -> None:
 
     def work(connection: Connection) -> None:
         _check(connection, role)
-        for statement in _statements(role, connection.dialect.identifier_preparer.quote):
+        sequences = connection.execute(_SEQUENCES, {"names": list(metadata.tables)}).scalars().all()
+        for statement in _statements(
+            role, database.schema, sequences, connection.dialect.identifier_preparer.quote_identifier
+        ):
             connection.exec_driver_sql(statement)
 
     database.run(work)
@@ -35,16 +48,19 @@ def _check(connection: Connection, role: str) -> None:
     found = connection.execute(text("SELECT rolsuper FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
     if found is None:
         raise NotFound(f"there is no role {role}: make it first, CREATE ROLE … LOGIN PASSWORD …")
-    owns = "SELECT count(*) FROM pg_tables WHERE tableowner = :role AND schemaname = current_schema()"
-    if found or connection.execute(text(owns), {"role": role}).scalar_one():
+    if found or connection.execute(_OWNED, {"role": role, "names": list(metadata.tables)}).scalar_one():
         raise Conflict(f"{role} is a superuser or owns the tables: its rights cannot be limited, so use another role")
 
 
-def _statements(role: str, quote: Callable[[str], str]) -> list[str]:
+def _statements(role: str, schema: str, sequences: Sequence[str], quote: Callable[[str], str]) -> list[str]:
     rights = {table.name: "SELECT, INSERT, UPDATE, DELETE" for table in metadata.sorted_tables}
     rights |= {table.name: "SELECT, INSERT" for table in APPEND_ONLY}
     rights[VERSION_TABLE] = "SELECT"
-    statements = [f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quote(role)}"]
+    statements = [
+        f"GRANT USAGE ON SCHEMA {quote(schema)} TO {quote(role)}",
+        f"GRANT EXECUTE ON FUNCTION refund_worker_server() TO {quote(role)}",
+        *(f"GRANT USAGE ON SEQUENCE {quote(sequence)} TO {quote(role)}" for sequence in sequences),
+    ]
     for table, its in rights.items():
         statements.append(f"REVOKE ALL ON TABLE {quote(table)} FROM {quote(role)}")
         statements.append(f"GRANT {its} ON TABLE {quote(table)} TO {quote(role)}")

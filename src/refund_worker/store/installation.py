@@ -1,8 +1,8 @@
-"""The installation's id: sent to the processor with every refund, and part of every backup."""
+"""The installation's id, which is part of every backup, and the database server that answers now."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from refund_worker.store.tables import installation
 
@@ -12,3 +12,13 @@ _ID = select(installation.c.installation_id)
 def installation_id(connection: Connection) -> str:
     """Return the id that the database got when it was created."""
     return str(connection.execute(_ID).scalar_one())
+
+
+def server_of(connection: Connection) -> str | None:
+    """Return the identity of the database server: another one after a standby was promoted. SQLite has none.
+
+    It consists of the system's id and the timeline. A part that a managed server does not show is empty.
+    """
+    if connection.dialect.name == "sqlite":
+        return None
+    return str(connection.execute(select(func.refund_worker_server())).scalar_one())

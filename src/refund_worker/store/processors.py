@@ -73,20 +73,23 @@ def end_pauses_made_after(connection: Connection, at: float, now: float) -> None
 _listed_at = processors.c.looked_at
 _switch_of_all = processors.alias()
 _all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()
-_STALE = select(processors.c.name).where(
-    or_(
-        _listed_at < bindparam("at"),
-        *(
-            and_(until <= bindparam("now"), _listed_at < until)
-            for until in (processors.c.paused_until, _all_paused_until)
-        ),
-    )
+_OLD = or_(
+    _listed_at < bindparam("at"),
+    *(and_(until <= bindparam("now"), _listed_at < until) for until in (processors.c.paused_until, _all_paused_until)),
 )
+_ON_ANOTHER = and_(_listed_at.is_not(None), processors.c.listed_on.is_distinct_from(func.refund_worker_server()))
+_STALE = {
+    "sqlite": select(processors.c.name).where(_OLD),
+    "postgresql": select(processors.c.name).where(or_(_OLD, _ON_ANOTHER)),
+}
 
 
 def listed_before(connection: Connection, at: float, now: float) -> frozenset[str]:
-    """Return the processors that were not listed since `at` or since the end of their last pause."""
-    return frozenset(connection.execute(_STALE, {"at": at, "now": now}).scalars())
+    """Return the processors that were not listed since `at`, since the end of their last pause, or on this server.
+
+    Another server is a promoted standby, or holds a restored backup: the last commits may be missing there.
+    """
+    return frozenset(connection.execute(_STALE[connection.dialect.name], {"at": at, "now": now}).scalars())
 
 
 def last_listing(connection: Connection, name: str) -> tuple[float | None, float | None]:
@@ -99,9 +102,9 @@ def last_listing(connection: Connection, name: str) -> tuple[float | None, float
     return (None, None) if row is None else (row.looked_at, row.told_until)
 
 
-def record_listing(connection: Connection, name: str, at: float) -> None:
-    """Record that the processor's refunds were listed at `at`."""
-    _set(connection, name, looked_at=at)
+def record_listing(connection: Connection, name: str, at: float, server: str | None) -> None:
+    """Record that the processor's refunds were listed at `at`, when the database server was `server`."""
+    _set(connection, name, looked_at=at, listed_on=server)
 
 
 def set_alerted(connection: Connection, name: str, until: float) -> None:
@@ -109,7 +112,7 @@ def set_alerted(connection: Connection, name: str, until: float) -> None:
     _set(connection, name, told_until=until)
 
 
-def _set(connection: Connection, name: str, **values: float) -> None:
+def _set(connection: Connection, name: str, **values: float | str | None) -> None:
     insert = insert_into(connection, processors)
     known = connection.execute(select(processors.c.name).where(processors.c.name == name)).first()
     connection.execute(insert.values(name=name, **values).on_conflict_do_update(index_elements=["name"], set_=values))

@@ -1,38 +1,53 @@
 """Brings a database to the newest schema and checks if it is there.
 
 Revisions are numbered by the names of their files, `0001_….py`. So the check needs no Alembic, whose import takes as
-long as a whole command.
+long as a whole command. The revision stands in a table of our own: others use `alembic_version` in the same database.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 
 from refund_worker.errors import Unavailable
-from refund_worker.store import locks
+from refund_worker.store import locks, namespace
 from refund_worker.store.database import Database
 from refund_worker.store.locks import Lock
+from refund_worker.store.namespace import VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+# The table of the revision until 0012. It is ours if these tables stand beside it.
+OLD_VERSION_TABLE = "alembic_version"
+_OURS = frozenset({"installation", "ledger_entries", "transaction_rooms"})
+_NUMBER = re.compile("[0-9]{4}")
+
+
+@cache
+def revisions() -> frozenset[str]:
+    """Return all revisions that this program knows."""
+    return frozenset(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 @cache
 def head() -> str:
     """Return the newest revision that this program knows, such as "0001"."""
-    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+    return max(revisions())
 
 
 def current(database: Database) -> str | None:
-    """Return the revision of the database, or None if it was never migrated. Raises `Unavailable`."""
+    """Return the revision of the database, or None if it was never migrated.
+
+    Raises `Unavailable`, also for a revision that is not ours.
+    """
     with database.read() as connection:
-        return _current(connection)
+        return _current(connection, database)
 
 
 def ensure_schema(database: Database) -> None:
@@ -52,13 +67,24 @@ def ensure_schema(database: Database) -> None:
 def upgrade(database: Database) -> None:
     """Bring the database to the newest schema in one transaction; if it is killed midway, nothing has changed.
 
-    Several processes may call it at the same time: the later ones wait and find nothing left to do.
+    Several processes may call it at the same time: the later ones wait and find nothing left to do. Raises `Conflict`
+    if the schema holds tables of others with our names, `Unavailable` if it cannot be made or used.
     """
     from alembic import command
 
     with database.write() as connection:
         _lock(connection)
-        at = _current(connection)
+        if not database.is_sqlite:
+            namespace.make_schema(connection, database.schema)
+        at = _current(connection, database)
+        if at is None:
+            namespace.check_names_are_free(connection, database.schema)
+        there = namespace.tables_in(connection, database.schema, [VERSION_TABLE, OLD_VERSION_TABLE, *_OURS])
+        if at is not None and VERSION_TABLE not in there:
+            _take_over(connection, at)
+        elif {OLD_VERSION_TABLE, VERSION_TABLE} <= there and _old_revision(connection, there) in revisions():
+            # It stayed for processes of the previous version, which have ended by now.
+            connection.exec_driver_sql(f"DROP TABLE {OLD_VERSION_TABLE}")
         if at is None or at < head():
             command.upgrade(alembic_config(connection), head())
 
@@ -83,8 +109,37 @@ def _lock(connection: Connection) -> None:
         locks.acquire(connection, Lock.MIGRATE)
 
 
-def _current(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+def _current(connection: Connection, database: Database) -> str | None:
+    there = namespace.tables_in(connection, database.schema, [VERSION_TABLE, OLD_VERSION_TABLE, *_OURS])
+    if VERSION_TABLE in there:
+        revision = _revision_in(connection, namespace.qualified(connection, database.schema, VERSION_TABLE))
+    else:
+        revision = _old_revision(connection, there)
+        if revision is None and not database.is_sqlite:
+            namespace.check_schema(connection, database.schema, _OURS)
+    if revision is not None and revision not in revisions() and not _is_newer(revision):
+        raise Unavailable(
+            f"the database is at revision {revision}, which is none of refund-worker: restore the table {VERSION_TABLE}"
+        )
     return revision
+
+
+def _old_revision(connection: Connection, there: frozenset[str]) -> str | None:
+    """Return the revision in the table of earlier versions; None if that table is another program's."""
+    return _revision_in(connection, OLD_VERSION_TABLE) if there >= {OLD_VERSION_TABLE, *_OURS} else None
+
+
+def _revision_in(connection: Connection, table: str) -> str | None:
+    found = connection.execute(text(f"SELECT version_num FROM {table}")).scalars().all()  # noqa: S608 - our own names
+    return next((str(each) for each in found if each in revisions()), str(found[0]) if found else None)
+
+
+def _is_newer(revision: str) -> bool:
+    return _NUMBER.fullmatch(revision) is not None and revision > head()
+
+
+def _take_over(connection: Connection, revision: str) -> None:
+    """Make our own table of the revision. The earlier one stays until the next upgrade, for the previous version."""
+    key = f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY"
+    connection.exec_driver_sql(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, {key} (version_num))")
+    connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:revision)"), {"revision": revision})  # noqa: S608

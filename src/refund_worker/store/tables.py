@@ -395,6 +395,8 @@ processors = Table(
     # unknown refund that a person was alerted of.
     Column("looked_at", Double),
     Column("told_until", Double),
+    # The database server at the last listing (`installation.py`): a promoted standby may have lost the last commits.
+    Column("listed_on", Text),
 )
 
 # One row: the id of this installation. A backup keeps it; another database on the same account has another.

@@ -136,7 +136,7 @@ class Scheduler:
         try:
             self.sweep(runtime)
         except Unavailable as error:
-            self._warn(f"the sweep waits: {error.message}")
+            self._warn(f"the sweep waits: {error.explained}")
         except Exception:  # noqa: BLE001 - an alarm, and the next sweep tries again
             raise_alarm(log, Alarm.SWEEP_FAILED, "a sweep failed", error=True)
 
@@ -186,7 +186,7 @@ class Scheduler:
             try:
                 job.work(runtime.open())
             except RefundWorkerError as error:
-                self._warn(f"the job {job.name} waits: {error.message}")
+                self._warn(f"the job {job.name} waits: {error.explained}")
             except Exception:  # noqa: BLE001 - an alarm, and the job runs again
                 raise_alarm(log, Alarm.JOB_FAILED, "the job %s failed", job.name, error=True)
         runtime.close()

@@ -118,7 +118,7 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
         while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
     except Unavailable as error:
-        log.warning("not possible now, the sweep tries again: %s", error.message)
+        log.warning("not possible now, the sweep tries again: %s", error.explained)
     except SoftTimeLimitExceeded:
         raise_alarm(
             log,
@@ -137,7 +137,7 @@ def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unname
         if isinstance(answer, Refusal):
             raise answer
     except Unavailable as error:
-        log.warning("a request waits in the broker: %s", error.message)
+        log.warning("a request waits in the broker: %s", error.explained)
         time.sleep(REQUEST_AGAIN_SECONDS)
         raise Reject(error.message, requeue=True) from None
     except RefundWorkerError as refusal:
@@ -173,4 +173,4 @@ def _refused(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], refusal: 
     try:
         keep_refused(worker_runtime.open(), CELERY, {"client": CLIENT_DEFAULT} | dict(fields), refusal)
     except Unavailable as error:
-        log.warning("the refusal could not be kept for operators: %s", error.message)
+        log.warning("the refusal could not be kept for operators: %s", error.explained)

@@ -19,7 +19,7 @@ from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.errors import Refusal
 from refund_worker.settings import Settings, load_settings
 from refund_worker.store import database
-from refund_worker.store.database import begin_for_real
+from refund_worker.store.database import begin_for_real, in_schema
 
 # Fields of a request that identify the requester, not the request.
 ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk")
@@ -63,11 +63,11 @@ def request_refund(
     terms = _Terms(Policy(allocation=settings.allocation), limits_of(settings), settings.notify_url is not None)
     connection = _begun(session)
     try:
-        with connection.begin_nested():
+        with connection.begin_nested(), in_schema(connection, settings.database_schema):
             (answer,) = accept_requests(connection, terms, [checked])
     except IntegrityError:
         # Another transaction stored the key between our check and our insert: now its row is visible.
-        with connection.begin_nested():
+        with connection.begin_nested(), in_schema(connection, settings.database_schema):
             (answer,) = accept_requests(connection, terms, [checked])
     if isinstance(answer, Refusal):
         raise answer

@@ -6,6 +6,8 @@ after success is found even if every webhook was lost.
 A database restored from an older backup has forgotten refunds that the processor has made: then nothing is sent. The
 time of the last listing is stored in the database. A restored database is therefore as old as this time says, and it
 sends nothing until the processor has been listed again. Objects that the processor made for known legs are adopted.
+The same holds
+after a standby was promoted, which may lack the last commits: the server of the last listing is stored too.
 Objects that it made for unknown legs of this installation stop all sending with the code `restored_backup`, until a
 newer backup is restored or a person runs `processors resume`. Refunds of other installations on the same account do not
 stop sending.
@@ -33,6 +35,7 @@ from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
+from refund_worker.store.installation import server_of
 from refund_worker.store.reporting.reconciliation import known_statuses
 
 log = logging.getLogger(__name__)
@@ -63,6 +66,7 @@ def sync_recent(context: Context, processor: str) -> int:
     with context.database.read() as connection:
         began = context.clock(connection)
         listed_at, _ = processors.last_listing(connection, processor)
+        server = server_of(connection)
     days = DAYS if listed_at is None else (began - listed_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
@@ -74,7 +78,7 @@ def sync_recent(context: Context, processor: str) -> int:
 
     def note(connection: Connection) -> None:
         requeue(connection)  # again: for refunds that were postponed since
-        processors.record_listing(connection, processor, began)
+        processors.record_listing(connection, processor, began, server)
 
     context.database.run(requeue)
     _record(context, processor, found)

@@ -35,7 +35,7 @@ from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
 from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
-from refund_worker.store.installation import installation_id
+from refund_worker.store.installation import installation_id, server_of
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,14 @@ class Question:
 class Claim:
     """The result of one claim: the lease's token, the number of refunds claimed, and the questions for processors.
 
-    `now` is the time of the claim in epoch seconds.
+    `now` is the time of the claim in epoch seconds, and `server` the database server that stored it.
     """
 
     token: str
     claimed: int
     now: float
     questions: tuple[Question, ...]
+    server: str | None = None
 
 
 def process_due(
@@ -178,7 +179,8 @@ def claim_due(
         if its_payments:  # the amounts that this refund took are not available to the customer's next one
             refundable[refund.customer_id] = _after_reserving(refundable[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
-    return Claim(token, len(claimed), now, tuple(_freeze(connection, context, decisions)))
+    questions = tuple(_freeze(connection, context, decisions))
+    return Claim(token, len(claimed), now, questions, server_of(connection) if questions else None)
 
 
 def _after_reserving(refundable: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
@@ -237,7 +239,7 @@ def _body(context: Context, send: Send, installation: str) -> str:
 async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:
     """Ask all questions concurrently, but those about one payment one after another: processors lock a payment."""
     answers: dict[int, Answer] = {}
-    switch = KillSwitch(context, began)
+    switch = KillSwitch(context, began, claim.server)
     by_payment: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for index, question in enumerate(claim.questions):
         by_payment[question.call.processor, question.payment].append(index)

@@ -14,6 +14,7 @@ from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
 from refund_worker.processors import registry
 from refund_worker.store import processors
+from refund_worker.store.installation import server_of
 from refund_worker.store.processors import ALL, paused_processors
 
 # A pause must act within five seconds. This is well below it, and costs each batch at most one read a second.
@@ -25,11 +26,11 @@ class KillSwitch:
     """The kill switch during a batch, read once a second. `began` is the time of the claim in monotonic seconds.
 
     Nothing counts as paused in the first second: the claim left out the processors that were paused. If the database
-    cannot be read, all sends are stopped.
+    cannot be read, or is another server than `server`, all sends are stopped: a promoted standby may lack the claim.
     """
 
-    def __init__(self, context: Context, began: float) -> None:
-        self._context = context
+    def __init__(self, context: Context, began: float, server: str | None) -> None:
+        self._context, self._server = context, server
         self._read_at = began
         self._paused: Collection[str] = ()
 
@@ -43,6 +44,8 @@ class KillSwitch:
     def _read(self) -> Collection[str]:
         try:
             with self._context.database.read() as connection:
+                if server_of(connection) != self._server:
+                    return (ALL,)
                 return paused_processors(connection, self._context.clock(connection))
         except Unavailable:
             return (ALL,)
@@ -60,8 +63,9 @@ def stale_seconds(policy: Policy) -> float:
 def stale_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
     """Return the processors that may have made refunds unknown here: nothing is sent there until they are listed.
 
-    Their last listing is older than `stale_seconds`, or a pause has ended since: a person may have paid manually during
-    the pause. A processor that was never listed is not among them. `now` is in epoch seconds.
+    Their last listing is older than `stale_seconds`, or was on another database server, which a standby has replaced.
+    Or a pause has ended since: a person may have paid manually during the pause. A processor that was never listed is
+    not among them. `now` is in epoch seconds.
     """
     return processors.listed_before(connection, now - stale_seconds(context.policy), now)
 

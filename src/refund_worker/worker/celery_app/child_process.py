@@ -81,7 +81,7 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
         try:
             runtime.open()
         except Unavailable as error:
-            log.warning("the database cannot be used yet, the first task tries again: %s", error.message)
+            log.warning("the first task tries again: %s", error.explained)
 
     def close_runtime(**_named: Any) -> None:
         runtime.close()
