@@ -67,7 +67,7 @@ def check_schema(connection: Connection, schema: str, ours: Collection[str]) -> 
 
 
 def check_names_are_free(connection: Connection, schema: str) -> None:
-    """Raise `Conflict` naming everything that stands in the way of our tables; nothing was made yet."""
+    """Raise `Conflict` naming all objects of other programs that have names of ours; nothing was made yet."""
     tables, others = list(metadata.tables), _other_names()
     taken = set(tables_in(connection, schema, [*tables, *others]))
     if connection.dialect.name != "sqlite":

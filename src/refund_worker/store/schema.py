@@ -1,7 +1,7 @@
 """Brings a database to the newest schema and checks if it is there.
 
 Revisions are numbered by the names of their files, `0001_….py`. So the check needs no Alembic, whose import takes as
-long as a whole command. The revision stands in a table of our own: others use `alembic_version` in the same database.
+long as a whole command. Our own table holds the revision, because other programs may use `alembic_version` in the same database.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _current(connection: Connection, database: Database) -> str | None:
 
 
 def _old_revision(connection: Connection, there: frozenset[str]) -> str | None:
-    """Return the revision in the table of earlier versions; None if that table is another program's."""
+    """Return the revision in the table of earlier versions, or None. Another program's table is not read."""
     return _revision_in(connection, OLD_VERSION_TABLE) if there >= {OLD_VERSION_TABLE, *_OURS} else None
 
 
