@@ -1,7 +1,8 @@
 """Brings a database to the newest schema and checks if it is there.
 
 Revisions are numbered by the names of their files, `0001_….py`. So the check needs no Alembic, whose import takes as
-long as a whole command. Our own table holds the revision, because other programs may use `alembic_version` in the same database.
+long as a whole command. Our own table holds the revision, because other programs may use `alembic_version` in the same
+database.
 """
 
 from __future__ import annotations
