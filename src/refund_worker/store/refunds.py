@@ -6,9 +6,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Integer, RowMapping, Text, and_, bindparam, case, or_, select, update
+from sqlalchemy import Connection, Integer, RowMapping, Select, Text, and_, bindparam, case, or_, select, update
 
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.legs import leg_number
@@ -29,7 +29,9 @@ from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
-from refund_worker.store.tables import legs, refund_objects, refunds
+from refund_worker.store.tables import legs, refund_batch_rows, refund_objects, refunds
+
+Q = TypeVar("Q", bound=tuple[Any, ...])
 
 _LEG_COLUMNS = [column.name for column in legs.columns]
 _REFUND_COLUMNS = [column.name for column in refunds.columns if column.name != "body"]
@@ -235,10 +237,14 @@ class Filters:
     customer_id: str | None = None
     failure_code: str | None = None
     created_gte: float | None = None
+    created_lt: float | None = None
     idempotency_key: str | None = None
+    refund_id: str | None = None
+    batch_id: str | None = None
     client: str | None = None
     limit: int = 100
     starting_after: str | None = None
+    oldest_first: bool = False
 
 
 def id_at(at: float) -> str:
@@ -259,9 +265,15 @@ def is_there(connection: Connection, refund_id: str, client: str | None) -> bool
 
 def find_ids(connection: Connection, filters: Filters) -> list[str]:
     """Return ids, newest first, one more than the limit if there are more. Each filter has an index in this order."""
+    order = refunds.c.refund_id if filters.oldest_first else refunds.c.refund_id.desc()
+    query = filtered(select(refunds.c.refund_id), filters).order_by(order).limit(filters.limit + 1)
+    return list(connection.execute(query).scalars())
+
+
+def filtered(query: Select[Q], filters: Filters) -> Select[Q]:
+    """Return the query of refunds with the conditions of the filters, without an order and a limit."""
     r = refunds.c
-    query = select(r.refund_id).order_by(r.refund_id.desc()).limit(filters.limit + 1)
-    for name in ("customer_id", "failure_code", "idempotency_key", "client"):
+    for name in ("customer_id", "failure_code", "idempotency_key", "client", "refund_id"):
         value = getattr(filters, name)
         if value is not None:
             query = query.where(r[name] == value)
@@ -271,9 +283,15 @@ def find_ids(connection: Connection, filters: Filters) -> list[str]:
         query = query.where(r.status.in_(statuses))
     if filters.created_gte is not None:
         query = query.where(r.created_at >= filters.created_gte, r.refund_id >= id_at(filters.created_gte))
+    if filters.created_lt is not None:
+        query = query.where(r.created_at < filters.created_lt, r.refund_id < id_at(filters.created_lt + 2 * 86_400))
+    if filters.batch_id is not None:
+        rows = refund_batch_rows.c
+        query = query.where(r.refund_id.in_(select(rows.refund_id).where(rows.batch_id == filters.batch_id)))
     if filters.starting_after is not None:
-        query = query.where(r.refund_id < filters.starting_after)
-    return list(connection.execute(query).scalars())
+        beyond = r.refund_id > filters.starting_after if filters.oldest_first else r.refund_id < filters.starting_after
+        query = query.where(beyond)
+    return query
 
 
 def put_off(

@@ -50,6 +50,7 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
         "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
         "/failures/watch": [_watched(connection)],
+        "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
     }
     batch = connection.execute(select(func.max(refund_batches.c.batch_id))).scalar()
@@ -110,6 +111,11 @@ def _lists(connection: Connection, customer: str) -> list[str]:
         {"idempotency_key": key},
         {"idempotency_key": "no such key"},
         {"starting_after": middle},
+        {"id": middle},
+        {"reason": "no such words"},
+        {"amount": "12.34", "kind": "withdrawal"},
+        {"requested_by": "nobody", "starting_after": middle},
+        {"created_lte": "2099-01-01"},
     ]
     return ["/refunds", *(_at("/refunds", **chosen) for chosen in filters)]
 

@@ -34,6 +34,7 @@ EXPECTED = {
     ("GET", "/refunds/{refund_id}"): "vsoam",
     ("GET", "/refunds/{refund_id}/retry"): "om",
     ("GET", "/return-money"): "som",
+    ("GET", "/search"): "vsoam",
     ("GET", "/settings"): "om",
     ("GET", "/transactions"): "vsoam",
     ("GET", "/webhooks"): "om",

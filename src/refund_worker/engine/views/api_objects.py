@@ -159,13 +159,14 @@ def transactions(
 
 
 def list_refunds(connection: Connection, filters: refunds.Filters) -> api_schema.Page[api_schema.Refund]:
-    """Return refunds, newest first, as {data, has_more}. Raises `InvalidRequest` for a cursor that is not a visible
-    refund.
+    """Return refunds in the order of the filters, as {data, has_more}.
+
+    Raises `InvalidRequest` for a cursor that is not a visible refund.
     """
     after = filters.starting_after
     if after is not None and not refunds.is_there(connection, after, filters.client):
         raise InvalidRequest(f"starting_after: {after} is no refund that you can see", field="starting_after")
     ids = refunds.find_ids(connection, filters)
     found = refunds.load(connection, ids[: filters.limit])
-    newest_first = sorted(found, key=lambda refund: refund.refund_id, reverse=True)
-    return {"data": [refund_view(refund) for refund in newest_first], "has_more": len(ids) > filters.limit}
+    in_order = sorted(found, key=lambda refund: refund.refund_id, reverse=not filters.oldest_first)
+    return {"data": [refund_view(refund) for refund in in_order], "has_more": len(ids) > filters.limit}

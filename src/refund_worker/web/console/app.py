@@ -24,6 +24,7 @@ from refund_worker.web.console import (
     processors,
     refund_transaction,
     refunds,
+    search,
 )
 from refund_worker.web.console import sign_in as sign_in_pages
 from refund_worker.web.console.forms import sentence
@@ -37,6 +38,7 @@ _PARTS = (
     customers,
     refund_transaction,
     refunds,
+    search,
     overview,
     failures,
     approvals,

@@ -10,7 +10,12 @@ from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 _WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
 # Labels of fields on the pages, where they differ from the API's names.
-_LABELS = {"credits": "Amount", "created_gte": "Accepted since", "customer_id": "Customer"}
+_LABELS = {
+    "credits": "Amount",
+    "created_gte": "Accepted since",
+    "created_lte": "Accepted until",
+    "customer_id": "Customer",
+}
 # Pydantic's messages, which are written for programs, and their replacements for people.
 _PROGRAM_TALK: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (

@@ -210,6 +210,7 @@ class Page:
             "here": BELOW.get(path, path),
             "done": self._done(),
             "error": None,
+            "search_text": "",
             "environment": self.settings.environment,
         }
         text = _environment.get_template(template).render(shared | values)

@@ -47,6 +47,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/sign-in"): Open.TO_ALL,
     ("POST", "/sign-out"): Act.SIGN_OUT,
     ("GET", "/"): Act.READ,
+    ("GET", "/search"): Act.READ,
     ("GET", "/customers"): Act.READ,
     ("GET", "/customer"): Act.READ,
     ("GET", "/transactions"): Act.READ,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from sqlalchemy import Connection
 
-from refund_worker import api_schema
 from refund_worker.domain.refund import (
     FAILED_TO_PAY_ALL,
     FINAL,
@@ -18,6 +18,7 @@ from refund_worker.domain.refund import (
     UNDER_WAY,
     UNPAID_OBJECT_STATES,
     WAITING_FOR_PERSON,
+    Kind,
     RefundStatus,
 )
 from refund_worker.domain.state_machine import Action, available_actions
@@ -29,6 +30,7 @@ from refund_worker.engine.intake.schemas import parse_schema, parse_since
 from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.search import Matching, Wanted, day_of, list_matching
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.processors import registry
 from refund_worker.store import ledger
@@ -43,7 +45,7 @@ from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
 PAGE = 50
-CSV_ROWS_MAX = 10_000
+CSV_ROWS_AT_ONCE = 500
 
 # Common filters by status, offered as links.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
@@ -61,16 +63,19 @@ async def _chosen(
     customer_id: SearchText = "",
     failure_code: SearchText = "",
     created_gte: SearchText = "",
+    created_lte: SearchText = "",
     idempotency_key: SearchText = "",
+    id: SearchText = "",
+    kind: SearchText = "",
+    amount: SearchText = "",
+    reason: SearchText = "",
+    requested_by: SearchText = "",
 ) -> Json:
-    """Return the filter, with the parameter names of the API and the command line."""
-    return {
-        "status": [each for each in status if each],
-        "customer_id": customer_id.strip(),
-        "failure_code": failure_code.strip(),
-        "created_gte": created_gte.strip(),
-        "idempotency_key": idempotency_key.strip(),
-    }
+    """Return the filter, with the parameter names of the API and the command line; blanks at the ends do not count."""
+    given = {"customer_id": customer_id, "failure_code": failure_code, "created_gte": created_gte}
+    given |= {"created_lte": created_lte, "idempotency_key": idempotency_key, "id": id, "kind": kind}
+    given |= {"amount": amount, "reason": reason, "requested_by": requested_by}
+    return {"status": [each for each in status if each], **{name: text.strip() for name, text in given.items()}}
 
 
 Chosen = Annotated[Json, Depends(_chosen)]
@@ -80,20 +85,35 @@ Chosen = Annotated[Json, Depends(_chosen)]
 def list_refunds(page: ThePage, chosen: Chosen, starting_after: SearchText | None = None) -> HTMLResponse:
     """List refunds; the filter is in the address, so that it can be shared."""
     error = None
-    found: api_schema.Page[api_schema.Refund] = {"data": [], "has_more": False}
+    found = Matching([], None)
     try:
         with page.context.database.read() as connection:
-            found = api_objects.list_refunds(connection, _filters(page, chosen, starting_after, PAGE))
+            found = _matching(connection, _filters(page, chosen, starting_after, PAGE), chosen)
     except InvalidRequest as wrong:
         error = wrong
     shown: Json = {"found": found, "chosen": chosen, "groups": GROUPS, "statuses": list(RefundStatus)}
+    shown |= {"searched": _wanted(chosen).any, "kinds": list(Kind)}
     return page.render("refunds.html", 422 if error else 200, error=error, **shown)
+
+
+def _matching(connection: Connection, filters: Filters, chosen: Json) -> Matching:
+    """Return one page; only the filters without an index read the refunds' texts piece by piece."""
+    if (wanted := _wanted(chosen)).any:
+        return list_matching(connection, filters, wanted)
+    page = api_objects.list_refunds(connection, filters)
+    return Matching(page["data"], page["data"][-1]["id"] if page["has_more"] else None)
+
+
+def _wanted(chosen: Json) -> Wanted:
+    named = {"kind": "kind", "amount": "amount", "text": "reason", "requested_by": "requested_by"}
+    return Wanted(**{field: chosen[name] or None for field, name in named.items()})
 
 
 @router.get("/refunds.csv")
 def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
-    """Return the list as a CSV file of up to 10,000 refunds, in which no cell is a formula."""
-    _filters(page, chosen, None, PAGE)
+    """Return the whole list as a CSV file, in which no cell is a formula; its byte order mark is for Excel."""
+    with page.context.database.read() as connection:
+        _matching(connection, _filters(page, chosen, None, 1), chosen)  # a wrong filter is an error, not a short file
     headers = HEADERS | {"Content-Disposition": 'attachment; filename="refunds.csv"'}
     return StreamingResponse(_csv(page, chosen), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -104,35 +124,46 @@ def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -
         raise InvalidRequest(
             f"status: {unknown[0]} is not a status; choose from {', '.join(RefundStatus)}", field="status"
         )
-    since = parse_since(chosen["created_gte"]) if chosen["created_gte"] else None
+    if chosen["kind"] not in ("", *Kind):
+        raise InvalidRequest(f"kind: {chosen['kind']} is not a kind; choose from {', '.join(Kind)}", field="kind")
     return Filters(
         statuses=tuple(chosen["status"]),
         customer_id=chosen["customer_id"] or None,
         failure_code=chosen["failure_code"] or None,
-        created_gte=since,
+        created_gte=parse_since(chosen["created_gte"]) if chosen["created_gte"] else None,
+        created_lt=_end(chosen["created_lte"]) if chosen["created_lte"] else None,
         idempotency_key=chosen["idempotency_key"] or None,
+        refund_id=chosen["id"] or None,
         client=page.identity.sees,
         limit=limit,
         starting_after=starting_after,
     )
 
 
+def _end(day: str) -> float:
+    """Return the end of a day, which belongs to the list, or the moment after a time with its zone."""
+    bounds = day_of(day)
+    try:
+        return bounds[1] if bounds else parse_since(day) + 0.001
+    except InvalidRequest:
+        raise InvalidRequest("created_lte: enter a day such as 2026-11-27", field="created_lte") from None
+
+
 def _csv(page: Page, chosen: Json) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
+    text.write("\ufeff")
     writer.writerow(csv_rows.HEADER)
-    after, refunds, more = None, 0, True
-    while more and refunds < CSV_ROWS_MAX:
+    after, more = None, True
+    while more:
         with page.context.database.read() as connection:
-            found = api_objects.list_refunds(connection, _filters(page, chosen, after, 500))
-        for refund in found["data"]:
+            found = _matching(connection, _filters(page, chosen, after, CSV_ROWS_AT_ONCE), chosen)
+        for refund in found.data:
             writer.writerows(csv_rows.rows_of(refund))
-            after = refund["id"]
-        refunds, more = refunds + len(found["data"]), found["has_more"]
+        after, more = found.looked_back_to, found.looked_back_to is not None
         yield text.getvalue()
         text.seek(0)
         text.truncate()
-    yield text.getvalue()
 
 
 @router.get("/refunds/{refund_id}/retry")

@@ -1,0 +1,181 @@
+"""Find refunds by whatever a person has in hand: an id, a key, a customer, a payment, a batch, a text or a day."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+from sqlalchemy import Connection, RowMapping
+
+from refund_worker import api_schema
+from refund_worker.domain.money import decimal_places
+from refund_worker.engine.views.api_objects import list_refunds, refund_view
+from refund_worker.errors import InvalidRequest
+from refund_worker.store import accounts, refunds
+from refund_worker.store.refunds import Filters
+from refund_worker.store.reporting import search as store
+
+LIMIT = 50
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_AMOUNT = re.compile(r"(?P<number>[0-9][0-9,]*(?:\.[0-9]+)?)\s*(?P<currency>[A-Za-z]{3})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Filters without an index: they are compared with the texts and amounts of the newest refunds, piece by piece."""
+
+    kind: str | None = None
+    amount: str | None = None
+    text: str | None = None
+    requested_by: str | None = None
+
+    @property
+    def any(self) -> bool:
+        """Return True if one of them is set."""
+        return any((self.kind, self.amount, self.text, self.requested_by))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The refunds that a search found, newest first. `matched` says by what: by_text, by_id, … or "".
+
+    `looked_back_to` is the id of the oldest refund whose text was read, if there are older ones.
+    """
+
+    refunds: list[api_schema.Refund]
+    matched: str
+    looked_back_to: str | None = None
+    customer_id: str | None = None
+    transaction_id: str | None = None
+    batch_id: str | None = None
+    day: tuple[float, float] | None = None
+
+
+def search(connection: Connection, text: str, *, client: str | None = None, before: str | None = None) -> Found:
+    """Return what `text` names, of the refunds that `client` (None: anyone) may see.
+
+    An exact name comes first: of a refund, a batch, a payment, a refund at the processor, a transaction, a customer, or
+    a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if it is given.
+    """
+    text = text.strip()
+    if not text:
+        return Found(refunds=[], matched="")
+    if before is None and (exact := _exact(connection, text, client)) is not None:
+        return exact
+    page = list_matching(connection, Filters(client=client, starting_after=before, limit=LIMIT), Wanted(text=text))
+    return Found(refunds=page.data, matched="text" if page.data else "", looked_back_to=page.looked_back_to)
+
+
+def _exact(connection: Connection, text: str, client: str | None) -> Found | None:
+    named: Mapping[str, Callable[[Connection, str, str | None, int], list[str]]] = {
+        "id": store.by_id_or_key,
+        "payment": store.by_payment,
+        "processor's refund": store.by_object,
+        "transaction": store.by_transaction,
+    }
+    customer = accounts.find_customer(connection, text)
+    entry = store.transaction_of(connection, text)
+    batch = text if store.is_batch(connection, text, client) else None
+    for matched, find in named.items():
+        ids = find(connection, text, client, LIMIT)
+        if ids:
+            transaction = text if entry is not None and matched == "transaction" else None
+            shown = _views(connection, ids)
+            return Found(
+                refunds=shown, matched=matched, customer_id=text if customer else None, transaction_id=transaction
+            )
+    if batch is not None:
+        return Found(refunds=[], matched="batch", batch_id=batch)
+    if customer is not None:
+        page = list_refunds(connection, Filters(client=client, customer_id=text, limit=LIMIT))
+        return Found(refunds=page["data"], matched="customer", customer_id=text)
+    if entry is not None:
+        return Found(refunds=[], matched="transaction", transaction_id=text, customer_id=entry["customer_id"])
+    day = day_of(text)
+    if day is None:
+        return None
+    filters = Filters(client=client, created_gte=day[0], created_lt=day[1], limit=LIMIT)
+    return Found(refunds=list_refunds(connection, filters)["data"], matched="day", day=day)
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """One page of refunds that match; `looked_back_to` is where the next page begins, None at the end."""
+
+    data: list[api_schema.Refund]
+    looked_back_to: str | None
+
+
+def list_matching(connection: Connection, filters: Filters, wanted: Wanted) -> Matching:
+    """Return the refunds that match, newest first, at most `filters.limit`, of the next `store.WINDOW` refunds.
+
+    Raises `InvalidRequest` for an amount that is none.
+    """
+    matches = _matcher(wanted)
+    rows = store.window(connection, filters)
+    money = store.money_of(connection, [row["refund_id"] for row in rows]) if wanted.amount else {}
+    ids: list[str] = []
+    for row in rows:
+        if matches(row, money.get(row["refund_id"], [])):
+            ids.append(row["refund_id"])
+            if len(ids) > filters.limit:
+                return Matching(_views(connection, ids[:-1]), ids[-2])
+    more = len(rows) == store.WINDOW
+    return Matching(_views(connection, ids), rows[-1]["refund_id"] if more else None)
+
+
+def _matcher(wanted: Wanted) -> Callable[[RowMapping, Iterable[tuple[str, int]]], bool]:
+    text, asked_by = folded(wanted.text or ""), folded(wanted.requested_by or "")
+    amount = None if wanted.amount is None else _amount(wanted.amount)
+
+    def matches(row: RowMapping, money: Iterable[tuple[str, int]]) -> bool:
+        if wanted.kind is not None and row["kind"] != wanted.kind:
+            return False
+        if text and not any(text in folded(str(row[name] or "")) for name in ("reason", "note")):
+            return False
+        if asked_by and not any(asked_by in folded(str(row[n] or "")) for n in ("requested_by", "requested_by_note")):
+            return False
+        return amount is None or any(_same(amount, minor, currency) for currency, minor in money)
+
+    return matches
+
+
+def _same(amount: tuple[Decimal, str | None], minor: int, currency: str) -> bool:
+    number, wanted = amount
+    return wanted in (None, currency) and Decimal(minor).scaleb(-decimal_places(currency)) == number
+
+
+def _amount(text: str) -> tuple[Decimal, str | None]:
+    found = _AMOUNT.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise InvalidOperation
+        number = Decimal(found["number"].replace(",", ""))
+    except InvalidOperation:
+        raise InvalidRequest("amount: enter an amount such as 12.50, or 12.50 EUR", field="amount") from None
+    return number, found["currency"].upper() if found["currency"] else None
+
+
+def day_of(text: str) -> tuple[float, float] | None:
+    """Return the beginning and the end of a day such as 2026-11-27, in UTC, or None if the text is no day."""
+    if not _DAY.fullmatch(text):
+        return None
+    try:
+        begins = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        return begins.timestamp(), (begins + timedelta(days=1)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def folded(text: str) -> str:
+    """Return the text without differences of case and of Unicode forms."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _views(connection: Connection, ids: list[str]) -> list[api_schema.Refund]:
+    found = {refund.refund_id: refund_view(refund) for refund in refunds.load(connection, ids)}
+    return [found[each] for each in ids]
