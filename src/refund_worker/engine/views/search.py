@@ -113,7 +113,7 @@ class Matching:
 def list_matching(connection: Connection, filters: Filters, wanted: Wanted) -> Matching:
     """Return the refunds that match, newest first, at most `filters.limit`, of the next `store.WINDOW` refunds.
 
-    Raises `InvalidRequest` for an amount that is none.
+    Raises `InvalidRequest` for a text that is not an amount.
     """
     matches = _matcher(wanted)
     rows = store.window(connection, filters)
