@@ -161,6 +161,7 @@ def test_integers_are_digits_only_and_no_larger_than_any_amount(name: str, value
 WRONG_URLS = {
     "BROKER_URL": [
         *("redis://localhost:abc/0", "redis://[foo", "redis://localhost:0/0", "redis://localhost:99999/0", "redis:"),
+        *("redis://localhost/prod", "rediss://:p@h/0x1", "redis://localhost/0/1"),
         *("redis://localhost/0;", "http://h/", "redis://:s3/cret@h", "redis://:s3#cret@h", "redis://u:12/cret@h"),
     ],
     "DATABASE_URL": [

@@ -44,6 +44,7 @@ class Alarm(StrEnum):
     ROUND_INTERRUPTED = "round_interrupted"
     EMBEDDED_BROKER_FAILED = "embedded_broker_failed"
     MESSAGE_DROPPED = "message_dropped"
+    BROKER_REFUSES = "broker_refuses"
     TASK_NOT_OURS = "task_not_ours"
     WEBHOOK_UNREADABLE = "webhook_unreadable"
     NOTIFICATION_GIVEN_UP = "notification_given_up"

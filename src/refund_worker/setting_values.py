@@ -234,6 +234,8 @@ def check_broker(url: str) -> None:
         raise ValueError(
             f"must have no TLS options except {', '.join(TLS_OPTIONS)}, with ssl_cert_reqs required or none"
         )
+    if parts.scheme.startswith("redis") and not re.fullmatch(r"/*[0-9]*/*", parts.path):
+        raise ValueError("must end with a database's number, such as /0, and not with a name")
     loopback = (parts.hostname or "") in LOOPBACK
     if parts.scheme in ("redis", "amqp") and not loopback and not parts.password:
         raise ValueError("must be on this machine or protected: give it a password or TLS (rediss://)")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from kombu.transport import redis as kombu_redis
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.support.processes import free_port
@@ -129,7 +129,7 @@ def test_scheduler_beats_between_rare_sweeps(settings: Settings, monkeypatch: py
     assert counted.beats > 3
 
 
-def test_worker_beats_at_its_start_and_periodically(settings: Settings) -> None:
+def test_worker_beats_when_it_is_ready_and_periodically(settings: Settings) -> None:
     app, counted = Celery("beats"), Counted()
     before = set(app.steps["worker"])
     add_heartbeat(app, counted)  # type: ignore[arg-type]
@@ -143,6 +143,8 @@ def test_worker_beats_at_its_start_and_periodically(settings: Settings) -> None:
         timer = Timer()
 
     step(Worker()).start(Worker())
+    assert counted.beats == 0, "its broker may refuse it before it is ever ready"
+    signals.worker_ready.send(sender=None)
     assert counted.beats == 1
     assert counted.calls == [(scheduler_module.BEAT_SECONDS, counted.beat)]
 

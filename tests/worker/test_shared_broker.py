@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ from refund_worker.worker.celery_app.redis_transport import NOT_OURS_MAX
 pytestmark = pytest.mark.slow
 
 STAGING, PRODUCTION = "staging:", "production:"
-
-
-@pytest.fixture(params=[ValkeyServer, RedisServer], ids=["valkey", "redis"])
-def shared(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    with request.param() as server, client_of(server.url) as client:
-        yield client
 
 
 def client_of(url: str) -> redis.Redis:
@@ -75,28 +69,37 @@ def work_and_refuse(deployment: Deployment) -> None:
     deployment.settle([*deployment.ask(publish=True), *deployment.ask(publish=True, bulk=True)])
 
 
-def test_deployments_with_prefixes_and_a_host_share_one_redis(shared: redis.Redis, tmp_path: Path) -> None:
-    shared.rpush("bulk", host_task("bulk", "waiting"))
-    begin_host_task(shared, "bulk")
-    host = {key: shared.dump(key) for key in shared.scan_iter()}
-    deployments = []
-    for prefix in (STAGING, PRODUCTION):
-        (tmp_path / prefix).mkdir()
-        clocks = {"BROKER_PREFIX": prefix, "STRIPE_RATE_PER_SECOND": "50", "SWEEP_SECONDS": "3600"}
-        deployments.append(Deployment(tmp_path / prefix, clocks, broker_url=url_of(shared)))
-    with deployments[0] as staging, deployments[1] as production:
-        for deployment in (staging, production):
+def deployment_with(prefix: str, shared: redis.Redis, folder: Path) -> Deployment:
+    folder.mkdir()
+    clocks = {"BROKER_PREFIX": prefix, "STRIPE_RATE_PER_SECOND": "50", "SWEEP_SECONDS": "3600"}
+    return Deployment(folder, clocks, broker_url=url_of(shared))
+
+
+@pytest.mark.parametrize(
+    ("server", "prefixes"),
+    [(ValkeyServer, (STAGING, PRODUCTION)), (RedisServer, (STAGING,))],
+    ids=["two deployments on Valkey", "one on Redis"],
+)
+def test_deployments_with_prefixes_and_a_host_share_one_redis(
+    server: type[ValkeyServer], prefixes: tuple[str, ...], tmp_path: Path
+) -> None:
+    with ExitStack() as opened:
+        shared = opened.enter_context(client_of(opened.enter_context(server()).url))
+        shared.rpush("bulk", host_task("bulk", "waiting"))
+        begin_host_task(shared, "bulk")
+        host = {key: shared.dump(key) for key in shared.scan_iter()}
+        deployments = [opened.enter_context(deployment_with(prefix, shared, tmp_path / prefix)) for prefix in prefixes]
+        for deployment in deployments:
             deployment.start("worker")
-        for deployment in (staging, production):
+        for deployment in deployments:
             work_and_refuse(deployment)
-        assert all("client 'shop'" in each.log("worker") for each in (staging, production))
-        assert all(each.log("worker").count("is refused") == 1 for each in (staging, production))
-        prefixes = (STAGING.encode(), PRODUCTION.encode())
+        for deployment in deployments:
+            assert deployment.log("worker").count("is refused: unknown_customer (client 'shop'") == 1
+            assert "alarm" not in deployment.log("worker")
         # Exactly the host's keys are left, unchanged, although its begun task is older than our visibility timeout.
-        others = {key: shared.dump(key) for key in shared.scan_iter() if not key.startswith(prefixes)}
-        assert others == host
+        ours = tuple(prefix.encode() for prefix in prefixes)
+        assert {key: shared.dump(key) for key in shared.scan_iter() if not key.startswith(ours)} == host
         assert [key for key in shared.scan_iter() if key.startswith(b"staging:_kombu")]
-        assert "alarm" not in staging.log("worker") + production.log("worker")
 
 
 def test_without_a_prefix_a_hosts_tasks_are_kept_and_not_begun_again(redis_url: str, tmp_path: Path) -> None:

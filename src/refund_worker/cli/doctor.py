@@ -56,8 +56,9 @@ def add_to(app: typer.Typer) -> None:
     def doctor(output: OutputOption = Output.TABLE) -> None:
         """Check the set-up and give advice.
 
-        It checks settings, database, broker and processor. It changes nothing, and sends credentials only to your own
-        database and broker. Exit 1 if a check failed.
+        It checks settings, database, broker and processor. At the broker it does what a worker does, with a queue of
+        its own that it deletes; it changes nothing else. It sends credentials only to your own database and broker.
+        Exit 1 if a check failed.
         """
         findings = list(examine())
         if output is Output.JSON:
@@ -162,23 +163,15 @@ def _broker(settings: Settings) -> Finding:
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
     try:
-        why = _why_no_broker(settings, scheme, url)
+        from refund_worker.worker.broker_check import trouble_with_broker
+
+        trouble = trouble_with_broker(settings, CONNECT_SECONDS)
     except MissingExtra as error:
         return Finding("broker", Verdict.WARN, f"{place}, not tried", error.message)
-    if why:
-        return Finding("broker", Verdict.FAIL, f"{place}: {why}", "start the broker; requests are accepted meanwhile")
-    return Finding("broker", Verdict.OK, place)
-
-
-def _why_no_broker(settings: Settings, scheme: str, url: str) -> str | None:
-    """Return why the broker does not answer, or None if it does. Raises `MissingExtra`."""
-    if scheme == "amqp":
-        return _connects(url)
-    from refund_worker.worker.broker_check import why_no_amqps, why_no_redis
-
-    if scheme == "amqps":
-        return why_no_amqps(settings, CONNECT_SECONDS)
-    return why_no_redis(url, CONNECT_SECONDS)
+    if trouble is None:
+        return Finding("broker", Verdict.OK, f"{place}: it lets a worker work")
+    verdict = Verdict.FAIL if trouble.fails else Verdict.WARN
+    return Finding("broker", verdict, f"{place}: {trouble.found}", trouble.do)
 
 
 def _runtime_folder(settings: Settings) -> Finding:

@@ -34,7 +34,7 @@ TURNS = "refund-worker:turn:"
 
 # KEYS[1]: the time of the next slot, in microseconds of the server's clock. ARGV: interval and how far ahead, likewise.
 # Returns the wait until our slot; below zero means: no slot is ours, ask again after that time.
-_TAKE_SLOT = """
+TAKE_SLOT = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local interval, ahead = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -128,7 +128,7 @@ class SharedLimiter:
         if self._redis is None:
             url = for_redis_py(self.url)
             self._redis = Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
-        take_turn = self._redis.register_script(_TAKE_SLOT)
+        take_turn = self._redis.register_script(TAKE_SLOT)
         return int(await take_turn(keys=[self._key + processor], args=[self._interval_us, self._ahead_us]))
 
     async def _forget(self) -> None:

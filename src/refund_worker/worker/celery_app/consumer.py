@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.exceptions import WorkerShutdown
 from celery.worker import consumer, state
 
 from refund_worker.alarms import Alarm, raise_alarm
@@ -50,6 +51,20 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **named: Any) -> None:
         bound_compression()
         super().__init__(*args, **named)
+
+    def start(self) -> None:
+        """Work until the worker stops. If the broker refuses a step, stop the worker with an alarm that says why."""
+        try:
+            super().start()
+        except self.channel_errors as error:
+            raise_alarm(
+                log,
+                Alarm.BROKER_REFUSES,
+                "the broker refuses what a worker needs (%s: %s): `refund-worker doctor` says what to do",
+                type(error).__name__,
+                " ".join(str(error).split()),
+            )
+            raise WorkerShutdown(1) from None
 
     def create_task_handler(self, *args: Any, **named: Any) -> Callable[[Any], Any]:
         """Return a handler that cleans each message first and drops what is not ours, without its text in the log."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
 
@@ -22,7 +22,6 @@ def add_heartbeat(app: Celery, heartbeat: Heartbeat) -> None:
             self._entry: Any = None
 
         def start(self, worker: Any) -> None:
-            heartbeat.beat()
             self._entry = worker.timer.call_repeatedly(BEAT_SECONDS, heartbeat.beat, priority=10)
 
         def stop(self, _worker: Any) -> None:
@@ -30,4 +29,9 @@ def add_heartbeat(app: Celery, heartbeat: Heartbeat) -> None:
                 self._entry.cancel()
                 self._entry = None
 
+    def beat_when_ready(**_named: Any) -> None:
+        heartbeat.beat()
+
+    # Not before: a worker that its broker refuses never gets ready, and must not look alive between its restarts.
+    signals.worker_ready.connect(beat_when_ready, weak=False)
     app.steps["worker"].add(Beat)

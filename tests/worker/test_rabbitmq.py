@@ -1,0 +1,83 @@
+"""A real RabbitMQ whose vhost has another application's queue `bulk`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import amqp
+import pytest
+from celery import Celery
+from kombu import Queue
+from tests.support.brokers import RabbitServer
+from tests.support.deployment import Deployment, wait_until
+
+from refund_worker.cli import doctor
+from refund_worker.settings import PREFIX, load_settings
+
+pytestmark = pytest.mark.slow
+
+PREFIX_HERE = "staging."
+
+
+@pytest.fixture(scope="module")
+def rabbit() -> Iterator[RabbitServer]:
+    with RabbitServer() as server:
+        connection = server.connection()
+        channel = connection.channel()
+        channel.queue_declare("bulk", durable=True, auto_delete=False)
+        channel.basic_publish(amqp.Message("theirs"), routing_key="bulk")
+        connection.close()
+        yield server
+
+
+def finding(rabbit: RabbitServer, **more: str) -> doctor.Finding:
+    chosen = {PREFIX + name: value for name, value in ({"BROKER_URL": rabbit.url} | more).items()}
+    return doctor._broker(load_settings(chosen))
+
+
+def request(deployment: Deployment, queue: str) -> None:
+    """Send a refund request over Celery, as docs/api.md says."""
+    fields = {"kind": "withdrawal", "to": "source", "customer_id": "nobody", "credits": 1, "reason": "asked"}
+    with Celery(broker=deployment.settings.broker_url.get_secret_value(), set_as_current=False) as app:
+        kwargs = fields | {"idempotency_key": "1", "client": "shop"}
+        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs)
+
+
+def test_prefix_keeps_apart_from_a_queue_of_the_same_name(rabbit: RabbitServer, tmp_path: Path) -> None:
+    assert finding(rabbit, BROKER_PREFIX=PREFIX_HERE).verdict == "ok"
+    with Deployment(tmp_path, {"BROKER_PREFIX": PREFIX_HERE}, broker_url=rabbit.url) as deployment:
+        deployment.start("worker")
+        deployment.celery()
+        deployment.settle([*deployment.ask(publish=True), *deployment.ask(publish=True, bulk=True)])
+        request(deployment, PREFIX_HERE + "refunds")
+        wait_until(lambda: "a request from the broker is refused" in deployment.log("worker"))
+        # Another test makes `refunds`, before it is refused. Celery makes no names of its own.
+        assert rabbit.names("queues") - {"refunds"} == {"bulk", "staging.refunds", "staging.bulk"}
+        made = {name for name in rabbit.names("exchanges") if not name.startswith("amq.")}
+        assert made - {"refunds"} == {"staging.refunds"}
+        assert "alarm" not in deployment.log("worker")
+    with rabbit.connection() as connection:
+        assert connection.channel().queue_declare("bulk", passive=True).message_count == 1, "theirs"
+
+
+def test_queue_with_other_properties_is_named_by_doctor_and_worker(rabbit: RabbitServer, tmp_path: Path) -> None:
+    found = finding(rabbit)
+    assert found.verdict == "fail"
+    assert "PRECONDITION_FAILED" in found.found
+    assert "queue 'bulk'" in found.found
+    assert "BROKER_PREFIX" in found.do
+    with Deployment(tmp_path, broker_url=rabbit.url) as deployment:
+        deployment.start("worker")
+        wait_until(lambda: "the worker ended unexpectedly" in deployment.log("worker"))
+        log = deployment.log("worker")
+        assert "the broker refuses what a worker needs (PreconditionFailed" in log
+        assert "queue 'bulk'" in log
+        assert "Traceback" not in log
+        assert not deployment.is_alive("worker"), "it never was ready"
+
+
+def test_user_without_rights_is_a_fault(rabbit: RabbitServer) -> None:
+    found = finding(rabbit, BROKER_URL=rabbit.url.replace("guest:guest", "guest:wrong"))
+    assert (found.verdict, "ACCESS_REFUSED" in found.found) == ("fail", True)
+    assert "wrong" not in found.found
