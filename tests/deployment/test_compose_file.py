@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.deployment.names import runs
 from tests.support.pages import ROOT
 
 from refund_worker.cli.app import run_command
@@ -214,3 +215,9 @@ def test_volumes_and_configs_are_exactly_the_used_ones() -> None:
     assert volumes == set(COMPOSE["volumes"])
     assert configs == set(COMPOSE["configs"])
     assert networks == set(COMPOSE["networks"])
+
+
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING))
+def test_our_services_run_commands_that_exist(name: str) -> None:
+    runs(["refund-worker", *SERVICES[name]["command"]])
+    runs(SERVICES[name]["healthcheck"]["test"][1:])

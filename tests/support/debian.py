@@ -18,6 +18,7 @@ PACKAGES = {
     "rabbitmq-server": "rabbitmq-server",
     "debootstrap": "debootstrap",
     "systemd-analyze": "systemd",
+    "caddy": "caddy",
 }
 FOLDERS = ("/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin")
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 CREDITS = "credits"
 ISSUED = "house:issued"  # credits sold
-USED = "house:used"  # credits spent on chats
+USED = "house:used"  # credits spent
 CORRECTIONS = "house:corrections"
 CLEARING = "house:clearing"  # off the balance, money not yet confirmed: zero if nothing is in flight
 REDEEMED = "house:redeemed"  # credits whose money went back

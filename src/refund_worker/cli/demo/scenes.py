@@ -44,7 +44,7 @@ FAULTS: dict[str, Any] = {
 
 def credits_to_balance(demo: Demo) -> None:
     """Refund part of a spend to the balance, and reverse a second refund that was a mistake."""
-    demo.title("1 · Refund credits: a performer's camera failed in a private chat")
+    demo.title("1 · Refund credits: a private chat broke off")
     demo.pay_in("mia", ("ch_mia", 5000, 500))
     demo.spend("mia", "chat-1001", 120, "Private chat, 12 minutes")
     demo.narrate("mia bought 500 credits and spent 120 on a private chat; 60 of these are returned to the balance")
