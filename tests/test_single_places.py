@@ -153,6 +153,7 @@ MAY_NAME_STRIPE = {
     "setting_values.py": "its settings",
     "dangers.py": "its settings",
     "domain/money.py": "amounts in the books are in its minor units",
+    "engine/views/runbook_conditions.py": "its settings",
     "web/api/payments.py": "the example in the description of the API",
     "cli/admin.py": "examples of commands",
     "cli/doctor.py": "its settings",

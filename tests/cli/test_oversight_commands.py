@@ -107,3 +107,12 @@ def test_failures_are_grouped_with_their_money(shop: Cli) -> None:
     assert (group["failure_code"], group["refunds"], group["needs_attention"], group["failed"]) == ("disputed", 2, 2, 0)
     assert group["amounts"] == [{"currency": "GBP", "amount_minor": 6}]
     assert "0.06 GBP" in shop("failures", "list").out
+
+
+def test_show_explains_the_failure_with_the_facts_of_this_refund(stuck: Cli) -> None:
+    refund_id = stuck("refunds", "list", "-o", "json").json["data"][0]["id"]
+    shown = stuck("refunds", "show", refund_id).out
+    assert "The bank declined the refund." in shown
+    assert "off the balance, and not settled yet" in shown
+    assert "refund-worker explain declined" in shown
+    assert "refund-worker explain CODE" in stuck("failures", "list").err

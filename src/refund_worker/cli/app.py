@@ -16,7 +16,20 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.cli import admin, audit, customers, failures, files, health, keys, notifications, refunds, run, users
+from refund_worker.cli import (
+    admin,
+    audit,
+    customers,
+    explain,
+    failures,
+    files,
+    health,
+    keys,
+    notifications,
+    refunds,
+    run,
+    users,
+)
 from refund_worker.cli.options import EXIT_USAGE, Invocation, print_help_alone
 from refund_worker.cli.output import Output, plain, print_error, print_line
 from refund_worker.errors import InvalidRequest, RefundWorkerError
@@ -35,7 +48,7 @@ app = typer.Typer(
     "3 request refused or some rows rejected (the rest is stored), 4 not found, 5 conflict or differences found. "
     "Settings: refund-worker config show. Example: refund-worker demo",
 )
-for part in (run, health, files, refunds, customers, failures, admin, notifications, audit, keys, users):
+for part in (run, health, files, refunds, customers, failures, explain, admin, notifications, audit, keys, users):
     part.add_to(app)
 
 

@@ -8,6 +8,7 @@ import typer
 
 from refund_worker.api_schema import Refund
 from refund_worker.cli import dead_letters, runtime
+from refund_worker.cli.explain import without_marks
 from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, checked_reason, command, group
 from refund_worker.cli.output import (
     Column,
@@ -46,6 +47,8 @@ def _add_list(app: typer.Typer) -> None:
             print_json({"data": found, "has_more": False})
         else:
             print_table(FAILURE_COLUMNS, (_failure_row(group) for group in found), empty="no failures")
+            if found:
+                print_line("more about a code: refund-worker explain CODE")
 
 
 FAILURE_COLUMNS = (
@@ -69,7 +72,7 @@ def _failure_row(group: Json) -> tuple[object, ...]:
         monies((line["currency"], line["amount_minor"]) for line in group["amounts"]),
         moment(group["first_seen"]),
         moment(group["last_seen"]),
-        explain(group["failure_code"], ended=not group["needs_attention"]).advice,
+        without_marks(explain(group["failure_code"], ended=not group["needs_attention"]).advice),
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund
+from refund_worker.cli.explain import without_marks
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
 from refund_worker.engine.views.money_format import monies
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
+    from refund_worker.engine.views.refund_facts import RefundExplanation
 
 LIST_COLUMNS = (
     Column("id", whole=True),
@@ -36,10 +38,17 @@ EVENT_COLUMNS = (Column("when (UTC)"), Column("what"), Column("to"), Column("who
 
 def read_refund(context: Context, refund_id: str) -> Refund:
     """Return the refund as its HTTP object. Raises `NotFound` if the id is unknown."""
+    return read_with_explanation(context, refund_id)[0]
+
+
+def read_with_explanation(context: Context, refund_id: str) -> tuple[Refund, RefundExplanation | None]:
+    """Return the refund as its HTTP object, and the explanation of its failure. Raises `NotFound`."""
     from refund_worker.engine.views.api_objects import find_refund, refund_view
+    from refund_worker.engine.views.refund_facts import explain_refund
 
     with context.database.read() as connection:
-        return refund_view(find_refund(connection, refund_id))
+        refund = find_refund(connection, refund_id)
+    return refund_view(refund), explain_refund(refund)
 
 
 def print_refunds(refunds: Iterable[Refund]) -> None:
@@ -74,8 +83,8 @@ def _sum(amounts: Iterable[Amount], which: Literal["requested_minor", "succeeded
     return monies((line["currency"], line[which]) for line in amounts)
 
 
-def show_refund(refund: Refund, output: Output) -> None:
-    """Print one refund, given as its HTTP object: as JSON or for people."""
+def show_refund(refund: Refund, output: Output, why: RefundExplanation | None = None) -> None:
+    """Print one refund, given as its HTTP object: as JSON, or for people with the explanation of its failure."""
     if output is Output.JSON:
         print_json(refund)
         return
@@ -84,6 +93,7 @@ def show_refund(refund: Refund, output: Output) -> None:
             ("refund", refund["id"]),
             ("status", refund["status"]),
             ("failure", " - ".join(filter(None, (refund["failure_code"], refund["failure_message"])))),
+            *_explained(why),
             ("kind", f"{refund['kind']} to {refund['to']}"),
             ("customer", refund["customer_id"]),
             ("transaction", refund["transaction_id"]),
@@ -103,6 +113,15 @@ def show_refund(refund: Refund, output: Output) -> None:
     if refund["legs"]:
         print()
         print_table(LEG_COLUMNS, (_leg_row(leg) for leg in refund["legs"]))
+
+
+def _explained(why: RefundExplanation | None) -> Iterable[tuple[str, str]]:
+    if why is None:
+        return
+    yield "meaning", f"{why.title}. {without_marks(why.cause)}"
+    yield "facts", " ".join(why.facts)
+    yield "what to do", without_marks(why.advice)
+    yield "more", f"refund-worker explain {why.entry}"
 
 
 def _leg_row(leg: Leg) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ from refund_worker.cli.options import (
     trimmed_key,
 )
 from refund_worker.cli.output import Output, print_json, print_line
-from refund_worker.cli.refund_output import print_events, print_refunds, read_refund, show_refund
+from refund_worker.cli.refund_output import print_events, print_refunds, read_with_explanation, show_refund
 from refund_worker.domain.refund import FINAL, RefundStatus
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _add_show_and_events(app: typer.Typer) -> None:
     def show(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
         """Show one refund with its legs."""
         with runtime.context() as context:
-            show_refund(read_refund(context, refund_id), output)
+            refund, why = read_with_explanation(context, refund_id)
+        show_refund(refund, output, why)
 
     @command(app, "events", "refunds events rf_0199…")
     def events(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
@@ -193,11 +194,11 @@ def _add_wait(app: typer.Typer) -> None:
         """
         end = time.monotonic() + timeout
         with runtime.context() as context:
-            refund = read_refund(context, refund_id)
+            refund, why = read_with_explanation(context, refund_id)
             while not _is_over(refund) and time.monotonic() < end:
                 time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-                refund = read_refund(context, refund_id)
-        show_refund(refund, output)
+                refund, why = read_with_explanation(context, refund_id)
+        show_refund(refund, output, why)
         if not _is_over(refund):
             print_line(f"still {refund['status']} after {timeout:g} s")
             raise typer.Exit(EXIT_TIMEOUT)

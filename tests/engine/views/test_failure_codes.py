@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.domain.builders import an_object, answer, begun
 from tests.processors.published_codes import GROUPS
+from tests.support.pages import ROOT
 
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.processor_replies import (
@@ -21,10 +25,12 @@ from refund_worker.domain.processor_replies import (
     Reply,
     UnknownRefusal,
 )
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.refund import RefundStatus, RefusalKind
 from refund_worker.domain.state_machine import Action, available_actions
-from refund_worker.engine.views.failure_codes import FAILURE_CODES, explain
-from refund_worker.processors.stripe.errors import BLOCKED, ENDS, PERSON, Meaning
+from refund_worker.engine.views.failure_codes import FAILURE_CODES, OTHER_CODE, code_with_entry, explain
+from refund_worker.engine.views.sending_codes import SENDING_CODES
+from refund_worker.processors import registry
+from refund_worker.processors.stripe.errors import BLOCKED, ENDS, OURS, PERSON, STRIPE_TYPES, Meaning
 
 # Source: docs.stripe.com/api/refunds, the reasons why a refund object fails.
 FAILURE_REASONS = (
@@ -92,3 +98,69 @@ def test_a_code_without_an_entry_is_not_said_to_be_worth_a_retry() -> None:
     why = explain("a_code_of_next_year")
     assert not ACTS.search(why.advice)
     assert not why.retry_helps
+
+
+# The replies whose first argument becomes a failure code; that of `Denied` says why sending stopped.
+REPLIES = ("Refused", "Blocked", "Misconfigured", "Denied")
+SOURCES = ("processors", "domain", "engine")
+
+
+def codes_written_in(path: Path) -> Iterator[str]:
+    """Yield every code that the file itself gives to a reply, a failure or a stop, as a text or a constant."""
+    tree = ast.parse(path.read_text("utf-8"))
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given = [k.value for k in node.keywords if k.arg in ("failure_code", "attention_code", "code")]
+        if ast.unparse(node.func) in REPLIES:
+            given += node.args[:1]
+        for value in given:
+            code = constants.get(ast.unparse(value)) if isinstance(value, ast.Name) else getattr(value, "value", None)
+            if isinstance(code, str):
+                yield code
+
+
+def test_every_code_that_the_program_writes_has_an_entry() -> None:
+    """A code that a later version adds anywhere needs an entry before it can confuse a person."""
+    source = ROOT / "src" / "refund_worker"
+    files = [path for part in SOURCES for path in (source / part).rglob("*.py") if "sandbox" not in path.parts]
+    written = {code for path in files for code in codes_written_in(path)}
+    assert {"bad_payment_id", "manual_processor", "outcome_unknown", "paused_by_hand", "unknown_status"} <= written
+    assert {code for code in written if code_with_entry(code) != code} == set()
+
+
+def test_every_code_of_a_list_has_an_entry() -> None:
+    table = [entry.capabilities for entry in registry.entries()]
+    listed = {
+        *ENDS,
+        *BLOCKED,
+        *PERSON,
+        *FAILURE_REASONS,
+        *(code for capabilities in table for code in capabilities.disputed_codes | capabilities.unfunded_codes),
+        *(str(kind) for kind in RefusalKind),
+        *GROUPS[Meaning.ENDS],
+        *GROUPS[Meaning.BLOCKED],
+        *GROUPS[Meaning.PERSON],
+    }
+    assert {code for code in listed if code not in FAILURE_CODES} == set()
+
+
+def test_every_code_that_stops_sending_has_an_entry() -> None:
+    kinds = STRIPE_TYPES - {"api_error", "card_error", "idempotency_error", "rate_limit_error"}
+    stops = {"http_401", "http_403", "restored_backup", *OURS, *GROUPS[Meaning.OURS], *kinds}
+    assert {code for code in stops if code_with_entry(code) == OTHER_CODE} == set()
+    assert set(FAILURE_CODES) & set(SENDING_CODES) == set()
+
+
+def test_no_general_text_claims_a_fact_of_one_refund() -> None:
+    """Whether other payments were tried, and where the credits are, differs from refund to refund."""
+    for code, why in FAILURE_CODES.items():
+        for text in (why.cause, why.advice, why.at_end or ""):
+            assert not re.search("other payments? of the customer were tried|credits (of|are) .* back on", text), code

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.alarms import Alarm, raise_alarm, runbook_link
 from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.notifications.outbox import announce_changes
+from refund_worker.engine.views.runbook import event_entry
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 from refund_worker.store.database import after_commit
 
@@ -80,6 +81,7 @@ def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float
                 pause.code,
                 pause.message,
                 code=pause.code,
+                runbook=runbook_link(event_entry("processor_paused", None, pause.code)),
             )
             detail = {"processor": pause.processor, "code": pause.code}
             event = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm
+from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import RecordedReply, Send
@@ -20,6 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
+from refund_worker.engine.views.runbook import event_entry
 from refund_worker.store import attempts, refunds
 
 log = logging.getLogger(__name__)
@@ -183,4 +184,5 @@ def _log_alarms(decisions: Iterable[Decision]) -> None:
                     refund_id=decision.after.refund_id,
                     leg_id=event.leg_id,
                     code=event.reason,
+                    runbook=runbook_link(event_entry(event.kind, event.from_status, event.reason)),
                 )

@@ -1,82 +1,94 @@
-"""The meaning of each failure code and the advice for it: one table for the console and its glossary."""
+"""The meaning of each failure code and the advice for it: one table for the console, the command line and the runbook.
+
+These texts hold for every refund with the code. `refund_facts.py` adds what is true of one refund alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """`title` in a few words, `cause` and `advice` in a sentence or two; `retry_helps` once the cause is gone.
-
-    `advice` is for a refund that needs a person, who can retry or resolve it. `at_end` is for a refund that has ended,
-    which cannot be retried or resolved; without it, `advice` fits both.
-    """
-
-    title: str
-    cause: str
-    advice: str
-    retry_helps: bool = False
-    at_end: str | None = None
-
+from refund_worker.engine.views.explanations import ENDS, KEEPS_ASKING, TRIES_AGAIN, WAITS, WAITS_UNSENT, Explanation
+from refund_worker.engine.views.sending_codes import SENDING_CODES
 
 _PAY_OUT_AGAIN = (
-    "The refund has ended, and the credits of what was not paid are back on the balance. Once the cause is gone, pay "
-    "them out with a new withdrawal (in the console: Add credits with a negative amount, then Return money)."
+    "The refund has ended. Once the cause is gone, pay the credits that are back on the balance out with a new "
+    "withdrawal (in the console: Add credits with a negative amount, then Return money)."
 )
-_OTHERS_TRIED = "Other payments of the customer were tried. "
-_CREDITS_ARE_BACK = (
-    "The credits of what was not paid are back on the balance. To pay the customer in another way, take these credits "
-    "off with a correction first."
+_PAY_ANOTHER_WAY = (
+    "Nothing has to be done. To pay the customer in another way, take the credits that are back on the balance off by "
+    "a correction first."
 )
 
 _EMPTY = Explanation(
     "The balance at the processor is empty",
-    "The processor pays refunds out of the money it holds for us, and there was not enough. No refund was made.",
-    "Top up the balance at the processor, then retry all of them at once. Each is looked up there before it is sent.",
+    "The processor pays refunds out of the money it holds for us, and there was not enough. No money went out.",
+    "Top up the balance at the processor, then retry all refunds with this code at once. Each is looked up there "
+    "before it is sent.",
     retry_helps=True,
     at_end=_PAY_OUT_AGAIN,
+    course=TRIES_AGAIN,
+    worry="If the balance cannot be topped up within two days: then only a person's retry sends it.",
 )
 _DISPUTED = Explanation(
     "The customer has disputed the payment",
     "The customer asked their bank for the money. While that is open, the processor refunds nothing over this payment.",
-    "Answer the dispute at the processor. If it is lost the money has gone back: resolve the refund as paid manually, "
-    "with the dispute as reference. If it is won, retry; if that does not help, give the credits back.",
-    at_end="The credits are back on the balance, and the dispute decides who keeps the money. Answer it at the "
-    "processor; if it is lost, take the credits off by a correction.",
+    "Answer the dispute at the processor. If it is lost, the money has gone back: resolve the refund as paid "
+    "manually, with the dispute as reference. If it is won, retry; if that does not help, give the credits back.",
+    at_end="Answer the dispute at the processor. If it is lost, the customer has the money: take the credits that are "
+    "back on the balance off by a correction.",
+    course=TRIES_AGAIN,
 )
+# The same, of a refund object that has failed: nothing is tried again.
+_DISPUTED_OBJECT = replace(_DISPUTED, course=WAITS)
 _CARD_GONE = Explanation(
     "The card is expired or closed",
     "The card has expired or was closed, and its bank has no other way to the customer.",
-    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
-    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
+    _PAY_ANOTHER_WAY,
+    course=ENDS,
 )
-_DECLINED = Explanation(
-    "The bank declined the refund",
-    "The customer's bank sent the money back to the processor.",
-    "Ask the customer for another way to pay them, or leave the credits on their balance.",
-    at_end=_CREDITS_ARE_BACK,
+_CARD_LOST = replace(
+    _CARD_GONE,
+    title="The card was reported lost or stolen",
+    cause="The card was reported lost or stolen, and its bank has no other way to the customer.",
+)
+_DECLINED = replace(
+    _CARD_GONE,
+    title="The bank declined the refund",
+    cause="The customer's bank does not accept the money.",
+)
+_REFUSED_FOR_GOOD = replace(
+    _CARD_GONE,
+    title="The payment cannot be refunded any more",
+    cause="The processor says so about this payment. No refund was made.",
+)
+_BANK_GONE = replace(
+    _CARD_GONE,
+    title="The bank account is closed or unknown",
+    cause="The bank account behind the payment is closed or cannot be found.",
+)
+_NO_REASON = Explanation(
+    "The processor does not say why",
+    "The refund failed at the processor or at the customer's bank, without a reason.",
+    "Ask the processor's support with the refund's id there. " + _PAY_ANOTHER_WAY.partition(". ")[2],
+    course=ENDS,
+)
+_CANCELED = Explanation(
+    "The refund was canceled at the processor",
+    "It was canceled in the processor's dashboard, or by the processor.",
+    "Ask who did it and why. Request the refund again if it was a mistake.",
+    course=ENDS,
 )
 _UNKNOWN_THERE = Explanation(
     "The processor does not know the payment",
     "The payment's id is not known to the account and the mode that we work with.",
-    "Check that the API key belongs to the right account and mode, and the payment's id; then retry.",
+    "Check that the API key belongs to the right account and mode, and compare the payment's id with the processor's "
+    "dashboard. Correct what is wrong, then retry.",
     retry_helps=True,
     at_end=_PAY_OUT_AGAIN,
-)
-_REFUSED_FOR_GOOD = Explanation(
-    "The payment cannot be refunded any more",
-    "The processor says so about this payment. No refund was made.",
-    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
-    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
-)
-_BANK_GONE = Explanation(
-    "The bank account is closed or unknown",
-    "The bank account behind the payment is closed or cannot be found.",
-    _OTHERS_TRIED + "Pay manually, or leave the credits on the customer's balance.",
-    at_end=_OTHERS_TRIED + _CREDITS_ARE_BACK,
+    worry="If several refunds get it: then the key is of another account or mode. `refund-worker doctor` shows the "
+    "mode.",
 )
 _WRONG_AMOUNT = Explanation(
     "The amount does not suit the payment",
@@ -120,164 +132,189 @@ _KEY_CONFLICT = Explanation(
     "recorded, and nothing is sent. If not, pay manually and resolve with the reference, or give the credits back.",
     at_end="Check the payment at the processor, and inform the developers.",
 )
-_NO_REASON = Explanation(
-    "The processor does not say why",
-    "The refund failed at the processor or at the customer's bank, without a reason.",
-    "Ask the processor's support with the refund's id there, or pay the customer in another way.",
-    at_end="Ask the processor's support with the refund's id there. " + _CREDITS_ARE_BACK,
+_NO_OBJECT_THERE = Explanation(
+    "The processor does not know its own refund",
+    "The stored id of the refund at the processor is not one that the processor has. It is not known how it ended.",
+    "Find the refund in the processor's dashboard, by the payment. If it paid, resolve as paid manually with its id "
+    "as reference. If there is no refund, inform the developers.",
+    at_end="Find the refund in the processor's dashboard, by the payment.",
+    course=KEEPS_ASKING,
+)
+_NO_USABLE_ID = Explanation(
+    "The payment's id is not valid at the processor",
+    "The payment was recorded under an id that cannot be looked up at the processor. Nothing was sent.",
+    "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments under "
+    "the ids that the processor gives them.",
+    at_end="It has ended. Record payments under the ids that the processor gives them.",
+    course=WAITS_UNSENT,
 )
 
-FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
-    {
-        "balance_insufficient": _EMPTY,
-        "insufficient_balance_for_refund": _EMPTY,
-        "insufficient_funds": _EMPTY,
-        "charge_disputed": _DISPUTED,
-        "refund_disputed_payment": _DISPUTED,
-        "expired_or_canceled_card": _CARD_GONE,
-        "lost_or_stolen_card": _CARD_GONE,
-        "expired_card": _CARD_GONE,
-        "declined": _DECLINED,
-        "card_declined": _DECLINED,
-        "account_closed": _BANK_GONE,
-        "no_account": _BANK_GONE,
-        "charge_not_refundable": _REFUSED_FOR_GOOD,
-        "charge_for_pending_refund_disputed": _DISPUTED,
-        "charge_already_refunded": Explanation(
-            "The payment is already refunded",
-            "The processor says that nothing is left of the payment, and none of its refunds was made by this program.",
-            "Check the payment in the processor's dashboard: it was refunded there. Resolve as paid manually "
-            "with that refund as reference, or give the credits back if it was for something else.",
-            at_end="Check the payment in the processor's dashboard: it was refunded there.",
-        ),
-        "unknown_refusal": Explanation(
-            "Refused with a code that we do not know",
-            "The processor refused with a code that this version does not know: it may be final or not. No refund was "
-            "made, no other payment was tried, and no credits went back.",
-            "Read its message and look its code up in its documentation. Retry once the cause is gone: the worker "
-            "looks the refund up first. Else resolve: pay manually, or give the credits back.",
-            retry_helps=True,
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "amount_too_large": _WRONG_AMOUNT,
-        "amount_too_small": _WRONG_AMOUNT,
-        "invalid_charge_amount": _WRONG_AMOUNT,
-        "payment_method_currency_mismatch": _WRONG_AMOUNT,
-        "charge_invalid_parameter": _WRONG_STATE,
-        "payment_intent_invalid_parameter": _WRONG_STATE,
-        "payment_intent_unexpected_state": _WRONG_STATE,
-        "application_fees_not_allowed": _CONNECTED,
-        "not_allowed_on_standard_account": _CONNECTED,
-        "transfers_not_allowed": _CONNECTED,
-        "email_invalid": _WRONG_TEXT,
-        "invalid_characters": _WRONG_TEXT,
-        "merchant_request": Explanation(
-            "The refund was canceled at the processor",
-            "It was canceled in the processor's dashboard.",
-            "Ask who did it and why. The customer has the credits back; request the refund again if it was a mistake.",
-        ),
-        "resource_missing": _UNKNOWN_THERE,
-        "not_found": _UNKNOWN_THERE,
-        "refunded_elsewhere": Explanation(
-            "This payment was also refunded elsewhere",
-            "The same payment was refunded in the processor's dashboard too, or by another program on the account. "
-            "Nothing more was sent; the refunds made there are listed.",
-            "Check each of them. If one is this refund's money, resolve as paid manually with its id as reference. "
-            "If the customer should get both, retry it on its own page: that accepts the listed refunds as seen and "
-            "sends.",
-            at_end="It has ended. Compare the refunds made there with the amount that the customer should get.",
-        ),
-        "amount_exceeds_unrefunded": Explanation(
-            "More than is left of the payment",
-            "Part of the payment was refunded outside this program, so less is left than we expected.",
-            "Check the payment at the processor, run refund-worker reconcile, and request a refund of what is left.",
-        ),
-        "processor_unreachable": Explanation(
-            "The processor does not answer",
-            "Many tries in a row got no answer. This does not count as a refusal; the worker keeps trying.",
-            "Check the processor's status page and our network. Retry when it is back, or simply wait.",
-            retry_helps=True,
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "payment_mismatch": Explanation(
-            "The payment differs from the one that was recorded",
-            "The processor has the payment with another amount, currency or mode. Nothing was sent over it.",
-            "Compare the two sides in the message. Retry reads the payment again; if it was recorded wrong, pay the "
-            "customer in another way and resolve.",
-            retry_helps=True,
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "outcome_unknown": Explanation(
-            "It is not known whether it was paid",
-            "A send got no answer, no refund was found at the processor, and its key is too old to be sent again.",
-            "Check the payment at the processor first. If no refund is there, retry: the worker looks it up again, and "
-            "sends it with a new key. If one is there, retry records it. If you have paid in another way, resolve as "
-            "paid manually with the reference.",
-            retry_helps=True,
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "refunded_twice": Explanation(
-            "The processor shows two refunds",
-            "More than one refund exists there for the same part of this refund, or one besides a manual payment.",
-            "Check both at the processor, and cancel or reclaim the surplus one. Inform the developers.",
-        ),
-        "answer_mismatch": Explanation(
-            "The answer does not match the request",
-            "The processor's refund has another amount, currency or payment than ours. It is not counted as paid.",
-            "Compare the two at the processor, and inform the developers. After the quiet window (6 hours by default), "
-            "retry looks the refund up again, and resolve records how it ended.",
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "processor_unknown": Explanation(
-            "This version cannot pay through this processor",
-            "This program cannot reach the processor of the payment. Nothing was sent.",
-            "Pay it back there or in another way, then resolve with the reference. A later version may support it.",
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "payment_id_unusable": Explanation(
-            "The payment's id is not valid at the processor",
-            "An earlier version recorded the payment under an id that cannot be looked up at the processor. Nothing "
-            "was sent.",
-            "Find the payment at the processor and pay it back there, then resolve with the reference. Record payments "
-            "under the ids that the processor gives them.",
-            at_end="It has ended. Record payments under the ids that the processor gives them.",
-        ),
-        "manual_processor": Explanation(
-            "To be paid back manually",
-            "The payment was cash or a bank transfer, which no program can send back.",
-            "Pay it back, then resolve with the reference of that payment.",
-            at_end=_PAY_OUT_AGAIN,
-        ),
-        "key_conflict": _KEY_CONFLICT,
-        "idempotency_key_conflict": _KEY_CONFLICT,
-        "unknown_status": Explanation(
-            "A status that we do not know",
-            "The processor reports a status of the refund that this version does not know.",
-            "Check the refund at the processor; a newer version of this program may know the status.",
-        ),
-        "internal_error": Explanation(
-            "Internal error in this program",
-            "A worker failed because of a fault in this program. Nothing is lost; the refund is processed again later.",
-            "Inform the developers, with the refund's id.",
-        ),
-        "unexpected_answer": Explanation(
-            "An answer that makes no sense",
-            "The processor's answer to a look-up cannot be right.",
-            "Wait for the next look-up, and inform the developers if the answer stays the same.",
-            retry_helps=True,
-        ),
-        "unknown": _NO_REASON,
-        "failed": _NO_REASON,
-        "canceled": _NO_REASON,
-        "bad_refund_id": _UNKNOWN_THERE,
-    }
+_UNKNOWN_REFUSAL = Explanation(
+    "Refused with a code that we do not know",
+    "The processor refused with a code that this version does not know: it may be final or not. No refund was made, "
+    "no other payment was tried because of it, and no credits went back.",
+    "Read its message and look its code up in its documentation. Retry once the cause is gone: the worker looks the "
+    "refund up first. Else resolve: pay manually, or give the credits back.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
 )
-
-_UNEXPLAINED = Explanation(
-    "The processor refused",
-    "The processor gave this code, which has no entry in the glossary yet; its own message is shown with it.",
+_ALREADY_REFUNDED = Explanation(
+    "The payment is already refunded",
+    "The processor says that nothing is left of the payment, and none of its refunds was made by this program.",
+    "Check the payment in the processor's dashboard: it was refunded there. If that was this refund's money, resolve "
+    "as paid manually with that refund's id as reference. If it was for something else, give the credits back.",
+    at_end="Check the payment in the processor's dashboard: it was refunded there.",
+)
+_ELSEWHERE = Explanation(
+    "This payment was also refunded elsewhere",
+    "The same payment was refunded in the processor's dashboard too, or by another program on the account. The "
+    "processor was asked for nothing more.",
+    "Check each of these refunds. If one is this refund's money, resolve as paid manually with its id as reference. "
+    "If the customer should get both, retry it on its own page: that accepts the listed refunds as seen and sends.",
+    at_end="It has ended. Compare the refunds made there with the amount that the customer should get.",
+    worry="If it comes often: then colleagues refund the same payments in the processor's dashboard.",
+)
+_MORE_THAN_LEFT = Explanation(
+    "More than is left of the payment",
+    "Part of the payment was refunded outside this program, so less is left than we expected.",
+    "Check the payment at the processor, run `refund-worker reconcile`, and request a refund of what is left.",
+    course=ENDS,
+)
+_UNREACHABLE = Explanation(
+    "The processor does not answer",
+    "Twelve tries in a row got no answer. This does not count as a refusal; the worker keeps trying.",
+    "Check the processor's status page and our network. Retry when it is back, or simply wait.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+    course=KEEPS_ASKING,
+    worry="If other refunds to the same processor succeed meanwhile: then the cause is this one.",
+)
+_PAYMENT_MISMATCH = Explanation(
+    "The payment differs from the one that was recorded",
+    "The processor has the payment with another amount, currency or mode. Nothing was sent over it.",
+    "Compare the two sides in the message. Retry reads the payment again; if it was recorded wrong, pay the customer "
+    "in another way and resolve.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+    worry="If many payments differ: then the backend records amounts in another unit, or the key is of another mode.",
+)
+_OUTCOME_UNKNOWN = Explanation(
+    "It is not known whether it was paid",
+    "A send got no answer, no refund was found at the processor, and its key is too old to be sent again.",
+    "Check the payment at the processor first. If no refund is there, retry: the worker looks it up again, and sends "
+    "it with a new key. If one is there, retry records it. If you have paid in another way, resolve as paid manually "
+    "with the reference.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+)
+_REFUNDED_TWICE = Explanation(
+    "The processor shows two refunds",
+    "More than one refund exists there for the same part of this refund, or one besides a manual payment.",
+    "Check both at the processor, and cancel or reclaim the surplus one. Then resolve. Inform the developers if "
+    "nobody paid manually.",
+    at_end="Check both at the processor, and cancel or reclaim the surplus one.",
+    worry="At once: the customer may have been paid twice.",
+)
+_ANSWER_MISMATCH = Explanation(
+    "The answer does not match the request",
+    "The processor's refund has another amount, currency or payment than ours. It is not counted as paid.",
+    "Compare the two at the processor, and inform the developers. After the quiet window (6 hours by default), retry "
+    "looks the refund up again, and resolve records how it ended.",
+    at_end=_PAY_OUT_AGAIN,
+    worry="At once: money may have gone out that our records do not have.",
+)
+_PROCESSOR_UNKNOWN = Explanation(
+    "This version cannot pay through this processor",
+    "This program cannot reach the processor of the payment. Nothing was sent.",
+    "Pay it back there or in another way, then resolve with the reference. A later version may support it.",
+    at_end=_PAY_OUT_AGAIN,
+    course=WAITS_UNSENT,
+)
+_MANUAL = Explanation(
+    "To be paid back manually",
+    "The payment was cash or a bank transfer, which no program can send back.",
+    "Pay it back, then resolve with the reference of that payment.",
+    at_end=_PAY_OUT_AGAIN,
+    course=WAITS_UNSENT,
+    worry="If it waits for longer than your customers may wait.",
+)
+_UNKNOWN_STATUS = Explanation(
+    "A status that we do not know",
+    "The processor reports a status of the refund that this version does not know.",
+    "Check the refund at the processor; a newer version of this program may know the status.",
+    course=KEEPS_ASKING,
+)
+_INTERNAL_ERROR = Explanation(
+    "Internal error in this program",
+    "A worker failed because of a fault in this program. Nothing is lost; the refund is processed again after an hour "
+    "(`RETRY_MAX_SECONDS`), and all other refunds continue.",
+    "Inform the developers, with the refund's id and its timeline: `refund-worker refunds events ID`.",
+    course=KEEPS_ASKING,
+    worry="If many refunds get it at once: then see the alarm `batch_failed`.",
+)
+_UNEXPECTED = Explanation(
+    "An answer that makes no sense",
+    "The processor's answer to a look-up cannot be right.",
+    "Wait for the next look-up, and inform the developers if the answer stays the same.",
+    retry_helps=True,
+    course=KEEPS_ASKING,
+)
+# For codes without an entry of their own.
+OTHER_CODE, OTHER_PARAMETER = "other_code", "other_parameter"
+_OTHER = Explanation(
+    "A code without an entry",
+    "The processor gave a code that this version has no entry for; its own message is shown with it.",
     "Look the code up in the processor's documentation, and inform the developers.",
 )
+
+_GROUPS: Mapping[Explanation, str] = {
+    _EMPTY: "balance_insufficient insufficient_balance_for_refund insufficient_funds",
+    _DISPUTED: "charge_disputed refund_disputed_payment",
+    _DISPUTED_OBJECT: "charge_for_pending_refund_disputed",
+    _CARD_GONE: "expired_card expired_or_canceled_card",
+    _CARD_LOST: "lost_or_stolen_card",
+    _DECLINED: "card_declined declined",
+    _BANK_GONE: "account_closed no_account",
+    _REFUSED_FOR_GOOD: "charge_not_refundable refused",
+    _ALREADY_REFUNDED: "charge_already_refunded already_refunded",
+    _MORE_THAN_LEFT: "amount_exceeds_unrefunded over_refund",
+    _UNKNOWN_REFUSAL: "unknown_refusal",
+    _WRONG_AMOUNT: "amount_too_large amount_too_small invalid_charge_amount payment_method_currency_mismatch",
+    _WRONG_STATE: "charge_invalid_parameter payment_intent_invalid_parameter payment_intent_unexpected_state",
+    _CONNECTED: "application_fees_not_allowed not_allowed_on_standard_account transfers_not_allowed",
+    _WRONG_TEXT: "email_invalid invalid_characters",
+    _WRONG_PARAMETER: "parameter_invalid_empty parameter_invalid_integer parameter_invalid_string_blank "
+    f"parameter_invalid_string_empty parameter_missing misconfigured {OTHER_PARAMETER}",
+    _KEY_CONFLICT: "idempotency_key_conflict key_conflict",
+    _UNKNOWN_THERE: "resource_missing not_found",
+    _NO_OBJECT_THERE: "bad_refund_id",
+    _NO_USABLE_ID: "payment_id_unusable bad_payment_id",
+    _CANCELED: "merchant_request canceled",
+    _NO_REASON: "unknown failed",
+    _ELSEWHERE: "refunded_elsewhere",
+    _REFUNDED_TWICE: "refunded_twice",
+    _UNREACHABLE: "processor_unreachable",
+    _OUTCOME_UNKNOWN: "outcome_unknown",
+    _PAYMENT_MISMATCH: "payment_mismatch",
+    _ANSWER_MISMATCH: "answer_mismatch",
+    _PROCESSOR_UNKNOWN: "processor_unknown",
+    _MANUAL: "manual_processor",
+    _UNKNOWN_STATUS: "unknown_status",
+    _INTERNAL_ERROR: "internal_error",
+    _UNEXPECTED: "unexpected_answer blocked",
+    _OTHER: OTHER_CODE,
+}
+FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
+    {code: explanation for explanation, codes in _GROUPS.items() for code in codes.split()}
+)
+
+
+def code_with_entry(code: str | None) -> str:
+    """Return the code itself, or the name of the entry for codes that have none of their own."""
+    name = code or "unknown"
+    if name in FAILURE_CODES or name in SENDING_CODES:
+        return name
+    return OTHER_PARAMETER if name.startswith("parameter") else OTHER_CODE
 
 
 def explain(code: str | None, *, ended: bool = False) -> Explanation:
@@ -285,9 +322,8 @@ def explain(code: str | None, *, ended: bool = False) -> Explanation:
 
     With `ended` the advice names no action that is possible only while a refund needs a person.
     """
-    found = FAILURE_CODES.get(code or "unknown")
-    if found is None:
-        found = _WRONG_PARAMETER if (code or "").startswith("parameter") else _UNEXPLAINED
+    name = code_with_entry(code)
+    found = FAILURE_CODES.get(name) or SENDING_CODES[name]
     if ended and found.at_end is not None:
         return replace(found, advice=found.at_end, retry_helps=False)
     return replace(found, retry_helps=False) if ended else found

@@ -9,8 +9,8 @@ from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.access.permissions import CONSOLE_ROLES
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
-from refund_worker.engine.views.failure_codes import FAILURE_CODES
 from refund_worker.engine.views.failure_groups import failures
+from refund_worker.engine.views.runbook import sections
 from refund_worker.store.reporting import console_queries, metrics
 from refund_worker.web.console.pages import ThePage
 
@@ -53,5 +53,5 @@ def settings(page: ThePage) -> HTMLResponse:
 
 @router.get("/help")
 def help(page: ThePage) -> HTMLResponse:
-    """Show the staff's two procedures, the roles, and the meaning of every failure code."""
-    return page.render("help.html", codes=sorted(FAILURE_CODES.items()), roles=CONSOLE_ROLES.items())
+    """Show the staff's two procedures, the roles, and the runbook: every alarm and failure code."""
+    return page.render("help.html", chapters=sections(), roles=CONSOLE_ROLES.items())

@@ -15,11 +15,13 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from refund_worker.alarms import anchor_of
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.runbook import code_anchor
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
@@ -35,6 +37,7 @@ from refund_worker.web.console.labels import (
     message_label,
 )
 from refund_worker.web.console.permissions import REFRESH, is_secure, may
+from refund_worker.web.console.runbook_links import alarm_anchor, prose
 from refund_worker.web.console.timeline import in_money
 from refund_worker.web.cookies import cookie_of
 from refund_worker.web.dependencies import AppState
@@ -157,6 +160,7 @@ _environment.filters.update(
     error_message=error_message,
     sentence=sentence,
     in_money=in_money,
+    prose=prose,
     money=lambda a: money(a[0], a[1]),
 )
 _environment.globals.update(
@@ -166,6 +170,9 @@ _environment.globals.update(
     plot_height=svg.HEIGHT,
     money=money,
     explain=explain,
+    code_anchor=code_anchor,
+    alarm_anchor=alarm_anchor,
+    anchor_of=anchor_of,
     version=VERSION,
     menu=MENU,
     status_labels=STATUS_LABELS,

@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from sqlalchemy import Connection
 
 from refund_worker.domain.refund import (
-    FAILED_TO_PAY_ALL,
     FINAL,
     TROUBLED,
     UNDER_WAY,
@@ -29,7 +28,7 @@ from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
 from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
 from refund_worker.engine.views import api_objects, csv_rows
-from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.refund_facts import explain_refund
 from refund_worker.engine.views.search import Matching, Wanted, day_of, list_matching
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.processors import registry
@@ -184,6 +183,7 @@ def _retry_page(
         lookups = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
     values: Json = {
         "refund": api_objects.refund_view(refund),
+        "why": explain_refund(refund),
         "possible": possible,
         "lookups": lookups,
         "never_sent": not any(leg.last_sent_at for leg in refund.legs),
@@ -226,7 +226,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "attempts": attempts,
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention_code],
-        "why": explain(refund.failure_code, ended=refund.status in FAILED_TO_PAY_ALL) if refund.failure_code else None,
+        "why": explain_refund(refund),
         "needs_care": refund.status in TROUBLED,
         "age": now - refund.created_at,
         "request_id": new_request_id(),

@@ -1,0 +1,273 @@
+"""The runbook's entries for alarms that are no failure code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from refund_worker.alarms import Alarm
+from refund_worker.engine.views.explanations import SHOW_REFUND, Entry
+
+_REPORT = "Report it to the developers with the log line and its traceback."
+_TIMELINE = "Read its timeline: `refund-worker refunds events ID`, or the page `/console/refunds/ID`."
+_NOTHING_OPEN = "Nothing stays open: the alarm is a report. It comes once for each refund."
+
+_SENDING: Final[dict[Alarm, Entry]] = {
+    Alarm.SENDING_STOPPED: Entry(
+        "Nothing more is sent to a processor",
+        "The processor does not accept our key, our account, its mode or the form of our requests. The line's field "
+        "`code` says which.",
+        "No refund fails. Requests are accepted and wait. The worker tries one refund every five minutes. A cause "
+        "that lasts raises one alarm a day.",
+        (
+            "Read the code and the message: `refund-worker processors status -o json`, or the page "
+            "`/console/processors`.",
+            "Look the code up here: each has an entry of its own, and so does `refund-worker explain CODE`.",
+            "Correct what it names, and restart the processes if a setting changed. Check it with `refund-worker "
+            "doctor`.",
+            "Send everything that waits at once: `refund-worker processors resume PROCESSOR --reason 'WHY'`.",
+        ),
+        "At once: all refunds to this processor wait.",
+        "`refund-worker processors status` shows `sending`.",
+    ),
+}
+_REFUNDS: Final[dict[Alarm, Entry]] = {
+    Alarm.REFUND_STOPPED: Entry(
+        "A refund is stopped",
+        "One part of a refund cannot be paid now. The line's field `code` is its failure code.",
+        "The refund needs attention. Some codes are tried again automatically, others wait for a person.",
+        (
+            SHOW_REFUND,
+            "Look the code up here: each has an entry of its own, and so does `refund-worker explain CODE`.",
+            "See all refunds by cause: `refund-worker failures list`, or the page `/console/failures`.",
+        ),
+        "If many refunds are stopped with one code.",
+        "`refund-worker failures list` shows none that needs attention.",
+    ),
+    Alarm.LATE_FAILURE: Entry(
+        "Money that had arrived came back",
+        "The processor first reported the refund as paid, and now as failed or canceled. This can come weeks later.",
+        "The credits of what came back are returned to the balance, once. No other payment is tried. The refund ends "
+        "as `failed` or `partially_succeeded`.",
+        (
+            SHOW_REFUND,
+            "Inform the customer: the money did not reach them, and the credits are on their balance.",
+            "To pay in another way, take these credits off first: `refund-worker customers correct CUSTOMER "
+            "--credits=-N --reason 'WHY'`.",
+        ),
+        "If many come on one day: then ask the processor.",
+        _NOTHING_OPEN,
+    ),
+    Alarm.PROCESSOR_CONTRADICTS: Entry(
+        "The processor pays what had ended unpaid here",
+        "A part of the refund had ended without money, and the processor now has a refund for it. Usually its answer "
+        "was lost, and the refund appeared very late.",
+        "The part counts as paid. Credits that had been returned for it are taken off again, so the balance may be "
+        "negative. Other payments that were to replace it are not sent any more.",
+        (
+            SHOW_REFUND,
+            _TIMELINE,
+            "Look at the balance: `refund-worker customers show CUSTOMER`. If it is negative, decide whether to give "
+            "the credits by a correction.",
+            "If another payment was sent as well, the refund also has `refunded_twice`: follow that entry.",
+        ),
+        "If it comes more than once: then the quiet window (`QUIET_SECONDS`) is too short for this processor.",
+        _NOTHING_OPEN,
+    ),
+    Alarm.POSTED_AFTER_ALL: Entry(
+        "The processor has a refund that is not sent in this database",
+        "The refund is unapproved, rejected or canceled here, and the processor has it. So this database is older "
+        "than the refund: it was restored from a backup, or it is a copy.",
+        "The ledger entries are posted, because the money went out. The processor's record takes precedence.",
+        (
+            "The money needs nothing.",
+            "Find out what else this database does not know: `refund-worker reconcile --days 30`.",
+            "If a backup was restored, follow the section Restore of the operations page.",
+        ),
+        "At once, if nobody restored a backup: then a copy of the database runs with the same key.",
+        "`refund-worker reconcile --days 30` ends with exit code 0.",
+    ),
+    Alarm.MANUAL_PAYMENT_COUNTS_AGAIN: Entry(
+        "A manual payment counts again",
+        "Our own refund had been paid besides a manual payment, a person decided about the two, and now our own "
+        "refund has failed. So the manual payment is the only one again.",
+        "The refund stays as succeeded, paid by the manual payment. No credits go back.",
+        (
+            _TIMELINE,
+            "Check whether the manual payment was claimed back meanwhile. If it was, the customer has nothing: pay "
+            "them again, outside this program, and note it.",
+        ),
+        "At once: the customer may have been paid nothing.",
+        _NOTHING_OPEN,
+    ),
+    Alarm.PAYMENT_NOT_READ: Entry(
+        "The processor refused to show a payment",
+        "Before the first refund over a payment the worker reads the processor's record of it. The processor refused "
+        "that, with the failure code that the refund shows.",
+        "Nothing is sent over this payment. The refund needs attention.",
+        (
+            SHOW_REFUND,
+            "Look its failure code up here, and correct what it names.",
+            "Read the payment again: `refund-worker refunds retry ID --reason 'WHY'`.",
+        ),
+        "If several refunds get it: then check the key's permissions with `refund-worker doctor`.",
+        "The refund's status is not `needs_attention` any more.",
+    ),
+    Alarm.PAYMENT_NOT_FOUND: Entry(
+        "The processor does not know a payment",
+        "Before the first refund over a payment the worker reads the processor's record of it. The processor has no "
+        "payment with this id.",
+        "Nothing is sent over this payment. The refund needs attention.",
+        (
+            SHOW_REFUND,
+            "Check the account and the mode of the key: `refund-worker doctor`. Compare the payment's id with the "
+            "processor's dashboard.",
+            "Then read it again: `refund-worker refunds retry ID --reason 'WHY'`. If the payment was recorded wrong, "
+            "pay in another way and end it: `refund-worker refunds resolve ID --outcome paid_manually --reference REF "
+            "--reason 'WHY'`.",
+        ),
+        "If several refunds get it: then the key is of another account or mode.",
+        "The refund's status is not `needs_attention` any more.",
+    ),
+    Alarm.CLOCK_WENT_BACK: Entry(
+        "The clock of the database went back",
+        "Rows were written at times that are now in the future. So waits and the age of keys cannot be trusted.",
+        "Refunds that would wait for an old time are processed now. Nothing is sent again without a look-up first.",
+        (
+            "Correct the clock of the database server, and keep it correct (NTP).",
+            "If the database was moved or restored on another machine, check the clock there.",
+        ),
+        "If it comes again: a clock that jumps back and forth delays refunds.",
+        "The alarm does not come again within two minutes.",
+    ),
+}
+_FAULTS: Final[dict[Alarm, Entry]] = {
+    Alarm.BATCH_FAILED: Entry(
+        "Many refunds could not be processed together",
+        "A batch of refunds, or of answers, could not be written to the database. Either one refund in it is at "
+        "fault, or the cause concerns all of them: an older schema, a full disk.",
+        "Each is tried alone. One refund at fault is put off and shown with `internal_error`; all others continue. If "
+        "all fail alike, none is put off, and they are tried again.",
+        (
+            "Check the set-up: `refund-worker doctor`.",
+            "Compare the schema: `refund-worker db current`. If it is behind: `refund-worker db upgrade`.",
+            "Check the disk of the database server.",
+            _REPORT,
+        ),
+        "If it comes again within minutes: then nothing is processed.",
+        "The alarm stops, and the number of refunds that are due falls (`/console/`).",
+    ),
+    Alarm.ADAPTER_FAILED: Entry(
+        "The part that talks to a processor failed",
+        "The adapter of a processor raised an error that it should have handled: a defect of this program.",
+        "The call counts as unanswered. It is repeated with the same key or looked up, so nothing is paid twice.",
+        (
+            _REPORT,
+            "If it concerns every call, stop sending: `refund-worker processors pause PROCESSOR --reason 'WHY'`.",
+        ),
+        "If it comes for every call.",
+        "The alarm stops, and refunds succeed again.",
+    ),
+    Alarm.REQUEST_FAILED: Entry(
+        "A request ended with an internal error",
+        "The web process answered 500 to a request of the API or the console: a defect, or a fault of the set-up.",
+        "The request changed nothing. Callers that repeat it with the same idempotency key are safe.",
+        ("Check the set-up: `refund-worker doctor`.", "Find the request by its `request_id` in the log.", _REPORT),
+        "If the same route fails for everybody.",
+        "The alarm does not come again for the same request.",
+    ),
+    Alarm.SWEEP_FAILED: Entry(
+        "The scheduler could not look for due refunds",
+        "One round of the scheduler failed with an unexpected error.",
+        "The next round comes a second later (`SWEEP_SECONDS`). Refunds with a wake-up message are processed "
+        "meanwhile.",
+        ("Check the set-up: `refund-worker doctor`.", _REPORT),
+        "If it comes in every round: then pending refunds and missed messages wait.",
+        "The alarm stops. `refund-worker health scheduler` exits with 0.",
+    ),
+    Alarm.JOB_FAILED: Entry(
+        "A periodic job failed",
+        "A job of the scheduler failed with an unexpected error. Its name is in the line: `inbox` (webhooks), `seal` "
+        "(audit chain), `tally` (figures), `prune`, `clock`, `watch` and `look` (lists of the processor), "
+        "`notifications`.",
+        "The job runs again at its next time. Other jobs and refunds continue. While `look` fails, sending stops "
+        "after `POLL_SECONDS`, because the processor's list gets too old.",
+        ("Check the set-up: `refund-worker doctor`.", _REPORT),
+        "If it fails for longer than ten minutes.",
+        "The alarm for this job stops.",
+    ),
+    Alarm.WORKER_RESTARTED: Entry(
+        "A worker ended unexpectedly",
+        "The working process crashed or was killed, for example because memory ran out.",
+        "It is started again, after a pause that grows to half a minute. Its refunds are processed again when their "
+        "lease ends (`LEASE_SECONDS`), each looked up first.",
+        (
+            "Read the lines before it: a full Redis, a wrong setting, memory.",
+            "Check the set-up: `refund-worker doctor`.",
+            "Give the worker more memory, or a lower `--concurrency`.",
+        ),
+        "If it ends again and again: then the worker does no work.",
+        "`refund-worker health worker` exits with 0 for some minutes.",
+    ),
+    Alarm.ROUND_INTERRUPTED: Entry(
+        "A round of a worker took too long",
+        "The processor or the database kept a worker waiting for minutes.",
+        "The round is interrupted. Its refunds are processed again when their lease ends, each looked up first.",
+        (
+            "Look at the processor's status page.",
+            "If it lasts: `refund-worker processors pause PROCESSOR --reason 'WHY'`, and resume it later.",
+        ),
+        "If it comes every few minutes.",
+        "The alarm stops, and refunds end again.",
+    ),
+    Alarm.EMBEDDED_BROKER_FAILED: Entry(
+        "The embedded broker did not start",
+        "`BROKER_URL` is `embedded`, and the Valkey of this machine did not start.",
+        "The scheduler does the work itself, more slowly. The worker tries again.",
+        (
+            "Read the reason in the line: a folder that cannot be written, a port, the missing package.",
+            "Set `RUNTIME_DIR` to a folder that can be written, or `BROKER_URL` to a Redis of your own.",
+        ),
+        "If refunds take too long without it.",
+        "`refund-worker doctor` shows the broker as ok.",
+    ),
+    Alarm.MESSAGE_DROPPED: Entry(
+        "A message in the broker was dropped",
+        "A message could not be read, or it is not one of ours. Another program writes to the same queues, or writes "
+        "wrong messages.",
+        "The message is thrown away; its text is not logged. Refunds that are already accepted are found by the "
+        "scheduler. A request that was lost is repeated by its backend.",
+        (
+            "Find out who writes to this broker. Give this program a broker, a database number or a prefix of its own "
+            "(`BROKER_PREFIX`).",
+            "See the requests that were readable and refused: `refund-worker failures refused`.",
+        ),
+        "If it is not a single message: then another program loses its work here.",
+        "The alarm stops.",
+    ),
+    Alarm.WEBHOOK_UNREADABLE: Entry(
+        "A stored webhook event cannot be read",
+        "An event had a valid signature, and its content is not as expected: a new kind or version.",
+        "The event is left. Polling finds the same change later, so no refund is lost.",
+        ("See the latest events: `/console/webhooks`.", _REPORT),
+        "If every event has it: then changes are found only by polling.",
+        "The alarm stops.",
+    ),
+    Alarm.NOTIFICATION_GIVEN_UP: Entry(
+        "A notification was not delivered for about a day",
+        "The receiver at `NOTIFY_URL` refused a notification, or did not answer, in all tries.",
+        "It is not tried again until you say so. The refund is not affected.",
+        (
+            "See what failed and why: `refund-worker notifications list --given-up`.",
+            "Correct the receiver, or the settings `NOTIFY_URL` and `NOTIFY_SECRET`.",
+            "Send them again: `refund-worker notifications redeliver --given-up`.",
+        ),
+        "If there are many: then the receiver knows nothing of these refunds.",
+        "`refund-worker notifications list --given-up` is empty.",
+    ),
+}
+
+ALARM_ENTRIES: Mapping[str, Entry] = MappingProxyType(
+    {alarm.value: entry for entries in (_SENDING, _REFUNDS, _FAULTS) for alarm, entry in entries.items()}
+)
