@@ -51,7 +51,7 @@ def test_page_of_a_refund_tells_its_own_facts(place: Place) -> None:
     assert "No other payment" not in text
 
 
-def test_page_of_an_already_refunded_payment_says_where_it_was_refunded(place: Place) -> None:
+def test_page_of_an_already_refunded_payment_has_its_advice(place: Place) -> None:
     refund_id = place.stopped("charge_already_refunded")
     text = text_of(visitor(place.web, "support").get(f"/refunds/{refund_id}"))
     assert "The payment is already refunded" in text
@@ -71,7 +71,7 @@ def test_a_stopped_processor_leads_to_the_entry_of_its_code(web: Web) -> None:
     assert "api-key-expired" in anchors_of_help(person)
 
 
-def test_a_code_of_the_processor_without_an_entry_leads_to_the_general_one(place: Place) -> None:
+def test_a_code_without_an_entry_leads_to_the_general_one(place: Place) -> None:
     refund_id = place.stopped("a_code_of_next_year")
     person = visitor(place.web, "operator")
     assert "other-code" in HELP_LINK.findall(person.get(f"/refunds/{refund_id}").text)

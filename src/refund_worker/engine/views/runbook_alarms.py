@@ -246,6 +246,20 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
         "If it is not a single message: then another program loses its work here.",
         "The alarm stops.",
     ),
+    Alarm.TASK_NOT_OURS: Entry(
+        "A queue of ours has the tasks of another program",
+        "Another application uses the same broker, and a queue of it has the name of one of ours (`refunds`, `bulk`).",
+        "A task that is not ours is moved to the list `refunds.not-ours` or `bulk.not-ours`, which keeps the newest "
+        "1,000. It is not lost, and it does not run until you give it back.",
+        (
+            "Give this program a broker, a database number or a prefix of its own (`BROKER_PREFIX`), and restart all "
+            "its processes.",
+            "Then give the tasks back, once for each: `redis-cli LMOVE bulk.not-ours bulk RIGHT LEFT`.",
+            "The section on a shared broker of the operations page has the details.",
+        ),
+        "At once: the other application waits for these tasks.",
+        "The alarm stops, and the list is empty: `redis-cli LLEN bulk.not-ours`.",
+    ),
     Alarm.WEBHOOK_UNREADABLE: Entry(
         "A stored webhook event cannot be read",
         "An event had a valid signature, and its content is not as expected: a new kind or version.",
