@@ -191,6 +191,12 @@ class BalanceSpent(Conflict):
     code = "insufficient_balance"
 
 
+class ChangedMeanwhile(Conflict):
+    """The account or the transaction is no longer as the caller saw it."""
+
+    code = "changed_meanwhile"
+
+
 class ActionNotAllowed(Conflict):
     """The refund's status, or the person, does not allow the action."""
 

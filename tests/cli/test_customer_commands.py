@@ -32,3 +32,14 @@ def test_refused_correction_changes_no_balance(shop: Cli, credits: str) -> None:
     ran = shop("customers", "correct", "ann", "--credits", credits, "--reason", "r", "-o", "json")
     assert (ran.code, ran.out) == (3 if credits == "-9999" else 2, "")
     assert shop("customers", "show", "ann", "-o", "json").json["balance"] == 600
+
+
+def test_purpose_and_payable_amounts_are_shown(shop: Cli) -> None:
+    correct = ("customers", "correct", "ann", "--reason", "r", "-o", "json")
+    made = shop(*correct, "--credits", "-5", "--purpose", "expiry").json
+    assert (made["kind"], made["purpose"]) == ("expiry", "expiry")
+    assert shop(*correct, "--credits", "-5").json["purpose"] == "payout"
+    assert shop(*correct, "--credits", "5", "--purpose", "payout").code == 2
+    assert shop(*correct, "--credits", "-5", "--purpose", "gift").code == 2
+    (payable,) = shop("customers", "show", "ann", "-o", "json").json["payable_by_currency"]
+    assert f"{payable['credits']:,} (" in shop("customers", "show", "ann").out

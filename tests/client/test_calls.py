@@ -47,9 +47,13 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.events(refund["id"])[0]["what"] == "accepted"
     correction = client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1")
     assert client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1") == correction
+    assert correction["purpose"] == "payout"
+    expired = client.correct("ann", credits=-5, reason="a year old", idempotency_key="c2", purpose="expiry")
+    assert (expired["kind"], expired["purpose"]) == ("expiry", "expiry")
+    assert client.reverse_transaction(expired["transaction_id"])["credits"] == 5
     assert client.reverse_transaction(correction["transaction_id"])["refers_to"] == correction["transaction_id"]
     kinds = [t["kind"] for t in client.transactions("ann", page_size=2)]
-    assert kinds == ["reversal", "correction", "credit_refund", "spend", "purchase"]
+    assert kinds == ["reversal", "reversal", "expiry", "correction", "credit_refund", "spend", "purchase"]
     for act in (client.approve, client.reject, client.retry):
         with pytest.raises(ApiError) as refused:
             act(refund["id"], reason="try")

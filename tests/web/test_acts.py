@@ -13,7 +13,7 @@ from refund_worker.engine.access import permissions
 from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
 from refund_worker.engine.access.permissions import Act
 from refund_worker.engine.idempotency import Key
-from refund_worker.engine.intake.schemas import RefundSchema
+from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.refunds.bulk_retry import Stuck
 from refund_worker.errors import RefundWorkerError
 from refund_worker.web import authorised
@@ -32,7 +32,7 @@ ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
         web.context, who, RefundSchema(**WITHDRAWAL), idempotency_key="k-9"
     ),
     Act.CORRECT: lambda web, who: authorised.correct(
-        web.context, who, "cust-1", credits=5, reason="goodwill", idempotency_key="c-9"
+        web.context, who, "cust-1", CorrectionSchema(credits=5, reason="goodwill"), idempotency_key="c-9"
     ),
     Act.DELETE: lambda web, who: authorised.delete_transaction(web.context, who, "nothing"),
     Act.APPROVE: lambda web, who: acted(web, who, Action.APPROVE),

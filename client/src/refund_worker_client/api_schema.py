@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 Kind = Literal["credit_refund", "withdrawal"]
 To = Literal["balance", "source"]
+Purpose = Literal["payout", "expiry", "other"]
 Outcome = Literal["paid_manually", "reverse"]
 Action = Literal["approve", "reject", "cancel", "retry", "resolve"]
 RefundStatus = Literal[
@@ -177,7 +178,7 @@ class Spend(TypedDict):
 
 
 class Transaction(TypedDict):
-    """One entry of a customer's Transactions list; `credits` is signed."""
+    """One entry of a customer's Transactions list; `credits` is signed. Only a correction has a `purpose`."""
 
     transaction_id: str
     kind: str
@@ -186,15 +187,28 @@ class Transaction(TypedDict):
     refund_id: str | None
     description: str
     occurred_at: str
+    purpose: NotRequired[Purpose]
+
+
+class Payable(TypedDict):
+    """The most that one more correction and its withdrawal can pay out in a currency now."""
+
+    currency: str
+    credits: int
+    amount_minor: int
 
 
 class Customer(TypedDict):
-    """A customer's credits: `available` is not held for a withdrawal, `payable` can be paid out."""
+    """A customer's credits: `available` is not held for a withdrawal, `payable` can be paid out.
+
+    The same credits count in each currency of `payable_by_currency`: its lines can add up to more than `payable`.
+    """
 
     customer_id: str
     balance: int
     available: int
     payable: int
+    payable_by_currency: list[Payable]
     recent_corrections: list[Transaction]
 
 

@@ -17,6 +17,7 @@ from refund_worker_client.api_schema import (
     Payment,
     PaymentRead,
     Preview,
+    Purpose,
     Refund,
     Spend,
     Switch,
@@ -188,9 +189,15 @@ class Calls:
         return Listing(_path("customers", customer_id, "transactions"), {"limit": page_size}, "transaction_id")
 
     @staticmethod
-    def correct(customer_id: str, *, credits: int, reason: str, idempotency_key: str) -> Call[Transaction]:
-        """Add signed `credits` to a customer's balance."""
-        body = {"credits": credits, "reason": reason}
+    def correct(
+        customer_id: str, *, credits: int, reason: str, idempotency_key: str, purpose: Purpose | None = None
+    ) -> Call[Transaction]:
+        """Add signed `credits` to a customer's balance.
+
+        `purpose` says why credits are taken off; only those taken off for a payout, the default, can be paid out.
+        """
+        body: dict[str, Any] = {"credits": credits, "reason": reason}
+        body |= {"purpose": purpose} if purpose is not None else {}
         return Call("POST", _path("customers", customer_id, "corrections"), body, _key(idempotency_key))
 
     @staticmethod

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refund_worker.api_schema import Transaction
+from refund_worker.api_schema import Payable, Transaction
 from refund_worker.cli import runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
@@ -20,12 +20,14 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 from refund_worker.domain.ids import spelled
+from refund_worker.domain.ledger import Purpose
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
 LIMIT_MAX = 500
 COLUMNS = (
     Column("id", whole=True),
     Column("kind"),
+    Column("purpose", only_wide=True),
     Column("credits", right=True),
     Column("refers to"),
     Column("description", only_wide=True),
@@ -50,7 +52,7 @@ def _add_show(app: typer.Typer) -> None:
         from refund_worker.engine.views.api_objects import customer
 
         with runtime.context() as context, context.database.read() as connection:
-            found = customer(connection, customer_id)
+            found = customer(connection, customer_id, context.policy.allocation)
         if output is Output.JSON:
             print_json(found)
             return
@@ -60,6 +62,7 @@ def _add_show(app: typer.Typer) -> None:
                 ("balance", f"{found['balance']:,}"),
                 ("available", f"{found['available']:,}"),
                 ("payable", f"{found['payable']:,}"),
+                *((f"payable in {part['currency']}", _payable(part)) for part in found["payable_by_currency"]),
             ]
         )
         if found["recent_corrections"]:
@@ -80,15 +83,24 @@ def _add_correct(app: typer.Typer) -> None:
             typer.Option("--idempotency-key", help="a repeated key makes no second correction; generated if missing"),
         ] = None,
         client: ClientOption = "cli",
+        purpose: Annotated[
+            Purpose | None,
+            typer.Option("--purpose", help="why credits are taken off; only those for a payout can be paid out"),
+        ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Add credits to a customer's balance, or take credits off it."""
+        """Add credits to a customer's balance, or take credits off it.
+
+        Credits that are taken off for a payout, the default, can be paid out by a withdrawal that names the
+        correction.
+        """
         from refund_worker.engine.accounts.corrections import correct
         from refund_worker.engine.intake.file_reader import strict_integer
         from refund_worker.engine.intake.schemas import CorrectionSchema, checked_client, checked_key, parse_schema
         from refund_worker.engine.views.api_objects import transaction_view
 
-        body = parse_schema(CorrectionSchema, {"credits": strict_integer(credits, "credits"), "reason": reason})
+        fields = {"credits": strict_integer(credits, "credits"), "reason": reason}
+        body = parse_schema(CorrectionSchema, fields | {"purpose": purpose.value if purpose else None})
         key = key_or_new(idempotency_key)
         with runtime.context() as context:
             row, new = correct(
@@ -96,6 +108,7 @@ def _add_correct(app: typer.Typer) -> None:
                 customer_id=customer_id,
                 credits=body.credits,
                 reason=body.reason,
+                purpose=body.wanted,
                 client=checked_client(client),
                 idempotency_key=checked_key(key),
                 actor=acting_user(),
@@ -152,10 +165,17 @@ def _add_reverse(app: typer.Typer) -> None:
         _show(transaction_view(row), output)
 
 
+def _payable(part: Payable) -> str:
+    from refund_worker.engine.views.money_format import money
+
+    return f"{part['credits']:,} ({money(part['amount_minor'], part['currency'])})"
+
+
 def _row(entry: Transaction) -> tuple[object, ...]:
     return (
         entry["transaction_id"],
         entry["kind"],
+        entry.get("purpose"),
         f"{entry['credits']:+,}",
         entry["refers_to"],
         entry["description"],

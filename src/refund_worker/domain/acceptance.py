@@ -20,6 +20,7 @@ from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import first_leg_status, first_refund_status
 from refund_worker.errors import (
     AmountTooSmall,
+    ChangedMeanwhile,
     CurrencyMismatch,
     ExceedsRefundable,
     InsufficientBalance,
@@ -70,7 +71,14 @@ class CustomerAccount:
     @property
     def payable(self) -> int:
         """Return the credits that a withdrawal could pay out now: bought with money, and available on the balance."""
-        return max(0, min(self.available, self.payable_at_most))
+        return self.payable_besides(0)
+
+    def payable_besides(self, credits: int) -> int:
+        """Return what a withdrawal could pay out now if `credits` that corrections took off are still to be paid out.
+
+        Without them, credits that were given for free would count in their place.
+        """
+        return max(0, min(self.available, self.payable_at_most - credits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +111,15 @@ def accept(
     """Return the refund that this request becomes, with its legs planned.
 
     `transaction` is the one that the request names, or None if it does not exist. `now` is in epoch seconds.
-    `allocation` names the order in which payments are used. Raises the `Refusal` of the first check that fails.
+    `allocation` names the order in which payments are used. Raises the `Refusal` of the first check that fails, and
+    `ChangedMeanwhile` if the transaction is not as its author saw it.
     """
     check_syntax(request)
     if customer is None:
         raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
+    _check_left_as_seen(request, transaction)
     credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
@@ -194,8 +204,13 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
         and not transaction.reversed
     )
     if not fits:
-        what = "a spend" if wanted is EntryKind.SPEND else "an unreversed negative correction"
-        raise UnknownTransaction(f"{request.transaction_id} is not {what} of customer {request.customer_id}")
+        what = "a spend" if wanted is EntryKind.SPEND else "an unreversed negative correction with the purpose payout"
+        raise UnknownTransaction(f"{request.transaction_id} is not {what}, of customer {request.customer_id}")
+
+
+def _check_left_as_seen(request: RefundRequest, transaction: RefundableTransaction | None) -> None:
+    if request.left_seen is not None and transaction is not None and transaction.left != request.left_seen:
+        raise ChangedMeanwhile(f"{transaction.left:,} credits are left to refund now, not {request.left_seen:,}")
 
 
 def maximum_credits(

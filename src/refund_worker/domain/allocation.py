@@ -102,6 +102,44 @@ class Allocation:
     unreturnable_minor: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Payable:
+    """The most that could be paid out in one currency: its credits, and their money in minor units."""
+
+    currency: str
+    credits: int
+    amount_minor: int
+
+
+def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], allocation: str) -> tuple[Payable, ...]:
+    """Return, for each currency, how many of `credits` the payments in it could pay out, and the money for them.
+
+    The same credits count in every currency, so the parts can add up to more than `credits`. A currency in which
+    nothing can be paid out is left out.
+    """
+    found = []
+    for currency in sorted({p.currency for p in payments}):
+        fitting = [p for p in payments if p.currency == currency]
+        part = min(credits, sum(p.credits_left for p in fitting))
+        shares = allocate(part, fitting, allocation) if part > 0 else ()
+        found.append(Payable(currency, part, sum(share.amount_minor for share in shares)))
+    return tuple(payable for payable in found if payable.amount_minor)
+
+
+def split_by_currency(credits: int, payable: Iterable[Payable], first: str) -> tuple[tuple[str, int], ...]:
+    """Divide `credits` among currencies, each at most as far as it is payable: `first`, then the largest first.
+
+    Return (currency, credits) for each that gets some; what no currency can pay is in none.
+    """
+    parts = []
+    for part in sorted(payable, key=lambda p: (p.currency != first, -p.credits, p.currency)):
+        share = min(credits, part.credits)
+        if share:
+            parts.append((part.currency, share))
+        credits -= share
+    return tuple(parts)
+
+
 def in_order(payments: Iterable[RefundablePayment], allocation: str) -> list[RefundablePayment]:
     """Return the payments by capture time, then id: the oldest first if `allocation` says so, else the newest first."""
     return sorted(payments, key=lambda p: (p.captured_at, p.payment_id), reverse=allocation != "oldest_first")

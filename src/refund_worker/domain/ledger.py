@@ -14,6 +14,7 @@ CREDITS = "credits"
 ISSUED = "house:issued"  # credits sold
 USED = "house:used"  # credits spent
 CORRECTIONS = "house:corrections"
+EXPIRED = "house:expired"  # credits that expired unused
 CLEARING = "house:clearing"  # off the balance, money not yet confirmed: zero if nothing is in flight
 REDEEMED = "house:redeemed"  # credits whose money went back
 SALES = "house:sales"
@@ -22,17 +23,39 @@ MANUAL = "house:paid_by_hand"
 
 
 class EntryKind(StrEnum):
-    """The kind of a ledger transaction. The first six appear in a customer's Transactions list."""
+    """The kind of a ledger transaction. The first seven appear in a customer's Transactions list."""
 
     PURCHASE = "purchase"
     SPEND = "spend"
     CREDIT_REFUND = "credit_refund"
     CORRECTION = "correction"
+    EXPIRY = "expiry"  # a correction for credits that expired
     WITHDRAWAL = "withdrawal"
     REVERSAL = "reversal"
     ASSIGNMENT = "assignment"  # a correction's credits, reserved to be paid out
     PAYOUT = "payout"  # money left for the customer
     PAYOUT_REVERSAL = "payout_reversal"  # that money came back
+
+
+class Purpose(StrEnum):
+    """The reason for a correction that takes credits off. Only `PAYOUT` can be paid out."""
+
+    PAYOUT = "payout"
+    EXPIRY = "expiry"
+    OTHER = "other"
+
+    @classmethod
+    def of(cls, credits: int, asked: Purpose | None = None) -> Purpose:
+        """Return the purpose of a correction by `credits`; unless `asked` names another, credits are taken off for a
+        payout.
+
+        Raises `ValueError` if credits are to be added for a payout or an expiry.
+        """
+        if credits < 0:
+            return asked or cls.PAYOUT
+        if asked not in (None, cls.OTHER):
+            raise ValueError(f"{asked} is for credits that are taken off: added credits have the purpose {cls.OTHER}")
+        return cls.OTHER
 
 
 SHOWN_TO_CUSTOMERS = frozenset(
@@ -41,6 +64,7 @@ SHOWN_TO_CUSTOMERS = frozenset(
         EntryKind.SPEND,
         EntryKind.CREDIT_REFUND,
         EntryKind.CORRECTION,
+        EntryKind.EXPIRY,
         EntryKind.WITHDRAWAL,
         EntryKind.REVERSAL,
     }
@@ -71,6 +95,7 @@ class Posting:
     description: str = ""
     refers_to: str | None = None
     refund_id: str | None = None
+    purpose: Purpose | None = None
     occurred_at: float
     actor: str = field(default="system")
 
@@ -135,15 +160,30 @@ def spend(*, transaction_id: str, customer_id: str, credits: int, description: s
     )
 
 
-def correction(*, transaction_id: str, customer_id: str, credits: int, reason: str, actor: str, at: float) -> Posting:
-    """Return the posting of a correction by staff: credits put on a balance, or taken off it if negative."""
+def correction(
+    *,
+    transaction_id: str,
+    customer_id: str,
+    credits: int,
+    reason: str,
+    actor: str,
+    at: float,
+    purpose: Purpose | None = None,
+) -> Posting:
+    """Return the posting of a correction by staff: credits put on a balance, or taken off it if negative.
+
+    Credits that expired are an entry of their own kind. Raises `ValueError` if `purpose` does not fit `credits`.
+    """
+    purpose = Purpose.of(credits, purpose)
+    kind, source = (EntryKind.EXPIRY, EXPIRED) if purpose is Purpose.EXPIRY else (EntryKind.CORRECTION, CORRECTIONS)
     return Posting(
         transaction_id=transaction_id,
         customer_id=customer_id,
-        kind=EntryKind.CORRECTION,
+        kind=kind,
         credits=credits,
-        entries=transfer(CORRECTIONS, customer_account(customer_id), CREDITS, credits),
+        entries=transfer(source, customer_account(customer_id), CREDITS, credits),
         description=reason,
+        purpose=purpose,
         occurred_at=at,
         actor=actor,
     )
@@ -159,6 +199,14 @@ def reversal_id(of: str) -> str:
     return f"{_REVERSAL}{of}"
 
 
+# The name of the reversed entry, and the account that its credits came from.
+_REVERSED = {
+    EntryKind.CORRECTION: ("correction", CORRECTIONS),
+    EntryKind.EXPIRY: ("expiry", EXPIRED),
+    EntryKind.CREDIT_REFUND: ("refund", USED),
+}
+
+
 def reversal(
     *,
     of: str,
@@ -170,9 +218,8 @@ def reversal(
     at: float,
     reason: str | None = None,
 ) -> Posting:
-    """Return the linked reversal of a correction or a credit refund that moved `credits` (signed)."""
-    what = "correction" if kind is EntryKind.CORRECTION else "refund"
-    other = CORRECTIONS if kind is EntryKind.CORRECTION else USED
+    """Return the linked reversal of a correction, an expiry or a credit refund that moved `credits` (signed)."""
+    what, other = _REVERSED[kind]
     return Posting(
         transaction_id=reversal_id(of),
         customer_id=customer_id,

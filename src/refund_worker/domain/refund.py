@@ -96,7 +96,8 @@ class RefundRequest:
     """One request for a refund, checked for syntax.
 
     `client` scopes the idempotency key. `actor` is the name that the entry point authenticated. `requested_by` is the
-    caller's own claim of who asked: a note that decides nothing.
+    caller's own claim of who asked: a note that decides nothing. `left_seen` is the number of credits that the
+    author of the request saw left of the transaction; it is checked unless it is None.
     """
 
     idempotency_key: str
@@ -114,6 +115,7 @@ class RefundRequest:
     requested_by: str | None = None
     requested_at: float | None = None
     bulk: bool = False
+    left_seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

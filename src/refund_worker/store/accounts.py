@@ -14,7 +14,7 @@ from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import customers, legs, payments, transaction_rooms
+from refund_worker.store.tables import CORRECTIONS, customers, ledger_transactions, legs, payments, transaction_rooms
 
 _ACCOUNT = (
     customers.c.customer_id,
@@ -104,6 +104,19 @@ def refundable_transactions(
     """Return the refundable transactions among these ids, with the credits that refunds have taken of them."""
     rows = connection.execute(_TRANSACTIONS, {"transaction_ids": list(transaction_ids)}).mappings()
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
+
+
+_ITS_CORRECTIONS = select(ledger_transactions.c.transaction_id).where(
+    ledger_transactions.c.customer_id == bindparam("customer_id"), CORRECTIONS
+)
+_TO_PAY_OUT = select(func.coalesce(func.sum(transaction_rooms.c.credits - transaction_rooms.c.taken), 0)).where(
+    transaction_rooms.c.transaction_id.in_(_ITS_CORRECTIONS), ~transaction_rooms.c.reversed
+)
+
+
+def credits_to_pay_out(connection: Connection, customer_id: str) -> int:
+    """Return the credits that corrections took off the balance to be paid out, and that no refund has taken yet."""
+    return int(connection.execute(_TO_PAY_OUT, {"customer_id": customer_id}).scalar_one())
 
 
 def change_customers(connection: Connection, changes: Mapping[str, AccountDelta]) -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    tuple_,
+)
 
-from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS, Posting
-from refund_worker.store.tables import CORRECTIONS, ledger_entries, ledger_transactions
+from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS, EntryKind, Posting, Purpose
+from refund_worker.store.tables import CORRECTIONS, ledger_entries, ledger_transactions, transaction_rooms
 
 
 def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None:
@@ -41,7 +54,17 @@ def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None
         connection.execute(ledger_entries.insert(), entries)
 
 
-_BY_ID = select(ledger_transactions).where(
+_t, _r = ledger_transactions.c, transaction_rooms.c
+_IS_REFUNDABLE = exists().where(_r.transaction_id == _t.transaction_id)
+# The purpose of a correction, null for other entries. Only a correction to be paid out is a refundable transaction; the
+# program's own corrections, of a refund that was paid after all, are none.
+PURPOSE = case(
+    (_t.kind == EntryKind.EXPIRY, literal(Purpose.EXPIRY.value)),
+    (_t.kind != EntryKind.CORRECTION, null()),
+    (and_(_t.credits < 0, _IS_REFUNDABLE), literal(Purpose.PAYOUT.value)),
+    else_=literal(Purpose.OTHER.value),
+).label("purpose")
+_BY_ID = select(ledger_transactions, PURPOSE).where(
     ledger_transactions.c.transaction_id.in_(bindparam("transaction_ids", expanding=True))
 )
 
@@ -68,13 +91,13 @@ def transactions_of(
 
 
 def corrections_of(connection: Connection, customer_id: str, *, limit: int) -> list[RowMapping]:
-    """Return the customer's corrections, newest first. An index that holds only corrections serves this query."""
+    """Return the customer's corrections and expiries, newest first. An index of these alone serves this query."""
     return list(connection.execute(_newest_of(customer_id, limit).where(CORRECTIONS)).mappings())
 
 
 def _newest_of(customer_id: str, limit: int) -> Select[Any]:
     t = ledger_transactions.c
-    query = select(ledger_transactions).where(t.customer_id == customer_id)
+    query = select(ledger_transactions, PURPOSE).where(t.customer_id == customer_id)
     return query.order_by(t.occurred_at.desc(), t.seq.desc()).limit(limit)
 
 

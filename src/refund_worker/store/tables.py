@@ -143,7 +143,7 @@ transaction_rooms = Table(
 )
 
 # Conditions of partial indexes: SQLite uses such an index only for a query with the same condition.
-CORRECTIONS = text("kind = 'correction'")
+CORRECTIONS = text("kind IN ('correction', 'expiry')")
 
 ledger_transactions = Table(
     "ledger_transactions",
@@ -160,6 +160,8 @@ ledger_transactions = Table(
     Column("actor", Text, nullable=False),
     _salt(),
     Index("ix_ledger_transactions_customer", "customer_id", "occurred_at", "seq"),
+    # The console's list of all customers, and its search by day.
+    Index("ix_ledger_transactions_occurred", "occurred_at", "seq"),
     # Few rows among many: a customer's page shows the latest of them.
     Index(
         "ix_ledger_transactions_corrections",

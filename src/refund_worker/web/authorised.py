@@ -8,6 +8,7 @@ name. All raise `Forbidden` if the role may not do the act, and the errors of th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sqlalchemy import RowMapping
 
@@ -17,12 +18,13 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
 from refund_worker.engine.accounts import corrections
+from refund_worker.engine.accounts import split_correction as splitting
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
-from refund_worker.engine.intake.schemas import RefundSchema
+from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
@@ -36,10 +38,13 @@ def check(who: Identity, act: Act) -> None:
         raise Forbidden(why_not(who.role, act))
 
 
-def request_refund(context: Context, who: Identity, body: RefundSchema, *, idempotency_key: str) -> accept.Accepted:
-    """Request a refund as `who`. Raises a `Refusal`."""
+def request_refund(
+    context: Context, who: Identity, body: RefundSchema, *, idempotency_key: str, left_seen: int | None = None
+) -> accept.Accepted:
+    """Request a refund as `who`, of a transaction that has `left_seen` credits left. Raises a `Refusal`."""
     check(who, Act.REQUEST)
     request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
+    request = replace(request, left_seen=left_seen)
     (answer,) = accept.request_refunds(context, [request])
     if isinstance(answer, Refusal):
         raise answer
@@ -55,27 +60,57 @@ def accept_batch(
 
 
 def correct(
-    context: Context, who: Identity, customer_id: str, *, credits: int, reason: str, idempotency_key: str
+    context: Context,
+    who: Identity,
+    customer_id: str,
+    body: CorrectionSchema,
+    *,
+    idempotency_key: str,
+    payable_only: bool = False,
+    seen: str | None = None,
 ) -> tuple[RowMapping, bool]:
     """Add credits to a balance, or remove them. Return (the entry, True if it is new)."""
     check(who, Act.CORRECT)
     return corrections.correct(
         context,
         customer_id=customer_id,
-        credits=credits,
-        reason=reason,
+        credits=body.credits,
+        reason=body.reason,
+        purpose=body.wanted,
         client=who.client,
         idempotency_key=idempotency_key,
         actor=who.actor,
+        payable_only=payable_only,
+        seen=seen,
+    )
+
+
+def split_correction(
+    context: Context, who: Identity, transaction_id: str, *, first: str, shown: str, reason: str, idempotency_key: str
+) -> RowMapping:
+    """Replace a correction that `who` sees by parts that can be paid out. Return the first of them."""
+    check(who, Act.CORRECT)
+    check(who, Act.DELETE)
+    return splitting.split_correction(
+        context,
+        transaction_id,
+        first=first,
+        shown=shown,
+        reason=reason,
+        key=Key(who.client, idempotency_key),
+        actor=who.actor,
+        client=who.sees,
     )
 
 
 def delete_transaction(
-    context: Context, who: Identity, transaction_id: str, *, reason: str | None = None
+    context: Context, who: Identity, transaction_id: str, *, reason: str | None = None, seen: str | None = None
 ) -> RowMapping:
     """Reverse an entry that `who` sees, once, and return the linked reversal."""
     check(who, Act.DELETE)
-    return corrections.reverse_transaction(context, transaction_id, actor=who.actor, reason=reason, client=who.sees)
+    return corrections.reverse_transaction(
+        context, transaction_id, actor=who.actor, reason=reason, client=who.sees, seen=seen
+    )
 
 
 def act_on_refund(

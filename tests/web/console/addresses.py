@@ -42,7 +42,10 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/customers": ["/customers", _at("/customers", q=customer[:4]), _at("/customers", after=customer)],
         "/transactions": [
             "/transactions",
-            _at("/transactions", before=middle["seq"]),
+            _at("/transactions", after=middle["transaction_id"]),
+            _at("/transactions", q="chat"),
+            _at("/transactions", id=spend),
+            _at("/transactions", day="2010-12-01"),
             _at("/transactions", customer=customer),
             _at("/transactions", customer=customer, after=middle["transaction_id"]),
         ],

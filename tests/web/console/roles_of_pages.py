@@ -52,6 +52,7 @@ EXPECTED = {
     ("POST", "/refunds/{refund_id}/resolve"): "om*",
     ("POST", "/refunds/{refund_id}/retry"): "om*",
     ("POST", "/return-money"): "som*",
+    ("POST", "/split-correction"): "som*",
     ("POST", "/sign-out"): "vsoam",
 }
 CLOSED = sorted(EXPECTED)

@@ -152,6 +152,7 @@ def _fields(path: str, things: Things) -> dict[str, str]:
         "/add-credits": {"customer": "cust-1", "credits": "1"},
         "/delete-transaction": {"id": things.correction},
         "/return-money": {"id": things.correction},
+        "/split-correction": {"id": things.correction, "first": "USD"},
         "/refund-transaction": {"id": "tx-1", "credits": "1", "to": "balance", "left": "50"},
         "/refund-transaction/preview": {"id": "tx-1", "credits": "1", "to": "balance"},
         "/processors/pause": {"name": "stripe"},

@@ -12,13 +12,12 @@ from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
-from refund_worker.errors import (
-    AlreadyRecorded,
-    RefundWorkerError,
-)
+from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError
 from refund_worker.store import accounts, payments
 from refund_worker.store import ledger as ledger_store
-from refund_worker.times import to_millisecond
+from refund_worker.times import DAY, to_millisecond
+
+FUTURE_SECONDS_MAX = DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,11 @@ def _record_payments(
     for record in records:
         earlier = known.get(record.payment_id)
         owner = owners.get((record.processor, record.processor_payment_id), record.payment_id)
+        too_late = not_in_future("captured_at", record.captured_at, now)
         if earlier is not None:
             answers.append(_same(earlier, record))
+        elif too_late is not None:
+            answers.append(too_late)
         elif owner != record.payment_id:
             answers.append(AlreadyRecorded(f"{record.processor_payment_id} is already recorded as payment {owner}"))
         else:
@@ -67,6 +69,16 @@ def _record_payments(
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
     return answers
+
+
+def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
+    """Return the refusal of a record whose time (epoch seconds) is more than a day after `now`, otherwise None.
+
+    Such an entry would stay the newest of every list. A day allows for clocks that differ.
+    """
+    if at <= now + FUTURE_SECONDS_MAX:
+        return None
+    return InvalidRequest(f"{field}: must be at most a day from now: this record is about the past", field=field)
 
 
 def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWorkerError:

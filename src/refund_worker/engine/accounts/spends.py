@@ -12,7 +12,7 @@ from refund_worker.domain.acceptance import CustomerAccount, RefundableTransacti
 from refund_worker.domain.decision import AccountDelta
 from refund_worker.domain.ledger import EntryKind, Posting
 from refund_worker.domain.records import SpendRecord
-from refund_worker.engine.accounts.payments import Recorded
+from refund_worker.engine.accounts.payments import Recorded, not_in_future
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.errors import (
@@ -32,10 +32,12 @@ def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Reco
 
     A spend that exceeds the available balance is refused with `InsufficientBalance`.
     """
-    return run_again_once(context, lambda connection: _record_spends(connection, records))
+    return run_again_once(context, lambda connection: _record_spends(connection, context.clock(connection), records))
 
 
-def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
+def _record_spends(
+    connection: Connection, now: float, records: Sequence[SpendRecord]
+) -> list[Recorded | RefundWorkerError]:
     customers = accounts.lock_customers(connection, {r.customer_id for r in records})
     known = {
         row["transaction_id"]: _spend_of(row)
@@ -44,7 +46,7 @@ def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> li
     answers: list[Recorded | RefundWorkerError] = []
     new: list[SpendRecord] = []
     for record in records:
-        answer = _check_spend(record, known, customers)
+        answer = _check_spend(record, known, customers, now)
         if isinstance(answer, Recorded) and answer.new:
             account = customers[record.customer_id]
             customers[record.customer_id] = replace(account, balance=account.balance - record.credits)
@@ -68,7 +70,7 @@ def _record_spends(connection: Connection, records: Sequence[SpendRecord]) -> li
 
 
 def _check_spend(
-    record: SpendRecord, known: dict[str, SpendRecord | None], customers: dict[str, CustomerAccount]
+    record: SpendRecord, known: dict[str, SpendRecord | None], customers: dict[str, CustomerAccount], now: float
 ) -> Recorded | RefundWorkerError:
     if record.transaction_id in known:
         # Earlier versions stored a time more exactly than they showed it.
@@ -80,6 +82,9 @@ def _check_spend(
         # Otherwise a spend of the backend could be mistaken for the reversal or purchase with that id, or block it.
         begin = " or ".join(ledger.MADE_HERE)
         return InvalidRequest(f"transaction_id: {begin} begins the ids that are made here", field="transaction_id")
+    too_late = not_in_future("occurred_at", record.occurred_at, now)
+    if too_late is not None:
+        return too_late
     account = customers.get(record.customer_id)
     if account is None:
         return UnknownCustomer(f"customer {record.customer_id} is not known: import a payment of theirs first")

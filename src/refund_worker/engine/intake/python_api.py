@@ -22,7 +22,7 @@ from refund_worker.store import database
 from refund_worker.store.database import begin_for_real, in_schema
 
 # Fields of a request that identify the requester, not the request.
-ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk")
+ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk", "left_seen")
 
 
 @dataclass(frozen=True, slots=True)

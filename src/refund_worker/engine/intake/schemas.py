@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from refund_worker.domain import ids
+from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
@@ -212,16 +213,34 @@ class SpendSchema(Schema):
 
 
 class CorrectionSchema(Schema):
-    """Credits put on a balance, or with a negative figure taken off."""
+    """Credits put on a balance, or with a negative figure taken off.
+
+    `purpose` says why credits are taken off: only those taken off for a payout, the default, can be paid out.
+    """
 
     credits: Annotated[int, Field(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
     reason: Reason
+    purpose: Annotated[
+        Literal["payout", "expiry", "other"] | None,
+        Field(description="why credits are taken off; payout by default. Added credits have the purpose other"),
+    ] = None
 
     @model_validator(mode="after")
     def _not_zero(self) -> CorrectionSchema:
         if self.credits == 0:
             raise ValueError("credits must not be zero")
         return self
+
+    @field_validator("purpose")
+    @classmethod
+    def _fits_credits(cls, value: str | None, fields: ValidationInfo) -> str | None:
+        Purpose.of(fields.data.get("credits", -1), Purpose(value) if value else None)
+        return value
+
+    @property
+    def wanted(self) -> Purpose | None:
+        """Return the purpose that the request names, or None."""
+        return Purpose(self.purpose) if self.purpose else None
 
 
 class RefundSchema(Schema):
@@ -261,6 +280,19 @@ class RefundSchema(Schema):
 def parse_since(created_gte: str) -> float:
     """Return the epoch seconds of a filter's time or day. Raises `InvalidRequest` naming `created_gte`."""
     return parse_schema(_CreatedSince, {"created_gte": created_gte}).created_gte
+
+
+def parse_day(day: str, field: str) -> float:
+    """Return the midnight in UTC with which a day such as 2026-11-23 begins, in epoch seconds.
+
+    Raises `InvalidRequest` naming `field`.
+    """
+    try:
+        if not _DAY.fullmatch(day):
+            raise ValueError
+        return _timestamp(_midnight(day))
+    except ValueError:
+        raise InvalidRequest(f"{field}: must be a day such as {TIME_EXAMPLE[:10]}", field=field) from None
 
 
 def checked_key(key: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.allocation import Payable, payable_by_currency
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions
 from refund_worker.errors import InvalidRequest, NotFound
@@ -93,7 +95,7 @@ def event_view(row: RowMapping) -> api_schema.Event:
 
 def transaction_view(row: RowMapping) -> api_schema.Transaction:
     """Return one entry of a customer's Transactions list; `credits` is signed."""
-    return {
+    entry: api_schema.Transaction = {
         "transaction_id": row["transaction_id"],
         "kind": row["kind"],
         "credits": row["credits"],
@@ -102,19 +104,29 @@ def transaction_view(row: RowMapping) -> api_schema.Transaction:
         "description": row["description"],
         "occurred_at": iso(row["occurred_at"]),
     }
+    purpose = row.get("purpose")  # the audit trail has only what is sealed
+    if purpose is not None:
+        entry["purpose"] = purpose
+    return entry
 
 
-def customer_view(account: CustomerAccount, corrections: list[api_schema.Transaction]) -> api_schema.Customer:
+def customer_view(
+    account: CustomerAccount, payable: Iterable[Payable], corrections: list[api_schema.Transaction]
+) -> api_schema.Customer:
     """Return the customer's balance object.
 
     `available` is the part of the balance that is not held for an accepted withdrawal; `payable` is the part that
-    can be paid out.
+    can be paid out. `payable_by_currency` is the most that one more correction and its withdrawal can pay out in each
+    currency: without the credits that earlier corrections took off and that are still to be paid out.
     """
     return {
         "customer_id": account.customer_id,
         "balance": account.balance,
         "available": account.available,
         "payable": account.payable,
+        "payable_by_currency": [
+            {"currency": part.currency, "credits": part.credits, "amount_minor": part.amount_minor} for part in payable
+        ],
         "recent_corrections": corrections,
     }
 
@@ -132,13 +144,16 @@ def timeline(connection: Connection, refund_id: str) -> list[api_schema.Event]:
     return [event_view(row) for row in store_timeline.events_of(connection, refund_id)]
 
 
-def customer(connection: Connection, customer_id: str) -> api_schema.Customer:
-    """Return balance and recent corrections. Raises `NotFound`."""
+def customer(connection: Connection, customer_id: str, allocation: str) -> api_schema.Customer:
+    """Return balance, what can be paid out, and recent corrections. Raises `NotFound`."""
     account = accounts.find_customer(connection, customer_id)
     if account is None:
         raise NotFound(f"customer {customer_id} is not known")
     rows = ledger.corrections_of(connection, customer_id, limit=RECENT_CORRECTIONS)
-    return customer_view(account, [transaction_view(row) for row in rows])
+    most = account.payable_besides(accounts.credits_to_pay_out(connection, customer_id))
+    payments = accounts.refundable_payments(connection, [customer_id]).get(customer_id, []) if most else []
+    parts = payable_by_currency(most, payments, allocation)
+    return customer_view(account, parts, [transaction_view(row) for row in rows])
 
 
 def transactions(

@@ -6,11 +6,9 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, RowMapping, func, select
 
-from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
 from refund_worker.store.tables import (
     IN_FLIGHT,
     attempts,
-    customers,
     events,
     inbox,
     ledger_transactions,
@@ -23,26 +21,6 @@ from refund_worker.store.tables import (
 
 # From this number on a figure says "or more": counting rows that only grow would slow a page down for ever.
 COUNTED_MAX = 1_000
-
-
-def customers_like(connection: Connection, beginning: str, *, limit: int, after: str | None = None) -> list[RowMapping]:
-    """Return customers whose id begins with `beginning`, by id; one more than the limit if there are more."""
-    c = customers.c
-    query = select(customers).order_by(c.customer_id).limit(limit + 1)
-    if beginning:
-        query = query.where(c.customer_id >= beginning, c.customer_id < beginning + "\U0010ffff")
-    if after is not None:
-        query = query.where(c.customer_id > after)
-    return list(connection.execute(query).mappings())
-
-
-def latest_transactions(connection: Connection, *, limit: int, before: int | None = None) -> list[RowMapping]:
-    """Return entries of all customers, newest first; one more than the limit if there are more."""
-    t = ledger_transactions.c
-    query = select(ledger_transactions).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
-    if before is not None:
-        query = query.where(t.seq < before)
-    return list(connection.execute(query.order_by(t.seq.desc()).limit(limit + 1)).mappings())
 
 
 def taken_of_transactions(connection: Connection, transaction_ids: Collection[str]) -> dict[str, RowMapping]:

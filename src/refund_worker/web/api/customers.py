@@ -26,7 +26,7 @@ _CORRECTION = document(
     {201: api_schema.Transaction, 200: api_schema.Transaction},
     (400, 404),
     body=CorrectionSchema,
-    example={"credits": -150, "reason": "withdrawal agreed by phone"},
+    example={"credits": -150, "reason": "withdrawal agreed by phone", "purpose": "payout"},
     parameters=(HEADER_KEY,),
     headers={200: ("Idempotent-Replayed",)},
 )
@@ -58,14 +58,18 @@ def add_correction(
     key: IdempotencyKey,
     body: Annotated[CorrectionSchema, Depends(json_body(CorrectionSchema))],
 ) -> JSONResponse:
-    """Add credits to a balance, or remove them with a negative figure."""
-    row, new = correct(context, caller, customer_id, credits=body.credits, reason=body.reason, idempotency_key=key)
+    """Add credits to a balance, or remove them with a negative figure.
+
+    Only credits removed with the `purpose` payout, the default, can be paid out by a withdrawal that names this
+    transaction. Credits that expired get an entry of the kind expiry.
+    """
+    row, new = correct(context, caller, customer_id, body, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
     return JSONResponse(api_objects.transaction_view(row), 201 if new else 200, headers=headers)
 
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
-    """Show the balance and recent corrections."""
+    """Show the balance, what can be paid out in each currency, and recent corrections."""
     with context.database.read() as connection:
-        return JSONResponse(api_objects.customer(connection, customer_id))
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))

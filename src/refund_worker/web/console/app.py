@@ -18,6 +18,7 @@ from refund_worker.web.console import (
     audit,
     batches,
     charts,
+    corrections,
     customers,
     failures,
     overview,
@@ -25,6 +26,7 @@ from refund_worker.web.console import (
     refund_transaction,
     refunds,
     search,
+    transactions,
 )
 from refund_worker.web.console import sign_in as sign_in_pages
 from refund_worker.web.console.forms import sentence
@@ -36,6 +38,8 @@ from refund_worker.web.problems import INTERNAL, log
 _PARTS = (
     sign_in_pages,
     customers,
+    transactions,
+    corrections,
     refund_transaction,
     refunds,
     search,

@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from refund_worker.engine.intake.schemas import Reason, Schema
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
-_WHOLE = re.compile(r"[+\-\u2212]?[0-9]{1,15}")
+# Thousands may be separated as the pages show them, or by the spaces that other programs use.
+_WHOLE = re.compile(
+    r"[+\-\u2212]?(?:[0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,3}(?:[ \u00a0\u202f][0-9]{3}){1,4})"
+)
+_SEPARATORS = re.compile(r"[, \u00a0\u202f]")
 # Labels of fields on the pages, where they differ from the API's names.
 _LABELS = {
     "credits": "Amount",
@@ -38,11 +42,11 @@ class Why(Schema):
 
 
 def whole(values: Mapping[str, str], name: str, label: str) -> int:
-    """Return the field as a whole number, with an optional sign. Raises `InvalidRequest`."""
+    """Return the field as a whole number, with an optional sign and separated thousands. Raises `InvalidRequest`."""
     text = values.get(name, "").strip()
     if not _WHOLE.fullmatch(text):
         raise InvalidRequest(f"{label}: enter a whole number, such as 25", field=name)
-    return int(text.replace("\N{MINUS SIGN}", "-"))
+    return int(_SEPARATORS.sub("", text).replace("\N{MINUS SIGN}", "-"))
 
 
 def required_text(values: Mapping[str, str], name: str, label: str) -> str:

@@ -39,11 +39,18 @@ STATUS_TONES: Mapping[str, str] = {
     "canceled": "quiet",
 }
 
+PURPOSE_LABELS: Mapping[str, str] = {
+    "payout": "to be paid out",
+    "expiry": "expired credits",
+    "other": "not to be paid out",
+}
+
 KIND_LABELS: Mapping[str, str] = {
     "purchase": "Purchase",
     "spend": "Spend",
     "credit_refund": "Refund",
     "correction": "Correction",
+    "expiry": "Expired credits",
     "withdrawal": "Withdrawal",
     "reversal": "Reversal",
 }
@@ -187,6 +194,7 @@ DONE: Mapping[str, Done] = {
     ),
     "deleted": Done("Deleted: a reversal entry takes it back. Nothing is erased."),
     "corrected": Done("The correction was added."),
+    "split": Done("The correction was replaced by its parts. This is the first; nothing has been paid out yet."),
     "asked": Done("Accepted: the progress is shown below."),
     "approval": Done("Accepted; a second person must approve it first."),
     "approve": Done("Approved: the refund now continues automatically."),

@@ -30,6 +30,7 @@ from refund_worker.web.console.labels import (
     DONE,
     EVENT_LABELS,
     KIND_LABELS,
+    PURPOSE_LABELS,
     STATUS_LABELS,
     STATUS_TONES,
     WEBHOOK_RESULT_LABELS,
@@ -91,6 +92,7 @@ BELOW = {
     "/customer": "/customers",
     "/add-credits": "/customers",
     "/return-money": "/customers",
+    "/split-correction": "/customers",
     "/refund-transaction": "/transactions",
     "/delete-transaction": "/transactions",
 }
@@ -178,6 +180,7 @@ _environment.globals.update(
     status_labels=STATUS_LABELS,
     status_tones=STATUS_TONES,
     kind_labels=KIND_LABELS,
+    purpose_labels=PURPOSE_LABELS,
     action_labels=ACTION_LABELS,
     event_labels=EVENT_LABELS,
     webhook_result_labels=WEBHOOK_RESULT_LABELS,

@@ -61,6 +61,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/add-credits"): Act.CORRECT,
     ("GET", "/return-money"): Act.REQUEST,
     ("POST", "/return-money"): Act.REQUEST,
+    ("POST", "/split-correction"): Act.CORRECT,
     ("GET", "/refunds"): Act.READ,
     ("GET", "/refunds.csv"): Act.READ,
     ("GET", "/refunds/{refund_id}"): Act.READ,

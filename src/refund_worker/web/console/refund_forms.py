@@ -32,10 +32,13 @@ def trial(page: Page, kind: Kind, to: To, entry: RowMapping, **options: Any) -> 
     )
 
 
-def ask(page: Page, fields: Mapping[str, Any]) -> str:
-    """Request the refund of this form and return the refund's id. Raises a `Refusal`."""
+def ask(page: Page, fields: Mapping[str, Any], *, left_seen: int | None = None) -> str:
+    """Request the refund of this form and return the refund's id. Raises a `Refusal`, or `ChangedMeanwhile` if another
+    number of credits is left of the transaction.
+    """
     body = parse_schema(RefundSchema, fields)
-    return request_refund(page.context, page.identity, body, idempotency_key=key_of(page.form)).refund_id
+    key = key_of(page.form)
+    return request_refund(page.context, page.identity, body, idempotency_key=key, left_seen=left_seen).refund_id
 
 
 def was_sent(page: Page) -> bool:

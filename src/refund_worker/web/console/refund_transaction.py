@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.refund import NOT_YET_POSTED, Kind, To
+from refund_worker.engine.accounts.payable import payable_parts
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
@@ -59,6 +60,7 @@ def refund_transaction(page: ThePage) -> Response:
     form = page.form
     try:
         entry = _spend(page, form.get("id", ""))
+        left = None
         if not was_sent(page):
             left = _left(page, entry)
             _check_as_seen(form, left)
@@ -73,7 +75,8 @@ def refund_transaction(page: ThePage) -> Response:
             "reason": required_text(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
         }
-        refund_id = ask(page, fields)
+        # Another form may be accepted at the same moment: the remainder is checked again under the lock.
+        refund_id = ask(page, fields, left_seen=left)
     except NotFound:
         raise
     except RefundWorkerError as error:
@@ -126,10 +129,9 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     entry = _spend(page, form.get("id", ""))
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
-        currencies = sorted(
-            {row["currency"] for row in console_queries.latest_payments(connection, entry["customer_id"])}
-        )
+        payable = payable_parts(connection, entry["customer_id"], left, page.context.policy.allocation)
         earlier = _earlier(connection, page, entry)
+    currencies = [part.currency for part in payable]
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
     chosen = form.get("currency") or (currencies[0] if len(currencies) > 1 and to is To.SOURCE else "")

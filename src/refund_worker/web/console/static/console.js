@@ -247,10 +247,11 @@ function notKnown(why) {
 function explainSign(field) {
   const told = document.getElementById("sign");
   const untouched = told.textContent;
-  const [balance, available] = [Number(field.dataset.sign), Number(field.dataset.available)];
+  const [balance, available, payable] = ["sign", "available", "payable"].map((name) => Number(field.dataset[name]));
+  const form = field.form;
   const format = (figure) => figure.toLocaleString("en");
   const explain = () => {
-    const text = field.value.trim().replace("−", "-");
+    const text = field.value.trim().replace("−", "-").replace(/[, \u00a0\u202f](?=\d{3}(?!\d))/g, "");
     if (!text || /^[+-]$/.test(text)) return untouched;
     if (!/^[+-]?\d+$/.test(text)) return "Enter a whole number, such as 50 or −50.";
     const credits = Number(text);
@@ -258,11 +259,14 @@ function explainSign(field) {
     if (credits < -available) {
       return `Removes ${format(-credits)} credits: more than the ${format(available)} available, so it will be refused.`;
     }
+    if (credits < -payable && form.elements.purpose?.value === "payout") {
+      return `Removes ${format(-credits)} credits: at most ${format(payable)} can be paid out at once, so it will be refused. Choose a part, or another use.`;
+    }
     const after = `the balance goes from ${format(balance)} to ${format(balance + credits)}.`;
     return credits > 0 ? `Adds ${format(credits)} credits: ${after}` : `Removes ${format(-credits)} credits: ${after}`;
   };
   const show = () => (told.textContent = explain());
-  field.addEventListener("input", show);
+  form.addEventListener("input", show);
   window.addEventListener("pageshow", show);
 }
 
