@@ -210,3 +210,17 @@ def test_unreadable_secret_file_is_a_usage_error(monkeypatch: pytest.MonkeyPatch
     ran = alone("health", "worker")
     assert ran.returncode == 2
     assert DATABASE_URL + "_FILE" in ran.stderr
+
+
+def test_variables_of_kubernetes_change_no_check(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    Heartbeat("worker", load_settings()).beat()
+    for name, value in {
+        "REFUND_WORKER_SERVICE_HOST": "10.0.0.1",
+        "REFUND_WORKER_PORT": "tcp://10.0.0.1:8000",
+        "REFUND_WORKER_DATABASE_URL_SERVICE_PORT": "5432",
+        "REFUND_WORKER_WEB_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for arguments in (("worker",), ("worker", "--queues", "refunds,bulk")):
+        assert alone("health", *arguments).returncode == cli("health", *arguments).code != 2
+    assert alone("health", "worker").returncode == 0

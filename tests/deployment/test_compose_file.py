@@ -160,7 +160,8 @@ def test_only_the_proxy_is_a_trusted_proxy() -> None:
     assert SERVICES["web"]["environment"][PREFIX + "TRUSTED_PROXIES"] == f"${{{PREFIX}TRUSTED_PROXIES:-{address}}}"
     (pool,) = COMPOSE["networks"]["front"]["ipam"]["config"]
     network, proxy = (ip_network(re.sub(r"\$\{\w+:-(.*)\}", r"\1", text)) for text in (pool["subnet"], address))
-    assert proxy.subnet_of(network)  # type: ignore[arg-type]
+    # Docker gives addresses from the start of a network: web, which starts first, must not get the proxy's.
+    assert proxy.network_address in [*network.hosts()][-10:]
 
 
 def test_commands_in_the_header_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,8 @@ def lines() -> dict[str, str]:
 def test_procfile_names_the_promised_processes() -> None:
     assert set(lines()) == {"release", *LONG_RUNNING}
     assert lines()["release"] == "refund-worker db upgrade"
+    # A platform's router reaches a process from another machine.
+    assert "--host ${WEB_HOST:-0.0.0.0} --port ${PORT:-8000}" in lines()["web"]
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_release_web_worker_bulk_and_scheduler_settle_a_refund(
         key = create_key(runtime.context, name="procfile", client="shop", role="admin")
 
     port = free_port()
-    running = honcho(tmp_path, settings | {"PORT": str(port)}, *LONG_RUNNING)
+    running = honcho(tmp_path, settings | {"PORT": str(port), "WEB_HOST": "127.0.0.1"}, *LONG_RUNNING)
     family: list[psutil.Process] = []
     try:
         web = Api(port, key)
