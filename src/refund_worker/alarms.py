@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from enum import StrEnum
 
+from refund_worker.metrics import ALARMS, count
+
 RUNBOOK = "docs/runbook.md"
 
 
@@ -99,5 +101,6 @@ def raise_alarm(
 
     `fields` are more fields of the line.
     """
+    count(ALARMS, alarm.value)
     extra = {"alarm": alarm.value, "runbook": runbook_link(alarm)} | fields
     log.error("alarm: " + message, *arguments, exc_info=error, extra=extra, stacklevel=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
 
     Raises `BadSettings` if a setting is wrong, and `Unavailable` if the database is down.
     """
+    from refund_worker.engine.jobs.metric_flush import flush
     from refund_worker.runtime import build_runtime
 
     loaded = settings()
@@ -63,6 +64,7 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
         built = build_runtime(loaded, publish=publish, processors=processors)
     with built:
         yield built
+        flush(lambda: nullcontext(built.database))
 
 
 def _set_up_logging(loaded: Settings) -> None:

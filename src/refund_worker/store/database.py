@@ -64,7 +64,7 @@ class Database:
 
         Raises `Unavailable` if the database cannot be used or is locked for too long.
         """
-        acts: list[Callable[[], None]] = []
+        acts: list[Callable[[], object]] = []
         with (
             self._as_unavailable(),
             self.engine.connect() as connection,
@@ -123,7 +123,7 @@ class TryAgain(Unavailable):
     """The database asks to run the whole transaction again after a deadlock or serialisation failure."""
 
 
-def after_commit(connection: Connection, act: Callable[[], None]) -> None:
+def after_commit(connection: Connection, act: Callable[[], object]) -> None:
     """Call `act` once this transaction of `Database.write` is committed, and never if it is rolled back.
 
     In a caller's own transaction it is never called, because this program does not see the commit.

@@ -681,5 +681,15 @@ last_reconciliations = Table(
     Column("differences", BigInteger, nullable=False),
 )
 
+# What all processes have counted for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.
+metric_values = Table(
+    "metric_values",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("labels", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("value", Double, nullable=False),
+)
+
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.
 APPEND_ONLY = (ledger_transactions, ledger_entries, events, audit_seals, audit_checks, snapshots, erasures)

@@ -1,4 +1,4 @@
-"""One log line for each request: caller, method, route, path without query, status and time.
+"""One log line and two metrics for each request: caller, method, route, path without query, status and time.
 
 It has no body, and no header except the client's address as trusted proxies report it.
 """
@@ -9,10 +9,13 @@ import logging
 
 from starlette.types import Scope
 
+from refund_worker.metrics import HTTP_REQUESTS, HTTP_SECONDS, count, observe
+
 log = logging.getLogger("refund_worker.web.access")
 
-# Monitors and browsers ask for these again and again: their lines are logged at `debug`.
+# Monitors and browsers ask for these again and again: their lines are logged at `debug`, and they are not counted.
 FREQUENT = frozenset({"/healthz", "/readyz", "/metrics", "/console/static/{name}"})
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 PATH_LENGTH_MAX = 200
 
 
@@ -25,8 +28,13 @@ def route_of(scope: Scope) -> str:
 def log_access(scope: Scope, request_id: str, status: int, seconds: float) -> None:
     """Log one line about an answered request; a `status` of 0 means that there was no answer."""
     route, identity = route_of(scope), scope.get("state", {}).get("identity")
+    frequent = route in FREQUENT and status < 500
+    if not frequent:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        count(HTTP_REQUESTS, method, route or "none", status)
+        observe(HTTP_SECONDS, seconds, method, route or "none")
     log.log(
-        logging.DEBUG if route in FREQUENT and status < 500 else logging.INFO,
+        logging.DEBUG if frequent else logging.INFO,
         "%s %s %s",
         scope["method"],
         route or "(no route)",

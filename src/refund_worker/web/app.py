@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import no_publish
+from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.web import problems
@@ -50,7 +51,8 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
         console.state.shared, console.state.hashing = app.state.shared, app.state.hashing
-        yield
+        with MetricFlusher(lambda: nullcontext(runtime.database)):
+            yield
         app.state.hashing.close()
         # The runtime has an event loop of its own, which can be closed only from a thread without a running loop.
         await run_in_threadpool(runtime.close)

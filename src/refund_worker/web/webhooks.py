@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import Context
+from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
 from refund_worker.processors.base import InvalidEvent, Webhooks
 from refund_worker.store import inbox
@@ -25,6 +26,9 @@ from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
 log = logging.getLogger(__name__)
+
+WARN_SECONDS = 60.0
+_warned_at: dict[str, float] = {}
 
 
 def make_router() -> APIRouter:
@@ -48,9 +52,11 @@ def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
                 webhooks.verify_event(_headers_sent_once(request), body, secrets, time.time())
                 event_id, kind = webhooks.event_name(body)
             except InvalidEvent as error:
+                _note_refused(processor, str(error))
                 raise BadSignature(str(error)) from None
             new = await run_in_threadpool(_store, state.context, processor, event_id, kind, body)
         if new:
+            count(WEBHOOKS_STORED, processor)
             log.info("stored event %s of kind %s", event_id, kind)
         return JSONResponse({"received": True})
 
@@ -62,6 +68,14 @@ def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
         openapi_extra=described.extra,
         responses=described.responses,
     )
+
+
+def _note_refused(processor: str, reason: str) -> None:
+    """Count an event without a valid signature, and log a warning at most once a minute: anybody can send these."""
+    count(WEBHOOKS_REFUSED, processor)
+    if time.monotonic() - _warned_at.get(processor, -WARN_SECONDS) >= WARN_SECONDS:
+        _warned_at[processor] = time.monotonic()
+        log.warning("a webhook event is refused: %s", reason, extra={"processor": processor, "code": "bad_signature"})
 
 
 def _headers_sent_once(request: Request) -> dict[str, str]:

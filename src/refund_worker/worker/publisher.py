@@ -11,6 +11,7 @@ from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from refund_worker.batching import batched
+from refund_worker.metrics import BROKER_FAILURES, count
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.worker.celery_app.app import make_app
@@ -122,6 +123,7 @@ class _LazyPublisher:
 
     def _fall_silent(self, why: str) -> None:
         now = time.monotonic()
+        count(BROKER_FAILURES, why)
         self._silent_until = now + SILENT_SECONDS
         if now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now

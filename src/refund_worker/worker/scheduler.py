@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +16,16 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
+from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Unavailable
+from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
 from refund_worker.processors import registry
+from refund_worker.runtime import open_database
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
@@ -113,12 +117,10 @@ class Scheduler:
         for worker in workers:
             worker.start()
         runtime = WorkerRuntime(self._settings)
+        flusher = MetricFlusher(lambda: closing(open_database(self._settings)))
         try:
-            while not self.stop.is_set():
-                began = time.monotonic()
-                self.heartbeat.beat()
-                self._sweep_safely(runtime)
-                self._rest(self._settings.sweep_seconds - (time.monotonic() - began))
+            with flusher:
+                self._sweep_until_stopped(runtime)
         finally:
             self.stop.set()
             runtime.close()
@@ -126,6 +128,14 @@ class Scheduler:
             for worker in workers:
                 worker.join()
             self.heartbeat.end()
+
+    def _sweep_until_stopped(self, runtime: WorkerRuntime) -> None:
+        while not self.stop.is_set():
+            began = time.monotonic()
+            self.heartbeat.beat()
+            self._sweep_safely(runtime)
+            observe(SWEEP_SECONDS, time.monotonic() - began)
+            self._rest(self._settings.sweep_seconds - (time.monotonic() - began))
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -154,6 +164,7 @@ class Scheduler:
         except BrokerUnavailable as error:
             self.broker_state = "unreachable"
             self._broker.lost()
+            count(BROKER_FAILURES, error)
             self._warn(f"the broker cannot be reached ({error}): the scheduler does the work itself")
         self._work(context)
 
@@ -182,12 +193,15 @@ class Scheduler:
         runtime = WorkerRuntime(self._settings)
         wait = 0.0 if job.at_once else job.interval_seconds
         while not self.stop.wait(wait):
-            wait = job.interval_seconds
+            wait, began = job.interval_seconds, time.monotonic()
             try:
                 job.work(runtime.open())
+                observe(JOB_SECONDS, time.monotonic() - began, job.name)
             except RefundWorkerError as error:
+                count(JOBS_FAILED, job.name)
                 self._warn(f"the job {job.name} waits: {error.explained}")
             except Exception:  # noqa: BLE001 - an alarm, and the job runs again
+                count(JOBS_FAILED, job.name)
                 raise_alarm(log, Alarm.JOB_FAILED, "the job %s failed", job.name, error=True)
         runtime.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from tests.support.engine_world import World, credit_refund, withdrawal
 from tests.support.replies import REFUSED
 
 from refund_worker import request_refund
-from refund_worker.domain.processor_replies import Unanswered
+from refund_worker.domain.processor_calls import RecordedReply
+from refund_worker.domain.processor_replies import Answered, Unanswered
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.refunds.process import claim_due
+from refund_worker.engine.refunds.replies import record_replies, write_replies
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +99,25 @@ def test_request_in_a_callers_transaction_logs_nothing(world: World, caplog: pyt
         request_refund(session, withdrawal(5))
     engine.dispose()
     assert caplog.records == []
+
+
+def test_alarm_follows_the_commit_and_comes_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.pay()
+    refund_id = world.withdraw(50)
+    world.work()
+    (refund_object,) = world.processor.objects.values()
+    lost = replace(refund_object, status="failed", failure_code="lost_or_stolen_card")
+    report = RecordedReply(refund_id, f"{refund_id}-1", None, Answered(lost))
+    caplog.clear()
+
+    def fail(connection: Connection) -> None:
+        write_replies(connection, world.context, [report])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        world.database.run(fail)
+    assert caplog.records == []
+    for _ in range(2):
+        record_replies(world.context, [report])
+    raised = [line for line in steps(caplog, "alarm", "refund_id", "processor") if line[1]]
+    assert raised == [(f"alarm: leg_object_failed on refund {refund_id}", "late_failure", refund_id, "stripe")]

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Poster, resolve_host
+from refund_worker.metrics import NOTIFICATION_TRIES, count
 from refund_worker.settings import Settings
 from refund_worker.store import outbox
 
@@ -48,6 +49,8 @@ class Deliverer:
             errors = asyncio.run(self._post_all(rows))
             context.database.run(lambda connection, r=rows, e=errors: self._record(connection, context, r, e))  # type: ignore[misc]
             delivered = errors.count(None)
+            count(NOTIFICATION_TRIES, "delivered", by=delivered)
+            count(NOTIFICATION_TRIES, "failed", by=len(errors) - delivered)
             total += delivered
             if len(rows) < BATCH or not delivered:
                 break

@@ -17,7 +17,7 @@ from refund_worker.times import iso
 
 RATE_SECONDS = 60.0
 
-SENDING, PAUSED, CIRCUIT_OPEN, STALE = "sending", "paused", "open", "stale"
+SENDING, PAUSED, CIRCUIT_OPEN, STALE = STATES = ("sending", "paused", "open", "stale")
 
 
 def switch_names() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping
@@ -16,9 +16,11 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
+from refund_worker.metrics import WEBHOOK_LAG, observe
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, is_plain_id
 from refund_worker.store import inbox, refund_objects, refunds
+from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -159,9 +161,16 @@ def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
     return "the processor did not answer: left to polling"
 
 
+def _observe_lags(lags: Iterable[tuple[str, float]]) -> None:
+    for processor, seconds in lags:
+        observe(WEBHOOK_LAG, seconds, processor)
+
+
 def _mark(connection: Connection, now: float, events: Sequence[InboxEvent], broken: Collection[str]) -> int:
     outcomes = {event.name: _outcome(event, broken) for event in events}
     ended = [(*name, outcome) for name, outcome in outcomes.items() if outcome is not None]
+    lags = [(event.name[0], now - event.row["received_at"]) for event in events if outcomes[event.name] is not None]
+    after_commit(connection, lambda: _observe_lags(lags))
     inbox.mark_processed(connection, ended, now)
     inbox.mark_tried(connection, [name for name, outcome in outcomes.items() if outcome is None])
     return len(ended)

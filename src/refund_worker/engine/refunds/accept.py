@@ -24,6 +24,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
 from refund_worker.errors import KeyReused, Quota, Refusal
+from refund_worker.metrics import REFUNDS_ACCEPTED, count
 from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
@@ -90,6 +91,7 @@ def _log_accepted(requests: Iterable[RefundRequest], answers: Iterable[Accepted 
             new.append(answer.refund_id)
             fields = {"refund_id": answer.refund_id, "actor": request.actor, "client": request.client}
             log.info("refund accepted", extra=fields)
+            count(REFUNDS_ACCEPTED, request.kind, request.to)
     return new
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.alarms import Alarm, raise_alarm, runbook_link
+from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
 from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
-from refund_worker.domain.refund import NON_FINAL
+from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.engine.views.runbook import event_entry
+from refund_worker.metrics import CONFIRMED, LATE_FAILURES, REFUNDS_ENDED, count, observe
 from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
 from refund_worker.store.database import after_commit
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # Sending is tried again and again while a cause lasts. One alarm a day for each cause is enough.
 ALARM_AGAIN_SECONDS = 86_400.0
+CODE = re.compile("[a-z0-9_]+")  # a reason that is no code is a sentence, which belongs into the timeline
 
 
 def apply(
@@ -55,17 +58,43 @@ def apply(
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
     _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
-    after_commit(connection, lambda: _log_ends(decisions))
+    after_commit(connection, lambda: _note_ends(decisions, now))
+    after_commit(connection, lambda: _raise_alarms(decisions))
 
 
-def _log_ends(decisions: Iterable[Decision]) -> None:
+def _note_ends(decisions: Iterable[Decision], now: float) -> None:
     for decision in decisions:
-        refund = decision.after
-        has_ended = refund.status not in NON_FINAL
-        if has_ended and decision.before is not None and decision.before.status != refund.status:
-            log.info(
-                "refund ended",
-                extra={"refund_id": refund.refund_id, "status": str(refund.status), "code": refund.failure_code},
+        before, refund = decision.before, decision.after
+        if before is None or before.status == refund.status or refund.status in NON_FINAL:
+            continue
+        fields = {"refund_id": refund.refund_id, "status": str(refund.status), "code": refund.failure_code}
+        log.info("refund ended", extra=fields)
+        count(REFUNDS_ENDED, refund.status, refund.failure_code)
+        if refund.status is RefundStatus.SUCCEEDED and refund.to is To.SOURCE:
+            observe(CONFIRMED, max(0.0, now - refund.created_at))
+
+
+def _raise_alarms(decisions: Iterable[Decision]) -> None:
+    for decision in decisions:
+        processors_of_legs = {leg.leg_id: leg.processor for leg in decision.after.legs}
+        for event in decision.events:
+            if not event.alarm:
+                continue
+            alarm = alarm_of_event(event.kind, event.from_status)
+            processor = processors_of_legs.get(event.leg_id or "")
+            if alarm is Alarm.LATE_FAILURE:
+                count(LATE_FAILURES, processor)
+            raise_alarm(
+                log,
+                alarm,
+                "%s on refund %s",
+                event.kind,
+                decision.after.refund_id,
+                refund_id=decision.after.refund_id,
+                leg_id=event.leg_id,
+                processor=processor,
+                code=event.reason if event.reason and CODE.fullmatch(event.reason) else None,
+                runbook=runbook_link(event_entry(event.kind, event.from_status, event.reason)),
             )
 
 

@@ -30,11 +30,13 @@ from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
 from refund_worker.logs import log_fields
+from refund_worker.metrics import CLAIM_TO_SEND, LEASES_EXPIRED, RATE_WAIT, count, observe
 from refund_worker.processors import registry
 from refund_worker.processors.base import Processor
 from refund_worker.processors.payment_ids import can_be_sent
 from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
+from refund_worker.store.database import after_commit
 from refund_worker.store.installation import installation_id, server_of
 
 log = logging.getLogger(__name__)
@@ -156,6 +158,9 @@ def claim_due(
     claimed = refunds.load(connection, ids)
     if not claimed:
         return Claim(token, 0, now, ())
+    expired = sum(refund.lease_token is not None for refund in claimed)
+    if expired:
+        after_commit(connection, lambda: count(LEASES_EXPIRED, by=expired))
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
@@ -270,6 +275,8 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     if not has_slot or _seconds_left(context, began) <= 0:
         return NotSent("not sent: no slot was free within the lease", attempted=False)
     attempt = question.call.attempt if isinstance(question.call, Send) else None
+    if attempt is not None:
+        observe(CLAIM_TO_SEND, context.monotonic() - began, name)
     with log_fields(refund_id=question.refund_id, leg_id=question.call.leg_id, attempt=attempt):
         return await call_safely(context, name, NAMES[type(question.call)], _call(processor, question))
 
@@ -280,7 +287,8 @@ async def _has_slot(context: Context, slot: str, began: float) -> bool:
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of
     the same rate, and many workers at a low rate would do nothing else.
     """
-    left = _seconds_left(context, began)
+    asked = context.monotonic()
+    left = began + context.policy.lease_seconds * LEASE_SHARE - asked
     if left <= 0:
         return False
     try:
@@ -288,6 +296,8 @@ async def _has_slot(context: Context, slot: str, began: float) -> bool:
             await context.limiter.acquire(slot)
     except TimeoutError:
         return False
+    finally:
+        observe(RATE_WAIT, context.monotonic() - asked, slot)
     return True
 
 

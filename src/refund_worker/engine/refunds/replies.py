@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import RecordedReply, Send
@@ -20,7 +20,6 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
-from refund_worker.engine.views.runbook import event_entry
 from refund_worker.store import attempts, refunds
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ class RecordResult:
 def record_replies(
     context: Context, replies: Sequence[RecordedReply], *, lease_token: str | None = None
 ) -> RecordResult:
-    """Run `write_replies` in a transaction of its own, and log its alarms.
+    """Run `write_replies` in a transaction of its own.
 
     If that fails, it is run refund by refund, and a refund that fails again is quarantined. One bad reply must not lose
     the others' answers again and again. It must not keep the processor's last listing old either: that would stop all
@@ -48,7 +47,6 @@ def record_replies(
     """
     decisions = run_or_error(context, lambda c: write_replies(c, context, replies, lease_token=lease_token))
     if not isinstance(decisions, Exception):
-        _log_alarms(decisions)
         return RecordResult(decisions)
     raise_alarm(
         log, Alarm.BATCH_FAILED, "a batch of answers could not be recorded: trying them one by one", error=decisions
@@ -61,7 +59,6 @@ def record_replies(
         if isinstance(its, Exception):
             broken[refund_id] = its
         else:
-            _log_alarms(its)
             done.extend(its)
     quarantine(context, broken, attempted=len(grouped), lease_token=lease_token, postpone=lease_token is not None)
     return RecordResult(done, frozenset(broken))
@@ -169,20 +166,3 @@ def _by_refund(replies: Iterable[RecordedReply]) -> dict[str, list[RecordedReply
     for item in replies:
         grouped[item.refund_id].append(item)
     return grouped
-
-
-def _log_alarms(decisions: Iterable[Decision]) -> None:
-    for decision in decisions:
-        for event in decision.events:
-            if event.alarm:
-                raise_alarm(
-                    log,
-                    alarm_of_event(event.kind, event.from_status),
-                    "%s on refund %s",
-                    event.kind,
-                    decision.after.refund_id,
-                    refund_id=decision.after.refund_id,
-                    leg_id=event.leg_id,
-                    code=event.reason,
-                    runbook=runbook_link(event_entry(event.kind, event.from_status, event.reason)),
-                )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.processor_replies import Answer, Answered, Found, NotSent, PaymentRead, Unanswered
 from refund_worker.engine.context import Context
+from refund_worker.metrics import ATTEMPTS, CALL_SECONDS, count, observe
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,11 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     except Exception as error:  # noqa: BLE001 - an alarm, and an answer that decides nothing
         raise_alarm(log, Alarm.ADAPTER_FAILED, "the %s adapter raised an exception", processor, error=error, **fields)
         answer = Unanswered(f"the adapter raised {type(error).__name__}")
-    _log_answer(name, answer, {**fields, "duration_ms": round((time.monotonic() - began) * 1000, 1)})
+    seconds = time.monotonic() - began
+    observe(CALL_SECONDS, seconds, processor, name)
+    if name == "send":
+        count(ATTEMPTS, processor, *outcome_of(answer))
+    _log_answer(name, answer, {**fields, "duration_ms": round(seconds * 1000, 1)})
     return answer
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError
 
-from refund_worker.store.tables import inbox, payments, processors, refunds
+from refund_worker.errors import Unavailable
+from refund_worker.store.database import Database
+from refund_worker.store.tables import events, inbox, metric_values, outbox, payments, processors, refunds
 
 
 def count_in(connection: Connection, statuses: Collection[str]) -> dict[str, int]:
@@ -47,3 +50,40 @@ def is_known_processor(connection: Connection, name: str) -> bool:
     paid = select(payments.c.payment_id).where(payments.c.processor == name).limit(1)
     switch = select(processors.c.name).where(processors.c.name == name)
     return connection.execute(paid).first() is not None or connection.execute(switch).first() is not None
+
+
+def oldest_waiting_event(connection: Connection) -> float | None:
+    """Return when the oldest webhook event that is not processed yet was received (epoch seconds), or None."""
+    at: float | None = connection.execute(
+        select(inbox.c.received_at).where(inbox.c.taken_at.is_(None)).order_by(inbox.c.received_at).limit(1)
+    ).scalar()
+    return at
+
+
+def count_notifications(connection: Connection) -> dict[str, int]:
+    """Return how many notifications wait for a delivery (`waiting`), and how many have no further try (`given_up`)."""
+    o = outbox.c
+    waiting = connection.execute(select(func.count()).where(o.next_at.is_not(None))).scalar_one()
+    given_up = connection.execute(select(func.count()).where(o.given_up_at.is_not(None))).scalar_one()
+    return {"waiting": waiting, "given_up": given_up}
+
+
+def oldest_unsealed(connection: Connection, sealed_up_to: int) -> float | None:
+    """Return the time of the first timeline event after `sealed_up_to` (its `seq`), or None if all are sealed."""
+    e = events.c
+    at: float | None = connection.execute(select(e.at).where(e.seq > sealed_up_to).order_by(e.seq).limit(1)).scalar()
+    return at
+
+
+def can_write(database: Database) -> bool:
+    """Return True if the database accepts writes: it is no standby, not read-only, and its disk takes a lock."""
+    try:
+        with database.write() as connection:
+            if database.is_sqlite:
+                # BEGIN IMMEDIATE succeeds on a read-only file until something is really written.
+                connection.execute(metric_values.update().where(metric_values.c.name == "").values(value=0))
+                return True
+            read_only = connection.execute(select(func.current_setting("transaction_read_only"))).scalar_one()
+            return bool(read_only == "off")
+    except (Unavailable, DBAPIError):
+        return False

@@ -14,13 +14,16 @@ import signal
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from celery import signals
 
+from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.errors import Unavailable
 from refund_worker.logs import set_up_logging
 from refund_worker.processors import registry
+from refund_worker.runtime import open_database
 from refund_worker.settings import Settings, load_settings
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import make_worker
@@ -65,19 +68,27 @@ def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | No
         without_heartbeat=True,
     )
     try:
-        worker.start()
+        with _flusher(settings):
+            worker.start()
     finally:
         heartbeat.end()
     return int(worker.exitcode or 0)
 
 
+def _flusher(settings: Settings) -> MetricFlusher:
+    return MetricFlusher(lambda: closing(open_database(settings)))
+
+
 def _connect_signals(runtime: WorkerRuntime) -> None:
+    flusher = _flusher(runtime.settings)  # its thread begins in each process of the pool
+
     def keep_our_logging(**_named: Any) -> None:
         return None
 
     def open_runtime(**_named: Any) -> None:
         # TERM is ignored here already (supervisor.py, CHILD_ENVIRONMENT); the main process ends the pool in order.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        flusher.__enter__()
         try:
             runtime.open()
         except Unavailable as error:
@@ -85,6 +96,7 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
 
     def close_runtime(**_named: Any) -> None:
         runtime.close()
+        flusher.__exit__(None, None, None)
 
     signals.setup_logging.connect(keep_our_logging, weak=False)
     signals.worker_process_init.connect(open_runtime, weak=False)

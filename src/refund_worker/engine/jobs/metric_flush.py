@@ -1,0 +1,71 @@
+"""Store what this process has counted, every few seconds and when it stops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from refund_worker.errors import Unavailable
+from refund_worker.metrics import COUNTS
+from refund_worker.store.database import Database
+from refund_worker.store.reporting import metric_values
+
+log = logging.getLogger(__name__)
+
+# A process that is killed loses the counts of this time, and nothing else.
+FLUSH_SECONDS = 5.0
+
+
+def flush(opened: Callable[[], AbstractContextManager[Database]]) -> Exception | None:
+    """Store all counts. Return the error if the database could not take them; then they stay for the next time."""
+    taken = COUNTS.take()
+    if not taken:
+        return None
+    try:
+        with opened() as database:
+            database.run(lambda connection: metric_values.add(connection, taken))
+    except Exception as error:  # noqa: BLE001 - monitoring must not stop the work
+        COUNTS.put_back(taken)
+        return error
+    return None
+
+
+class MetricFlusher:
+    """A thread that stores the counts of this process, as a context manager. Each process starts its own.
+
+    `opened` opens the database for one storing; what it returns is closed afterwards.
+    """
+
+    def __init__(self, opened: Callable[[], AbstractContextManager[Database]], seconds: float = FLUSH_SECONDS) -> None:
+        self._opened, self._seconds = opened, seconds
+        self._stop = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="metric-flush", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Store the last counts, unless the database did not answer the last time: a stop does not wait for it."""
+        self._stop.set()
+        self._thread.join(self._seconds)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self._flush()
+        if not self._failing:
+            self._flush()
+
+    def _flush(self) -> None:
+        error = flush(self._opened)
+        if error is not None and not self._failing:
+            level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+            log.log(level, "the metrics of this process are not stored: %s", type(error).__name__)
+        self._failing = error is not None

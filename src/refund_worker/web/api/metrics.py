@@ -1,0 +1,146 @@
+"""The metrics of the whole installation in Prometheus' text format: counts of all processes, and states of the tables.
+
+Finished refunds are not counted in the tables: that would cost more each day.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from importlib.metadata import version
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection
+
+from refund_worker import metrics as m
+from refund_worker.domain.refund import NON_FINAL
+from refund_worker.engine.context import Context
+from refund_worker.engine.jobs.metric_flush import flush
+from refund_worker.engine.processor_sync.status import STATES, stored_switches
+from refund_worker.errors import Unavailable
+from refund_worker.metrics import METRICS, Kind, Metric, Slot
+from refund_worker.store import audit, processes, processors, schema
+from refund_worker.store.reporting import metric_values, metrics, reconciliation
+
+# A worker or scheduler that did not report for this time is not counted as running.
+ALIVE_SECONDS = 60.0
+# In the cause of an error, in words (store/connection_errors.py).
+READ_ONLY = "accepts no writes"
+KINDS = ("worker", "scheduler")
+
+# Values of one gauge, by its labels.
+_Values = Mapping[tuple[str, ...], float]
+
+
+def metrics_text(context: Context) -> bytes:
+    """Return all metrics. If the database does not answer, only those that say so."""
+    gauges: dict[Metric, _Values] = {}
+    counts: Mapping[Slot, float] = {}
+    try:
+        flush(lambda: nullcontext(context.database))
+        with context.database.read() as connection:
+            counts = metric_values.stored(connection)
+            gauges = _gauges(connection, context)
+        revision = schema.current(context.database) or ""
+        gauges[m.DATABASE_UP] = {(): 1}
+        gauges[m.DATABASE_WRITABLE] = {(): metrics.can_write(context.database)}
+    except Unavailable as error:
+        # A read-only server answers, but every transaction ends with this error: another server has the newest rows.
+        revision = ""
+        gauges = {m.DATABASE_UP: {(): READ_ONLY in error.explained}, m.DATABASE_WRITABLE: {(): 0}}
+    gauges[m.BUILD_INFO] = {(version("refund-worker"), platform.python_version(), revision): 1}
+    registry = CollectorRegistry()
+    registry.register(_Collected([*_gauge_families(gauges), *_count_families(counts)]))
+    return generate_latest(registry)
+
+
+class _Collected(Collector):
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        """Return the families."""
+        return self._families
+
+
+def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
+    now = context.clock(connection)
+    last_seal = audit.last_seal(connection)
+    sealed_up_to = audit.last_sealed_seqs(connection)["events"]
+    return {
+        m.UNFINISHED: {(status,): count for status, count in metrics.count_in(connection, NON_FINAL).items()},
+        m.DUE: {(): metrics.count_due(connection, now)},
+        m.OLDEST: {(): _age(now, metrics.oldest_in(connection, NON_FINAL))},
+        m.INBOX: {(): metrics.count_waiting_events(connection)},
+        m.INBOX_OLDEST: {(): _age(now, metrics.oldest_waiting_event(connection))},
+        m.NOTIFICATIONS: {(state,): count for state, count in metrics.count_notifications(connection).items()},
+        m.UNSEALED: {(): _age(now, metrics.oldest_unsealed(connection, sealed_up_to))},
+        m.LAST_SEAL: {(): last_seal["sealed_at"]} if last_seal is not None else {},
+        **_of_processors(connection, context),
+        **_of_processes(connection, now),
+    }
+
+
+def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Values]:
+    switches = stored_switches(connection, context)
+    compared = reconciliation.latest(connection)
+    rows = {row["name"]: row for row in processors.status_of_processors(connection)}
+    return {
+        m.PAUSED: {(switch["name"],): switch["paused"] for switch in switches},
+        m.STATE: {(switch["name"], state): switch["state"] == state for switch in switches for state in STATES},
+        m.LAST_SYNC: {(name,): row["looked_at"] for name, row in rows.items() if row["looked_at"] is not None},
+        m.LAST_RECONCILIATION: {(name,): row["at"] for name, row in compared.items()},
+        m.DIFFERENCES: {(name,): row["differences"] for name, row in compared.items()},
+    }
+
+
+def _of_processes(connection: Connection, now: float) -> dict[Metric, _Values]:
+    ages: defaultdict[str, list[float]] = defaultdict(list)
+    for row in processes.reports(connection):
+        ages[row["kind"]].append(_age(now, row["seen_at"]))
+    return {
+        m.PROCESSES: {(kind,): sum(age <= ALIVE_SECONDS for age in ages[kind]) for kind in KINDS},
+        m.HEARTBEAT: {(kind,): min(ages[kind]) for kind in KINDS if ages[kind]},
+    }
+
+
+def _age(now: float, at: float | None) -> float:
+    return 0.0 if at is None else max(0.0, now - at)
+
+
+def _gauge_families(gauges: Mapping[Metric, _Values]) -> Iterator[Family]:
+    for metric, values in gauges.items():
+        family = GaugeMetricFamily(metric.full_name, metric.help, labels=metric.labels)
+        for labels, value in values.items():
+            family.add_metric(labels, float(value))
+        yield family
+
+
+def _count_families(counts: Mapping[Slot, float]) -> Iterator[Family]:
+    """Yield every counter and histogram, also those without a count: a rate needs a beginning."""
+    by_metric: defaultdict[str, defaultdict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for (name, labels, part), value in counts.items():
+        by_metric[name][labels][part] = value
+    for metric in METRICS.values():
+        sets: dict[tuple[str, ...], dict[str, float]] = dict(by_metric[metric.name])
+        if not metric.labels:
+            sets.setdefault((), {})
+        if metric.kind is Kind.COUNTER:
+            counter = CounterMetricFamily(metric.full_name, metric.help, labels=metric.labels)
+            for labels, parts in sets.items():
+                counter.add_metric(labels, parts.get("", 0.0))
+            yield counter
+        elif metric.kind is Kind.HISTOGRAM:
+            histogram = HistogramMetricFamily(metric.full_name, metric.help, labels=metric.labels)
+            for labels, parts in sets.items():
+                bounds = [*map(repr, metric.buckets), m.INFINITE]
+                cumulated = accumulate(parts.get(bound, 0.0) for bound in bounds)
+                buckets = list(zip(bounds, cumulated, strict=True))
+                histogram.add_metric(labels, buckets, sum_value=parts.get(m.SUM, 0.0))
+            yield histogram
