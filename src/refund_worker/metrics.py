@@ -109,7 +109,7 @@ Slot = tuple[str, tuple[str, ...], str]
 
 
 class Counts:
-    """What this process has counted and not stored yet. It is safe for several threads."""
+    """The counts of this process that are not stored yet. It is safe for several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -681,7 +681,7 @@ last_reconciliations = Table(
     Column("differences", BigInteger, nullable=False),
 )
 
-# What all processes have counted for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.
+# The counts of all processes for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.
 metric_values = Table(
     "metric_values",
     metadata,
