@@ -2746,8 +2746,8 @@ DEFECTS = (
     Defect(
         "a refund whose transaction was rolled back is logged as ended",
         "src/refund_worker/engine/refunds/apply.py",
-        "after_commit(connection, lambda: _log_ends(decisions))",
-        "_log_ends(decisions)",
+        "after_commit(connection, lambda: _note_ends(decisions, now))",
+        "_note_ends(decisions, now)",
         ("tests/engine/refunds/test_log_lines.py",),
     ),
     Defect(
