@@ -90,11 +90,11 @@ def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
 def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Values]:
     switches = stored_switches(connection, context)
     compared = reconciliation.latest(connection)
-    rows = {row["name"]: row for row in processors.status_of_processors(connection)}
+    listed = {switch["name"]: processors.last_listing(connection, switch["name"])[0] for switch in switches}
     return {
         m.PAUSED: {(switch["name"],): switch["paused"] for switch in switches},
         m.STATE: {(switch["name"], state): switch["state"] == state for switch in switches for state in STATES},
-        m.LAST_SYNC: {(name,): row["looked_at"] for name, row in rows.items() if row["looked_at"] is not None},
+        m.LAST_SYNC: {(name,): at for name, at in listed.items() if at is not None},
         m.LAST_RECONCILIATION: {(name,): row["at"] for name, row in compared.items()},
         m.DIFFERENCES: {(name,): row["differences"] for name, row in compared.items()},
     }
