@@ -90,7 +90,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     receiver = block(API, "python", "serve_forever").replace("9000", str(ear))
     with said.open("wb") as out, told.open("wb") as heard:
         processes = [
-            subprocess.Popen(dev, cwd=folder, env=environment, stdout=out, stderr=out),
+            subprocess.Popen(dev, cwd=folder, env=environment, stdout=out, stderr=out, start_new_session=True),
             subprocess.Popen([sys.executable, "-c", receiver], env=environment, stdout=heard, stderr=heard),
         ]
         try:
@@ -101,10 +101,10 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
             ours = {"127.0.0.1:8000": f"127.0.0.1:{web}", "redis://…": broker, "refund-worker ": program}
             yield Walk(folder, environment, ours, told)
         finally:
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-            for process in processes:
-                process.wait(SECONDS_MAX)
+            os.killpg(processes[0].pid, signal.SIGHUP)  # as a terminal that is closed
+            processes[1].send_signal(signal.SIGTERM)
+            codes = [process.wait(SECONDS_MAX) for process in processes]
+            assert codes[0] == 0, said.read_text()
 
 
 def settled(client: Client, keys: list[str]) -> dict[str, Any]:

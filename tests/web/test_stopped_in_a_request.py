@@ -1,8 +1,9 @@
-"""`refund-worker web` gets SIGTERM during a request: it answers the request completely and then ends."""
+"""`refund-worker web` gets SIGTERM or SIGHUP during a request: it answers the request completely and then ends."""
 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import time
@@ -47,11 +48,15 @@ class Command(WebProcess):
         connections = psutil.Process(self.pid).net_connections("tcp")
         return any(c.status == psutil.CONN_ESTABLISHED and c.laddr.port == self.port for c in connections)
 
-    def told_to_stop(self) -> psutil.Process:
-        """Stop the process and return it when it refuses new connections; an idle one would have ended by then."""
+    def told_to_stop(self, number: signal.Signals = signal.SIGTERM, *, each: bool = False) -> psutil.Process:
+        """Stop the process and return it when it refuses new connections; an idle one would have ended by then.
+
+        With `each`, all its processes get the signal, as from a service manager or in a process group.
+        """
         process = psutil.Process(self.pid)
         children = running_children(process)
-        process.terminate()
+        for one in (*process.children(), process) if each else (process,):
+            one.send_signal(number)
 
         def has_noticed() -> bool:
             if self._workers > 1:  # processes without a request end at once; the parent keeps the port until it ends
@@ -76,8 +81,8 @@ def assert_taken(url: str, status: int, refund_id: str) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_stop_waits_for_a_body_that_is_still_arriving(migrated_sqlite_url: str, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "each"), [(1, False), pytest.param(2, True, marks=pytest.mark.slow)])
+def test_stop_waits_for_a_body_that_is_still_arriving(migrated_sqlite_url: str, workers: int, each: bool) -> None:
     with Command(migrated_sqlite_url, workers) as server:
         server.sell(migrated_sqlite_url)
         lines = ["POST /v1/refunds HTTP/1.1", "Host: 127.0.0.1", "Expect: 100-continue", f"Content-Length: {len(BODY)}"]
@@ -86,7 +91,7 @@ def test_stop_waits_for_a_body_that_is_still_arriving(migrated_sqlite_url: str, 
             client.sendall("\r\n".join([*lines, "", ""]).encode())
             assert client.recv(100).startswith(b"HTTP/1.1 100 "), "the server waits for the body"
             client.sendall(BODY[:10])
-            process = server.told_to_stop()
+            process = server.told_to_stop(signal.SIGHUP, each=each)
             client.sendall(BODY[10:])
             answer = HTTPResponse(client)
             answer.begin()

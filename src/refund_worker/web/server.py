@@ -114,6 +114,25 @@ class _Processes(Multiprocess):
         self._survives_hang_up = is_hang_up_ignored()  # Uvicorn then takes every signal
         super().__init__(config, sockets)
 
+    def init_processes(self) -> None:
+        """Start the processes."""
+        super().init_processes()
+        self._close_other_ends()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the processes that have ended."""
+        super().keep_subprocess_alive()
+        self._close_other_ends()
+
+    def _close_other_ends(self) -> None:
+        """Close our copies of the processes' ends of their pipes.
+
+        With a copy open, a ping to a process that ends meanwhile waits for its whole time limit, and a stop of all
+        processes with it.
+        """
+        for process in self.processes:
+            process.child_conn.close()
+
     def handle_hup(self) -> None:
         """Stop as on TERM, unless the hang-up was ignored when this process started."""
         if not self._survives_hang_up:
