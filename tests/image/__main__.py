@@ -22,7 +22,7 @@ from pathlib import Path
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX
 from refund_worker.worker.supervisor import STOP_SECONDS_MAX
-from tests.image.build import Build
+from tests.image.build import Build, access_of_apt
 from tests.image.dockerfile import FILE
 from tests.image.roots import Root, make_debian
 from tests.support.debian import find
@@ -57,12 +57,36 @@ def main() -> int:
     print(f"the steps of {FILE.relative_to(ROOT)} …", flush=True)
     build = Build(FOLDER, base)
     build.run()
+    read_by_compose(base)
     print(f"built after {time.monotonic() - began:.0f} s", flush=True)
     check_root(build)
     refund_in_production_form(build)
     refund_in_light_form(build)
     print(f"passed: the image's root refunds money, in both forms, in {time.monotonic() - began:.0f} s")
     return 0
+
+
+def read_by_compose(base: Path) -> None:
+    """Let Docker Compose itself, from Debian's package, read both compose files; that needs no daemon."""
+    root = Root(FOLDER / "compose")
+    if not root.folder.exists():
+        print("Docker Compose from Debian …", flush=True)
+        part = replace(root, folder=FOLDER / "compose.part", shown=access_of_apt())
+        subprocess.run(["rm", "-rf", "--one-file-system", str(part.folder)], check=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(part.folder)], check=True)
+        install = "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
+        part.run(["sh", "-c", f"{install} docker-compose"])
+        part.folder.rename(root.folder)
+    files = {f"/work/{name}": ROOT / name for name in ("docker-compose.yml", ".env.example", "deploy")}
+    compose = replace(root, shown=files, workdir="/work")
+    for options in (
+        "--profile monitoring --profile rabbitmq",
+        "--env-file .env.example",
+        "-f deploy/compose.light.yml",
+    ):
+        said = compose.run(["sh", "-c", f"docker-compose {options} config --quiet"])
+        assert said.strip() == "", said
+    print("  " + compose.run(["docker-compose", "version"]).strip() + " accepts both compose files", flush=True)
 
 
 def check_root(build: Build) -> None:

@@ -129,3 +129,9 @@ def access_of_pip() -> tuple[dict[str, Path], dict[str, str]]:
         # A repository's folder may be named by the list of its packages.
         files.append(path.parent if path.name == "simple" else path)
     return {str(path): path.resolve() for path in files if path.exists()}, variables
+
+
+def access_of_apt() -> dict[str, Path]:
+    """Return the files that let apt in a root reach the packages that it reaches here."""
+    files = [Path("/etc/resolv.conf"), Path("/etc/hosts"), *sorted(Path("/etc/apt/apt.conf.d").glob("*"))]
+    return {str(path): path.resolve() for path in files if path.is_file()}
