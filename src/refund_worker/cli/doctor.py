@@ -92,6 +92,18 @@ def examine() -> Iterator[Finding]:
     yield _stripe_server(settings)
     yield _webhook_secret(settings)
     yield from _payments(settings)
+    yield from _work()
+
+
+def _work() -> Iterator[Finding]:
+    """Name what waits for a person, and where to read about it. Yield nothing if the database cannot be read."""
+    from refund_worker.cli.doctor_work import troubles
+
+    found = troubles()
+    if found == []:
+        yield Finding("refunds", Verdict.OK, "no processor is paused, and no refund needs attention")
+    for trouble in found or ():
+        yield Finding(trouble.check, Verdict.WARN, trouble.found, f"refund-worker explain {trouble.entry}")
 
 
 def _variables() -> int:

@@ -14,7 +14,7 @@ from tests.support.replies import REFUSED
 
 from refund_worker import request_refund
 from refund_worker.domain.processor_calls import RecordedReply
-from refund_worker.domain.processor_replies import Answered, Unanswered
+from refund_worker.domain.processor_replies import Answered, Blocked, Denied, Unanswered
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.refunds.process import claim_due
 from refund_worker.engine.refunds.replies import record_replies, write_replies
@@ -121,3 +121,28 @@ def test_alarm_follows_the_commit_and_comes_once(world: World, caplog: pytest.Lo
         record_replies(world.context, [report])
     raised = [line for line in steps(caplog, "alarm", "refund_id", "processor") if line[1]]
     assert raised == [(f"alarm: leg_object_failed on refund {refund_id}", "late_failure", refund_id, "stripe")]
+
+
+def test_line_of_a_stopped_refund_leads_to_its_code(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.pay()
+    world.processor.script("ch_1", Blocked("balance_insufficient", "empty"))
+    refund_id = world.withdraw(50)
+    world.work()
+    assert [line for line in steps(caplog, "alarm", "code", "runbook", "refund_id") if line[1]] == [
+        (
+            f"alarm: leg_blocked on refund {refund_id}",
+            "refund_stopped",
+            "balance_insufficient",
+            "docs/runbook.md#balance-insufficient",
+            refund_id,
+        )
+    ]
+
+
+def test_line_of_stopped_sending_leads_to_its_code(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.pay()
+    world.processor.script("ch_1", Denied("api_key_expired", "Expired API key"))
+    world.withdraw(50)
+    world.work()
+    (alarm,) = [line for line in steps(caplog, "alarm", "code", "runbook") if line[1]]
+    assert alarm[1:] == ("sending_stopped", "api_key_expired", "docs/runbook.md#api-key-expired")

@@ -1,0 +1,61 @@
+"""The part of `doctor` about the work itself: processors that are paused, and refunds that need a person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from refund_worker.cli import runtime
+from refund_worker.errors import RefundWorkerError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that waits for a person: `found` in plain words, and the `entry` of the runbook about it."""
+
+    check: str
+    found: str
+    entry: str
+
+
+def troubles() -> list[Trouble] | None:
+    """Return what waits for a person, or None if the database cannot be read or has another schema."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from refund_worker.store.schema import current, head
+
+    try:
+        with runtime.database() as database:
+            if current(database) != head():
+                return None
+            with database.read() as connection:
+                return [*_paused(connection), *_stopped(connection)]
+    except (RefundWorkerError, SQLAlchemyError):
+        return None  # the check of the database has reported the fault
+
+
+def _paused(connection: Connection) -> Iterator[Trouble]:
+    from refund_worker.engine.views.failure_codes import code_with_entry, explain
+    from refund_worker.store.processors import paused_processors, status_of_processors
+
+    paused = paused_processors(connection, time.time())
+    for row in status_of_processors(connection):
+        if row["name"] in paused:
+            code = row["code"]
+            yield Trouble("sending", f"{row['name']} is paused: {explain(code).title} ({code})", code_with_entry(code))
+
+
+def _stopped(connection: Connection) -> Iterator[Trouble]:
+    from refund_worker.engine.views.failure_codes import code_with_entry, explain
+    from refund_worker.engine.views.failure_groups import failures
+
+    for group in failures(connection, failed_at_most=0):
+        code, count = group["failure_code"], group["needs_attention"]
+        verb = "refund needs" if count == 1 else "refunds need"
+        found = f"{count:,} {verb} attention: {explain(code).title} ({code or 'no code'})"
+        yield Trouble("refunds", found, code_with_entry(code))
