@@ -18,8 +18,8 @@ _SENDING: Final[dict[Alarm, Entry]] = {
         "Nothing more is sent to a processor",
         "The processor does not accept our key, our account, its mode or the form of our requests. The line's field "
         "`code` says which.",
-        "No refund fails. Requests are accepted and wait. The worker tries one refund every five minutes. A cause "
-        "that lasts raises one alarm a day.",
+        "No refund fails. Requests are accepted and wait. The worker tries one refund every five minutes. The "
+        "processor's state is `open` meanwhile. A cause that lasts raises one alarm a day.",
         (
             "Read the code and the message: `refund-worker processors status -o json`, or the page "
             "`/console/processors`.",
@@ -231,6 +231,21 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
         ),
         "If refunds take too long without it.",
         "`refund-worker doctor` shows the broker as ok.",
+    ),
+    Alarm.BROKER_REFUSES: Entry(
+        "The broker refuses a worker",
+        "The broker answers, and it refuses a step that a worker needs: the user may not use a key or a queue, Redis "
+        "is full, or a queue of the same name has other properties. The line has the broker's own message.",
+        "The worker stops and is started again, after a pause that grows to half a minute. The scheduler and other "
+        "workers continue. Accepted refunds are not lost.",
+        (
+            "Ask for the cause: `refund-worker doctor` does the same steps, and says what to do.",
+            "Give the broker's user the keys or queues that it names, or make room in Redis.",
+            "If another program has a queue of the same name, use a broker, a database number or a prefix of its own "
+            "(`BROKER_PREFIX`).",
+        ),
+        "If no worker is left: then refunds wait.",
+        "`refund-worker doctor` shows the broker as ok, and `refund-worker health worker` exits with 0.",
     ),
     Alarm.MESSAGE_DROPPED: Entry(
         "A message in the broker was dropped",
