@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from refund_worker.errors import RefundWorkerError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from refund_worker.engine.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,20 @@ def troubles() -> list[Trouble] | None:
         with runtime.database() as database:
             if current(database) != head():
                 return None
-            with database.read() as connection:
-                return [*_paused(connection), *_stopped(connection)]
+        with runtime.context() as context, context.database.read() as connection:
+            return [*_paused(connection, context), *_stopped(connection)]
     except (RefundWorkerError, SQLAlchemyError):
         return None  # the check of the database has reported the fault
 
 
-def _paused(connection: Connection) -> Iterator[Trouble]:
+def _paused(connection: Connection, context: Context) -> Iterator[Trouble]:
+    from refund_worker.engine.processor_sync.status import stored_switches
     from refund_worker.engine.views.failure_codes import code_with_entry, explain
-    from refund_worker.store.processors import paused_processors, status_of_processors
 
-    paused = paused_processors(connection, time.time())
-    for row in status_of_processors(connection):
-        if row["name"] in paused:
-            code = row["code"]
-            yield Trouble("sending", f"{row['name']} is paused: {explain(code).title} ({code})", code_with_entry(code))
+    for switch in stored_switches(connection, context):
+        if switch["paused"]:
+            name, code = switch["name"], switch["code"]
+            yield Trouble("sending", f"{name} is paused: {explain(code).title} ({code})", code_with_entry(code))
 
 
 def _stopped(connection: Connection) -> Iterator[Trouble]:
