@@ -55,7 +55,11 @@ def build_runtime(
     `processors=False` leaves the payment processors out, for entry points that only accept requests.
     """
     database = open_database(settings)
-    ensure_schema(database)
+    try:
+        ensure_schema(database)
+    except BaseException:
+        database.close()
+        raise
     loop = asyncio.new_event_loop()
 
     def run(calls: Awaitable[list[Answer]]) -> list[Answer]:

@@ -90,8 +90,8 @@ class MortalDatabase(Database):
 class World:
     """`context` on a migrated database, with one processor "stripe" and one customer "c". Close it at the end."""
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self.database = MortalDatabase(url)
+    def __init__(self, url: str, schema: str = "public", **options: Any) -> None:
+        self.database = MortalDatabase(url, schema=schema)
         self.processor = ScriptedProcessor()
         self.now = START
         self.context = Context(

@@ -53,6 +53,7 @@ class ScriptedProcessor:
         self.indent: int | None = None  # indentation of the frozen bodies: the next version may write them differently
         self.while_sending: Callable[[], None] = lambda: None
         self.while_answering_a_look_up: Callable[[], None] = lambda: None
+        self.while_listing: Callable[[], None] = lambda: None
         self.payments: dict[str, PaymentReading] = {}
         self.readings: deque[PaymentReply] = deque()
         self.read: list[str] = []
@@ -149,6 +150,7 @@ class ScriptedProcessor:
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Return all refund objects."""
+        self.while_listing()
         return Found(tuple(self.objects.values()))
 
     async def cancel(self, processor_refund_id: str) -> Reply:

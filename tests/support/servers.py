@@ -103,8 +103,8 @@ class PostgresServer(ServerProcess):
         if not (home / "bin" / "postgres").exists():
             raise ServerFailed(f"the wheel {POSTGRES_PACKAGE} holds no {POSTGRES_FOLDER}/bin/postgres on this platform")
         super().__init__("postgres")
-        self._data = self.folder / "server" / "data"
-        self._data.parent.mkdir()
+        self.data = self.folder / "server" / "data"
+        self.data.parent.mkdir()
         self._home = self._as_nobody(home) if os.geteuid() == 0 else home
         self.databases = PostgresDatabases(f"{DRIVER}://postgres@127.0.0.1:{self.port}/postgres")
 
@@ -115,7 +115,7 @@ class PostgresServer(ServerProcess):
         """
         nobody = pwd.getpwnam("nobody")
         self.identity = f"{nobody.pw_uid}:{nobody.pw_gid}"
-        os.chown(self._data.parent, nobody.pw_uid, nobody.pw_gid)
+        os.chown(self.data.parent, nobody.pw_uid, nobody.pw_gid)
         if is_reachable_by_others(home / "bin"):
             return home
         package = home.parent
@@ -130,29 +130,23 @@ class PostgresServer(ServerProcess):
     def environment(self) -> Mapping[str, str]:
         """Return our environment without Postgres's own variables."""
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return {**ours, "LC_ALL": "C", "HOME": str(self._data.parent)}
+        return {**ours, "LC_ALL": "C", "HOME": str(self.data.parent)}
 
     def start(self) -> PostgresServer:
         """Start the server; create its data folder first if needed."""
-        if not self._data.exists():
+        if not self.data.exists():
             self._initialise()
         return super().start()
 
     def _initialise(self) -> None:
+        ways = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions"]
+        self._run("initdb", "-D", str(self.data), *ways)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run one of Postgres's programs as the server's user. Raise `ServerFailed` if it fails."""
         uid, gid = (int(part) for part in self.identity.split(":")) if self.identity != "-" else (None, None)
-        command = [
-            str(self._home / "bin" / "initdb"),
-            "-D",
-            str(self._data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-        ]
         done = subprocess.run(
-            [*command, "--no-sync", "--no-instructions"],
+            [str(self._home / "bin" / program), *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,
@@ -164,7 +158,7 @@ class PostgresServer(ServerProcess):
             check=False,
         )
         if done.returncode:
-            raise ServerFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
+            raise ServerFailed(f"{program} failed:\n{done.stdout}{done.stderr}")
 
     def command(self) -> Sequence[str]:
         """Return the command that serves on our port."""
@@ -179,7 +173,7 @@ class PostgresServer(ServerProcess):
             "log_min_messages": "warning",
         }
         program = str(self._home / "bin" / "postgres")
-        return [program, "-D", str(self._data), *(f"--{name}={value}" for name, value in options.items())]
+        return [program, "-D", str(self.data), *(f"--{name}={value}" for name, value in options.items())]
 
     def crash(self) -> None:
         """Shut down immediately: every backend ends at once, and the next start recovers from the log."""

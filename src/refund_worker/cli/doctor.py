@@ -141,14 +141,11 @@ def _database(settings: Settings) -> Finding:
 def _check_database(settings: Settings) -> Finding:
     from pathlib import Path
 
-    from sqlalchemy import make_url
-
     from refund_worker.store.schema import current, head
 
-    url = settings.database_url.get_secret_value()
     with runtime.database() as database:
         name = database.url.get_backend_name()
-        path = make_url(url).database
+        path = database.url.database
         if database.is_sqlite and path and path != ":memory:" and not Path(path).exists():
             return Finding("database", Verdict.OK, f"{name}, no file yet: the first command creates it")
         at = current(database)

@@ -49,6 +49,8 @@ _ADVICE = tuple(
         ),
     )
 )
+# The statement, and libpq's guesses, which are no causes.
+_GUESSES = ("LINE ", "^", "Is the server running", "This probably means the server", "before or while processing")
 _SCHEMA = re.compile(r"permission denied for schema (\w+)")
 _PERMISSION = "42501"
 _TEXTS = {
@@ -97,7 +99,7 @@ def _permission(text: str, url: URL) -> str:
 def _one_line(text: str, url: URL) -> str:
     """Return libpq's text in one line, without the statement it may quote and without the password."""
     lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
-    joined = "; ".join(line for line in lines if not line.startswith(("LINE ", "^", "Is the server running")))
+    joined = "; ".join(line for line in lines if not line.startswith(_GUESSES))
     joined = joined.removeprefix("connection failed: ").removeprefix("connection is bad: ").replace("  ", " ")
     if url.password:
         joined = joined.replace(str(url.password), "***")

@@ -34,6 +34,7 @@ PASSING_STATES = frozenset({postgres.READ_ONLY_STATE, "25P03"})
 IDS_AT_ONCE = 5_000
 
 UNUSABLE = "the database cannot be used just now: try again"
+READ_ONLY = "the database only allows reading just now, as a standby does: try again"
 
 T = TypeVar("T")
 _WRITE = "refund_worker_write"
@@ -114,8 +115,9 @@ class Database:
                 raise TryAgain("the database is busy: try again") from error
             passes = state in PASSING_STATES or error.connection_invalidated or is_permission_denied(error)
             if passes or (isinstance(error, OperationalError) and not _is_our_fault(error)):
+                message = READ_ONLY if state == postgres.READ_ONLY_STATE else UNUSABLE
                 cause = f"the database cannot be used: {cause_of(error, self.url)}"
-                raise Unavailable(UNUSABLE, cause=cause) from error
+                raise Unavailable(message, cause=cause) from error
             raise
 
 

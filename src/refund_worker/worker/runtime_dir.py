@@ -40,7 +40,9 @@ def folder_of(url: str, schema: str = SCHEMA_DEFAULT, runtime_dir: str | None = 
     # parsers.
     parts = urlsplit(re.sub(r"(?<=://)[^:/]*(?::[^@]*)?@", "", url, count=1))
     name = parts.path.strip("/").replace("/", "-")
-    place = f"{parts.hostname}:{parts.port}/{name}" + (f"?{schema}" if schema != SCHEMA_DEFAULT else "")
+    # Several hosts, `h1:5432,h2:5432`, have no single port.
+    host = parts.netloc if "," in parts.netloc else f"{parts.hostname}:{parts.port}"
+    place = f"{host}/{name}" + (f"?{schema}" if schema != SCHEMA_DEFAULT else "")
     return _named(parent, name, place)
 
 
