@@ -1,4 +1,4 @@
-"""A server that was set to read only: reads and writes answer 503 with the cause, and its connections are given up."""
+"""A server that was set to read only: requests get 503, and the pool gives its connections up."""
 
 from __future__ import annotations
 

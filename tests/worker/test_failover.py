@@ -1,4 +1,4 @@
-"""A real standby is promoted: every process leaves the demoted primary by itself, and lists before it sends."""
+"""A real standby is promoted: the processes leave the demoted primary, and the processor is listed before any send."""
 
 from __future__ import annotations
 
