@@ -2903,6 +2903,8 @@ DEFECTS = (
         "after_commit(connection, lambda: _raise_alarms(decisions))",
         "_raise_alarms(decisions)",
         ("tests/engine/refunds/test_log_lines.py",),
+    ),
+    Defect(
         "a demoted primary keeps its connections",
         STORE + "postgres.py",
         'if answer == "on":',
