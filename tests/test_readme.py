@@ -1,6 +1,6 @@
 """Check that the README and the pages in docs/ are true: diagrams, settings, HTTP calls, error codes, files, links.
 
-`python -m tests.test_readme` writes the diagrams of docs/architecture.md again.
+`python -m tests.test_readme` writes the diagrams of docs/architecture.md and the error codes of docs/api.md again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from refund_worker import errors
 from refund_worker.domain import diagram
 from refund_worker.engine.intake import file_reader
 from refund_worker.settings import SECRETS, Settings
-from refund_worker.web import problems
+from refund_worker.web import cookies, problems
 from refund_worker.web.auth import ROLES
+from refund_worker.web.error_codes import ERROR_TEXTS
 from tests.support.pages import CELL_LETTERS_MAX, DOCS, PAGES, ROOT, sections_of, tables_of
 
 README = ROOT / "README.md"
@@ -34,8 +35,8 @@ def block(made: str) -> str:
     return f"```mermaid\n{made}\n```\n"
 
 
-def between(name: str) -> str:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
+def between(name: str, page: Path = ARCHITECTURE) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", page.read_text("utf-8"), re.DOTALL)
     assert found is not None
     return found.group(1)
 
@@ -65,12 +66,36 @@ def test_every_http_call_is_in_the_table_and_no_other() -> None:
     assert sorted(calls) == sorted([*ROLES, ("POST", "/webhooks/stripe")])
 
 
-def test_every_error_code_is_listed_with_its_http_status() -> None:
-    (table,) = tables_of(sections_of(prose_of(API), 3)["Errors"])
-    listed = {(int(s), code) for row in table for s in row[0].split(",") for code in re.findall(r"`([a-z_]+)`", row[1])}
-    classes = {each for module in (errors, problems) for each in vars(module).values() if isinstance(each, type)}
-    known = {(c.status, c.code) for c in classes if issubclass(c, errors.RefundWorkerError) and "code" in vars(c)}
-    assert {pair for pair in known if pair[1] not in NOT_OVER_HTTP} - listed == set()
+def error_table() -> str:
+    """Return the table of all error codes as the page has it."""
+    rows = [
+        f"| `{code}` | {', '.join(map(str, text.statuses))} | {'yes' if text.retryable else 'no'} "
+        f"| {text.meaning} | {text.advice} |"
+        for code, text in ERROR_TEXTS.items()
+    ]
+    head = ["| code | HTTP status | repeat | meaning | what to do |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def test_the_table_of_error_codes_is_that_of_the_program() -> None:
+    assert between("error codes", API) == error_table()
+
+
+def test_every_error_code_is_explained_with_its_http_status() -> None:
+    classes = {
+        each for module in (errors, problems, cookies) for each in vars(module).values() if isinstance(each, type)
+    }
+    known = {
+        (c.code, c.status, c.retryable)
+        for c in classes
+        if issubclass(c, errors.RefundWorkerError) and "code" in vars(c) and c.code not in NOT_OVER_HTTP
+    }
+    known |= {(code, status, False) for status, code in problems.CODES.items()}
+    server = (ROOT / "src" / "refund_worker" / "web" / "http_protocol.py").read_text("utf-8")
+    known |= {(code, int(status), False) for status, code in re.findall(r'\((4\d\d), "([a-z_]+)"', server)}
+    assert ("too_slow", 408, False) in known
+    explained = {(code, status, text.retryable) for code, text in ERROR_TEXTS.items() for status in text.statuses}
+    assert known == explained
 
 
 def test_the_columns_of_each_file_are_those_that_are_read() -> None:
@@ -141,11 +166,13 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def write() -> None:
-    """Write the diagrams into the page."""
+    """Write the diagrams and the error codes into their pages."""
     text = ARCHITECTURE.read_text("utf-8")
     for name, made in DIAGRAMS.items():
         text = text.replace(between(name), block(made))
     ARCHITECTURE.write_text(text, "utf-8")
+    mark = "<!-- error codes -->\n"
+    API.write_text(API.read_text("utf-8").replace(mark + between("error codes", API), mark + error_table()), "utf-8")
 
 
 if __name__ == "__main__":

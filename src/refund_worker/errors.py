@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+# The page of the web process that explains each code; a problem's `type` leads to it.
+EXPLAINED_AT = "/docs/errors"
+
 
 class RefundWorkerError(Exception):
     """Base of all errors meant for people.
@@ -262,7 +265,7 @@ def problem_object(
     `fields` are the wrong fields, `field` is the first of them, and `errors` says of each what is wrong.
     """
     body = {
-        "type": f"urn:refund-worker:problem:{code}",
+        "type": f"{EXPLAINED_AT}#{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,

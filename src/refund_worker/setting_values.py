@@ -35,7 +35,7 @@ _OTHER_KEYS = {
     "rk_org_": "an organisation's key, which needs the name of an account with each call: take one account's own key",
     "pk_": "a publishable key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
     "ek_": "an ephemeral key, which cannot make refunds: take the secret or a restricted key (sk_… or rk_…)",
-    "whsec_": "the secret of a webhook: it belongs into STRIPE_WEBHOOK_SECRET",
+    "whsec_": "the secret of a webhook: it belongs into REFUND_WORKER_STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")

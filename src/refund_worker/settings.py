@@ -180,7 +180,7 @@ class Settings(BaseSettings):
         if "_live_" in key and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
         if self.notify_url is not None and self.notify_secret is None:
-            raise ValueError("NOTIFY_URL needs NOTIFY_SECRET: notifications are signed")
+            raise ValueError("NOTIFY_URL needs REFUND_WORKER_NOTIFY_SECRET: notifications are signed")
         dangers = dangers_of(self) if self.strict == "on" else ()
         if dangers:
             raise ValueError(f"{dangers[0]} (REFUND_WORKER_STRICT=on refuses it)")
@@ -213,12 +213,18 @@ class Settings(BaseSettings):
 
     def redacted(self) -> dict[str, str]:
         """Return every setting as text for people, secrets hidden. URLs lose only the password."""
+        return {name: "(not set)" if value is None else str(value) for name, value in self.redacted_values().items()}
+
+    def redacted_values(self) -> dict[str, Any]:
+        """Return every setting as a JSON value, null if it is not set, and secrets hidden."""
         return {PREFIX + name.upper(): _redact(name, getattr(self, name)) for name in type(self).model_fields}
 
 
-def _redact(name: str, value: Any) -> str:
-    if value is None:
-        return "(not set)"
+def _redact(name: str, value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if name.endswith(("_url", "_base")):
         return url_without_password(text)

@@ -11,9 +11,27 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Cli
 
+from refund_worker.cli import admin
 from refund_worker.cli.output import plain
+from refund_worker.engine.processor_sync.reconciliation import Report, Total
 from refund_worker.engine.views.money_format import money
 from refund_worker.store.database import Database
+
+
+def test_a_report_of_two_currencies_adds_up_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    totals = (Total("GBP", 313_079, 313_079), Total("JPY", 500, 400))
+    counts = {"compared": 1_200, "in_flight": 0, "foreign": 2, "other_installations": 0, "resolved": 0}
+    admin.show_report(Report(differences=(), ledger_minor=313_579, processor_minor=313_479, totals=totals, **counts))
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    shown = {name: text.strip() for name, text in printed.items()}
+    assert shown["agrees"] == "yes"
+    assert shown["in our ledger"] == "3,130.79 GBP, 500 JPY"
+    assert shown["at the processor"] == "3,130.79 GBP, 400 JPY"
+    assert shown["compared"] == "1,200 legs"
+
+
+def test_truth_values_are_words_in_tables() -> None:
+    assert [plain(value) for value in (True, False, None, 0, 1)] == ["yes", "no", "", "0", "1"]
 
 
 def test_internal_error_is_one_line_and_debug_prints_the_traceback(cli: Cli) -> None:

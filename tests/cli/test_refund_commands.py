@@ -197,7 +197,7 @@ def test_correct_refuses_a_client_name_with_blanks(shop: Cli) -> None:
 def test_value_that_an_option_does_not_know_is_named_with_the_choices(shop: Cli) -> None:
     ran = shop("refunds", "list", "--status", "nonsense")
     assert (ran.code, ran.out) == (2, "")
-    assert "Invalid value for '--status': 'nonsense' is not one of 'queued'" in ran.err
+    assert "--status: there is no status 'nonsense', choose from queued, awaiting_approval, " in ran.err
 
 
 def test_unknown_option_explains_ids_that_begin_with_a_dash(shop: Cli) -> None:

@@ -19,7 +19,7 @@ def test_program_gets_addresses_that_exist(web: Web, accept: str) -> None:
     assert answer.status_code == 200
     told = answer.json()
     assert told["service"] == "refund-worker"
-    for name in ("console", "openapi", "health", "ready"):
+    for name in ("console", "reference", "openapi", "health", "ready"):
         assert web.call("GET", told[name], key=None).status_code in (200, 303, 307), name
 
 

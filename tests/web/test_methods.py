@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 from collections.abc import Iterator
 
 import pytest
+from starlette.types import Message
 from tests.support.migrated import migrate
 from tests.support.web_process import WebProcess
 from tests.web.client import Web, is_problem
@@ -91,6 +93,23 @@ def test_head_needs_a_key_and_is_signed_as_head(web: Web) -> None:
     for method, status in (("HEAD", 200), ("GET", 401)):
         header = signed(secret, method, "/v1/refunds")
         assert web.call("HEAD", "/v1/refunds", key=key, headers={HEADER: header}).status_code == status
+
+
+def test_no_byte_of_a_body_leaves_the_application(web: Web) -> None:
+    """Servers drop the body of an answer to HEAD, and clients ignore it: only the messages show it."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "HEAD", "path": "/healthz", "raw_path": b"/healthz", "query_string": b"",
+             "headers": [], "client": None, "scheme": "http", "server": None, "root_path": ""}  # fmt: skip
+    asyncio.run(web.app(scope, receive, send))
+    assert [message.get("status") for message in sent if message["type"] == "http.response.start"] == [200]
+    assert b"".join(message.get("body", b"") for message in sent) == b""
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def test_every_error_class_is_a_problem_with_its_status_and_code(kind: type[erro
 
 
 def test_unknown_paths_and_methods_are_problems(web: Web) -> None:
-    for path in ("/v1", "/v1/nothing", "/v1/refunds/", "/docs", "/redoc", "/v1/refunds/x/pay", "/../etc/passwd"):
+    for path in ("/v1", "/v1/nothing", "/v1/refunds/", "/docs/", "/redoc", "/v1/refunds/x/pay", "/../etc/passwd"):
         assert is_problem(web.call("GET", path), 404, "not_found")
     answer = web.call("PUT", "/v1/refunds")
     assert is_problem(answer, 405, "method_not_allowed")

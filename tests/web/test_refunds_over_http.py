@@ -126,6 +126,15 @@ def test_preview_stores_nothing(web: Web) -> None:
     assert web.call("GET", "/v1/customers/cust-1").json()["available"] == 150
 
 
+def test_list_ends_at_a_time_or_with_a_day(web: Web) -> None:
+    refund = web.refund("k-1").json()
+    day, before = refund["created_at"][:10], "2026-01-01T00:00:00%2B01:00"
+    for until, found in ((refund["created_at"], 1), (day, 1), (before, 0), ("1970-01-01", 0), ("2199-12-31", 1)):
+        answer = web.call("GET", f"/v1/refunds?created_lte={until}&created_gte=1970-01-01")
+        assert (answer.status_code, len(answer.json()["data"])) == (200, found), until
+    assert is_problem(web.call("GET", "/v1/refunds?created_lte=tomorrow"), 422, "invalid_request")
+
+
 def test_velocity_limit_answers_429_with_retry_after(migrated_sqlite_url: str) -> None:
     with Web(settings_for(migrated_sqlite_url, VELOCITY_COUNT="1", VELOCITY_WINDOW_SECONDS="7200")) as web:
         web.seed()

@@ -15,6 +15,8 @@ from refund_worker.web.auth import ROLES, check_guarded
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 
 NO_KEY_NEEDED = {
+    ("GET", "/docs"),
+    ("GET", "/docs/errors"),
     ("GET", "/healthz"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),

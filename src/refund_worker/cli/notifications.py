@@ -23,7 +23,7 @@ COLUMNS = (
 
 def add_to(app: typer.Typer) -> None:
     """Register the group `notifications`."""
-    notifications = group("notifications", "Signed webhooks that we send to NOTIFY_URL.", app)
+    notifications = group("notifications", "Signed webhooks that we send to REFUND_WORKER_NOTIFY_URL.", app)
     _add_list(notifications)
     _add_redeliver(notifications)
 

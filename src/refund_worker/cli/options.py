@@ -48,9 +48,16 @@ def acting_user() -> str:
 
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for people or json for programs")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="print only the ids, one on each line")]
 ClientOption = Annotated[str, typer.Option("--client", help="the client that owns the idempotency keys")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; kept in the audit trail")]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
+
+
+def check_quiet(quiet: bool, output: Output) -> None:
+    """Check that the output is asked for in one form. Raises `InvalidRequest` otherwise."""
+    if quiet and output is Output.JSON:
+        raise InvalidRequest("--quiet prints only the ids: leave out -o json", field="quiet")
 
 
 def normalized_id(value: str | None) -> str | None:

@@ -135,10 +135,21 @@ def _print_trimmed(out: Console, table: Table) -> None:
 
 def plain(value: object) -> str:
     """Return the text of a cell on one line, without characters that control a terminal."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else yes_no(value) if isinstance(value, bool) else str(value)
     return "".join(
         char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in text
     )
+
+
+def yes_no(value: bool) -> str:
+    """Return a truth value as a word."""
+    return "yes" if value else "no"
+
+
+def print_ids(ids: Iterable[str]) -> None:
+    """Print ids, one on each line, for other programs."""
+    for each in ids:
+        print(plain(each))
 
 
 def count(number: int) -> str:

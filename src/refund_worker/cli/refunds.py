@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +15,18 @@ from refund_worker.cli import export, files, refund_actions, refund_requests, ru
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     OutputOption,
+    QuietOption,
     RefundArgument,
+    check_quiet,
     command,
     group,
     normalized_id,
     trimmed_key,
 )
-from refund_worker.cli.output import Output, print_json, print_line
+from refund_worker.cli.output import Output, print_ids, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_with_explanation, show_refund
 from refund_worker.domain.refund import FINAL, RefundStatus
+from refund_worker.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
@@ -34,7 +37,12 @@ EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
 POLL_SECONDS = 0.2
 
 StatusFilter = Annotated[
-    list[RefundStatus] | None, typer.Option("--status", help="only refunds in this status; can be repeated")
+    list[str] | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS,…",
+        help="only refunds in these statuses, separated by commas: " + ", ".join(RefundStatus),
+    ),
 ]
 CustomerFilter = Annotated[
     str | None,
@@ -45,6 +53,12 @@ CreatedFilter = Annotated[
     str | None,
     typer.Option(
         "--created-gte", metavar="TIME", help="only refunds created at this time or later: ISO 8601, or a day"
+    ),
+]
+CreatedUntilFilter = Annotated[
+    str | None,
+    typer.Option(
+        "--created-lte", metavar="TIME", help="only refunds created at this time or earlier: ISO 8601, or a day"
     ),
 ]
 KeyFilter = Annotated[
@@ -72,7 +86,9 @@ def _add_list(app: typer.Typer) -> None:
         customer: CustomerFilter = None,
         failure_code: FailureFilter = None,
         created_gte: CreatedFilter = None,
+        created_lte: CreatedUntilFilter = None,
         idempotency_key: KeyFilter = None,
+        quiet: QuietOption = False,
         limit: Annotated[
             int, typer.Option("--limit", min=1, max=PAGE, help="maximum number of refunds")
         ] = LIMIT_DEFAULT,
@@ -84,13 +100,21 @@ def _add_list(app: typer.Typer) -> None:
         """List refunds, newest first."""
         from refund_worker.engine.views.api_objects import list_refunds
 
-        filters = _filters(status, customer, failure_code, created_gte, idempotency_key, limit, starting_after)
+        check_quiet(quiet, output)
+        filters = replace(
+            _filters(status, customer, failure_code, created_gte, created_lte, idempotency_key),
+            limit=limit,
+            starting_after=starting_after,
+        )
         with runtime.context() as context, context.database.read() as connection:
             page = list_refunds(connection, filters)
         if output is Output.JSON:
             print_json(page)
             return
-        print_refunds(page["data"])
+        if quiet:
+            print_ids(refund["id"] for refund in page["data"])
+        else:
+            print_refunds(page["data"])
         if page["has_more"]:
             print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
 
@@ -118,26 +142,34 @@ def _add_show_and_events(app: typer.Typer) -> None:
 
 
 def _filters(
-    status: list[RefundStatus] | None,
+    status: list[str] | None,
     customer: str | None,
     failure_code: str | None,
     created_gte: str | None,
+    created_lte: str | None,
     idempotency_key: str | None,
-    limit: int,
-    starting_after: str | None,
 ) -> Filters:
-    from refund_worker.engine.intake.schemas import parse_since
+    from refund_worker.engine.intake.schemas import parse_since, parse_until
     from refund_worker.store.refunds import Filters
 
     return Filters(
-        statuses=tuple(status or ()),
+        statuses=_statuses(status or ()),
         customer_id=customer,
         failure_code=failure_code,
         created_gte=None if created_gte is None else parse_since(created_gte),
+        created_lt=None if created_lte is None else parse_until(created_lte),
         idempotency_key=idempotency_key,
-        limit=limit,
-        starting_after=starting_after,
     )
+
+
+def _statuses(given: Iterable[str]) -> tuple[str, ...]:
+    """Return the statuses of one or several lists. Raises `InvalidRequest` for an unknown one."""
+    names = [name.strip() for each in given for name in each.split(",")]
+    for name in names:
+        if name not in set(RefundStatus):
+            known = ", ".join(RefundStatus)
+            raise InvalidRequest(f"--status: there is no status {name!r}, choose from {known}", field="status")
+    return tuple(dict.fromkeys(names))
 
 
 def _add_export(app: typer.Typer) -> None:
@@ -148,6 +180,7 @@ def _add_export(app: typer.Typer) -> None:
         customer: CustomerFilter = None,
         failure_code: FailureFilter = None,
         created_gte: CreatedFilter = None,
+        created_lte: CreatedUntilFilter = None,
         idempotency_key: KeyFilter = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -156,7 +189,9 @@ def _add_export(app: typer.Typer) -> None:
         A cell that a spreadsheet would read as a formula gets an apostrophe in front. With -o json, stdout shows the
         number of refunds and the file. With -o json and - as the file, stdout shows the refunds as refunds list does.
         """
-        filters = _filters(status, customer, failure_code, created_gte, idempotency_key, PAGE, None)
+        filters = replace(
+            _filters(status, customer, failure_code, created_gte, created_lte, idempotency_key), limit=PAGE
+        )
         with runtime.context() as context:
             if output is Output.JSON and file == export.TO_STDOUT:
                 written = export.write_json(_all_refunds(context, filters))

@@ -44,6 +44,14 @@ def insert_missing_customers(connection: Connection, customer_ids: Iterable[str]
         connection.execute(insert_into(connection, customers).on_conflict_do_nothing(), rows)
 
 
+def list_customers(connection: Connection, *, limit: int, after: str | None = None) -> list[CustomerAccount]:
+    """Return accounts by customer id, without a lock; `after` is the last id already seen."""
+    query = select(*_ACCOUNT).order_by(customers.c.customer_id).limit(limit)
+    if after is not None:
+        query = query.where(customers.c.customer_id > after)
+    return [CustomerAccount(**row) for row in connection.execute(query).mappings()]
+
+
 _CUSTOMERS = (
     select(*_ACCOUNT)
     .where(customers.c.customer_id.in_(bindparam("customer_ids", expanding=True)))

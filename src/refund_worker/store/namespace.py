@@ -77,7 +77,9 @@ def check_names_are_free(connection: Connection, schema: str) -> None:
         return
     names = ", ".join(sorted(taken))
     if connection.dialect.name == "sqlite":
-        raise Conflict(f"the file holds {names} of another program: name a file of its own in DATABASE_URL")
+        raise Conflict(
+            f"the file holds {names} of another program: name a file of its own in REFUND_WORKER_DATABASE_URL"
+        )
     raise Conflict(
         f"the schema {schema} holds {names} of another program: set {SETTING} to a schema of its own, such as "
         "refund_worker; nothing was changed"

@@ -22,6 +22,19 @@ def payments_by_id(connection: Connection, payment_ids: Collection[str]) -> dict
     return {row["payment_id"]: PaymentRecord(**row) for row in connection.execute(query).mappings()}
 
 
+def list_payments(
+    connection: Connection, customer_id: str | None, *, limit: int, after: str | None = None
+) -> list[PaymentRecord]:
+    """Return payments by id, those of one customer if it is given; `after` is the last id already seen."""
+    p = payments.c
+    query = select(*_COLUMNS).order_by(p.payment_id).limit(limit)
+    if customer_id is not None:
+        query = query.where(p.customer_id == customer_id)
+    if after is not None:
+        query = query.where(p.payment_id > after)
+    return [PaymentRecord(**row) for row in connection.execute(query).mappings()]
+
+
 def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Return the payment_id by (processor, processor_payment_id), for those that are recorded."""
     p = payments.c

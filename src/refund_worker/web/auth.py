@@ -70,6 +70,8 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/healthz"): Open.TO_ALL,
     ("GET", "/readyz"): Open.TO_ALL,
     ("GET", "/openapi.json"): Open.TO_ALL,
+    ("GET", "/docs"): Open.TO_ALL,
+    ("GET", "/docs/errors"): Open.TO_ALL,
     ("GET", "/metrics"): Open.TO_LOOPBACK,
 }
 

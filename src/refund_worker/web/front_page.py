@@ -9,7 +9,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 
-LINKS = {"console": f"{CONSOLE}/", "api": "/v1", "openapi": "/openapi.json", "health": "/healthz", "ready": "/readyz"}
+LINKS = {
+    "console": f"{CONSOLE}/",
+    "api": "/v1",
+    "reference": "/docs",
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "ready": "/readyz",
+}
 
 
 async def front_page(request: Request) -> Response:

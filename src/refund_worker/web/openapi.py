@@ -33,7 +33,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/WrongField"}},
     },
     "example": {
-        "type": "urn:refund-worker:problem:exceeds_refundable",
+        "type": "/docs/errors#exceeds_refundable",
         "title": "Unprocessable Entity",
         "status": 422,
         "detail": "30 of 50 credits of tx-1 are left to refund",

@@ -98,7 +98,7 @@ class BadSignature(Refusal):
 
 
 # Codes for the errors that Starlette raises itself.
-_CODES = {404: "not_found", 405: "method_not_allowed"}
+CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def problem(
@@ -148,7 +148,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODES.get(error.status_code)
+        code = CODES.get(error.status_code)
         if code is None:
             return problem(error.status_code, "invalid_request", HTTPStatus(error.status_code).phrase)
         what = "there is nothing at this path" if code == "not_found" else f"{request.method} is not possible here"

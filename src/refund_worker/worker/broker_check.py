@@ -26,7 +26,7 @@ SEARCH_SECONDS_MAX = 2.0
 NAMES_SHOWN = 5
 
 START = "start the broker; requests are accepted meanwhile"
-SHARED = "set BROKER_PREFIX, or give refund-worker a Redis database or a vhost of its own"
+SHARED = "set REFUND_WORKER_BROKER_PREFIX, or give refund-worker a Redis database or a vhost of its own"
 RIGHTS = "give this user the rights that docs/operations.md lists (A shared broker)"
 
 # The words of RabbitMQ, and those of Redis about the commands of a script.
@@ -71,7 +71,7 @@ def _of_error(error: Exception) -> Trouble:
     if isinstance(error, redis.exceptions.NoPermissionError) or any(part in text for part in NO_RIGHTS):
         return Trouble(text, RIGHTS)
     if isinstance(error, TypeError):  # an option of the URL that its client does not know
-        return Trouble(text, "remove this option from BROKER_URL")
+        return Trouble(text, "remove this option from REFUND_WORKER_BROKER_URL")
     if isinstance(error, redis.ResponseError) or (isinstance(error, redis.ConnectionError) and "clients" in text):
         return Trouble(f"{type(error).__name__}: {text}", "correct this at the broker; requests are accepted meanwhile")
     why = getattr(error, "verify_message", None) or getattr(error, "strerror", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime
 
 import pytest
@@ -45,6 +45,7 @@ def test_paid_refund_missing_in_lagging_list_is_no_difference(world: World) -> N
     world.withdraw(20, "k3")  # paid while the list is read
     report = reconcile(replace(world.context, processors={"stripe": Lagging(world)}), "stripe")
     assert (report.differences, report.ledger_minor, report.processor_minor) == ((), 600, 600)
+    assert [astuple(total) for total in report.totals] == [("USD", 600, 600)]
 
 
 def test_time_and_result_of_the_last_comparison_are_recorded(world: World) -> None:

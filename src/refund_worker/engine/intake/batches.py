@@ -145,6 +145,24 @@ def batch_view(
     }
 
 
+def list_batches(connection: Connection, *, now: float, limit: int, after: str | None = None) -> dict[str, Any]:
+    """Return the batches of all clients, newest first, as {data, has_more}, each with the number of its rows."""
+    found = batches.latest_batches(connection, limit=limit + 1, after=after)
+    data = [
+        {
+            "batch_id": row["batch_id"],
+            "status": status_of(row, now),
+            "rows": row["rows"],
+            "client": row["client"],
+            "actor": row["actor"],
+            "created_at": iso(row["created_at"]),
+            "updated_at": iso(row["updated_at"]),
+        }
+        for row in found[:limit]
+    ]
+    return {"data": data, "has_more": len(found) > limit}
+
+
 def status_of(batch: RowMapping, now: float) -> BatchStatus:
     """Return the status: complete, being accepted, or stopped (no progress for `STOPPED_SECONDS`)."""
     if batch["status"] == COMPLETE:

@@ -99,6 +99,10 @@ def _midnight(value: object) -> object:
     return f"{value}T00:00:00Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
 
 
+def _end_of_day(value: object) -> object:
+    return f"{value}T23:59:59.999Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
+
+
 # Rules that every id follows, for programs that derive checks from the API's description. The rest is described in the
 # text.
 ID_SCHEMA: dict[str, Any] = {
@@ -154,6 +158,10 @@ Metadata = Annotated[
 
 # For filters: a day without a time begins at midnight in UTC.
 Since = Annotated[Timestamp, BeforeValidator(_midnight, json_schema_input_type=datetime | date)]
+
+
+# A day without a time ends at midnight in UTC.
+Until = Annotated[Timestamp, BeforeValidator(_end_of_day, json_schema_input_type=datetime | date)]
 
 
 class Schema(BaseModel):
@@ -295,6 +303,16 @@ def parse_day(day: str, field: str) -> float:
         raise InvalidRequest(f"{field}: must be a day such as {TIME_EXAMPLE[:10]}", field=field) from None
 
 
+def parse_until(created_lte: str) -> float:
+    """Return the epoch seconds before which a filter ends. Raises `InvalidRequest` naming `created_lte`."""
+    return just_after(parse_schema(_CreatedUntil, {"created_lte": created_lte}).created_lte)
+
+
+def just_after(at: float) -> float:
+    """Return the end of the millisecond `at`: the time that a refund shows must include the refund."""
+    return at + 0.001
+
+
 def checked_key(key: str) -> str:
     """Return the idempotency key: 1 to 255 printable ASCII characters without blanks at the ends.
 
@@ -328,6 +346,10 @@ def known_id(value: str, field: str) -> str:
 
 class _CreatedSince(Schema):
     created_gte: Since
+
+
+class _CreatedUntil(Schema):
+    created_lte: Until
 
 
 SomeBody = TypeVar("SomeBody", bound=Schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -39,6 +39,15 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """The totals of one currency, in minor units."""
+
+    currency: str
+    ledger_minor: int
+    processor_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The result of a comparison of `compared` legs. `differences` need a person; `in_flight` legs may differ for now.
 
@@ -46,7 +55,8 @@ class Report:
     `other_installations` counts objects of other installations on the same account, which compare them themselves.
     `resolved` objects were not what was asked for, and a person who knew of them decided how their leg ends.
 
-    `ledger_minor` and `processor_minor` are totals in minor units. `lines` are (leg_id, ours, theirs), in minor units.
+    `totals` are by currency. `ledger_minor` and `processor_minor` add all currencies up, so they are an amount of money
+    only if there is one. `lines` are (leg_id, ours, theirs), in minor units.
     """
 
     compared: int
@@ -57,6 +67,7 @@ class Report:
     resolved: int
     ledger_minor: int
     processor_minor: int
+    totals: tuple[Total, ...] = ()
     lines: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
 
     @property
@@ -106,6 +117,14 @@ async def _fetch_all(context: Context, processor: str, object_ids: Iterable[str]
     return answers
 
 
+def _totals(ours: Mapping[tuple[str, str], int], theirs: Mapping[tuple[str, str], int]) -> tuple[Total, ...]:
+    sums: dict[str, list[int]] = {}
+    for side, minor_of in enumerate((ours, theirs)):
+        for (_, currency), minor in minor_of.items():
+            sums.setdefault(currency, [0, 0])[side] += minor
+    return tuple(Total(currency, *both) for currency, both in sorted(sums.items()))
+
+
 def _compare(connection: Connection, processor: str, refund_objects: Iterable[RefundObject], since: float) -> Report:
     ours = reconciliation.money_by_leg(connection, since)
     theirs: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -143,6 +162,7 @@ def _compare(connection: Connection, processor: str, refund_objects: Iterable[Re
         resolved=len(resolved),
         ledger_minor=sum(ours.values()),
         processor_minor=sum(theirs.values()),
+        totals=_totals(ours, theirs),
         lines=lines,
     )
 

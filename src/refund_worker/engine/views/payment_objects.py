@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from refund_worker.api_schema import PaymentRead, PaymentWord
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
 from refund_worker.domain.processor_replies import PaymentReading
+from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound
 from refund_worker.store import payment_readings, payments
@@ -23,6 +24,11 @@ def payment(connection: Connection, context: Context, payment_id: str) -> Paymen
     if record is None:
         raise NotFound(f"payment {payment_id} is not known")
     facts = payment_readings.facts_of(connection, [payment_id], context.processors)[payment_id]
+    return payment_view(record, facts, context)
+
+
+def payment_view(record: PaymentRecord, facts: PaymentFacts, context: Context) -> PaymentRead:
+    """Return the payment as recorded, with what its processor reported."""
     return {
         "payment_id": record.payment_id,
         "customer_id": record.customer_id,

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from refund_worker.web import webhooks
+from refund_worker.web import reference, webhooks
 from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds
 
 
@@ -17,4 +17,5 @@ def make_routers() -> tuple[APIRouter, ...]:
         processors.router,
         webhooks.make_router(),
         health.router,
+        reference.router,
     )

@@ -40,6 +40,9 @@ Limit = Annotated[_InRange, BeforeValidator(_digits, json_schema_input_type=_InR
 Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
 
 
+Until = Annotated[schemas.Until, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
+
+
 class Page(BaseModel):
     """Page of a list: its size, and the id to start after."""
 
@@ -56,6 +59,7 @@ class RefundQuery(Page):
     customer_id: KnownId | None = None
     failure_code: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
     created_gte: Since | None = None
+    created_lte: Until | None = None
     idempotency_key: Key | None = None
 
     def filters(self, client: str | None) -> Filters:
@@ -65,6 +69,7 @@ class RefundQuery(Page):
             customer_id=self.customer_id,
             failure_code=self.failure_code,
             created_gte=self.created_gte,
+            created_lt=None if self.created_lte is None else schemas.just_after(self.created_lte),
             idempotency_key=self.idempotency_key,
             client=client,
             limit=self.limit,

@@ -1,0 +1,226 @@
+"""Lists for operators: customers, payments and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from refund_worker.cli import runtime
+from refund_worker.cli.options import (
+    LIMIT_DEFAULT,
+    OutputOption,
+    QuietOption,
+    check_quiet,
+    command,
+    group,
+    normalized_id,
+)
+from refund_worker.cli.output import (
+    Column,
+    Output,
+    count,
+    moment,
+    print_facts,
+    print_ids,
+    print_json,
+    print_line,
+    print_table,
+)
+from refund_worker.domain.ids import spelled
+from refund_worker.engine.views.money_format import monies
+
+LIMIT_MAX = 500
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="maximum number of rows")]
+AfterOption = Annotated[
+    str | None,
+    typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
+]
+CustomerFilter = Annotated[
+    str | None,
+    typer.Option("--customer", "--customer-id", help="only of this customer", callback=normalized_id),
+]
+CUSTOMER_COLUMNS = (
+    Column("id", whole=True),
+    Column("balance", right=True),
+    Column("available", right=True),
+    Column("payable", right=True),
+)
+PAYMENT_COLUMNS = (
+    Column("id", whole=True),
+    Column("customer"),
+    Column("processor", only_wide=True),
+    Column("at the processor"),
+    Column("amount", right=True),
+    Column("credits", right=True),
+    Column("verified", only_wide=True),
+    Column("captured (UTC)", only_wide=True),
+)
+BATCH_COLUMNS = (
+    Column("id", whole=True),
+    Column("status"),
+    Column("rows", right=True),
+    Column("client"),
+    Column("by", only_wide=True),
+    Column("created (UTC)"),
+)
+REJECTED_COLUMNS = (Column("row", right=True), Column("code"), Column("message"))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the groups `payments` and `batches`."""
+    payments = group("payments", "Recorded payments.", app)
+    _add_payments_list(payments)
+    _add_payments_show(payments)
+    batches = group("batches", "Batches of refund requests that came over HTTP.", app)
+    _add_batches_list(batches)
+    _add_batches_show(batches)
+
+
+def add_customers_list(app: typer.Typer) -> None:
+    """Register the command `list` in the group `customers`."""
+
+    @command(app, "list", "customers list --limit 50")
+    def list_(
+        limit: LimitOption = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
+        quiet: QuietOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List customers with their balances, by id."""
+        from refund_worker.engine.views.lists import customers
+
+        check_quiet(quiet, output)
+        with runtime.context() as context, context.database.read() as connection:
+            page = customers(connection, limit=limit, after=starting_after)
+        _show_page(page, output, quiet, "customer_id", CUSTOMER_COLUMNS, _customer_row)
+
+
+def _add_payments_list(app: typer.Typer) -> None:
+    @command(app, "list", "payments list --customer 42")
+    def list_(
+        customer: CustomerFilter = None,
+        limit: LimitOption = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
+        quiet: QuietOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List recorded payments, by id."""
+        from refund_worker.engine.views.lists import payments
+
+        check_quiet(quiet, output)
+        with runtime.context() as context, context.database.read() as connection:
+            page = payments(connection, context, customer_id=customer, limit=limit, after=starting_after)
+        _show_page(page, output, quiet, "payment_id", PAYMENT_COLUMNS, _payment_row)
+
+
+def _add_payments_show(app: typer.Typer) -> None:
+    @command(app, "show", "payments show pay-1")
+    def show(
+        payment_id: Annotated[str, typer.Argument(metavar="ID", help="your id of the payment", callback=spelled)],
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show a payment as recorded, and as its processor reports it."""
+        from refund_worker.engine.views.payment_objects import payment
+
+        with runtime.context() as context, context.database.read() as connection:
+            found = payment(connection, context, payment_id)
+        if output is Output.JSON:
+            print_json(found)
+            return
+        print_facts(zip((column.title for column in PAYMENT_COLUMNS), _payment_row(found), strict=True))
+        if found["processor_says"]:
+            print()
+            facts = found["processor_says"].items()
+            print_facts((f"processor: {name.replace('_', ' ')}", value) for name, value in facts)
+
+
+def _add_batches_list(app: typer.Typer) -> None:
+    @command(app, "list", "batches list")
+    def list_(
+        limit: LimitOption = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
+        quiet: QuietOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List batches, newest first."""
+        from refund_worker.engine.intake.batches import list_batches
+
+        check_quiet(quiet, output)
+        with runtime.context() as context, context.database.read() as connection:
+            page = list_batches(connection, now=context.clock(connection), limit=limit, after=starting_after)
+        _show_page(page, output, quiet, "batch_id", BATCH_COLUMNS, _batch_row)
+
+
+def _add_batches_show(app: typer.Typer) -> None:
+    @command(app, "show", "batches show rb_0199…")
+    def show(
+        batch_id: Annotated[str, typer.Argument(metavar="ID", help="the batch's id, rb_…")],
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show the progress of a batch, its refunds by status, and its rejected rows."""
+        from refund_worker.engine.intake.batches import batch_view
+
+        with runtime.context() as context, context.database.read() as connection:
+            batch = batch_view(connection, batch_id, now=context.clock(connection))
+        if output is Output.JSON:
+            print_json(batch)
+            return
+        statuses = ", ".join(f"{count(number)} {name}" for name, number in sorted(batch["refunds_by_status"].items()))
+        print_facts(
+            [
+                ("batch", batch["batch_id"]),
+                ("status", batch["status"]),
+                ("what to do", batch["message"]),
+                ("accepted", count(batch["accepted"])),
+                ("replayed", count(batch["replayed"])),
+                ("rejected", count(len(batch["rejected"]))),
+                ("refunds", statuses),
+                ("created", f"{moment(batch['created_at'])} UTC"),
+            ]
+        )
+        if batch["rejected"]:
+            print()
+            rows = ((row["index"], row["code"], row["message"]) for row in batch["rejected"])
+            print_table(REJECTED_COLUMNS, rows)
+
+
+def _show_page(page: Any, output: Output, quiet: bool, id_field: str, columns: Sequence[Column], row_of: Any) -> None:
+    if output is Output.JSON:
+        print_json(page)
+        return
+    if quiet:
+        print_ids(row[id_field] for row in page["data"])
+    else:
+        print_table(columns, (row_of(row) for row in page["data"]))
+    if page["has_more"]:
+        print_line(f"there are more: --starting-after {page['data'][-1][id_field]}")
+
+
+def _customer_row(row: Any) -> tuple[object, ...]:
+    return row["customer_id"], count(row["balance"]), count(row["available"]), count(row["payable"])
+
+
+def _payment_row(row: Any) -> tuple[object, ...]:
+    return (
+        row["payment_id"],
+        row["customer_id"],
+        row["processor"],
+        row["processor_payment_id"],
+        monies([(row["currency"], row["amount_minor"])]),
+        count(row["credits"]),
+        row["verified"],
+        moment(row["captured_at"]),
+    )
+
+
+def _batch_row(row: Any) -> tuple[object, ...]:
+    return (
+        row["batch_id"],
+        row["status"],
+        count(row["rows"]),
+        row["client"],
+        row["actor"],
+        moment(row["created_at"]),
+    )

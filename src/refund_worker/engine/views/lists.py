@@ -1,0 +1,40 @@
+"""Pages of customers and payments for operators; the newest page does not read all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.engine.context import Context
+from refund_worker.engine.views.payment_objects import payment_view
+from refund_worker.store import accounts, payment_readings
+from refund_worker.store import payments as store_payments
+
+Json = dict[str, Any]
+
+
+def customers(connection: Connection, *, limit: int, after: str | None = None) -> Json:
+    """Return customers by id, as {data, has_more}, each with its balance."""
+    found = accounts.list_customers(connection, limit=limit + 1, after=after)
+    data = [
+        {
+            "customer_id": account.customer_id,
+            "balance": account.balance,
+            "available": account.available,
+            "payable": account.payable,
+        }
+        for account in found[:limit]
+    ]
+    return {"data": data, "has_more": len(found) > limit}
+
+
+def payments(
+    connection: Connection, context: Context, *, customer_id: str | None, limit: int, after: str | None = None
+) -> Json:
+    """Return payments by id, as {data, has_more}, each as `GET /v1/payments/{payment_id}` shows it."""
+    found = store_payments.list_payments(connection, customer_id, limit=limit + 1, after=after)
+    records = found[:limit]
+    facts = payment_readings.facts_of(connection, [record.payment_id for record in records], context.processors)
+    data = [payment_view(record, facts[record.payment_id], context) for record in records]
+    return {"data": data, "has_more": len(found) > limit}
