@@ -37,6 +37,7 @@ PARTS = {
     "cli.stack": "all",
     "processors.stripe.adapter": "stripe",
     "processors.sandbox": "sandbox",
+    "otel": "otel",
     "testing": "testing",
     "client": "client",
 }

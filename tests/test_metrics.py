@@ -159,6 +159,8 @@ def test_page_has_every_metric_with_its_labels(web: Web) -> None:
     assert value_of(samples, "http_request_seconds_count", method="GET", route="/v1/refunds") == 1
     assert value_of(samples, "database_writable") == 1
     assert value_of(samples, "processes", kind="scheduler") == 0
+    # To Prometheus, a counter that begins at 1 has not increased.
+    assert {value_of(samples, "alarms_total", alarm=alarm) for alarm in Alarm} == {0}
     again = samples_of(web.call("GET", "/metrics").text)
     assert [key for key in again if "metrics" in str(key[1])] == [], "monitors are not counted"
 

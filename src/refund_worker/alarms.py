@@ -52,6 +52,15 @@ class Alarm(StrEnum):
     NOTIFICATION_GIVEN_UP = "notification_given_up"
 
 
+class Condition(StrEnum):
+    """The conditions that a warning of the log can name. They end without a person, or metrics show them better."""
+
+    BROKER_UNAVAILABLE = "broker_unavailable"
+    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    WEBHOOKS_REJECTED = "webhooks_rejected"
+
+
 # The alarms of a refund's timeline whose name is not that of the event.
 _OF_EVENTS = {
     "processor_paused": Alarm.SENDING_STOPPED,
@@ -104,3 +113,14 @@ def raise_alarm(
     count(ALARMS, alarm.value)
     extra = {"alarm": alarm.value, "runbook": runbook_link(alarm)} | fields
     log.error("alarm: " + message, *arguments, exc_info=error, extra=extra, stacklevel=2)
+
+
+def condition_of_database(reason: str) -> Condition:
+    """Return the condition of a database that cannot be used, from the cause in words (store/connection_errors.py)."""
+    return Condition.DATABASE_READ_ONLY if "accepts no writes" in reason else Condition.DATABASE_UNAVAILABLE
+
+
+def warn_of(log: logging.Logger, condition: Condition, message: str, *arguments: object, **fields: str | None) -> None:
+    """Log a warning with the fields of an alarm. It is not counted as one."""
+    extra = {"alarm": condition.value, "runbook": runbook_link(condition)} | fields
+    log.warning(message, *arguments, extra=extra, stacklevel=2)

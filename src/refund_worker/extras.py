@@ -17,6 +17,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "cli": ("alembic", "argon2", "babel", "rich", "typer"),
     "stripe": ("aiohttp", "stripe"),
     "sandbox": ("aiohttp", "httptools"),
+    "otel": ("opentelemetry",),
     "testing": ("aiohttp", "alembic", "httptools", "standardwebhooks", "stripe"),
     "client": ("refund_worker_client",),
 }

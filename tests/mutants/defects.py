@@ -3011,4 +3011,32 @@ DEFECTS = (
         "if False:",
         ("tests/store/test_connection_errors.py",),
     ),
+    Defect(
+        "a worker does not continue the trace of the request",
+        "src/refund_worker/worker/publisher.py",
+        "kwargs=traced",
+        "kwargs={}",
+        ("tests/test_tracing.py",),
+    ),
+    Defect(
+        "the first alarm of its kind raises no alert",
+        "src/refund_worker/web/api/metrics.py",
+        "    m.ALARMS: [(alarm.value,) for alarm in Alarm],\n",
+        "",
+        ("tests/test_metrics.py",),
+    ),
+    Defect(
+        "refused webhooks are not counted",
+        "src/refund_worker/web/webhooks.py",
+        "    count(WEBHOOKS_REFUSED, processor)\n",
+        "",
+        ("tests/incidents",),
+    ),
+    Defect(
+        "a full broker is called unreachable for no reason",
+        "src/refund_worker/worker/publisher.py",
+        "type(_origin(error)).__name__",
+        "type(error).__name__",
+        ("tests/incidents",),
+    ),
 )

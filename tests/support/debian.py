@@ -16,6 +16,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "redis-server": "redis-server",
     "rabbitmq-server": "rabbitmq-server",
+    "promtool": "prometheus",
     "debootstrap": "debootstrap",
     "systemd-analyze": "systemd",
     "caddy": "caddy",

@@ -10,6 +10,7 @@ import logging
 from starlette.types import Scope
 
 from refund_worker.metrics import HTTP_REQUESTS, HTTP_SECONDS, count, observe
+from refund_worker.tracing import describe
 
 log = logging.getLogger("refund_worker.web.access")
 
@@ -33,6 +34,8 @@ def log_access(scope: Scope, request_id: str, status: int, seconds: float) -> No
         method = scope["method"] if scope["method"] in METHODS else "other"
         count(HTTP_REQUESTS, method, route or "none", status)
         observe(HTTP_SECONDS, seconds, method, route or "none")
+        describe(f"{method} {route}", http__request__method=method, http__route=route or None)
+        describe(http__response__status_code=status)
     log.log(
         logging.DEBUG if frequent else logging.INFO,
         "%s %s %s",

@@ -15,6 +15,7 @@ from refund_worker.engine.context import no_publish
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
+from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.web import problems
 from refund_worker.web.api import make_routers
 from refund_worker.web.auth import KeyCache, check_guarded, guard, lines_of
@@ -51,8 +52,10 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
         console.state.shared, console.state.hashing = app.state.shared, app.state.hashing
+        set_up_tracing("web")
         with MetricFlusher(lambda: nullcontext(runtime.database)):
             yield
+        end_tracing()
         app.state.hashing.close()
         # The runtime has an event loop of its own, which can be closed only from a thread without a running loop.
         await run_in_threadpool(runtime.close)

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from contextlib import nullcontext
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -14,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.logs import log_fields
-from refund_worker.web.access_log import log_access
+from refund_worker.tracing import HEADER, span
+from refund_worker.web.access_log import FREQUENT, log_access
 from refund_worker.web.cookies import taken_apart
 from refund_worker.web.paths import routed
 from refund_worker.web.problems import internal_problem, problem_of
@@ -50,7 +52,8 @@ class Edge:
             return
         scope = _as_meant(scope)
         request_id = _request_id(scope)
-        with log_fields(request_id=request_id):
+        traced = nullcontext() if scope["path"] in FREQUENT else span("HTTP", "server", _header(scope, HEADER))
+        with log_fields(request_id=request_id), traced:
             await self._handle(scope, receive, send, request_id)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
@@ -113,9 +116,13 @@ def _refuse_disguised(raw_path: bytes) -> None:
         raise NotFound("there is nothing at this path")
 
 
+def _header(scope: Scope, wanted: str) -> str:
+    found = next((value for name, value in scope["headers"] if name == wanted.lower().encode()), b"")
+    return str(found.decode("latin-1"))
+
+
 def _request_id(scope: Scope) -> str:
-    wanted = next((value for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), b"")
-    text = str(wanted.decode("latin-1"))
+    text = _header(scope, REQUEST_ID)
     return text if _A_REQUEST_ID.fullmatch(text) else secrets.token_hex(12)
 
 

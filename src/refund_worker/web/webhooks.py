@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
+from refund_worker.alarms import Condition, warn_of
 from refund_worker.engine.context import Context
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
@@ -75,7 +76,7 @@ def _note_refused(processor: str, reason: str) -> None:
     count(WEBHOOKS_REFUSED, processor)
     if time.monotonic() - _warned_at.get(processor, -WARN_SECONDS) >= WARN_SECONDS:
         _warned_at[processor] = time.monotonic()
-        log.warning("a webhook event is refused: %s", reason, extra={"processor": processor, "code": "bad_signature"})
+        warn_of(log, Condition.WEBHOOKS_REJECTED, "a webhook event is refused: %s", reason, processor=processor)
 
 
 def _headers_sent_once(request: Request) -> dict[str, str]:

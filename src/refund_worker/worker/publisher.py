@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
+from refund_worker.alarms import Condition, warn_of
 from refund_worker.batching import batched
 from refund_worker.metrics import BROKER_FAILURES, count
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
+from refund_worker.tracing import HEADER, current_traceparent
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
 from refund_worker.worker.queues import ADVANCE, name_at_broker, queue_of
@@ -44,9 +46,12 @@ class Publisher:
 
     def publish(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
         """Publish ids to the queue of their priority. Raises `BrokerUnavailable`."""
+        traceparent = current_traceparent()
+        traced = {HEADER: traceparent} if traceparent else {}
+        options = {"queue": self._queues[bulk], "retry": False, "ignore_result": True}
         with _away():
             for batch in batched(refund_ids, self.ids_per_message):
-                self._app.send_task(ADVANCE, args=[batch], queue=self._queues[bulk], retry=False, ignore_result=True)
+                self._app.send_task(ADVANCE, args=[batch], kwargs=traced, **options)
 
     def waiting(self, *, bulk: bool) -> int:
         """Return how many messages wait in the queue of this priority. Raises `BrokerUnavailable`."""
@@ -73,7 +78,14 @@ class _away:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # redis and amqp raise their own errors, some of them neither OSError nor KombuError.
         if isinstance(error, Exception):
-            raise BrokerUnavailable(type(error).__name__) from error
+            raise BrokerUnavailable(type(_origin(error)).__name__) from error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return the error of the broker's client: kombu hides it behind one error for all causes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _length(app: Celery, queue: str) -> int:
@@ -127,4 +139,9 @@ class _LazyPublisher:
         self._silent_until = now + SILENT_SECONDS
         if now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now
-            log.warning("the broker cannot be reached (%s): workers get no message, the sweep finds the work", why)
+            warn_of(
+                log,
+                Condition.BROKER_UNAVAILABLE,
+                "the broker cannot be reached (%s): workers get no message, the sweep finds the work",
+                why,
+            )

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.alarms import Alarm, Condition, condition_of_database, raise_alarm, warn_of
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
@@ -146,7 +146,7 @@ class Scheduler:
         try:
             self.sweep(runtime)
         except Unavailable as error:
-            self._warn(f"the sweep waits: {error.explained}")
+            self._warn(f"the sweep waits: {error.explained}", condition_of_database(error.explained))
         except Exception:  # noqa: BLE001 - an alarm, and the next sweep tries again
             raise_alarm(log, Alarm.SWEEP_FAILED, "a sweep failed", error=True)
 
@@ -165,7 +165,8 @@ class Scheduler:
             self.broker_state = "unreachable"
             self._broker.lost()
             count(BROKER_FAILURES, error)
-            self._warn(f"the broker cannot be reached ({error}): the scheduler does the work itself")
+            text = f"the broker cannot be reached ({error}): the scheduler does the work itself"
+            self._warn(text, Condition.BROKER_UNAVAILABLE)
         self._work(context)
 
     def _publish(self, context: Context, publisher: Publisher, bulk: bool) -> None:
@@ -205,12 +206,15 @@ class Scheduler:
                 raise_alarm(log, Alarm.JOB_FAILED, "the job %s failed", job.name, error=True)
         runtime.close()
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, text: str, condition: Condition | None = None) -> None:
         """Log a warning; the same text at most once a minute."""
         now = time.monotonic()
         if now - self._warned_at.get(text, -WARN_SECONDS) >= WARN_SECONDS:
             self._warned_at[text] = now
-            log.warning("%s", text)
+            if condition is None:
+                log.warning("%s", text)
+            else:
+                warn_of(log, condition, "%s", text)
 
 
 class _Broker:

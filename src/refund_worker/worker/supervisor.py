@@ -17,6 +17,7 @@ from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.logs import set_up_logging
 from refund_worker.settings import PREFIX, Settings
 from refund_worker.stop_signals import on_signals
+from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.worker.celery_app.child_config import order
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.process_reports import BeatPipe, ProcessReports
@@ -72,6 +73,7 @@ def run_scheduler(settings: Settings) -> int:
     warn_of_dangers(settings, log)
     if settings.broker_url.get_secret_value().startswith(MEMORY):
         log.warning("%sBROKER_URL=memory:// reaches no other process: the scheduler does the work itself", PREFIX)
+    set_up_tracing("scheduler")
     scheduler = Scheduler(settings)
     reports = ProcessReports(
         settings, "scheduler", is_alive=scheduler.heartbeat.beaten, broker=lambda: scheduler.broker_state
@@ -79,6 +81,7 @@ def run_scheduler(settings: Settings) -> int:
     with on_signals(lambda *_: scheduler.stop.set(), STOPS), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
+    end_tracing()
     log.info("the scheduler has stopped")
     return 0
 

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
-from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.alarms import Alarm, condition_of_database, raise_alarm, warn_of
 from refund_worker.domain.persons import CELERY
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.refund import RefundRequest
@@ -27,6 +27,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Una
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
+from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
 from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
@@ -89,10 +90,11 @@ def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
     options = {"max_retries": RETRIES_MAX, "default_retry_delay": 0, "ignore_result": True, "shared": False}
 
     @app.task(name=ADVANCE, **options)
-    def advance_ids(ids: object = None) -> None:
+    def advance_ids(ids: object = None, traceparent: object = None) -> None:
         wanted = wanted_ids(ids)
         if wanted:
-            _process(worker_runtime, wanted, bulk=None)
+            with span("process refunds", "consumer", traceparent):
+                _process(worker_runtime, wanted, bulk=None)
 
     @app.task(name=ADVANCE_DUE, **options)
     def advance_due(bulk: object = None) -> None:
@@ -118,7 +120,8 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
         while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
     except Unavailable as error:
-        log.warning("not possible now, the sweep tries again: %s", error.explained)
+        condition = condition_of_database(error.explained)
+        warn_of(log, condition, "not possible now, the sweep tries again: %s", error.explained)
     except SoftTimeLimitExceeded:
         raise_alarm(
             log,

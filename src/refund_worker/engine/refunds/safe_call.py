@@ -11,6 +11,7 @@ from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.processor_replies import Answer, Answered, Found, NotSent, PaymentRead, Unanswered
 from refund_worker.engine.context import Context
 from refund_worker.metrics import ATTEMPTS, CALL_SECONDS, count, observe
+from refund_worker.tracing import describe, span
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     log.log(logging.DEBUG if name in FREQUENT else logging.INFO, "call sent", extra=fields)
     began = time.monotonic()
     try:
-        answer = await call
+        with span(f"{processor} {name}", "client"):
+            answer = await call
+            outcome, code = outcome_of(answer)
+            describe(refund_worker__outcome=outcome, refund_worker__code=code)
     except context.interrupts:
         raise
     except Exception as error:  # noqa: BLE001 - an alarm, and an answer that decides nothing

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from itertools import accumulate
@@ -19,20 +19,29 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from refund_worker import metrics as m
+from refund_worker.alarms import Alarm, Condition, condition_of_database
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.metric_flush import flush
 from refund_worker.engine.processor_sync.status import STATES, stored_switches
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
+from refund_worker.processors import registry
 from refund_worker.store import audit, processes, processors, schema
 from refund_worker.store.reporting import metric_values, metrics, reconciliation
 
 # A worker or scheduler that did not report for this time is not counted as running.
 ALIVE_SECONDS = 60.0
-# In the cause of an error, in words (store/connection_errors.py).
-READ_ONLY = "accepts no writes"
 KINDS = ("worker", "scheduler")
+
+_PROCESSORS = [(name,) for name in registry.names()]
+# The label sets that are shown from the beginning, with zero.
+_ALWAYS: Mapping[Metric, Sequence[tuple[str, ...]]] = {
+    m.ALARMS: [(alarm.value,) for alarm in Alarm],
+    m.LATE_FAILURES: _PROCESSORS,
+    m.WEBHOOKS_REFUSED: _PROCESSORS,
+    m.WEBHOOKS_STORED: _PROCESSORS,
+}
 
 # Values of one gauge, by its labels.
 _Values = Mapping[tuple[str, ...], float]
@@ -53,7 +62,10 @@ def metrics_text(context: Context) -> bytes:
     except Unavailable as error:
         # A read-only server answers, but every transaction ends with this error: another server has the newest rows.
         revision = ""
-        gauges = {m.DATABASE_UP: {(): READ_ONLY in error.explained}, m.DATABASE_WRITABLE: {(): 0}}
+        gauges = {
+            m.DATABASE_UP: {(): condition_of_database(error.explained) is Condition.DATABASE_READ_ONLY},
+            m.DATABASE_WRITABLE: {(): 0},
+        }
     gauges[m.BUILD_INFO] = {(version("refund-worker"), platform.python_version(), revision): 1}
     registry = CollectorRegistry()
     registry.register(_Collected([*_gauge_families(gauges), *_count_families(counts)]))
@@ -123,14 +135,17 @@ def _gauge_families(gauges: Mapping[Metric, _Values]) -> Iterator[Family]:
 
 
 def _count_families(counts: Mapping[Slot, float]) -> Iterator[Family]:
-    """Yield every counter and histogram, also those without a count: a rate needs a beginning."""
+    """Yield every counter and histogram, also those without a count.
+
+    To Prometheus, a counter that begins at 1 has not increased: the first of a rare kind would raise no alert.
+    """
     by_metric: defaultdict[str, defaultdict[tuple[str, ...], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for (name, labels, part), value in counts.items():
         by_metric[name][labels][part] = value
     for metric in METRICS.values():
         sets: dict[tuple[str, ...], dict[str, float]] = dict(by_metric[metric.name])
-        if not metric.labels:
-            sets.setdefault((), {})
+        for labels in _ALWAYS.get(metric, ()) if metric.labels else [()]:
+            sets.setdefault(labels, {})
         if metric.kind is Kind.COUNTER:
             counter = CounterMetricFamily(metric.full_name, metric.help, labels=metric.labels)
             for labels, parts in sets.items():

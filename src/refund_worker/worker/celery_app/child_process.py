@@ -25,6 +25,7 @@ from refund_worker.logs import set_up_logging
 from refund_worker.processors import registry
 from refund_worker.runtime import open_database
 from refund_worker.settings import Settings, load_settings
+from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.controller import make_worker
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
@@ -89,6 +90,7 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
         # TERM is ignored here already (supervisor.py, CHILD_ENVIRONMENT); the main process ends the pool in order.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         flusher.__enter__()
+        set_up_tracing("worker")
         try:
             runtime.open()
         except Unavailable as error:
@@ -97,6 +99,7 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
     def close_runtime(**_named: Any) -> None:
         runtime.close()
         flusher.__exit__(None, None, None)
+        end_tracing()
 
     signals.setup_logging.connect(keep_our_logging, weak=False)
     signals.worker_process_init.connect(open_runtime, weak=False)
