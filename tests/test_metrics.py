@@ -215,7 +215,7 @@ def test_page_shows_what_web_worker_and_scheduler_counted(tmp_path: Any) -> None
                     and (value_of(samples, "last_sync_timestamp_seconds", processor="stripe") or 0) > 0
                 )
 
-            wait_until(is_complete)
+            wait_until(is_complete, pause=0.3)
 
 
 def test_kinds_have_the_names_that_prometheus_expects() -> None:

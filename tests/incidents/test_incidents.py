@@ -31,6 +31,8 @@ from refund_worker.settings import PREFIX
 from refund_worker.store.database import Database
 from refund_worker.store.schema import upgrade
 
+PAUSE = 0.3  # between two looks at the metrics
+
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
 
@@ -105,9 +107,9 @@ def test_redis_full(tmp_path: Path, own_valkey: ValkeyServer) -> None:
         deployment.ask()
         line = alarm_in(deployment, "scheduler", Condition.BROKER_UNAVAILABLE)
         assert "OutOfMemory" in line["message"]
-        first = wait_until(lambda: "broker_failures_total{" in (page := metrics_of(web)) and page)
+        first = wait_until(lambda: "broker_failures_total{" in (page := metrics_of(web)) and page, pause=PAUSE)
         deployment.ask()
-        fired = wait_until(lambda: "BrokerUnavailable" in firing(tmp_path, first, metrics_of(web)))
+        fired = wait_until(lambda: "BrokerUnavailable" in firing(tmp_path, first, metrics_of(web)), pause=1)
         assert fired
         assert "OutOfMemoryError" in run(deployment, "doctor").stdout
 
@@ -119,7 +121,7 @@ def test_database_read_only(tmp_path: Path, own_postgres: PostgresServer) -> Non
     database.close()
     with Deployment(tmp_path, database_url=url, broker_url="memory://") as deployment, Web(deployment.settings) as web:
         deployment.start("scheduler")
-        wait_until(lambda: 'refund_worker_processes{kind="scheduler"} 1.0' in metrics_of(web))
+        wait_until(lambda: 'refund_worker_processes{kind="scheduler"} 1.0' in metrics_of(web), pause=PAUSE)
         before = metrics_of(web)
         name = make_url(url).database
         admin = create_engine(make_url(url).set(database="postgres"), isolation_level="AUTOCOMMIT")
@@ -128,7 +130,7 @@ def test_database_read_only(tmp_path: Path, own_postgres: PostgresServer) -> Non
             connection.execute(
                 text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
             )
-        wait_until(lambda: "refund_worker_database_writable 0.0" in metrics_of(web))
+        wait_until(lambda: "refund_worker_database_writable 0.0" in metrics_of(web), pause=PAUSE)
         assert "DatabaseReadOnly" in firing(tmp_path, before, metrics_of(web))
         line = alarm_in(deployment, "scheduler", Condition.DATABASE_READ_ONLY)
         assert "accepts no writes" in line["message"]
@@ -139,13 +141,13 @@ def test_database_read_only(tmp_path: Path, own_postgres: PostgresServer) -> Non
                 text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
             )
         admin.dispose()
-        wait_until(lambda: "refund_worker_database_writable 1.0" in metrics_of(web))
+        wait_until(lambda: "refund_worker_database_writable 1.0" in metrics_of(web), pause=PAUSE)
 
 
 def test_scheduler_down(deployment: Deployment) -> None:
     with Web(deployment.settings) as web:
         deployment.start("scheduler")
-        wait_until(lambda: 'refund_worker_processes{kind="scheduler"} 1.0' in metrics_of(web))
+        wait_until(lambda: 'refund_worker_processes{kind="scheduler"} 1.0' in metrics_of(web), pause=PAUSE)
         before = metrics_of(web)
         assert "SchedulerDown" not in firing(deployment.folder, before, before)
         deployment.stop("scheduler")

@@ -42,12 +42,12 @@ STOP_SECONDS_MAX = 20.0
 LOG_CHARACTERS_SHOWN = 3000
 
 
-def wait_until(condition: Callable[[], Any], seconds_max: float = SETTLE_SECONDS_MAX) -> Any:
-    """Return the condition's value once it is true. Fail if it is not true in time."""
+def wait_until(condition: Callable[[], Any], seconds_max: float = SETTLE_SECONDS_MAX, pause: float = 0.01) -> Any:
+    """Return the condition's value once it is true, asked for every `pause` seconds. Fail if it is not true in time."""
     deadline = time.monotonic() + seconds_max
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"not so within {seconds_max} s"
-        time.sleep(0.01)
+        time.sleep(pause)
     return answer
 
 
