@@ -37,6 +37,8 @@ WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
 CONNECTIONS = "tests/web/connections/"
 GUESSERS = "tests/web/console/test_password_guessers.py::test_"
+PURPOSES = "tests/engine/accounts/test_purposes.py::test_"
+SECOND = "tests/web/console/test_second_procedure.py::test_"
 NOTIFY = "tests/engine/notifications/test_notification_addresses.py::test_"
 ADVANCE = "tests/engine/refunds/test_process.py::test_"
 ADVANCE_CRASHES = "tests/engine/refunds/test_process_crashes.py::test_"
@@ -1611,8 +1613,8 @@ DEFECTS = (
     Defect(
         "a caller's own client is not asked for where an entry is deleted",
         "src/refund_worker/web/authorised.py",
-        "reason=reason, client=who.sees)",
-        "reason=reason, client=None)",
+        "reason=reason, client=who.sees, seen=seen",
+        "reason=reason, client=None, seen=seen",
         ("tests/web/test_who_may.py::test_objects_of_other_clients_are_hidden_from_single_client_roles",),
     ),
     Defect(
@@ -1795,13 +1797,9 @@ DEFECTS = (
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
         '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
         "        made = ledger.reversal_id(transaction_id)\n"
-        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
-        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
-        "            return earlier\n",
+        "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n",
         "        made = ledger.reversal_id(transaction_id)\n"
         "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
-        '        if earlier is not None and earlier["refers_to"] == transaction_id:\n'
-        "            return earlier\n"
         '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
         MEETINGS,
     ),
@@ -2130,7 +2128,7 @@ DEFECTS = (
     Defect(
         "ids and keys: a requester deletes another client's correction",
         ENGINE + "accounts/corrections.py",
-        '    return row["kind"] != EntryKind.CORRECTION or idempotency.is_result(',
+        '    return row["kind"] not in CORRECTED or idempotency.is_result(',
         "    return True or idempotency.is_result(",
         ("tests/web/test_ids_over_http.py::test_requester_deletes_only_corrections_of_its_own_client",),
     ),
@@ -2144,9 +2142,95 @@ DEFECTS = (
     Defect(
         "a positive correction is refused for a negative balance",
         ENGINE + "accounts/corrections.py",
-        "        if credits < 0 and account.available + credits < 0:",
-        "        if account.available + credits < 0:",
+        "    if credits < 0 and account.available + credits < 0:",
+        "    if account.available + credits < 0:",
         ("tests/engine/accounts/test_negative_balance.py",),
+    ),
+    # --- corrections, their purposes, and forms that notice each other
+    Defect(
+        "corrections: one that is not for a payout can be paid out",
+        ENGINE + "accounts/corrections.py",
+        "    if purpose is Purpose.PAYOUT:",
+        "    if credits < 0:",
+        (PURPOSES + "only_a_correction_for_a_payout_can_be_paid_out",),
+    ),
+    Defect(
+        "corrections: the purpose is no part of what a key names",
+        ENGINE + "accounts/corrections.py",
+        '    body |= {} if wanted is usual else {"purpose": wanted}',
+        "    body |= {}",
+        (PURPOSES + "the_same_key_with_another_purpose_is_refused",),
+    ),
+    Defect(
+        "corrections: a form enters what no payment covers",
+        ENGINE + "accounts/corrections.py",
+        "        if payable_only and wanted is Purpose.PAYOUT:",
+        "        if False:",
+        (PURPOSES + "payout_correction_that_no_payment_covers_is_not_entered",),
+    ),
+    Defect(
+        "corrections: free credits take the place of those to be paid out",
+        ENGINE + "accounts/payable.py",
+        "account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))",
+        "account.payable",
+        (PURPOSES + "payout_correction_that_no_payment_covers_is_not_entered",),
+    ),
+    Defect(
+        "forms: the state of the account is compared before the lock",
+        ENGINE + "accounts/corrections.py",
+        "        account = accounts.lock_customers(connection, [customer_id]).get(customer_id)\n"
+        "        earlier = idempotency",
+        "        account = accounts.find_customer(connection, customer_id)\n        earlier = idempotency",
+        (PURPOSES + "two_forms_sent_at_the_same_moment_enter_one_correction",),
+    ),
+    Defect(
+        "forms: credits that a withdrawal holds are no change",
+        ENGINE + "accounts/corrections.py",
+        "    sums = (account.balance, account.held, account.bought, account.net_spent, account.withdrawn)",
+        "    sums = (account.balance,)",
+        (PURPOSES + "form_of_an_account_that_has_changed_enters_nothing",),
+    ),
+    Defect(
+        "forms: what is left of a transaction is not compared under the lock",
+        DOMAIN + "acceptance.py",
+        "transaction.left != request.left_seen:",
+        "False:",
+        (PURPOSES + "two_refund_forms_at_the_same_moment_refund_once",),
+    ),
+    Defect(
+        "forms: another person's delete counts as one's own",
+        ENGINE + "accounts/corrections.py",
+        '            if seen is not None and earlier["actor"] != actor:',
+        "            if False:",
+        (PURPOSES + "delete_form_notices_a_change_and_another_persons_delete",),
+    ),
+    Defect(
+        "parts: a correction is replaced by other parts than its author saw",
+        ENGINE + "accounts/split_correction.py",
+        "        if str(division) != shown or not division.parts:",
+        "        if not division.parts:",
+        (PURPOSES + "a_correction_that_is_too_large_is_replaced_by_payable_parts",),
+    ),
+    Defect(
+        "parts: a deleted correction is replaced once more",
+        ENGINE + "accounts/split_correction.py",
+        "    if correction is None or correction.reversed:",
+        "    if correction is None:",
+        (PURPOSES + "a_correction_that_is_too_large_is_replaced_by_payable_parts",),
+    ),
+    Defect(
+        "records of the future are stored",
+        ENGINE + "accounts/payments.py",
+        "    if at <= now + FUTURE_SECONDS_MAX:",
+        "    if at:",
+        (PURPOSES + "records_of_the_future_are_refused",),
+    ),
+    Defect(
+        "return money: only currencies of the newest payments",
+        DOMAIN + "allocation.py",
+        "    for currency in sorted({p.currency for p in payments}):\n        fitting",
+        "    for currency in sorted({p.currency for p in payments[-50:]}):\n        fitting",
+        (SECOND + "currencies_of_older_payments_are_offered_too",),
     ),
     # --- reconciliation with other installations on the account, and webhook events with little content
     Defect(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
@@ -61,12 +62,14 @@ class Shop:
         self.sandbox = sandbox
         self.context: Context = replace(runtime.context, clock=lambda _connection: self._tick())
         self._random = random.Random(7)
+        # Of its own: how often the program reads the clock must not change what the customers do.
+        self._delays = random.Random(7)
         self._numbers: Iterator[int] = itertools.count(1)
         self._ways: dict[str, dict[str, Any]] = {}
         self._sealer = Sealer()
 
     def _tick(self) -> float:
-        self.now += self._random.expovariate(1 / 0.7)
+        self.now += self._delays.expovariate(1 / 0.7)
         return self.now
 
     def ask(self, how_many: int, *ways: dict[str, Any], to: To = To.SOURCE, **changes: Any) -> list[str]:
@@ -162,6 +165,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     shop.work(4)
     named |= _approvals(shop)
     named |= _seed(shop)
+    named |= _in_parts(shop)
     named["batch"] = _batch(shop)
     shop.work(2)
     _stuck(shop)
@@ -204,6 +208,28 @@ def _seed(shop: Shop) -> dict[str, str]:
         entries = ledger.transactions_of(connection, who, limit=20)
     correction = next(e["transaction_id"] for e in entries if e["kind"] == "correction" and e["credits"] < 0)
     return {"customer": who, "correction": correction, "spend": "chat-late"}
+
+
+def _in_parts(shop: Shop) -> dict[str, str]:
+    """Create a customer whose correction can only be paid out in parts, with expired credits beside it."""
+    who, at = f"{NAMES[3]}-2003", shop.now - 86_400
+    payments = [
+        PaymentRecord(
+            payment_id=f"order-{currency}", customer_id=who, processor="manual",
+            processor_payment_id=f"bank-{currency}", amount_minor=credits * 10, currency=currency, credits=credits,
+            captured_at=at,
+        )
+        for currency, credits in (("EUR", 12_300), ("USD", 2_000))
+    ]  # fmt: skip
+    record_payments(shop.context, payments)
+    for n, (credits, purpose) in enumerate(
+        ((500, None), (-200, Purpose.EXPIRY), (-100, Purpose.OTHER), (-13_000, None))
+    ):
+        row, _ = correct(
+            shop.context, customer_id=who, credits=credits, reason="agreed by phone", client="console",
+            idempotency_key=f"parts-{n}", actor="console/anna", purpose=purpose,
+        )  # fmt: skip
+    return {"in_parts": row["transaction_id"], "customer_of_parts": who}
 
 
 def _batch(shop: Shop) -> str:

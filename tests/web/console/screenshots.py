@@ -50,6 +50,13 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
     refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
     found = {
         "transactions-of-one": f"/transactions?customer={named['customer']}",
+        "transactions-entry": f"/transactions?id={named['spend']}",
+        "transactions-search": f"/transactions?q=camera&customer={named['customer']}",
+        "transactions-of-parts": f"/transactions?customer={named['customer_of_parts']}",
+        "add-credits-in-parts": f"/add-credits?customer={named['customer_of_parts']}",
+        "return-money-in-parts": f"/return-money?id={named['in_parts']}",
+        "customer-of-parts": f"/customer?id={named['customer_of_parts']}",
+        "customers-search": "/customers?q=NO",
         "retry-of-one": f"/refunds/{named['unknown']}/retry",
         "not-found": "/nothing-here",
         **{f"refund-{name}": f"/refunds/{refund_id}" for name, refund_id in refunds.items()},

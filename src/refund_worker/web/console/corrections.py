@@ -82,6 +82,8 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         customer = api_objects.customer(connection, id, page.context.policy.allocation)
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
         seen = state_of(connection, account)
+        # Free credits must not take the place of those that wait to be paid out.
+        payable = account.payable_besides(accounts.credits_to_pay_out(connection, id))
         ids = [entry["transaction_id"] for entry in customer["recent_corrections"]]
         found = ledger.transactions_by_id(connection, ids)
         lines = lines_of(connection, [found[each] for each in ids])
@@ -92,6 +94,7 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         "lines": lines,
         "latest": latest,
         "seen": seen,
+        "payable": payable,
         "credits": form.get("credits", ""),
         "purpose": form.get("purpose") or Purpose.PAYOUT,
         "reason": form.get("reason", ""),

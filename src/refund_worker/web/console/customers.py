@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.engine.views import api_objects
-from refund_worker.store import refunds
+from refund_worker.store import accounts, refunds
 from refund_worker.store.reporting import console_queries, entry_search
 from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.query import SearchText
@@ -31,7 +32,9 @@ def one_customer(page: ThePage, id: SearchText = "") -> Response:
         return page.redirect("/customers")
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id, page.context.policy.allocation)
+        account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
+        payable = account.payable_besides(accounts.credits_to_pay_out(connection, id))
         paid = console_queries.latest_payments(connection, id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
-    return page.render("customer.html", customer=customer, payments=paid, refunds=found)
+    return page.render("customer.html", customer=customer, payable=payable, payments=paid, refunds=found)
