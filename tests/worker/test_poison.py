@@ -199,7 +199,7 @@ def bare_start_seconds(running: Deployment) -> float:
 
 
 def rows(database: Database) -> dict[str, int]:
-    """Return the number of rows of each table, without seals, sums and reports of processes."""
+    """Return the number of rows of each table, without seals, sums, metrics and reports of processes."""
     with database.read() as connection:
         return {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
