@@ -1147,8 +1147,8 @@ DEFECTS = (
     Defect(
         "a look from before a pause ended is as good as one from after it",
         STORE + "processors.py",
-        '            and_(until <= bindparam("now"), _listed_at < until)',
-        '            and_(until <= bindparam("now"), _listed_at < 0)',
+        '    *(and_(until <= bindparam("now"), _listed_at < until)',
+        '    *(and_(until <= bindparam("now"), _listed_at < 0)',
         (OTHERS_PAUSED + "dashboard_refund_before_a_pause_ends_is_not_paid_again",),
     ),
     Defect(
