@@ -43,6 +43,7 @@ ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.PAUSE: lambda web, who: authorised.pause_processor(web.context, who, "stripe", reason="why"),
     Act.RESUME: lambda web, who: authorised.resume_processor(web.context, who, "stripe"),
     Act.VERIFY: lambda web, who: authorised.verify_audit(web.context, who, latest=1),
+    Act.REDELIVER: lambda web, who: authorised.redeliver(web.context, who, None),
 }
 WITHDRAWAL = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 # Written manually: roles of keys, then roles of console users.
@@ -58,6 +59,7 @@ WHO_MAY_ACT = {
     Act.PAUSE: ("om", "om"),
     Act.RESUME: ("om", "om"),
     Act.VERIFY: ("", "om"),
+    Act.REDELIVER: ("", "om"),
 }
 USERS = {
     "v": ConsoleRole.VIEWER,

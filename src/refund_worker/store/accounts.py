@@ -74,6 +74,12 @@ def find_customer(connection: Connection, customer_id: str) -> CustomerAccount |
     return CustomerAccount(**row) if row else None
 
 
+def balances_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, int]:
+    """Return the balances of these customers in credits, by customer id."""
+    query = select(customers.c.customer_id, customers.c.balance).where(customers.c.customer_id.in_(customer_ids))
+    return {row.customer_id: row.balance for row in connection.execute(query)}
+
+
 # The amounts of a payment that can no longer be refunded: see `RefundablePayment.after_refunds_elsewhere`.
 _NOT_REFUNDABLE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
 _PAYMENTS = select(payments.c.customer_id, *_NOT_REFUNDABLE, *_PAYMENT).where(

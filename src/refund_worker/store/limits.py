@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
@@ -21,6 +21,25 @@ def money_of_customers(
     columns = (refunds.c.customer_id, legs.c.payment_id, legs.c.currency)
     rows = connection.execute(_money(columns, since).where(refunds.c.customer_id.in_(customer_ids)))
     return [(row[0], row[1], row[2], int(row[3])) for row in rows]
+
+
+class Requested(NamedTuple):
+    """Money that one refund requested over one payment; `created_at` in epoch seconds."""
+
+    refund_id: str
+    customer_id: str
+    payment_id: str
+    currency: str
+    amount_minor: int
+    created_at: float
+
+
+def requested_since(connection: Connection, customer_ids: Collection[str], since: float) -> list[Requested]:
+    """Return each refund that these customers requested since `since` (epoch seconds), one row for each payment."""
+    r = refunds.c
+    columns = (r.refund_id, r.customer_id, legs.c.payment_id, legs.c.currency)
+    rows = connection.execute(_money((*columns, r.created_at), since).where(r.customer_id.in_(customer_ids)))
+    return [Requested(row[0], row[1], row[2], row[3], int(row[5]), row[4]) for row in rows]
 
 
 def money_of_actors(connection: Connection, actors: Collection[str], since: float) -> list[tuple[str, str, int]]:
@@ -65,7 +84,7 @@ def counts_of_payments(
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def _money(columns: tuple[ColumnElement[str], ...], since: float) -> Select[*tuple[Any, ...]]:
+def _money(columns: tuple[ColumnElement[Any], ...], since: float) -> Select[*tuple[Any, ...]]:
     return (
         select(*columns, func.sum(legs.c.amount_minor))
         .join(refunds, refunds.c.refund_id == legs.c.refund_id)

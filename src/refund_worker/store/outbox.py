@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
 
 from refund_worker.store.database import locked
 from refund_worker.store.tables import outbox
@@ -78,6 +78,27 @@ def messages(
     if refund_id is not None:
         query = query.where(outbox.c.refund_id == refund_id)
     return list(connection.execute(query).mappings())
+
+
+# The column that each state's index sorts by.
+_SORTED_BY = {"waiting": outbox.c.next_at, "given_up": outbox.c.given_up_at, "delivered": outbox.c.delivered_at}
+
+
+def messages_in(connection: Connection, state: str, limit: int) -> list[RowMapping]:
+    """Return at most `limit` messages in a state: waiting, the next to be sent first; given_up or delivered, newest
+    first.
+    """
+    column = _SORTED_BY[state]
+    order = column if state == "waiting" else column.desc()
+    query = select(outbox).where(column.is_not(None)).order_by(order, outbox.c.message_id).limit(limit)
+    return list(connection.execute(query).mappings())
+
+
+def count_in(connection: Connection, state: str, most: int) -> int:
+    """Return how many messages are in a state, counted up to `most`."""
+    column = _SORTED_BY[state]
+    counted = select(column).where(column.is_not(None)).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(counted)).scalar_one()
 
 
 # Only the latest try may record the result of a message: a redelivery restarts the count.

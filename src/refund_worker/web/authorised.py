@@ -7,7 +7,7 @@ name. All raise `Forbidden` if the role may not do the act, and the errors of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from sqlalchemy import RowMapping
@@ -25,6 +25,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
+from refund_worker.engine.notifications import outbox
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
@@ -158,6 +159,15 @@ def verify_audit(context: Context, who: Identity, *, latest: int) -> Report:
     """Verify the latest rows against their seals; the engine records the result and the actor."""
     check(who, Act.VERIFY)
     return hash_chain.verify(context, actor=who.actor, latest=latest)
+
+
+def redeliver(context: Context, who: Identity, message_ids: Collection[str] | None) -> int:
+    """Send these notifications again, or with None all that were abandoned; return how many.
+
+    Raises `NotFound` if one of them is not known.
+    """
+    check(who, Act.REDELIVER)
+    return outbox.redeliver(context, message_ids)
 
 
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:

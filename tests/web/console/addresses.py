@@ -53,6 +53,10 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
         "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
         "/failures/watch": [_watched(connection)],
+        "/approvals": ["/approvals", _at("/approvals", customer_id=customer)],
+        "/approvals/approve": [_at("/approvals/approve", customer_id=customer)],
+        "/approvals/reject": [_at("/approvals/reject", customer_id=customer)],
+        "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],
         "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
     }

@@ -30,7 +30,8 @@ from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime
-from refund_worker.store import inbox, ledger
+from refund_worker.store import inbox, ledger, outbox, processes, refunds, tables
+from refund_worker.store.reporting import reconciliation
 
 DAYS = 14
 NAMES = ("adler", "brandt", "costa", "dietz", "ekman", "ferrari", "garcia", "holm", "ivanova", "jensen")
@@ -177,6 +178,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     verify(shop.context, actor="cli/backup")
     _webhooks(shop)
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
+    _system(shop, named["paid"])
     shop.count()
     return named
 
@@ -186,7 +188,31 @@ def _approvals(shop: Shop) -> dict[str, str]:
     normal, shop.context = shop.context, replace(shop.context, limits=limits)
     ids = shop.ask(3)
     shop.context = normal
-    return {"approval": ids[0]}
+    with shop.context.database.read() as connection:
+        (refund,) = refunds.load(connection, ids[:1])
+    return {"approval": ids[0], "waiting": refund.customer_id}
+
+
+def _system(shop: Shop, refund_id: str) -> None:
+    """Store what running processes report, one that ended without notice, and notifications in each state."""
+
+    def work(connection: Any) -> None:
+        for n, (kind, queues, age) in enumerate(
+            [("worker", "refunds,bulk", 3), ("worker", "bulk", 7_300), ("scheduler", "", 5)]
+        ):
+            row = {"process_id": str(n), "kind": kind, "queues": queues, "host": f"refunds-{n}", "pid": 7 + n}
+            broker = "reachable" if kind == "scheduler" else None
+            processes.report(connection, row | {"version": "0.1.0", "broker": broker}, shop.now - age)
+        reconciliation.record(connection, "stripe", shop.now - 7_200, compared=180, differences=0)
+        for n, state in enumerate(("waiting", "given_up", "given_up", "delivered")):
+            message = {"message_id": f"msg_{n}", "refund_id": refund_id, "type": "refund.succeeded", "body": "{}"}
+            outbox.insert_messages(connection, [message | {"created_at": shop.now - 600 * n}])
+            error = None if state == "delivered" else "the receiver answered with 503"
+            ended = {"next_at": shop.now + 60} if state == "waiting" else {"next_at": None, f"{state}_at": shop.now}
+            changed = {"tries": 1 + 4 * n, "last_error": error, **ended}
+            connection.execute(tables.outbox.update().where(tables.outbox.c.message_id == f"msg_{n}").values(**changed))
+
+    shop.context.database.run(work)
 
 
 def _seed(shop: Shop) -> dict[str, str]:
@@ -245,17 +271,15 @@ def _lose_track(shop: Shop, refund_id: str) -> None:
     """Leave a send unanswered until its key is too old: its result is unknown until a person asks the processor."""
     process_until_idle(shop.context, [refund_id])
     with shop.context.database.write() as connection:
-        from refund_worker.store.tables import legs, refunds
-
         why = "no refund was found, and the key is too old to be sent again"
         told = {"failure_code": "outcome_unknown", "failure_message": why}
         connection.execute(
-            legs.update().where(legs.c.refund_id == refund_id).values(
+            tables.legs.update().where(tables.legs.c.refund_id == refund_id).values(
                 status="blocked", attention="outcome_unknown", next_at=None, look_first=False, doubtful=False, **told
             )
         )  # fmt: skip
         connection.execute(
-            refunds.update().where(refunds.c.refund_id == refund_id).values(
+            tables.refunds.update().where(tables.refunds.c.refund_id == refund_id).values(
                 status="needs_attention", due_at=None, lease_until=None, lease_token=None, version=9, **told
             )
         )  # fmt: skip

@@ -15,6 +15,8 @@ EXPECTED = {
     ("GET", "/"): "vsoam",
     ("GET", "/add-credits"): "som",
     ("GET", "/approvals"): "vsoam",
+    ("GET", "/approvals/approve"): "am*",
+    ("GET", "/approvals/reject"): "am",
     ("GET", "/audit"): "vsoam",
     ("GET", "/batches"): "vsoam",
     ("GET", "/batches/{batch_id}"): "vsoam",
@@ -37,8 +39,13 @@ EXPECTED = {
     ("GET", "/search"): "vsoam",
     ("GET", "/settings"): "om",
     ("GET", "/transactions"): "vsoam",
+    ("GET", "/system"): "vsoam",
+    ("GET", "/notifications"): "om",
     ("GET", "/webhooks"): "om",
     ("POST", "/add-credits"): "som*",
+    ("POST", "/approvals/approve"): "am*",
+    ("POST", "/approvals/reject"): "am",
+    ("POST", "/notifications/redeliver"): "om",
     ("POST", "/audit/verify"): "om",
     ("POST", "/delete-transaction"): "som*",
     ("POST", "/failures/retry"): "om*",
@@ -63,6 +70,8 @@ QUERY = {
     "/delete-transaction": "?id={correction}",
     "/return-money": "?id={correction}",
     "/failures/watch": "?first=1&last=2&by=x",
+    "/approvals/approve": "?customer_id=cust-1",
+    "/approvals/reject": "?customer_id=cust-1",
 }
 
 

@@ -46,6 +46,9 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         "/return-money": f"?id={named['correction']}",
         "/failures/retry": "?code=balance_insufficient",
         "/failures/watch": "?first=1&last=5000&by=console/anna",
+        "/approvals/approve": f"?customer_id={named['waiting']}",
+        "/approvals/reject": f"?customer_id={named['waiting']}",
+        "/search": "?q=camera",
     }
     refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
     found = {
@@ -85,7 +88,8 @@ def take(folder: Path, wanted: Sequence[str]) -> None:
         runtime = aside.do(build_runtime, settings)
         named = aside.do(populate, runtime, sandbox, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
-        with served(settings) as address, sync_playwright() as playwright:
+        approving = settings.model_copy(update={"approval_threshold_minor": 100})
+        with served(approving) as address, sync_playwright() as playwright:
             browser = launch(playwright)
             if list(wanted) == ["--readme"]:
                 page = browser.new_page(base_url=address, viewport={"width": README_WIDTH, "height": 739})

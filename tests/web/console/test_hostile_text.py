@@ -45,6 +45,8 @@ PAGES = [
     "/failures",
     "/failures/retry?code=declined",
     "/approvals",
+    "/system",
+    "/notifications",
     "/batches",
     "/audit",
     "/audit?of=ledger",
@@ -127,7 +129,16 @@ def test_every_page_is_checked_for_hostile_text() -> None:
     of_one = {"/refunds/{refund_id}", "/refunds/{refund_id}/retry", "/batches/{batch_id}"}
     looked_at = {path.partition("?")[0] for path in PAGES} | of_one
     # The other pages need an entry of one kind, or an address from a redirect.
-    special = {"/static/{name}", "/sign-in", "/refunds.csv", "/delete-transaction", "/return-money", "/failures/watch"}
+    special = {
+        "/approvals/approve",
+        "/approvals/reject",
+        "/static/{name}",
+        "/sign-in",
+        "/refunds.csv",
+        "/delete-transaction",
+        "/return-money",
+        "/failures/watch",
+    }
     assert {path for method, path in RULES if method == "GET"} == looked_at | special | NO_PAGES
 
 

@@ -31,7 +31,8 @@ class Act(StrEnum):
     PAUSE = "pause a processor"
     RESUME = "resume a processor"
     VERIFY = "verify the audit chain"
-    INSPECT = "read settings and webhooks"
+    INSPECT = "read settings, webhooks and notifications"
+    REDELIVER = "send notifications again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ PERMITS: Mapping[Act, Permit] = {
     Act.RESUME: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.VERIFY: Permit(_NO_KEY, _OPERATOR),
     Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
+    Act.REDELIVER: Permit(_NO_KEY, _OPERATOR),
 }
 
 ACT_OF: Mapping[Action, Act] = {
@@ -87,10 +89,10 @@ ACT_OF: Mapping[Action, Act] = {
 
 # Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
-    ConsoleRole.VIEWER: "sees all pages but Webhooks and Settings, and changes nothing",
+    ConsoleRole.VIEWER: "sees all pages but Webhooks, Notifications and Settings, and changes nothing",
     ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
-    "verifies the audit chain, sees Webhooks and Settings",
+    "verifies the audit chain, sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
     ConsoleRole.ADMIN: "does everything that the other roles do",
 }

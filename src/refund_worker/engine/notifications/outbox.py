@@ -64,17 +64,26 @@ def redeliver(context: Context, message_ids: Collection[str] | None = None) -> i
 
 
 def notifications(
-    connection: Connection, limit: int = 100, *, given_up: bool = False, refund_id: str | None = None
+    connection: Connection,
+    limit: int = 100,
+    *,
+    given_up: bool = False,
+    refund_id: str | None = None,
+    state: str | None = None,
 ) -> list[Json]:
     """Return messages, newest first: {id, type, refund_id, state, tries, created_at, delivered_at, next_at,
     last_error}.
 
-    `state` is waiting, delivered or given_up.
+    A message's `state` is waiting, delivered or given_up. With `state`, only those are returned, in their own order.
     """
+    if state is not None and refund_id is None:
+        rows = outbox.messages_in(connection, state, limit)
+    else:
+        rows = outbox.messages(connection, limit, given_up=given_up, refund_id=refund_id)
     found = []
-    for row in outbox.messages(connection, limit, given_up=given_up, refund_id=refund_id):
-        state = "given_up" if row["given_up_at"] else "waiting" if row["next_at"] is not None else "delivered"
+    for row in rows:
+        its_state = "given_up" if row["given_up_at"] else "waiting" if row["next_at"] is not None else "delivered"
         times = {name: row[name] and iso(row[name]) for name in ("created_at", "delivered_at", "next_at")}
-        named = {"id": row["message_id"], "type": row["type"], "refund_id": row["refund_id"], "state": state}
+        named = {"id": row["message_id"], "type": row["type"], "refund_id": row["refund_id"], "state": its_state}
         found.append(named | {"tries": row["tries"]} | times | {"last_error": row["last_error"]})
     return found

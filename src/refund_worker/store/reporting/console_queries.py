@@ -128,6 +128,18 @@ def money_in_flight(connection: Connection) -> list[tuple[str, int, int]]:
     return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
 
 
+# Events that are read to find when money last went out.
+LATEST_EVENTS = 5_000
+
+
+def last_paid_at(connection: Connection) -> float | None:
+    """Return when a processor last confirmed that it paid, among the latest `LATEST_EVENTS` events, or None."""
+    e = events.c
+    query = select(e.at).where(e.seq > last_event(connection) - LATEST_EVENTS, e.kind == "leg_paid")
+    at: float | None = connection.execute(query.order_by(e.seq.desc()).limit(1)).scalar()
+    return at
+
+
 def latest_events(connection: Connection, limit: int) -> list[RowMapping]:
     """Return the latest webhook events of the inbox, newest first, without their bodies."""
     columns = [column for column in inbox.c if column.name != "body"]

@@ -26,6 +26,7 @@ from refund_worker.web.console import (
     refund_transaction,
     refunds,
     search,
+    system,
     transactions,
 )
 from refund_worker.web.console import sign_in as sign_in_pages
@@ -44,6 +45,7 @@ _PARTS = (
     refunds,
     search,
     overview,
+    system,
     failures,
     approvals,
     processors,

@@ -208,5 +208,6 @@ DONE: Mapping[str, Done] = {
         "bad",
     ),
     "paused": Done("Paused: nothing more is sent to this processor. Refunds already sent are still looked up."),
+    "redelivered": Done("The scheduler sends it again within seconds."),
     "resumed": Done("Resumed: waiting refunds are sent at once."),
 }

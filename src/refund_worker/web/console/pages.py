@@ -77,9 +77,11 @@ MENU = (
     (
         "System",
         (
+            ("/system", "Workers"),
             ("/figures", "Figures"),
             ("/processors", "Processors"),
             ("/webhooks", "Webhooks"),
+            ("/notifications", "Notifications"),
             ("/audit", "Audit"),
             ("/settings", "Settings"),
             ("/help", "Help"),

@@ -27,6 +27,7 @@ from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
 from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
+from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.engine.views.refund_facts import explain_refund
 from refund_worker.engine.views.search import Matching, Wanted, day_of, list_matching
@@ -44,6 +45,8 @@ from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
 PAGE = 50
+# Refunds of the same customer that the person who approves is shown.
+HISTORY = 5
 CSV_ROWS_AT_ONCE = 500
 
 # Common filters by status, offered as links.
@@ -210,6 +213,10 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         objects = console_queries.objects_of(connection, refund_id)
         now = page.context.clock(connection)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
+        waits = [refund] if refund.status is RefundStatus.AWAITING_APPROVAL else []
+        approval = why_approval(connection, waits, page.context.limits).get(refund_id)
+        latest = Filters(customer_id=refund.customer_id, client=page.identity.sees, limit=HISTORY + 1)
+        history = api_objects.list_refunds(connection, latest)["data"] if waits else []
     view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
     barred_actions = [a for a in view["available_actions"] if a not in allowed]
@@ -219,6 +226,9 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "actions": actions,
         "not_allowed": [(action, roles_who_may(ConsoleRole, ACT_OF[Action(action)])) for action in barred_actions],
         "why_not_approve": barred if "approve" in allowed else None,
+        "approval": approval,
+        "history": [other for other in history if other["id"] != refund_id][:HISTORY],
+        "limits": page.context.limits,
         "lights": lights(refund, taken_back=taken_back is not None),
         "taken_back": taken_back,
         "not_known": [leg.leg_id for leg in refund.legs if is_not_known(leg)],
