@@ -202,7 +202,7 @@ def _system(shop: Shop, refund_id: str) -> None:
         ):
             row = {"process_id": str(n), "kind": kind, "queues": queues, "host": f"refunds-{n}", "pid": 7 + n}
             broker = "reachable" if kind == "scheduler" else None
-            processes.report(connection, row | {"version": "0.1.0", "broker": broker}, shop.now - age)
+            processes.report(connection, row | {"version": "0.1.0", "broker": broker}, time.time() - age)
         reconciliation.record(connection, "stripe", shop.now - 7_200, compared=180, differences=0)
         for n, state in enumerate(("waiting", "given_up", "given_up", "delivered")):
             message = {"message_id": f"msg_{n}", "refund_id": refund_id, "type": "refund.succeeded", "body": "{}"}

@@ -1,4 +1,4 @@
-"""Which workers and schedulers report that they are alive, and what their silence means."""
+"""The workers and schedulers that report that they are alive, and the meaning of their silence."""
 
 from __future__ import annotations
 
@@ -63,18 +63,20 @@ def process_health(connection: Connection, now: float) -> Health:
 
 
 def _problems(health: Health) -> list[str]:
+    if not health.processes:
+        return []  # a new database, or one that only processes of an older version use
     problems = []
     if not health.alive("scheduler"):
         problems.append(
-            "No scheduler is running: nothing is retried or polled, webhooks are not processed, and refunds whose message "
-            "was lost wait. Start one with: refund-worker scheduler"
+            "No scheduler is running: nothing is retried or polled, no webhook is processed, and refunds whose message "
+            "is lost wait. Start one: refund-worker scheduler"
         )
     elif health.broker == "unreachable":
         problems.append(
             "The scheduler cannot reach the broker, so it processes the refunds itself, more slowly. Check the broker."
         )
     if not health.alive("worker") and health.broker not in ("unreachable", "none"):
-        problems.append("No worker is running: no refund is sent. Start one with: refund-worker worker")
+        problems.append("No worker is running: no refund is sent. Start one: refund-worker worker")
     working = {queue for each in health.alive("worker") for queue in each.queues}
     named = {queue for each in health.processes for queue in each.queues}
     if health.alive("worker"):

@@ -10,9 +10,13 @@ from refund_worker.engine.access.permissions import CONSOLE_ROLES
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_groups import failures
+from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.runbook import sections
+from refund_worker.store import outbox
 from refund_worker.store.reporting import console_queries, metrics
+from refund_worker.store.reporting.console_queries import COUNTED_MAX
 from refund_worker.web.console.pages import ThePage
+from refund_worker.web.console.system import compared_processors
 
 router = APIRouter()
 LATEST = 100
@@ -31,6 +35,11 @@ def overview(page: ThePage) -> HTMLResponse:
             "waiting_events": metrics.count_waiting_events(connection),
             "money_in_flight": console_queries.money_in_flight(connection),
             "groups": failures(connection, failed_at_most=0),
+            "now": now,
+            "health": process_health(connection, now),
+            "last_paid": console_queries.last_paid_at(connection),
+            "processors": compared_processors(connection, page.context),
+            "notified": {each: outbox.count_in(connection, each, COUNTED_MAX) for each in ("waiting", "given_up")},
             "paused": [switch for switch in stored_switches(connection, page.context) if switch["paused"]],
         }
     return page.render("overview.html", **values)

@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from refund_worker.alarms import anchor_of
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
@@ -136,6 +138,20 @@ def age(seconds: float | None) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def span(seconds: float) -> str:
+    """Return the length of a time window as text, in one unit if it is a whole number of them."""
+    for size, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        count = seconds / size
+        if count > 1 and count == int(count):
+            return f"{int(count)} {name}"
+    return age(seconds)
+
+
+def filled(template: str | None, id: str) -> str | None:
+    """Return the address of a page elsewhere for this id, or None without a template."""
+    return None if template is None else template.replace("{id}", quote(id, safe=""))
+
+
 def short(text: str, length: int = 14) -> str:
     """Return the end of an id: ids made at the same time share their beginning."""
     return text if len(text) <= length else f"\N{HORIZONTAL ELLIPSIS}{text[-length + 1 :]}"
@@ -160,6 +176,7 @@ _environment.filters.update(
     number=number,
     signed=signed,
     age=age,
+    span=span,
     short=short,
     error_message=error_message,
     sentence=sentence,
@@ -223,6 +240,8 @@ class Page:
             "done": self._done(),
             "error": None,
             "search_text": "",
+            "processor_url": self._processor_url,
+            "customer_url": lambda id: filled(self.settings.customer_url_template, id),
             "environment": self.settings.environment,
         }
         text = _environment.get_template(template).render(shared | values)
@@ -230,6 +249,11 @@ class Page:
         if shared["done"]:
             answer.delete_cookie(self._flash_cookie, secure=is_secure(self.request), httponly=True, samesite="strict")
         return answer
+
+    def _processor_url(self, processor: str, id: str) -> str | None:
+        """Return the address of an id at a processor; payments outside any processor have none."""
+        elsewhere = processor in registry.names_with_lists() and not id.startswith(MANUAL_PREFIX)
+        return filled(self.settings.processor_url_template, id) if elsewhere else None
 
     def _done(self) -> Done | None:
         """Return the message that the redirect to this address left, once and only in the session that acted.

@@ -237,6 +237,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "objects": objects,
         "attention": [leg for leg in refund.legs if leg.attention_code],
         "why": explain_refund(refund),
+        "payment_at_processor": {leg.leg_id: leg.processor_payment_id for leg in refund.legs},
         "needs_care": refund.status in TROUBLED,
         "age": now - refund.created_at,
         "request_id": new_request_id(),

@@ -34,9 +34,7 @@ def _only_hit(page: Page, found: Found) -> RedirectResponse | None:
         first = at(found.day[0])[:10]
         return page.redirect("/refunds", created_gte=first, created_lte=first)
     if found.transaction_id is not None:
-        answer = page.redirect("/transactions", customer=found.customer_id)
-        answer.headers["Location"] += f"#t-{found.transaction_id}"
-        return answer
+        return page.redirect("/transactions", id=found.transaction_id)
     return page.redirect("/customer", id=found.customer_id) if found.customer_id is not None else None
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy import Connection, RowMapping
 
+from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.outbox import notifications
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.process_health import process_health
 from refund_worker.errors import InvalidRequest
+from refund_worker.processors import registry
 from refund_worker.store import outbox, processors
 from refund_worker.store.reporting import console_queries, metrics, reconciliation
 from refund_worker.web.authorised import redeliver
@@ -26,8 +31,6 @@ def system(page: ThePage) -> HTMLResponse:
     """Show the processes, and when money last went out and the books were last compared."""
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
-        compared = reconciliation.latest(connection)
-        listed = {row["name"]: row["looked_at"] for row in processors.status_of_processors(connection)}
         counts = {state: outbox.count_in(connection, state, console_queries.COUNTED_MAX) for state in STATES}
         values: Json = {
             "now": now,
@@ -39,11 +42,21 @@ def system(page: ThePage) -> HTMLResponse:
             "counted_max": console_queries.COUNTED_MAX,
             "database": "SQLite" if page.context.database.is_sqlite else "Postgres",
         }
-        names = {switch["name"] for switch in stored_switches(connection, page.context)} | set(compared) | set(listed)
-        values["processors"] = [
-            (name, listed.get(name), compared.get(name)) for name in sorted(names - {processors.ALL})
-        ]
+        values["processors"] = compared_processors(connection, page.context)
+    values["comparable"] = registry.names_with_lists()
     return page.render("system.html", **values)
+
+
+def compared_processors(connection: Connection, context: Context) -> list[tuple[str, float | None, RowMapping | None]]:
+    """Return (name, time of the last listing of its refunds, last comparison) of each processor, by name."""
+    compared = reconciliation.latest(connection)
+    listed = {switch["name"]: switch["looked_at"] for switch in stored_switches(connection, context)}
+    names = sorted({*listed, *compared} - {processors.ALL})
+    return [(name, _epoch(listed.get(name)), compared.get(name)) for name in names]
+
+
+def _epoch(at: str | None) -> float | None:
+    return None if at is None else datetime.fromisoformat(at).timestamp()
 
 
 @router.get("/notifications")

@@ -56,8 +56,9 @@ function showCopyButtons(root) {
     button.hidden = false;
     button.onclick = async () => {
       await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      const label = button.innerHTML;
       button.textContent = "Copied";
-      setTimeout(() => (button.textContent = "Copy"), 1500);
+      setTimeout(() => (button.innerHTML = label), 1500);
     };
   }
 }
@@ -285,5 +286,10 @@ dress(document);
 all("form[data-preview]").forEach(livePreview);
 all("[data-sign]").forEach(explainSign);
 all("#zone").forEach(offerOwnZone);
-// On narrow screens the menu is one line: scroll it to the current page.
-all("nav [aria-current=page]").forEach((here) => here.scrollIntoView({ block: "nearest", inline: "center" }));
+// On narrow screens the menu shows only the current page until it is opened.
+all("#menu").forEach((button) =>
+  button.addEventListener("click", () => {
+    const open = document.getElementById("pages").classList.toggle("open");
+    button.setAttribute("aria-expanded", String(open));
+  })
+);
