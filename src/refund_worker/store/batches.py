@@ -106,11 +106,16 @@ def count_refunds_by_status(connection: Connection, batch_id: str) -> dict[str, 
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def refunds_of(connection: Connection, batch_id: str, *, status: str | None, limit: int) -> list[str]:
-    """Return ids of the batch's first refunds, each once, in row order; only those in `status` if it is given."""
+def refunds_of(
+    connection: Connection, batch_id: str, *, status: str | None, limit: int, after: int = -1
+) -> list[tuple[str, int]]:
+    """Return (id, row) of the batch's refunds after the row `after`, each once, in row order.
+
+    Only those in `status` are returned if it is given.
+    """
     r = refund_batch_rows.c
     query = select(r.refund_id, func.min(r.row)).where(r.batch_id == batch_id, r.refund_id.is_not(None))
     if status is not None:
         query = query.join(refunds, refunds.c.refund_id == r.refund_id).where(refunds.c.status == status)
-    query = query.group_by(r.refund_id).order_by(func.min(r.row)).limit(limit)
-    return [row[0] for row in connection.execute(query)]
+    query = query.group_by(r.refund_id).having(func.min(r.row) > after).order_by(func.min(r.row)).limit(limit)
+    return [(row[0], row[1]) for row in connection.execute(query)]

@@ -14,8 +14,8 @@ from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
 from refund_worker.web.console.permissions import RULES
 
-# Static files, downloads, parts that pages load, and an address that redirects to another page.
-NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/refund-transaction/preview"})
+# Static files, downloads, parts that pages load, and addresses that redirect a person who is signed in.
+NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/refund-transaction/preview", "/sign-in"})
 
 
 def addresses(connection: Connection) -> Mapping[str, Sequence[str]]:

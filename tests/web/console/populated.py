@@ -218,6 +218,12 @@ def _system(shop: Shop, refund_id: str) -> None:
 def _seed(shop: Shop) -> dict[str, str]:
     """Create a customer with each kind of entry."""
     who = f"{NAMES[7]}-1007"
+    paid = PaymentRecord(
+        payment_id="pay-seed", customer_id=who, processor="stripe", processor_payment_id="ch_seed",
+        amount_minor=5_000, currency="EUR", credits=500, captured_at=shop.now - 864_000,
+    )  # fmt: skip
+    record_payments(shop.context, [paid])
+    shop.sandbox.register_payments([{"processor_payment_id": "ch_seed", "amount_minor": 5_000, "currency": "EUR"}])
     for n, credits in enumerate((25, -40)):
         reason = ("welcome back", "withdrawal agreed by phone")[n]
         row, _ = correct(

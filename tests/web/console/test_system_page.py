@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_running_and_silent_processes_are_told_apart(web: Web) -> None:
     report(web, "worker", 2 * HOUR, pid=2, host="elsewhere", queues="refunds")
     report(web, "scheduler", 3, broker="reachable")
     page = text_of(person.get("/system"))
-    assert "running 5 s ago refunds, bulk h, process 1 9.9" in page.replace("  ", " ")
+    assert re.search(r"running \d+ s ago refunds, bulk h, process 1 9.9", page)
     assert "silent 2 h 0 min ago refunds elsewhere, process 2" in page
     assert "Not everything runs" not in page
     overview = text_of(person.get("/"))
@@ -89,7 +90,7 @@ def test_last_listing_comparison_and_payment_are_shown(web: Web) -> None:
     web.context.database.run(store)
     person = visitor(web, "viewer")
     page = text_of(person.get("/system"))
-    assert "stripe 1 min 5 s ago 2 h 0 min ago 3 differences 12 compared" in page
+    assert re.search(r"stripe 1 min \d+ s ago 2 h 0 min ago 3 differences 12 compared", page)
     assert "not lately" in page
     assert "3 differences 2 h 0 min ago" in text_of(person.get("/"))
 

@@ -11,7 +11,7 @@ from refund_worker.domain.refund import FINAL
 from refund_worker.engine.intake.batches import batch_view, status_of
 from refund_worker.engine.views import api_objects
 from refund_worker.store import batches, refunds
-from refund_worker.web.console.pages import ThePage
+from refund_worker.web.console.pages import RowNumber, ThePage
 from refund_worker.web.console.query import ShortText
 
 router = APIRouter()
@@ -32,7 +32,7 @@ def list_batches(page: ThePage, starting_after: ShortText | None = None) -> HTML
 
 
 @router.get("/batches/{batch_id}")
-def one_batch(page: ThePage, batch_id: str, status: ShortText = "") -> HTMLResponse:
+def one_batch(page: ThePage, batch_id: str, status: ShortText = "", after: RowNumber = -1) -> HTMLResponse:
     """Show a batch: its progress, its refunds (of one status if the address names one), and its refused rows."""
     with page.context.database.read() as connection:
         batch = batch_view(
@@ -43,14 +43,16 @@ def one_batch(page: ThePage, batch_id: str, status: ShortText = "") -> HTMLRespo
             rejects=REJECTS,
         )
         rejected = batches.count_rejected(connection, batch_id)
-        ids = batches.refunds_of(connection, batch_id, status=status or None, limit=PAGE + 1)
-        found = {refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, ids[:PAGE])}
+        rows = batches.refunds_of(connection, batch_id, status=status or None, limit=PAGE + 1, after=after)
+        ids = [refund_id for refund_id, _ in rows[:PAGE]]
+        found = {refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, ids)}
     counts = batch["refunds_by_status"]
     values: Json = {
         "batch": batch,
         "rejected": rejected,
-        "refunds": [found[id] for id in ids[:PAGE]],
-        "more": len(ids) > PAGE,
+        "refunds": [found[each] for each in ids],
+        "more": rows[PAGE - 1][1] if len(rows) > PAGE else None,
+        "first": after < 0,
         "chosen": status,
         "total": sum(counts.values()),
         "finished": sum(count for status, count in counts.items() if status in FINAL),

@@ -82,13 +82,13 @@ def show_figures(page: ThePage) -> HTMLResponse:
             stored_stats.tallied(connection, NAMES, days[0]), stored_stats.repeats_by_day(connection, days[0]), days
         )
         groups = failures(connection)
-    causes = [(explain(g["failure_code"]).title, g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
+    causes = [(_cause(g["failure_code"]), g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
     values: Json = {
         "days": DAYS,
         "states": _states(sums),
         "oldest": _oldest(sums, now),
-        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "From request to accepted"),
-        "confirmed": _times(sums, daily_stats.TO_CONFIRMED, "From request to confirmed"),
+        "accepted": _times(sums, daily_stats.TO_ACCEPTED, "Time until the processor accepts"),
+        "confirmed": _times(sums, daily_stats.TO_CONFIRMED, "Time until the money is confirmed"),
         "amounts": _amounts(sums),
         "prevented": _prevented(sums),
         "late": _late(sums),
@@ -96,6 +96,11 @@ def show_figures(page: ThePage) -> HTMLResponse:
         "longest": max([count for *_, count in causes], default=0),
     }
     return page.render("figures.html", **values)
+
+
+def _cause(code: str | None) -> str:
+    """Return the title with the code: several codes have the same title."""
+    return f"{explain(code).title} ({code})" if code else explain(code).title
 
 
 def _day(at: float) -> str:
@@ -134,11 +139,9 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
         (_day(day), [daily_stats.percentile(sums.of(name, day), share) for share in SHARES.values()])
         for day in sums.days
     ]
-    answer = "processor's acceptance" if name == daily_stats.TO_ACCEPTED else "processor's final result"
-    note = (
-        f"Time to the {answer}: 50 %, 95 % and 99 % of the day's refunds took at most this long (accurate to 10 %, "
-        "approval time included). Logarithmic."
-    )
+    begins = "From the request until the processor"
+    answer = f"{begins} takes the refund" if name == daily_stats.TO_ACCEPTED else f"{begins} reports its final result"
+    note = f"{answer}. Half, 95 % and 99 % of a day's refunds took at most this long. Waiting for approval counts."
     return lines(heading, note, list(SHARES), rows, latency)
 
 

@@ -10,7 +10,7 @@ STATUS_LABELS: Mapping[str, str] = {
     "awaiting_approval": "awaiting approval",
     "sending": "sending",
     "pending": "pending at the processor",
-    "reversing": "giving credits back",
+    "reversing": "returning the credits",
     "needs_attention": "needs attention",
     "succeeded": "succeeded",
     "partially_succeeded": "succeeded in part",
@@ -62,7 +62,10 @@ ACTION_LABELS: Mapping[str, tuple[str, str]] = {
         "Releases the refund: credits are posted and the money is sent. Its requester cannot approve it.",
     ),
     "reject": ("Reject", "Ends the refund for good. Everything it reserved is released; no money moves."),
-    "cancel": ("Cancel", "Ends the refund while it is queued or awaits approval. Everything it reserved is released."),
+    "cancel": (
+        "Cancel the refund",
+        "Ends it while it is queued or awaits approval. Everything it reserved is released.",
+    ),
     "retry": (
         "Retry",
         "Asks the processor first whether a refund exists. A new attempt is made only if there is none.",
