@@ -12,9 +12,9 @@ from refund_worker.errors import RefundWorkerError
 
 # The packages that a part imports, by extra. A test compares this with pyproject.toml and with the imports.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "web": ("alembic", "argon2", "babel", "fastapi", "httptools", "jinja2", "prometheus_client", "uvicorn"),
+    "web": ("alembic", "argon2", "fastapi", "httptools", "jinja2", "prometheus_client", "uvicorn"),
     "worker": ("aiohttp", "alembic", "celery", "redis", "standardwebhooks"),
-    "cli": ("alembic", "argon2", "babel", "rich", "typer"),
+    "cli": ("alembic", "argon2", "rich", "typer"),
     "stripe": ("aiohttp", "stripe"),
     "sandbox": ("aiohttp", "httptools"),
     "otel": ("opentelemetry",),

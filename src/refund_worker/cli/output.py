@@ -1,6 +1,6 @@
 """Output of the command line: tables for people, JSON for programs, errors in one line.
 
-Rich and Babel are imported where they are used, because most commands that programs run need neither.
+Rich is imported where it is used, because most commands that programs run do not need it.
 """
 
 from __future__ import annotations
