@@ -32,7 +32,8 @@ class Harm:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._chance = random.Random(stage.seed)
-        self.done: Counter[str] = Counter(kills=0, freezes=0, pg_crashes=0, redis_losses=0, by_hand=0, odd_messages=0)
+        kinds = ("kills", "freezes", "pg_crashes", "failovers", "redis_losses", "by_hand", "odd_messages")
+        self.done: Counter[str] = Counter(dict.fromkeys(kinds, 0))
         self._later: list[tuple[float, Callable[[], object]]] = []
         self.ways: Counter[str] = Counter()
         self._ways: list[tuple[float, Callable[[], bool]]] = [
@@ -45,6 +46,7 @@ class Harm:
             (1.5, self._freeze_worker),
             (1, self._freeze_scheduler),
             (2, self._crash_postgres),
+            (1, self._fail_over),
             (1, self._kill_redis),
             (1, self._flush_redis),
             (1, self._fill_redis),
@@ -176,6 +178,11 @@ class Harm:
         time.sleep(self._chance.uniform(0, 1.5))
         self._stage.postgres.start()
         return True
+
+    def _fail_over(self) -> bool:
+        done = self._stage.fail_over()
+        self.done["failovers"] += done
+        return done
 
     def _kill_redis(self) -> bool:
         self._stage.valkey.crash()

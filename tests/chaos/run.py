@@ -92,7 +92,7 @@ def _heal(stage: Stage, harm: Harm) -> tuple[Findings, float]:
         harm.tend()
         answered = answered or stage.end_asking(0.5)
         with suppress(psycopg.OperationalError):
-            findings = audit(stage.database_url, stage.sandbox.book_path, stage.promises.ids)
+            findings = audit(stage.audit_url, stage.sandbox.book_path, stage.promises.ids)
         if findings.double or (findings.clean and answered):
             break
         time.sleep(0.5)

@@ -15,11 +15,14 @@ from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 from tests.chaos.clients import Client, Promises
+from tests.support import debian
 from tests.support.deployment_processes import Parts
 from tests.support.migrated import migrate
+from tests.support.pgbouncer import PgBouncer
 from tests.support.processes import free_port
 from tests.support.sales import paid, sell, spent
 from tests.support.servers import PostgresServer, ValkeyServer
+from tests.support.standby import Name, Standby
 
 LEASE_SECONDS = 3
 # Longer than a freeze beyond the lease, an effect 3 s late and a list that lags by 3 s, even on a slow machine.
@@ -40,6 +43,8 @@ CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 40, 4, 2, 2
 PAYMENT_CREDITS, SPEND_CREDITS = 100_000, 50_000
 WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"
 READY_SECONDS_MAX = 120.0
+# Connections of the pooler to the server.
+POOLED = 20
 
 
 class Stage:
@@ -49,6 +54,9 @@ class Stage:
         """Create the stage. If given, `source` is the folder of the code that workers, schedulers and web run."""
         self.folder, self.seed = folder, seed
         self.postgres = PostgresServer()
+        self.standby: Standby | None = None
+        self.name: Name | None = None
+        self.pooler: PgBouncer | None = None
         self.valkey = ValkeyServer()
         self.web_port = free_port()
         self.sandbox = Sandbox(
@@ -83,13 +91,19 @@ class Stage:
         self.left_behind = self.parts.kill_left_behind()
         self.sandbox.close()
         self.valkey.close()
+        if self.pooler is not None:
+            self.pooler.close()
+        if self.name is not None:
+            self.name.close()
+        if self.standby is not None:
+            self.standby.close()
         self.postgres.close()
 
     def _start(self) -> None:
         self.postgres.start()
         self.valkey.start()
         self.sandbox.start()
-        self.database_url = self.postgres.databases.create(migrate)
+        self._place_database()
         settings = {
             "DATABASE_URL": self.database_url,
             "BROKER_URL": self.valkey.url,
@@ -108,6 +122,35 @@ class Stage:
             self.parts.add(f"scheduler-{number}", "scheduler")
         self.parts.add("web", "web", "--port", str(self.web_port))
         self.wait_for_web()
+
+    def _place_database(self) -> None:
+        """Make the database, its synchronous standby, the name of the primary, and a pooler if PgBouncer is here.
+
+        `audit_url` leads to the primary without the pooler.
+        """
+        direct = self.postgres.databases.create(migrate)
+        self.standby = Standby(self.postgres, synchronous=True).start()
+        self.name = Name(self.postgres)
+        self.audit_url = self.database_url = self.name.url(direct.rpartition("/")[2])
+        if debian.find("pgbouncer") is None:
+            print("NOT TESTED: no pooler is in the way, because pgbouncer is not installed")
+            return
+        self.pooler = PgBouncer(self.name.port, size=POOLED).start()
+        self.database_url = self.pooler.url(direct)
+
+    def fail_over(self) -> bool:
+        """Crash the primary, promote its standby, and give the new primary a standby. False if it is not in step."""
+        assert self.standby is not None
+        assert self.name is not None
+        if not self.standby.is_in_step():
+            return False
+        old, self.postgres = self.postgres, self.standby
+        old.crash()
+        self.standby.promote()
+        self.name.move_to(self.postgres)
+        old.close()
+        self.standby = Standby(self.postgres, synchronous=True).start()
+        return True
 
     def _sell(self, context: Context) -> None:
         payments = [

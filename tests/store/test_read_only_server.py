@@ -31,7 +31,9 @@ def set_read_only(admin: Engine, value: str) -> None:
         connection.execute(text(f"{others} AND pid <> pg_backend_pid()"), {"name": name})
 
 
-def test_read_only_database_answers_503_until_it_is_writable(migrated_url: str, admin: Engine) -> None:
+def test_read_only_database_answers_503_until_it_is_writable(
+    migrated_url: str, admin: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     with Web(settings_for(migrated_url)) as web:
         assert web.call("GET", "/readyz").status_code == 200
         set_read_only(admin, "on")
@@ -40,6 +42,7 @@ def test_read_only_database_answers_503_until_it_is_writable(migrated_url: str, 
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
             assert "only allows reading" in answer.json()["detail"]
         assert web.call("GET", "/healthz").status_code == 200
+        assert caplog.text.count("the server accepts no writes") == 1
         set_read_only(admin, "off")
         assert web.call("GET", "/readyz").status_code == 200
 

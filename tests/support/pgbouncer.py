@@ -17,7 +17,9 @@ POOL_SIZE = 3
 class PgBouncer(ServerProcess):
     """A PgBouncer in front of a server on 127.0.0.1. With `pool_mode` transaction, sessions are shared."""
 
-    def __init__(self, server_port: int, pool_mode: str = "transaction", *, ignores_options: bool = False) -> None:
+    def __init__(
+        self, server_port: int, pool_mode: str = "transaction", *, ignores_options: bool = False, size: int = POOL_SIZE
+    ) -> None:
         """Prepare it for every database of the server. If not `ignores_options`, start-up options are refused."""
         self._program = program("pgbouncer")
         super().__init__("pgbouncer")
@@ -28,7 +30,8 @@ class PgBouncer(ServerProcess):
             f"[databases]\n* = host=127.0.0.1 port={server_port} user=postgres\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\nauth_type = any\n"
             f"auth_file = {self.folder / 'users.txt'}\nadmin_users = postgres\npool_mode = {pool_mode}\n"
-            f"default_pool_size = {POOL_SIZE}\nmax_client_conn = 200\nserver_login_retry = 1\n{ignored}",
+            f"default_pool_size = {size}\n"
+            f"query_wait_timeout = 10\nmax_client_conn = 200\nserver_login_retry = 1\n{ignored}",
             encoding="utf-8",
         )
         if os.geteuid() == 0:  # PgBouncer refuses to run as root

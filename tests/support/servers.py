@@ -170,6 +170,8 @@ class PostgresServer(ServerProcess):
             "full_page_writes": "off",
             "max_connections": "100",
             "shared_buffers": "64MB",
+            "wal_keep_size": "256MB",
+            "wal_retrieve_retry_interval": "500ms",
             "log_min_messages": "warning",
         }
         program = str(self._home / "bin" / "postgres")

@@ -33,15 +33,21 @@ class Standby(PostgresServer):
         if self._synchronous:
             administer(self._primary, "ALTER SYSTEM SET synchronous_standby_names = 'sync'")
             administer(self._primary, "SELECT pg_reload_conf()")
+            self._synchronous = False  # once: after its promotion this server starts again without that primary
         return self
 
     def _initialise(self) -> None:
         source = f"host=127.0.0.1 port={self._primary.port} user=postgres application_name={self._name}"
         self._run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "-X", "stream", "-c", "fast", "--no-sync")
 
+    def is_in_step(self) -> bool:
+        """Return True if the primary's commits wait for this synchronous standby."""
+        return administer(self._primary, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+
     def promote(self) -> None:
         """Make this server a primary that waits for no standby."""
         administer(self, "ALTER SYSTEM SET synchronous_standby_names = ''")
+        administer(self, "SELECT pg_reload_conf()")
         administer(self, f"SELECT pg_promote(true, {PROMOTE_SECONDS_MAX})")
 
 
@@ -95,6 +101,10 @@ class Name:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the name and all connections through it."""
         self._open = False
         for end in (self._listener, *self._ends):
             with contextlib.suppress(OSError):

@@ -55,6 +55,8 @@ class Database:
         """
         self.url = postgres.parsed_url(url)
         self.schema = schema
+        # Called with the cause of each failure: a web process logs it, because its answers must not show it.
+        self.on_failure: Callable[[str], None] = lambda _cause: None
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": pool_seconds}
         self.engine = _sqlite_engine(url, pool) if self.is_sqlite else postgres.make_engine(self.url, schema, pool)
@@ -117,6 +119,7 @@ class Database:
             if passes or (isinstance(error, OperationalError) and not _is_our_fault(error)):
                 message = READ_ONLY if state == postgres.READ_ONLY_STATE else UNUSABLE
                 cause = f"the database cannot be used: {cause_of(error, self.url)}"
+                self.on_failure(cause)
                 raise Unavailable(message, cause=cause) from error
             raise
 

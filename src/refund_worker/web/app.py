@@ -19,6 +19,7 @@ from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.web import problems
 from refund_worker.web.api import make_routers
 from refund_worker.web.auth import KeyCache, check_guarded, guard, lines_of
+from refund_worker.web.cause_log import CauseLog
 from refund_worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
@@ -48,6 +49,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     async def serving(app: FastAPI) -> AsyncIterator[None]:
         publish = make_publisher(settings) if make_publisher else no_publish
         runtime = await run_in_threadpool(build_runtime, settings, publish=publish, processors=False)
+        runtime.database.on_failure = CauseLog().hear
         app.state.shared = AppState(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
