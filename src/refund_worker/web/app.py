@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from refund_worker.engine.context import no_publish
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
-from refund_worker.runtime import build_runtime
+from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
 from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.web import problems
@@ -48,8 +48,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     @asynccontextmanager
     async def serving(app: FastAPI) -> AsyncIterator[None]:
         publish = make_publisher(settings) if make_publisher else no_publish
-        runtime = await run_in_threadpool(build_runtime, settings, publish=publish, processors=False)
-        runtime.database.on_failure = CauseLog().hear
+        runtime = await run_in_threadpool(_open_runtime, settings, publish)
         app.state.shared = AppState(settings, runtime.context)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
@@ -92,6 +91,12 @@ def _lines(routers: Iterable[APIRouter]) -> list[tuple[str, str]]:
     """Return (method, path) of every route of the API and of the console."""
     pages = [(method, CONSOLE + path) for router in CONSOLE_ROUTERS for method, path in lines_of(router)]
     return [line for router in routers for line in lines_of(router)] + pages + [("GET", CONSOLE), ("GET", "/")]
+
+
+def _open_runtime(settings: Settings, publish: Publish) -> Runtime:
+    runtime = build_runtime(settings, publish=publish, processors=False)
+    runtime.database.on_failure = CauseLog().hear
+    return runtime
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
