@@ -274,7 +274,7 @@ def test_automatic_refreshes_are_marked_and_page_visits_are_not(shop: Shop) -> N
 def test_escape_closes_an_open_section_and_keeps_the_focus(shop: Shop) -> None:
     page = shop.page
     page.goto("/console/refunds")
-    summary, choice = page.locator("details.choices > summary"), page.get_by_label("needs attention")
+    summary, choice = page.locator("details.choices > summary", has_text="Status"), page.get_by_label("needs attention")
     summary.focus()
     page.keyboard.press("Enter")
     expect(choice).to_be_visible()

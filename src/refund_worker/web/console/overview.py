@@ -28,6 +28,7 @@ def overview(page: ThePage) -> HTMLResponse:
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         oldest = metrics.oldest_in(connection, NON_FINAL)
+        switches = stored_switches(connection, page.context)
         values: Json = {
             "counts": metrics.count_in(connection, NON_FINAL),
             "oldest": None if oldest is None else now - oldest,
@@ -38,9 +39,9 @@ def overview(page: ThePage) -> HTMLResponse:
             "now": now,
             "health": process_health(connection, now),
             "last_paid": console_queries.last_paid_at(connection),
-            "processors": compared_processors(connection, page.context),
+            "processors": compared_processors(connection, switches),
             "notified": {each: outbox.count_in(connection, each, COUNTED_MAX) for each in ("waiting", "given_up")},
-            "paused": [switch for switch in stored_switches(connection, page.context) if switch["paused"]],
+            "paused": [switch for switch in switches if switch["paused"]],
         }
     return page.render("overview.html", **values)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.outbox import notifications
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
@@ -42,15 +42,17 @@ def system(page: ThePage) -> HTMLResponse:
             "counted_max": console_queries.COUNTED_MAX,
             "database": "SQLite" if page.context.database.is_sqlite else "Postgres",
         }
-        values["processors"] = compared_processors(connection, page.context)
+        values["processors"] = compared_processors(connection, stored_switches(connection, page.context))
     values["comparable"] = registry.names_with_lists()
     return page.render("system.html", **values)
 
 
-def compared_processors(connection: Connection, context: Context) -> list[tuple[str, float | None, RowMapping | None]]:
+def compared_processors(
+    connection: Connection, switches: Sequence[Json]
+) -> list[tuple[str, float | None, RowMapping | None]]:
     """Return (name, time of the last listing of its refunds, last comparison) of each processor, by name."""
     compared = reconciliation.latest(connection)
-    listed = {switch["name"]: switch["looked_at"] for switch in stored_switches(connection, context)}
+    listed = {switch["name"]: switch["looked_at"] for switch in switches}
     names = sorted({*listed, *compared} - {processors.ALL})
     return [(name, _epoch(listed.get(name)), compared.get(name)) for name in names]
 
