@@ -43,7 +43,13 @@ PARTS = {
 }
 PYTHON_API = [f"{PACKAGE}{name}" for name in ("", ".engine.intake.python_api", ".domain.refund", ".errors")]
 # Imported under a distribution that is declared, as a part of what that one offers.
-COMES_WITH = {"kombu": "celery", "billiard": "celery", "starlette": "fastapi", "yarl": "aiohttp"}
+COMES_WITH = {
+    "kombu": "celery",
+    "billiard": "celery",
+    "starlette": "fastapi",
+    "yarl": "aiohttp",
+    "markupsafe": "jinja2",
+}
 # `refund_worker.testing` asks for the extra `web` before it takes the one, and does without the other.
 NOT_NEEDED = {"testing": {"uvicorn", "pytest"}}
 

@@ -38,7 +38,6 @@ def make_engine(url: URL, schema: str, pool: Mapping[str, Any]) -> Engine:
 
     Raises `BadSettings` if the URL has a parameter that Postgres does not know.
     """
-    _check(url)
     defaults = {"connect_timeout": CONNECT_SECONDS, **TCP}
     arguments = {name: value for name, value in defaults.items() if name not in url.query}
     engine = create_engine(
@@ -50,7 +49,9 @@ def make_engine(url: URL, schema: str, pool: Mapping[str, Any]) -> Engine:
         use_native_hstore=False,
         hide_parameters=True,
     )
-    engine.dialect.do_begin = partial(_begin, _beginning(schema))  # type: ignore[method-assign]
+    driver = engine.dialect.loaded_dbapi
+    _check(url, driver)
+    engine.dialect.do_begin = partial(_begin, driver, _beginning(schema))  # type: ignore[method-assign]
     event.listen(engine, "handle_error", _leave_read_only_server)
     return engine
 
@@ -68,10 +69,8 @@ def parsed_url(url: str) -> URL:
     return parts.set(query=query)
 
 
-def _check(url: URL) -> None:
-    from psycopg.pq import Conninfo
-
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+def _check(url: URL, driver: Any) -> None:
+    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
     for name in url.query:
         if name not in known and name not in IGNORED:
             raise BadSettings(
@@ -90,20 +89,18 @@ def _beginning(schema: str) -> str:
     return f'BEGIN; {settings}; SET LOCAL search_path = "{schema}"; SHOW transaction_read_only'
 
 
-def _begin(beginning: str, dbapi_connection: Any) -> None:
+def _begin(driver: Any, beginning: str, dbapi_connection: Any) -> None:
     """Begin a transaction. Raises the error of a write to a read-only server if the server only reads.
 
     A demoted primary would otherwise answer reads with old data, and keep our connections for ever.
     """
-    from psycopg.errors import ReadOnlySqlTransaction
-
     with dbapi_connection.cursor() as cursor:
         cursor.execute(beginning)
         while cursor.nextset():
             pass
         (answer,) = cursor.fetchone()
     if answer == "on":
-        raise ReadOnlySqlTransaction("the server accepts no writes: it is a standby, or set to read only")
+        raise driver.errors.ReadOnlySqlTransaction("the server accepts no writes: it is a standby, or set to read only")
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:
