@@ -202,6 +202,15 @@ def test_prometheus_shows_a_key_and_shares_nobodys_network() -> None:
     assert "9090" not in str(SERVICES["web"]["ports"])
 
 
+def test_prometheus_reads_the_alert_rules() -> None:
+    shown = {
+        each["target"]: ROOT / COMPOSE["configs"][each["source"]]["file"] for each in SERVICES["prometheus"]["configs"]
+    }
+    asked = yaml.safe_load(shown["/etc/prometheus/prometheus.yml"].read_text("utf-8"))["rule_files"]
+    assert asked
+    assert all(yaml.safe_load(shown[path].read_text("utf-8"))["groups"] for path in asked)
+
+
 def test_configs_are_files_of_the_project() -> None:
     # Compose can copy a config that is written in the file only into a container that is not read-only.
     for name, config in COMPOSE["configs"].items():

@@ -2433,7 +2433,7 @@ DEFECTS = (
         WORKER + "supervisor.py",
         "if number == signal.SIGHUP and self._stops:",
         "if False:",
-        ("tests/worker/test_group_signals.py::test_second_signal_interrupts_a_call_that_does_not_end",),
+        ("tests/worker/test_group_signals.py::test_worker_finishes_its_call",),
     ),
     Defect(
         "the limiter keeps its connection to the old primary",

@@ -21,6 +21,7 @@ from tests.web.console.addresses import addresses
 from tests.web.console.visitor import Visitor, text_of, visitor
 
 from refund_worker.engine.views.failure_groups import failures
+from refund_worker.store.reporting import entry_search
 from refund_worker.store.tables import refunds
 
 FEW, MANY = 1_500, 4_500
@@ -99,10 +100,14 @@ class Filled:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, Filled]]:
     folder: Path = tmp_path_factory.mktemp("filled")
     with (
+        pytest.MonkeyPatch.context() as patch,
         Filled(f"sqlite:///{folder / 'few.db'}", FEW, ENTRIES_FEW) as few,
         Filled(f"sqlite:///{folder / 'many.db'}", MANY, ENTRIES_MANY) as many,
     ):
         assert many.rows["refunds"] > 2.5 * few.rows["refunds"]
+        # A search in texts reads rows up to a bound, which only a database of other sizes would reach.
+        patch.setattr(entry_search, "ENTRIES_READ_MAX", ENTRIES_FEW // 2)
+        patch.setattr(entry_search, "CUSTOMERS_READ_MAX", FEW // 10)
         yield few, many
 
 
