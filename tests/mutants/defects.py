@@ -1478,6 +1478,20 @@ DEFECTS = (
         ("tests/worker/test_process_reports.py::test_silent_event_loop_makes_the_report_old",),
     ),
     Defect(
+        "alarms of the process that forks are not counted",
+        WORKER + "heartbeat.py",
+        "            self._pass_counts_on(self._pipe)\n        try:",
+        "        try:",
+        ("tests/worker/test_process_reports.py::test_counts_of_the_worker_are_stored_by_its_supervisor",),
+    ),
+    Defect(
+        "the process that forks has a thread that uses the database",
+        WORKER + "celery_app/child_process.py",
+        "        worker.start()\n",
+        "        with MetricFlusher(lambda: closing(open_database(settings))):\n            worker.start()\n",
+        ("tests/worker/test_process_reports.py::test_process_that_forks_uses_no_database_and_its_alarms_count",),
+    ),
+    Defect(
         "pruning deletes the last report of a kind of process",
         STORE + "processes.py",
         "p.seen_at < before, p.seen_at < last",
@@ -3256,6 +3270,20 @@ DEFECTS = (
         "kwargs=traced",
         "kwargs={}",
         ("tests/test_tracing.py",),
+    ),
+    Defect(
+        "a stranger hides errors by filling the label sets",
+        "src/refund_worker/metrics.py",
+        "name if label in KEPT else OTHER",
+        "OTHER",
+        ("tests/test_metrics.py::test_errors_stay_visible_after_the_label_sets_are_full",),
+    ),
+    Defect(
+        "a stranger makes a label set of each route and method",
+        WEB + "access_log.py",
+        "status in NOT_BY_ROUTE or not route",
+        "not route",
+        ("tests/test_metrics.py::test_stranger_cannot_make_a_label_set_of_each_route_and_method",),
     ),
     Defect(
         "the first alarm of its kind raises no alert",

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.support.deployment import wait_until
+from tests.support.deployment import Deployment, wait_until
 from tests.web.client import settings_for
 
 from refund_worker.engine.jobs import prune as job
 from refund_worker.engine.jobs.prune import prune
+from refund_worker.metrics import ALARMS, COUNTS, count
 from refund_worker.runtime import build_runtime, open_database
 from refund_worker.settings import Settings
 from refund_worker.store import processes
 from refund_worker.store.database import Database, now
+from refund_worker.store.reporting import metric_values
 from refund_worker.worker.heartbeat import Heartbeat
 from refund_worker.worker.process_reports import BeatPipe, ProcessReports
 
@@ -90,6 +93,57 @@ def test_unread_pipe_does_not_stop_the_worker(settings: Settings) -> None:
     assert pipe.beaten()
     assert not pipe.beaten()
     pipe.close()
+
+
+def stored_alarms(database: Database) -> dict[str, float]:
+    """Return the stored numbers of alarms, by name."""
+    with database.read() as connection:
+        stored = metric_values.stored(connection)
+    return {labels[0]: value for (name, labels, _), value in stored.items() if name == ALARMS.name}
+
+
+def test_counts_of_the_worker_are_stored_by_its_supervisor(settings: Settings, database: Database) -> None:
+    COUNTS.take()
+    pipe = BeatPipe()
+    heartbeat = Heartbeat("worker", settings, pipe=pipe.write_end)
+    count(ALARMS, "message_dropped", by=2)
+    heartbeat.beat()
+    assert COUNTS.take() == {}
+    with reporting(settings, pipe.beaten):
+        count(ALARMS, "broker_refuses")
+        heartbeat.end()  # a worker that ends before its first beat
+    assert stored_alarms(database) == {"message_dropped": 2, "broker_refuses": 1}
+    count(ALARMS, "broker_refuses")
+    heartbeat.end()
+    assert not pipe.beaten(), "a count is no sign of life"
+    assert list(COUNTS.take().values()) == [1]
+    pipe.close()
+
+
+def test_counts_that_the_pipe_does_not_take_stay(settings: Settings) -> None:
+    COUNTS.take()
+    pipe = BeatPipe()
+    heartbeat = Heartbeat("worker", settings, pipe=pipe.write_end)
+    for _ in range(70_000):
+        heartbeat.beat()
+    count(ALARMS, "message_dropped")
+    heartbeat.beat()
+    assert list(COUNTS.take().values()) == [1]
+    pipe.close()
+
+
+@pytest.mark.timeout(120)
+def test_process_that_forks_uses_no_database_and_its_alarms_count(tmp_path: Path) -> None:
+    with Deployment(tmp_path) as deployment:
+        deployment.start("worker")
+        main = deployment.celery()
+        wait_until(lambda: deployment.is_alive("worker"))
+        deployment.broker().lpush("refunds", "not JSON {")
+        wait_until(lambda: stored_alarms(deployment.runtime.database).get("message_dropped") == 1, pause=0.2)
+        # No other thread, which might hold a lock of the database at the moment of a fork.
+        assert main.num_threads() == 1
+        assert [each.path for each in main.open_files() if "refunds.db" in each.path] == []
+        assert any("refunds.db" in each.path for child in main.children() for each in child.open_files())
 
 
 def test_restart_under_the_same_number_replaces_the_row(database: Database) -> None:

@@ -6,6 +6,7 @@ This module imports nothing heavy: a health check runs every few seconds, in its
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from refund_worker.metrics import COUNTS
 from refund_worker.worker.runtime_dir import made, runtime_folder
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ WorkerKind = Literal["worker", "scheduler"]
 
 ALIVE = ".alive"
 BEAT_SECONDS = 2.0
+BEAT = b"\n"  # in the pipe; a line that is not empty is a count
 # Seconds. The worker's main process only waits for messages; the scheduler may do work itself, and one round can take a
 # minute.
 AGE_SECONDS_MAX: dict[WorkerKind, float] = {"worker": 20.0, "scheduler": 120.0}
@@ -38,7 +41,10 @@ class Heartbeat:
     def __init__(
         self, kind: WorkerKind, settings: Settings, queues: Sequence[str] = (), *, pipe: int | None = None
     ) -> None:
-        """Each beat is also written to `pipe`, a file descriptor, if there is one."""
+        """Each beat is also written to `pipe`, a file descriptor, if there is one; so is what this process has counted.
+
+        `BeatPipe` (process_reports.py) reads both.
+        """
         self.path: Path = runtime_folder(settings) / f"{'-'.join((kind, *queues))}{ALIVE}"
         self._is_written = True
         self._pipe = pipe
@@ -49,7 +55,8 @@ class Heartbeat:
         self._beaten = True
         if self._pipe is not None:
             with contextlib.suppress(OSError):  # full, or its reader is gone
-                os.write(self._pipe, b".")
+                os.write(self._pipe, BEAT)
+            self._pass_counts_on(self._pipe)
         try:
             made(self.path.parent)
             self.path.touch(mode=0o600)
@@ -70,9 +77,20 @@ class Heartbeat:
         return beaten
 
     def end(self) -> None:
-        """Delete the file when the process stops in an orderly way."""
+        """Delete the file when the process stops in an orderly way, and write its last counts to the pipe."""
+        if self._pipe is not None:
+            self._pass_counts_on(self._pipe)
         with contextlib.suppress(OSError):
             self.path.unlink()
+
+    @staticmethod
+    def _pass_counts_on(pipe: int) -> None:
+        """Write a line for each count. It is shorter than PIPE_BUF, so it is written as a whole or not at all."""
+        for slot, value in COUNTS.take().items():
+            try:
+                os.write(pipe, json.dumps([*slot, value]).encode() + b"\n")
+            except OSError:
+                COUNTS.put_back({slot: value})
 
 
 def check_heartbeat(kind: WorkerKind, folder: Path, queue: str | None = None) -> tuple[bool, str]:

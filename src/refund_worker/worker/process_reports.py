@@ -5,17 +5,20 @@ The heartbeat file serves health checks on the same machine. This report needs t
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from refund_worker.errors import Unavailable
+from refund_worker.metrics import COUNTS
 from refund_worker.worker.heartbeat import WorkerKind
 
 if TYPE_CHECKING:
@@ -31,22 +34,23 @@ STOP_SECONDS_MAX = 3.0
 
 
 class BeatPipe:
-    """A pipe through which the worker's event loop shows its supervisor that it turns."""
+    """A pipe through which the worker's event loop shows its supervisor that it turns, and passes its counts on."""
 
     def __init__(self) -> None:
         self._read_end, self.write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self.write_end, False)  # a full pipe must not stop the worker
+        self._unread = b""
 
     def beaten(self) -> bool:
-        """Return True if there was a beat since the last call."""
-        found = False
-        try:
-            while os.read(self._read_end, 4096):
-                found = True
-        except BlockingIOError:
-            return found
-        return found
+        """Return True if there was a beat since the last call. What the worker has counted is added to our counts."""
+        with suppress(BlockingIOError):
+            while read := os.read(self._read_end, 4096):
+                self._unread += read
+        *lines, self._unread = self._unread.split(b"\n")
+        for name, labels, part, value in map(json.loads, filter(None, lines)):
+            COUNTS.put_back({(name, tuple(labels), part): value})
+        return b"" in lines
 
     def close(self) -> None:
         """Close both ends."""
@@ -55,7 +59,7 @@ class BeatPipe:
 
 
 class ProcessReports:
-    """A thread that stores a row for this process, renewed while `is_alive` says that it works.
+    """A thread that stores a row for this process, renewed while `is_alive` says that it works, and its counts.
 
     `is_alive` is called from this thread twice a second; `broker` returns what the process knows of its broker.
     """
@@ -95,7 +99,15 @@ class ProcessReports:
         self._thread.join(STOP_SECONDS_MAX)
 
     def _run(self) -> None:
-        from refund_worker.runtime import open_database  # heavy: imported while the process already starts its work
+        # Heavy: imported while the process already starts its work.
+        from refund_worker.engine.jobs.metric_flush import MetricFlusher
+        from refund_worker.runtime import open_database
+
+        with MetricFlusher(lambda: closing(open_database(self._settings))):
+            self._report_until_stopped()
+
+    def _report_until_stopped(self) -> None:
+        from refund_worker.runtime import open_database
 
         database: Database | None = None
         reported_at: float | None = None
@@ -107,6 +119,7 @@ class ProcessReports:
                 database = database or open_database(self._settings)
                 self._safely(database, self._report)
                 reported_at, lived = time.monotonic(), False
+        self._is_alive()  # reads the worker's last counts
         if database is not None:
             if reported_at is not None:
                 self._safely(database, self._forget)

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +15,6 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
-from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
@@ -25,7 +23,6 @@ from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
 from refund_worker.processors import registry
-from refund_worker.runtime import open_database
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
@@ -117,10 +114,8 @@ class Scheduler:
         for worker in workers:
             worker.start()
         runtime = WorkerRuntime(self._settings)
-        flusher = MetricFlusher(lambda: closing(open_database(self._settings)))
         try:
-            with flusher:
-                self._sweep_until_stopped(runtime)
+            self._sweep_until_stopped(runtime)
         finally:
             self.stop.set()
             runtime.close()

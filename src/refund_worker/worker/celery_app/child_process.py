@@ -69,19 +69,16 @@ def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | No
         without_heartbeat=True,
     )
     try:
-        with _flusher(settings):
-            worker.start()
+        # This process must not use the database: a pool process forked at that moment could inherit a lock for ever.
+        worker.start()
     finally:
         heartbeat.end()
     return int(worker.exitcode or 0)
 
 
-def _flusher(settings: Settings) -> MetricFlusher:
-    return MetricFlusher(lambda: closing(open_database(settings)))
-
-
 def _connect_signals(runtime: WorkerRuntime) -> None:
-    flusher = _flusher(runtime.settings)  # its thread begins in each process of the pool
+    # Its thread begins in each process of the pool.
+    flusher = MetricFlusher(lambda: closing(open_database(runtime.settings)))
 
     def keep_our_logging(**_named: Any) -> None:
         return None
