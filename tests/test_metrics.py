@@ -118,6 +118,16 @@ def test_foreign_texts_cannot_fill_the_table() -> None:
     assert {labels for name, labels, _ in taken if name == "refunds_ended_total"} == {("failed", OTHER)}
 
 
+def test_errors_stay_visible_after_the_label_sets_are_full() -> None:
+    counts = Counts()
+    for number in range(SETS_MAX):
+        counts.add(metrics.HTTP_REQUESTS, ("GET", f"/v1/{number}", 401), {"": 1})
+    for status in (500, 503):
+        counts.add(metrics.HTTP_REQUESTS, ("POST", "/v1/refunds", status), {"": 1})
+    taken = counts.take()
+    assert {taken["http_requests_total", ("POST", OTHER, str(status)), ""] for status in (500, 503)} == {1}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_process_counts_from_zero_without_its_parents_lock() -> None:
     count(metrics.LEASES_EXPIRED)
@@ -170,6 +180,17 @@ def test_unknown_methods_and_paths_make_no_label_of_their_own(web: Web) -> None:
         web.call("BREW", path)
     samples = samples_of(web.call("GET", "/metrics").text)
     assert value_of(samples, "http_requests_total", method="other", route="none", status="404") == 2
+
+
+def test_stranger_cannot_make_a_label_set_of_each_route_and_method(web: Web) -> None:
+    for method in ("PUT", "PATCH", "BREW"):
+        for path in ("/v1/refunds", "/v1/payments/pay-1"):
+            assert web.call(method, path, key=None).status_code == 405
+    assert web.call("GET", "/v1/refunds/rf_none").status_code == 404
+    samples = samples_of(web.call("GET", "/metrics").text)
+    counted = {labels for name, labels in samples if name == "refund_worker_http_requests_total"}
+    assert {dict(labels)["route"] for labels in counted} == {"none"}
+    assert value_of(samples, "http_request_seconds_count", method="other", route="none") == 2
 
 
 def test_without_a_database_the_page_says_so(tmp_path: Any, migrated_sqlite_url: str) -> None:

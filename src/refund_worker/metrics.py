@@ -97,8 +97,10 @@ BUILD_INFO = Metric("build_info", _G, "1, with the versions as labels", ("versio
 
 METRICS: Mapping[str, Metric] = {each.name: each for each in vars().values() if isinstance(each, Metric)}
 
-# More label sets of one metric in one process are counted together, so that foreign texts cannot fill the table.
+# More label sets of one metric in one process are counted together, so that foreign texts cannot fill the table. The
+# labels in KEPT stay: they have few values, and an alert on errors needs them.
 SETS_MAX = 200
+KEPT = frozenset({"method", "status"})
 OTHER = "other"
 SUM = "sum"
 INFINITE = "+Inf"
@@ -122,7 +124,8 @@ class Counts:
         with self._lock:
             known = self._sets[metric.name]
             if names not in known and len(known) >= SETS_MAX:
-                names = (OTHER,) * len(names)
+                pairs = zip(metric.labels, names, strict=True)
+                names = tuple(name if label in KEPT else OTHER for label, name in pairs)
             known.add(names)
             for part, value in parts.items():
                 self._values[metric.name, names, part] += value

@@ -16,6 +16,8 @@ log = logging.getLogger("refund_worker.web.access")
 
 # Monitors and browsers ask for these again and again: their lines are logged at `debug`, and they are not counted.
 FREQUENT = frozenset({"/healthz", "/readyz", "/metrics", "/console/static/{name}"})
+# A stranger can ask for every route with every method: these answers are not counted by route.
+NOT_BY_ROUTE = (404, 405)
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 PATH_LENGTH_MAX = 200
 
@@ -32,8 +34,9 @@ def log_access(scope: Scope, request_id: str, status: int, seconds: float) -> No
     frequent = route in FREQUENT and status < 500
     if not frequent:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        count(HTTP_REQUESTS, method, route or "none", status)
-        observe(HTTP_SECONDS, seconds, method, route or "none")
+        counted = "none" if status in NOT_BY_ROUTE or not route else route
+        count(HTTP_REQUESTS, method, counted, status)
+        observe(HTTP_SECONDS, seconds, method, counted)
         describe(f"{method} {route}", http__request__method=method, http__route=route or None)
         describe(http__response__status_code=status)
     log.log(
