@@ -43,7 +43,7 @@ class BeatPipe:
         self._unread = b""
 
     def beaten(self) -> bool:
-        """Return True if there was a beat since the last call. What the worker has counted is added to our counts."""
+        """Return True if there was a beat since the last call. The worker's counts are added to ours."""
         with suppress(BlockingIOError):
             while read := os.read(self._read_end, 4096):
                 self._unread += read
