@@ -124,6 +124,49 @@ def test_database_error_quotes_no_row_and_no_parameter(postgres_server: Postgres
     postgres_server.drop(url)
 
 
+SECOND_LINE = "and a second line of it"
+CUSTOMER_INPUT = f'{CUSTOMER_TEXT}: it\'s a "quoted"\n{SECOND_LINE}'
+STATEMENTS = {
+    "row": ("INSERT INTO notes VALUES (:note, 'rf_1')", "NotNullViolation", "note", {"note": None}),
+    "check": ("INSERT INTO notes VALUES ('n-2', :text)", "CheckViolation", "notes_text_check", {}),
+    "input": ("SELECT CAST(:text AS integer)", "InvalidTextRepresentation", "22P02", {}),
+    "syntax": (f"SELECT '{CUSTOMER_TEXT}' FROM nowhere WHERE \"{SECOND_LINE}\" = 1", "UndefinedTable", "42P01", {}),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_database_error_of_many_lines_names_its_place_alone(name: str, postgres_server: PostgresDatabases) -> None:
+    url = postgres_server.create()
+    statement, kind, place, values = STATEMENTS[name]
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE notes (note TEXT NOT NULL, text TEXT CHECK (length(text) < 9))"))
+        with pytest.raises(DBAPIError) as caught, connection.begin_nested():
+            connection.execute(text(statement), {"text": CUSTOMER_INPUT} | values if ":" in statement else {})
+    engine.dispose()
+    postgres_server.drop(url)
+    assert CUSTOMER_TEXT in str(caught.value) or name == "row"
+
+    def fail() -> None:
+        try:
+            raise caught.value
+        except DBAPIError as cause:
+            raise RuntimeError(f"it failed: {cause}") from cause
+
+    shown = error_text(raised(fail))
+    for hidden in (CUSTOMER_TEXT, SECOND_LINE, "[SQL:", "INSERT", "SELECT"):
+        assert hidden not in shown
+    assert f"psycopg.errors.{kind}" in shown
+    assert place in shown
+
+
+def test_unreachable_database_is_named_with_its_address() -> None:
+    engine = create_engine("postgresql+psycopg://refund_worker@127.0.0.1:1/refunds")
+    with pytest.raises(DBAPIError) as caught:
+        engine.connect()
+    assert "port 1 failed: Connection refused" in error_text(caught.value)
+
+
 def test_failed_task_of_celery_is_logged_without_its_arguments() -> None:
     error = raised(lambda: int(CUSTOMER_TEXT))
     line = line_of("Task %s raised unexpected: %r", "t", error, error=error, logger="celery.app.trace")

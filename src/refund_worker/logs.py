@@ -51,10 +51,15 @@ QUIETEST = logging.WARNING
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("log_fields")
 
-# The values of a row that a database quotes, and the input that pydantic quotes.
-_ROW_VALUES = re.compile(
-    r"^(?:DETAIL|CONTEXT|HINT): .*$|\[parameters: .*?\]$|input_value=.*?(?=, input_type=|\])", re.M
-)
+# The errors of a database, by their names: no driver is imported to log.
+_DATABASE_ERRORS = frozenset({"sqlalchemy.exc.StatementError", "psycopg.Error", "sqlite3.Error"})
+_DIAGNOSIS = ("sqlstate", "constraint_name", "table_name", "column_name")
+# The first quotation mark of any language: Postgres speaks that of its server.
+_QUOTE = re.compile("['\"`\u00ab\u00bb\u2018-\u201f\u2039\u203a]")
+# What another error repeats of a database's message: rows and statements may have many lines, so the rest is cut.
+_OF_A_DATABASE = re.compile(r"^(?:DETAIL|CONTEXT|HINT|LINE \d+):.*|\[(?:SQL|parameters): .*", re.M | re.DOTALL)
+# The input that pydantic quotes.
+_INPUT = re.compile(r"input_value=.*?(?=, input_type=|\])", re.M)
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -182,10 +187,33 @@ def _tracebacks(error: BaseException, seen: set[int]) -> Iterator[str]:
 def _error_message(error: BaseException) -> str:
     """Return the error's text without the values that databases, validators and conversions quote in it."""
     try:
-        text = _ROW_VALUES.sub("(values left out)", str(error))
+        if any(f"{kind.__module__}.{kind.__qualname__}" in _DATABASE_ERRORS for kind in type(error).__mro__):
+            return _database_message(error)
+        text = _INPUT.sub("(values left out)", str(error))
     except Exception as broken:  # noqa: BLE001 - an error without a text must not hide itself
         return f"(its text cannot be read: {type(broken).__name__})"
+    if _OF_A_DATABASE.search(text):
+        return _up_to_a_quote(_OF_A_DATABASE.sub("", text)) + " (values left out)"
     return _QUOTED.sub("'…'", text) if isinstance(error, (ValueError, LookupError)) else text
+
+
+def _database_message(error: BaseException) -> str:
+    """Return the driver's error with its SQLSTATE, constraint, table and column, and its message up to a quote."""
+    own = getattr(error, "orig", None) or error
+    diagnosis = getattr(own, "diag", None)
+    known = {name: getattr(diagnosis, name, None) for name in _DIAGNOSIS}
+    if known["sqlstate"] is None:
+        # SQLite, or no connection: the server's address is worth reading, and no statement was sent to quote from.
+        message = str(own) if type(own).__name__ == "OperationalError" and diagnosis else _up_to_a_quote(str(own))
+    else:
+        message = _up_to_a_quote(getattr(diagnosis, "message_primary", None) or "")
+    facts = "".join(f" {name}={value}" for name, value in known.items() if value is not None)
+    return f"({type(own).__module__}.{type(own).__qualname__}) {message}{facts}"
+
+
+def _up_to_a_quote(text: str) -> str:
+    found = _QUOTE.search(text)
+    return text.rstrip() if found is None else text[: found.start()] + "'…'"
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

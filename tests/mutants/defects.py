@@ -3069,8 +3069,22 @@ DEFECTS = (
     Defect(
         "a line of the log quotes the failing row of a database",
         "src/refund_worker/logs.py",
-        '_ROW_VALUES.sub("(values left out)", str(error))',
-        "str(error)",
+        "            return _database_message(error)\n",
+        "            return str(error)\n",
+        ("tests/test_logs.py",),
+    ),
+    Defect(
+        "a line of the log repeats a database's message inside another error's text",
+        "src/refund_worker/logs.py",
+        "    if _OF_A_DATABASE.search(text):\n",
+        "    if False:\n",
+        ("tests/test_logs.py",),
+    ),
+    Defect(
+        "the log quotes the value that a database could not read",
+        "src/refund_worker/logs.py",
+        'message = _up_to_a_quote(getattr(diagnosis, "message_primary", None) or "")',
+        'message = getattr(diagnosis, "message_primary", None) or ""',
         ("tests/test_logs.py",),
     ),
     Defect(
