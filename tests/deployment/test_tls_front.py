@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -108,3 +109,28 @@ def test_addresses_that_a_caller_forges_are_not_believed(browser: httpx.Client, 
     lines = [json.loads(line) for line in web.log.splitlines() if '"/openapi.json"' in line]
     assert [line["address"] for line in lines] == ["127.0.0.1"]
     assert "198.51.100.9" not in web.log
+
+
+class CaddyAlone(Caddy):
+    """Caddy in front of a web process that has stopped."""
+
+    def answers(self) -> bool:
+        """Return True if it serves at all."""
+        try:
+            return httpx.get(f"https://localhost:{self.port}/healthz", verify=False, timeout=2).status_code == 502
+        except httpx.TransportError:
+            return False
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_proxy_logs_no_query_and_no_header_of_a_caller(answers: bool, caddy: Caddy, web: WebProcess) -> None:
+    with ExitStack() as stack:
+        front = caddy if answers else stack.enter_context(CaddyAlone(free_port()))
+        browser = stack.enter_context(httpx.Client(base_url=f"https://localhost:{front.port}", verify=False))
+        headers = {"Idempotency-Key": "ticket-of-jane-7", "Referer": "https://localhost/?q=jane"}
+        found = browser.get("/console/search?q=jane.doe@example.com", headers=headers)
+        listed = browser.get("/v1/refunds?customer_id=jane.doe", headers=headers)
+        assert (found.status_code, listed.status_code) == ((303, 401) if answers else (502, 502))
+        assert "jane" not in front.log
+        assert "jane" not in web.log
+        assert '"/v1/refunds' in (web.log if answers else front.log)
