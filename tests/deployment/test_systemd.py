@@ -121,6 +121,16 @@ def test_secrets_are_credentials_and_everything_else_is_a_setting() -> None:
     assert owner == ["refund-worker-migrate"]
 
 
+def test_units_are_for_production_unless_the_settings_say_other() -> None:
+    for name in ("web", "worker@", "scheduler", "migrate"):
+        unit = FOLDER / f"refund-worker-{name}.service"
+        assert f"{PREFIX}ENVIRONMENT=production" in values(unit, "Environment")
+    # An empty or absent line of the file keeps the unit's value: so the example must not set another one.
+    assert not re.search(rf"^{PREFIX}ENVIRONMENT=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)
+    guide = (ROOT / "docs" / "deployment.md").read_text("utf-8").partition("## systemd")[2].partition("\n## ")[0]
+    assert "TRUSTED_PROXIES" in guide
+
+
 def test_processes_of_a_machine_share_a_runtime_folder() -> None:
     for name in ("web", "worker@", "scheduler", "migrate"):
         unit = FOLDER / f"refund-worker-{name}.service"
