@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import stat
 import subprocess
@@ -21,7 +22,13 @@ from tests.support.deployment import wait_until
 from tests.support.migrated import migrate
 from tests.support.pages import ROOT
 from tests.support.processes import free_port, temporary_folder
-from tests.support.servers import POSTGRES_FOLDER, POSTGRES_PACKAGE, PostgresDatabases, installed_package
+from tests.support.servers import (
+    POSTGRES_FOLDER,
+    POSTGRES_PACKAGE,
+    PostgresDatabases,
+    PostgresServer,
+    installed_package,
+)
 
 from refund_worker.settings import load_settings
 
@@ -210,6 +217,51 @@ def test_backup_restores_to_an_equal_database(postgres_server: PostgresDatabases
     finally:
         postgres_server.drop(url)
         postgres_server.drop(copy)
+
+
+def guide_of_a_restore() -> list[str]:
+    """Return the commands of the guide that run in the database's container, as they are there."""
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8").partition("## Backup and restore")[2]
+    return re.findall(r"^docker compose exec (?:-T )?postgres (.*)$", page.partition("## ")[0], re.MULTILINE)
+
+
+def test_backup_after_the_guides_restore_has_what_was_restored(tmp_path: Path) -> None:
+    used = SERVICES["backup"]["environment"]
+    urls = (urlsplit(file) for file in re.findall(r"postgresql\S+@postgres/\w+", MAKE_SECRETS.read_text("utf-8")))
+    assert {url.path[1:] for url in urls} == {used["PGDATABASE"]}
+    with PostgresServer() as server:
+        admin = server.databases.admin_url.replace("+psycopg", "")
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute("CREATE ROLE refund_worker LOGIN SUPERUSER")
+            connection.execute("CREATE DATABASE refund_worker OWNER refund_worker")
+        mine = urlsplit(admin)._replace(netloc=f"refund_worker@127.0.0.1:{server.port}", path="/" + used["PGDATABASE"])
+        environment = postgres_environment(mine.geturl())
+        with psycopg.connect(mine.geturl()) as connection:
+            connection.execute("CREATE TABLE good AS SELECT 1 AS number")
+        assert run_backup(environment, tmp_path).returncode == 0
+        (dump,) = tmp_path.glob("*.dump")
+        dump.rename(tmp_path / "restore.dump")
+        with psycopg.connect(mine.geturl()) as connection:
+            connection.execute("DROP TABLE good")
+        for command in guide_of_a_restore():
+            subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, check=True, timeout=60)
+        assert run_backup(environment, tmp_path).returncode == 0
+        (again,) = tmp_path.glob("refund_worker-*.dump")
+        listed = subprocess.run(["pg_restore", "--list", again], env=environment, capture_output=True, text=True)
+        assert "TABLE DATA public good" in listed.stdout
+
+
+def test_secret_files_of_the_guide_can_be_changed_as_it_says(tmp_path: Path) -> None:
+    assert make_secrets(tmp_path).returncode == 0
+    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    (advice,) = re.findall(r"`(chmod \S+ secrets/NAME)`", page)
+    for file in (tmp_path / "secrets").iterdir():
+        assert not file.stat().st_mode & stat.S_IWUSR
+        subprocess.run(advice.replace("NAME", file.name).split(), cwd=tmp_path, check=True)
+        assert file.stat().st_mode & stat.S_IWUSR
+    written = re.findall(r"^(.*)cat > (secrets/\w+)", page, re.MULTILINE)
+    assert written
+    assert [name for before, name in written if f"chmod u+w {name}" not in before] == []
 
 
 def test_failed_backup_leaves_the_older_ones_and_no_half_a_file(tmp_path: Path) -> None:
