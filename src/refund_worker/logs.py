@@ -56,7 +56,7 @@ _DATABASE_ERRORS = frozenset({"sqlalchemy.exc.StatementError", "psycopg.Error", 
 _DIAGNOSIS = ("sqlstate", "constraint_name", "table_name", "column_name")
 # The first quotation mark of any language: Postgres speaks that of its server.
 _QUOTE = re.compile("['\"`\u00ab\u00bb\u2018-\u201f\u2039\u203a]")
-# What another error repeats of a database's message: rows and statements may have many lines, so the rest is cut.
+# Other errors repeat a database's message. Its rows and statements may have many lines, so the rest is cut.
 _OF_A_DATABASE = re.compile(r"^(?:DETAIL|CONTEXT|HINT|LINE \d+):.*|\[(?:SQL|parameters): .*", re.M | re.DOTALL)
 # The input that pydantic quotes.
 _INPUT = re.compile(r"input_value=.*?(?=, input_type=|\])", re.M)
