@@ -1408,6 +1408,20 @@ DEFECTS = (
         ("tests/engine/access/test_password_attempts.py::test_pruning_deletes_only_attempt_counters_older_than_a_day",),
     ),
     Defect(
+        "approvals: each of many waits for a database that is away",
+        WEB + "console/approvals.py",
+        "    except Unavailable:\n        raise\n",
+        "",
+        ("tests/web/console/test_approvals_page.py::test_outage_ends_many_decisions_and_pressing_again_goes_on",),
+    ),
+    Defect(
+        "approvals: many decisions hold a thread without an end",
+        WEB + "console/approvals.py",
+        "        if time.monotonic() >= until:",
+        "        if False:",
+        ("tests/web/console/test_approvals_page.py::test_many_decisions_end_after_a_time",),
+    ),
+    Defect(
         "one form decides a refund a second time",
         WEB + "console/approvals.py",
         """Key(who.client, f"{key}-{refund_id}")""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.web.client import Web, settings_for
@@ -10,6 +11,8 @@ from tests.web.console.visitor import Visitor, form_on, text_of, visitor
 
 from refund_worker.engine.access.persons import link_person
 from refund_worker.engine.refunds.process import process_until_idle
+from refund_worker.errors import Unavailable
+from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.console import approvals as page_of_approvals
 
 ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
@@ -121,8 +124,46 @@ def test_refund_that_changed_meanwhile_is_left_alone(web: Web, paul: Visitor) ->
     web.call("POST", f"/v1/refunds/{second}/cancel", {"reason": "a slip"})
     done = text_of(paul.submit(confirm, "/approvals/approve", reason="fine"))
     assert "1 of 2 approved" in done
-    assert "The refund is at version" in done
+    assert "It has changed since you opened the list: open the refund and decide there." in done
     assert statuses(web, [second, third]) == ["canceled", "queued"]
+
+
+def test_outage_ends_many_decisions_and_pressing_again_goes_on(
+    web: Web, paul: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, *ids = ask(web, 1, 2, 3, 4)
+    confirm = paul.get("/approvals/approve", customer_id="cust-1")
+    tried: list[str] = []
+
+    def lost(context: object, who: object, refund_id: str, *_: object, **terms: Any) -> None:
+        tried.append(refund_id)
+        if len(tried) > 1:
+            raise Unavailable("the database cannot be used just now")
+        act_on_refund(web.context, who, refund_id, *_, **terms)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as outage:
+        outage.setattr(page_of_approvals, "act_on_refund", lost)
+        stopped = paul.submit(confirm, "/approvals/approve", reason="fine")
+    assert tried == ids[:2], "no further one waits for the database"
+    words = text_of(stopped)
+    assert "1 of 3 approved" in words
+    assert "not known The database cannot be used just now" in words
+    assert words.count("not tried Press the button below.") == 1
+    assert statuses(web, ids) == ["queued", "awaiting_approval", "awaiting_approval"]
+    assert "3 of 3 approved" in text_of(paul.submit(stopped, "/approvals/approve"))
+    assert statuses(web, ids) == ["queued"] * 3
+
+
+def test_many_decisions_end_after_a_time(web: Web, paul: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, *ids = ask(web, 1, 2, 3)
+    confirm = paul.get("/approvals/reject", customer_id="cust-1")
+    with monkeypatch.context() as hurry:
+        hurry.setattr(page_of_approvals, "MANY_SECONDS", 0.0)
+        stopped = paul.submit(confirm, "/approvals/reject", reason="no")
+    assert "0 of 2 rejected" in text_of(stopped)
+    assert "2 are still to do" in text_of(stopped)
+    assert "2 of 2 rejected" in text_of(paul.submit(stopped, "/approvals/reject"))
+    assert statuses(web, ids) == ["rejected"] * 2
 
 
 def test_many_are_decided_only_for_one_customer_or_batch(web: Web, paul: Visitor) -> None:

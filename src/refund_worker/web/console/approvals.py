@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
@@ -18,7 +20,7 @@ from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
-from refund_worker.errors import InvalidRequest, RefundWorkerError
+from refund_worker.errors import InvalidRequest, RefundWorkerError, StaleVersion, Unavailable
 from refund_worker.store import refunds
 from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.console.forms import Why, error_message, key_of, required_text, whole
@@ -29,6 +31,8 @@ router = APIRouter()
 PAGE = 50
 # Refunds of one decision about many. Each is decided in a transaction of its own, while the person waits.
 MANY_MAX = 200
+# After this many seconds no further refund is begun: the thread is needed by others, and the person can press again.
+MANY_SECONDS = 20.0
 
 
 async def _chosen(customer_id: SearchText = "", batch_id: SearchText = "") -> Mapping[str, str]:
@@ -122,22 +126,55 @@ def _decide(page: Page, action: Action) -> HTMLResponse:
         versions = _versions(form.get("ids", ""))
     except RefundWorkerError as error:
         return _ask(page, action, chosen, error)
-    results = [(refund_id, _decide_one(page, action, refund_id, v, reason, key)) for refund_id, v in versions.items()]
-    with page.context.database.read() as connection:
-        found = {
-            refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, list(versions))
-        }
+    results, again = _decide_each(page, action, versions, reason, key)
+    found: dict[str, object] = {}
+    # Without the database the results are shown all the same: they say what was decided before.
+    with contextlib.suppress(Unavailable), page.context.database.read() as connection:
+        found = {each.refund_id: api_objects.refund_view(each) for each in refunds.load(connection, list(versions))}
     values: Json = {"action": str(action), "results": results, "refunds": found, "chosen": chosen}
-    values["decided"] = sum(1 for _, why in results if why is None)
+    values |= {"decided": sum(1 for why in results.values() if why is None), "again": again, "reason": reason}
+    values |= {"request_id": form["request_id"], "ids": form["ids"]}
     return page.render("approved_many.html", **values)
 
 
+def _decide_each(
+    page: Page, action: Action, versions: Mapping[str, int], reason: str, key: str
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return why each refund is not decided, None for one that is, and those to try again: not known, or not tried.
+
+    The first one that finds no database ends it: each further one would wait as long. `MANY_SECONDS` ends it as well.
+    """
+    results: dict[str, str | None] = {}
+    again: dict[str, str] = {}
+    until = time.monotonic() + MANY_SECONDS
+    for refund_id, version in versions.items():
+        if time.monotonic() >= until:
+            break
+        try:
+            results[refund_id] = _decide_one(page, action, refund_id, version, reason, key)
+        except Unavailable as error:
+            results[refund_id] = error_message(error)
+            again[refund_id] = "not known"
+            break
+    else:
+        return results, {}
+    again |= dict.fromkeys(versions.keys() - results.keys(), "not tried")
+    return dict.fromkeys(versions) | dict.fromkeys(again, "Press the button below.") | results, again
+
+
 def _decide_one(page: Page, action: Action, refund_id: str, version: int, reason: str, key: str) -> str | None:
-    """Return None if it is decided, by this form or by the same form before, otherwise why not."""
+    """Return None if it is decided, by this form or by the same form before, otherwise why not.
+
+    Raises `Unavailable`.
+    """
     who = page.identity
     its_key = Key(who.client, f"{key}-{refund_id}")
     try:
         act_on_refund(page.context, who, refund_id, action, reason=reason, version=version, key=its_key)
+    except Unavailable:
+        raise
+    except StaleVersion:
+        return "It has changed since you opened the list: open the refund and decide there."
     except RefundWorkerError as error:
         return error_message(error)
     return None
