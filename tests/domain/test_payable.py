@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from refund_worker.domain.allocation import Payable, RefundablePayment, payable_by_currency, split_by_currency
@@ -66,6 +68,15 @@ def test_a_currency_without_room_or_money_is_left_out() -> None:
 def test_parts_begin_with_the_chosen_currency(first: str, parts: tuple[tuple[str, int], ...]) -> None:
     payable = payable_by_currency(350, PAYMENTS, "newest_first")
     assert split_by_currency(350, payable, first) == parts
+
+
+def test_parts_that_are_worth_nothing_are_left_out() -> None:
+    cheap = replace(PAYMENTS[0], payment_id="cheap", currency="GBP", credits=1_000, amount_minor=100)
+    dear = replace(PAYMENTS[0], payment_id="dear", currency="USD", credits=300, amount_minor=3_000)
+    payable = payable_by_currency(1_000, [cheap, dear], "newest_first")
+    assert split_by_currency(304, payable, "USD") == (("USD", 300),)
+    assert split_by_currency(305, payable, "USD") == (("USD", 300), ("GBP", 5))
+    assert split_by_currency(4, payable, "GBP") == (("USD", 4),)
 
 
 def test_what_no_currency_can_pay_is_in_no_part() -> None:

@@ -2225,6 +2225,20 @@ DEFECTS = (
         (PURPOSES + "payout_correction_that_no_payment_covers_is_not_entered",),
     ),
     Defect(
+        "corrections: the money of the credits asked for is not looked at",
+        ENGINE + "accounts/payable.py",
+        "    if any(part.money_for(credits) for part in enough):",
+        "    if any(part.amount_minor for part in enough):",
+        (PURPOSES + "payout_correction_worth_less_than_a_cent_is_not_entered",),
+    ),
+    Defect(
+        "corrections: a part that is worth nothing is offered",
+        DOMAIN + "allocation.py",
+        "        if share and part.money_for(share):",
+        "        if share:",
+        ("tests/domain/test_payable.py::test_parts_that_are_worth_nothing_are_left_out",),
+    ),
+    Defect(
         "corrections: free credits take the place of those to be paid out",
         ENGINE + "accounts/payable.py",
         "account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))",

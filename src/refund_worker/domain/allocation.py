@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.money import down_to_step, proportion, smallest_step, split
 
@@ -104,11 +104,22 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Payable:
-    """The most that could be paid out in one currency: its credits, and their money in minor units."""
+    """The most that could be paid out in one currency: its credits, and their money in minor units.
+
+    `payments` are those in this currency, used in the order that `allocation` names.
+    """
 
     currency: str
     credits: int
     amount_minor: int
+    payments: tuple[RefundablePayment, ...] = field(default=(), compare=False, repr=False)
+    allocation: str = field(default="newest_first", compare=False, repr=False)
+
+    def money_for(self, credits: int) -> int:
+        """Return the minor units that `credits` of these would return; a few can be worth nothing."""
+        if credits == self.credits:
+            return self.amount_minor
+        return sum(share.amount_minor for share in allocate(credits, self.payments, self.allocation))
 
 
 def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], allocation: str) -> tuple[Payable, ...]:
@@ -122,21 +133,23 @@ def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], all
         fitting = [p for p in payments if p.currency == currency]
         part = min(credits, sum(p.credits_left for p in fitting))
         shares = allocate(part, fitting, allocation) if part > 0 else ()
-        found.append(Payable(currency, part, sum(share.amount_minor for share in shares)))
+        money = sum(share.amount_minor for share in shares)
+        found.append(Payable(currency, part, money, tuple(fitting), allocation))
     return tuple(payable for payable in found if payable.amount_minor)
 
 
 def split_by_currency(credits: int, payable: Iterable[Payable], first: str) -> tuple[tuple[str, int], ...]:
     """Divide `credits` among currencies, each at most as far as it is payable: `first`, then the largest first.
 
-    Return (currency, credits) for each that gets some; what no currency can pay is in none.
+    Return (currency, credits) for each that gets some; what no currency can pay is in none. A part that is worth less
+    than a minor unit could never be paid out: it is left out.
     """
     parts = []
     for part in sorted(payable, key=lambda p: (p.currency != first, -p.credits, p.currency)):
         share = min(credits, part.credits)
-        if share:
+        if share and part.money_for(share):
             parts.append((part.currency, share))
-        credits -= share
+            credits -= share
     return tuple(parts)
 
 

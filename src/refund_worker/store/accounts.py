@@ -133,6 +133,16 @@ def credits_to_pay_out(connection: Connection, customer_id: str) -> int:
     return int(connection.execute(_TO_PAY_OUT, {"customer_id": customer_id}).scalar_one())
 
 
+def corrections_to_pay_out(connection: Connection, customer_id: str) -> list[tuple[str, int]]:
+    """Return (transaction_id, credits not taken yet) of the corrections that `credits_to_pay_out` counts, by id."""
+    t = transaction_rooms.c
+    open_ones = select(t.transaction_id, t.credits - t.taken).where(
+        t.transaction_id.in_(_ITS_CORRECTIONS), ~t.reversed, t.credits > t.taken
+    )
+    rows = connection.execute(open_ones.order_by(t.transaction_id), {"customer_id": customer_id})
+    return [(row[0], int(row[1])) for row in rows]
+
+
 def change_customers(connection: Connection, changes: Mapping[str, AccountDelta]) -> None:
     """Add signed changes (credits) to the accounts, by customer id, in sorted order."""
     rows = [

@@ -16,6 +16,7 @@ from refund_worker.engine.accounts.corrections import correct, reverse_transacti
 from refund_worker.engine.accounts.split_correction import split_correction
 from refund_worker.engine.idempotency import Key
 from refund_worker.errors import (
+    AmountTooSmall,
     ChangedMeanwhile,
     ExceedsRefundable,
     InvalidRequest,
@@ -105,6 +106,28 @@ def test_payout_correction_that_no_payment_covers_is_not_entered(world: World) -
     with pytest.raises(ExceedsRefundable, match="none of these 50 credits can be paid out"):
         change(world, -50, payable_only=True, key="k3")
     assert change(world, -50, payable_only=True, purpose=Purpose.OTHER, key="k4")["credits"] == -50
+
+
+def test_payout_correction_worth_less_than_a_cent_is_not_entered(world: World) -> None:
+    world.pay(credits=1_000, amount_minor=100)
+    with pytest.raises(AmountTooSmall, match="4 credits are worth less than the smallest unit of money"):
+        change(world, -4, payable_only=True)
+    assert world.account.balance == 1_000
+    entry = change(world, -5, payable_only=True, key="k2")
+    assert world.request(withdrawal(None, transaction_id=entry["transaction_id"])).refund_id
+
+
+def test_refused_payout_names_the_corrections_still_to_be_paid_out(world: World) -> None:
+    world.pay(credits=1_000, amount_minor=1_000)
+    change(world, 300, key="gift")
+    entry = change(world, -300, key="expired")["transaction_id"]
+    kept = rf"not paid out yet keep 300 credits: {entry} \(300\)\. Return their money first, or delete them"
+    with pytest.raises(ExceedsRefundable, match="only 700 in USD of these 1,000 credits.*" + kept):
+        change(world, -1_000, payable_only=True)
+    reverse_transaction(world.context, entry, actor="anna")
+    with pytest.raises(ExceedsRefundable, match="only 1,000 in USD of these 1,001 credits can be paid out$"):
+        change(world, -1_001, payable_only=True)
+    assert change(world, -1_000, payable_only=True, key="k2")["credits"] == -1_000
 
 
 def test_payout_in_several_currencies_names_a_correction_for_each(world: World) -> None:
