@@ -122,10 +122,10 @@ def test_refused_payout_names_the_corrections_still_to_be_paid_out(world: World)
     change(world, 300, key="gift")
     entry = change(world, -300, key="expired")["transaction_id"]
     kept = rf"not paid out yet keep 300 credits: {entry} \(300\)\. Return their money first, or delete them"
-    with pytest.raises(ExceedsRefundable, match="only 700 in USD of these 1,000 credits.*" + kept):
+    with pytest.raises(ExceedsRefundable, match=r"only 700 in USD of these 1,000 credits.*" + kept):
         change(world, -1_000, payable_only=True)
     reverse_transaction(world.context, entry, actor="anna")
-    with pytest.raises(ExceedsRefundable, match="only 1,000 in USD of these 1,001 credits can be paid out$"):
+    with pytest.raises(ExceedsRefundable, match=r"only 1,000 in USD of these 1,001 credits can be paid out$"):
         change(world, -1_001, payable_only=True)
     assert change(world, -1_000, payable_only=True, key="k2")["credits"] == -1_000
 

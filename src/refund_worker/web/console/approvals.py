@@ -128,7 +128,7 @@ def _decide(page: Page, action: Action) -> HTMLResponse:
         return _ask(page, action, chosen, error)
     results, again = _decide_each(page, action, versions, reason, key)
     found: dict[str, object] = {}
-    # Without the database the results are shown all the same: they say what was decided before.
+    # The results say what was decided before the database went away, so they are shown without it as well.
     with contextlib.suppress(Unavailable), page.context.database.read() as connection:
         found = {each.refund_id: api_objects.refund_view(each) for each in refunds.load(connection, list(versions))}
     values: Json = {"action": str(action), "results": results, "refunds": found, "chosen": chosen}
