@@ -27,8 +27,8 @@ def payable_parts(connection: Connection, customer_id: str, credits: int, alloca
 def check_payable(connection: Connection, account: CustomerAccount, credits: int, allocation: str) -> None:
     """Check that `credits` could be taken off the balance and paid out by one withdrawal.
 
-    Raises `ExceedsRefundable` that says how much could be paid out instead, and which earlier corrections are to be paid
-    out before, or `AmountTooSmall`.
+    Raises `ExceedsRefundable` that says how much could be paid out instead, and which earlier corrections are still to
+    be paid out, or `AmountTooSmall`.
     """
     payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
     parts = payable_parts(connection, account.customer_id, payable, allocation)
