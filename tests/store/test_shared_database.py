@@ -66,20 +66,43 @@ def test_hosts_alembic_version_is_neither_read_nor_changed(postgres_url: str, ou
     run(postgres_url, f"DO $$ BEGIN ASSERT (SELECT version_num = '{value}' FROM alembic_version); END $$")
 
 
-def test_version_table_of_earlier_versions_is_taken_over(postgres_url: str) -> None:
-    database = Database(postgres_url)
+def of_an_earlier_version(url: str) -> Database:
+    """Return the database at `url` with our tables and their revision in `alembic_version`."""
+    database = Database(url)
     schema.upgrade(database)
     run(
-        postgres_url,
+        url,
         f"ALTER TABLE {VERSION_TABLE} RENAME CONSTRAINT {VERSION_TABLE}_pkc TO alembic_version_pkc",
         f"ALTER TABLE {VERSION_TABLE} RENAME TO alembic_version",
     )
+    return database
+
+
+def test_version_table_of_earlier_versions_is_taken_over(postgres_url: str) -> None:
+    database = of_an_earlier_version(postgres_url)
     assert schema.current(database) == schema.head()
     schema.upgrade(database)
     assert {VERSION_TABLE, "alembic_version"} <= relations(postgres_url, "public"), "the previous version still runs"
     schema.upgrade(database)
     assert relations(postgres_url, "public") == {*metadata.tables, VERSION_TABLE}
     assert schema.current(database) == schema.head()
+    database.close()
+
+
+@pytest.mark.parametrize("values", [["9f8ab12cdd01"], ["0005"], ["9f8ab12cdd01", schema.head()], []])
+def test_host_that_adopts_the_version_table_keeps_it(postgres_url: str, values: list[str]) -> None:
+    """`alembic stamp --purge` of the host replaces the rows, and the table's comment stays."""
+    database = of_an_earlier_version(postgres_url)
+    schema.upgrade(database)
+    run(
+        postgres_url,
+        "DELETE FROM alembic_version",
+        *(f"INSERT INTO alembic_version VALUES ('{value}')" for value in values),
+    )
+    for _ in range(2):
+        schema.upgrade(database)
+    with database.read() as connection:
+        assert list(connection.execute(text("SELECT version_num FROM public.alembic_version")).scalars()) == values
     database.close()
 
 

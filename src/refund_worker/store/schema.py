@@ -28,11 +28,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 OLD_VERSION_TABLE = "alembic_version"
 _OURS = frozenset({"installation", "ledger_entries", "transaction_rooms"})
 _NUMBER = re.compile("[0-9]{4}")
-# The comment on the old table after it was taken over: a table without it may belong to another program.
-_MARK = "taken over by refund_worker_version"
-_TAKEN_OVER = text(
-    "SELECT 1 FROM pg_class WHERE relname = 'alembic_version' AND relnamespace = current_schema()::regnamespace "
-    "AND obj_description(oid, 'pg_class') = :mark"
+# The comment on the old table after it was taken over. It ends with the revision, because another program may have
+# adopted the table since then. A table without the comment may belong to another program.
+_MARK = "taken over by refund_worker_version: "
+_COMMENT = text(
+    "SELECT obj_description(oid, 'pg_class') FROM pg_class WHERE relname = 'alembic_version' "
+    "AND relnamespace = current_schema()::regnamespace"
 )
 
 
@@ -89,7 +90,7 @@ def upgrade(database: Database) -> None:
         there = namespace.tables_in(connection, database.schema, [VERSION_TABLE, OLD_VERSION_TABLE, *_OURS])
         if at is not None and VERSION_TABLE not in there:
             _take_over(connection, at)
-        elif not database.is_sqlite and connection.execute(_TAKEN_OVER, {"mark": _MARK}).scalar() is not None:
+        elif not database.is_sqlite and _is_left_of_ours(connection):
             # It stayed for processes of the previous version, which have ended by now.
             connection.exec_driver_sql(f"DROP TABLE {OLD_VERSION_TABLE}")
         if at is None or at < head():
@@ -145,10 +146,19 @@ def _is_newer(revision: str) -> bool:
     return _NUMBER.fullmatch(revision) is not None and revision > head()
 
 
+def _is_left_of_ours(connection: Connection) -> bool:
+    """Return True if the old table was taken over and still holds our revision alone."""
+    comment = connection.execute(_COMMENT).scalar()
+    if comment is None or not comment.startswith(_MARK):
+        return False
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {OLD_VERSION_TABLE}").scalars().all()
+    return found == [comment.removeprefix(_MARK)]
+
+
 def _take_over(connection: Connection, revision: str) -> None:
     """Make our own table of the revision. The earlier one stays until the next upgrade, for the previous version."""
     key = f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY"
     connection.exec_driver_sql(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, {key} (version_num))")
     connection.execute(text(f"INSERT INTO {VERSION_TABLE} VALUES (:revision)"), {"revision": revision})  # noqa: S608
     if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(f"COMMENT ON TABLE {OLD_VERSION_TABLE} IS '{_MARK}'")
+        connection.exec_driver_sql(f"COMMENT ON TABLE {OLD_VERSION_TABLE} IS '{_MARK}{revision}'")
