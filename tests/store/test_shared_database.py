@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.orm import Session
 from tests.support.engine_world import World, assert_books_balance, withdrawal
@@ -137,12 +139,66 @@ def test_names_of_others_are_reported_before_anything_is_made(postgres_url: str,
     assert relations(postgres_url, "public") == before
 
 
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("CREATE TABLE worker_processes (id int); CREATE TABLE metric_values (id int)", "metric_values, worker_proc"),
+        ("CREATE TYPE metric_values AS ENUM ('a')", "metric_values"),
+        ("CREATE TABLE x (id int); CREATE INDEX pk_metric_values ON x (id)", "pk_metric_values"),
+        (
+            "CREATE FUNCTION refund_worker_server() RETURNS text LANGUAGE sql AS 'SELECT 1::text'",
+            "refund_worker_server",
+        ),
+    ],
+)
+def test_names_that_an_upgrade_needs_are_reported_before_it(postgres_url: str, made: str, named: str) -> None:
+    database = Database(postgres_url)
+    with database.write() as connection:
+        command.upgrade(schema.alembic_config(connection), "0011")
+    run(postgres_url, *made.split("; "))
+    before = relations(postgres_url, "public")
+    with pytest.raises(Conflict, match=f"schema public holds {named}.* of another program: .* nothing was changed"):
+        schema.upgrade(database)
+    assert (relations(postgres_url, "public"), schema.current(database)) == (before, "0011")
+    database.close()
+
+
+def test_each_migration_lists_the_names_that_it_makes(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    names = text(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE :version "
+        "UNION SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+    )
+    before: set[str] = set()
+    for revision in sorted(schema.revisions()):
+        with database.write() as connection:
+            config = schema.alembic_config(connection)
+            command.upgrade(config, revision)
+            there = set(connection.execute(names, {"version": f"{VERSION_TABLE}%"}).scalars())
+        if before:  # all names are checked before the first migration
+            module = ScriptDirectory.from_config(config).get_revision(revision).module
+            assert there - before == set(getattr(module, "makes", ())), revision
+        before = there
+    database.close()
+
+
 def test_sqlite_file_of_another_program_is_refused(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/x.db")
     with database.write() as connection:
         connection.execute(text("CREATE TABLE customers (id int)"))
     with pytest.raises(Conflict, match="the file holds customers of another program"):
         schema.ensure_schema(database)
+    database.close()
+
+
+def test_sqlite_upgrade_names_the_table_of_another_program(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/x.db")
+    with database.write() as connection:
+        command.upgrade(schema.alembic_config(connection), "0011")
+        connection.execute(text("CREATE TABLE worker_processes (id int)"))
+    with pytest.raises(Conflict, match="the file holds worker_processes of another program"):
+        schema.ensure_schema(database)
+    assert schema.current(database) == "0011"
     database.close()
 
 

@@ -204,7 +204,7 @@ def rows(database: Database) -> dict[str, int]:
         return {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in metadata.sorted_tables
-            if table.name not in ("audit_seals", "tallies", "processes", "metric_values")
+            if table.name not in ("audit_seals", "tallies", "worker_processes", "metric_values")
         }
 
 

@@ -66,12 +66,18 @@ def check_schema(connection: Connection, schema: str, ours: Collection[str]) -> 
         raise Unavailable(f"the tables of refund-worker are in schema {elsewhere[0]}: set {SETTING}={elsewhere[0]}")
 
 
-def check_names_are_free(connection: Connection, schema: str) -> None:
-    """Raise `Conflict` naming all objects of other programs that have names of ours; nothing was made yet."""
-    tables, others = list(metadata.tables), _other_names()
+def check_names_are_free(connection: Connection, schema: str, names: Collection[str] | None = None) -> None:
+    """Raise `Conflict` naming all objects of other programs that have one of these names; they were not made yet.
+
+    Without `names`, all names of ours are meant.
+    """
+    tables, others, functions = (
+        [name for name in ours if names is None or name in names]
+        for ours in (metadata.tables, _other_names(), FUNCTIONS)
+    )
     taken = set(tables_in(connection, schema, [*tables, *others]))
     if connection.dialect.name != "sqlite":
-        values = {"schema": schema, "names": tables, "functions": list(FUNCTIONS)}
+        values = {"schema": schema, "names": tables, "functions": functions}
         taken |= set(connection.execute(_TYPES_AND_FUNCTIONS, values).scalars())
     if not taken:
         return

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from refund_worker.store.database import insert_into
-from refund_worker.store.tables import processes
+from refund_worker.store.tables import worker_processes
 
 
 def report(connection: Connection, row: Mapping[str, Any], now: float) -> None:
@@ -17,22 +17,23 @@ def report(connection: Connection, row: Mapping[str, Any], now: float) -> None:
     The row has process_id, kind, queues, host, pid, version and broker. A process that ran earlier under the same
     process number on the same host has ended, and its row goes.
     """
-    p = processes.c
+    p = worker_processes.c
     earlier = (p.kind == row["kind"], p.host == row["host"], p.pid == row["pid"], p.process_id != row["process_id"])
-    connection.execute(delete(processes).where(*earlier))
-    insert = insert_into(connection, processes).values(**row, started_at=now, seen_at=now)
+    connection.execute(delete(worker_processes).where(*earlier))
+    insert = insert_into(connection, worker_processes).values(**row, started_at=now, seen_at=now)
     renewed = {"seen_at": now, "broker": row["broker"]}
     connection.execute(insert.on_conflict_do_update(index_elements=["process_id"], set_=renewed))
 
 
 def forget(connection: Connection, process_id: str) -> None:
     """Delete the row of a process that stops in an orderly way."""
-    connection.execute(delete(processes).where(processes.c.process_id == process_id))
+    connection.execute(delete(worker_processes).where(worker_processes.c.process_id == process_id))
 
 
 def reports(connection: Connection) -> list[RowMapping]:
     """Return the rows of all processes, by kind, those that reported most recently first."""
-    query = select(processes).order_by(processes.c.kind, processes.c.seen_at.desc(), processes.c.process_id)
+    p = worker_processes.c
+    query = select(worker_processes).order_by(p.kind, p.seen_at.desc(), p.process_id)
     return list(connection.execute(query).mappings())
 
 
@@ -41,8 +42,8 @@ def delete_silent(connection: Connection, before: float, limit: int) -> int:
 
     The last report of each kind stays: it says since when there is no such process.
     """
-    p, same_kind = processes.c, processes.alias()
+    p, same_kind = worker_processes.c, worker_processes.alias()
     last = select(func.max(same_kind.c.seen_at)).where(same_kind.c.kind == p.kind).scalar_subquery()
     old = select(p.process_id).where(p.seen_at < before, p.seen_at < last).order_by(p.seen_at).limit(limit)
     ids = list(connection.execute(old).scalars())
-    return connection.execute(delete(processes).where(p.process_id.in_(ids))).rowcount if ids else 0
+    return connection.execute(delete(worker_processes).where(p.process_id.in_(ids))).rowcount if ids else 0

@@ -85,8 +85,10 @@ def upgrade(database: Database) -> None:
         if not database.is_sqlite:
             namespace.make_schema(connection, database.schema)
         at = _current(connection, database)
-        if at is None:
-            namespace.check_names_are_free(connection, database.schema)
+        config = alembic_config(connection)
+        if at is None or at < head():
+            new = None if at is None else _names_made_after(at, config)
+            namespace.check_names_are_free(connection, database.schema, new)
         there = namespace.tables_in(connection, database.schema, [VERSION_TABLE, OLD_VERSION_TABLE, *_OURS])
         if at is not None and VERSION_TABLE not in there:
             _take_over(connection, at)
@@ -94,7 +96,7 @@ def upgrade(database: Database) -> None:
             # It stayed for processes of the previous version, which have ended by now.
             connection.exec_driver_sql(f"DROP TABLE {OLD_VERSION_TABLE}")
         if at is None or at < head():
-            command.upgrade(alembic_config(connection), head())
+            command.upgrade(config, head())
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -106,6 +108,14 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _names_made_after(revision: str, config: Config) -> frozenset[str]:
+    """Return the names of all tables, indexes, sequences and functions that the migrations after `revision` make."""
+    from alembic.script import ScriptDirectory
+
+    later = ScriptDirectory.from_config(config).iterate_revisions(head(), revision)
+    return frozenset(name for migration in later for name in getattr(migration.module, "makes", ()))
 
 
 def _lock(connection: Connection) -> None:
@@ -151,7 +161,7 @@ def _is_left_of_ours(connection: Connection) -> bool:
     comment = connection.execute(_COMMENT).scalar()
     if comment is None or not comment.startswith(_MARK):
         return False
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {OLD_VERSION_TABLE}").scalars().all()
+    found = connection.execute(text(f"SELECT version_num FROM {OLD_VERSION_TABLE}")).scalars().all()  # noqa: S608
     return found == [comment.removeprefix(_MARK)]
 
 

@@ -655,8 +655,8 @@ repeated_requests = Table(
 )
 
 # The running workers and schedulers. Each renews its own row and deletes it when it stops in an orderly way.
-processes = Table(
-    "processes",
+worker_processes = Table(
+    "worker_processes",
     metadata,
     Column("process_id", Text, primary_key=True),
     Column("kind", Text, nullable=False),

@@ -9,6 +9,8 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+# The names of all tables, indexes, keys, sequences and functions that it makes: the upgrade checks that they are free.
+makes = ()
 
 
 def upgrade() -> None:

@@ -14,6 +14,7 @@ revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+makes = ("ix_keyed_acts_result_id",)
 
 # By table, the columns that distinguish its rows under one key, the oldest row first.
 TABLES = {"refunds": "refund_id", "keyed_acts": "result_id"}

@@ -9,6 +9,7 @@ revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+makes = ("person_links", "pk_person_links")
 
 
 def upgrade() -> None:

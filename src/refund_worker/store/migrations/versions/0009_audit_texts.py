@@ -13,6 +13,17 @@ revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+makes = (
+    "snapshots",
+    "pk_snapshots",
+    "ix_snapshots_row",
+    "snapshots_seq_seq",
+    "erasures",
+    "pk_erasures",
+    "ix_erasures_row",
+    "erasures_seq_seq",
+    "refuse_number",
+)
 
 WITH_TEXTS = ("ledger_transactions", "events")
 NEW = ("snapshots", "erasures")

@@ -9,11 +9,12 @@ revision = "0012"
 down_revision = "0011"
 branch_labels = None
 depends_on = None
+makes = ("worker_processes", "pk_worker_processes", "last_reconciliations", "pk_last_reconciliations")
 
 
 def upgrade() -> None:
     op.create_table(
-        "processes",
+        "worker_processes",
         sa.Column("process_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("queues", sa.Text(), server_default="", nullable=False),
@@ -23,7 +24,7 @@ def upgrade() -> None:
         sa.Column("broker", sa.Text()),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("process_id", name="pk_processes"),
+        sa.PrimaryKeyConstraint("process_id", name="pk_worker_processes"),
     )
     op.create_table(
         "last_reconciliations",
@@ -37,4 +38,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("last_reconciliations")
-    op.drop_table("processes")
+    op.drop_table("worker_processes")

@@ -9,6 +9,7 @@ revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None
+makes = ("refund_worker_server",)
 
 TRIGGERS = ("refuse_change", "refuse_number")
 # The system's id, and the timeline, which is another one after each promotion. Some managed servers show neither.

@@ -9,6 +9,7 @@ revision = "0014"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
+makes = ("ix_ledger_transactions_occurred",)
 
 TABLE = "ledger_transactions"
 COLUMNS = ["customer_id", "occurred_at", "seq"]
