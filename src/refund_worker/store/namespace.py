@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Text, bindparam, text
 
 from refund_worker.errors import Conflict, Unavailable
 from refund_worker.store.tables import metadata
@@ -15,16 +15,18 @@ SETTING = "REFUND_WORKER_DATABASE_SCHEMA"
 
 _RELATIONS = text(
     "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relname IN :names"
-).bindparams(bindparam("names", expanding=True))
+).bindparams(bindparam("names", expanding=True, type_=Text))
 _TYPES_AND_FUNCTIONS = text(
     "SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(:schema) AND typname IN :names UNION "
     "SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace(:schema) AND proname IN :functions"
-).bindparams(bindparam("names", expanding=True), bindparam("functions", expanding=True))
-_SQLITE = text("SELECT name FROM sqlite_master WHERE name IN :names").bindparams(bindparam("names", expanding=True))
+).bindparams(bindparam("names", expanding=True, type_=Text), bindparam("functions", expanding=True, type_=Text))
+_SQLITE = text("SELECT name FROM sqlite_master WHERE name IN :names").bindparams(
+    bindparam("names", expanding=True, type_=Text)
+)
 _SCHEMAS_WITH = text(
     "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE c.relname IN :names GROUP BY n.nspname HAVING count(*) = :count"
-).bindparams(bindparam("names", expanding=True))
+).bindparams(bindparam("names", expanding=True, type_=Text))
 
 
 def tables_in(connection: Connection, schema: str, names: Collection[str]) -> frozenset[str]:

@@ -164,7 +164,7 @@ ledger_transactions = Table(
     Index("ix_ledger_transactions_occurred", "occurred_at", "seq"),
     # Few rows among many: a customer's page shows the latest of them.
     Index(
-        "ix_ledger_transactions_corrections",
+        "ix_ledger_transactions_corrections_expiries",
         "customer_id",
         "occurred_at",
         "seq",

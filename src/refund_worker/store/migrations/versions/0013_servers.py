@@ -40,6 +40,8 @@ def upgrade() -> None:
     if connection.dialect.name == "sqlite":
         return
     op.execute(SERVER)
+    # A scheduler of the version before renews only the time: without a server, its listings would not count here.
+    op.execute("UPDATE processors SET listed_on = refund_worker_server() WHERE looked_at IS NOT NULL")
     schema = connection.execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
     for name in TRIGGERS:
         op.execute(f"ALTER FUNCTION {name}() SET search_path = {schema}")

@@ -9,23 +9,27 @@ revision = "0014"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
-makes = ("ix_ledger_transactions_occurred",)
+makes = ("ix_ledger_transactions_occurred", "ix_ledger_transactions_corrections_expiries")
 
 TABLE = "ledger_transactions"
 COLUMNS = ["customer_id", "occurred_at", "seq"]
+WITHOUT_EXPIRIES = "ix_ledger_transactions_corrections"
+WITH_EXPIRIES = "ix_ledger_transactions_corrections_expiries"
 
 
 def upgrade() -> None:
-    _index_corrections("kind IN ('correction', 'expiry')")
+    _create(WITH_EXPIRIES, "kind IN ('correction', 'expiry')")
     op.create_index("ix_ledger_transactions_occurred", TABLE, ["occurred_at", "seq"])
+    # Last, because it locks out readers of the table until the transaction ends.
+    op.drop_index(WITHOUT_EXPIRIES, TABLE)
 
 
 def downgrade() -> None:
+    _create(WITHOUT_EXPIRIES, "kind = 'correction'")
     op.drop_index("ix_ledger_transactions_occurred", TABLE)
-    _index_corrections("kind = 'correction'")
+    op.drop_index(WITH_EXPIRIES, TABLE)
 
 
-def _index_corrections(condition: str) -> None:
+def _create(name: str, condition: str) -> None:
     where = sa.text(condition)
-    op.drop_index("ix_ledger_transactions_corrections", TABLE)
-    op.create_index("ix_ledger_transactions_corrections", TABLE, COLUMNS, sqlite_where=where, postgresql_where=where)
+    op.create_index(name, TABLE, COLUMNS, sqlite_where=where, postgresql_where=where)
