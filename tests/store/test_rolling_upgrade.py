@@ -14,7 +14,7 @@ from refund_worker.engine.processor_sync.sync import sync_recent
 from refund_worker.store import schema
 from refund_worker.store.database import Database
 
-# What a scheduler of the version before writes after each listing.
+# A scheduler of the version before writes this after each listing.
 OLD_SCHEDULER = text("UPDATE processors SET looked_at = :now WHERE name = 'stripe'")
 
 
