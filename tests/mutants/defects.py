@@ -3349,6 +3349,20 @@ DEFECTS = (
         ("tests/test_metrics.py::test_stranger_cannot_make_a_label_set_of_each_route_and_method",),
     ),
     Defect(
+        "a web process is ready although its database takes no writes",
+        WEB + "api/health.py",
+        "if not can_write(context.database):",
+        "if False:",
+        ("tests/store/test_database.py::test_readiness_is_503_while_the_database_is_read_only",),
+    ),
+    Defect(
+        "readiness waits for another writer of the file",
+        STORE + "reporting/metrics.py",
+        'connection.exec_driver_sql("PRAGMA busy_timeout = 0")',
+        "pass",
+        ("tests/store/test_database.py::test_readiness_does_not_wait_for_another_writer",),
+    ),
+    Defect(
         "the first alarm of its kind raises no alert",
         "src/refund_worker/web/api/metrics.py",
         "    m.ALARMS: [(alarm.value,) for alarm in Alarm],\n",

@@ -232,6 +232,24 @@ def test_read_only_database_accepts_nothing_and_calls_no_processor(migrated_url:
     world.close()
 
 
+def test_readiness_is_503_while_the_database_is_read_only(migrated_url: str) -> None:
+    with Web(settings_for(migrated_url)) as web:
+        assert web.call("GET", "/readyz", key=None).status_code == 200
+        with read_only(web.context.database):
+            answer = web.call("GET", "/readyz", key=None)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert "only allows reading" in answer.json()["detail"]
+        assert web.call("GET", "/readyz", key=None).status_code == 200
+
+
+def test_readiness_does_not_wait_for_another_writer(migrated_url: str) -> None:
+    with Web(settings_for(migrated_url)) as web, web.context.database.write() as connection:
+        connection.execute(text("UPDATE customers SET created_at = created_at"))
+        began = time.monotonic()
+        assert web.call("GET", "/readyz", key=None).status_code == 200
+        assert time.monotonic() - began < 5
+
+
 def test_full_disk_gives_503_and_stores_nothing_of_the_request(migrated_url: str) -> None:
     with Web(settings_for(migrated_url)) as web:
         database = web.context.database

@@ -30,7 +30,7 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("POST", "/v1/processors/{name}/pause"): ("pause_processor", "Pause a processor"),
     ("POST", "/v1/processors/{name}/resume"): ("resume_processor", "Resume a processor"),
     ("GET", "/healthz"): ("check_health", "Check that the process is alive"),
-    ("GET", "/readyz"): ("check_readiness", "Check that the database answers"),
+    ("GET", "/readyz"): ("check_readiness", "Check that the database answers and takes writes"),
 }
 
 TAGS: Mapping[str, str] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from refund_worker.errors import Unavailable
 from refund_worker.store.database import Database
@@ -78,12 +79,25 @@ def oldest_unsealed(connection: Connection, sealed_up_to: int) -> float | None:
 def can_write(database: Database) -> bool:
     """Return True if the database accepts writes: it is no standby, not read-only, and its disk takes a lock."""
     try:
+        if database.is_sqlite:
+            return _file_takes_writes(database)
         with database.write() as connection:
-            if database.is_sqlite:
-                # BEGIN IMMEDIATE succeeds on a read-only file until something is really written.
-                connection.execute(metric_values.update().where(metric_values.c.name == "").values(value=0))
-                return True
             read_only = connection.execute(select(func.current_setting("transaction_read_only"))).scalar_one()
             return bool(read_only == "off")
     except (Unavailable, DBAPIError):
         return False
+
+
+def _file_takes_writes(database: Database) -> bool:
+    """Return True if a write that changes no row succeeds, or only has to wait for another one: it does not wait."""
+    with database.read() as connection:
+        before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            connection.execute(metric_values.update().where(metric_values.c.name == "").values(value=0))
+        except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            return bool(code & 0xFF == sqlite3.SQLITE_BUSY)
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {before}")
+    return True

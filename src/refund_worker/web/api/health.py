@@ -6,7 +6,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from refund_worker.store.database import ping
+from refund_worker.errors import Unavailable
+from refund_worker.store.database import READ_ONLY, ping
+from refund_worker.store.reporting.metrics import can_write
 from refund_worker.web.api.metrics import metrics_text
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import Health, document
@@ -24,8 +26,10 @@ async def healthz() -> JSONResponse:
 
 @router.get("/readyz", responses=_HEALTH.responses, openapi_extra=_HEALTH.extra)
 def readyz(context: TheContext) -> JSONResponse:
-    """Answer if the database answers; 503 otherwise."""
+    """Answer if the database answers and takes writes; 503 otherwise."""
     ping(context.database)
+    if not can_write(context.database):
+        raise Unavailable(READ_ONLY)
     return JSONResponse({"status": "ok"})
 
 
