@@ -3363,6 +3363,13 @@ DEFECTS = (
         ("tests/store/test_database.py::test_readiness_does_not_wait_for_another_writer",),
     ),
     Defect(
+        "the alarm of a pause is counted again when its transaction reruns",
+        ENGINE + "refunds/apply.py",
+        "after_commit(connection, partial(_raise_pause_alarm, pause))",
+        "_raise_pause_alarm(pause)",
+        ("tests/engine/refunds/test_log_lines.py",),
+    ),
+    Defect(
         "the first alarm of its kind raises no alert",
         "src/refund_worker/web/api/metrics.py",
         "    m.ALARMS: [(alarm.value,) for alarm in Alarm],\n",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.engine_world import POLICY, ScriptedProcessor, World, assert_books_balance
+from tests.support.reruns import rerun_at
 
 from refund_worker.domain.processor_replies import Unanswered
 from refund_worker.domain.refund import RefundStatus
@@ -100,6 +101,20 @@ def test_refund_sent_after_backup_is_adopted_before_any_send(world: World, back_
     assert restored.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert pause_of(restored)["paused_by"] is None
     assert_books_balance(restored.database)
+
+
+def test_alarm_of_a_restored_backup_comes_once_after_a_rerun(
+    world: World, back_up: Callable[[], Restore], caplog: pytest.LogCaptureFixture
+) -> None:
+    world.pay()
+    restore = back_up()
+    world.withdraw(50, "k1")
+    world.work()
+    restored = restore()
+    with rerun_at(restored.database, "INSERT INTO processors") as failed:
+        assert sync_recent(restored.context, "stripe") == 1
+    assert failed
+    assert [record.alarm for record in caplog.records if hasattr(record, "alarm")] == [RESTORED]
 
 
 def test_refund_unknown_to_backup_stops_sends_until_resumed(world: World, back_up: Callable[[], Restore]) -> None:

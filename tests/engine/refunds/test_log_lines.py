@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.orm import Session
 from tests.support.engine_world import World, credit_refund, withdrawal
 from tests.support.replies import REFUSED
+from tests.support.reruns import rerun_at
 
 from refund_worker import request_refund
 from refund_worker.domain.processor_calls import RecordedReply
@@ -121,6 +122,20 @@ def test_alarm_follows_the_commit_and_comes_once(world: World, caplog: pytest.Lo
         record_replies(world.context, [report])
     raised = [line for line in steps(caplog, "alarm", "refund_id", "processor") if line[1]]
     assert raised == [(f"alarm: leg_object_failed on refund {refund_id}", "late_failure", refund_id, "stripe")]
+
+
+def test_alarm_of_a_pause_comes_once_when_its_transaction_reruns(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.pay()
+    world.processor.script("ch_1", Denied("http_401", "no key"))
+    world.withdraw(50)
+    with rerun_at(world.database, "INSERT INTO processors") as failed:
+        world.work()
+    assert failed
+    assert [line for line in steps(caplog, "alarm") if line[1]] == [
+        ("alarm: nothing more is sent to stripe: http_401: no key", "sending_stopped")
+    ]
 
 
 def test_line_of_a_stopped_refund_leads_to_its_code(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from refund_worker.engine.notifications.http_post import SECONDS_MAX, Lookup, Po
 from refund_worker.metrics import NOTIFICATION_TRIES, count
 from refund_worker.settings import Settings
 from refund_worker.store import outbox
+from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
 
@@ -90,20 +91,15 @@ class Deliverer:
         now = context.clock(connection)
         pairs = list(zip(rows, errors, strict=True))
         outbox.mark_delivered(connection, [(row["message_id"], row["tries"]) for row, error in pairs if not error], now)
-        outbox.mark_failed(connection, [_failed(context, row, error, now) for row, error in pairs if error])
+        outbox.mark_failed(connection, [_failed(connection, context, row, error, now) for row, error in pairs if error])
 
 
-def _failed(context: Context, row: RowMapping, error: str, now: float) -> dict[str, Any]:
+def _failed(connection: Connection, context: Context, row: RowMapping, error: str, now: float) -> dict[str, Any]:
     given_up = row["tries"] >= TRIES_MAX
     if given_up:
-        raise_alarm(
-            log,
-            Alarm.NOTIFICATION_GIVEN_UP,
-            "notification %s was not delivered after %d tries: %s",
-            row["message_id"],
-            row["tries"],
-            error,
-        )
+        words = "notification %s was not delivered after %d tries: %s"
+        found = (row["message_id"], row["tries"], error)
+        after_commit(connection, lambda: raise_alarm(log, Alarm.NOTIFICATION_GIVEN_UP, words, *found))
     return {
         "id": row["message_id"],
         "try": row["tries"],

@@ -35,6 +35,7 @@ from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
+from refund_worker.store.database import after_commit
 from refund_worker.store.installation import server_of
 from refund_worker.store.reporting.reconciliation import known_statuses
 
@@ -209,7 +210,8 @@ def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject
         "or a copy of it sends too. Do not resume before you have followed the section Restore of the operations "
         "page: the missing refunds could be paid twice"
     )
-    raise_alarm(log, Alarm.RESTORED_BACKUP, "nothing more is sent to %s: %s", processor, reason, code=RESTORED)
+    stopped = "nothing more is sent to %s: %s"
+    after_commit(connection, lambda: raise_alarm(log, Alarm.RESTORED_BACKUP, stopped, processor, reason, code=RESTORED))
     processors.pause(connection, processor, now, by="refund-worker", code=RESTORED, reason=reason)
     detail = {"processor": processor, "code": RESTORED}
     event = Event("processor_paused", "refund-worker", reason=reason, detail=detail, alarm=True)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -102,16 +103,7 @@ def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float
     """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
     for pause in pauses:
         if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
-            raise_alarm(
-                log,
-                Alarm.SENDING_STOPPED,
-                "nothing more is sent to %s: %s: %s",
-                pause.processor,
-                pause.code,
-                pause.message,
-                code=pause.code,
-                runbook=runbook_link(event_entry("processor_paused", None, pause.code)),
-            )
+            after_commit(connection, partial(_raise_pause_alarm, pause))
             detail = {"processor": pause.processor, "code": pause.code}
             event = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
             timeline.insert_events(connection, [(None, event)], now)
@@ -124,6 +116,19 @@ def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float
             reason=pause.message,
             until=now + PAUSE_SECONDS,
         )
+
+
+def _raise_pause_alarm(pause: ProcessorDenied) -> None:
+    raise_alarm(
+        log,
+        Alarm.SENDING_STOPPED,
+        "nothing more is sent to %s: %s: %s",
+        pause.processor,
+        pause.code,
+        pause.message,
+        code=pause.code,
+        runbook=runbook_link(event_entry("processor_paused", None, pause.code)),
+    )
 
 
 def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:
