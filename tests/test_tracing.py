@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -101,6 +104,33 @@ def test_request_message_and_call_are_one_trace(tmp_path: Path, receiver: Receiv
         assert hidden.encode() not in receiver.bodies
     assert {each.name for _, each in receiver.spans}.isdisjoint({"GET /readyz", "HTTP"})
 
+
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
+def test_end_does_not_wait_for_a_receiver(how: str) -> None:
+    with socket.socket() as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        if how == "is silent":
+            receiver.listen()
+        url = f"http://127.0.0.1:{receiver.getsockname()[1]}"
+        environment = os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        ran = subprocess.run(
+            [sys.executable, "-c", ENDS], env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+    began, ended = map(float, ran.stdout.split())
+    assert ended - began < 4, "the end of tracing"
+    assert time.monotonic() - ended < 4, "the end of the process"
+
+
+ENDS = """
+import time
+from refund_worker.tracing import end_tracing, set_up_tracing, span
+set_up_tracing("web")
+with span("HTTP", "server"):
+    pass
+began = time.monotonic()
+end_tracing()
+print(began, time.monotonic())
+"""
 
 NOT_LOADED = """
 import sys

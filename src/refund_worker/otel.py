@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -24,6 +25,8 @@ except ImportError:
 
 KINDS = {"server": trace.SpanKind.SERVER, "consumer": trace.SpanKind.CONSUMER, "client": trace.SpanKind.CLIENT}
 SERVICE = "refund-worker"
+# A receiver that does not answer must not hold up the end of the process: the library itself would try for 10 s.
+CLOSE_SECONDS_MAX = 2.0
 
 
 class OtelTracer:
@@ -31,7 +34,9 @@ class OtelTracer:
 
     def __init__(self, process: str) -> None:
         named = {"service.name": os.environ.get("OTEL_SERVICE_NAME") or f"{SERVICE}-{process}"}
-        self._provider = TracerProvider(resource=Resource.create(named | {"service.version": version(SERVICE)}))
+        self._provider = TracerProvider(
+            resource=Resource.create(named | {"service.version": version(SERVICE)}), shutdown_on_exit=False
+        )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SERVICE)
         self._w3c = TraceContextTextMapPropagator()
@@ -65,5 +70,7 @@ class OtelTracer:
         return carrier.get(HEADER)
 
     def close(self) -> None:
-        """Send the last spans."""
-        self._provider.shutdown()
+        """Send the last spans, for at most `CLOSE_SECONDS_MAX`."""
+        closing = threading.Thread(target=self._provider.shutdown, name="otel-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS_MAX)

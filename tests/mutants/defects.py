@@ -3370,6 +3370,13 @@ DEFECTS = (
         ("tests/engine/refunds/test_log_lines.py",),
     ),
     Defect(
+        "the end of a process waits for the receiver of its traces",
+        "src/refund_worker/otel.py",
+        "closing.join(CLOSE_SECONDS_MAX)",
+        "closing.join()",
+        ("tests/test_tracing.py::test_end_does_not_wait_for_a_receiver",),
+    ),
+    Defect(
         "the first alarm of its kind raises no alert",
         "src/refund_worker/web/api/metrics.py",
         "    m.ALARMS: [(alarm.value,) for alarm in Alarm],\n",
