@@ -19,7 +19,8 @@ from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.engine.access.api_keys import create_key
 from refund_worker.engine.jobs.metric_flush import MetricFlusher, flush
 from refund_worker.metrics import COUNTS, METRICS, OTHER, SETS_MAX, Counts, Kind, count, observe
-from refund_worker.store.database import Database
+from refund_worker.store import processes
+from refund_worker.store.database import Database, now
 from refund_worker.store.reporting import metric_values
 from tests.support.deployment import Deployment, wait_until
 from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
@@ -173,6 +174,21 @@ def test_page_has_every_metric_with_its_labels(web: Web) -> None:
     assert {value_of(samples, "alarms_total", alarm=alarm) for alarm in Alarm} == {0}
     again = samples_of(web.call("GET", "/metrics").text)
     assert [key for key in again if "metrics" in str(key[1])] == [], "monitors are not counted"
+
+
+def test_page_says_whether_processes_share_a_broker(web: Web) -> None:
+    def shared(*brokers: str | None) -> float | None:
+        with web.context.database.write() as connection:
+            for pid, broker in enumerate(brokers):
+                row = {"process_id": f"p{pid}", "kind": "scheduler", "queues": "", "host": "h", "version": "1"}
+                processes.report(connection, row | {"pid": pid, "broker": broker}, now(connection))
+        return value_of(samples_of(web.call("GET", "/metrics").text), "broker_shared")
+
+    assert shared() == 1
+    assert shared("none") == 0
+    assert shared("none", "unreachable") == 1
+    assert shared(None, "none") == 1
+    assert shared("none", "none") == 0
 
 
 def test_unknown_methods_and_paths_make_no_label_of_their_own(web: Web) -> None:

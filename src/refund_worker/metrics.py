@@ -88,6 +88,7 @@ LAST_RECONCILIATION = Metric(
 DIFFERENCES = Metric("reconciliation_differences", _G, "Differences that the last comparison found", ("processor",))
 NOTIFICATIONS = Metric("notifications", _G, "Notifications, waiting or given_up", ("state",))
 PROCESSES = Metric("processes", _G, "Workers and schedulers that reported within a minute", ("kind",))
+BROKER_SHARED = Metric("broker_shared", _G, "0 if schedulers do all work, without a broker that processes share")
 HEARTBEAT = Metric("heartbeat_age_seconds", _G, "Age of the latest report of a worker or scheduler", ("kind",))
 UNSEALED = Metric("audit_unsealed_seconds", _G, "Age of the oldest timeline row that the audit chain has not sealed")
 LAST_SEAL = Metric("audit_last_seal_timestamp_seconds", _G, "When the audit chain last sealed rows")

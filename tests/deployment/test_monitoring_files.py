@@ -100,6 +100,25 @@ def test_panels_have_titles_units_and_a_place_of_their_own() -> None:
         assert panel["title"]
 
 
+UP = '# TYPE up gauge\nup{job="refund-worker",instance="w"} '
+
+
+def test_web_is_down_if_it_does_not_answer_or_no_target_is_known(tmp_path: Path) -> None:
+    assert "WebDown" not in firing(tmp_path, UP + "1\n", UP + "1\n")
+    assert "WebDown" in firing(tmp_path, UP + "1\n", UP + "0\n")
+    other = UP.replace("refund-worker", "another") + "1\n"
+    assert "WebDown" in firing(tmp_path, other, other)
+
+
+def test_worker_is_missed_only_where_processes_share_a_broker(tmp_path: Path) -> None:
+    page = (
+        '# TYPE refund_worker_processes gauge\nrefund_worker_processes{{kind="worker"}} 0\n'
+        "# TYPE refund_worker_broker_shared gauge\nrefund_worker_broker_shared {}\n"
+    )
+    assert "WorkerDown" in firing(tmp_path, page.format(1), page.format(1))
+    assert "WorkerDown" not in firing(tmp_path, page.format(0), page.format(0))
+
+
 def test_first_alarm_of_its_kind_raises_an_alert(tmp_path: Path) -> None:
     page = '# TYPE refund_worker_alarms counter\nrefund_worker_alarms_total{{alarm="refunded_twice"}} {}\n'
     assert "RefundedTwice" in firing(tmp_path, page.format(0), page.format(1))

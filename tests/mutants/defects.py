@@ -3377,6 +3377,13 @@ DEFECTS = (
         ("tests/test_tracing.py::test_end_does_not_wait_for_a_receiver",),
     ),
     Defect(
+        "workers are missed where schedulers do all work",
+        WEB + "api/metrics.py",
+        'brokers != {"none"}',
+        "True",
+        ("tests/test_metrics.py::test_page_says_whether_processes_share_a_broker",),
+    ),
+    Defect(
         "the first alarm of its kind raises no alert",
         "src/refund_worker/web/api/metrics.py",
         "    m.ALARMS: [(alarm.value,) for alarm in Alarm],\n",

@@ -114,9 +114,14 @@ def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Va
 
 def _of_processes(connection: Connection, now: float) -> dict[Metric, _Values]:
     ages: defaultdict[str, list[float]] = defaultdict(list)
+    brokers = set()
     for row in processes.reports(connection):
-        ages[row["kind"]].append(_age(now, row["seen_at"]))
+        age = _age(now, row["seen_at"])
+        ages[row["kind"]].append(age)
+        if row["kind"] == "scheduler" and age <= ALIVE_SECONDS:
+            brokers.add(row["broker"])
     return {
+        m.BROKER_SHARED: {(): brokers != {"none"}},
         m.PROCESSES: {(kind,): sum(age <= ALIVE_SECONDS for age in ages[kind]) for kind in KINDS},
         m.HEARTBEAT: {(kind,): min(ages[kind]) for kind in KINDS if ages[kind]},
     }
