@@ -83,7 +83,7 @@ def reconcile(context: Context, processor: str, days: float = DAYS) -> Report:
     one. The time and the result are recorded. Raises `Unavailable` if the processor's list cannot be read to its end.
     """
     report = _reconcile(context, processor, days)
-    # A reader's right, or a standby, is enough for a comparison: its result is worth more than its record.
+    # The comparison only reads: its result is worth more than its record, which needs the right to write.
     with contextlib.suppress(Unavailable, DBAPIError):
         context.database.run(partial(_record, context, processor, report))
     return report
