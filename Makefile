@@ -7,7 +7,7 @@ SET_UP = @$(if $(PYTHON),,echo "refund-worker needs Python 3.11 or newer (none f
 	$(PYTHON) .ci/set_up.py
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
-LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --extra all --group build
+LOCK = $(COMPILE) pyproject.toml client/pyproject.toml --extra all --extra otel --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test quick check bench simulate crashes interleavings mutants mutation chaos image lock clean runtime-installed dev-installed
@@ -70,7 +70,7 @@ image: dev-installed ## run the steps of deploy/Dockerfile in a clean Debian, th
 
 lock: dev-installed ## pin the dependencies anew (maintainers; UPGRADE=--upgrade takes the newest)
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@$(LOCK) --extra otel --group dev -o requirements-dev.lock
+	@$(LOCK) --group dev -o requirements-dev.lock
 	@$(LOCK) --constraints requirements-dev.lock -o requirements.lock
 	@$(COMPILE) --group mutation -o requirements-mutation.lock
 	@$(COMPILE) --group openapi-client -o requirements-openapi-client.lock

@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from refund_worker.tracing import ENDPOINTS
+
 ROOT = Path(__file__).parent.parent
 PROJECT, CLIENT = (
     tomllib.loads((ROOT / name).read_text(encoding="utf-8")) for name in ("pyproject.toml", "client/pyproject.toml")
@@ -78,6 +80,14 @@ def test_both_lock_files_pin_the_same_versions() -> None:
     assert {name: [str(pin) for pin, _ in entries] for name, entries in runtime.items()} == {
         name: [str(pin) for pin, _ in dev[name]] for name in runtime
     }
+
+
+def test_the_image_has_every_package_that_sends_traces() -> None:
+    wanted = [Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["otel"]]
+    assert wanted
+    assert complaints(wanted, (ROOT / "requirements.lock").read_text(encoding="utf-8")) == []
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert [name for name in ENDPOINTS if f"{name}: ${{{name}:-}}" not in compose] == []
 
 
 GOOD = f"# comment\nredis==8.1.0 \\\n    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from tests.cli.conftest import Cli
+from tests.support.pages import ROOT
 
 from refund_worker.cli.options import acting_user
+from refund_worker.engine.access.permissions import Act
+from refund_worker.web.console.pages import MENU
+from refund_worker.web.console.permissions import RULES
 
 
 def create(cli: Cli, name: str = "ivy", role: str = "support") -> dict[str, str]:
@@ -116,3 +121,13 @@ def test_each_change_of_a_user_is_in_the_audit_trail_with_its_actor(cli: Cli) ->
     assert "role operator, user ivy" in listed
     assert password not in listed + str(found)
     assert second not in listed + str(found)
+
+
+def test_pages_that_a_viewer_may_not_open_are_named() -> None:
+    closed = [name for _, pages in MENU for path, name in pages if RULES["GET", path] is Act.INSPECT]
+    assert len(closed) == 3
+    names = f"{', '.join(closed[:-1])} and {closed[-1]}"
+    for file in ("src/refund_worker/cli/users.py", "docs/operations.md"):
+        text = " ".join((ROOT / file).read_text("utf-8").split())
+        assert f"all pages but {names}" in text
+        assert re.search(f"sees? {names}", text)

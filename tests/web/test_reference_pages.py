@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
+from shutil import copytree, ignore_patterns
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from tests.support.migrated import migrate
 from tests.web.client import PAYMENT, Web, settings_for
 
-from refund_worker.web.error_codes import ERROR_TEXTS
+import refund_worker
+from refund_worker.engine.refunds.bulk_retry import SetChanged
+from refund_worker.errors import BadSettings, RefundWorkerError, UnreadableFile, problem_of_error
+from refund_worker.web.error_codes import COMMAND_TEXTS, ERROR_TEXTS
 from refund_worker.web.reference import prose
 
 PAGES = ("/docs", "/docs/errors")
@@ -135,3 +144,56 @@ def test_pages_need_no_database(tmp_path: object) -> None:
 
 def test_text_of_the_description_is_escaped() -> None:
     assert prose("`a<b` & <script>") == "<code>a&lt;b</code> &amp; &lt;script&gt;"
+
+
+REPLACED = """
+import sys
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+import refund_worker
+from refund_worker.settings import load_settings
+from refund_worker.web.app import create_app
+
+folder = Path(refund_worker.__file__).parent
+assert folder.parent == Path(sys.argv[1])
+app = create_app(load_settings({"REFUND_WORKER_DATABASE_URL": sys.argv[2]}))
+templates = list(folder.rglob("templates/**/*.html"))
+assert len(templates) > 30
+for template in templates:
+    template.write_text("{{ a_name_of_the_next_version.field }}")
+with TestClient(app, base_url="http://localhost") as client:
+    print(*(client.get(path).status_code for path in ("/docs", "/docs/errors", "/console/sign-in")))
+"""
+
+
+def test_files_of_the_next_version_do_not_reach_a_running_process(tmp_path: Path) -> None:
+    copytree(Path(refund_worker.__file__).parent, tmp_path / "refund_worker", ignore=ignore_patterns("__pycache__"))
+    migrate(url := f"sqlite:///{tmp_path}/refunds.db")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", REPLACED, str(tmp_path), url]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.returncode) == ("200 200 200\n", 0), ran.stderr
+
+
+def test_codes_of_the_command_line_are_explained_on_the_same_page(web: Web) -> None:
+    page = web.call("GET", "/docs/errors", key=None).text
+    for error in (UnreadableFile("x"), BadSettings("x"), SetChanged("x")):
+        fragment = urlsplit(problem_of_error(error, "x")["type"]).fragment
+        row = re.search(rf'<tr id="{fragment}">(.*?)</tr>', page, re.DOTALL)
+        assert row is not None, fragment
+        assert COMMAND_TEXTS[fragment].meaning in row[1]
+    ids = Seen(page).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_every_error_of_the_program_has_a_row_or_no_problem() -> None:
+    classes, left = set[type[RefundWorkerError]](), [RefundWorkerError]
+    while left:
+        left += (each := left.pop()).__subclasses__()
+        classes.add(each)
+    ours = {each.code for each in classes if each.__module__.startswith("refund_worker.")}
+    # Forms of the console, which are pages; the Python API; and a move that the domain never makes.
+    forms = {"sign_in_needed", "password_needed", "wrong_password", "too_many_tries"}
+    assert ours - set(ERROR_TEXTS) - set(COMMAND_TEXTS) <= forms | {"unsafe_savepoint", "impossible_move"}

@@ -27,6 +27,10 @@ def _later(status: int, meaning: str, advice: str) -> ErrorText:
     return ErrorText((status,), True, meaning, advice)
 
 
+def _of_a_command(meaning: str, advice: str) -> ErrorText:
+    return ErrorText((), False, meaning, advice)
+
+
 ERROR_TEXTS: Mapping[str, ErrorText] = {
     "idempotency_key_missing": _final(
         400, "The header `Idempotency-Key` is missing or empty.", "Send one key for each intent, and store it with it."
@@ -147,5 +151,21 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "unavailable": _later(
         503, "The database cannot be used just now; nothing was done.", "Repeat with the same key after `Retry-After`."
+    ),
+}
+
+# Of commands alone: their problems in JSON have the same `type`, and so the same page.
+COMMAND_TEXTS: Mapping[str, ErrorText] = {
+    "bad_settings": _of_a_command(
+        "A setting is missing, unknown or wrong.", "Correct the setting that the message names."
+    ),
+    "missing_extra": _of_a_command(
+        "A part of the program that is needed here is not installed.", "Install the extra that the message names."
+    ),
+    "unreadable_file": _of_a_command(
+        "The file or its header cannot be used; nothing was stored.", "Correct the file as the message says."
+    ),
+    "set_changed": _of_a_command(
+        "The refunds to retry are no longer those that were looked at.", "Look at them again, then decide."
     ),
 }

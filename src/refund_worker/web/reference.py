@@ -15,11 +15,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from refund_worker.errors import EXPLAINED_AT
-from refund_worker.web.error_codes import ERROR_TEXTS
+from refund_worker.web.error_codes import COMMAND_TEXTS, ERROR_TEXTS
+from refund_worker.web.template_files import read_templates
 
 router = APIRouter()
 
@@ -27,6 +28,7 @@ REFERENCE = "/docs"
 Json = dict[str, Any]
 
 _FOLDER = Path(__file__).parent / "templates"
+_TEMPLATES = read_templates(_FOLDER)
 _STYLE = (_FOLDER / "reference.css").read_text("utf-8")
 # The one style of the page, and nothing else.
 _STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -58,7 +60,7 @@ def prose(text: str) -> Markup:
 @cache
 def _templates() -> Environment:
     made = Environment(
-        loader=FileSystemLoader(_FOLDER),
+        loader=DictLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -71,7 +73,7 @@ def _templates() -> Environment:
 
 @cache
 def _errors_page() -> str:
-    return _templates().get_template("errors.html").render(errors=ERROR_TEXTS)
+    return _templates().get_template("errors.html").render(errors={**ERROR_TEXTS, **COMMAND_TEXTS})
 
 
 @cache

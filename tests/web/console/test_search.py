@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from tests.web.client import Web, settings_for
 from tests.web.console.visitor import Visitor, text_of, visitor
 
@@ -142,3 +144,26 @@ def test_download_is_whole_and_readable_by_excel(web: Web, asked: dict[str, str]
     few = list(csv.DictReader(io.StringIO(anna.get("/refunds.csv", reason="camera").content.decode("utf-8-sig"))))
     assert [row["id"] for row in few] == [asked["order-7"]]
     assert anna.get("/refunds.csv", amount="much").status_code == 422
+
+
+def test_head_of_the_download_reads_no_rows(web: Web, asked: dict[str, str], anna: Visitor) -> None:
+    assert asked
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
+        if "FROM refunds" in statement:
+            read.append(statement)
+
+    engine, counts = web.context.database.engine, {}
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        for method in ("HEAD", "GET"):
+            read.clear()
+            answer = anna.call(method, "/refunds.csv")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+            assert "refunds.csv" in answer.headers["content-disposition"]
+            counts[method] = len(read)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert 0 < counts["HEAD"] < counts["GET"]  # HEAD checks the filters

@@ -27,6 +27,9 @@ class Visitor:
     def get(self, path: str, **query: object) -> httpx.Response:
         return self._call("GET", path + (f"?{urlencode(query)}" if query else ""))
 
+    def call(self, method: str, path: str) -> httpx.Response:
+        return self._call(method, path)
+
     def refresh(self, path: str) -> httpx.Response:
         """Fetch a page as an open page refreshes itself."""
         return self._call("GET", path, headers={"X-Refresh": "1"})

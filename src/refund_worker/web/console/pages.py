@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 
 from refund_worker.alarms import anchor_of
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
@@ -44,6 +44,7 @@ from refund_worker.web.console.runbook_links import alarm_anchor, prose
 from refund_worker.web.console.timeline import in_money
 from refund_worker.web.cookies import cookie_of
 from refund_worker.web.dependencies import AppState
+from refund_worker.web.template_files import read_templates
 
 HERE = Path(__file__).parent
 PREFIX = "/console"
@@ -164,7 +165,7 @@ def link(path: str, **query: object) -> str:
 
 
 _environment = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
+    loader=DictLoader(read_templates(HERE / "templates")),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
