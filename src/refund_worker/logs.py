@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
@@ -73,7 +73,9 @@ def log_fields(**fields: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        _bound.reset(token)
+        # A coroutine that was interrupted is closed by the garbage collector, in another context than it ran in.
+        with suppress(ValueError):
+            _bound.reset(token)
 
 
 def add_log_field(name: str, value: Any) -> None:

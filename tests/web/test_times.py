@@ -37,17 +37,17 @@ UNUSABLE = [
     "1767225600",
     "",
 ]
+# More than a day from now: nothing was paid or spent there yet.
+FUTURE = ["2199-12-31T23:59:59Z", "2200-01-01T00:00:00+14:00"]
 USABLE = {
     "1970-01-01T00:00:00Z": "1970-01-01T00:00:00Z",
-    "2199-12-31T23:59:59Z": "2199-12-31T23:59:59Z",
-    "2200-01-01T00:00:00+14:00": "2199-12-31T10:00:00Z",
     "2026-01-01T00:00:00+05:45": "2025-12-31T18:15:00Z",
     "2026-01-01 00:00z": "2026-01-01T00:00:00Z",
     "2026-01-01T00:00:00.123456789Z": "2026-01-01T00:00:00.123Z",
 }
 
 
-@pytest.mark.parametrize("time", UNUSABLE)
+@pytest.mark.parametrize("time", [*UNUSABLE, *FUTURE])
 def test_unusable_time_is_refused_and_nothing_is_stored(web: Web, time: str) -> None:
     paid = web.call("POST", "/v1/payments", PAYMENT | {"payment_id": "p", "customer_id": "new", "captured_at": time})
     assert is_problem(paid, 422, "invalid_request")

@@ -143,7 +143,6 @@ ACCEPTED = [
     "amqps://u:p@127.0.0.1:9//v",
     "redis://127.0.0.1:9",
     "redis://127.0.0.1:9/0",
-    "redis://127.0.0.1:9/nothing",
     "redis://[::1]:9/0",
     "redis://user:a%3Bb@127.0.0.1:9/0",
     "redis://127.0.0.1:9/0?db=nothing",

@@ -66,8 +66,8 @@ def _stop(web: Web, ids: list[str]) -> None:
 
 
 ODD = [
-    "/customers?q=%00", "/customer?id=%00", "/transactions?customer=%00", "/transactions?before=99999999999999999999",
-    "/transactions?before=-99999999999999999999", "/audit?refund_id=%00", "/audit?actor=%00",
+    "/customers?q=%00", "/customer?id=%00", "/transactions?customer=%00", "/transactions?after=%00",
+    "/transactions?day=%00", "/transactions?q=%00", "/transactions?id=%00", "/audit?refund_id=%00", "/audit?actor=%00",
     "/audit?before=99999999999999999999", "/refunds?key=%00", "/refunds/rf_%00", "/refunds/%00/retry",
     "/failures/retry?code=%00", f"/failures/watch?first={10**20}&last={10**20}&by=x",
     "/failures/watch?first=1&last=2&by=%00", "/batches/%00", "/delete-transaction?id=%00",

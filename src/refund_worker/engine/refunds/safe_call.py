@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Awaitable
 
 from refund_worker.alarms import Alarm, raise_alarm
@@ -27,7 +26,7 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     """
     fields = {"processor": processor, "call": name}
     log.log(logging.DEBUG if name in FREQUENT else logging.INFO, "call sent", extra=fields)
-    began = time.monotonic()
+    began = context.monotonic()
     try:
         with span(f"{processor} {name}", "client"):
             answer = await call
@@ -38,7 +37,7 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     except Exception as error:  # noqa: BLE001 - an alarm, and an answer that decides nothing
         raise_alarm(log, Alarm.ADAPTER_FAILED, "the %s adapter raised an exception", processor, error=error, **fields)
         answer = Unanswered(f"the adapter raised {type(error).__name__}")
-    seconds = time.monotonic() - began
+    seconds = context.monotonic() - began
     observe(CALL_SECONDS, seconds, processor, name)
     if name == "send":
         count(ATTEMPTS, processor, *outcome_of(answer))
