@@ -277,12 +277,14 @@ def test_a_correction_in_payout_is_not_replaced(world: World) -> None:
 def test_records_of_the_future_are_refused(world: World) -> None:
     world.pay(captured_at=START + DAY)
     world.spend(occurred_at=START + DAY)
-    for refused in (
-        lambda: world.pay(2, captured_at=START + DAY + 1),
-        lambda: world.spend("t2", occurred_at=START + DAY + 1),
-    ):
-        with pytest.raises(InvalidRequest, match="at most a day from now"):
-            refused()
+    refused: dict[str, Callable[[], object]] = {
+        "captured_at": lambda: world.pay(2, captured_at=START + DAY + 1),
+        "occurred_at": lambda: world.spend("t2", occurred_at=START + DAY + 1),
+    }
+    for field, record in refused.items():
+        with pytest.raises(InvalidRequest, match="at most a day from now") as told:
+            record()
+        assert [(wrong.field, wrong.pointer) for wrong in told.value.errors] == [(field, f"#/{field}")]
     world.pass_time(-2 * DAY)
     # A record that was stored before is answered as before.
     world.spend(occurred_at=START + DAY)

@@ -12,7 +12,7 @@ from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
-from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError
+from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
 from refund_worker.store import accounts, payments
 from refund_worker.store import ledger as ledger_store
 from refund_worker.times import DAY, to_millisecond
@@ -78,7 +78,8 @@ def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
     """
     if at <= now + FUTURE_SECONDS_MAX:
         return None
-    return InvalidRequest(f"{field}: must be at most a day from now: this record is about the past", field=field)
+    wrong = "must be at most a day from now: this record is about the past"
+    return InvalidRequest(f"{field}: {wrong}", field=field, errors=(WrongField(field, wrong, f"#/{field}"),))
 
 
 def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWorkerError:
