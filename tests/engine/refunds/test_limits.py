@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import event
 from tests.support.engine_world import World, assert_books_balance, withdrawal
 from tests.web.client import settings_for
 
@@ -21,6 +23,7 @@ from refund_worker.engine.intake.file_import import submit_requests, try_request
 from refund_worker.engine.intake.file_reader import read_refund_requests
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.actions import perform_action
+from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, RefundWorkerError, VelocityExceeded
 from refund_worker.store.refunds import Filters, find_ids, load
 from refund_worker.worker.publisher import make_publisher
@@ -280,3 +283,18 @@ def test_a_limit_that_breaks_lets_nothing_through(world: World) -> None:
         world.request(withdrawal(10))
     assert stored(world) == 0
     assert world.account.held == 0
+
+
+def test_facts_for_an_approval_skip_a_customers_earlier_refunds(world: World) -> None:
+    # Ids begin with the time of the process, which is here the world's.
+    now, numbers = int(world.now * 1000), count()
+    world.context = replace(world.context, new_id=lambda prefix: f"{prefix}_{now:012x}{next(numbers):014x}")
+    refund_id = world.withdraw(80, "a")
+    with world.database.read() as connection:
+        seen: list[str] = []
+        event.listen(connection, "before_cursor_execute", lambda *given: seen.append(given[2]))
+        (refund,) = load(connection, [refund_id])
+        seen.clear()
+        (found,) = why_approval(connection, [refund], Limits(approval_threshold_minor=1)).values()
+    assert [total.total_minor for total in found.exceeding] == [800]
+    assert ["refunds.refund_id >= " in query for query in seen if "JOIN refunds" in query] == [True]
