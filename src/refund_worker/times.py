@@ -19,6 +19,8 @@ def iso(seconds: float) -> str:
 
 
 DAY, HOUR = 86_400, 3_600
+# No payment or key has a time outside this range; every time inside it can be displayed in any time zone.
+EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
 
 
 def day_of(at: float) -> int:

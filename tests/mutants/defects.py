@@ -1408,6 +1408,20 @@ DEFECTS = (
         ("tests/engine/access/test_password_attempts.py::test_pruning_deletes_only_attempt_counters_older_than_a_day",),
     ),
     Defect(
+        "approvals: all of a customer's refunds are read",
+        STORE + "limits.py",
+        "r.refund_id >= id_at(since)",
+        "r.created_at >= since",
+        ("tests/engine/refunds/test_limits.py::test_facts_for_an_approval_skip_a_customers_earlier_refunds",),
+    ),
+    Defect(
+        "search: refunds of a name end silently",
+        ENGINE + "views/search.py",
+        "                more=len(ids) > LIMIT,",
+        "",
+        ("tests/web/console/test_search.py::test_search_by_name_says_that_there_are_more",),
+    ),
+    Defect(
         "approvals: each of many waits for a database that is away",
         WEB + "console/approvals.py",
         "    except Unavailable:\n        raise\n",

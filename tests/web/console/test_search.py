@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.web.client import Web, settings_for
+from tests.web.client import PAYMENT, Web, settings_for
 from tests.web.console.visitor import Visitor, text_of, visitor
 
 from refund_worker.engine.refunds.process import process_until_idle
+from refund_worker.engine.views import search as search_view
 from refund_worker.engine.views.search import search
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.store.reporting import search as store
@@ -83,6 +84,42 @@ def test_batch_customer_day_and_transaction_are_opened(web: Web, anna: Visitor) 
     assert opened(anna, "2020-01-01") == "/refunds?created_gte=2020-01-01&created_lte=2020-01-01"
     several = text_of(anna.get("/search", q="cust-1"))
     assert "match “ cust-1 ” by customer" in several
+
+
+def test_payment_without_refunds_and_customer_in_any_case_are_opened(web: Web, anna: Visitor) -> None:
+    paid = PAYMENT | {"payment_id": "pay-mia", "customer_id": "mia", "processor_payment_id": "ch_paymia"}
+    assert web.call("POST", "/v1/payments", paid).status_code == 201
+    for text in ("pay-mia", "ch_paymia"):
+        assert opened(anna, text) == f"/transactions?id={text}"
+        assert "purchase-pay-mia" in anna.get("/transactions", id=text).text
+    assert opened(anna, "MIA") == opened(anna, "Mi") == "/customer?id=mia"
+    other = paid | {"payment_id": "p", "customer_id": "mia-2", "processor_payment_id": "ch_p"}
+    assert web.call("POST", "/v1/payments", other).status_code == 201
+    several = anna.get("/search", q="MIA")
+    assert "No refund matches “ MIA ”, but ids of customers do." in text_of(several)
+    assert 'href="/console/customer?id=mia-2"' in several.text
+
+
+@pytest.mark.parametrize("text", ["cust-1", "pay-1"])
+def test_search_by_name_says_that_there_are_more(
+    asked: dict[str, str], web: Web, anna: Visitor, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    web.refund("one-more", credits=1)
+    monkeypatch.setattr(search_view, "LIMIT", 1)
+    page = anna.get("/search", q=text)
+    assert page.status_code == 200
+    assert "There are more than these. All refunds of customer cust-1" in text_of(page)
+    assert 'href="/console/refunds?customer_id=cust-1"' in page.text
+    monkeypatch.setattr(search_view, "LIMIT", 3)
+    assert "There are more" not in text_of(anna.get("/search", q=text))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31", "2200-01-01", "1969-12-31"])
+def test_day_that_no_filter_takes_is_searched_as_a_word(anna: Visitor, text: str) -> None:
+    page = anna.get("/search", q=text)
+    assert page.status_code == 200
+    assert f"Nothing matches “ {text} ”" in text_of(page)
+    assert anna.get(opened(anna, "2199-12-31")).status_code == 200
 
 
 def test_nothing_found_says_what_can_be_found(anna: Visitor) -> None:

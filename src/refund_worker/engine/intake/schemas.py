@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
@@ -33,7 +33,7 @@ from refund_worker.engine.intake.currencies import CURRENCIES
 from refund_worker.errors import InvalidRequest, WrongField
 from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
 from refund_worker.redaction import has_card_number, to_redacted
-from refund_worker.times import to_millisecond
+from refund_worker.times import EARLIEST, LATEST, to_millisecond
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -44,8 +44,6 @@ METADATA_NAME_LENGTH_MAX = 40
 _NAME_SHOWN_MAX = 60
 # A body of a megabyte can have a hundred thousand unknown fields.
 WRONG_FIELDS_MAX = 50
-# No payment or key has a time outside this range; every time inside it can be displayed in any time zone.
-EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (1970, 2200))
 TIME_EXAMPLE = "2026-11-23T09:00:00Z"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(

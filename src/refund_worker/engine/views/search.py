@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from sqlalchemy import Connection, RowMapping
@@ -17,10 +17,12 @@ from refund_worker.engine.views.api_objects import list_refunds, refund_view
 from refund_worker.errors import InvalidRequest
 from refund_worker.store import accounts, refunds
 from refund_worker.store.refunds import Filters
+from refund_worker.store.reporting import entry_search
 from refund_worker.store.reporting import search as store
+from refund_worker.times import DAY, EARLIEST, LATEST
 
 LIMIT = 50
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AMOUNT = re.compile(r"(?P<number>[0-9][0-9,]*(?:\.[0-9]+)?)\s*(?P<currency>[A-Za-z]{3})?")
 
 
@@ -43,7 +45,9 @@ class Wanted:
 class Found:
     """The refunds that a search found, newest first. `matched` says by what: by_text, by_id, … or "".
 
-    `looked_back_to` is the id of the oldest refund whose text was read, if there are older ones.
+    `looked_back_to` is the id of the oldest refund whose text was read, if there are older ones. `more` is True if an
+    exact name has more refunds than these. `customers` are those with the text in their id; they are looked for only if
+    no refund is found.
     """
 
     refunds: list[api_schema.Refund]
@@ -53,13 +57,16 @@ class Found:
     transaction_id: str | None = None
     batch_id: str | None = None
     day: tuple[float, float] | None = None
+    more: bool = False
+    customers: tuple[str, ...] = ()
 
 
 def search(connection: Connection, text: str, *, client: str | None = None, before: str | None = None) -> Found:
     """Return what `text` names, of the refunds that `client` (None: anyone) may see.
 
     An exact name comes first: of a refund, a batch, a payment, a refund at the processor, a transaction, a customer, or
-    a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if it is given.
+    a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if it is given,
+    and then the ids of customers, in any case.
     """
     text = text.strip()
     if not text:
@@ -67,7 +74,11 @@ def search(connection: Connection, text: str, *, client: str | None = None, befo
     if before is None and (exact := _exact(connection, text, client)) is not None:
         return exact
     page = list_matching(connection, Filters(client=client, starting_after=before, limit=LIMIT), Wanted(text=text))
-    return Found(refunds=page.data, matched="text" if page.data else "", looked_back_to=page.looked_back_to)
+    if page.data or before is not None:
+        return Found(refunds=page.data, matched="text" if page.data else "", looked_back_to=page.looked_back_to)
+    named = entry_search.customers_found(connection, text, limit=LIMIT).rows
+    customers = tuple(row["customer_id"] for row in named)
+    return Found(refunds=[], matched="", looked_back_to=page.looked_back_to, customers=customers)
 
 
 def _exact(connection: Connection, text: str, client: str | None) -> Found | None:
@@ -81,20 +92,24 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
     entry = store.transaction_of(connection, text)
     batch = text if store.is_batch(connection, text, client) else None
     for matched, find in named.items():
-        ids = find(connection, text, client, LIMIT)
+        ids = find(connection, text, client, LIMIT + 1)
         if ids:
-            transaction = text if entry is not None and matched == "transaction" else None
-            shown = _views(connection, ids)
             return Found(
-                refunds=shown, matched=matched, customer_id=text if customer else None, transaction_id=transaction
+                refunds=_views(connection, ids[:LIMIT]),
+                matched=matched,
+                customer_id=text if customer else None,
+                transaction_id=text if entry is not None and matched == "transaction" else None,
+                more=len(ids) > LIMIT,
             )
     if batch is not None:
         return Found(refunds=[], matched="batch", batch_id=batch)
     if customer is not None:
         page = list_refunds(connection, Filters(client=client, customer_id=text, limit=LIMIT))
-        return Found(refunds=page["data"], matched="customer", customer_id=text)
+        return Found(refunds=page["data"], matched="customer", customer_id=text, more=page["has_more"])
     if entry is not None:
         return Found(refunds=[], matched="transaction", transaction_id=text, customer_id=entry["customer_id"])
+    if store.is_payment(connection, text):
+        return Found(refunds=[], matched="payment", transaction_id=text)
     day = day_of(text)
     if day is None:
         return None
@@ -161,14 +176,16 @@ def _amount(text: str) -> tuple[Decimal, str | None]:
 
 
 def day_of(text: str) -> tuple[float, float] | None:
-    """Return the beginning and the end of a day such as 2026-11-27, in UTC, or None if the text is no day."""
+    """Return the beginning and the end of a day such as 2026-11-27, in UTC, or None if the text is no day that a filter
+    takes.
+    """
     if not _DAY.fullmatch(text):
         return None
     try:
-        begins = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-        return begins.timestamp(), (begins + timedelta(days=1)).timestamp()
+        begins = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
     except (ValueError, OverflowError):
         return None
+    return (begins, begins + DAY) if EARLIEST <= begins < LATEST else None
 
 
 def folded(text: str) -> str:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import CompoundSelect, Connection, RowMapping, Select, func, select
 
 from refund_worker.store.refunds import Filters, filtered
 from refund_worker.store.tables import ledger_transactions, legs, payments, refund_batches, refund_objects, refunds
@@ -28,12 +28,20 @@ def by_id_or_key(connection: Connection, text: str, client: str | None, limit: i
 
 def by_payment(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
     """Return ids of refunds over the payment with this id, here or at its processor, newest first."""
-    p = payments.c
-    names = processor_names(connection)
-    ours = select(p.payment_id).where(p.payment_id == text)
-    theirs = select(p.payment_id).where(p.processor.in_(names), p.processor_payment_id == text)
-    query = select(legs.c.refund_id).where(legs.c.payment_id.in_(ours.union(theirs)))
+    query = select(legs.c.refund_id).where(legs.c.payment_id.in_(_payments(connection, text)))
     return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
+
+
+def is_payment(connection: Connection, text: str) -> bool:
+    """Return True if there is a payment with this id, here or at its processor."""
+    return connection.execute(_payments(connection, text)).first() is not None
+
+
+def _payments(connection: Connection, text: str) -> CompoundSelect[Any]:
+    p = payments.c
+    ours = select(p.payment_id).where(p.payment_id == text)
+    theirs = select(p.payment_id).where(p.processor.in_(processor_names(connection)), p.processor_payment_id == text)
+    return ours.union(theirs)
 
 
 def by_object(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:

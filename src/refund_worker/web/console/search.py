@@ -24,7 +24,7 @@ def find(page: ThePage, q: SearchText = "", before: SearchText | None = None) ->
 
 
 def _only_hit(page: Page, found: Found) -> RedirectResponse | None:
-    if len(found.refunds) == 1 and found.looked_back_to is None:
+    if len(found.refunds) == 1 and found.looked_back_to is None and not found.more:
         return page.redirect(f"/refunds/{found.refunds[0]['id']}")
     if found.refunds and found.day is None:
         return None
@@ -35,7 +35,10 @@ def _only_hit(page: Page, found: Found) -> RedirectResponse | None:
         return page.redirect("/refunds", created_gte=first, created_lte=first)
     if found.transaction_id is not None:
         return page.redirect("/transactions", id=found.transaction_id)
-    return page.redirect("/customer", id=found.customer_id) if found.customer_id is not None else None
+    if found.customer_id is not None:
+        return page.redirect("/customer", id=found.customer_id)
+    alone = len(found.customers) == 1 and found.looked_back_to is None
+    return page.redirect("/customer", id=found.customers[0]) if alone else None
 
 
 def _results(page: Page, text: str, found: Found) -> HTMLResponse:
