@@ -45,7 +45,7 @@ def test_refund_over_http_is_published(shop: Cli, waiting: Callable[[], int]) ->
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            address = process.stderr.readline().rpartition(" ")[2].strip()
+            address = json.loads(process.stderr.readline())["message"].rpartition(" ")[2]
             headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "k", "Content-Type": "application/json"}
             request = urllib.request.Request(f"{address}/v1/refunds", json.dumps(WITHDRAWAL).encode(), headers)
             with urllib.request.urlopen(request, timeout=60) as answer:
