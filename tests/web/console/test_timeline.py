@@ -108,7 +108,7 @@ def test_deleted_refund_shows_the_reversal_and_its_actor(web: Web) -> None:
     assert "Credited here taken back later" in text_of(after)
     assert "Confirmed yes" not in text_of(after)
     assert "by console/anna : a reversal took the credits back" in text_of(after)
-    assert f"#t-reversal-{id}-credit" in after.text
+    assert f"/transactions?id=reversal-{id}-credit" in after.text
 
 
 def test_panel_shows_earlier_refunds_and_limits_the_presets(web: Web) -> None:
