@@ -158,7 +158,7 @@ def test_missing_table_or_database_does_not_end_the_process(
     settings: Settings, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     with database.write() as connection:
-        connection.execute(text("DROP TABLE processes"))
+        connection.execute(text("DROP TABLE worker_processes"))
     with reporting(settings, lambda: True):
         wait_until(lambda: "the report of this process is not stored" in caplog.text)
     gone = settings.model_copy(update={"database_url": settings_for("postgresql://127.0.0.1:1/none").database_url})

@@ -107,6 +107,7 @@ class _Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._url = ""
         self._stops = 0
+        self._hung_up = False
         self._pipe = BeatPipe()
 
     def run(self) -> int:
@@ -172,8 +173,13 @@ class _Supervisor:
         return self._stops > 0  # a signal may change it between any two statements
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        # A service manager may send both TERM and HUP, which does not mean hurry. They can arrive in either order.
         if number == signal.SIGHUP and self._stops:
-            return  # a service manager may send it right behind TERM, which does not mean hurry
+            return
+        if number == signal.SIGTERM and self._hung_up:
+            self._hung_up = False
+            return
+        self._hung_up = number == signal.SIGHUP
         self._stops += 2 if number == signal.SIGQUIT else 1
         self._pass_on()
 
