@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import pytest
 from tests.web.client import Web
+from tests.web.console.visitor import PASSWORD
 from tests.web.roles_of_routes import LETTERS, everything
 
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import permissions
 from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
+from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import Act
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
@@ -40,6 +42,9 @@ ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.CANCEL: lambda web, who: acted(web, who, Action.CANCEL),
     Act.RETRY: lambda web, who: acted(web, who, Action.RETRY),
     Act.RESOLVE: lambda web, who: acted(web, who, Action.RESOLVE),
+    Act.RENEW: lambda web, who: authorised.change_own_password(
+        web.context, ConsoleSession("0" * 64, who, True), current=PASSWORD, new=PASSWORD
+    ),
     Act.PAUSE: lambda web, who: authorised.pause_processor(web.context, who, "stripe", reason="why"),
     Act.RESUME: lambda web, who: authorised.resume_processor(web.context, who, "stripe"),
     Act.VERIFY: lambda web, who: authorised.verify_audit(web.context, who, latest=1),
@@ -56,6 +61,7 @@ WHO_MAY_ACT = {
     Act.CANCEL: ("rom", "som"),
     Act.RETRY: ("om", "om"),
     Act.RESOLVE: ("om", "om"),
+    Act.RENEW: ("", "vsoam"),
     Act.PAUSE: ("om", "om"),
     Act.RESUME: ("om", "om"),
     Act.VERIFY: ("", "om"),

@@ -15,7 +15,9 @@ from sqlalchemy import RowMapping
 from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import Identity
+from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
 from refund_worker.engine.accounts import corrections
 from refund_worker.engine.accounts import split_correction as splitting
@@ -168,6 +170,12 @@ def redeliver(context: Context, who: Identity, message_ids: Collection[str] | No
     """
     check(who, Act.REDELIVER)
     return outbox.redeliver(context, message_ids)
+
+
+def change_own_password(context: Context, session: ConsoleSession, *, current: str, new: str) -> None:
+    """Change the password of the person of this session, who gives the current one."""
+    check(session.identity, Act.RENEW)
+    console_users.change_own_password(context, session, current=current, new=new)
 
 
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:

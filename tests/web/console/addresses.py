@@ -15,7 +15,7 @@ from refund_worker.store.tables import events, ledger_transactions, refund_batch
 from refund_worker.web.console.permissions import RULES
 
 # Static files, downloads, parts that pages load, and addresses that redirect a person who is signed in.
-NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/refund-transaction/preview", "/sign-in"})
+NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/audit.csv", "/refund-transaction/preview", "/sign-in"})
 
 
 def addresses(connection: Connection) -> Mapping[str, Sequence[str]]:

@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from tests.web.client import Web
 from tests.web.console.roles_of_pages import CLOSED, EXPECTED, Things, call_page, everything
 from tests.web.console.session import shift_times, token_of
-from tests.web.console.visitor import Visitor, text_of, visitor
+from tests.web.console.visitor import PASSWORD, Visitor, text_of, visitor
 
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
@@ -155,6 +155,7 @@ def _fields(path: str, things: Things) -> dict[str, str]:
         "/split-correction": {"id": things.correction, "first": "USD"},
         "/refund-transaction": {"id": "tx-1", "credits": "1", "to": "balance", "left": "50"},
         "/refund-transaction/preview": {"id": "tx-1", "credits": "1", "to": "balance"},
+        "/password": {"current": PASSWORD, "new": PASSWORD, "again": PASSWORD},
         "/processors/pause": {"name": "stripe"},
         "/processors/resume": {"name": "stripe"},
         "/failures/retry": {"expected": "0", "mark": "none", "code": ""},

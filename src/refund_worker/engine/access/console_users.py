@@ -124,10 +124,15 @@ def checked_role(role: str) -> ConsoleRole:
 def _new_password(password: str | None) -> tuple[str, str]:
     """Return (password, its hash); the password is generated unless given. Raises `InvalidRequest` for a bad length."""
     new_password = secrets.token_urlsafe(15) if password is None else password
-    if not PASSWORD_LENGTH_MIN <= len(new_password) <= PASSWORD_LENGTH_MAX:
+    check_length(new_password)
+    return new_password, _hasher.hash(new_password)
+
+
+def check_length(password: str) -> None:
+    """Check the length of a new password. Raises `InvalidRequest`."""
+    if not PASSWORD_LENGTH_MIN <= len(password) <= PASSWORD_LENGTH_MAX:
         message = f"the password must have {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX} characters"
         raise InvalidRequest(message, field="password")
-    return new_password, _hasher.hash(new_password)
 
 
 def list_users(context: Context) -> list[dict[str, Any]]:
@@ -170,20 +175,37 @@ def set_role(context: Context, name: str, role: str, *, actor: str) -> dict[str,
     return _changed(context, name, change)
 
 
-def set_password(context: Context, name: str, *, password: str | None = None, actor: str) -> tuple[dict[str, Any], str]:
+def set_password(
+    context: Context, name: str, *, password: str | None = None, actor: str, session_hash: str | None = None
+) -> tuple[dict[str, Any], str]:
     """Change the password of a user; return (user, password). The password is generated unless given.
 
-    The user's sessions end, and earlier wrong passwords are forgotten. Raises `NotFound`, `InvalidRequest`.
+    The user's sessions end, and earlier wrong passwords are forgotten. With `session_hash`, that session makes the
+    change and continues. Raises `NotFound`, `InvalidRequest`, and `WrongPassword` if that session has ended meanwhile.
     """
     new_password, password_hash = _new_password(password)
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
+        # An admin may have set another password, or disabled the user, since the current password was checked.
+        if session_hash is not None and store.find_session(connection, session_hash) is None:
+            raise WrongPassword("the session has ended: sign in again")
         password_attempts.forget_all_of(connection, row["name"])
         store.replace_hash(connection, row["name"], password_hash)
-        store.end_sessions_of(connection, row["name"])
+        store.end_sessions_of(connection, row["name"], but=session_hash)
         _note(connection, "user_password_set", row["name"], now, actor=actor)
 
     return _changed(context, name, change), new_password
+
+
+def change_own_password(context: Context, session: ConsoleSession, *, current: str, new: str) -> None:
+    """Change the password of the signed-in user, who gives the current one; the user's other sessions end.
+
+    Raises `InvalidRequest` for a bad new password, and for the current one the same errors as `sign_in`.
+    """
+    check_length(new)
+    who = session.identity
+    _checked_user(context, who.name, current, password_attempts.of_new_password(session.session_hash, who.name))
+    set_password(context, who.name, password=new, actor=who.actor, session_hash=session.session_hash)
 
 
 def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:

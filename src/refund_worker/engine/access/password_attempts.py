@@ -6,7 +6,8 @@ Only wrong passwords count, and only for the person who entered them:
   one second, then two, four, up to half a minute. The same name from another address is not affected.
 - One name from many addresses: after a hundred wrong passwords, at most one password a second is checked among the
   addresses that have used their five. The right password within five attempts is checked immediately.
-- A confirmation in a live session counts for that session only.
+- A confirmation in a live session counts for that session only. The current password on the form for a new one counts
+  for the session and for the name.
 
 A right password clears the counter of its address or session. A rejected attempt during the delay is not counted.
 """
@@ -35,7 +36,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Counters that one password attempt belongs to. `name` has no value in a live session."""
+    """Counters that one password attempt belongs to. `name` has no value for a confirmation in a live session."""
 
     own: str
     name: str | None
@@ -51,6 +52,14 @@ def of_sign_in(name: str, address: str) -> Tries:
 def of_session(session_hash: str) -> Tries:
     """Return the counters for a password confirmation in a live session."""
     return Tries(f"session:{session_hash}", None, SESSION_WAIT_SECONDS_MAX)
+
+
+def of_new_password(session_hash: str, name: str) -> Tries:
+    """Return the counters for the current password on the form for a new one: those of the session and of the name.
+
+    A thief of the session has no more attempts at another form, and those at this form are among the name's.
+    """
+    return Tries(f"session:{session_hash}", f"name:{_subject(name)}", SESSION_WAIT_SECONDS_MAX)
 
 
 def seconds_to_wait(connection: Connection, tries: Tries, now: float) -> float:

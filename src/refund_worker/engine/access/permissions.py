@@ -18,6 +18,7 @@ class Act(StrEnum):
 
     READ = "read"
     SIGN_OUT = "sign out"
+    RENEW = "change the own password"
     RECORD = "record payments and spends"
     PREVIEW = "preview a refund"
     REQUEST = "request a refund"
@@ -62,6 +63,8 @@ _APPROVER = _users(ConsoleRole.APPROVER)
 PERMITS: Mapping[Act, Permit] = {
     Act.READ: Permit(_ALL_KEYS, _ALL_USERS),
     Act.SIGN_OUT: Permit(_NO_KEY, _ALL_USERS),
+    # The form itself asks for the password, however recently it was entered.
+    Act.RENEW: Permit(_NO_KEY, _ALL_USERS),
     Act.RECORD: Permit(_RECORDERS, _NO_USER),
     Act.PREVIEW: Permit(_ALL_KEYS - {Role.VIEWER}, _SUPPORT),
     Act.REQUEST: Permit(_REQUESTERS, _SUPPORT, password=True),

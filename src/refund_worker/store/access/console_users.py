@@ -53,9 +53,10 @@ def set_role(connection: Connection, name: str, role: str) -> None:
     snapshots.append_current_rows(connection, "console_users", [name])
 
 
-def end_sessions_of(connection: Connection, name: str) -> None:
-    """End every session of this user."""
-    connection.execute(delete(console_sessions).where(_s.name == name))
+def end_sessions_of(connection: Connection, name: str, *, but: str | None = None) -> None:
+    """End every session of this user; the one with the hash `but` continues."""
+    ended = delete(console_sessions).where(_s.name == name)
+    connection.execute(ended if but is None else ended.where(_s.session_hash != but))
 
 
 def replace_hash(connection: Connection, name: str, password_hash: str) -> None:

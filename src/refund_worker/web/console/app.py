@@ -22,6 +22,7 @@ from refund_worker.web.console import (
     customers,
     failures,
     overview,
+    own_password,
     processors,
     refund_transaction,
     refunds,
@@ -38,6 +39,7 @@ from refund_worker.web.problems import INTERNAL, log
 
 _PARTS = (
     sign_in_pages,
+    own_password,
     customers,
     transactions,
     corrections,

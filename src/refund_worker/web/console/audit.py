@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Depends
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from refund_worker.engine.audit import log
 from refund_worker.engine.audit.row_snapshots import LINKS
+from refund_worker.engine.views import csv_rows
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.snapshots import COVERED
 from refund_worker.web.authorised import verify_audit
-from refund_worker.web.console.pages import RowNumber, ThePage
+from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
+from refund_worker.web.console.pages import Page, RowNumber, ThePage
 from refund_worker.web.console.query import SearchText
 
 router = APIRouter()
@@ -23,20 +26,25 @@ LATEST_SEALS = 20
 Json = dict[str, Any]
 
 
-@router.get("/audit")
-def show_audit(
-    page: ThePage,
+async def _chosen(
     of: SearchText = "timeline",
     refund_id: SearchText = "",
     customer_id: SearchText = "",
     actor: SearchText = "",
     kind: SearchText = "",
     alarm: bool = False,
-    before: RowNumber | None = None,
-) -> HTMLResponse:
-    """Show the state of the chain, and the entries that match the filter in the address."""
+) -> Json:
+    """Return the filter in the address."""
     chosen: Json = {"of": of, "refund_id": refund_id.strip(), "customer_id": customer_id.strip()}
-    chosen |= {"actor": actor.strip(), "kind": kind.strip(), "alarm": alarm}
+    return chosen | {"actor": actor.strip(), "kind": kind.strip(), "alarm": alarm}
+
+
+Chosen = Annotated[Json, Depends(_chosen)]
+
+
+@router.get("/audit")
+def show_audit(page: ThePage, chosen: Chosen, before: RowNumber | None = None) -> HTMLResponse:
+    """Show the state of the chain, and the entries that match the filter in the address."""
     error = None
     found: Json = {"data": [], "has_more": False, "looked_back_to": 0}
     with page.context.database.read() as connection:
@@ -49,6 +57,23 @@ def show_audit(
     # A finding in these tables names the row itself; its number is the number of a snapshot.
     values["covered"] = {*COVERED, LINKS}
     return page.render("audit.html", 422 if error else 200, error=error, **values)
+
+
+@router.get("/audit.csv")
+def audit_as_csv(page: ThePage, chosen: Chosen) -> Response:
+    """Return all entries that match the filter as a CSV file, the newest first, in which no cell is a formula."""
+    with page.context.database.read() as connection:
+        log.entries(connection, limit=1, **chosen)  # a wrong filter is an error, not a short file
+    return download(page, f"audit-{chosen['of']}.csv", csv_rows.AUDIT_HEADERS[chosen["of"]], _blocks(page, chosen))
+
+
+def _blocks(page: Page, chosen: Json) -> Iterator[list[list[object]]]:
+    before, more = None, True
+    while more:
+        with page.context.database.read() as connection:
+            found = log.entries(connection, before=before, limit=ROWS_AT_ONCE, **chosen)
+        yield [csv_rows.audit_row(chosen["of"], entry) for entry in found["data"]]
+        before, more = found["looked_back_to"], found["has_more"]
 
 
 @router.post("/audit/verify")

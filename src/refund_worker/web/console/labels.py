@@ -191,6 +191,7 @@ class Done:
 _ENDED = "Your session had ended. Nothing was done; sign in and try again."
 DONE: Mapping[str, Done] = {
     "signed_out": Done("You are signed out."),
+    "password": Done("Your password is changed. Your sessions in other browsers have ended."),
     "ended": Done(_ENDED, "warn"),
     "refunded": Done(
         "The refund is accepted. Its entry appears below as soon as it is posted, usually within a second.",

@@ -88,6 +88,7 @@ MENU = (
             ("/audit", "Audit"),
             ("/settings", "Settings"),
             ("/help", "Help"),
+            ("/password", "Your password"),
         ),
     ),
 )

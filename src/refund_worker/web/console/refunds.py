@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
 from refund_worker.domain.refund import (
@@ -37,18 +35,17 @@ from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund
+from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
-from refund_worker.web.console.pages import HEADERS, Page, ThePage, new_request_id
+from refund_worker.web.console.pages import Page, ThePage, new_request_id
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
-from refund_worker.web.methods import SENT_METHOD
 from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
 PAGE = 50
 # Refunds of the same customer that the person who approves is shown.
 HISTORY = 5
-CSV_ROWS_AT_ONCE = 500
 
 # Common filters by status, offered as links.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
@@ -117,10 +114,7 @@ def refunds_as_csv(page: ThePage, chosen: Chosen) -> Response:
     """Return the whole list as a CSV file, in which no cell is a formula; its byte order mark is for Excel."""
     with page.context.database.read() as connection:
         _matching(connection, _filters(page, chosen, None, 1), chosen)  # a wrong filter is an error, not a short file
-    headers = HEADERS | {"Content-Disposition": 'attachment; filename="refunds.csv"'}
-    # HEAD has no body: its rows would be read for nothing.
-    rows = iter(()) if page.request.scope.get(SENT_METHOD) == "HEAD" else _csv(page, chosen)
-    return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
+    return download(page, "refunds.csv", csv_rows.HEADER, _blocks(page, chosen))
 
 
 def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -> Filters:
@@ -154,21 +148,13 @@ def _end(day: str) -> float:
         raise InvalidRequest("created_lte: enter a day such as 2026-11-27", field="created_lte") from None
 
 
-def _csv(page: Page, chosen: Json) -> Iterator[str]:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    text.write("\ufeff")
-    writer.writerow(csv_rows.HEADER)
+def _blocks(page: Page, chosen: Json) -> Iterator[list[list[object]]]:
     after, more = None, True
     while more:
         with page.context.database.read() as connection:
-            found = _matching(connection, _filters(page, chosen, after, CSV_ROWS_AT_ONCE), chosen)
-        for refund in found.data:
-            writer.writerows(csv_rows.rows_of(refund))
+            found = _matching(connection, _filters(page, chosen, after, ROWS_AT_ONCE), chosen)
+        yield [row for refund in found.data for row in csv_rows.rows_of(refund)]
         after, more = found.looked_back_to, found.looked_back_to is not None
-        yield text.getvalue()
-        text.seek(0)
-        text.truncate()
 
 
 @router.get("/refunds/{refund_id}/retry")
