@@ -48,6 +48,7 @@ class Alarm(StrEnum):
     MESSAGE_DROPPED = "message_dropped"
     BROKER_REFUSES = "broker_refuses"
     TASK_NOT_OURS = "task_not_ours"
+    ANOTHER_INSTALLATION = "another_installation"
     WEBHOOK_UNREADABLE = "webhook_unreadable"
     NOTIFICATION_GIVEN_UP = "notification_given_up"
 

@@ -6,16 +6,17 @@ Each process does this for itself, after the fork.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
-from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, no_publish
+from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
+from refund_worker.store.installation import installation_id
 from refund_worker.store.schema import ensure_schema
 
 
@@ -45,7 +46,7 @@ class Runtime:
 def build_runtime(
     settings: Settings,
     *,
-    publish: Callable[[Sequence[str], bool], None] = no_publish,
+    publish: Publish = no_publish,
     limiter: Limiter | None = None,
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
@@ -57,6 +58,8 @@ def build_runtime(
     database = open_database(settings)
     try:
         ensure_schema(database)
+        with database.read() as connection:
+            me = installation_id(connection)
     except BaseException:
         database.close()
         raise
@@ -73,7 +76,8 @@ def build_runtime(
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
         run=run,
-        publish=publish,
+        publish=lambda refund_ids, bulk: publish(refund_ids, bulk, me),
+        installation=me,
         notify=settings.notify_url is not None,
         interrupts=interrupts,
     )

@@ -180,9 +180,12 @@ class Deployment:
         """
         numbers = [next(self._numbers) for _ in range(count)]
         sell(self.context, self.sandbox, [paid(number) for number in numbers])
-        context = replace(self.context, publish=make_publisher(self.settings)) if publish else self.context
+        context = replace(self.context, publish=self._publish) if publish else self.context
         taken = request_refunds(context, [withdrawal(number, bulk=bulk) for number in numbers])
         return [each.refund_id for each in taken if isinstance(each, Accepted)]
+
+    def _publish(self, refund_ids: Sequence[str], bulk: bool) -> None:
+        make_publisher(self.settings)(refund_ids, bulk, self.context.installation)
 
     def statuses(self, ids: Sequence[str]) -> list[str]:
         """Return the refunds' statuses."""

@@ -18,7 +18,8 @@ from tests.support.servers import ValkeyServer
 
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.worker import limiter as limiter_module
-from refund_worker.worker.limiter import LocalLimiter, for_redis_py, make_limiter
+from refund_worker.worker.broker_tls import for_redis_py
+from refund_worker.worker.limiter import LocalLimiter, make_limiter
 
 RATE = 40
 SECONDS = 2.0

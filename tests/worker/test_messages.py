@@ -103,6 +103,20 @@ def test_protocol_2_headers_and_stored_calls_do_not_reach_celery(headers: dict[s
     assert json.loads(task.body) == [*ARGUMENTS, {}]
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("inst_" + "0f" * 16, True),
+        ("inst_" + "0f" * 16 + "\n", False),
+        ("inst_x", False),
+        (["inst_" + "0f" * 16], False),
+    ],
+)
+def test_only_an_installations_id_is_passed_on(said: object, kept: bool) -> None:
+    task = cleaned({"task": TASK, "installation": said}, body(*ARGUMENTS, {}), "application/json", "utf-8")
+    assert task.headers.get("installation") == (said if kept else None)
+
+
 @given(fields=ODD, headers=ODD)
 def test_protocol_1_fields_and_headers_do_not_reach_celery(fields: dict[str, Any], headers: dict[str, Any]) -> None:
     args, kwargs = ARGUMENTS

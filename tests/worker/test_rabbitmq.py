@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import amqp
 import pytest
@@ -36,12 +37,12 @@ def finding(rabbit: RabbitServer, **more: str) -> doctor.Finding:
     return doctor._broker(load_settings(chosen))
 
 
-def request(deployment: Deployment, queue: str) -> None:
+def request(deployment: Deployment, queue: str, **more: Any) -> None:
     """Send a refund request over Celery, as docs/api.md says."""
     fields = {"kind": "withdrawal", "to": "source", "customer_id": "nobody", "credits": 1, "reason": "asked"}
     with Celery(broker=deployment.settings.broker_url.get_secret_value(), set_as_current=False) as app:
         kwargs = fields | {"idempotency_key": "1", "client": "shop"}
-        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs)
+        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs, **more)
 
 
 def test_prefix_keeps_apart_from_a_queue_of_the_same_name(rabbit: RabbitServer, tmp_path: Path) -> None:
@@ -57,8 +58,16 @@ def test_prefix_keeps_apart_from_a_queue_of_the_same_name(rabbit: RabbitServer, 
         made = {name for name in rabbit.names("exchanges") if not name.startswith("amq.")}
         assert made - {"refunds"} == {"staging.refunds"}
         assert "alarm" not in deployment.log("worker")
+        # A request that names another installation stays for it.
+        request(deployment, PREFIX_HERE + "refunds", headers={"installation": "inst_" + "0" * 32})
+        wait_until(lambda: f"of another installation (inst_{'0' * 32})" in deployment.log("worker"))
+        deployment.stop("worker")
+        assert deployment.log("worker").count("is refused") == 1
     with rabbit.connection() as connection:
-        assert connection.channel().queue_declare("bulk", passive=True).message_count == 1, "theirs"
+        channel = connection.channel()
+        assert channel.queue_declare("bulk", passive=True).message_count == 1, "theirs"
+        left = PREFIX_HERE + "refunds"
+        wait_until(lambda: channel.queue_declare(left, passive=True).message_count == 1)  # a quorum queue counts later
 
 
 def test_queue_with_other_properties_is_named_by_doctor_and_worker(rabbit: RabbitServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A Redis that others use too: two deployments with prefixes, and a host application with queues of the same names."""
+"""A Redis that others use too: deployments with and without prefixes, a host application with queues of our names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -13,11 +14,15 @@ from celery import Celery
 from kombu import Queue
 from tests.support.brokers import RedisServer
 from tests.support.deployment import Deployment, wait_until
-from tests.support.servers import ValkeyServer
+from tests.support.migrated import migrate
+from tests.support.servers import PostgresDatabases, ValkeyServer
 
+from refund_worker.cli import doctor
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker.celery_app.app import VISIBILITY_SECONDS, make_app
 from refund_worker.worker.celery_app.redis_transport import NOT_OURS_MAX
+from refund_worker.worker.installation_marks import FORGET_SECONDS, MARKS, mark
+from refund_worker.worker.publisher import make_publisher
 
 pytestmark = pytest.mark.slow
 
@@ -53,12 +58,12 @@ def begin_host_task(client: redis.Redis, queue: str) -> None:
     client.zadd("unacked_index", {queue: time.time() - VISIBILITY_SECONDS - 60})
 
 
-def request(deployment: Deployment, queue: str) -> None:
+def request(deployment: Deployment, queue: str, key: str = "1", **more: Any) -> None:
     """Send a refund request over Celery, as docs/api.md says."""
     fields = {"kind": "withdrawal", "to": "source", "customer_id": "nobody", "credits": 1, "reason": "asked"}
     with Celery(broker=deployment.settings.broker_url.get_secret_value(), set_as_current=False) as app:
-        kwargs = fields | {"idempotency_key": "1", "client": "shop"}
-        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs)
+        kwargs = fields | {"idempotency_key": key, "client": "shop"}
+        app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs, **more)
 
 
 def work_and_refuse(deployment: Deployment) -> None:
@@ -134,3 +139,48 @@ def test_kept_tasks_of_others_do_not_fill_the_broker(redis_url: str) -> None:
             connection.drain_events(timeout=5)
         assert client.llen("bulk.not-ours") == NOT_OURS_MAX
         assert b"shop.mail" in (client.lindex("bulk.not-ours", 0) or b"")
+
+
+def test_installations_without_prefixes_notice_each_other_and_lose_nothing(
+    redis_url: str, postgres_server: PostgresDatabases, tmp_path: Path
+) -> None:
+    database_url = postgres_server.create(migrate)
+    folders = [tmp_path / name for name in ("production", "staging")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        client_of(redis_url) as client,
+        Deployment(folders[0], broker_url=redis_url, database_url=database_url) as production,
+        Deployment(folders[1], broker_url=redis_url) as staging,
+    ):
+        assert doctor._broker(production.settings).verdict == "ok"
+        staging.start("worker")
+        ours, theirs = production.context.installation, staging.context.installation
+        # Only staging's worker runs: it gets every message, its own and those that name nobody as well.
+        unnamed = staging.ask()
+        make_publisher(staging.settings)(unnamed, False)
+        staging.settle([*staging.ask(publish=True), *unnamed])
+        ids = production.ask(publish=True)
+        request(production, "refunds", "named", headers={"installation": ours})
+        alarm = f"the queue has messages of another installation ({ours})"
+        wait_until(lambda: alarm in staging.log("worker"))
+        production.start("worker", "scheduler")
+        production.settle(ids)
+        wait_until(lambda: "is refused: unknown_customer (client 'shop', key 'named')" in production.log("worker"))
+        assert "is refused" not in staging.log("worker"), "production alone may answer a request that names it"
+        # A request that names none is taken by either.
+        request(production, "refunds", "unnamed")
+        wait_until(lambda: "key 'unnamed'" in production.log("worker") + staging.log("worker"))
+        # Both mark the broker, so that the operators of each hear of the other without any message.
+        marked = f"another installation ({theirs}) uses the queues of this one ({ours}): set {PREFIX}BROKER_PREFIX"
+        wait_until(lambda: marked in production.log("worker") + production.log("scheduler"))
+        for deployment, other in ((production, theirs), (staging, ours)):
+            found = doctor._broker(deployment.settings)
+            assert (found.verdict, "BROKER_PREFIX" in found.do) == ("warn", True)
+            assert f"another installation of refund-worker reads the same queues ({other})" in found.found
+        # A mark is forgotten ten minutes later by the server's clock.
+        client.zadd(MARKS, {theirs: time.time() - FORGET_SECONDS - 5})
+        assert doctor._broker(production.settings).verdict == "ok"
+        assert mark(production.settings, ours) == []
+        assert client.zrange(MARKS, 0, -1) == [ours.encode()]
+    postgres_server.drop(database_url)

@@ -72,14 +72,18 @@ def _add_db(app: typer.Typer) -> None:
 
     @command(app, "current", "db current")
     def current_(output: OutputOption = Output.TABLE) -> None:
-        """Show the schema of the database and the one that is needed.
+        """Show the schema of the database, the one that is needed, and the id of the installation.
 
         The command never migrates the database.
         """
+        from refund_worker.store.installation import installation_id
         from refund_worker.store.schema import current, head
 
         with runtime.database() as database:
-            revisions = {"current": current(database), "head": head()}
+            revisions = {"current": current(database), "head": head(), "installation": None}
+            if revisions["current"]:
+                with database.read() as connection:
+                    revisions["installation"] = installation_id(connection)
         _show_revisions(revisions, output)
 
     @command(app, "grant", "db grant refund_worker_app")

@@ -172,9 +172,10 @@ def _broker(settings: Settings) -> Finding:
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
     try:
+        from refund_worker.cli.doctor_work import installation_of
         from refund_worker.worker.broker_check import trouble_with_broker
 
-        trouble = trouble_with_broker(settings, CONNECT_SECONDS)
+        trouble = trouble_with_broker(settings, CONNECT_SECONDS, installation_of(settings))
     except MissingExtra as error:
         return Finding("broker", Verdict.WARN, f"{place}, not tried", error.message)
     if trouble is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from refund_worker.engine.context import Context
+    from refund_worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,29 @@ def troubles() -> list[Trouble] | None:
             return [*_paused(connection, context), *_stopped(connection)]
     except (RefundWorkerError, SQLAlchemyError):
         return None  # the check of the database has reported the fault
+
+
+def installation_of(settings: Settings) -> str | None:
+    """Return the id of the database of these settings, or None if it has none or cannot be read. It makes nothing."""
+    from contextlib import closing, suppress
+    from pathlib import Path
+
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from refund_worker.runtime import open_database
+    from refund_worker.store.installation import installation_id
+    from refund_worker.store.schema import current
+
+    with suppress(RefundWorkerError, SQLAlchemyError, OSError):
+        url = make_url(settings.database_url.get_secret_value())
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+            return None  # to open it would make the file
+        with closing(open_database(settings)) as database:
+            if current(database) is not None:
+                with database.read() as connection:
+                    return installation_id(connection)
+    return None
 
 
 def _paused(connection: Connection, context: Context) -> Iterator[Trouble]:

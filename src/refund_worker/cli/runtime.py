@@ -13,7 +13,7 @@ from refund_worker.extras import MissingExtra
 from refund_worker.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from refund_worker.engine.context import Context
+    from refund_worker.engine.context import Context, Publish
     from refund_worker.runtime import Runtime
     from refund_worker.settings import Settings
     from refund_worker.store.database import Database
@@ -28,7 +28,7 @@ def settings() -> Settings:
     return load_settings()
 
 
-def publisher_factory() -> Callable[[Settings], Callable[[Sequence[str], bool], None]] | None:
+def publisher_factory() -> Callable[[Settings], Publish] | None:
     """Return `make_publisher`, or None without the extra `worker`: the scheduler's sweep finds what is stored."""
     try:
         from refund_worker.worker.publisher import make_publisher
@@ -50,15 +50,15 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
     _set_up_logging(loaded)
 
     @cache
-    def publisher() -> Callable[[Sequence[str], bool], None]:
+    def publisher() -> Publish:
         from refund_worker.engine.context import no_publish
 
         make = publisher_factory()
         return make(loaded) if make else no_publish
 
-    def publish(refund_ids: Sequence[str], bulk: bool) -> None:
+    def publish(refund_ids: Sequence[str], bulk: bool, installation: str | None = None, /) -> None:
         # Celery is imported only when there is a wake-up to publish.
-        publisher()(refund_ids, bulk)
+        publisher()(refund_ids, bulk, installation)
 
     with _usable_database():
         built = build_runtime(loaded, publish=publish, processors=processors)

@@ -55,7 +55,14 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{next(_counter) & 0xFFFF:04x}{os.urandom(5).hex()}"
 
 
-def no_publish(refund_ids: Sequence[str], bulk: bool) -> None:
+class Publish(Protocol):
+    """Hints workers about due refunds. It may lose a hint, never raises, and never waits for long."""
+
+    def __call__(self, refund_ids: Sequence[str], bulk: bool, installation: str | None = None, /) -> None:
+        """Publish these ids as work of `installation`, the id of the database that has them."""
+
+
+def no_publish(refund_ids: Sequence[str], bulk: bool, installation: str | None = None, /) -> None:
     """Send no hint to workers; the sweep finds due refunds."""
 
 
@@ -71,6 +78,8 @@ class Context:
     limiter: Limiter = field(default_factory=NoLimit)
     run: Callable[[Awaitable[list[Answer]]], list[Answer]]
     publish: Callable[[Sequence[str], bool], None] = no_publish
+    # The id that the database got when it was made: a broker may bring the messages of another one.
+    installation: str = ""
     # True if changes are stored as notifications for the admin backend. False costs nothing.
     notify: bool = False
     new_id: Callable[[str], str] = new_id

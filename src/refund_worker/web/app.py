@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
-from refund_worker.engine.context import no_publish
+from refund_worker.engine.context import Publish, no_publish
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
@@ -24,7 +24,7 @@ from refund_worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
 from refund_worker.web.console.password_hashing import Hashing
-from refund_worker.web.dependencies import AppState, Publish
+from refund_worker.web.dependencies import AppState
 from refund_worker.web.front_page import front_page
 from refund_worker.web.methods import Methods
 from refund_worker.web.middleware import Edge

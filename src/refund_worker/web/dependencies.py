@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from refund_worker.engine.context import Context
 from refund_worker.settings import Settings
 
 Json = dict[str, Any]
-Publish = Callable[[Sequence[str], bool], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from refund_worker.dangers import is_this_machine, warn_of_dangers
+from refund_worker.engine.context import Publish
 from refund_worker.errors import BadSettings
 from refund_worker.logs import set_up_logging
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
 from refund_worker.stop_signals import is_hang_up_ignored, treat_hang_up_as_term
 from refund_worker.web.app import create_app
-from refund_worker.web.dependencies import Publish
 from refund_worker.web.http_protocol import BoundedProtocol, Limits
 
 log = logging.getLogger(__name__)

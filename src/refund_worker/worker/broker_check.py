@@ -15,9 +15,11 @@ import redis
 from kombu import entity
 
 from refund_worker.settings import Settings
+from refund_worker.worker import installation_marks
+from refund_worker.worker.broker_tls import for_redis_py
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.redis_transport import NOT_OURS
-from refund_worker.worker.limiter import TAKE_SLOT, TURNS, for_redis_py
+from refund_worker.worker.limiter import TAKE_SLOT, TURNS
 from refund_worker.worker.queues import QUEUES, name_at_broker
 
 PROBE = "doctor"
@@ -27,6 +29,7 @@ NAMES_SHOWN = 5
 
 START = "start the broker; requests are accepted meanwhile"
 SHARED = "set REFUND_WORKER_BROKER_PREFIX, or give refund-worker a Redis database or a vhost of its own"
+PREFIXES = "set REFUND_WORKER_BROKER_PREFIX in one of the two: each takes the other's messages"
 RIGHTS = "give this user the rights that docs/operations.md lists (A shared broker)"
 
 # The words of RabbitMQ, and those of Redis about the commands of a script.
@@ -44,8 +47,11 @@ class Trouble(NamedTuple):
     fails: bool = True
 
 
-def trouble_with_broker(settings: Settings, seconds: float) -> Trouble | None:
-    """Return what keeps a worker from working at the broker of the settings, or None. Each step takes `seconds`."""
+def trouble_with_broker(settings: Settings, seconds: float, installation: str | None = None) -> Trouble | None:
+    """Return what keeps a worker from working at the broker of the settings, or None. Each step takes `seconds`.
+
+    `installation` is our own id, if the database could be asked.
+    """
     url = settings.broker_url.get_secret_value()
     is_redis = url.startswith(("redis://", "rediss://"))
     try:
@@ -57,7 +63,7 @@ def trouble_with_broker(settings: Settings, seconds: float) -> Trouble | None:
                     return trouble
                 _take_a_slot(settings, client)
                 _work_once(settings, seconds)
-                return _others(settings, client)
+                return _others(settings, client, installation)
         _work_once(settings, seconds)
     except Exception as error:  # noqa: BLE001 - py-amqp raises its own errors, some of them no OSError
         return _of_error(error)
@@ -112,8 +118,12 @@ def _work_once(settings: Settings, seconds: float) -> None:
                 probe.delete()
 
 
-def _others(settings: Settings, client: redis.Redis) -> Trouble | None:
-    """Look for other Celery applications in this database, and for tasks of theirs that came to our queues."""
+def _others(settings: Settings, client: redis.Redis, installation: str | None) -> Trouble | None:
+    """Look for others with our queues, for other Celery applications here, and for tasks of theirs in our queues."""
+    found = installation_marks.others(settings, client, installation)
+    if found:
+        named = ", ".join(found[:NAMES_SHOWN])
+        return Trouble(f"another installation of refund-worker reads the same queues ({named})", PREFIXES, fails=False)
     kept = {queue: client.llen(queue) for name in QUEUES if (queue := name_at_broker(settings, name) + NOT_OURS)}
     for queue, number in kept.items():
         if number:

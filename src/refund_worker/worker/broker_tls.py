@@ -6,12 +6,20 @@ known, and sends the password there.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from kombu.utils.url import parse_ssl_cert_reqs
+
+_CERT_REQS = re.compile(r"(?<=[?&]ssl_cert_reqs=)CERT_(REQUIRED|OPTIONAL|NONE)(?=&|$)")
+
+
+def for_redis_py(url: str) -> str:
+    """Return a broker's URL as redis-py expects it: Celery spells the certificate check differently."""
+    return _CERT_REQS.sub(lambda match: match[1].lower(), url)
 
 
 def celery_tls(url: str) -> tuple[str, dict[str, Any] | None]:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import math
 import random
-import re
 import time
 from collections import defaultdict
 
@@ -17,6 +16,7 @@ from redis.asyncio import Redis
 
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
+from refund_worker.worker.broker_tls import for_redis_py
 from refund_worker.worker.embedded_broker.broker import url_if_running
 from refund_worker.worker.queues import name_at_broker
 
@@ -45,12 +45,6 @@ local expiry = math.ceil((turn + interval - now) / 1000) + 1000
 redis.call('SET', KEYS[1], string.format('%.0f', turn + interval), 'PX', expiry)
 return math.ceil(turn - now)
 """
-_CERT_REQS = re.compile(r"(?<=[?&]ssl_cert_reqs=)CERT_(REQUIRED|OPTIONAL|NONE)(?=&|$)")
-
-
-def for_redis_py(url: str) -> str:
-    """Return a broker's URL as redis-py expects it: Celery spells the certificate check differently."""
-    return _CERT_REQS.sub(lambda match: match[1].lower(), url)
 
 
 class LocalLimiter:

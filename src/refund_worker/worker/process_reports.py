@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from importlib.metadata import version
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.background import Background
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import COUNTS
+from refund_worker.settings import PREFIX, Settings
 from refund_worker.worker.heartbeat import WorkerKind
 
 if TYPE_CHECKING:
-    from refund_worker.settings import Settings
     from refund_worker.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ REPORT_SECONDS = 10.0
 CHECK_SECONDS = 0.5
 # Seconds. A database that does not answer must not hold up the end of the process.
 STOP_SECONDS_MAX = 3.0
+# The alarm about another installation at the same broker comes again after this time.
+TELL_SECONDS = 600.0
+IDS_SHOWN = 5
 
 
 class BeatPipe:
@@ -58,10 +62,11 @@ class BeatPipe:
         os.close(self.write_end)
 
 
-class ProcessReports:
+class ProcessReports(Background):
     """A thread that stores a row for this process, renewed while `is_alive` says that it works, and its counts.
 
-    `is_alive` is called from this thread twice a second; `broker` returns what the process knows of its broker.
+    `is_alive` is called from this thread twice a second; `broker` returns what the process knows of its broker. At the
+    end the row is deleted: a process that stopped in an orderly way is not missed.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class ProcessReports:
         broker: Callable[[], str | None] = lambda: None,
         report_seconds: float = REPORT_SECONDS,
     ) -> None:
+        super().__init__("process-reports", STOP_SECONDS_MAX)
         self._settings, self._is_alive, self._broker = settings, is_alive, broker
+        self._marked_at = self._told_at = -math.inf
         self._report_seconds = report_seconds
         self._row: dict[str, Any] = {
             "process_id": secrets.token_hex(8),
@@ -84,21 +91,9 @@ class ProcessReports:
             "pid": os.getpid(),
             "version": version("refund-worker"),
         }
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="process-reports", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Delete the row: a process that stopped in an orderly way is not missed."""
-        self._stop.set()
-        self._thread.join(STOP_SECONDS_MAX)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Report until stopped."""
         # Heavy: imported while the process already starts its work.
         from refund_worker.engine.jobs.metric_flush import MetricFlusher
         from refund_worker.runtime import open_database
@@ -112,12 +107,13 @@ class ProcessReports:
         database: Database | None = None
         reported_at: float | None = None
         lived = False
-        while not self._stop.wait(min(CHECK_SECONDS, self._report_seconds)):
+        while not self.stopped.wait(min(CHECK_SECONDS, self._report_seconds)):
             lived = self._is_alive() or lived
             due = reported_at is None or time.monotonic() - reported_at >= self._report_seconds
             if lived and due:
                 database = database or open_database(self._settings)
                 self._safely(database, self._report)
+                self._safely(database, self._mark)
                 reported_at, lived = time.monotonic(), False
         self._is_alive()  # reads the worker's last counts
         if database is not None:
@@ -133,6 +129,29 @@ class ProcessReports:
         ensure_schema(database)
         row = self._row | {"broker": self._broker()}
         database.run(lambda connection: processes.report(connection, row, now(connection)))
+
+    def _mark(self, database: Database) -> None:
+        """Mark our installation at the broker, once a minute, and raise an alarm if another one uses the same keys."""
+        from refund_worker.store.installation import installation_id
+        from refund_worker.worker.installation_marks import MARK_SECONDS, mark
+
+        now = time.monotonic()
+        if now - self._marked_at < MARK_SECONDS:
+            return
+        self._marked_at = now
+        with database.read() as connection:
+            me = installation_id(connection)
+        others = mark(self._settings, me)
+        if others and now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            raise_alarm(
+                log,
+                Alarm.ANOTHER_INSTALLATION,
+                "another installation (%s) uses the queues of this one (%s): set %sBROKER_PREFIX in one of them",
+                ", ".join(others[:IDS_SHOWN]),
+                me,
+                PREFIX,
+            )
 
     def _forget(self, database: Database) -> None:
         from refund_worker.store import processes

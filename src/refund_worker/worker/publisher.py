@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import KombuError, OperationalError
 
 from refund_worker.alarms import Condition, warn_of
 from refund_worker.batching import batched
+from refund_worker.engine.context import Publish
 from refund_worker.metrics import BROKER_FAILURES, count
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.tracing import HEADER, current_traceparent
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
-from refund_worker.worker.queues import ADVANCE, name_at_broker, queue_of
+from refund_worker.worker.queues import ADVANCE, INSTALLATION, name_at_broker, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +46,13 @@ class Publisher:
         self._app = make_app(settings, url, socket_seconds=socket_seconds, tries=0)
         self._queues = {bulk: name_at_broker(settings, queue_of(bulk)) for bulk in (False, True)}
 
-    def publish(self, refund_ids: Sequence[str], *, bulk: bool) -> None:
-        """Publish ids to the queue of their priority. Raises `BrokerUnavailable`."""
+    def publish(self, refund_ids: Sequence[str], *, bulk: bool, installation: str | None = None) -> None:
+        """Publish ids of this installation to the queue of their priority. Raises `BrokerUnavailable`."""
         traceparent = current_traceparent()
         traced = {HEADER: traceparent} if traceparent else {}
-        options = {"queue": self._queues[bulk], "retry": False, "ignore_result": True}
+        options: dict[str, Any] = {"queue": self._queues[bulk], "retry": False, "ignore_result": True}
+        if installation is not None:
+            options["headers"] = {INSTALLATION: installation}
         with _away():
             for batch in batched(refund_ids, self.ids_per_message):
                 self._app.send_task(ADVANCE, args=[batch], kwargs=traced, **options)
@@ -97,7 +101,7 @@ def _length(app: Celery, queue: str) -> int:
         return int(found.message_count)
 
 
-def make_publisher(settings: Settings) -> Callable[[Sequence[str], bool], None]:
+def make_publisher(settings: Settings) -> Publish:
     """Return the publish function of an entry point.
 
     It never raises, never waits for long, and starts no broker.
@@ -113,13 +117,13 @@ class _LazyPublisher:
         self._silent_until = 0.0
         self._warned_at = -WARN_SECONDS
 
-    def __call__(self, refund_ids: Sequence[str], bulk: bool) -> None:
+    def __call__(self, refund_ids: Sequence[str], bulk: bool, installation: str | None = None, /) -> None:
         if time.monotonic() < self._silent_until:
             return
         try:
             publisher = self._current()
             if publisher is not None:
-                publisher.publish(refund_ids, bulk=bulk)
+                publisher.publish(refund_ids, bulk=bulk, installation=installation)
         except (BrokerUnavailable, OSError, KombuError, OperationalError) as error:
             self._fall_silent(str(error))
 

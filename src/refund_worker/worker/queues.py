@@ -19,6 +19,10 @@ ADVANCE_DUE = "refund_worker.advance_due"
 REQUEST_REFUND = "refund_worker.request_refund"
 TASKS = (ADVANCE, ADVANCE_DUE, REQUEST_REFUND)
 
+# The header with the id of the installation (the database) that a message belongs to. Messages of earlier versions, and
+# requests of a backend that names none, have no such header: everybody takes them.
+INSTALLATION = "installation"
+
 # Retries of a task that kills its process; the sweep returns to its refunds anyway.
 RETRIES_MAX = 2
 

@@ -176,7 +176,7 @@ class Scheduler:
         limit = MESSAGES_MAX * 2 * publisher.ids_per_message
         ids = published.unknown(due_ids(context, bulk=bulk, limit=limit))[: messages_left * publisher.ids_per_message]
         if ids:
-            publisher.publish(ids, bulk=bulk)
+            publisher.publish(ids, bulk=bulk, installation=context.installation)
             published.remember(ids)
 
     def _work(self, context: Context) -> None:

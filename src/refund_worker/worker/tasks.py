@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +28,11 @@ from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
-from refund_worker.settings import Settings
+from refund_worker.settings import PREFIX, Settings
 from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
-from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, REQUEST_REFUND, RETRIES_MAX
+from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, INSTALLATION, REQUEST_REFUND, RETRIES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,11 @@ ID_LENGTH_MAX = 200
 # Seconds after which no new round begins, so that it ends well before the soft limit. The remaining refunds are due and
 # come again.
 NO_ROUND_AFTER_SECONDS = 20.0
-# A request from the broker is stored nowhere else yet: while the database is down it goes back to the queue, at this
-# pace in seconds.
+# A request from the broker is stored nowhere else yet: while the database is down, or if it belongs to another
+# installation, it goes back to the queue, at this pace in seconds.
 REQUEST_AGAIN_SECONDS = 2.0
+# The alarm about messages of another installation comes from each process at most once in this time.
+TELL_SECONDS = 60.0
 CLIENT_DEFAULT = "celery"
 # Clients whose idempotency keys belong to the console's forms and to the command line: no message may use them.
 RESERVED_CLIENTS = frozenset({"console", "cli"})
@@ -54,6 +58,7 @@ class WorkerRuntime:
         self.settings = settings
         self._runtime: Runtime | None = None
         self._limiter = make_limiter(settings)
+        self._told_at = -math.inf
 
     def open(self) -> Context:
         """Return the context; make the runtime if needed. Raises `Unavailable` while the database cannot be used."""
@@ -67,6 +72,25 @@ class WorkerRuntime:
             )
             self._limiter = limiter
         return self._runtime.context
+
+    def is_of_another(self, owner: str | None) -> bool:
+        """Return True, with an alarm, if a message belongs to another installation. Without an `owner` it does not.
+
+        Raises `Unavailable` while the database cannot be used.
+        """
+        if owner is None or owner == self.open().installation:
+            return False
+        if time.monotonic() - self._told_at >= TELL_SECONDS:
+            self._told_at = time.monotonic()
+            raise_alarm(
+                log,
+                Alarm.ANOTHER_INSTALLATION,
+                "the queue has messages of another installation (%s), which this one leaves alone: "
+                "set %sBROKER_PREFIX in one of them",
+                owner,
+                PREFIX,
+            )
+        return True
 
     def close(self) -> None:
         """Close the runtime; calls that still wait (after an interruption) never begin."""
@@ -87,22 +111,29 @@ class WorkerRuntime:
 def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
     """Add the three tasks of the contract to this application."""
     # Not shared: the tasks belong to this application and its runtime, not to every application of the process.
-    options = {"max_retries": RETRIES_MAX, "default_retry_delay": 0, "ignore_result": True, "shared": False}
+    options = {
+        "max_retries": RETRIES_MAX,
+        "default_retry_delay": 0,
+        "ignore_result": True,
+        "shared": False,
+        "bind": True,
+    }
 
     @app.task(name=ADVANCE, **options)
-    def advance_ids(ids: object = None, traceparent: object = None) -> None:
+    def advance_ids(task: Any, ids: object = None, traceparent: object = None) -> None:
         wanted = wanted_ids(ids)
         if wanted:
             with span("process refunds", "consumer", traceparent):
-                _process(worker_runtime, wanted, bulk=None)
+                _process(worker_runtime, wanted, bulk=None, owner=task.request.get(INSTALLATION))
 
     @app.task(name=ADVANCE_DUE, **options)
-    def advance_due(bulk: object = None) -> None:
-        _process(worker_runtime, None, bulk=bulk if isinstance(bulk, bool) else None)
+    def advance_due(task: Any, bulk: object = None) -> None:
+        bulk = bulk if isinstance(bulk, bool) else None
+        _process(worker_runtime, None, bulk=bulk, owner=task.request.get(INSTALLATION))
 
     @app.task(name=REQUEST_REFUND, **options)
-    def request_refund(*args: object, **fields: Any) -> None:
-        _request(worker_runtime, fields, unnamed=len(args))
+    def request_refund(task: Any, *args: object, **fields: Any) -> None:
+        _request(worker_runtime, fields, unnamed=len(args), owner=task.request.get(INSTALLATION))
 
 
 def wanted_ids(ids: object) -> list[str]:
@@ -113,9 +144,11 @@ def wanted_ids(ids: object) -> list[str]:
     return list(dict.fromkeys(each for each in strings if each.isascii() and each.isprintable()))
 
 
-def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None) -> None:
+def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None, owner: str | None) -> None:
     began = time.monotonic()
     try:
+        if worker_runtime.is_of_another(owner):
+            return  # only a hint: the sweep of its own scheduler finds the refunds
         context = worker_runtime.open()
         while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
@@ -131,8 +164,12 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
         worker_runtime.close()
 
 
-def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int) -> None:
+def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int, owner: str | None) -> None:
     try:
+        if worker_runtime.is_of_another(owner):
+            # At irregular times: otherwise the same worker may be the first to take it each time.
+            time.sleep(REQUEST_AGAIN_SECONDS * random.uniform(0.1, 1.0))  # noqa: S311
+            raise Reject("it belongs to another installation", requeue=True)
         if unnamed:
             raise InvalidRequest("a request has named fields only: send no positional arguments")
         request = parsed_request(fields, worker_runtime.settings.declared_clients)

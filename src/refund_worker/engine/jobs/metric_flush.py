@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Self
 
+from refund_worker.background import Background
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import COUNTS
 from refund_worker.store.database import Database
@@ -34,31 +32,21 @@ def flush(opened: Callable[[], AbstractContextManager[Database]]) -> Exception |
     return None
 
 
-class MetricFlusher:
-    """A thread that stores the counts of this process, as a context manager. Each process starts its own.
+class MetricFlusher(Background):
+    """A thread that stores the counts of this process. Each process starts its own.
 
-    `opened` opens the database for one storing; what it returns is closed afterwards.
+    `opened` opens the database for one storing; what it returns is closed afterwards. At the end the last counts are
+    stored, unless the database did not answer the last time: a stop does not wait for it.
     """
 
     def __init__(self, opened: Callable[[], AbstractContextManager[Database]], seconds: float = FLUSH_SECONDS) -> None:
+        super().__init__("metric-flush", stop_seconds_max=seconds)
         self._opened, self._seconds = opened, seconds
-        self._stop = threading.Event()
         self._failing = False
-        self._thread = threading.Thread(target=self._run, name="metric-flush", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Store the last counts, unless the database did not answer the last time: a stop does not wait for it."""
-        self._stop.set()
-        self._thread.join(self._seconds)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
+    def run(self) -> None:
+        """Store the counts periodically."""
+        while not self.stopped.wait(self._seconds):
             self._flush()
         if not self._failing:
             self._flush()

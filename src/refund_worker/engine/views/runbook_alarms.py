@@ -275,6 +275,23 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
         "At once: the other application waits for these tasks.",
         "The alarm stops, and the list is empty: `redis-cli LLEN bulk.not-ours`.",
     ),
+    Alarm.ANOTHER_INSTALLATION: Entry(
+        "Two installations read the same queues",
+        "Another refund-worker with a database of its own, such as staging, uses the same broker, and at least one of "
+        "the two has no prefix. Each then takes the other's messages.",
+        "A message that names another installation is left alone: refunds are found by the scheduler of their own "
+        "installation, and a request goes back to the queue. A request that names no installation is taken by either, "
+        "and the wrong one usually refuses it.",
+        (
+            "Set `BROKER_PREFIX` in one of the two, such as `staging:`, and restart all its processes and the backends "
+            "that send it requests over Celery: the names of its queues change.",
+            "Look in both for requests that the wrong one refused: `refund-worker failures refused`. Their backends "
+            "send them again with the same key.",
+            "`refund-worker doctor` names the other one; on Redis its mark stays for ten minutes after the change.",
+        ),
+        "At once if the other one sends real money: a request may be done by the wrong installation.",
+        "The alarm stops, and `refund-worker doctor` shows the broker as ok.",
+    ),
     Alarm.WEBHOOK_UNREADABLE: Entry(
         "A stored webhook event cannot be read",
         "An event had a valid signature, and its content is not as expected: a new kind or version.",

@@ -15,6 +15,7 @@ from refund_worker.worker.queues import HARD_LIMIT_SECONDS, QUEUES, SOFT_LIMIT_S
 
 SOCKET_SECONDS = 5.0
 VISIBILITY_SECONDS = 600.0
+DELIVERIES_MAX = 1_000_000_000
 REDIS_TRANSPORT = "refund_worker.worker.celery_app.redis_transport:Transport"
 
 
@@ -108,9 +109,10 @@ def _queue(name: str, exchange_name: str, is_amqp: bool) -> Any:
         return Queue(name, Exchange(name, type="direct"), routing_key=name)
     # For quorum queues Celery sets up delayed delivery, which needs a topic exchange.
     exchange = Exchange(exchange_name, type="topic")
-    # No limit on deliveries: a request that waits for the database is delivered again and again, and RabbitMQ 4 deletes
-    # a message after twenty deliveries. Unreadable messages are not put back, so none circulates for ever.
-    arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
+    # In effect no limit: a request that waits for the database is delivered again and again, and RabbitMQ 4 deletes a
+    # message after twenty deliveries. It knows -1 for none, but for RabbitMQ 3 each message that comes back, also from a
+    # worker that died, is above that limit and is deleted. Unreadable messages are not put back.
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERIES_MAX}
     return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import uuid
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from kombu import compression as kombu_compression
 from kombu.utils import json as kombu_json
 
 from refund_worker.strict_json import DEPTH_MAX, is_shallow
-from refund_worker.worker.queues import RETRIES_MAX, TASKS
+from refund_worker.worker.queues import INSTALLATION, RETRIES_MAX, TASKS
 
 # kombu has only partial types.
 compression: Any = kombu_compression
@@ -31,6 +32,7 @@ BODY_BYTES_MAX = 1 << 20
 ID_LENGTH_MAX = 100
 JSON, UTF_8 = "application/json", "utf-8"
 _UNPACKED_MEMORY_MAX = 64 << 20
+_INSTALLATION_ID = re.compile("inst_[0-9a-f]{32}")
 
 
 class NotOurs(Exception):
@@ -88,6 +90,8 @@ def _headers(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         task_id = str(uuid.uuid4())
     # Celery counts retries when a task kills its process; without the count such a task would come back for ever.
     counts = isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0
+    owner = fields.get(INSTALLATION)
+    owned = isinstance(owner, str) and _INSTALLATION_ID.fullmatch(owner)
     return {
         "lang": "py",
         "task": name,
@@ -95,7 +99,7 @@ def _headers(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         "root_id": task_id,
         "retries": min(int(retries or 0), RETRIES_MAX) if counts else 0,
         "ignore_result": True,
-    }
+    } | ({INSTALLATION: owner} if owned else {})
 
 
 def _is_plain(task_id: str) -> bool:
