@@ -161,9 +161,9 @@ def test_installations_without_prefixes_notice_each_other_and_lose_nothing(
         make_publisher(staging.settings)(unnamed, False)
         staging.settle([*staging.ask(publish=True), *unnamed])
         ids = production.ask(publish=True)
-        request(production, "refunds", "named", headers={"installation": ours})
         alarm = f"the queue has messages of another installation ({ours})"
         wait_until(lambda: alarm in staging.log("worker"))
+        request(production, "refunds", "named", headers={"installation": ours})
         production.start("worker", "scheduler")
         production.settle(ids)
         wait_until(lambda: "is refused: unknown_customer (client 'shop', key 'named')" in production.log("worker"))
