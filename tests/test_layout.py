@@ -20,6 +20,7 @@ from tests.support.pages import ROOT
 LEAVES = {
     "alarms",
     "api_schema",
+    "background",
     "batching",
     "dangers",
     "errors",
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     "__main__": {"cli", "extras"},
     "settings": {"dangers", "errors", "redaction", "setting_values"},
     "setting_values": set[str](),
+    "background": set[str](),
     "batching": set[str](),
     "dangers": set[str](),
     "api_schema": set[str](),
