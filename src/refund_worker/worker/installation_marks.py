@@ -47,7 +47,7 @@ def mark(settings: Settings, installation: str) -> list[str]:
 def others(settings: Settings, client: redis.Redis, installation: str | None) -> list[str]:
     """Return the ids of the installations that use the same keys of this Redis, without our own.
 
-    If our own is unknown (None), one of the marks is taken for it.
+    While our own id is unknown (None), one mark counts as ours.
     """
     found: Any = client.zrangebyscore(name_at_broker(settings, MARKS), _now(client) - FORGET_SECONDS, "+inf")
     ids = sorted(bytes(each).decode(errors="replace") for each in found)
