@@ -2503,14 +2503,14 @@ DEFECTS = (
         WORKER + "publisher.py",
         "        if installation is not None:\n",
         "        if False:\n",
-        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other_and_lose_nothing",),
+        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other",),
     ),
     Defect(
         "a worker processes the messages of another installation",
         WORKER + "tasks.py",
         "if owner is None or owner == self.open().installation:",
         "if True:",
-        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other_and_lose_nothing",),
+        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other",),
     ),
     Defect(
         "a request of another installation is dropped",
@@ -2531,14 +2531,14 @@ DEFECTS = (
         WORKER + "installation_marks.py",
         "_now(client) - FORGET_SECONDS, ",
         '"-inf", ',
-        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other_and_lose_nothing",),
+        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other",),
     ),
     Defect(
         "an installation takes its own mark for that of another",
         WORKER + "installation_marks.py",
         "[each for each in ids if each != installation]",
         "ids",
-        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other_and_lose_nothing",),
+        ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other",),
     ),
     Defect(
         "a task of another application in our queue is lost",

@@ -141,7 +141,7 @@ def test_kept_tasks_of_others_do_not_fill_the_broker(redis_url: str) -> None:
         assert b"shop.mail" in (client.lindex("bulk.not-ours", 0) or b"")
 
 
-def test_installations_without_prefixes_notice_each_other_and_lose_nothing(
+def test_installations_without_prefixes_notice_each_other(
     redis_url: str, postgres_server: PostgresDatabases, tmp_path: Path
 ) -> None:
     database_url = postgres_server.create(migrate)
@@ -156,7 +156,7 @@ def test_installations_without_prefixes_notice_each_other_and_lose_nothing(
         assert doctor._broker(production.settings).verdict == "ok"
         staging.start("worker")
         ours, theirs = production.context.installation, staging.context.installation
-        # Only staging's worker runs: it gets every message, its own and those that name nobody as well.
+        # Only staging's worker runs, and it gets every message. It takes its own and those that name no installation.
         unnamed = staging.ask()
         make_publisher(staging.settings)(unnamed, False)
         staging.settle([*staging.ask(publish=True), *unnamed])
@@ -171,7 +171,7 @@ def test_installations_without_prefixes_notice_each_other_and_lose_nothing(
         # A request that names none is taken by either.
         request(production, "refunds", "unnamed")
         wait_until(lambda: "key 'unnamed'" in production.log("worker") + staging.log("worker"))
-        # Both mark the broker, so that the operators of each hear of the other without any message.
+        # Both mark the broker. So the operators of each learn of the other without any message.
         marked = f"another installation ({theirs}) uses the queues of this one ({ours}): set {PREFIX}BROKER_PREFIX"
         wait_until(lambda: marked in production.log("worker") + production.log("scheduler"))
         for deployment, other in ((production, theirs), (staging, ours)):

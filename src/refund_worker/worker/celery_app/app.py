@@ -110,8 +110,8 @@ def _queue(name: str, exchange_name: str, is_amqp: bool) -> Any:
     # For quorum queues Celery sets up delayed delivery, which needs a topic exchange.
     exchange = Exchange(exchange_name, type="topic")
     # In effect no limit: a request that waits for the database is delivered again and again, and RabbitMQ 4 deletes a
-    # message after twenty deliveries. It knows -1 for none, but for RabbitMQ 3 each message that comes back, also from a
-    # worker that died, is above that limit and is deleted. Unreadable messages are not put back.
+    # message after twenty deliveries. It knows -1 for none, but RabbitMQ 3 deletes each message that comes back then,
+    # also from a worker that died. Unreadable messages are not put back, so none circulates for ever.
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERIES_MAX}
     return Queue(name, exchange, routing_key=name, queue_arguments=arguments)
 
