@@ -360,7 +360,8 @@ def test_sqlite_has_no_schemas() -> None:
 
 
 def test_a_search_path_in_the_url_names_the_setting_instead() -> None:
-    for options in ("-csearch_path%3Drefunds", "-c%20search_path=x", "-c+statement_timeout=5s+-c+search_path=x"):
+    later = "-c+statement_timeout=5s+-c+search_path=x"
+    for options in ("-csearch_path%3Drefunds", "-c%20search_path=x", later, "-c%20SEARCH_PATH=x", "--search-path=x"):
         with pytest.raises(BadSettings, match=r"no search_path .* set REFUND_WORKER_DATABASE_SCHEMA"):
             settings(DATABASE_URL=f"postgresql://db/x?options={options}")
     url = "postgresql://db/x?options=-c%20geqo%3Doff"

@@ -44,6 +44,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,49}")
 # Kubernetes sets these in every pod of a namespace for a Service whose name begins with refund-worker.
 _KUBERNETES = re.compile(r"REFUND_WORKER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+)")
 _KUBERNETES_PORT = re.compile(r"REFUND_WORKER_(\w+_)?PORT")
+_SEARCH_PATH = re.compile("search[-_]path", re.IGNORECASE)  # as Postgres reads the name of an option
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -127,7 +128,7 @@ def checked_database(url: str) -> str:
     if scheme.startswith("sqlite"):
         return url
     _check_places(rest)
-    if any("search_path" in options for options in parse_qs(rest.partition("?")[2]).get("options", [])):
+    if any(_SEARCH_PATH.search(options) for options in parse_qs(rest.partition("?")[2]).get("options", [])):
         raise ValueError("must have no search_path in its options: set REFUND_WORKER_DATABASE_SCHEMA to the schema")
     return url
 

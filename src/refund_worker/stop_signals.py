@@ -6,6 +6,7 @@ middle of its work.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,15 @@ def on_signals(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def set_from_handler(event: threading.Event) -> None:
+    """Set the event from a signal's handler.
+
+    `event.set()` itself could wait there for ever: the thread that the handler interrupts may hold the event's lock,
+    for example in the handler of the signal before.
+    """
+    _thread.start_new_thread(event.set, ())  # a Thread takes locks, too
 
 
 def treat_hang_up_as_term() -> None:

@@ -144,6 +144,21 @@ def test_web_process_of_another_address_is_not_taken_for_this_one(cli: Cli) -> N
         assert (ran.code, "127.0.0.3" in ran.err) == (1, True)
 
 
+@pytest.mark.parametrize("host", ["a b", "a..b", "é..x", "http://127.0.0.1"])
+def test_host_that_is_no_name_is_not_alive(cli: Cli, host: str) -> None:
+    for ran in (alone("health", "web", "--host", host), cli("health", "web", "--host", host)):
+        told = ran.stderr if isinstance(ran, subprocess.CompletedProcess) else ran.err
+        assert (len(told.splitlines()), host in told) == (1, True)
+
+
+def test_runtime_folder_with_an_impossible_name_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_WORKER_RUNTIME_DIR", "/tmp/" + "x" * 300)
+    ran = cli("health", "worker")
+    assert (ran.code, "File name too long" in ran.err) == (1, True)
+    ran = cli("doctor", "-o", "json")
+    assert '"runtime folder", "verdict": "warn"' in " ".join(ran.out.split())
+
+
 def test_web_process_that_is_down_is_not_alive(cli: Cli) -> None:
     assert cli("health", "web", "--port", str(free_port())).code == 1
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from tests.support.processes import free_port
 from tests.support.servers import PostgresServer
@@ -37,6 +37,7 @@ def server() -> Iterator[PostgresServer]:
         administer(server, "CREATE ROLE one LOGIN CONNECTION LIMIT 0")
         administer(server, "CREATE ROLE plain LOGIN")
         administer(server, "CREATE ROLE asleep NOLOGIN")
+        administer(server, "CREATE DATABASE closed ALLOW_CONNECTIONS false")
         yield server
 
 
@@ -53,6 +54,9 @@ CASES = {
     "bad sslmode": ("plain:{pw}@127.0.0.1:{port}/postgres?sslmode=foo", 'invalid sslmode value: "foo"', "correct this"),
     "unknown host": ("plain:{pw}@no-such-host.invalid/postgres", "no-such-host.invalid", "correct the host"),
     "closed port": ("plain:{pw}@127.0.0.1:{closed}/postgres", "Connection refused", "start the server"),
+    "closed database": ("plain:{pw}@127.0.0.1:{port}/closed", "not currently accepting", "let the database accept"),
+    "bad encoding": ("plain:{pw}@127.0.0.1:{port}/postgres?client_encoding=x", "invalid value for", "correct this"),
+    "wants a standby": ("plain:{pw}@127.0.0.1:{port}/postgres?target_session_attrs=standby", "not in hot", "remove"),
     "several hosts": ("plain:{pw}@127.0.0.1:{closed},127.0.0.1:{closed}/postgres", "Connection refused", "start the"),
 }  # fmt: skip
 
@@ -73,12 +77,40 @@ def test_upgrade_and_doctor_name_the_cause_without_password(
         assert PASSWORD not in told
 
 
-def test_unknown_parameter_is_a_bad_setting(
-    server: PostgresServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("sslmod=require", "sslmod is no parameter of a Postgres connection"),
+        ("replication=true", "replication is no parameter of a Postgres connection"),
+        ("connect_timeout=soon", "connect_timeout must be seconds in digits"),
+        ("connect_timeout=1&connect_timeout=2", "connect_timeout is set more than once"),
+        ("port=abc", "port must be in digits"),
+        ("port=1&port=2", "port must be in digits, one for each host or one for all"),
+    ],
+)
+def test_parameter_that_cannot_work_is_a_bad_setting(
+    server: PostgresServer, query: str, fault: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(URL, f"postgresql://plain@127.0.0.1:{server.port}/postgres?sslmod=require")
+    monkeypatch.setenv(URL, f"postgresql://plain@127.0.0.1:{server.port}/postgres?{query}")
     assert run_command(["db", "upgrade"]) == 2
-    assert f"{URL}: sslmod is no parameter of a Postgres connection" in capfd.readouterr().err
+    assert f"{URL}: {fault}" in capfd.readouterr().err
+
+
+def test_server_that_ends_a_transaction_is_named_without_its_rows(server: PostgresServer) -> None:
+    database = Database(f"postgresql://postgres@127.0.0.1:{server.port}/postgres")
+
+    def fail(statement: str) -> str:
+        with pytest.raises(Unavailable) as raised, database.write() as connection:
+            connection.execute(text(statement))
+        return raised.value.explained
+
+    told = fail("SET LOCAL transaction_timeout = '50ms'; SELECT pg_sleep(5)")
+    assert "due to transaction timeout: remove the server's transaction_timeout" in told
+    assert "due to statement timeout" in fail("SET LOCAL statement_timeout = '50ms'; SELECT pg_sleep(5)")
+    raising = "RAISE 'no room' USING ERRCODE = '54000', DETAIL = 'Row (c-1, ann@example.com)'"
+    told = fail(f"DO $$ BEGIN {raising}; END $$")
+    assert told.endswith(": no room")
+    database.close()
 
 
 @pytest.mark.parametrize("value", ["0", "none", "5"])

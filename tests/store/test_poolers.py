@@ -97,3 +97,12 @@ def test_start_up_options_that_the_pooler_refuses_are_named(server: PostgresServ
         assert "unsupported startup parameter: options" in raised.value.explained
         assert "ignore_startup_parameters" in raised.value.explained
         database.close()
+
+
+def test_pooler_that_shares_sessions_between_statements_is_named(server: PostgresServer) -> None:
+    with PgBouncer(server.port, "statement") as pooler:
+        database = Database(pooler.url(server.databases.create()))
+        with pytest.raises(Unavailable) as raised:
+            schema.upgrade(database)
+        assert "set the pooler's pool_mode to transaction or session" in raised.value.explained
+        database.close()

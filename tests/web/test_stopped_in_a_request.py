@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from tests.web.client import PAYMENT, settings_for
 from refund_worker.engine.access.api_keys import create_key
 from refund_worker.runtime import build_runtime
 from refund_worker.store.database import Database
+from refund_worker.web.server import _Processes
 
 SECONDS_MAX = 20.0
 HELD_SECONDS = 1.0
@@ -115,3 +117,10 @@ def test_stop_waits_for_a_request_blocked_by_a_lock(migrated_url: str) -> None:
         assert_taken(migrated_url, answer.status_code, answer.json()["id"])
         assert process.wait(SECONDS_MAX) == 0
         database.close()
+
+
+def test_several_processes_end_at_a_terminals_quit() -> None:
+    processes = _Processes.__new__(_Processes)  # without its handlers of signals, which would stay in this process
+    processes.signal_queue, processes.should_exit = [signal.SIGQUIT], threading.Event()
+    processes.handle_signals()
+    assert processes.should_exit.is_set()

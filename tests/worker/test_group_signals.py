@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.support.deployment import Deployment, wait_until
+
+from refund_worker.settings import load_settings
+from refund_worker.worker import supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +34,10 @@ def to_each(leader: psutil.Process, number: signal.Signals) -> None:
         process.send_signal(number)
 
 
-def and_a_hang_up(leader: psutil.Process, number: signal.Signals) -> None:
-    """As the end of a terminal, or systemd with SendSIGHUP: no second stop, which would interrupt the call."""
-    leader.send_signal(number)
-    leader.send_signal(signal.SIGHUP)
+def with_others(leader: psutil.Process, number: signal.Signals) -> None:
+    """As Ctrl-C under a Procfile's runner, and the end of its terminal: no second stop, which interrupts the call."""
+    for each in (signal.SIGINT, number, signal.SIGHUP):
+        leader.send_signal(each)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +45,9 @@ def and_a_hang_up(leader: psutil.Process, number: signal.Signals) -> None:
     [
         (to_the_group, signal.SIGHUP, CALL_SECONDS),
         (to_each, signal.SIGTERM, CALL_SECONDS),
-        (and_a_hang_up, signal.SIGTERM, INTERRUPTED_SECONDS),
+        (with_others, signal.SIGTERM, INTERRUPTED_SECONDS),
     ],
-    ids=["a hang-up of the group", "TERM to each process", "a hang-up behind TERM"],
+    ids=["a hang-up of the group", "TERM to each process", "INT, TERM and a hang-up"],
 )
 def test_worker_finishes_its_call(
     tmp_path: Path, send: Callable[[psutil.Process, signal.Signals], None], number: signal.Signals, seconds: float
@@ -62,6 +67,55 @@ def test_worker_finishes_its_call(
         log = deployment.log("worker") + deployment.log("scheduler")
         assert "Traceback" not in log
         assert "alarm" not in log
+
+
+TERM, INT, HUP, QUIT = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT
+
+
+@pytest.mark.parametrize(
+    ("numbers", "at_once", "later"),
+    [
+        ((TERM, TERM), 2, 2),
+        ((INT, INT), 2, 2),
+        ((INT, TERM), 1, 2),
+        ((TERM, HUP), 1, 1),
+        ((HUP, HUP), 1, 1),
+        ((HUP, TERM), 1, 1),
+        ((HUP, INT, TERM), 1, 3),
+        ((QUIT,), 2, 2),
+    ],
+    ids=lambda value: "-".join(each.name for each in value) if isinstance(value, tuple) else "",
+)
+def test_signals_of_one_moment_are_one_stop(
+    numbers: tuple[signal.Signals, ...], at_once: int, later: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds, stops in ((supervisor.ECHO_SECONDS, at_once), (0.0, later)):
+        monkeypatch.setattr(supervisor, "ECHO_SECONDS", seconds)
+        watched = supervisor._Supervisor(load_settings({}), None, [], 1)
+        for number in numbers:
+            watched._on_signal(number, None)
+        watched._pipe.close()
+        assert watched._stops == stops
+
+
+def test_signal_while_an_earlier_one_is_handled_stops_the_scheduler(tmp_path: Path) -> None:
+    # The interrupted thread holds the event's lock, as it does in the handler of the signal before.
+    code = """if True:
+        import signal, sys
+        from refund_worker.settings import load_settings
+        from refund_worker.worker import scheduler, supervisor
+
+        class Interrupted(scheduler.Scheduler):
+            def run(self):
+                with self.stop._cond:
+                    signal.raise_signal(signal.SIGTERM)
+                assert self.stop.wait(10)
+
+        scheduler.Scheduler = Interrupted
+        settings = load_settings({"REFUND_WORKER_DATABASE_URL": "sqlite:///refunds.db"})
+        sys.exit(supervisor.run_scheduler(settings))
+    """
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=30, check=False).returncode == 0
 
 
 def test_second_signal_interrupts_a_call_that_does_not_end(tmp_path: Path) -> None:

@@ -188,8 +188,12 @@ def _runtime_folder(settings: Settings) -> Finding:
     from refund_worker.worker.runtime_dir import runtime_folder
 
     folder = runtime_folder(settings)
-    nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+    try:
+        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError:  # such as a name that is too long
+        usable = False
+    if usable:
         return Finding("runtime folder", Verdict.OK, str(folder))
     verdict = Verdict.FAIL if settings.broker_url.get_secret_value() == "embedded" else Verdict.WARN
     found = f"{folder} cannot be written to: health checks find neither worker nor scheduler"

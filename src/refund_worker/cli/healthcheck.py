@@ -124,13 +124,12 @@ def web(port: int, host: str | None = None) -> Health:
 
 def _status_at(host: str, port: int) -> tuple[int | None, str]:
     """Return the status of the answer, or None and the reason."""
+    from contextlib import closing
     from http.client import HTTPConnection, HTTPException
 
-    connection = HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)
     try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status, ""
-    except (OSError, HTTPException) as error:
+        with closing(HTTPConnection(host, port, timeout=ANSWER_SECONDS_MAX)) as connection:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status, ""
+    except (OSError, HTTPException, UnicodeError) as error:  # the last two also for what is no name of a host
         return None, type(error).__name__
-    finally:
-        connection.close()

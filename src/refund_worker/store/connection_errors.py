@@ -28,7 +28,7 @@ _ADVICE = tuple(
         ("does not support SSL|SSL is not enabled", f"correct sslmode in {_URL}, or switch TLS on at the server"),
         ("certificate|SSL error|SSL connection has", f"correct sslmode, sslrootcert and the host's name in {_URL}"),
         ("no pg_hba.conf entry|pg_hba.conf rejects", "allow this user and address in pg_hba.conf, or use TLS"),
-        ("invalid \\w+ value", f"correct this parameter in {_URL}"),
+        ("invalid \\w+ value|for parameter|configuration parameter", f"correct this parameter in {_URL}"),
         (
             "unsupported startup parameter",
             f"remove the parameter from {_URL}, or let the pooler ignore it (ignore_startup_parameters)",
@@ -42,6 +42,10 @@ _ADVICE = tuple(
             f"start the server, or correct host and port in {_URL}",
         ),
         ("timeout expired|timed out", f"check host, port and firewall: {_URL}"),
+        ("transaction blocks not allowed", "set the pooler's pool_mode to transaction or session"),
+        ("is disabled|not currently accepting connections", "let the database accept connections again"),
+        ("due to transaction timeout", "remove the server's transaction_timeout for this role, or raise it above 60 s"),
+        ("not in hot standby mode", f"remove target_session_attrs from {_URL}: a standby accepts no writes"),
         ("starting up|shutting down|administrator command|server closed the connection", "wait until it is up again"),
         (
             "accepts no writes|read-only|read only",
@@ -56,7 +60,6 @@ _PERMISSION = "42501"
 _TEXTS = {
     "53100": "the server's disk is full: make room",
     "53200": "the server has no memory left",
-    "57014": "a statement took longer than allowed",
     "55P03": "a lock was not free within the time allowed",
     "25P03": "a transaction was idle for longer than allowed",
 }
@@ -69,7 +72,8 @@ def cause_of(error: DBAPIError, url: URL) -> str:
         return _permission(str(error.orig), url)
     if state in _TEXTS:
         return _TEXTS[state]
-    text = _one_line(str(error.orig), url)
+    # The server's message alone: what it adds may quote rows. libpq's own texts have no such parts.
+    text = _one_line(error.orig.diag.message_primary if state else str(error.orig), url)
     for pattern, todo in _ADVICE:
         if pattern.search(text):
             return f"{text}: {todo}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError
 
 from refund_worker.errors import BadSettings
 
@@ -28,6 +29,10 @@ TCP = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "t
 READ_ONLY_STATE = "25006"
 # Parameters that drivers and platforms add to a URL, and that change nothing here: nothing is ever prepared.
 IGNORED = ("prepare_threshold", "pgbouncer")
+# A connection for replication runs no SQL.
+REFUSED = frozenset({"replication"})
+SEVERAL = ("host", "port")
+URL_NAME = "REFUND_WORKER_DATABASE_URL"
 _SEVERAL_HOSTS = re.compile(
     r"(?P<before>postgresql[^:]*://(?:[^:/]*(?::[^@]*)?@)?)(?P<hosts>[^/?@]*,[^/?@]*)(?P<after>.*)", re.DOTALL
 )
@@ -40,17 +45,20 @@ def make_engine(url: URL, schema: str, pool: Mapping[str, Any]) -> Engine:
     """
     defaults = {"connect_timeout": CONNECT_SECONDS, **TCP}
     arguments = {name: value for name, value in defaults.items() if name not in url.query}
-    engine = create_engine(
-        # Before SQLAlchemy 2.1, postgresql:// without a driver means psycopg2.
-        url.set(drivername=DRIVER).difference_update_query(IGNORED),
-        **pool,
-        pool_pre_ping=True,
-        connect_args={**arguments, "prepare_threshold": None, "autocommit": True},
-        use_native_hstore=False,
-        hide_parameters=True,
-    )
+    try:
+        engine = create_engine(
+            # Before SQLAlchemy 2.1, postgresql:// without a driver means psycopg2.
+            url.set(drivername=DRIVER).difference_update_query(IGNORED),
+            **pool,
+            pool_pre_ping=True,
+            connect_args={**arguments, "prepare_threshold": None, "autocommit": True},
+            use_native_hstore=False,
+            hide_parameters=True,
+        )
+    except ArgumentError:
+        raise BadSettings(f"{URL_NAME}: port must be in digits, one for each host or one for all") from None
     driver = engine.dialect.loaded_dbapi
-    _check(url, driver)
+    _check(engine, driver)
     engine.dialect.do_begin = partial(_begin, driver, _beginning(schema))  # type: ignore[method-assign]
     event.listen(engine, "handle_error", _leave_read_only_server)
     return engine
@@ -69,13 +77,17 @@ def parsed_url(url: str) -> URL:
     return parts.set(query=query)
 
 
-def _check(url: URL, driver: Any) -> None:
-    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
-    for name in url.query:
-        if name not in known and name not in IGNORED:
-            raise BadSettings(
-                f"REFUND_WORKER_DATABASE_URL: {name} is no parameter of a Postgres connection: correct or remove it"
-            )
+def _check(engine: Engine, driver: Any) -> None:
+    """Check what libpq would not: it never sees a parameter that the Python driver cannot read."""
+    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()} - REFUSED
+    for name, value in engine.url.query.items():
+        if name not in known:
+            raise BadSettings(f"{URL_NAME}: {name} is no parameter of a Postgres connection: correct or remove it")
+        if name not in SEVERAL and not isinstance(value, str):
+            raise BadSettings(f"{URL_NAME}: {name} is set more than once: keep one")
+    seconds = engine.url.query.get("connect_timeout") or "0"
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", str(seconds)):
+        raise BadSettings(f"{URL_NAME}: connect_timeout must be seconds in digits, such as 5")
 
 
 def _beginning(schema: str) -> str:

@@ -108,7 +108,7 @@ def _config(
 
 
 class _Processes(Multiprocess):
-    """Uvicorn's processes; a hang-up stops them in order, where Uvicorn would restart them."""
+    """Uvicorn's processes; HUP and QUIT stop them in order, where Uvicorn would restart them."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         self._survives_hang_up = is_hang_up_ignored()  # Uvicorn then takes every signal
@@ -137,6 +137,10 @@ class _Processes(Multiprocess):
         """Stop as on TERM, unless the hang-up was ignored when this process started."""
         if not self._survives_hang_up:
             self.handle_term()
+
+    def handle_quit(self) -> None:
+        """Stop as on TERM: QUIT has ended the processes already if a terminal sent it."""
+        self.handle_term()
 
 
 class _Server(uvicorn.Server):

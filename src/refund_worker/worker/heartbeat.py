@@ -99,7 +99,11 @@ def check_heartbeat(kind: WorkerKind, folder: Path, queue: str | None = None) ->
     `folder` is the deployment's runtime folder. With `queue`, only a worker of this queue counts.
     """
     who = f"{kind} of {queue}" if queue else kind
-    last_beat = max((_beat_at(file) for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)), default=0.0)
+    try:
+        files = [file for file in folder.glob(f"{kind}*{ALIVE}") if _works_on(file, queue)]
+    except OSError as error:  # such as a name that is too long
+        return False, f"no {who} runs here: {folder} cannot be read ({error.strerror})"
+    last_beat = max((_beat_at(file) for file in files), default=0.0)
     if not last_beat:
         return False, f"no {who} runs here: there is no heartbeat in {folder}"
     age = time.time() - last_beat

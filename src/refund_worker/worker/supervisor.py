@@ -16,7 +16,7 @@ from refund_worker.dangers import warn_of_dangers
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.logs import set_up_logging
 from refund_worker.settings import PREFIX, Settings
-from refund_worker.stop_signals import on_signals
+from refund_worker.stop_signals import on_signals, set_from_handler
 from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.worker.celery_app.child_config import order
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
@@ -32,6 +32,8 @@ BROKER_CHECK_SECONDS = 2.0
 # Seconds. The worker is back within 5 seconds, start included; after a child that lived STEADY_SECONDS the shortest
 # pause applies again.
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX, STEADY_SECONDS = 0.2, 3.0, 30.0
+# Seconds. A signal of another kind within them is the same stop, not a second one.
+ECHO_SECONDS = 1.0
 STOP_SECONDS_MAX = HARD_LIMIT_SECONDS + 30
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 # Celery's pool then ends a process with QUIT, and its processes ignore TERM: a TERM to all processes of a service would
@@ -78,7 +80,7 @@ def run_scheduler(settings: Settings) -> int:
     reports = ProcessReports(
         settings, "scheduler", is_alive=scheduler.heartbeat.beaten, broker=lambda: scheduler.broker_state
     )
-    with on_signals(lambda *_: scheduler.stop.set(), STOPS), reports:
+    with on_signals(lambda *_: set_from_handler(scheduler.stop), STOPS), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     end_tracing()
@@ -108,6 +110,7 @@ class _Supervisor:
         self._url = ""
         self._stops = 0
         self._hung_up = False
+        self._last_signal, self._signalled_at = 0, 0.0
         self._pipe = BeatPipe()
 
     def run(self) -> int:
@@ -173,8 +176,12 @@ class _Supervisor:
         return self._stops > 0  # a signal may change it between any two statements
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        # A service manager may send both TERM and HUP, which does not mean hurry. They can arrive in either order.
-        if number == signal.SIGHUP and self._stops:
+        # A service manager may send both TERM and HUP, which does not mean hurry, in either order. Ctrl-C
+        # in a terminal sends INT to all processes, and a Procfile's runner then sends TERM.
+        before, self._last_signal = self._last_signal, number
+        is_echo = number != before and time.monotonic() - self._signalled_at < ECHO_SECONDS
+        self._signalled_at = time.monotonic()
+        if self._stops and (number == signal.SIGHUP or (is_echo and number != signal.SIGQUIT)):
             return
         if number == signal.SIGTERM and self._hung_up:
             self._hung_up = False
