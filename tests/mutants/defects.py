@@ -3449,8 +3449,8 @@ DEFECTS = (
     Defect(
         "the cause of a failed statement quotes rows",
         STORE + "connection_errors.py",
-        "error.orig.diag.message_primary if state else str(error.orig)",
-        "str(error.orig)",
+        "error.orig if diagnosis is None else diagnosis.message_primary",
+        "error.orig",
         ("tests/store/test_connection_errors.py",),
     ),
     Defect(

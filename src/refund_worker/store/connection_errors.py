@@ -73,7 +73,8 @@ def cause_of(error: DBAPIError, url: URL) -> str:
     if state in _TEXTS:
         return _TEXTS[state]
     # The server's message alone: what it adds may quote rows. libpq's own texts have no such parts.
-    text = _one_line(error.orig.diag.message_primary if state else str(error.orig), url)
+    diagnosis = getattr(error.orig, "diag", None) if state else None
+    text = _one_line(str(error.orig if diagnosis is None else diagnosis.message_primary), url)
     for pattern, todo in _ADVICE:
         if pattern.search(text):
             return f"{text}: {todo}"
