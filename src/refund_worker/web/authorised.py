@@ -126,8 +126,12 @@ def act_on_refund(
     reference: str | None = None,
     version: int | None = None,
     key: Key | None = None,
+    one_by_one: bool = True,
 ) -> Refund:
-    """Do `action` on a refund that `who` sees, and return the changed refund."""
+    """Do `action` on a refund that `who` sees, and return the changed refund.
+
+    `one_by_one` is False if the person decides about many refunds together.
+    """
     check(who, ACT_OF[action])
     return actions.perform_action(
         context,
@@ -139,6 +143,7 @@ def act_on_refund(
         version=version,
         client=who.sees,
         key=key,
+        one_by_one=one_by_one,
     )
 
 

@@ -56,6 +56,10 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/approvals": ["/approvals", _at("/approvals", customer_id=customer)],
         "/approvals/approve": [_at("/approvals/approve", customer_id=customer)],
         "/approvals/reject": [_at("/approvals/reject", customer_id=customer)],
+        **{
+            f"/selected/{action}": [_at(f"/selected/{action}", selected=_latest(connection))]
+            for action in ("approve", "reject", "cancel", "retry")
+        },
         "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],
         "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
@@ -130,6 +134,12 @@ def _lists(connection: Connection, customer: str) -> list[str]:
 def _one_of_each_status(connection: Connection) -> list[str]:
     r = refunds.c
     return list(connection.execute(select(func.max(r.refund_id)).group_by(r.status).order_by(r.status)).scalars())
+
+
+def _latest(connection: Connection) -> list[str]:
+    """Return a page of the latest refunds in every status."""
+    query = select(refunds.c.refund_id).order_by(refunds.c.refund_id.desc()).limit(50)
+    return list(connection.execute(query).scalars())
 
 
 def _needs_attention(connection: Connection) -> str:

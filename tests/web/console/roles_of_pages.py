@@ -41,6 +41,10 @@ EXPECTED = {
     ("GET", "/search"): "vsoam",
     ("GET", "/settings"): "om",
     ("GET", "/transactions"): "vsoam",
+    ("GET", "/selected/approve"): "am",
+    ("GET", "/selected/cancel"): "som",
+    ("GET", "/selected/reject"): "am",
+    ("GET", "/selected/retry"): "om",
     ("GET", "/system"): "vsoam",
     ("GET", "/notifications"): "om",
     ("GET", "/webhooks"): "om",
@@ -63,6 +67,10 @@ EXPECTED = {
     ("POST", "/refunds/{refund_id}/retry"): "om*",
     ("POST", "/return-money"): "som*",
     ("POST", "/split-correction"): "som*",
+    ("POST", "/selected/approve"): "am*",
+    ("POST", "/selected/cancel"): "som",
+    ("POST", "/selected/reject"): "am",
+    ("POST", "/selected/retry"): "om*",
     ("POST", "/sign-out"): "vsoam",
 }
 CLOSED = sorted(EXPECTED)
@@ -75,6 +83,7 @@ QUERY = {
     "/failures/watch": "?first=1&last=2&by=x",
     "/approvals/approve": "?customer_id=cust-1",
     "/approvals/reject": "?customer_id=cust-1",
+    **{f"/selected/{action}": "?selected=rf_x" for action in ("approve", "cancel", "reject", "retry")},
 }
 
 

@@ -38,6 +38,7 @@ SIZE = "(({scrollWidth: x, scrollHeight: y, clientWidth: window}) => [x, y, wind
 
 def addresses(named: dict[str, str]) -> dict[str, str]:
     """Return the address of every page, by the name of its screenshot."""
+    selected = "&".join(f"selected={named[name]}" for name in ("paid", "pending", "approval", "unknown"))
     queries = {
         "/customer": f"?id={named['customer']}",
         "/add-credits": f"?customer={named['customer']}",
@@ -49,6 +50,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         "/approvals/approve": f"?customer_id={named['waiting']}",
         "/approvals/reject": f"?customer_id={named['waiting']}",
         "/search": "?q=camera",
+        **{f"/selected/{action}": f"?{selected}" for action in ("retry", "approve", "reject", "cancel")},
     }
     refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
     found = {

@@ -14,6 +14,7 @@ from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Unavailable
 from refund_worker.web.authorised import act_on_refund
 from refund_worker.web.console import approvals as page_of_approvals
+from refund_worker.web.console import decide_many
 
 ROW = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 
@@ -142,7 +143,7 @@ def test_outage_ends_many_decisions_and_pressing_again_goes_on(
         act_on_refund(web.context, who, refund_id, *_, **terms)  # type: ignore[arg-type]
 
     with monkeypatch.context() as outage:
-        outage.setattr(page_of_approvals, "act_on_refund", lost)
+        outage.setattr(decide_many, "act_on_refund", lost)
         stopped = paul.submit(confirm, "/approvals/approve", reason="fine")
     assert tried == ids[:2], "no further one waits for the database"
     words = text_of(stopped)
@@ -158,7 +159,7 @@ def test_many_decisions_end_after_a_time(web: Web, paul: Visitor, monkeypatch: p
     _, *ids = ask(web, 1, 2, 3)
     confirm = paul.get("/approvals/reject", customer_id="cust-1")
     with monkeypatch.context() as hurry:
-        hurry.setattr(page_of_approvals, "MANY_SECONDS", 0.0)
+        hurry.setattr(decide_many, "MANY_SECONDS", 0.0)
         stopped = paul.submit(confirm, "/approvals/reject", reason="no")
     assert "0 of 2 rejected" in text_of(stopped)
     assert "2 are still to do" in text_of(stopped)
@@ -174,6 +175,6 @@ def test_many_are_decided_only_for_one_customer_or_batch(web: Web, paul: Visitor
     assert missing.status_code == 422
     assert "Reason: say why in a few words" in text_of(missing)
     fields = form_on(confirm, "/console/approvals/approve") | {"reason": "fine"}
-    for ids_of_form in ("", "rf_x", ":3", " ".join(f"rf_{n}:1" for n in range(page_of_approvals.MANY_MAX + 1))):
+    for ids_of_form in ("", "rf_x", ":3", " ".join(f"rf_{n}:1" for n in range(decide_many.MANY_MAX + 1))):
         assert paul.post("/approvals/approve", fields | {"ids": ids_of_form}).status_code == 422, ids_of_form
     assert statuses(web, ids) == ["queued", "awaiting_approval"]

@@ -17,6 +17,7 @@ from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Refusal
 from refund_worker.store import processors
 from refund_worker.store.tables import APPEND_ONLY, console_users, events, refunds
+from refund_worker.web.console import batches as page_of_batches
 from refund_worker.web.console.charts import latency
 from refund_worker.web.console.svg import HEIGHT, columns, lines
 
@@ -272,3 +273,46 @@ def test_second_click_of_a_bulk_retry_shows_the_result_of_the_first(web: Web) ->
     for refund_id in ids:
         timeline = web.call("GET", f"/v1/refunds/{refund_id}/events").json()["data"]
         assert [line["what"] for line in timeline].count("retry_requested") == 1
+
+
+def test_retry_is_the_main_button_only_where_a_retry_helps(web: Web) -> None:
+    ids = [web.refund(f"k{n}", credits=1).json()["id"] for n in range(2)]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        for refund_id, code in zip(ids, ("balance_insufficient", "charge_disputed"), strict=True):
+            one = refunds.update().where(refunds.c.refund_id == refund_id)
+            connection.execute(one.values(status="needs_attention", failure_code=code))
+
+    web.context.database.run(stop)
+    page = visitor(web, "operator").get("/failures").text
+    buttons = re.findall(r'class="(button[^"]*)" href="/console/failures/retry\?code=(\w+)"', page)
+    assert sorted(buttons) == [("button", "charge_disputed"), ("button main", "balance_insufficient")]
+
+
+def test_batch_page_leads_to_every_row_and_to_those_that_need_a_person(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_of_batches, "PAGE", 2)
+    rows = [ROW | {"idempotency_key": f"b{n}", "credits": n + 1} for n in range(5)]
+    made = web.call("POST", "/v1/refund-batches", {"refunds": rows}).json()["batch_id"]
+
+    def stop(connection):  # type: ignore[no-untyped-def]
+        stopped = refunds.update().where(refunds.c.idempotency_key.in_(["b0", "b1", "b4"]))
+        connection.execute(stopped.values(status="needs_attention"))
+
+    web.context.database.run(stop)
+    person = visitor(web, "operator")
+    seen: list[str] = []
+    address = f"/batches/{made}"
+    assert f'href="/console{address}?status=needs_attention#refunds">Show the 3 that need attention' in (
+        person.get(address).text
+    )
+    while address:
+        page = person.get(address).text
+        seen += re.findall(r'<td data-name="Refund"><a class="id" href="/console/refunds/(\w+)"', page)
+        found = re.search(r'href="/console([^"#]+)#refunds">Next rows', page)
+        address = found[1].replace("&amp;", "&") if found else ""
+    assert len(seen) == len(set(seen)) == 5
+    stuck = person.get(f"/batches/{made}", status="needs_attention").text
+    assert stuck.count('<td data-name="Refund">') == 2
+    assert f"/console/batches/{made}?status=needs_attention&amp;after=" in stuck, "the filter stays on the next page"

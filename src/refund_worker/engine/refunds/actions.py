@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -28,12 +29,13 @@ def perform_action(
     version: int | None = None,
     client: str | None = None,
     key: Key | None = None,
+    one_by_one: bool = True,
 ) -> Refund:
     """Apply `action` and return the refund as it is afterwards.
 
     For `resolve`, `reference` names a payment that was made manually; without one the credits go back to the balance.
-    `version` is the version that the person saw. With `client`, only that client's refunds are visible. The same act
-    under the same `key` again changes nothing.
+    `version` is the version that the person saw; `one_by_one` is False if they act on many refunds together. With
+    `client`, only that client's refunds are visible. The same act under the same `key` again changes nothing.
 
     Raises `NotFound` if the refund is unknown or not visible, `StaleVersion` if it has changed since `version`,
     `ActionNotAllowed` if the action is not allowed now, and `KeyReused` if the key was used for another act.
@@ -53,9 +55,8 @@ def perform_action(
             raise StaleVersion(f"the refund is at version {refund.version} now: read it again first")
         # Read under the refund's lock: every link made by now counts, however long ago the refund was requested.
         links = persons.links(connection) if action is Action.APPROVE else ()
-        decided = apply_action(
-            refund, action, now, context.policy, actor=actor, reason=reason, reference=reference, links=links
-        )
+        terms: dict[str, Any] = {"actor": actor, "reason": reason, "reference": reference, "one_by_one": one_by_one}
+        decided = apply_action(refund, action, now, context.policy, links=links, **terms)
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = decided.released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)

@@ -27,6 +27,7 @@ from refund_worker.web.console import (
     refund_transaction,
     refunds,
     search,
+    selection,
     system,
     transactions,
 )
@@ -45,6 +46,7 @@ _PARTS = (
     corrections,
     refund_transaction,
     refunds,
+    selection,
     search,
     overview,
     system,

@@ -101,6 +101,7 @@ BELOW = {
     "/split-correction": "/customers",
     "/refund-transaction": "/transactions",
     "/delete-transaction": "/transactions",
+    **{f"/selected/{action}": "/refunds" for action in ("retry", "approve", "reject", "cancel")},
 }
 
 

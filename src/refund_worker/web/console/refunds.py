@@ -39,11 +39,11 @@ from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 from refund_worker.web.console.query import SearchText
+from refund_worker.web.console.selection import BACK_MAX, PAGE, actions_of
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
 from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
-PAGE = 50
 # Refunds of the same customer that the person who approves is shown.
 HISTORY = 5
 
@@ -93,6 +93,7 @@ def list_refunds(page: ThePage, chosen: Chosen, starting_after: SearchText | Non
         error = wrong
     shown: Json = {"found": found, "chosen": chosen, "groups": GROUPS, "statuses": list(RefundStatus)}
     shown |= {"searched": _wanted(chosen).any, "kinds": list(Kind)}
+    shown |= {"acts": actions_of(page), "list_query": page.request.url.query[:BACK_MAX]}
     return page.render("refunds.html", 422 if error else 200, error=error, **shown)
 
 

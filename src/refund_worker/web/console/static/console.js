@@ -103,8 +103,57 @@ function replaceById(page, id) {
   shown.set(id, fresh.innerHTML);
   present.replaceWith(fresh);
   dress(fresh);
+  showSelection();
   all(".scroll", fresh).forEach((part, n) => scrolled[n] && part.scrollTo(...scrolled[n]));
   if (focused) all(FOCUSABLE, fresh).find((element) => keyOf(element) === focused)?.focus({ preventScroll: true });
+}
+
+// Rows that a person selects stay selected in the next version of the list, and also when they have left it.
+const selectionForm = document.getElementById("selection");
+const selected = new Set();
+const boxes = () => all('tbody input[form="selection"]');
+
+function hiddenField(id) {
+  const field = document.createElement("input");
+  Object.assign(field, { type: "hidden", name: "selected", value: id });
+  return field;
+}
+
+function showSelection() {
+  if (!selectionForm) return;
+  const listed = boxes();
+  for (const box of listed) box.checked = selected.has(box.value);
+  const gone = [...selected].filter((id) => !listed.some((box) => box.value === id));
+  document.getElementById("gone").replaceChildren(...gone.map(hiddenField));
+  const everything = document.getElementById("select-all");
+  everything.checked = listed.length > 0 && listed.every((box) => box.checked);
+  everything.indeterminate = !everything.checked && listed.some((box) => box.checked);
+  const left = gone.length ? `, ${gone.length} of them no longer in this list` : "";
+  selectionForm.classList.toggle("some", selected.size > 0);
+  document.getElementById("selected").textContent = `${selected.size} selected${left}`;
+}
+
+function select(chosen) {
+  for (const box of chosen) box.checked ? selected.add(box.value) : selected.delete(box.value);
+  showSelection();
+}
+
+function offerSelection(form) {
+  for (const part of all("[hidden]", form)) part.hidden = false;
+  document.addEventListener("change", ({ target }) => {
+    if (target.id === "select-all") {
+      for (const box of boxes()) box.checked = target.checked;
+      select(boxes());
+    } else if (target.getAttribute("form") === form.id) {
+      select([target]);
+    }
+  });
+  document.getElementById("select-none").addEventListener("click", () => {
+    selected.clear();
+    showSelection();
+  });
+  // After going back, the browser may have ticked boxes.
+  window.addEventListener("pageshow", () => select(boxes().filter((box) => box.checked)));
 }
 
 // Live parts are fetched again every few seconds while the page is visible, except where the reader is typing or clicking.
@@ -286,6 +335,7 @@ dress(document);
 all("form[data-preview]").forEach(livePreview);
 all("[data-sign]").forEach(explainSign);
 all("#zone").forEach(offerOwnZone);
+all("#selection").forEach(offerSelection);
 // On narrow screens the menu shows only the current page until it is opened.
 all("#menu").forEach((button) =>
   button.addEventListener("click", () => {
