@@ -1492,6 +1492,20 @@ DEFECTS = (
         ("tests/web/console/test_selection_in_a_browser.py::test_narrow_menu_is_a_labelled_button_and_no_strip",),
     ),
     Defect(
+        "failures: retry is the main button where it does not help",
+        WEB + "console/templates/failures.html",
+        "{% if why.retry_helps %} main{% endif %}",
+        " main",
+        ("tests/web/console/test_operators_pages.py::test_retry_is_the_main_button_only_where_a_retry_helps",),
+    ),
+    Defect(
+        "batch: the next page forgets the status",
+        WEB + "console/templates/batch.html",
+        "status=chosen, after=more",
+        "after=more",
+        ("tests/web/console/test_operators_pages.py::test_batch_page_leads_to_every_row_and_to_stopped_ones",),
+    ),
+    Defect(
         "the reason of an approval counts requests after it",
         ENGINE + "refunds/approval_reasons.py",
         """        and (row.created_at, row.refund_id) <= (refund.created_at, refund.refund_id)\n""",

@@ -289,9 +289,7 @@ def test_retry_is_the_main_button_only_where_a_retry_helps(web: Web) -> None:
     assert sorted(buttons) == [("button", "charge_disputed"), ("button main", "balance_insufficient")]
 
 
-def test_batch_page_leads_to_every_row_and_to_those_that_need_a_person(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_page_leads_to_every_row_and_to_stopped_ones(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_of_batches, "PAGE", 2)
     rows = [ROW | {"idempotency_key": f"b{n}", "credits": n + 1} for n in range(5)]
     made = web.call("POST", "/v1/refund-batches", {"refunds": rows}).json()["batch_id"]
