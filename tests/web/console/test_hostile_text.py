@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from urllib.parse import urlencode
 
 import pytest
 from tests.web.client import Web
@@ -102,7 +103,9 @@ def test_every_page_shows_hostile_text_as_text(hostile: Web) -> None:
         (batch_id,) = connection.execute(refund_batches.select().with_only_columns(refund_batches.c.batch_id)).one()
     seen = ""
     of_each = [f"/refunds/{refund_id}{more}" for refund_id in ids for more in ("", "/retry")]
-    for path in [*PAGES, f"/batches/{batch_id}", *of_each]:
+    selected = urlencode({"selected": [*ids[:3], *HOSTILE], "back": HOSTILE[0]}, doseq=True)
+    many = [f"/selected/{action}?{selected}" for action in ("retry", "cancel")]
+    for path in [*PAGES, f"/batches/{batch_id}", *of_each, *many]:
         page = person.get(path)
         assert page.status_code == 200, (path, page.text)
         for raw in RAW:
@@ -126,12 +129,21 @@ def test_query_parameters_are_shown_as_text(hostile: Web, text: str) -> None:
 
 
 def test_every_page_is_checked_for_hostile_text() -> None:
-    of_one = {"/refunds/{refund_id}", "/refunds/{refund_id}/retry", "/batches/{batch_id}"}
+    of_one = {
+        "/selected/retry",
+        "/selected/cancel",
+        "/refunds/{refund_id}",
+        "/refunds/{refund_id}/retry",
+        "/batches/{batch_id}",
+    }
     looked_at = {path.partition("?")[0] for path in PAGES} | of_one
     # The other pages need an entry of one kind, or an address from a redirect.
     special = {
         "/approvals/approve",
         "/approvals/reject",
+        # They differ from `cancel` by their words alone.
+        "/selected/approve",
+        "/selected/reject",
         "/static/{name}",
         "/sign-in",
         "/refunds.csv",

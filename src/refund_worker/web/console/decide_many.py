@@ -79,6 +79,7 @@ def ask(
     *,
     unknown: Sequence[str] = (),
     more: bool = False,
+    status_if_empty: int = 200,
     error: RefundWorkerError | None = None,
 ) -> HTMLResponse:
     """Show which refunds would be changed, with their number and their sums, and which not and why."""
@@ -95,10 +96,8 @@ def ask(
     values |= {"request_id": new_request_id(), "reason": page.form.get("reason", "")}
     if action is Action.RETRY:
         values["unhelped"] = sum(1 for refund in free if not explain(refund.failure_code).retry_helps)
-    nothing = not (found or unknown)
-    return page.render(
-        "decide_many.html", error.status if error else 422 if nothing and offer.fields else 200, error=error, **values
-    )
+    status = 200 if found or unknown else status_if_empty
+    return page.render("decide_many.html", error.status if error else status, error=error, **values)
 
 
 @dataclass(frozen=True, slots=True)

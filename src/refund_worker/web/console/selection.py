@@ -60,7 +60,7 @@ def _ask(
         found = [visible[refund_id] for refund_id in ids if refund_id in visible]
         barred = decide_many.why_not_now(connection, page, action, found)
     unknown = [refund_id for refund_id in ids if refund_id not in visible]
-    return decide_many.ask(page, action, _offer(back), found, barred, unknown=unknown, error=error)
+    return decide_many.ask(page, action, _offer(back), found, barred, unknown=unknown, status_if_empty=422, error=error)
 
 
 def _add(action: Action) -> None:
