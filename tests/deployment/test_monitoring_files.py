@@ -123,3 +123,26 @@ def test_first_alarm_of_its_kind_raises_an_alert(tmp_path: Path) -> None:
     page = '# TYPE refund_worker_alarms counter\nrefund_worker_alarms_total{{alarm="refunded_twice"}} {}\n'
     assert "RefundedTwice" in firing(tmp_path, page.format(0), page.format(1))
     assert "RefundedTwice" not in firing(tmp_path, page.format(1), page.format(1))
+
+
+def test_first_failure_of_its_kind_is_in_the_panel(tmp_path: Path) -> None:
+    # A code has no series before its first failure, and the increase of a new series begins at 0.
+    failures = 'refund_worker_refunds_ended_total{status="failed",code="%s"}'
+    up = {"series": "refund_worker_database_up", "values": "1x120"}
+    new, old = (
+        {"series": failures % code, "values": values} for code, values in (("new", "_x89 1x30"), ("old", "7x120"))
+    )
+    (panel,) = (expression for where, expression in expressions() if where.startswith("Failed refunds by code"))
+    tests = []
+    for series, at, code, value in (
+        ([up, new], "95m", "new", 1),
+        ([up, old], "95m", "old", 0),
+        ([up, old], "9m", "old", 0),
+    ):
+        expected = [{"labels": f'{{code="{code}"}}', "value": value}]
+        asked = [{"expr": panel, "eval_time": at, "exp_samples": expected}]
+        tests.append({"interval": "1m", "input_series": series, "promql_expr_test": asked})
+    file = tmp_path / "panel_test.yml"
+    file.write_text(yaml.safe_dump({"tests": tests}), "utf-8")
+    ran = subprocess.run([program("promtool"), "test", "rules", file], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
