@@ -28,13 +28,15 @@ class Runtime:
     database: Database
     context: Context
     _loop: asyncio.AbstractEventLoop
+    _owns_database: bool = True
 
     def close(self) -> None:
-        """Close the processors, the event loop and the database."""
+        """Close the processors, the event loop and the database, unless others share it."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
         self._loop.close()
-        self.database.close()
+        if self._owns_database:
+            self.database.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -50,18 +52,21 @@ def build_runtime(
     limiter: Limiter | None = None,
     processors: bool = True,
     interrupts: tuple[type[BaseException], ...] = (),
+    shared: Database | None = None,
 ) -> Runtime:
     """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).
 
-    `processors=False` leaves the payment processors out, for entry points that only accept requests.
+    `processors=False` leaves the payment processors out, for entry points that only accept requests. A `shared`
+    database is used instead of one of its own, and stays open.
     """
-    database = open_database(settings)
+    database = shared or open_database(settings)
     try:
         ensure_schema(database)
         with database.read() as connection:
             me = installation_id(connection)
     except BaseException:
-        database.close()
+        if shared is None:
+            database.close()
         raise
     loop = asyncio.new_event_loop()
 
@@ -81,12 +86,12 @@ def build_runtime(
         notify=settings.notify_url is not None,
         interrupts=interrupts,
     )
-    return Runtime(settings, database, context, loop)
+    return Runtime(settings, database, context, loop, _owns_database=shared is None)
 
 
-def open_database(settings: Settings) -> Database:
-    """Return the database of the settings; it connects when it is first used."""
-    return Database(settings.database_url.get_secret_value(), schema=settings.database_schema)
+def open_database(settings: Settings, **pool: int) -> Database:
+    """Return the database of the settings; it connects when it is first used. `pool` are sizes of `Database`."""
+    return Database(settings.database_url.get_secret_value(), schema=settings.database_schema, **pool)
 
 
 def policy_of(settings: Settings) -> Policy:

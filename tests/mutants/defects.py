@@ -2555,6 +2555,27 @@ DEFECTS = (
         ("tests/worker/test_shared_broker.py::test_without_a_prefix_a_hosts_tasks_are_kept_and_not_begun_again",),
     ),
     Defect(
+        "each job of the scheduler has connections of its own",
+        WORKER + "tasks.py",
+        "shared=self._shared,",
+        "shared=None,",
+        ("tests/worker/test_scheduler_jobs.py::test_idle_scheduler_holds_few_connections",),
+    ),
+    Defect(
+        "slow jobs leave the others no connection",
+        WORKER + "scheduler.py",
+        "more = 2 * (len(self._jobs) + 1) - CONNECTIONS_KEPT",
+        "more = CONNECTIONS_KEPT",
+        ("tests/worker/test_scheduler.py::test_jobs_that_hold_their_connections_starve_no_other",),
+    ),
+    Defect(
+        "the first job that ends closes the connections of all",
+        "src/refund_worker/runtime.py",
+        "        if self._owns_database:\n",
+        "        if True:\n",
+        ("tests/worker/test_scheduler.py::test_runtime_leaves_a_shared_database_open",),
+    ),
+    Defect(
         "our messages do not name their installation",
         WORKER + "publisher.py",
         "        if installation is not None:\n",

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from kombu.transport import redis as kombu_redis
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.support.processes import free_port
 
+from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
+from refund_worker.runtime import open_database
 from refund_worker.settings import PREFIX, Settings, load_settings
 from refund_worker.stop_signals import on_signals
+from refund_worker.store.database import ping
 from refund_worker.worker import scheduler as scheduler_module
 from refund_worker.worker.celery_app.heartbeat_step import add_heartbeat
 from refund_worker.worker.celery_app.redis_transport import QoS
@@ -32,6 +36,7 @@ from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
 from refund_worker.worker.publisher import BrokerUnavailable, Publisher
 from refund_worker.worker.scheduler import Job, Scheduler, jobs_of
 from refund_worker.worker.supervisor import STOPS, _Supervisor, _url
+from refund_worker.worker.tasks import WorkerRuntime
 
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
 
@@ -81,6 +86,43 @@ def test_failed_job_is_logged_and_run_again(
     with caplog.at_level(logging.WARNING, "refund_worker"):
         repeated(settings, Job("tally", 0.01, work), lambda: len(done) > 2)
     assert line in [record.getMessage() for record in caplog.records]
+
+
+def test_jobs_that_hold_their_connections_starve_no_other(settings: Settings) -> None:
+    runs: list[int] = []
+    freed = threading.Event()
+
+    def hold(context: Context) -> None:
+        with context.database.read(), context.database.read():
+            freed.wait(30)
+
+    slow = [Job(f"slow-{number}", 0.01, hold) for number in range(6)]
+
+    def count_run(context: Context) -> None:
+        ping(context.database)
+        runs.append(1)
+
+    quick = Job("quick", 0.01, count_run)
+    scheduler = Scheduler(settings, [*slow, quick])
+    thread = threading.Thread(target=scheduler.run)
+    thread.start()
+    try:
+        wait_for(lambda: scheduler._database.engine.pool.checkedout() >= 12)
+        before = len(runs)
+        wait_for(lambda: len(runs) > before + 3)
+    finally:
+        freed.set()
+        scheduler.stop.set()
+        thread.join()
+
+
+def test_runtime_leaves_a_shared_database_open(settings: Settings) -> None:
+    with closing(open_database(settings, pool_size=1, more=0)) as shared:
+        for _ in range(2):
+            runtime = WorkerRuntime(settings, shared)
+            assert runtime.open().database is shared
+            runtime.close()
+            assert shared.engine.pool.checkedin() == 1  # type: ignore[attr-defined]
 
 
 def test_only_jobs_marked_at_once_run_directly_after_a_start(settings: Settings) -> None:

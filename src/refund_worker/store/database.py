@@ -46,19 +46,27 @@ class Database:
     """One engine, created after the fork. `write()` and `read()` are the only ways to open a transaction."""
 
     def __init__(
-        self, url: str, *, schema: str = "public", pool_size: int = 5, pool_seconds: float = POOL_SECONDS
+        self,
+        url: str,
+        *,
+        schema: str = "public",
+        pool_size: int = 5,
+        more: int | None = None,
+        pool_seconds: float = POOL_SECONDS,
     ) -> None:
-        """Make the engine with up to twice `pool_size` connections. `schema` holds our tables on Postgres.
+        """Make the engine. `schema` holds our tables on Postgres.
 
-        A caller that gets no connection within `pool_seconds` gets `Unavailable`. Raises `BadSettings` for a parameter
-        of the URL that Postgres does not know.
+        `pool_size` connections are kept, and `more` (by default as many again) are opened while they are needed. A
+        caller that gets none within `pool_seconds` gets `Unavailable`. Raises `BadSettings` for a parameter of the URL
+        that Postgres does not know.
         """
         self.url = postgres.parsed_url(url)
         self.schema = schema
         # Called with the cause of each failure: a web process logs it, because its answers must not show it.
         self.on_failure: Callable[[str], None] = lambda _cause: None
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_timeout": pool_seconds}
+        more = pool_size if more is None else more
+        pool = {"pool_size": pool_size, "max_overflow": more, "pool_timeout": pool_seconds}
         self.engine = _sqlite_engine(url, pool) if self.is_sqlite else postgres.make_engine(self.url, schema, pool)
 
     @contextmanager

@@ -23,6 +23,7 @@ from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
 from refund_worker.processors import registry
+from refund_worker.runtime import open_database
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
 from refund_worker.worker.heartbeat import BEAT_SECONDS, Heartbeat
@@ -39,11 +40,13 @@ SWEEPS_REMEMBERED = 10
 OWN_WORK_SECONDS = 5.0
 SOCKET_SECONDS = 2.0
 WARN_SECONDS = 60.0
+# Connections to the database that all jobs together keep while nothing is to be done.
+CONNECTIONS_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A periodic job, which runs in a thread of its own with a runtime of its own; `at_once` skips the first wait."""
+    """A periodic job, which runs in a thread with a runtime of its own; `at_once` skips the first wait."""
 
     name: str
     interval_seconds: float
@@ -104,6 +107,9 @@ class Scheduler:
         # The result of the last sweep: "reachable", "unreachable", or "none" without a broker that processes share.
         self.broker_state: str | None = None
         self._broker = _Broker(settings)
+        # Each thread can have two connections at any time, so no slow job takes another's. Few are kept while idle.
+        more = 2 * (len(self._jobs) + 1) - CONNECTIONS_KEPT
+        self._database = open_database(settings, pool_size=CONNECTIONS_KEPT, more=more)
         self._published = {bulk: Published(SWEEPS_REMEMBERED * settings.sweep_seconds) for bulk in (False, True)}
         self._warned_at: dict[str, float] = {}
 
@@ -113,7 +119,7 @@ class Scheduler:
         workers = [threading.Thread(target=self._repeat, args=[job], name=job.name) for job in self._jobs]
         for worker in workers:
             worker.start()
-        runtime = WorkerRuntime(self._settings)
+        runtime = WorkerRuntime(self._settings, self._database)
         try:
             self._sweep_until_stopped(runtime)
         finally:
@@ -122,6 +128,7 @@ class Scheduler:
             self._broker.close()
             for worker in workers:
                 worker.join()
+            self._database.close()
             self.heartbeat.end()
 
     def _sweep_until_stopped(self, runtime: WorkerRuntime) -> None:
@@ -186,7 +193,7 @@ class Scheduler:
 
     def _repeat(self, job: Job) -> None:
         """Run one job periodically with its own runtime, so that a slow processor does not delay the sweep."""
-        runtime = WorkerRuntime(self._settings)
+        runtime = WorkerRuntime(self._settings, self._database)
         wait = 0.0 if job.at_once else job.interval_seconds
         while not self.stop.wait(wait):
             wait, began = job.interval_seconds, time.monotonic()

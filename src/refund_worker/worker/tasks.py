@@ -29,6 +29,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Una
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings
+from refund_worker.store.database import Database
 from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
@@ -54,8 +55,10 @@ RESERVED_CLIENTS = frozenset({"console", "cli"})
 class WorkerRuntime:
     """The runtime of one process or thread, made when it is first used and again after a failure."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: Database | None = None) -> None:
+        """Use `shared` as the database, which stays open, or open one."""
         self.settings = settings
+        self._shared = shared
         self._runtime: Runtime | None = None
         self._limiter = make_limiter(settings)
         self._told_at = -math.inf
@@ -69,6 +72,7 @@ class WorkerRuntime:
                 publish=make_publisher(self.settings),
                 limiter=limiter,
                 interrupts=(SoftTimeLimitExceeded,),
+                shared=self._shared,
             )
             self._limiter = limiter
         return self._runtime.context
