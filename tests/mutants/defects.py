@@ -2625,10 +2625,24 @@ DEFECTS = (
         ("tests/worker/test_shared_broker.py::test_kept_tasks_of_others_do_not_fill_the_broker",),
     ),
     Defect(
+        "a full Redis loses a task of another application",
+        WORKER + "celery_app/redis_transport.py",
+        "redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 2)\n",
+        "",
+        ("tests/worker/test_shared_broker.py::test_task_of_others_is_kept_by_a_full_broker",),
+    ),
+    Defect(
+        "a task of another application that Redis refuses is forgotten",
+        WORKER + "celery_app/redis_transport.py",
+        "        self._store_kept()\n        super()._brpop_start(timeout)",
+        "        _unstored.clear()\n        super()._brpop_start(timeout)",
+        ("tests/worker/test_shared_broker.py::test_task_of_others_that_redis_refuses_is_stored_later",),
+    ),
+    Defect(
         "tasks of others fill the broker",
         WORKER + "celery_app/redis_transport.py",
-        ".ltrim(key, 0, NOT_OURS_MAX - 1)",
-        "",
+        "0, ARGV[2] - 2)",
+        "0, -1)",
         ("tests/worker/test_shared_broker.py::test_kept_tasks_of_others_do_not_fill_the_broker",),
     ),
     Defect(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def request(deployment: Deployment, queue: str, key: str = "1", **more: Any) -> 
     with Celery(broker=deployment.settings.broker_url.get_secret_value(), set_as_current=False) as app:
         kwargs = fields | {"idempotency_key": key, "client": "shop"}
         app.send_task("refund_worker.request_refund", queue=Queue(queue, no_declare=True), kwargs=kwargs, **more)
+
+
+@contextmanager
+def consuming(url: str) -> Iterator[Any]:
+    """Open a connection that takes messages as a worker does."""
+    with (
+        make_app(load_settings({PREFIX + "BROKER_URL": url})) as app,
+        app.connection_for_read() as connection,
+        connection.Consumer(list(app.conf.task_queues), accept=["json"]),
+    ):
+        yield connection
 
 
 def work_and_refuse(deployment: Deployment) -> None:
@@ -127,18 +139,39 @@ def test_without_a_prefix_a_hosts_tasks_are_kept_and_not_begun_again(redis_url: 
 
 
 def test_kept_tasks_of_others_do_not_fill_the_broker(redis_url: str) -> None:
-    settings = load_settings({PREFIX + "BROKER_URL": redis_url})
     with client_of(redis_url) as client:
         client.lpush("bulk.not-ours", *("x" for _ in range(NOT_OURS_MAX)))
         client.lpush("bulk", host_task("bulk", "newest"))
-        with (
-            make_app(settings) as app,
-            app.connection_for_read() as connection,
-            connection.Consumer(list(app.conf.task_queues), accept=["json"]),
-        ):
+        with consuming(redis_url) as connection:
             connection.drain_events(timeout=5)
         assert client.llen("bulk.not-ours") == NOT_OURS_MAX
         assert b"shop.mail" in (client.lindex("bulk.not-ours", 0) or b"")
+
+
+@pytest.mark.parametrize("server", [ValkeyServer, RedisServer], ids=["Valkey", "Redis"])
+def test_task_of_others_is_kept_by_a_full_broker(server: type[ValkeyServer]) -> None:
+    with server() as started, client_of(started.url) as client, consuming(started.url) as connection:
+        client.lpush("bulk", host_task("bulk", "1"))
+        client.config_set("maxmemory", 1)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.lpush("bulk", host_task("bulk", "2"))
+        connection.drain_events(timeout=5)
+        assert [json.loads(text)["headers"]["task"] for text in client.lrange("bulk.not-ours", 0, -1)] == ["shop.mail"]
+        assert client.llen("bulk") == 0
+
+
+def test_task_of_others_that_redis_refuses_is_stored_later(redis_url: str) -> None:
+    with client_of(redis_url) as client:
+        client.set("bulk.not-ours", "no list")
+        client.lpush("bulk", host_task("bulk", "1"))
+        with consuming(redis_url) as connection:
+            connection.drain_events(timeout=5)
+        client.delete("bulk.not-ours")
+        # The connection may have broken meanwhile: the next one stores it.
+        with consuming(redis_url) as connection:
+            client.lpush("bulk", host_task("bulk", "2"))
+            connection.drain_events(timeout=5)
+        assert client.llen("bulk.not-ours") == 2
 
 
 def test_installations_without_prefixes_notice_each_other(

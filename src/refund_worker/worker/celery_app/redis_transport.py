@@ -15,6 +15,7 @@ ours. It was already popped, so it is kept in a list beside the queue.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from queue import Empty
 from typing import Any
 
@@ -30,6 +31,15 @@ log = logging.getLogger(__name__)
 # Other applications' tasks are kept in the list "<queue>.not-ours", up to this number for each queue.
 NOT_OURS = ".not-ours"
 NOT_OURS_MAX = 1000
+
+# A full Redis refuses a script's first command if it may need memory, and lets a script finish that has written. LTRIM
+# needs none. KEYS[1]: the list. ARGV: the task and the number of tasks kept.
+_KEEP = """
+redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 2)
+return redis.call('LPUSH', KEYS[1], ARGV[1])
+"""
+# Tasks of others that are in no list yet, because Redis could not be used: a task that was popped is nowhere else.
+_unstored: deque[tuple[str, str]] = deque(maxlen=NOT_OURS_MAX)
 
 json: Any = kombu_json  # kombu has only partial types
 
@@ -109,6 +119,10 @@ class Channel(kombu_redis.Channel):
     )
     our_queues: tuple[str, ...] = ()
 
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        self._store_kept()
+        super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
@@ -124,18 +138,27 @@ class Channel(kombu_redis.Channel):
         return True
 
     def _keep(self, found: _AnotherTask) -> None:
-        key = found.queue + NOT_OURS
-        try:
-            with self.conn_or_acquire() as client, client.pipeline() as pipe:
-                pipe.lpush(key, json.dumps(found.envelope)).ltrim(key, 0, NOT_OURS_MAX - 1).execute()
-        except self.connection.channel_errors as error:  # for example a full Redis
-            self._discard(error)
-        else:
+        _unstored.append((found.queue, json.dumps(found.envelope)))
+        self._store_kept()
+        if _unstored:
+            log.warning("a task that is not ours is not stored yet: Redis refuses it, and it is tried again")
+
+    def _store_kept(self) -> None:
+        """Store the tasks of others. What cannot be stored now is tried again before the next message is read."""
+        while _unstored:
+            queue, text = _unstored[0]
+            key = queue + NOT_OURS
+            try:
+                with self.conn_or_acquire() as client:
+                    client.eval(_KEEP, 1, key, text, NOT_OURS_MAX)
+            except self.connection.channel_errors:  # for example no right to this list
+                return
+            _unstored.popleft()
             raise_alarm(
                 log,
                 Alarm.TASK_NOT_OURS,
                 "the queue %s has a task that is not ours: it is kept in the list %s",
-                found.queue,
+                queue,
                 key,
             )
 
