@@ -46,6 +46,15 @@ def test_pause_and_resume_print_the_object_of_the_http_call(cli: Cli, become: Be
     assert set(Switch.__annotations__) == {"name", "paused", *nothing}
 
 
+def test_status_names_the_runbook_entry_of_what_is_not_sending(cli: Cli) -> None:
+    cli("processors", "pause", "stripe")
+    shown = cli("processors", "status")
+    assert "what to do about stripe: refund-worker explain paused_by_hand" in shown.err.splitlines()
+    assert "manual: refund" not in shown.err
+    assert "A person paused sending" in cli("explain", "paused_by_hand").out
+    assert "explain" not in cli("processors", "resume", "stripe").err
+
+
 def test_pause_needs_no_reason(cli: Cli) -> None:
     paused = cli("processors", "pause", "stripe", "-o", "json")
     assert (paused.code, paused.json["paused"], paused.json["reason"]) == (0, True, "paused on the command line")

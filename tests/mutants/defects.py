@@ -2576,6 +2576,20 @@ DEFECTS = (
         ("tests/worker/test_scheduler.py::test_runtime_leaves_a_shared_database_open",),
     ),
     Defect(
+        "a refund is watched after it has ended",
+        "src/refund_worker/cli/refunds.py",
+        'return refund["status"] in FINAL',
+        "return False",
+        ("tests/cli/test_watch.py::test_refund_is_shown_again_until_it_has_ended",),
+    ),
+    Defect(
+        "a watch ends while the database is away",
+        "src/refund_worker/cli/watch.py",
+        "    except Unavailable as error:\n        print_error(error, Output.TABLE)\n        return False\n",
+        "    except Unavailable:\n        return True\n",
+        ("tests/cli/test_watch.py::test_watch_outlasts_a_database_that_is_away",),
+    ),
+    Defect(
         "our messages do not name their installation",
         WORKER + "publisher.py",
         "        if installation is not None:\n",

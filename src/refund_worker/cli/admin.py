@@ -159,7 +159,7 @@ def _add_processors(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json({"data": switches, "has_more": False})
         else:
-            print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches))
+            _print_switches(switches)
 
 
 def _check_known(context: Context, name: str) -> None:
@@ -179,7 +179,19 @@ def _show_switch(name: str, output: Output) -> None:
             print_json(switch_of(connection, context, name))
     else:
         switches = _status(name)
-        print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches if switch["name"] == name))
+        _print_switches([switch for switch in switches if switch["name"] == name])
+
+
+def _print_switches(switches: list[Json]) -> None:
+    """Print a table, and the command that says what to do about each processor that is not sending."""
+    from refund_worker.engine.processor_sync.status import STALE
+    from refund_worker.engine.views.failure_codes import code_with_entry
+
+    print_table(SWITCH_COLUMNS, (_switch_row(switch) for switch in switches))
+    for switch in switches:
+        entry = "listing_stale" if switch["state"] == STALE else switch["code"] and code_with_entry(switch["code"])
+        if entry:
+            print_line(f"what to do about {switch['name']}: refund-worker explain {entry}")
 
 
 SWITCH_COLUMNS = (

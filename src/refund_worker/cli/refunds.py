@@ -25,6 +25,7 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import Output, print_ids, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_with_explanation, show_refund
+from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched
 from refund_worker.domain.refund import FINAL, RefundStatus
 from refund_worker.errors import InvalidRequest
 
@@ -80,7 +81,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _add_list(app: typer.Typer) -> None:
-    @command(app, "list", "refunds list --status needs_attention --limit 20")
+    @command(app, "list", "refunds list --status needs_attention --watch")
     def list_(
         status: StatusFilter = None,
         customer: CustomerFilter = None,
@@ -95,37 +96,59 @@ def _add_list(app: typer.Typer) -> None:
         starting_after: Annotated[
             str | None, typer.Option("--starting-after", help="the last id of the previous page")
         ] = None,
+        watch: WatchOption = False,
+        every: EveryOption = EVERY_DEFAULT,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List refunds, newest first."""
-        from refund_worker.engine.views.api_objects import list_refunds
-
+        """List refunds, newest first. With --watch again every two seconds."""
         check_quiet(quiet, output)
         filters = replace(
             _filters(status, customer, failure_code, created_gte, created_lte, idempotency_key),
             limit=limit,
             starting_after=starting_after,
         )
-        with runtime.context() as context, context.database.read() as connection:
-            page = list_refunds(connection, filters)
-        if output is Output.JSON:
-            print_json(page)
-            return
-        if quiet:
-            print_ids(refund["id"] for refund in page["data"])
-        else:
-            print_refunds(page["data"])
-        if page["has_more"]:
-            print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
+        with runtime.context() as context:
+
+            def once() -> bool:
+                _show_page(context, filters, output, quiet)
+                return False
+
+            show_watched(once, watch, every, output)
+
+
+def _show_page(context: Context, filters: Filters, output: Output, quiet: bool) -> None:
+    from refund_worker.engine.views.api_objects import list_refunds
+
+    with context.database.read() as connection:
+        page = list_refunds(connection, filters)
+    if output is Output.JSON:
+        print_json(page)
+        return
+    if quiet:
+        print_ids(refund["id"] for refund in page["data"])
+    else:
+        print_refunds(page["data"])
+    if page["has_more"]:
+        print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
 
 
 def _add_show_and_events(app: typer.Typer) -> None:
-    @command(app, "show", "refunds show rf_0199…")
-    def show(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
-        """Show one refund with its legs."""
+    @command(app, "show", "refunds show rf_0199… --watch")
+    def show(
+        refund_id: RefundArgument,
+        watch: WatchOption = False,
+        every: EveryOption = EVERY_DEFAULT,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Show one refund with its legs. With --watch again every two seconds, until it has ended."""
         with runtime.context() as context:
-            refund, why = read_with_explanation(context, refund_id)
-        show_refund(refund, output, why)
+
+            def once() -> bool:
+                refund, why = read_with_explanation(context, refund_id)
+                show_refund(refund, output, why)
+                return refund["status"] in FINAL
+
+            show_watched(once, watch, every, output)
 
     @command(app, "events", "refunds events rf_0199…")
     def events(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
