@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.options import OutputOption, acting_user, command, group, normalized_id
+from refund_worker.cli.options import LIMIT_MAX, OutputOption, acting_user, at_most, command, group, normalized_id
 from refund_worker.cli.output import (
     Column,
     Json,
@@ -162,7 +162,7 @@ def _add_list(app: typer.Typer) -> None:
             ),
         ] = None,
         alarm: Annotated[bool, typer.Option("--alarm", help="only alarms of the timeline")] = False,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=500, help="maximum number of entries")] = 50,
+        limit: Annotated[int, at_most(LIMIT_MAX, "entries")] = 50,
         before: Annotated[int | None, typer.Option("--before", help="only entries older than this number")] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:

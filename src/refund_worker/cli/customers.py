@@ -10,20 +10,21 @@ from refund_worker.api_schema import Payable, Transaction
 from refund_worker.cli import lists, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
+    LIMIT_MAX,
+    AfterOption,
     ClientOption,
     OutputOption,
     acting_user,
+    at_most,
     command,
     group,
     key_or_new,
-    normalized_id,
 )
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.ledger import Purpose
 
 CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
-LIMIT_MAX = 500
 COLUMNS = (
     Column("id", whole=True),
     Column("kind"),
@@ -123,13 +124,8 @@ def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "transactions list 42")
     def list_(
         customer_id: CustomerArgument,
-        limit: Annotated[
-            int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="maximum number of transactions")
-        ] = LIMIT_DEFAULT,
-        starting_after: Annotated[
-            str | None,
-            typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
-        ] = None,
+        limit: Annotated[int, at_most(LIMIT_MAX, "transactions")] = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List a customer's transactions, newest first."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.options import OutputOption, command
+from refund_worker.cli.options import OutputOption, at_most, command
 from refund_worker.cli.output import Column, Output, count, moment, print_json, print_table
 
 COLUMNS = (
@@ -26,7 +26,7 @@ def add_to(failures: typer.Typer) -> None:
 
     @command(failures, "refused", "failures refused --idempotency-key order-1001")
     def refused(
-        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="maximum number of requests")] = 50,
+        limit: Annotated[int, at_most(1000, "requests")] = 50,
         idempotency_key: Annotated[
             str | None, typer.Option("--idempotency-key", help="only requests with this key")
         ] = None,

@@ -9,7 +9,16 @@ import typer
 from refund_worker.api_schema import Refund
 from refund_worker.cli import dead_letters, runtime
 from refund_worker.cli.explain import without_marks
-from refund_worker.cli.options import OutputOption, ReasonOption, acting_user, checked_reason, command, group
+from refund_worker.cli.options import (
+    LIMIT_MAX,
+    OutputOption,
+    ReasonOption,
+    acting_user,
+    at_most,
+    checked_reason,
+    command,
+    group,
+)
 from refund_worker.cli.output import (
     Column,
     Json,
@@ -22,8 +31,6 @@ from refund_worker.cli.output import (
     print_table,
 )
 from refund_worker.engine.views.money_format import monies
-
-PAGE = 500
 
 
 def add_to(app: typer.Typer) -> None:
@@ -122,7 +129,7 @@ APPROVAL_COLUMNS = (
 def _add_approvals(app: typer.Typer) -> None:
     @command(app, "list", "approvals list")
     def list_(
-        limit: Annotated[int, typer.Option("--limit", min=1, max=PAGE, help="maximum number of refunds")] = 50,
+        limit: Annotated[int, at_most(LIMIT_MAX, "refunds")] = 50,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List the refunds that wait for approval.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from refund_worker.cli import runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
+    LIMIT_MAX,
+    AfterOption,
     OutputOption,
     QuietOption,
+    at_most,
     check_quiet,
     command,
     group,
@@ -19,6 +22,7 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import (
     Column,
+    Json,
     Output,
     count,
     moment,
@@ -31,12 +35,14 @@ from refund_worker.cli.output import (
 from refund_worker.domain.ids import spelled
 from refund_worker.engine.views.money_format import monies
 
-LIMIT_MAX = 500
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=LIMIT_MAX, help="maximum number of rows")]
-AfterOption = Annotated[
-    str | None,
-    typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
-]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from refund_worker.engine.context import Context
+
+    Read = Callable[[Connection, Context, int, str | None], Json]
+
+LimitOption = Annotated[int, at_most(LIMIT_MAX, "rows")]
 CustomerFilter = Annotated[
     str | None,
     typer.Option("--customer", "--customer-id", help="only of this customer", callback=normalized_id),
@@ -68,6 +74,14 @@ BATCH_COLUMNS = (
 REJECTED_COLUMNS = (Column("row", right=True), Column("code"), Column("message"))
 
 
+class Shown(NamedTuple):
+    """The objects of a list as people see them."""
+
+    id_field: str
+    columns: Sequence[Column]
+    row_of: Callable[[Json], tuple[object, ...]]
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the groups `payments` and `batches`."""
     payments = group("payments", "Recorded payments.", app)
@@ -81,20 +95,41 @@ def add_to(app: typer.Typer) -> None:
 def add_customers_list(app: typer.Typer) -> None:
     """Register the command `list` in the group `customers`."""
 
-    @command(app, "list", "customers list --limit 50")
+    def read(connection: Connection, _context: Context, limit: int, after: str | None) -> Json:
+        from refund_worker.engine.views.lists import customers
+
+        return customers(connection, limit=limit, after=after)
+
+    about = "List customers with their balances, by id."
+    _add_list(app, "customers list --limit 50", about, read, Shown("customer_id", CUSTOMER_COLUMNS, _customer_row))
+
+
+def _add_batches_list(app: typer.Typer) -> None:
+    def read(connection: Connection, context: Context, limit: int, after: str | None) -> Json:
+        from refund_worker.engine.intake.batches import list_batches
+
+        return list_batches(connection, now=context.clock(connection), limit=limit, after=after)
+
+    about = "List batches, newest first."
+    _add_list(app, "batches list", about, read, Shown("batch_id", BATCH_COLUMNS, _batch_row))
+
+
+def _add_list(app: typer.Typer, example: str, about: str, read: Read, shown: Shown) -> None:
+    """Register a command `list` without filters. `about` is its help."""
+
     def list_(
         limit: LimitOption = LIMIT_DEFAULT,
         starting_after: AfterOption = None,
         quiet: QuietOption = False,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """List customers with their balances, by id."""
-        from refund_worker.engine.views.lists import customers
-
         check_quiet(quiet, output)
         with runtime.context() as context, context.database.read() as connection:
-            page = customers(connection, limit=limit, after=starting_after)
-        _show_page(page, output, quiet, "customer_id", CUSTOMER_COLUMNS, _customer_row)
+            page = read(connection, context, limit, starting_after)
+        _show_page(page, output, quiet, shown)
+
+    list_.__doc__ = about
+    command(app, "list", example)(list_)
 
 
 def _add_payments_list(app: typer.Typer) -> None:
@@ -112,7 +147,7 @@ def _add_payments_list(app: typer.Typer) -> None:
         check_quiet(quiet, output)
         with runtime.context() as context, context.database.read() as connection:
             page = payments(connection, context, customer_id=customer, limit=limit, after=starting_after)
-        _show_page(page, output, quiet, "payment_id", PAYMENT_COLUMNS, _payment_row)
+        _show_page(page, output, quiet, Shown("payment_id", PAYMENT_COLUMNS, _payment_row))
 
 
 def _add_payments_show(app: typer.Typer) -> None:
@@ -134,23 +169,6 @@ def _add_payments_show(app: typer.Typer) -> None:
             print()
             facts = found["processor_says"].items()
             print_facts((f"processor: {name.replace('_', ' ')}", value) for name, value in facts)
-
-
-def _add_batches_list(app: typer.Typer) -> None:
-    @command(app, "list", "batches list")
-    def list_(
-        limit: LimitOption = LIMIT_DEFAULT,
-        starting_after: AfterOption = None,
-        quiet: QuietOption = False,
-        output: OutputOption = Output.TABLE,
-    ) -> None:
-        """List batches, newest first."""
-        from refund_worker.engine.intake.batches import list_batches
-
-        check_quiet(quiet, output)
-        with runtime.context() as context, context.database.read() as connection:
-            page = list_batches(connection, now=context.clock(connection), limit=limit, after=starting_after)
-        _show_page(page, output, quiet, "batch_id", BATCH_COLUMNS, _batch_row)
 
 
 def _add_batches_show(app: typer.Typer) -> None:
@@ -186,16 +204,16 @@ def _add_batches_show(app: typer.Typer) -> None:
             print_table(REJECTED_COLUMNS, rows)
 
 
-def _show_page(page: Any, output: Output, quiet: bool, id_field: str, columns: Sequence[Column], row_of: Any) -> None:
+def _show_page(page: Json, output: Output, quiet: bool, shown: Shown) -> None:
     if output is Output.JSON:
         print_json(page)
         return
     if quiet:
-        print_ids(row[id_field] for row in page["data"])
+        print_ids(row[shown.id_field] for row in page["data"])
     else:
-        print_table(columns, (row_of(row) for row in page["data"]))
+        print_table(shown.columns, (shown.row_of(row) for row in page["data"]))
     if page["has_more"]:
-        print_line(f"there are more: --starting-after {page['data'][-1][id_field]}")
+        print_line(f"there are more: --starting-after {page['data'][-1][shown.id_field]}")
 
 
 def _customer_row(row: Any) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.options import OutputOption, command, group
+from refund_worker.cli.options import OutputOption, at_most, command, group
 from refund_worker.cli.output import Column, Output, moment, print_json, print_line, print_table
 from refund_worker.errors import InvalidRequest
 
@@ -33,7 +33,7 @@ def _add_list(app: typer.Typer) -> None:
     def list_(
         given_up: Annotated[bool, typer.Option("--given-up", help="only those without further attempts")] = False,
         refund_id: Annotated[str | None, typer.Option("--refund", help="only notifications about this refund")] = None,
-        limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="maximum number of notifications")] = 50,
+        limit: Annotated[int, at_most(1000, "notifications")] = 50,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """List notifications, newest first."""

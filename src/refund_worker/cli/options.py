@@ -15,7 +15,7 @@ from refund_worker.domain.ids import spelled
 from refund_worker.errors import InvalidRequest
 
 # The same as over HTTP: web/api/queries.py has it too, but takes too long to import for --help.
-LIMIT_DEFAULT = 20
+LIMIT_DEFAULT, LIMIT_MAX = 20, 500
 EXIT_USAGE = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,6 +54,11 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own wo
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
 
 
+def at_most(limit_max: int, of: str) -> Any:
+    """Return the option `--limit`, at most `limit_max`. `of` says in the help what is counted."""
+    return typer.Option("--limit", min=1, max=limit_max, help=f"maximum number of {of}")
+
+
 def check_quiet(quiet: bool, output: Output) -> None:
     """Check that the output is asked for in one form. Raises `InvalidRequest` otherwise."""
     if quiet and output is Output.JSON:
@@ -63,6 +68,12 @@ def check_quiet(quiet: bool, output: Output) -> None:
 def normalized_id(value: str | None) -> str | None:
     """Return an optional id in the Unicode form in which ids are stored."""
     return None if value is None else spelled(value)
+
+
+AfterOption = Annotated[
+    str | None,
+    typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
+]
 
 
 def trimmed_key(value: str | None) -> str | None:

@@ -14,9 +14,12 @@ from refund_worker.api_schema import Refund
 from refund_worker.cli import export, files, refund_actions, refund_requests, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
+    LIMIT_MAX,
+    AfterOption,
     OutputOption,
     QuietOption,
     RefundArgument,
+    at_most,
     check_quiet,
     command,
     group,
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.store.refunds import Filters
 
-PAGE = 500
 EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
 POLL_SECONDS = 0.2
 
@@ -90,12 +92,8 @@ def _add_list(app: typer.Typer) -> None:
         created_lte: CreatedUntilFilter = None,
         idempotency_key: KeyFilter = None,
         quiet: QuietOption = False,
-        limit: Annotated[
-            int, typer.Option("--limit", min=1, max=PAGE, help="maximum number of refunds")
-        ] = LIMIT_DEFAULT,
-        starting_after: Annotated[
-            str | None, typer.Option("--starting-after", help="the last id of the previous page")
-        ] = None,
+        limit: Annotated[int, at_most(LIMIT_MAX, "refunds")] = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
         watch: WatchOption = False,
         every: EveryOption = EVERY_DEFAULT,
         output: OutputOption = Output.TABLE,
@@ -213,7 +211,7 @@ def _add_export(app: typer.Typer) -> None:
         number of refunds and the file. With -o json and - as the file, stdout shows the refunds as refunds list does.
         """
         filters = replace(
-            _filters(status, customer, failure_code, created_gte, created_lte, idempotency_key), limit=PAGE
+            _filters(status, customer, failure_code, created_gte, created_lte, idempotency_key), limit=LIMIT_MAX
         )
         with runtime.context() as context:
             if output is Output.JSON and file == export.TO_STDOUT:
