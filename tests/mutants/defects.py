@@ -2578,8 +2578,8 @@ DEFECTS = (
     Defect(
         "a refund is watched after it has ended",
         "src/refund_worker/cli/refunds.py",
-        'return refund["status"] in FINAL',
-        "return False",
+        'return refund["status"] in FINAL\n',
+        "return False\n",
         ("tests/cli/test_watch.py::test_refund_is_shown_again_until_it_has_ended",),
     ),
     Defect(
@@ -2588,6 +2588,20 @@ DEFECTS = (
         "    except Unavailable as error:\n        print_error(error, Output.TABLE)\n        return False\n",
         "    except Unavailable:\n        return True\n",
         ("tests/cli/test_watch.py::test_watch_outlasts_a_database_that_is_away",),
+    ),
+    Defect(
+        "containers with one host name delete each other's rows",
+        STORE + "processes.py",
+        "earlier = (*same, silent)",
+        "earlier = same",
+        ("tests/worker/test_process_reports.py::test_containers_with_the_same_host_name_keep_their_rows",),
+    ),
+    Defect(
+        "the row of a worker that was replaced stays",
+        STORE + "processes.py",
+        "    connection.execute(delete(worker_processes).where(*earlier))\n",
+        "",
+        ("tests/worker/test_process_reports.py::test_restart_under_the_same_number_replaces_the_row",),
     ),
     Defect(
         "our messages do not name their installation",

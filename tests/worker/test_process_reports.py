@@ -147,11 +147,21 @@ def test_process_that_forks_uses_no_database_and_its_alarms_count(tmp_path: Path
 
 
 def test_restart_under_the_same_number_replaces_the_row(database: Database) -> None:
-    store(database, "first")
-    store(database, "scheduler", "scheduler")
-    store(database, "other host", host="other")
+    ended = processes.SILENT_SECONDS["worker"] - processes.REPLACED_EARLIER_SECONDS + 1
+    store(database, "first", age=ended)
+    store(database, "scheduler", "scheduler", age=ended)
+    store(database, "other host", host="other", age=ended)
     store(database, "second")
     assert {row["process_id"] for row in rows(database)} == {"scheduler", "other host", "second"}
+
+
+def test_containers_with_the_same_host_name_keep_their_rows(settings: Settings, database: Database) -> None:
+    with reporting(settings, lambda: True), reporting(settings, lambda: True):
+        wait_until(lambda: len(rows(database)) == 2)
+        seen = {row["process_id"]: row["seen_at"] for row in rows(database)}
+        wait_until(lambda: all(row["seen_at"] > seen[row["process_id"]] for row in rows(database)))
+        assert {row["process_id"] for row in rows(database)} == set(seen)
+        assert {(row["host"], row["pid"]) for row in rows(database)} == {(os.uname().nodename, os.getpid())}
 
 
 def test_missing_table_or_database_does_not_end_the_process(

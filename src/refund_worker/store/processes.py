@@ -10,15 +10,24 @@ from sqlalchemy import Connection, RowMapping, delete, func, select
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import worker_processes
 
+# Seconds of silence after which a process counts as ended. It reports every ten seconds; a scheduler that works itself
+# may be busy for a minute.
+SILENT_SECONDS: Mapping[str, float] = {"worker": 45.0, "scheduler": 150.0}
+# The row of a process that was replaced goes this much earlier, so that it is never missed.
+REPLACED_EARLIER_SECONDS = 15.0
+
 
 def report(connection: Connection, row: Mapping[str, Any], now: float) -> None:
     """Store that this process is alive at `now`.
 
     The row has process_id, kind, queues, host, pid, version and broker. A process that ran earlier under the same
-    process number on the same host has ended, and its row goes.
+    process number on the same host has ended if it is silent, and its row goes. If it is not, it is another container
+    with the same host name.
     """
     p = worker_processes.c
-    earlier = (p.kind == row["kind"], p.host == row["host"], p.pid == row["pid"], p.process_id != row["process_id"])
+    silent = p.seen_at < now - SILENT_SECONDS[row["kind"]] + REPLACED_EARLIER_SECONDS
+    same = (p.kind == row["kind"], p.host == row["host"], p.pid == row["pid"], p.process_id != row["process_id"])
+    earlier = (*same, silent)
     connection.execute(delete(worker_processes).where(*earlier))
     insert = insert_into(connection, worker_processes).values(**row, started_at=now, seen_at=now)
     renewed = {"seen_at": now, "broker": row["broker"]}

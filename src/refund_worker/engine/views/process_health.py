@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from refund_worker.store import processes
-
-# Seconds of silence after which a process counts as ended. It reports every ten seconds; a scheduler that works itself
-# may be busy for a minute.
-SILENT_SECONDS: Mapping[str, float] = {"worker": 45.0, "scheduler": 150.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +27,8 @@ class Process:
     @property
     def alive(self) -> bool:
         """Return True if it has reported recently."""
-        return self.age <= SILENT_SECONDS.get(self.kind, max(SILENT_SECONDS.values()))
+        silent = processes.SILENT_SECONDS
+        return self.age <= silent.get(self.kind, max(silent.values()))
 
 
 @dataclass(frozen=True, slots=True)
