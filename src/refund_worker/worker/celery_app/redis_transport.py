@@ -144,7 +144,7 @@ class Channel(kombu_redis.Channel):
             log.warning("a task that is not ours is not stored yet: Redis refuses it, and it is tried again")
 
     def _store_kept(self) -> None:
-        """Store the tasks of others. What cannot be stored now is tried again before the next message is read."""
+        """Store the tasks of others. A task that cannot be stored now is tried again later."""
         while _unstored:
             queue, text = _unstored[0]
             key = queue + NOT_OURS
