@@ -34,7 +34,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    COUNTS.take()
+    COUNTS.forget()
 
 
 @pytest.fixture

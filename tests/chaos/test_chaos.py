@@ -10,7 +10,7 @@ from tests.chaos.mutants import mutated
 from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 
 SECONDS, SEED = 60, 4
-MUTANT_SECONDS = 40
+MUTANT_SECONDS, MUTANT_RUNS_MAX = 40, 3
 # The number of ways of harm, see `Harm`. Each happens at least once in a run.
 WAYS = 15
 
@@ -33,6 +33,7 @@ def test_chaos_leaves_nothing_paid_twice_lost_or_open() -> None:
 
 
 def test_worker_with_a_new_key_on_each_try_is_detected(tmp_path: Path) -> None:
-    result = chaos(MUTANT_SECONDS, SEED, mutated("fresh_key", tmp_path))
-    print(result.line)
-    assert result.findings.double
+    # A run is short, and its faults are drawn: one run in some twenty pays nothing twice.
+    defective = mutated("fresh_key", tmp_path)
+    found = (chaos(MUTANT_SECONDS, seed, defective).findings.double for seed in range(SEED, SEED + MUTANT_RUNS_MAX))
+    assert any(found)
